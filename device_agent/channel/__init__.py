@@ -1,0 +1,71 @@
+"""The radio channel: emulated by the device, differentiated through by the trainer. One convention.
+
+- A *codeword* is the token block of one modality of one question, x_TC: [token_length, channel_dim] reals.
+- Two reals make one complex symbol: the first half of channel_dim holds real parts, the second half
+  imaginary parts, s = x[..., :C/2] + 1j x[..., C/2:]. ``channel_uses`` counts symbols.
+- Symbols have Es = 1 on average over the codeword, mean(x**2) == 0.5. **The transmitter** sees to it,
+  before the channel. Noise is never scaled by the measured power of what was sent.
+- ``snr_db`` is Es/N0, N0 = 10^(-snr_db / 10); y = h s + sqrt(N0) w, w ~ CN(0, 1): N0/2 per dimension.
+- Fading has E|h|^2 = 1: ``block`` has one gain per codeword, ``fast`` one per symbol.
+- CSI is ``perfect`` or ``estimated`` from pilots that cost channel uses.
+- Equalisation is MMSE, conj(h) y / (|h|^2 + N0), unless zero-forcing is chosen.
+- The receiver is told ``effective_snr_db`` = snr_db + 10 log10(mean |h|^2 over the codeword), within
+  [-30, 40]; h is what the receiver knows of it. Without a channel, 40.
+- airtime_s = channel_uses / bandwidth_hz.
+
+*Sampling* is per backend, *application* uses operators only and serves numpy and torch alike.
+"""
+
+from __future__ import annotations
+
+from device_agent.channel.application import (
+    apply,
+    equalize_mmse,
+    equalize_zf,
+    n0_from_snr_db,
+    power,
+    to_symbols,
+)
+from device_agent.channel.csi import estimate_gain, pilot_uses
+from device_agent.channel.link import (
+    MAX_SNR_DB,
+    MIN_SNR_DB,
+    Channel,
+    ChannelConfig,
+    CsiName,
+    EqualizerName,
+    Reception,
+    clamp_snr_db,
+    from_symbols,
+)
+from device_agent.channel.pacing import Pacer, airtime_s
+from device_agent.channel.sampling import ChannelName, FadingName, sample_gain, sample_noise
+from device_agent.channel.trace import SnrTrace, read_trace
+
+__all__ = [
+    "MAX_SNR_DB",
+    "MIN_SNR_DB",
+    "Channel",
+    "ChannelConfig",
+    "ChannelName",
+    "CsiName",
+    "EqualizerName",
+    "FadingName",
+    "Pacer",
+    "Reception",
+    "SnrTrace",
+    "airtime_s",
+    "apply",
+    "clamp_snr_db",
+    "equalize_mmse",
+    "equalize_zf",
+    "estimate_gain",
+    "from_symbols",
+    "n0_from_snr_db",
+    "pilot_uses",
+    "power",
+    "read_trace",
+    "sample_gain",
+    "sample_noise",
+    "to_symbols",
+]

@@ -1,0 +1,176 @@
+"""One codeword across the radio link, end to end.
+
+x_TC ─▶ symbols ─▶ h s + sqrt(n0) w ─▶ CSI (perfect, or pilots) ─▶ equalize ─▶ x_TC, effective SNR, cost
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Literal, TypeAlias, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from device_agent.channel.application import (
+    apply,
+    equalize_mmse,
+    equalize_zf,
+    n0_from_snr_db,
+    power,
+    to_symbols,
+)
+from device_agent.channel.csi import estimate_gain, pilot_uses
+from device_agent.channel.pacing import airtime_s
+from device_agent.channel.sampling import ChannelName, Complex, FadingName, sample_gain, sample_noise
+from device_agent.channel.trace import SnrTrace
+from device_agent.errors import ConfigurationError
+
+CsiName: TypeAlias = Literal["perfect", "estimated"]
+EqualizerName: TypeAlias = Literal["mmse", "zf"]
+
+MIN_SNR_DB = -30.0
+MAX_SNR_DB = 40.0
+
+
+def clamp_snr_db(snr_db: float) -> float:
+    """The SNR as a receiver is told it: within [-30, 40] dB, what it was trained on."""
+    return min(max(snr_db, MIN_SNR_DB), MAX_SNR_DB)
+
+
+def from_symbols(s: Complex) -> npt.NDArray[np.float32]:
+    """[..., T, C/2] complex to [..., T, C] reals: the inverse of :func:`to_symbols`."""
+    return np.concatenate([s.real, s.imag], axis=-1).astype(np.float32, copy=False)
+
+
+@dataclass(frozen=True)
+class ChannelConfig:
+    """What lies between device and base station.
+
+    Raises:
+        ConfigurationError: names the field, what was found and what is allowed.
+    """
+
+    model: ChannelName = "awgn"
+    """``none``: a perfect wire; ``awgn``: noise only; ``rayleigh``, ``rician``: fading too."""
+    fading: FadingName = "block"
+    """One gain per codeword, or one per symbol."""
+    snr_db: float = 10.0
+    """Mean Es/N0 [dB]."""
+    k_factor_db: float = 6.0
+    """Rician only: line-of-sight power over scattered power [dB]."""
+    csi: CsiName = "perfect"
+    """Whether the receiver knows the gain or estimates it from pilots, which cost channel uses."""
+    pilots: int = 4
+    """Pilots per gain, with estimated CSI."""
+    equalizer: EqualizerName = "mmse"
+    """How the gain is undone."""
+    bandwidth_hz: float = 1e6
+    """Symbols per second."""
+
+    def __post_init__(self) -> None:
+        choices: dict[str, tuple[str, ...]] = {
+            "model": get_args(ChannelName),
+            "fading": get_args(FadingName),
+            "csi": get_args(CsiName),
+            "equalizer": get_args(EqualizerName),
+        }
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name in choices:
+                if value not in choices[field.name]:
+                    allowed = ", ".join(choices[field.name])
+                    raise ConfigurationError(f"channel {field.name} is {value!r}; allowed: {allowed}")
+            elif not math.isfinite(value):
+                raise ConfigurationError(f"channel {field.name} is {value}; must be finite")
+        if self.bandwidth_hz <= 0:
+            raise ConfigurationError(f"channel bandwidth_hz is {self.bandwidth_hz}; must be above 0")
+        if self.pilots < 1:
+            raise ConfigurationError(f"channel pilots is {self.pilots}; must be at least 1")
+        if abs(self.snr_db) > 200 or abs(self.k_factor_db) > 200:
+            raise ConfigurationError("channel snr_db and k_factor_db must lie within [-200, 200] dB")
+
+
+@dataclass(frozen=True)
+class Reception:
+    """A codeword as the base station has it after equalisation.
+
+    Attributes:
+        x_TC: float32, [token_length, channel_dim].
+        effective_snr_db: what the receiver is told, within [-30, 40] [dB].
+        channel_uses: complex symbols sent, pilots included.
+        airtime_s: what sending them took on the air [s].
+    """
+
+    x_TC: npt.NDArray[np.float32]
+    effective_snr_db: float
+    channel_uses: int
+    airtime_s: float
+
+
+class Channel:
+    """An emulated radio link with its own randomness.
+
+    Args:
+        config: what it does.
+        rng: where gains and noise come from; the same seed repeats the same channel.
+        trace: SNR over time; takes the place of ``config.snr_db``. Time runs from this construction on.
+        clock: monotonic seconds, for the trace.
+    """
+
+    def __init__(
+        self,
+        config: ChannelConfig,
+        rng: np.random.Generator,
+        *,
+        trace: SnrTrace | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.config = config
+        self._rng = rng
+        self._trace = trace
+        self._clock = clock
+        self._start_s = clock()
+
+    @property
+    def snr_db(self) -> float:
+        """Mean Es/N0 right now [dB]."""
+        if self._trace is None:
+            return self.config.snr_db
+        return self._trace.at(self._clock() - self._start_s)
+
+    def transmit(self, x_TC: npt.NDArray[np.float32]) -> Reception:
+        """Send one codeword and equalise what arrives.
+
+        Args:
+            x_TC: float32, [token_length, channel_dim], Es = 1 by its transmitter; channel_dim even.
+
+        Raises:
+            ConfigurationError: the block is not two-dimensional or channel_dim is odd.
+        """
+        if x_TC.ndim != 2 or x_TC.shape[1] % 2 or not x_TC.size:
+            raise ConfigurationError(
+                f"token block has shape {x_TC.shape}; [token_length, even channel_dim] needed"
+            )
+        config = self.config
+        uses = x_TC.size // 2
+        if config.model == "none":
+            return Reception(x_TC.astype(np.float32), MAX_SNR_DB, uses, airtime_s(uses, config.bandwidth_hz))
+        s = to_symbols(x_TC.astype(np.float32, copy=False))
+        snr_db = self.snr_db
+        n0 = n0_from_snr_db(snr_db)
+        h = sample_gain(config.model, config.fading, s.shape, self._rng, config.k_factor_db)
+        y = apply(s, h, sample_noise(s.shape, self._rng), n0)
+        if config.csi == "estimated":
+            uses += pilot_uses(h, config.pilots)
+            h = estimate_gain(h, n0, config.pilots, self._rng)
+        s_hat = equalize_mmse(y, h, n0) if config.equalizer == "mmse" else equalize_zf(y, h)
+        mean_gain_db = 10.0 * math.log10(max(float(power(h).mean(dtype=np.float64)), 1e-30))
+        return Reception(
+            x_TC=from_symbols(s_hat),
+            effective_snr_db=clamp_snr_db(snr_db + mean_gain_db),
+            channel_uses=uses,
+            airtime_s=airtime_s(uses, config.bandwidth_hz),
+        )

@@ -1,0 +1,108 @@
+"""What can go wrong on a device, as one tree.
+
+    DeviceAgentError                  exit 1
+    ├── ConfigurationError            exit 2   a setting or a flag that cannot be
+    ├── MediaError                    exit 3   a file or a capture that is no usable media; names a field
+    │   └── MediaLimitError           exit 3   ... because it is larger than allowed
+    ├── BundleError                   exit 4   no device bundle, or one that cannot be trusted
+    │   └── BundleMismatchError       exit 4   the server answers for another bundle
+    ├── TransmitterError              exit 5   a graph that does not do what its manifest says
+    ├── UplinkError                   exit 6   the server did not answer
+    │   ├── ServerUnreachableError    exit 6   ... because no connection came about
+    │   ├── DeadlineError             exit 7   ... within the time that was given
+    │   └── OverloadedError           exit 8   ... because it is full, after all retries
+    └── RefusedError                  exit 9   the server answered: no. Names the field
+
+``device_agent.cli.main`` is the one place that turns them into exit codes and messages.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class DeviceAgentError(Exception):
+    """Root of the tree. ``str(error)`` is one sentence that a user can act on."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class ConfigurationError(DeviceAgentError):
+    """A setting or a flag that cannot be; names it, what was found and what is allowed."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class MediaError(DeviceAgentError):
+    """Bytes that are no usable media.
+
+    Args:
+        field: what was at fault, as the caller named it (``"image"``, ``"audio"``, a file name).
+        message: what was found and what is allowed.
+    """
+
+    exit_code: ClassVar[int] = 3
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.field = field
+        self.message = message
+
+
+class MediaLimitError(MediaError):
+    """Media larger than the limits allow."""
+
+
+class BundleError(DeviceAgentError):
+    """No device bundle, or one that is broken, incomplete or altered."""
+
+    exit_code: ClassVar[int] = 4
+
+
+class BundleMismatchError(BundleError):
+    """The server answers for another bundle than the one installed here."""
+
+
+class TransmitterError(DeviceAgentError):
+    """A graph that could not be opened, failed, or returned something its manifest rules out."""
+
+    exit_code: ClassVar[int] = 5
+
+
+class UplinkError(DeviceAgentError):
+    """The server did not answer."""
+
+    exit_code: ClassVar[int] = 6
+
+
+class ServerUnreachableError(UplinkError):
+    """No connection to the server came about, after all retries."""
+
+
+class DeadlineError(UplinkError):
+    """No answer came within the time that was given."""
+
+    exit_code: ClassVar[int] = 7
+
+
+class OverloadedError(UplinkError):
+    """The server is full and stayed so through all retries."""
+
+    exit_code: ClassVar[int] = 8
+
+
+class RefusedError(DeviceAgentError):
+    """The server refused the question.
+
+    Args:
+        message: the server's words.
+        field: the field at fault, as a path; empty where none was.
+        code: name of the gRPC status code.
+    """
+
+    exit_code: ClassVar[int] = 9
+
+    def __init__(self, message: str, *, field: str = "", code: str = "INVALID_ARGUMENT") -> None:
+        super().__init__(f"{field}: {message}" if field and not message.startswith(field) else message)
+        self.field = field
+        self.code = code
