@@ -1,0 +1,229 @@
+"""Token blocks as bytes, and back: dtype, shape, scale, checksum.
+
+    x_TC ─codec.pack─▶ data, scale ─crc32─▶ TokenPayload ═══▶ checks ─codec.unpack─▶ x_TC float32
+
+Decoding trusts nothing. Everything that can be told from the message's fields is checked before a value is
+looked at: a payload that lies about its shape costs its reader no memory.
+
+Shapes: T token_length, C channel_dim.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+import numpy.typing as npt
+
+from protos.tokenlink.v1 import tokenlink_pb2 as pb
+
+MAX_MEAN_SQUARE = 1e4
+"""A normalised block has 0.5. Deep fades under zero-forcing raise that; nothing honest raises it this far."""
+
+MIN_SNR_DB, MAX_SNR_DB = -30.0, 40.0
+"""What receivers are trained on; a report outside is clamped."""
+
+
+class PayloadError(ValueError):
+    """A token payload that cannot be used.
+
+    Args:
+        field: the field of ``TokenPayload`` at fault.
+        message: what was found and what is allowed.
+    """
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.field = field
+        self.message = message
+
+
+@dataclass(frozen=True)
+class Codec:
+    """How values of one dtype are packed.
+
+    Attributes:
+        value_bytes: bytes per value.
+        pack: float32 block to (bytes, scale).
+        unpack: (bytes, scale) to flat float32, or PayloadError for values that the dtype rules out.
+    """
+
+    value_bytes: int
+    pack: Callable[[npt.NDArray[np.float32]], tuple[bytes, float]]
+    unpack: Callable[[bytes, float], npt.NDArray[np.float32]]
+
+
+def _pack_float32(x_TC: npt.NDArray[np.float32]) -> tuple[bytes, float]:
+    return x_TC.astype("<f4").tobytes(), 0.0
+
+
+def _unpack_float32(data: bytes, scale: float) -> npt.NDArray[np.float32]:
+    return np.frombuffer(data, "<f4").astype(np.float32)
+
+
+def _pack_float16(x_TC: npt.NDArray[np.float32]) -> tuple[bytes, float]:
+    largest = float(np.abs(x_TC).max())
+    if largest > float(np.finfo(np.float16).max):
+        raise PayloadError("data", f"a value of magnitude {largest:g} does not fit float16")
+    return x_TC.astype("<f2").tobytes(), 0.0
+
+
+def _unpack_float16(data: bytes, scale: float) -> npt.NDArray[np.float32]:
+    return np.frombuffer(data, "<f2").astype(np.float32)
+
+
+def _pack_int8(x_TC: npt.NDArray[np.float32]) -> tuple[bytes, float]:
+    # The scale is a float on the wire: quantising with the rounded one keeps both ends' values equal.
+    scale = float(np.float32(float(np.abs(x_TC).max()) / 127.0))
+    if scale < float(np.finfo(np.float32).tiny):
+        return bytes(x_TC.size), 1.0
+    quantised = np.clip(np.rint(x_TC.astype(np.float64) / scale), -127, 127)
+    return quantised.astype(np.int8).tobytes(), scale
+
+
+def _unpack_int8(data: bytes, scale: float) -> npt.NDArray[np.float32]:
+    if not (math.isfinite(scale) and scale > 0.0):
+        raise PayloadError("scale", f"is {scale}; a finite number above 0 is needed with int8")
+    quantised = np.frombuffer(data, np.int8)
+    if quantised.min() < -127:
+        raise PayloadError("data", "holds the integer -128; int8 values lie within [-127, 127]")
+    with np.errstate(over="ignore"):  # an overflow is found as a value that is not finite
+        return quantised.astype(np.float32) * np.float32(scale)
+
+
+CODECS: Mapping[int, Codec] = MappingProxyType(
+    {
+        pb.DTYPE_FLOAT32: Codec(4, _pack_float32, _unpack_float32),
+        pb.DTYPE_FLOAT16: Codec(2, _pack_float16, _unpack_float16),
+        pb.DTYPE_INT8: Codec(1, _pack_int8, _unpack_int8),
+    }
+)
+"""Every dtype of the contract, except ``DTYPE_UNSPECIFIED``."""
+
+DTYPES: Mapping[str, pb.DType] = MappingProxyType(
+    {"float32": pb.DTYPE_FLOAT32, "float16": pb.DTYPE_FLOAT16, "int8": pb.DTYPE_INT8}
+)
+"""Names of the dtypes, as settings and errors use them."""
+
+MODALITIES: Mapping[str, pb.Modality] = MappingProxyType(
+    {
+        "image": pb.MODALITY_IMAGE,
+        "video": pb.MODALITY_VIDEO,
+        "audio": pb.MODALITY_AUDIO,
+        "text": pb.MODALITY_TEXT,
+    }
+)
+"""Names of the modalities, as bundles, settings and errors use them."""
+
+MODALITY_NAMES: Mapping[int, str] = MappingProxyType({value: name for name, value in MODALITIES.items()})
+"""The same, from the number on the wire to the name."""
+
+
+def encode(
+    x_TC: npt.NDArray[np.float32],
+    modality: str,
+    dtype: str = "float16",
+    channel: pb.ChannelReport | None = None,
+) -> pb.TokenPayload:
+    """Pack a token block.
+
+    Args:
+        x_TC: float32, [token_length, channel_dim], finite.
+        modality: a name in :data:`MODALITIES`.
+        dtype: a name in :data:`DTYPES`.
+        channel: what the channel did to this block.
+
+    Raises:
+        PayloadError: names the field, what was found and what is allowed.
+    """
+    if modality not in MODALITIES:
+        raise PayloadError("modality", f"is {modality!r}; allowed: {', '.join(MODALITIES)}")
+    if dtype not in DTYPES:
+        raise PayloadError("dtype", f"is {dtype!r}; allowed: {', '.join(DTYPES)}")
+    if x_TC.ndim != 2 or not x_TC.size:
+        raise PayloadError("shape", f"is {list(x_TC.shape)}; [token_length, channel_dim], each at least 1")
+    _check_values(x_TC)
+    data, scale = CODECS[DTYPES[dtype]].pack(x_TC)
+    payload = pb.TokenPayload(
+        modality=MODALITIES[modality],
+        dtype=DTYPES[dtype],
+        shape=x_TC.shape,
+        scale=scale,
+        data=data,
+        crc32=zlib.crc32(data),
+    )
+    if channel is not None:
+        payload.channel.CopyFrom(channel)
+    return payload
+
+
+def decode(payload: pb.TokenPayload, *, max_token_length: int, channel_dim: int) -> npt.NDArray[np.float32]:
+    """Unpack a token block that came from someone else.
+
+    Args:
+        payload: as received.
+        max_token_length: what the sender's grant allows for this modality.
+        channel_dim: of the model that is served.
+
+    Returns:
+        float32, [token_length, channel_dim].
+
+    Raises:
+        PayloadError: names the field, what was found and what is allowed.
+    """
+    if payload.modality not in MODALITY_NAMES:
+        raise PayloadError("modality", f"is {payload.modality}; allowed: {_numbered(MODALITIES)}")
+    codec = CODECS.get(payload.dtype)
+    if codec is None:
+        raise PayloadError("dtype", f"is {payload.dtype}; allowed: {_numbered(DTYPES)}")
+    dimensions = len(payload.shape)
+    shape = list(payload.shape[:2])
+    if dimensions != 2 or min(shape) < 1:
+        found = shape if dimensions <= 2 else f"{dimensions} dimensions"
+        raise PayloadError("shape", f"is {found}; [token_length, channel_dim], each at least 1")
+    if shape[0] > max_token_length:
+        raise PayloadError("shape", f"token_length is {shape[0]}; at most {max_token_length} is granted")
+    if shape[1] != channel_dim:
+        raise PayloadError("shape", f"channel_dim is {shape[1]}; the served model has {channel_dim}")
+    expected_bytes = shape[0] * shape[1] * codec.value_bytes
+    if len(payload.data) != expected_bytes:
+        raise PayloadError(
+            "data", f"is {len(payload.data)} bytes; shape {shape} of this dtype takes {expected_bytes}"
+        )
+    if zlib.crc32(payload.data) != payload.crc32:
+        raise PayloadError(
+            "crc32", f"is {payload.crc32:#010x}; the data has {zlib.crc32(payload.data):#010x}"
+        )
+    x_TC = codec.unpack(payload.data, payload.scale).reshape(shape)
+    _check_values(x_TC)
+    return x_TC
+
+
+def reported_snr_db(payload: pb.TokenPayload) -> float:
+    """Es/N0 after equalisation that a receiver is told, within [-30, 40] dB; 40 where none was reported.
+
+    Raises:
+        PayloadError: the report is not a number.
+    """
+    if not payload.HasField("channel"):
+        return MAX_SNR_DB
+    snr_db = payload.channel.effective_snr_db
+    if math.isnan(snr_db):
+        raise PayloadError("channel.effective_snr_db", "is not a number")
+    return min(max(snr_db, MIN_SNR_DB), MAX_SNR_DB)
+
+
+def _check_values(x_TC: npt.NDArray[np.float32]) -> None:
+    if not np.isfinite(x_TC).all():
+        raise PayloadError("data", "holds values that are not finite")
+    mean_square = float(np.mean(np.square(x_TC, dtype=np.float64)))
+    if mean_square > MAX_MEAN_SQUARE:
+        raise PayloadError("data", f"has a mean square of {mean_square:.3g}; at most {MAX_MEAN_SQUARE:g}")
+
+
+def _numbered(names: Mapping[str, int]) -> str:
+    return ", ".join(f"{int(number)} ({name})" for name, number in names.items())

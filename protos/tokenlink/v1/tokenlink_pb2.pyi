@@ -1,0 +1,246 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Modality(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    MODALITY_UNSPECIFIED: _ClassVar[Modality]
+    MODALITY_IMAGE: _ClassVar[Modality]
+    MODALITY_VIDEO: _ClassVar[Modality]
+    MODALITY_AUDIO: _ClassVar[Modality]
+    MODALITY_TEXT: _ClassVar[Modality]
+
+class DType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DTYPE_UNSPECIFIED: _ClassVar[DType]
+    DTYPE_FLOAT32: _ClassVar[DType]
+    DTYPE_FLOAT16: _ClassVar[DType]
+    DTYPE_INT8: _ClassVar[DType]
+
+class ChannelModel(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CHANNEL_MODEL_UNSPECIFIED: _ClassVar[ChannelModel]
+    CHANNEL_MODEL_NONE: _ClassVar[ChannelModel]
+    CHANNEL_MODEL_AWGN: _ClassVar[ChannelModel]
+    CHANNEL_MODEL_RAYLEIGH: _ClassVar[ChannelModel]
+    CHANNEL_MODEL_RICIAN: _ClassVar[ChannelModel]
+
+class Fading(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    FADING_UNSPECIFIED: _ClassVar[Fading]
+    FADING_BLOCK: _ClassVar[Fading]
+    FADING_FAST: _ClassVar[Fading]
+MODALITY_UNSPECIFIED: Modality
+MODALITY_IMAGE: Modality
+MODALITY_VIDEO: Modality
+MODALITY_AUDIO: Modality
+MODALITY_TEXT: Modality
+DTYPE_UNSPECIFIED: DType
+DTYPE_FLOAT32: DType
+DTYPE_FLOAT16: DType
+DTYPE_INT8: DType
+CHANNEL_MODEL_UNSPECIFIED: ChannelModel
+CHANNEL_MODEL_NONE: ChannelModel
+CHANNEL_MODEL_AWGN: ChannelModel
+CHANNEL_MODEL_RAYLEIGH: ChannelModel
+CHANNEL_MODEL_RICIAN: ChannelModel
+FADING_UNSPECIFIED: Fading
+FADING_BLOCK: Fading
+FADING_FAST: Fading
+
+class TokenPayload(_message.Message):
+    __slots__ = ("modality", "dtype", "shape", "scale", "data", "crc32", "channel")
+    MODALITY_FIELD_NUMBER: _ClassVar[int]
+    DTYPE_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    SCALE_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    CRC32_FIELD_NUMBER: _ClassVar[int]
+    CHANNEL_FIELD_NUMBER: _ClassVar[int]
+    modality: Modality
+    dtype: DType
+    shape: _containers.RepeatedScalarFieldContainer[int]
+    scale: float
+    data: bytes
+    crc32: int
+    channel: ChannelReport
+    def __init__(self, modality: _Optional[_Union[Modality, str]] = ..., dtype: _Optional[_Union[DType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., scale: _Optional[float] = ..., data: _Optional[bytes] = ..., crc32: _Optional[int] = ..., channel: _Optional[_Union[ChannelReport, _Mapping]] = ...) -> None: ...
+
+class ChannelReport(_message.Message):
+    __slots__ = ("model", "fading", "effective_snr_db", "channel_uses", "airtime_s")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    FADING_FIELD_NUMBER: _ClassVar[int]
+    EFFECTIVE_SNR_DB_FIELD_NUMBER: _ClassVar[int]
+    CHANNEL_USES_FIELD_NUMBER: _ClassVar[int]
+    AIRTIME_S_FIELD_NUMBER: _ClassVar[int]
+    model: ChannelModel
+    fading: Fading
+    effective_snr_db: float
+    channel_uses: int
+    airtime_s: float
+    def __init__(self, model: _Optional[_Union[ChannelModel, str]] = ..., fading: _Optional[_Union[Fading, str]] = ..., effective_snr_db: _Optional[float] = ..., channel_uses: _Optional[int] = ..., airtime_s: _Optional[float] = ...) -> None: ...
+
+class Question(_message.Message):
+    __slots__ = ("request_id", "payloads", "question_ids", "max_new_tokens", "deadline_ms", "context_ids")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    PAYLOADS_FIELD_NUMBER: _ClassVar[int]
+    QUESTION_IDS_FIELD_NUMBER: _ClassVar[int]
+    MAX_NEW_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_IDS_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    payloads: _containers.RepeatedCompositeFieldContainer[TokenPayload]
+    question_ids: _containers.RepeatedScalarFieldContainer[int]
+    max_new_tokens: int
+    deadline_ms: int
+    context_ids: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, request_id: _Optional[str] = ..., payloads: _Optional[_Iterable[_Union[TokenPayload, _Mapping]]] = ..., question_ids: _Optional[_Iterable[int]] = ..., max_new_tokens: _Optional[int] = ..., deadline_ms: _Optional[int] = ..., context_ids: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class OpenSessionRequest(_message.Message):
+    __slots__ = ("device_id", "bundle_hash", "agent_version", "snr_db")
+    DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
+    BUNDLE_HASH_FIELD_NUMBER: _ClassVar[int]
+    AGENT_VERSION_FIELD_NUMBER: _ClassVar[int]
+    SNR_DB_FIELD_NUMBER: _ClassVar[int]
+    device_id: str
+    bundle_hash: str
+    agent_version: str
+    snr_db: float
+    def __init__(self, device_id: _Optional[str] = ..., bundle_hash: _Optional[str] = ..., agent_version: _Optional[str] = ..., snr_db: _Optional[float] = ...) -> None: ...
+
+class Grant(_message.Message):
+    __slots__ = ("max_token_length", "token_length", "max_questions_in_flight", "max_question_bytes", "bandwidth_hz", "valid_s")
+    MAX_TOKEN_LENGTH_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_LENGTH_FIELD_NUMBER: _ClassVar[int]
+    MAX_QUESTIONS_IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
+    MAX_QUESTION_BYTES_FIELD_NUMBER: _ClassVar[int]
+    BANDWIDTH_HZ_FIELD_NUMBER: _ClassVar[int]
+    VALID_S_FIELD_NUMBER: _ClassVar[int]
+    max_token_length: int
+    token_length: int
+    max_questions_in_flight: int
+    max_question_bytes: int
+    bandwidth_hz: float
+    valid_s: float
+    def __init__(self, max_token_length: _Optional[int] = ..., token_length: _Optional[int] = ..., max_questions_in_flight: _Optional[int] = ..., max_question_bytes: _Optional[int] = ..., bandwidth_hz: _Optional[float] = ..., valid_s: _Optional[float] = ...) -> None: ...
+
+class OpenSessionResponse(_message.Message):
+    __slots__ = ("session_id", "grant", "server_version", "model_name", "server_time_s")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    GRANT_FIELD_NUMBER: _ClassVar[int]
+    SERVER_VERSION_FIELD_NUMBER: _ClassVar[int]
+    MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
+    SERVER_TIME_S_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    grant: Grant
+    server_version: str
+    model_name: str
+    server_time_s: float
+    def __init__(self, session_id: _Optional[str] = ..., grant: _Optional[_Union[Grant, _Mapping]] = ..., server_version: _Optional[str] = ..., model_name: _Optional[str] = ..., server_time_s: _Optional[float] = ...) -> None: ...
+
+class CloseSessionRequest(_message.Message):
+    __slots__ = ("session_id",)
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    def __init__(self, session_id: _Optional[str] = ...) -> None: ...
+
+class CloseSessionResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class UplinkFrame(_message.Message):
+    __slots__ = ("session_id", "bundle_hash", "question", "cancel")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    BUNDLE_HASH_FIELD_NUMBER: _ClassVar[int]
+    QUESTION_FIELD_NUMBER: _ClassVar[int]
+    CANCEL_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    bundle_hash: str
+    question: Question
+    cancel: Cancel
+    def __init__(self, session_id: _Optional[str] = ..., bundle_hash: _Optional[str] = ..., question: _Optional[_Union[Question, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ...) -> None: ...
+
+class Cancel(_message.Message):
+    __slots__ = ("request_id",)
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    def __init__(self, request_id: _Optional[str] = ...) -> None: ...
+
+class AskRequest(_message.Message):
+    __slots__ = ("session_id", "bundle_hash", "question")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    BUNDLE_HASH_FIELD_NUMBER: _ClassVar[int]
+    QUESTION_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    bundle_hash: str
+    question: Question
+    def __init__(self, session_id: _Optional[str] = ..., bundle_hash: _Optional[str] = ..., question: _Optional[_Union[Question, _Mapping]] = ...) -> None: ...
+
+class DownlinkFrame(_message.Message):
+    __slots__ = ("request_id", "delta", "answer", "failure")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    DELTA_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    delta: AnswerDelta
+    answer: Answer
+    failure: Failure
+    def __init__(self, request_id: _Optional[str] = ..., delta: _Optional[_Union[AnswerDelta, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ...) -> None: ...
+
+class AnswerDelta(_message.Message):
+    __slots__ = ("text",)
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    text: str
+    def __init__(self, text: _Optional[str] = ...) -> None: ...
+
+class Answer(_message.Message):
+    __slots__ = ("text", "probability", "prompt_tokens", "answer_tokens", "queue_s", "compute_s", "finish_reason")
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    PROBABILITY_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_S_FIELD_NUMBER: _ClassVar[int]
+    COMPUTE_S_FIELD_NUMBER: _ClassVar[int]
+    FINISH_REASON_FIELD_NUMBER: _ClassVar[int]
+    text: str
+    probability: float
+    prompt_tokens: int
+    answer_tokens: int
+    queue_s: float
+    compute_s: float
+    finish_reason: str
+    def __init__(self, text: _Optional[str] = ..., probability: _Optional[float] = ..., prompt_tokens: _Optional[int] = ..., answer_tokens: _Optional[int] = ..., queue_s: _Optional[float] = ..., compute_s: _Optional[float] = ..., finish_reason: _Optional[str] = ...) -> None: ...
+
+class Failure(_message.Message):
+    __slots__ = ("code", "message", "field", "retry_delay_ms")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    FIELD_FIELD_NUMBER: _ClassVar[int]
+    RETRY_DELAY_MS_FIELD_NUMBER: _ClassVar[int]
+    code: int
+    message: str
+    field: str
+    retry_delay_ms: int
+    def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., field: _Optional[str] = ..., retry_delay_ms: _Optional[int] = ...) -> None: ...
+
+class GetBundleRequest(_message.Message):
+    __slots__ = ("bundle_hash",)
+    BUNDLE_HASH_FIELD_NUMBER: _ClassVar[int]
+    bundle_hash: str
+    def __init__(self, bundle_hash: _Optional[str] = ...) -> None: ...
+
+class BundleChunk(_message.Message):
+    __slots__ = ("bundle_hash", "total_bytes", "data")
+    BUNDLE_HASH_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    bundle_hash: str
+    total_bytes: int
+    data: bytes
+    def __init__(self, bundle_hash: _Optional[str] = ..., total_bytes: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
