@@ -1,0 +1,34 @@
+"""The batching engine: questions of many users through one model, a step at a time.
+
+    submit ──▶ queue (fair, bounded) ──▶ scheduler (worker thread) ──▶ AnswerStream
+                                            │  prefill, merge, decode, keep
+                                            ▼
+                                          Model (a port: :mod:`edge_server.engine.model`)
+
+Knows no transport and no model library.
+"""
+
+from edge_server.engine.answer import AnswerStream
+from edge_server.engine.config import EngineConfig
+from edge_server.engine.engine import Engine
+from edge_server.engine.model import FeatureBlock, InvalidPromptError, Model, Prompt, Step
+from edge_server.engine.observer import EngineObserver, Outcome, SilentObserver
+from edge_server.engine.request import Completion, Delta, Event, Request
+
+__all__ = [
+    "AnswerStream",
+    "Completion",
+    "Delta",
+    "Engine",
+    "EngineConfig",
+    "EngineObserver",
+    "Event",
+    "FeatureBlock",
+    "InvalidPromptError",
+    "Model",
+    "Outcome",
+    "Prompt",
+    "Request",
+    "SilentObserver",
+    "Step",
+]

@@ -1,0 +1,305 @@
+"""The engine as the event loop sees it: questions go in, streams of answers come out.
+
+    submit ──▶ FairQueue ──▶ Worker thread: Scheduler ──▶ one call_soon_threadsafe per step ──▶ AnswerStream
+
+Every accepted question ends exactly once: with its answer, an error that says why, or its cancellation.
+:meth:`Engine._settle` is the one place where it does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from typing import Generic
+
+from edge_server.engine.answer import AnswerStream
+from edge_server.engine.config import EngineConfig
+from edge_server.engine.model import InvalidPromptError, Model, StateT
+from edge_server.engine.observer import EngineObserver, Outcome, SilentObserver
+from edge_server.engine.queue import FairQueue
+from edge_server.engine.request import Completion, Delta, Job, Request
+from edge_server.engine.scheduler import Publication, Scheduler
+from edge_server.engine.worker import Worker
+from edge_server.errors import (
+    DeadlineExpiredError,
+    DrainingError,
+    EdgeServerError,
+    EngineFailureError,
+    EngineOverloadedError,
+    InvalidQuestionError,
+    QuestionCancelledError,
+)
+
+logger = logging.getLogger(__name__)
+
+_WATCH_INTERVAL_S = 0.25
+_DEADLINE_GRACE_S = 1.0
+_FIRST_GUESS_S_PER_QUESTION = 0.02
+
+
+class Engine(Generic[StateT]):
+    """Batches questions of many users into one model.
+
+    All methods are called from the event loop that called :meth:`start`.
+
+    Args:
+        model: what answers.
+        config: bounds.
+        clock: monotonic seconds.
+        observer: is told what happens.
+    """
+
+    def __init__(
+        self,
+        model: Model[StateT],
+        config: EngineConfig | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        observer: EngineObserver | None = None,
+    ) -> None:
+        self.model = model
+        self.config = config or EngineConfig()
+        self._clock = clock
+        self._observer = observer or SilentObserver()
+        self._queue = FairQueue(self.config.max_queue, self.config.max_queue_per_user)
+        self._scheduler = Scheduler(model, self._queue, self.config, clock, self._observer, self._publish)
+        self._worker: Worker | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._streams: dict[Job, AnswerStream] = {}
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._accepting = False
+        self._s_per_question = _FIRST_GUESS_S_PER_QUESTION
+        self._last_answer_at = clock()
+
+    async def start(self) -> None:
+        """Start the worker and accept questions."""
+        self._loop = asyncio.get_running_loop()
+        self._accepting = True
+        self._start_worker(takes_over=False)
+        self._watch = asyncio.create_task(self._watch_over(), name="tokenlink-engine-watch")
+
+    @property
+    def ready(self) -> bool:
+        """Whether questions are accepted and the worker makes progress."""
+        worker = self._worker
+        return self._accepting and worker is not None and worker.alive and worker.step_s < self.config.stall_s
+
+    @property
+    def draining(self) -> bool:
+        """Whether it was told to take nothing new."""
+        return not self._accepting
+
+    @property
+    def waiting(self) -> int:
+        """Questions in the queue."""
+        return len(self._queue)
+
+    @property
+    def running(self) -> int:
+        """Questions in the running batch."""
+        return self._scheduler.rows
+
+    @property
+    def unanswered(self) -> int:
+        """Accepted questions whose end has not come."""
+        return len(self._streams)
+
+    def admit(self, user: str) -> None:
+        """Tell whether a question of this user would be accepted now, before work is put into it.
+
+        Raises:
+            DrainingError: nothing new is accepted.
+            EngineOverloadedError: the queue, or this user's share of it, is full.
+        """
+        try:
+            if not self._accepting:
+                raise DrainingError
+            self._queue.refuse_if_full(user, self._s_per_question)
+        except (DrainingError, EngineOverloadedError) as error:
+            self._observer.rejected(_reason(error))
+            raise
+
+    def submit(self, request: Request) -> AnswerStream:
+        """Accept a question.
+
+        Raises:
+            InvalidQuestionError: the model cannot take it, or it would not fit the batch alone.
+            DrainingError: nothing new is accepted.
+            EngineOverloadedError: the queue, or this user's share of it, is full.
+        """
+        try:
+            if not self._accepting:
+                raise DrainingError
+            job = self._job(request)
+            evicted = self._queue.push(job, self._s_per_question)
+        except EdgeServerError as error:
+            self._observer.rejected(_reason(error))
+            raise
+        stream = AnswerStream(lambda: self._cancel(job))
+        self._streams[job] = stream
+        self._idle.clear()
+        if evicted is not None:
+            self._settle(
+                evicted,
+                EngineOverloadedError(
+                    "the queue is full and another user has fewer questions waiting",
+                    reason="evicted",
+                    retry_delay_s=max(self._s_per_question * self.config.max_queue, 0.05),
+                ),
+            )
+        self._observer.queue_depth(len(self._queue))
+        return stream
+
+    async def drain(self) -> None:
+        """Accept nothing new and wait until every accepted question has ended."""
+        self._accepting = False
+        await self._idle.wait()
+
+    async def stop(self, timeout_s: float = 10.0) -> None:
+        """End at once: what is unanswered fails with :class:`DrainingError`; the worker is joined."""
+        self._accepting = False
+        if self._watch is not None:
+            self._watch.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watch
+            self._watch = None
+        for job in list(self._streams):
+            job.cancelled = True
+            self._queue.remove(job)
+            self._settle(job, DrainingError())
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.stop()
+            if not await asyncio.to_thread(worker.join, timeout_s):
+                logger.error("the engine's worker is still in one step after %.0f s; left behind", timeout_s)
+
+    def _job(self, request: Request) -> Job:
+        config = self.config
+        max_new_tokens = request.max_new_tokens or config.default_new_tokens
+        if not 0 < max_new_tokens <= config.max_new_tokens:
+            raise InvalidQuestionError(
+                "max_new_tokens", f"is {max_new_tokens}; allowed: 1 to {config.max_new_tokens}"
+            )
+        deadline_s = request.deadline_s or config.default_deadline_s
+        if not deadline_s > 0:
+            raise InvalidQuestionError("deadline_s", f"is {deadline_s}; must be above 0")
+        try:
+            positions = self.model.check(request.prompt)
+        except InvalidPromptError as error:
+            raise InvalidQuestionError(error.field, str(error)) from error
+        if positions + max_new_tokens > config.max_batch_positions:
+            raise InvalidQuestionError(
+                "question",
+                f"takes {positions} positions and up to {max_new_tokens} for its answer; "
+                f"at most {config.max_batch_positions} together",
+            )
+        return Job(
+            request,
+            positions=positions,
+            max_new_tokens=max_new_tokens,
+            deadline_s=min(deadline_s, config.max_deadline_s),
+            now=self._clock(),
+        )
+
+    def _cancel(self, job: Job) -> None:
+        job.cancelled = True
+        self._queue.remove(job)
+        self._settle(job, QuestionCancelledError())
+
+    def _publish(self, news: list[Publication]) -> None:
+        """From the worker thread."""
+        assert self._loop is not None  # noqa: S101 (the worker is started after it is set)
+        # A loop that has been closed has no askers left.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._deliver, news)
+
+    def _deliver(self, news: list[Publication]) -> None:
+        for job, event in news:
+            if isinstance(event, Delta):
+                stream = self._streams.get(job)
+                if stream is not None:
+                    stream.push(event)
+            else:
+                self._settle(job, event)
+
+    def _settle(self, job: Job, how: Completion | EdgeServerError) -> None:
+        stream = self._streams.pop(job, None)
+        if stream is None:
+            return
+        if isinstance(how, Completion):
+            stream.push(how)
+            self._observer.ended("answered", how.answer_tokens)
+            self._learn_pace(how)
+        else:
+            stream.fail(how)
+            self._observer.ended(_outcome(how), len(job.token_ids))
+        if not self._streams:
+            self._idle.set()
+
+    def _learn_pace(self, completion: Completion) -> None:
+        # Between answers of a busy engine lies the time that one question takes; an idle spell is no pace.
+        now = self._clock()
+        pace = min(now - self._last_answer_at, completion.compute_s)
+        self._last_answer_at = now
+        self._s_per_question += 0.1 * (pace - self._s_per_question)
+
+    def _start_worker(self, *, takes_over: bool) -> None:
+        self._worker = Worker(
+            self._scheduler, self._queue, self._clock, self._on_death, takes_over=takes_over
+        )
+        self._worker.start()
+
+    def _on_death(self, death: BaseException) -> None:
+        """From the dying worker thread."""
+        assert self._loop is not None  # noqa: S101 (the worker is started after it is set)
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._replace_worker, death)
+
+    def _replace_worker(self, death: BaseException) -> None:
+        if self._worker is None:
+            return
+        logger.error("the engine's worker died of %r and is replaced", death)
+        self._observer.worker_replaced()
+        self._start_worker(takes_over=True)
+
+    async def _watch_over(self) -> None:
+        """Deadlines hold even while the worker is stuck in one step: nothing hangs."""
+        while True:
+            await asyncio.sleep(_WATCH_INTERVAL_S)
+            now = self._clock()
+            overdue = [job for job in self._streams if job.deadline_at + _DEADLINE_GRACE_S <= now]
+            for job in overdue:
+                job.cancelled = True
+                self._queue.remove(job)
+                self._settle(job, DeadlineExpiredError(job.deadline_s))
+
+
+def _outcome(error: EdgeServerError) -> Outcome:
+    match error:
+        case QuestionCancelledError() | DrainingError():
+            return "cancelled"
+        case DeadlineExpiredError():
+            return "expired"
+        case EngineOverloadedError():
+            return "overloaded"
+        case InvalidQuestionError():
+            return "invalid"
+        case _:
+            return "failed"
+
+
+def _reason(error: EdgeServerError) -> str:
+    match error:
+        case EngineOverloadedError():
+            return error.reason
+        case DrainingError():
+            return "draining"
+        case EngineFailureError():
+            return "failed"
+        case _:
+            return "invalid"

@@ -1,0 +1,110 @@
+"""The port through which a model enters the engine.
+
+The engine batches; it knows no torch. Whatever implements :class:`Model` can be served: the trained
+foundation with its receivers (:mod:`edge_server.model.serving`) or a weight-free stand-in in a test.
+
+All calls but :meth:`Model.check` come from one worker thread, never from two at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class FeatureBlock:
+    """One received codeword: feature tokens of one modality after the channel.
+
+    Attributes:
+        modality: ``"image"``, ``"video"``, ``"audio"`` or ``"text"`` (the analog embedding path).
+        x_TC: float32, [token_length, channel_dim], equalised reals.
+        snr_db: Es/N0 after equalisation, what the receiver is told [dB].
+    """
+
+    modality: str
+    x_TC: npt.NDArray[np.float32]
+    snr_db: float
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What the model is asked.
+
+    Attributes:
+        blocks: feature tokens, at most one block per modality.
+        question_ids: language token ids of the question; empty when it came as a text block.
+        context_ids: language token ids of text that goes with the question.
+    """
+
+    blocks: tuple[FeatureBlock, ...]
+    question_ids: tuple[int, ...]
+    context_ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Step:
+    """One decoded language token and its probability; ``token_id == Model.eos_id`` ends the answer."""
+
+    token_id: int
+    probability: float
+
+
+class InvalidPromptError(ValueError):
+    """A prompt that the model cannot take: names the field, what was found and what is allowed."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+StateT = TypeVar("StateT")
+
+
+class Model(Protocol, Generic[StateT]):
+    """A causal model that answers batches of prompts.
+
+    ``StateT`` is a running batch (key/value caches), opaque to the engine; row *i* of a state belongs
+    to the *i*-th prompt in it.
+    """
+
+    @property
+    def name(self) -> str:
+        """Name of the model, as shown to clients."""
+
+    @property
+    def bundle_hash(self) -> str:
+        """SHA-256 (hexadecimal) of the device bundle this model answers for."""
+
+    @property
+    def eos_id(self) -> int:
+        """Language token id that ends an answer."""
+
+    def check(self, prompt: Prompt) -> int:
+        """Validate a prompt cheaply, without running it. Thread-safe.
+
+        Returns:
+            The number of positions that the prompt takes in the model's context.
+
+        Raises:
+            InvalidPromptError: names the field that is at fault.
+        """
+
+    def prefill(self, prompts: Sequence[Prompt]) -> tuple[StateT, list[Step]]:
+        """Start answering prompts of any mix of lengths and modalities: a new state and each first step."""
+
+    def decode(self, state: StateT) -> tuple[StateT, list[Step]]:
+        """One more step for every row."""
+
+    def merge(self, first: StateT, second: StateT) -> StateT:
+        """Rows of both, those of ``first`` before those of ``second``."""
+
+    def keep(self, state: StateT, rows: Sequence[int]) -> StateT:
+        """Only these rows, in this order; the others' memory is freed."""
+
+    def text(self, token_ids: Sequence[int]) -> str:
+        """The text that language token ids spell, special tokens left out. Thread-safe."""

@@ -1,0 +1,68 @@
+"""What the engine tells about itself, to whoever counts it.
+
+The engine knows no metrics library; the front door's Prometheus registry implements this port.
+Calls come from the worker thread and from the event loop; implementations are thread-safe and quick.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol, TypeAlias
+
+Outcome: TypeAlias = Literal["answered", "cancelled", "expired", "invalid", "failed", "overloaded"]
+"""How an accepted question ended; ``overloaded``: it had to leave the full queue for a lighter user."""
+
+
+class EngineObserver(Protocol):
+    """The port through which an engine is watched."""
+
+    def queue_depth(self, questions: int) -> None:
+        """Questions that wait, after this changed."""
+
+    def batch_rows(self, rows: int) -> None:
+        """Rows of a decode step, or 0 when the engine went idle."""
+
+    def prefilled(self, prompts: int, seconds: float) -> None:
+        """One prefill of so many prompts took so long [s]."""
+
+    def decoded(self, rows: int, seconds: float) -> None:
+        """One decode step of so many rows took so long [s]."""
+
+    def first_token(self, queue_s: float, since_submit_s: float) -> None:
+        """A question got its first language token: how long it waited, and since it was submitted [s]."""
+
+    def ended(self, outcome: Outcome, answer_tokens: int) -> None:
+        """An accepted question ended."""
+
+    def rejected(self, reason: str) -> None:
+        """A question was not accepted."""
+
+    def worker_replaced(self) -> None:
+        """The worker thread died and a new one took over."""
+
+
+class SilentObserver:
+    """Watches nothing; for tests and tools."""
+
+    def queue_depth(self, questions: int) -> None:
+        """Ignore it."""
+
+    def batch_rows(self, rows: int) -> None:
+        """Ignore it."""
+
+    def prefilled(self, prompts: int, seconds: float) -> None:
+        """Ignore it."""
+
+    def decoded(self, rows: int, seconds: float) -> None:
+        """Ignore it."""
+
+    def first_token(self, queue_s: float, since_submit_s: float) -> None:
+        """Ignore it."""
+
+    def ended(self, outcome: Outcome, answer_tokens: int) -> None:
+        """Ignore it."""
+
+    def rejected(self, reason: str) -> None:
+        """Ignore it."""
+
+    def worker_replaced(self) -> None:
+        """Ignore it."""

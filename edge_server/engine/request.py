@@ -1,0 +1,105 @@
+"""A question on its way through the engine: what was asked, what comes back, and the job in between."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from edge_server.engine.model import Prompt
+
+FinishReason: TypeAlias = Literal["stop", "length"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """One question for the engine.
+
+    Attributes:
+        prompt: what the model is asked.
+        user: whom it counts for; users share the engine fairly.
+        max_new_tokens: most language tokens of the answer; 0: the engine's default.
+        deadline_s: seconds from now within which an answer is of use; 0: the engine's default.
+        request_id: for log lines; the engine does not need it to be unique.
+    """
+
+    prompt: Prompt
+    user: str
+    max_new_tokens: int = 0
+    deadline_s: float = 0.0
+    request_id: str = ""
+
+
+@dataclass(frozen=True)
+class Delta:
+    """A further piece of an answer's text. All of them joined are :attr:`Completion.text`."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A whole answer.
+
+    Attributes:
+        text: the answer.
+        probability: product of the probabilities of its language tokens.
+        prompt_tokens: positions that the question took in the model's context.
+        answer_tokens: language tokens of the answer, the end token not counted.
+        queue_s: time from submission to the start of its prefill [s].
+        compute_s: time from there to its end [s].
+        finish_reason: ``"stop"``: the model ended it; ``"length"``: max_new_tokens was reached.
+    """
+
+    text: str
+    probability: float
+    prompt_tokens: int
+    answer_tokens: int
+    queue_s: float
+    compute_s: float
+    finish_reason: FinishReason
+
+
+Event: TypeAlias = Delta | Completion
+
+
+class Job:
+    """A question inside the engine. Made on the event loop, worked on by the worker thread.
+
+    ``cancelled`` is the one field that the loop writes and the worker reads while it runs.
+    """
+
+    __slots__ = (
+        "cancelled",
+        "deadline_at",
+        "deadline_s",
+        "emitted",
+        "max_new_tokens",
+        "positions",
+        "probability",
+        "recoveries",
+        "request",
+        "started_at",
+        "submitted_at",
+        "token_ids",
+    )
+
+    def __init__(
+        self, request: Request, *, positions: int, max_new_tokens: int, deadline_s: float, now: float
+    ) -> None:
+        self.request = request
+        self.positions = positions
+        self.max_new_tokens = max_new_tokens
+        self.deadline_s = deadline_s
+        self.submitted_at = now
+        self.deadline_at = now + deadline_s
+        self.started_at: float | None = None
+        self.token_ids: list[int] = []
+        self.probability = 1.0
+        self.emitted = ""
+        self.recoveries = 0
+        self.cancelled = False
+
+    @property
+    def reserved(self) -> int:
+        """Context positions that it may take until its end."""
+        return self.positions + self.max_new_tokens

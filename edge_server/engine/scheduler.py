@@ -1,0 +1,305 @@
+"""One iteration of the batch: questions leave and join between decode steps.
+
+    drop ──▶ admit ──▶ prefill ──▶ merge ──▶ decode ──▶ publish
+     ▲  cancelled, expired: before they cost compute       │
+     └─────────────────────────────────────────────────────┘
+
+No threads, no event loop in here: :class:`Scheduler` is driven by a worker thread, or by a test.
+
+When the model raises, its state is not trusted any more: every row is run again alone, from its prompt
+up to where it was, so that only the question that is at fault fails (:meth:`Scheduler._recover`).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeAlias
+
+from edge_server.engine.config import EngineConfig
+from edge_server.engine.model import InvalidPromptError, Model, StateT, Step
+from edge_server.engine.narrator import stable_delta
+from edge_server.engine.observer import EngineObserver
+from edge_server.engine.queue import FairQueue
+from edge_server.engine.request import Completion, Delta, Event, FinishReason, Job
+from edge_server.errors import (
+    DeadlineExpiredError,
+    EdgeServerError,
+    EngineFailureError,
+    InvalidQuestionError,
+    QuestionCancelledError,
+)
+
+logger = logging.getLogger(__name__)
+
+Publication: TypeAlias = tuple[Job, Event | EdgeServerError]
+Publish: TypeAlias = Callable[[list[Publication]], None]
+
+
+class Scheduler(Generic[StateT]):
+    """The running batch.
+
+    Args:
+        model: what answers.
+        queue: where questions come from.
+        config: bounds.
+        clock: monotonic seconds.
+        observer: is told what happens.
+        publish: takes what each step made: deltas, and one :class:`Completion` or error per question.
+    """
+
+    def __init__(
+        self,
+        model: Model[StateT],
+        queue: FairQueue,
+        config: EngineConfig,
+        clock: Callable[[], float],
+        observer: EngineObserver,
+        publish: Publish,
+    ) -> None:
+        self._model = model
+        self._queue = queue
+        self._config = config
+        self._clock = clock
+        self._observer = observer
+        self._publish = publish
+        self._state: StateT | None = None
+        self._rows: list[Job] = []
+        # Every question taken from the queue and not ended yet; outlives a worker that dies.
+        self._taken: dict[Job, None] = {}
+        self._suspect: Job | None = None
+        self._news: list[Publication] = []
+
+    @property
+    def rows(self) -> int:
+        """Questions in the running batch."""
+        return len(self._taken)
+
+    def step(self) -> None:
+        """Run one iteration. Errors of the model end in the questions they belong to, never here."""
+        self._drop()
+        self._admit()
+        if self._rows:
+            self._decode()
+        self._flush()
+        if not self._rows:
+            self._observer.batch_rows(0)
+
+    def revive(self) -> None:
+        """Take over what a worker that died left behind: its questions are run again."""
+        if self._suspect is not None:
+            self._end(self._suspect, EngineFailureError("the question ended the worker that ran it"))
+            self._suspect = None
+        self._recover(list(self._taken))
+
+    def _drop(self) -> None:
+        now = self._clock()
+        for job in self._queue.remove_expired(now):
+            self._end(job, DeadlineExpiredError(job.deadline_s))
+        going_on = [row for row, job in enumerate(self._rows) if not self._end_if_dead(job, now)]
+        self._keep(going_on)
+        self._flush()
+
+    def _admit(self) -> None:
+        positions = self._config.max_batch_positions - sum(job.reserved for job in self._rows)
+        arrivals: list[Job] = []
+        now = self._clock()
+        while len(self._rows) + len(arrivals) < self._config.max_batch:
+            job = self._queue.pop(positions)
+            if job is None:
+                break
+            self._taken[job] = None
+            if self._end_if_dead(job, now):
+                continue
+            job.started_at = now
+            positions -= job.reserved
+            arrivals.append(job)
+        self._observer.queue_depth(len(self._queue))
+        if arrivals:
+            self._prefill(arrivals)
+
+    def _prefill(self, arrivals: list[Job]) -> None:
+        began = self._clock()
+        try:
+            state, steps = self._model.prefill([job.request.prompt for job in arrivals])
+            _check_rows(steps, len(arrivals))
+        except Exception as error:
+            logger.warning("a prefill of %d questions failed (%s); each is run alone", len(arrivals), error)
+            # The running rows' state was no part of it and is kept.
+            self._run_alone(arrivals)
+            return
+        self._observer.prefilled(len(arrivals), self._clock() - began)
+        going_on = self._absorb(arrivals, steps)
+        # First words, and one-word answers, do not wait for the decode step that follows.
+        self._flush()
+        joining = [arrivals[row] for row in going_on]
+        if not joining:
+            return
+        try:
+            if len(joining) < len(arrivals):
+                state = self._model.keep(state, going_on)
+            self._join(state, joining)
+        except Exception as error:
+            logger.warning("joining the batch failed (%s); every row is run again", error)
+            self._recover([*self._rows, *joining])
+
+    def _decode(self) -> None:
+        assert self._state is not None  # noqa: S101 (rows and state come and go together)
+        rows = self._rows
+        began = self._clock()
+        try:
+            state, steps = self._model.decode(self._state)
+            _check_rows(steps, len(rows))
+        except Exception as error:
+            logger.warning("a decode step of %d rows failed (%s); each is run alone", len(rows), error)
+            self._recover(rows)
+            return
+        self._observer.decoded(len(rows), self._clock() - began)
+        self._observer.batch_rows(len(rows))
+        self._state = state
+        self._keep(self._absorb(rows, steps))
+
+    def _absorb(self, jobs: Sequence[Job], steps: Sequence[Step]) -> list[int]:
+        """Take each row's step to its answer; the rows that go on."""
+        self._queue.charge_tokens([job.request.user for job in jobs])
+        return [
+            row for row, (job, step) in enumerate(zip(jobs, steps, strict=True)) if self._accept(job, step)
+        ]
+
+    def _accept(self, job: Job, step: Step) -> bool:
+        """One step of one answer; whether it goes on."""
+        if not job.token_ids:
+            now = self._clock()
+            started_at = now if job.started_at is None else job.started_at
+            self._observer.first_token(started_at - job.submitted_at, now - job.submitted_at)
+        if not (math.isfinite(step.probability) and 0.0 <= step.probability <= 1.0 + 1e-6):
+            self._end(job, EngineFailureError(f"the model gave a probability of {step.probability}"))
+            return False
+        if step.token_id == self._model.eos_id:
+            self._complete(job, "stop")
+            return False
+        job.token_ids.append(step.token_id)
+        job.probability *= min(step.probability, 1.0)
+        if len(job.token_ids) >= job.max_new_tokens:
+            self._complete(job, "length")
+            return False
+        return self._narrate(job, last=False)
+
+    def _narrate(self, job: Job, *, last: bool) -> bool:
+        try:
+            delta = stable_delta(self._model.text, job.token_ids, job.emitted, last=last)
+        except Exception as error:
+            self._end(job, EngineFailureError(f"the answer's tokens spell no text: {error}"))
+            return False
+        if delta:
+            job.emitted += delta
+            self._news.append((job, Delta(delta)))
+        return True
+
+    def _complete(self, job: Job, finish_reason: FinishReason) -> None:
+        if not self._narrate(job, last=True):
+            return
+        now = self._clock()
+        started_at = now if job.started_at is None else job.started_at
+        self._end(
+            job,
+            Completion(
+                text=job.emitted,
+                probability=job.probability,
+                prompt_tokens=job.positions,
+                answer_tokens=len(job.token_ids),
+                queue_s=started_at - job.submitted_at,
+                compute_s=now - started_at,
+                finish_reason=finish_reason,
+            ),
+        )
+
+    def _end_if_dead(self, job: Job, now: float) -> bool:
+        if job.cancelled:
+            self._end(job, QuestionCancelledError())
+        elif job.deadline_at <= now:
+            self._end(job, DeadlineExpiredError(job.deadline_s))
+        else:
+            return False
+        return True
+
+    def _end(self, job: Job, how: Completion | EdgeServerError) -> None:
+        self._taken.pop(job, None)
+        self._news.append((job, how))
+
+    def _flush(self) -> None:
+        if self._news:
+            news, self._news = self._news, []
+            self._publish(news)
+
+    def _keep(self, rows: Sequence[int]) -> None:
+        """Only these rows go on; the others have ended."""
+        if len(rows) == len(self._rows):
+            return
+        survivors = [self._rows[row] for row in rows]
+        if not survivors:
+            self._state, self._rows = None, []
+            return
+        assert self._state is not None  # noqa: S101 (rows and state come and go together)
+        try:
+            self._state = self._model.keep(self._state, rows)
+            self._rows = survivors
+        except Exception as error:
+            logger.warning("leaving the batch failed (%s); every row is run again", error)
+            self._recover(survivors)
+
+    def _join(self, state: StateT, jobs: list[Job]) -> None:
+        self._state = state if self._state is None else self._model.merge(self._state, state)
+        self._rows = [*self._rows, *jobs]
+
+    def _recover(self, jobs: Sequence[Job]) -> None:
+        """Build the batch again, each row alone from its prompt; those at fault fail on the way."""
+        self._state, self._rows = None, []
+        innocent: list[Job] = []
+        for job in jobs:
+            job.recoveries += 1
+            if job.recoveries > self._config.max_recoveries:
+                self._end(job, EngineFailureError("the batch failed again and again; ask once more"))
+            else:
+                innocent.append(job)
+        self._run_alone(innocent)
+
+    def _run_alone(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            if self._end_if_dead(job, self._clock()):
+                continue
+            self._suspect = job
+            try:
+                state, step = self._replay(job)
+                if self._accept(job, step):
+                    self._join(state, [job])
+            except InvalidPromptError as error:
+                self._end(job, InvalidQuestionError(error.field, str(error)))
+            except EdgeServerError as error:
+                self._end(job, error)
+            except Exception as error:
+                logger.exception("question %r failed", job.request.request_id)
+                self._end(job, EngineFailureError(f"the model failed on this question: {error}"))
+            self._suspect = None
+            self._flush()
+
+    def _replay(self, job: Job) -> tuple[StateT, Step]:
+        """Run a question alone up to its first step that is new.
+
+        Raises:
+            EngineFailureError: it came out differently this time, and some of it has been said already.
+        """
+        state, steps = self._model.prefill([job.request.prompt])
+        _check_rows(steps, 1)
+        for token_id in job.token_ids:
+            if steps[0].token_id != token_id:
+                raise EngineFailureError("the answer was cut off by a failure of the batch; ask once more")
+            state, steps = self._model.decode(state)
+            _check_rows(steps, 1)
+        return state, steps[0]
+
+
+def _check_rows(steps: Sequence[Step], rows: int) -> None:
+    if len(steps) != rows:
+        raise RuntimeError(f"the model made {len(steps)} steps for {rows} rows")
