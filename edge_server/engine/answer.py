@@ -1,9 +1,8 @@
-"""The asker's end of a question: what comes back, piece by piece, on the event loop."""
+"""The askers' end of a question: what comes back, piece by piece, on the event loop."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 
 from edge_server.engine.request import Completion, Event
@@ -11,27 +10,100 @@ from edge_server.errors import EdgeServerError
 
 
 class AnswerStream:
-    """An asynchronous iterator of :class:`Delta`, ended by exactly one :class:`Completion` or error.
+    """An answer as it comes about: any number of :class:`Delta`, then one :class:`Completion` or error.
 
-    Belongs to one event loop and one reader. A reader that leaves early calls :meth:`cancel`.
+    Belongs to one event loop. Every ``async for`` over it reads from the beginning, so that a question
+    that is asked again meanwhile is answered from the same run. Whoever no longer wants it calls
+    :meth:`cancel`.
 
     Args:
-        on_cancel: called once if the question is cancelled before its end.
+        on_cancel: called if the question is cancelled before its end.
     """
 
     def __init__(self, on_cancel: Callable[[], None]) -> None:
-        self._on_cancel = on_cancel
-        self._events: deque[Event] = deque()
+        self._on_cancel: Callable[[], None] | None = on_cancel
+        self._on_end: Callable[[], None] | None = None
+        self._events: list[Event] = []
         self._error: EdgeServerError | None = None
-        self._ended = False
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiters: list[asyncio.Future[None]] = []
 
     @property
     def ended(self) -> bool:
-        """Whether its end has come; events may still wait to be read."""
-        return self._ended
+        """Whether its end has come; there may still be events to read."""
+        return self._on_cancel is None
 
-    def __aiter__(self) -> AnswerStream:
+    @property
+    def error(self) -> EdgeServerError | None:
+        """Why it ended without an answer, if it did."""
+        return self._error
+
+    def __aiter__(self) -> AnswerReader:
+        return AnswerReader(self)
+
+    async def completion(self) -> Completion:
+        """Wait for the end.
+
+        Raises:
+            EdgeServerError: the question ended without an answer.
+        """
+        async for event in self:
+            if isinstance(event, Completion):
+                return event
+        raise AssertionError("a stream without an error ends with its completion")
+
+    def cancel(self) -> None:
+        """Take the question back: its slot in the batch is free within one step. Harmless after its end."""
+        if self._on_cancel is not None:
+            self._on_cancel()
+
+    def when_ended(self, callback: Callable[[], None]) -> None:
+        """Have one callback called at its end; at once if that has come."""
+        if self.ended:
+            callback()
+        else:
+            self._on_end = callback
+
+    def push(self, event: Event) -> None:
+        """For the engine: a further piece; a :class:`Completion` is the last."""
+        if self.ended:
+            return
+        self._events.append(event)
+        if isinstance(event, Completion):
+            self._end()
+        self._wake()
+
+    def fail(self, error: EdgeServerError) -> None:
+        """For the engine: it ends without an answer."""
+        if self.ended:
+            return
+        self._error = error
+        self._end()
+        self._wake()
+
+    def _end(self) -> None:
+        # The callback holds the prompt's arrays; an answer that is kept must not keep them too.
+        self._on_cancel = None
+        callback, self._on_end = self._on_end, None
+        if callback is not None:
+            callback()
+
+    def _wake(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+
+class AnswerReader:
+    """One reading of an :class:`AnswerStream`, from its beginning."""
+
+    __slots__ = ("_position", "_stream")
+
+    def __init__(self, stream: AnswerStream) -> None:
+        self._stream = stream
+        self._position = 0
+
+    def __aiter__(self) -> AnswerReader:
         return self
 
     async def __anext__(self) -> Event:
@@ -40,51 +112,16 @@ class AnswerStream:
         Raises:
             EdgeServerError: the question ended without an answer; the error says why.
         """
-        while not self._events:
-            if self._error is not None:
-                error, self._error = self._error, None
-                raise error
-            if self._ended:
+        stream = self._stream
+        while self._position >= len(stream._events):
+            if stream._error is not None:
+                # Several readers may raise it: none should see another's traceback.
+                raise stream._error.with_traceback(None)
+            if stream.ended:
                 raise StopAsyncIteration
-            self._waiter = asyncio.get_running_loop().create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
-        return self._events.popleft()
-
-    async def completion(self) -> Completion:
-        """Read to the end.
-
-        Raises:
-            EdgeServerError: the question ended without an answer.
-        """
-        async for event in self:
-            if isinstance(event, Completion):
-                return event
-        raise RuntimeError("an answer is read once")
-
-    def cancel(self) -> None:
-        """Take the question back: its slot in the batch is free within one step. Harmless after its end."""
-        if not self._ended:
-            self._on_cancel()
-
-    def push(self, event: Event) -> None:
-        """For the engine: a further piece; a :class:`Completion` is the last."""
-        if self._ended:
-            return
-        self._events.append(event)
-        self._ended = isinstance(event, Completion)
-        self._wake()
-
-    def fail(self, error: EdgeServerError) -> None:
-        """For the engine: it ends without an answer."""
-        if self._ended:
-            return
-        self._error = error
-        self._ended = True
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+            waiter = asyncio.get_running_loop().create_future()
+            stream._waiters.append(waiter)
+            await waiter
+        event = stream._events[self._position]
+        self._position += 1
+        return event

@@ -1,0 +1,22 @@
+"""The cell: who may send what until when, and which questions were asked already.
+
+    OpenSession ──▶ Session (Grant, AnswerLedger)
+    question ──▶ session known? bundle right? size granted? asked before? in-flight bound? ──▶ engine
+
+Knows no transport and no model library.
+"""
+
+from edge_server.cell.cell import Cell, CellObserver
+from edge_server.cell.grant import CellConfig, Grant, suggest_token_length
+from edge_server.cell.ledger import Subscription
+from edge_server.cell.session import Session
+
+__all__ = [
+    "Cell",
+    "CellConfig",
+    "CellObserver",
+    "Grant",
+    "Session",
+    "Subscription",
+    "suggest_token_length",
+]

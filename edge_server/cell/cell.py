@@ -1,0 +1,203 @@
+"""Admission: every question passes here on its way from a front door to the engine."""
+
+from __future__ import annotations
+
+import math
+import secrets
+import time
+from collections.abc import Callable
+from typing import Protocol, TypeAlias
+
+from edge_server.cell.grant import CellConfig, make_grant
+from edge_server.cell.ledger import AnswerLedger, Subscription
+from edge_server.cell.session import Session, Sessions
+from edge_server.engine import AnswerStream, Request
+from edge_server.errors import (
+    AdmissionRefusedError,
+    BundleMismatchError,
+    EdgeServerError,
+    InvalidQuestionError,
+    OverloadedError,
+    QuestionTooLargeError,
+    SessionNotFoundError,
+)
+
+MAX_REQUEST_ID_CHARS = 64
+MAX_DEVICE_ID_CHARS = 128
+
+Prepare: TypeAlias = Callable[[Session], Request]
+"""Decodes a question, once it is admitted, for the session that asks it."""
+
+
+class CellObserver(Protocol):
+    """The port through which a cell is watched."""
+
+    def sessions(self, count: int) -> None:
+        """Sessions that are open, after this changed."""
+
+    def rejected(self, reason: str) -> None:
+        """A session or a question was not admitted."""
+
+
+class Cell:
+    """Sessions, grants and admission in front of one engine.
+
+    Args:
+        submit: hands an admitted question to the engine.
+        bundle_hash: of the device bundle that the served model answers for.
+        config: bounds.
+        clock: monotonic seconds.
+        new_id: makes session ids that cannot be guessed.
+        observer: is told what happens.
+    """
+
+    def __init__(
+        self,
+        submit: Callable[[Request], AnswerStream],
+        bundle_hash: str,
+        config: CellConfig | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        new_id: Callable[[], str] = lambda: secrets.token_urlsafe(18),
+        observer: CellObserver | None = None,
+    ) -> None:
+        self.config = config or CellConfig()
+        self.bundle_hash = bundle_hash
+        self._submit = submit
+        self._clock = clock
+        self._observer = observer
+        self._sessions = Sessions(self.config.max_sessions, clock, new_id)
+
+    @property
+    def sessions(self) -> int:
+        """Open sessions; one that has expired counts until it is noticed."""
+        return len(self._sessions)
+
+    def open(self, device_id: str, bundle_hash: str, snr_db: float) -> Session:
+        """Admit a device, or renew its grant.
+
+        Args:
+            device_id: what it calls itself; the same one gets the same session back.
+            bundle_hash: of the bundle it runs.
+            snr_db: what it measures [dB].
+
+        Raises:
+            InvalidQuestionError: device_id is empty or too long, or snr_db not a finite number.
+            BundleMismatchError: it runs another bundle.
+            AdmissionRefusedError: too many sessions are open.
+        """
+        try:
+            if not 1 <= len(device_id) <= MAX_DEVICE_ID_CHARS:
+                raise InvalidQuestionError(
+                    "device_id", f"has {len(device_id)} characters; 1 to {MAX_DEVICE_ID_CHARS} are allowed"
+                )
+            if not math.isfinite(snr_db):
+                raise InvalidQuestionError("snr_db", f"is {snr_db}; must be a finite number")
+            self._check_bundle(bundle_hash)
+            session = self._sessions.open(device_id, make_grant(self.config, snr_db), self._new_ledger)
+        except EdgeServerError as error:
+            self._rejected(error)
+            raise
+        if self._observer is not None:
+            self._observer.sessions(len(self._sessions))
+        return session
+
+    def close(self, session_id: str) -> None:
+        """End a session; its questions in flight are cancelled. Closing twice is harmless."""
+        session = self._sessions.remove(session_id)
+        if session is not None:
+            session.ledger.cancel_all()
+        if self._observer is not None:
+            self._observer.sessions(len(self._sessions))
+
+    def ask(
+        self,
+        session_id: str,
+        bundle_hash: str,
+        request_id: str,
+        *,
+        digest: Callable[[], bytes],
+        size_bytes: int,
+        prepare: Prepare,
+    ) -> Subscription:
+        """Admit a question, before any of it is decoded.
+
+        Args:
+            session_id: who asks.
+            bundle_hash: of the bundle that made its tokens.
+            request_id: idempotency key within the session.
+            digest: fingerprint of the question's content, taken once its size is known to be granted.
+            size_bytes: what it took on the wire.
+            prepare: decodes it; called only if it is admitted and was not asked before.
+
+        Returns:
+            Its run: a new one, or the one that an earlier question with this key began.
+
+        Raises:
+            SessionNotFoundError: the session is unknown, closed or expired.
+            BundleMismatchError: the tokens come from another bundle.
+            InvalidQuestionError: from ``prepare`` or the engine, or request_id is empty or too long.
+            QuestionTooLargeError: it is larger than granted.
+            RequestConflictError: request_id was used for another question.
+            AdmissionRefusedError: too many of the session's questions are in flight.
+            EngineOverloadedError, DrainingError: from the engine.
+        """
+        try:
+            session = self._sessions.get(session_id)
+            self._check_bundle(bundle_hash)
+            _check_request_id(request_id)
+            grant = session.grant
+            if size_bytes > grant.max_question_bytes:
+                raise QuestionTooLargeError(
+                    "question", f"takes {size_bytes} bytes; {grant.max_question_bytes} are granted"
+                )
+            fingerprint = digest()
+            known = session.ledger.find(request_id, fingerprint)
+            if known is not None:
+                return known
+            if session.ledger.in_flight >= grant.max_questions_in_flight:
+                raise AdmissionRefusedError(
+                    f"{session.ledger.in_flight} questions of this session are in flight, "
+                    f"at most {grant.max_questions_in_flight} may be",
+                    reason="questions_in_flight",
+                    retry_delay_s=0.1,
+                )
+            request = prepare(session)
+        except EdgeServerError as error:
+            self._rejected(error)
+            raise
+        return session.ledger.record(request_id, fingerprint, self._submit(request))
+
+    def cancel(self, session_id: str, request_id: str) -> bool:
+        """Take a question back; False if none of that key is in flight.
+
+        Raises:
+            SessionNotFoundError: the session is unknown, closed or expired.
+        """
+        return self._sessions.get(session_id).ledger.cancel(request_id)
+
+    def _check_bundle(self, bundle_hash: str) -> None:
+        if bundle_hash != self.bundle_hash:
+            raise BundleMismatchError(bundle_hash[:128], self.bundle_hash)
+
+    def _new_ledger(self) -> AnswerLedger:
+        return AnswerLedger(self.config.answers_kept, self.config.answers_kept_s, self._clock)
+
+    def _rejected(self, error: EdgeServerError) -> None:
+        if self._observer is not None:
+            match error:
+                case OverloadedError():
+                    self._observer.rejected(error.reason)
+                case BundleMismatchError():
+                    self._observer.rejected("bundle")
+                case SessionNotFoundError():
+                    self._observer.rejected("session")
+                case _:
+                    self._observer.rejected("invalid")
+
+
+def _check_request_id(request_id: str) -> None:
+    if not 1 <= len(request_id) <= MAX_REQUEST_ID_CHARS:
+        raise InvalidQuestionError(
+            "request_id", f"has {len(request_id)} characters; 1 to {MAX_REQUEST_ID_CHARS} are allowed"
+        )

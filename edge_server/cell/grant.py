@@ -1,0 +1,108 @@
+"""What an admitted device may send, until when, and how that is chosen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edge_server.errors import ConfigurationError
+
+
+@dataclass(frozen=True)
+class CellConfig:
+    """Bounds of one cell.
+
+    Raises:
+        ConfigurationError: a bound is not positive, or there are no token lengths.
+    """
+
+    max_sessions: int = 2048
+    """Sessions open at once."""
+    max_questions_in_flight: int = 16
+    """Questions of one session that are unanswered at once."""
+    max_question_bytes: int = 256 * 1024
+    """Size of one question on the wire."""
+    bandwidth_hz: float = 1e6
+    """Granted to each device [Hz]."""
+    grant_valid_s: float = 3600.0
+    """How long a grant lasts [s]."""
+    token_lengths: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
+    """Token lengths that the model was trained for."""
+    token_length_by_snr_db: tuple[tuple[float, int], ...] = ((15.0, 8), (5.0, 16))
+    """From this SNR on [dB], so many tokens are suggested; below the last one, the most there are."""
+    answers_kept: int = 32
+    """Answers per session that are kept for a question that is sent again."""
+    answers_kept_s: float = 120.0
+    """How long they are kept [s]."""
+
+    def __post_init__(self) -> None:
+        for name in (
+            "max_sessions",
+            "max_questions_in_flight",
+            "max_question_bytes",
+            "bandwidth_hz",
+            "grant_valid_s",
+            "answers_kept",
+            "answers_kept_s",
+        ):
+            value = getattr(self, name)
+            if not value > 0:
+                raise ConfigurationError(f"cell {name} is {value}; must be above 0")
+        if not self.token_lengths or min(self.token_lengths) < 1:
+            raise ConfigurationError(f"cell token_lengths is {self.token_lengths}; positive lengths needed")
+
+
+@dataclass(frozen=True)
+class Grant:
+    """What an admitted device may send, until when.
+
+    Attributes:
+        max_token_length: largest token_length per modality in one question.
+        token_length: suggested for the SNR that the device reported.
+        max_questions_in_flight: unanswered questions at once.
+        max_question_bytes: size of one question on the wire.
+        bandwidth_hz: what the device may occupy [Hz].
+        valid_s: how long this lasts [s].
+    """
+
+    max_token_length: int
+    token_length: int
+    max_questions_in_flight: int
+    max_question_bytes: int
+    bandwidth_hz: float
+    valid_s: float
+
+
+def make_grant(config: CellConfig, snr_db: float) -> Grant:
+    """The grant of a device that reports this SNR [dB]."""
+    return Grant(
+        max_token_length=max(config.token_lengths),
+        token_length=suggest_token_length(snr_db, config.token_lengths, config.token_length_by_snr_db),
+        max_questions_in_flight=config.max_questions_in_flight,
+        max_question_bytes=config.max_question_bytes,
+        bandwidth_hz=config.bandwidth_hz,
+        valid_s=config.grant_valid_s,
+    )
+
+
+def suggest_token_length(
+    snr_db: float, token_lengths: Sequence[int], steps: Sequence[tuple[float, int]]
+) -> int:
+    """A token length for a link: the worse it is, the more tokens, whose redundancy the receiver uses.
+
+    Args:
+        snr_db: what the device reported [dB]; not a number counts as the worst link.
+        token_lengths: what the model was trained for.
+        steps: (snr_db, token_length): so many from this SNR on.
+
+    Returns:
+        One of ``token_lengths``: the shortest that is at least what the steps say.
+    """
+    wanted = max(token_lengths)
+    if not math.isnan(snr_db):
+        for from_snr_db, token_length in sorted(steps, reverse=True):
+            if snr_db >= from_snr_db:
+                wanted = token_length
+                break
+    return min((length for length in token_lengths if length >= wanted), default=max(token_lengths))
