@@ -1,0 +1,211 @@
+"""Clips to tokens, with ONNX Runtime: the device's learned half of the link.
+
+    Clip ─┬─ frames_THWC ─▶ visual.onnx ─▶ image | video  ┐
+          └─ pcm_S ───────▶ audio.onnx  ─▶ audio          ├─▶ x_TC, Es = 1 per complex symbol
+    language token ids ───▶ text.onnx   ─▶ text (analog)  ┘
+
+Resizing, spectrogram and normalisation are inside the graphs, so a device cannot skew from training.
+
+Shapes: T frames, or token_length; H, W picture; S samples; L language tokens; C channel_dim.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from device_agent.bundle import Bundle
+from device_agent.errors import ConfigurationError, MediaError, TransmitterError
+from device_agent.media import Clip
+
+if TYPE_CHECKING:
+    import onnxruntime
+    import tokenizers
+
+Tokens = npt.NDArray[np.float32]
+
+POWER_TOLERANCE = 0.02
+"""How far the mean square of a block may be from 0.5, relatively; rounding is far below it."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What a clip became.
+
+    Attributes:
+        tokens: modality to float32 [token_length, channel_dim].
+        encode_s: what encoding took, opening graphs for the first time included [s].
+    """
+
+    tokens: Mapping[str, Tokens]
+    encode_s: float
+
+
+class Transmitter:
+    """The transmitters of one bundle; graphs are opened when first needed. Thread-safe.
+
+    Args:
+        bundle: verified.
+        threads: within one operator.
+        clock: monotonic seconds, to time encoding.
+    """
+
+    def __init__(
+        self, bundle: Bundle, threads: int = 1, *, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        if threads < 1:
+            raise ConfigurationError(f"threads is {threads}; at least 1")
+        self.bundle = bundle
+        self._threads = threads
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._sessions: dict[str, onnxruntime.InferenceSession] = {}
+        self._tokenizer: tokenizers.Tokenizer | None = None
+
+    def encode(self, clip: Clip, token_length: int) -> Encoded:
+        """Tokens of every modality that a clip has.
+
+        Args:
+            clip: decoded at :meth:`Bundle.media_spec`.
+            token_length: tokens per modality.
+
+        Raises:
+            ConfigurationError: a token length that the bundle was not trained for.
+            MediaError: the bundle has no transmitter for a modality of the clip.
+            TransmitterError: a graph failed, or returned what it should not.
+        """
+        started_s = self._clock()
+        tokens: dict[str, Tokens] = {}
+        if clip.frames_THWC is not None:
+            modality = "image" if clip.is_image else "video"
+            tokens[modality] = self.encode_visual(clip.frames_THWC, token_length, is_image=clip.is_image)
+        if clip.pcm_S is not None:
+            tokens["audio"] = self.encode_audio(clip.pcm_S, token_length)
+        return Encoded(tokens, self._clock() - started_s)
+
+    def encode_visual(
+        self, frames_THWC: npt.NDArray[np.uint8], token_length: int, *, is_image: bool = False
+    ) -> Tokens:
+        """Tokens of frames, uint8 [T, H, W, 3] to float32 [token_length, channel_dim]; raises as encode."""
+        part = self.bundle.manifest.transmitters.visual
+        modality = "image" if is_image else "video"
+        if part is None or modality not in part.modalities:
+            raise MediaError(modality, "cannot be sent: the bundle has no transmitter for it")
+        if frames_THWC.dtype != np.uint8 or frames_THWC.ndim != 4 or frames_THWC.shape[-1] != 3:
+            raise TransmitterError(
+                f"frames are {frames_THWC.dtype} {frames_THWC.shape}; uint8 [T, H, W, 3] is needed"
+            )
+        frames = np.ascontiguousarray(frames_THWC[: part.max_frames])
+        return self._run(part.graph, {"frames": frames}, token_length)
+
+    def encode_audio(self, pcm_S: npt.NDArray[np.float32], token_length: int) -> Tokens:
+        """Tokens of mono sound, float32 [S] to float32 [token_length, channel_dim]; raises as encode."""
+        part = self.bundle.manifest.transmitters.audio
+        if part is None:
+            raise MediaError("audio", "cannot be sent: the bundle has no transmitter for it")
+        if pcm_S.dtype != np.float32 or pcm_S.ndim != 1:
+            raise TransmitterError(f"pcm is {pcm_S.dtype} {pcm_S.shape}; float32 [S] is needed")
+        window = np.ascontiguousarray(pcm_S[: round(part.window_s * part.sample_rate_hz)])
+        return self._run(part.graph, {"pcm": window}, token_length)
+
+    def encode_text(self, ids: list[int]) -> Tokens:
+        """Feature tokens of language tokens (the analog path), one each: float32 [L, channel_dim].
+
+        Raises:
+            ConfigurationError: no ids, or more than the bundle's text transmitter takes, or none there is.
+            TransmitterError: the graph failed, or returned what it should not.
+        """
+        part = self.bundle.manifest.transmitters.text
+        if part is None:
+            raise ConfigurationError("text_path analog: the bundle has no text transmitter; use ids")
+        if not 1 <= len(ids) <= part.max_token_length:
+            raise ConfigurationError(
+                f"text of {len(ids)} language tokens; 1 to {part.max_token_length} go over the analog path"
+            )
+        return self._checked(
+            part.graph, self._call(part.graph, {"token_ids": np.array(ids, np.int64)}), len(ids)
+        )
+
+    def tokenize(self, text: str) -> list[int]:
+        """Language token ids of a text, without special tokens.
+
+        Raises:
+            ConfigurationError: the text is no valid Unicode.
+        """
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise ConfigurationError("text is not valid UTF-8") from error
+        with self._lock:
+            if self._tokenizer is None:
+                self._tokenizer = self._open_tokenizer()
+            ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def _run(self, graph: str, media: dict[str, npt.NDArray[Any]], token_length: int) -> Tokens:
+        allowed = self.bundle.manifest.token_lengths
+        if token_length not in allowed:
+            raise ConfigurationError(
+                f"token_length is {token_length}; the bundle allows {', '.join(map(str, allowed))}"
+            )
+        inputs = media | {"token_length": np.array([token_length], np.int64)}
+        return self._checked(graph, self._call(graph, inputs), token_length)
+
+    def _call(self, graph: str, inputs: dict[str, npt.NDArray[Any]]) -> Any:
+        with self._lock:
+            session = self._sessions.get(graph)
+            if session is None:
+                session = self._sessions[graph] = self._open_session(graph)
+        try:
+            return session.run(["tokens"], inputs)[0]
+        except Exception as error:  # ONNX Runtime's errors share no public base class
+            raise TransmitterError(f"{graph} failed: {_first_line(error)}") from error
+
+    def _checked(self, graph: str, x_TC: Any, token_length: int) -> Tokens:
+        expected = (token_length, self.bundle.manifest.channel_dim)
+        if not isinstance(x_TC, np.ndarray) or x_TC.dtype != np.float32 or x_TC.shape != expected:
+            found = f"{x_TC.dtype} {x_TC.shape}" if isinstance(x_TC, np.ndarray) else type(x_TC).__name__
+            raise TransmitterError(f"{graph} returned {found}; float32 {expected} is what its manifest says")
+        mean_square = float(np.mean(np.square(x_TC, dtype=np.float64)))
+        if not abs(mean_square - 0.5) <= 0.5 * POWER_TOLERANCE:  # also refuses NaN
+            raise TransmitterError(
+                f"{graph} returned tokens of mean square {mean_square:.4g}; 0.5 is one per symbol"
+            )
+        return x_TC
+
+    def _open_session(self, graph: str) -> onnxruntime.InferenceSession:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.inter_op_num_threads = 1
+        # An arena keeps the largest block ever used; a device would rather have its memory back.
+        options.enable_cpu_mem_arena = False
+        options.enable_mem_pattern = False
+        options.log_severity_level = 3
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            return onnxruntime.InferenceSession(
+                str(self.bundle.folder / graph), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # as above
+            raise TransmitterError(f"{graph} cannot be opened: {_first_line(error)}") from error
+
+    def _open_tokenizer(self) -> tokenizers.Tokenizer:
+        import tokenizers
+
+        path = self.bundle.folder / self.bundle.manifest.tokenizer
+        try:
+            return tokenizers.Tokenizer.from_file(str(path))
+        except Exception as error:  # tokenizers raises bare Exception
+            raise TransmitterError(f"{path.name} cannot be opened: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or repr(error)).splitlines()[0]
