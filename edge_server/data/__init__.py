@@ -1,0 +1,1 @@
+"""Data sets: generated (Soundstage) and, in the same annotation formats, recorded ones."""

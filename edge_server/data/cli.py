@@ -1,0 +1,40 @@
+"""``edge-server dataset``: make data sets."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from edge_server.data.soundstage.clip_file import write_mp4
+from edge_server.data.soundstage.dataset import SplitName, generate, sample_scenes, video_id
+
+app = typer.Typer(no_args_is_help=True, help="Make data sets.")
+
+
+@app.callback()
+def _group() -> None:
+    """Make data sets."""
+
+
+@app.command()
+def soundstage(
+    out: Annotated[Path, typer.Option(help="Folder of the data set; the split gets a folder in it.")],
+    clips: Annotated[int, typer.Option(min=0, help="Clips to generate.")] = 20_000,
+    seed: Annotated[int, typer.Option(min=0, help="Everything follows from it.")] = 1,
+    split: Annotated[SplitName, typer.Option(help="Splits of one seed share no clip.")] = "train",
+    workers: Annotated[int, typer.Option(min=1, help="Processes that render.")] = os.cpu_count() or 1,
+    mp4: Annotated[int, typer.Option(min=0, help="Also write the first N clips as MP4 that a person can play.")] = 0,
+) -> None:
+    """Generate a split of Soundstage: clips, captions, questions."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns) as bar:
+        task = bar.add_task(f"soundstage {split}", total=clips)
+        generate(out, split, clips, seed, workers, lambda done: bar.advance(task, done))
+        folder = out / split / "mp4"
+        folder.mkdir(exist_ok=True)
+        for index, scene in enumerate(bar.track(sample_scenes(split, mp4, seed), description="mp4")):
+            write_mp4(scene, folder / f"{video_id(split, index)}.mp4")

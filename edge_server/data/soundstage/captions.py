@@ -1,0 +1,123 @@
+"""A scene in words, in varied wording.
+
+Three texts of one scene:
+
+- :func:`describe`: the whole scene, a clause per instrument (VALOR's ``desc``). It states every fact that
+  a question may ask for; a model that reads it is the *text oracle*.
+- :func:`describe_picture` and :func:`describe_sound`: what can be seen alone, what can be heard alone.
+  Stage 1 aligns image tokens with the former and audio tokens with the latter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from edge_server.data.soundstage.scene import Performer, Place, Scene, Sound
+
+_PLACE = {
+    "left": ("on the left", "at the left"),
+    "middle": ("in the middle", "at the middle"),
+    "right": ("on the right", "at the right"),
+}
+_PLAYS = ("plays", "is playing", "sounds")
+_MIMES = ("moves without a sound", "only mimes", "moves but stays silent")
+_STILL = ("rests", "stands still", "does not play")
+_MOVES = ("moves", "is moving", "is in motion")
+_HEARD = ("is heard", "can be heard", "sounds")
+_ORDER = (
+    ("coming in first", "entering first"),
+    ("coming in second", "entering second"),
+    ("coming in third", "entering third"),
+)
+_VOICE = ("somebody speaks over it", "a voice speaks over it", "there is a voiceover")
+_NO_VOICE = ("nobody speaks", "no voice is heard", "there is no voiceover")
+_EMPTY_STAGE = ("the stage is empty", "nobody is on stage")
+_SILENCE = ("no music is heard", "there is no music")
+_OFF_STAGE = ("off stage", "from off stage")
+
+
+def describe(scene: Scene, rng: np.random.Generator) -> str:
+    """The whole scene: every instrument with its place, what it does, its entry and its loudness."""
+    clauses = [_performer_clause(scene, p, rng) for p in scene.performers]
+    clauses += [
+        f"{_pick(_OFF_STAGE, rng)} {_a(s.kind)} {_pick(_HEARD, rng)} , {_rank(scene, s, rng)}"
+        for s in scene.sounds
+        if s.place is None
+    ]
+    clauses = [clauses[i] for i in rng.permutation(len(clauses))]
+    if not scene.performers:
+        clauses.insert(0, _pick(_EMPTY_STAGE, rng))
+    if not scene.sounds:
+        clauses.append(_pick(_SILENCE, rng))
+    clauses.append(_voice(scene, rng))
+    return _join(clauses)
+
+
+def describe_picture(scene: Scene, rng: np.random.Generator) -> str:
+    """What a deaf observer can tell: which instrument is where, and whether it moves."""
+    if not scene.performers:
+        return _join([_pick(_EMPTY_STAGE, rng)])
+    clauses = []
+    for i in rng.permutation(len(scene.performers)):
+        performer = scene.performers[i]
+        verb = _pick(_STILL[:2] if performer.action == "still" else _MOVES, rng)
+        clauses.append(_subject_place_verb(performer.kind, performer.place, verb, rng))
+    return _join(clauses)
+
+
+def describe_sound(scene: Scene, rng: np.random.Generator) -> str:
+    """What a blind observer can tell: what is heard, in which order, how loud, and whether somebody speaks."""
+    clauses = [
+        f"{_a(scene.sounds[i].kind)} {_pick(_HEARD, rng)} , {_rank(scene, scene.sounds[i], rng)}"
+        for i in rng.permutation(len(scene.sounds))
+    ]
+    if not clauses:
+        clauses = [_pick(_SILENCE, rng)]
+    clauses.append(_voice(scene, rng))
+    return _join(clauses)
+
+
+def _performer_clause(scene: Scene, performer: Performer, rng: np.random.Generator) -> str:
+    sound = scene.sound_of(performer.kind)
+    if sound is not None:
+        clause = _subject_place_verb(performer.kind, performer.place, _pick(_PLAYS, rng), rng)
+        return f"{clause} , {_rank(scene, sound, rng)}"
+    verb = _pick(_MIMES if performer.action == "miming" else _STILL, rng)
+    return _subject_place_verb(performer.kind, performer.place, verb, rng)
+
+
+def _subject_place_verb(kind: str, place: Place, verb: str, rng: np.random.Generator) -> str:
+    where = _pick(_PLACE[place], rng)
+    return f"{where} {_a(kind)} {verb}" if rng.random() < 0.5 else f"{_a(kind)} {where} {verb}"
+
+
+def _rank(scene: Scene, sound: Sound, rng: np.random.Generator) -> str:
+    """Entry and loudness of a sound among those heard: "coming in first and the loudest"."""
+    order = _pick(_ORDER[scene.sounds.index(sound)], rng)
+    level = scene.by_loudness.index(sound)
+    if level == 0:
+        loudness = "the loudest"
+    elif level == len(scene.sounds) - 1:
+        loudness = "the softest"
+    else:
+        loudness = "medium loud"
+    return f"{order} and {loudness}"
+
+
+def _voice(scene: Scene, rng: np.random.Generator) -> str:
+    return _pick(_VOICE if scene.voice_over else _NO_VOICE, rng)
+
+
+def _pick(choices: Sequence[str], rng: np.random.Generator) -> str:
+    return choices[int(rng.integers(len(choices)))]
+
+
+def _join(clauses: Sequence[str]) -> str:
+    return " . ".join(clauses) + " ."
+
+
+def _a(kind: str) -> str:
+    """The kind with its indefinite article."""
+    return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"

@@ -1,0 +1,218 @@
+"""Making a Soundstage split, and reading it back.
+
+    DIR/SPLIT/frames.npy      uint8  [N, F, H, W, 3]  as the visual encoder takes them
+              sound.npy       int16  [N, S]           mono, 16 kHz
+              scenes.json     what is on stage, clip by clip
+              questions.json  MUSIC-AVQA's keys
+              captions.json   VALOR's keys, and what can be seen and heard alone
+              split.json      seed, sizes, version of this format
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from edge_server.data.soundstage import picture, sound
+from edge_server.data.soundstage.captions import describe, describe_picture, describe_sound
+from edge_server.data.soundstage.questions import Balancer, fill
+from edge_server.data.soundstage.scene import Performer, Scene, Sound, sample_scene
+from edge_server.errors import DatasetError
+from edge_server.model.preprocess import VisualFormat, VisualFrontEnd
+
+SplitName = Literal["train", "val", "test"]
+FORMAT_VERSION = 1
+_CHUNK = 50
+
+
+@dataclass(frozen=True)
+class QuestionRow:
+    """A question about a clip of a split.
+
+    Attributes:
+        clip: index of the clip.
+        type: MUSIC-AVQA's type.
+        template: the question before its placeholders are filled.
+        text: the question as asked.
+        answer: the truth.
+    """
+
+    clip: int
+    type: tuple[str, str]
+    template: str
+    text: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class Caption:
+    """A clip in words: all of it, what can be seen, what can be heard."""
+
+    full: str
+    picture: str
+    sound: str
+
+
+@dataclass(frozen=True)
+class Split:
+    """A split in memory; the arrays are mapped, not read.
+
+    Attributes:
+        frames: uint8, [N, F, H, W, 3], resized to the visual encoder's input.
+        pcm: int16, [N, S], mono at 16 kHz.
+    """
+
+    frames: npt.NDArray[np.uint8]
+    pcm: npt.NDArray[np.int16]
+    scenes: tuple[Scene, ...]
+    questions: tuple[QuestionRow, ...]
+    captions: tuple[Caption, ...]
+
+
+def video_id(split: SplitName, index: int) -> str:
+    """Name of a clip: unique over splits."""
+    return f"soundstage_{split}_{index:06d}"
+
+
+def sample_scenes(split: SplitName, clips: int, seed: int) -> tuple[Scene, ...]:
+    """The scenes of a split; a longer split of the same seed begins with the same scenes."""
+    rng = _rng(split, seed, 0)
+    return tuple(sample_scene(rng) for _ in range(clips))
+
+
+def generate(
+    directory: Path,
+    split: SplitName,
+    clips: int,
+    seed: int,
+    workers: int,
+    advance: Callable[[int], None] = lambda done: None,
+) -> None:
+    """Make a split, on several cores.
+
+    Args:
+        directory: the data set's folder; the split gets a folder in it.
+        workers: processes that render.
+        advance: called with the number of clips finished since the last call.
+
+    Raises:
+        DatasetError: artwork, soundfont or voice are not installed.
+    """
+    folder = directory / split
+    folder.mkdir(parents=True, exist_ok=True)
+    scenes = sample_scenes(split, clips, seed)
+    _write_annotations(folder, split, scenes, seed)
+    format = VisualFormat()
+    frames_shape = (clips, format.frames, format.height, format.width, 3)
+    np.lib.format.open_memmap(folder / "frames.npy", "w+", np.uint8, frames_shape).flush()
+    np.lib.format.open_memmap(folder / "sound.npy", "w+", np.int16, (clips, sound.SAMPLES)).flush()
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        jobs = [
+            pool.submit(_render_chunk, folder, begin, scenes[begin : begin + _CHUNK])
+            for begin in range(0, clips, _CHUNK)
+        ]
+        for job in jobs:
+            advance(job.result())
+    summary = {"format": FORMAT_VERSION, "split": split, "clips": clips, "seed": seed}
+    (folder / "split.json").write_text(json.dumps(summary, indent=2) + "\n")
+
+
+def load_split(directory: Path, split: SplitName) -> Split:
+    """Open a split.
+
+    Raises:
+        DatasetError: it is not there, unfinished, or of another format.
+    """
+    folder = directory / split
+    try:
+        summary = _read(folder / "split.json")
+    except FileNotFoundError as error:
+        raise DatasetError(
+            f"{folder}: no finished split; make it with: edge-server dataset soundstage --out {directory} --split {split}"
+        ) from error
+    if summary["format"] != FORMAT_VERSION:
+        raise DatasetError(f"{folder}: format {summary['format']}, this version reads {FORMAT_VERSION}; make it again")
+    index = {video_id(split, i): i for i in range(summary["clips"])}
+    return Split(
+        frames=np.load(folder / "frames.npy", mmap_mode="r"),
+        pcm=np.load(folder / "sound.npy", mmap_mode="r"),
+        scenes=tuple(_scene(row) for row in _read(folder / "scenes.json")),
+        questions=tuple(
+            QuestionRow(
+                clip=index[row["video_id"]],
+                type=tuple(json.loads(row["type"])),
+                template=row["question_content"],
+                text=fill(row["question_content"], json.loads(row["templ_values"])),
+                answer=row["anser"],
+            )
+            for row in _read(folder / "questions.json")
+        ),
+        captions=tuple(
+            Caption(row["desc"], row["picture_desc"], row["sound_desc"]) for row in _read(folder / "captions.json")
+        ),
+    )
+
+
+def _rng(split: SplitName, seed: int, stream: int) -> np.random.Generator:
+    return np.random.default_rng([seed, get_args(SplitName).index(split), stream])
+
+
+def _write_annotations(folder: Path, split: SplitName, scenes: Sequence[Scene], seed: int) -> None:
+    rng = _rng(split, seed, 1)
+    balancer = Balancer()
+    questions: list[dict[str, object]] = []
+    captions = []
+    for index, scene in enumerate(scenes):
+        name = video_id(split, index)
+        for question in balancer.choose(scene, rng):
+            questions.append(question.to_music_avqa(name, len(questions)))
+        captions.append(
+            {
+                "video_id": name,
+                "desc": describe(scene, rng),
+                "picture_desc": describe_picture(scene, rng),
+                "sound_desc": describe_sound(scene, rng),
+            }
+        )
+    for file, rows in (("questions", questions), ("captions", captions), ("scenes", [asdict(s) for s in scenes])):
+        (folder / f"{file}.json").write_text(json.dumps(rows, indent=0) + "\n")
+
+
+def _render_chunk(folder: Path, begin: int, scenes: Sequence[Scene]) -> int:
+    torch.set_num_threads(1)
+    frames = np.load(folder / "frames.npy", mmap_mode="r+")
+    pcm = np.load(folder / "sound.npy", mmap_mode="r+")
+    front_end = VisualFrontEnd(VisualFormat())
+    count = frames.shape[1]
+    # The same frames that the front end picks from the whole clip.
+    picked = [(2 * i + 1) * picture.FRAMES // (2 * count) for i in range(count)]
+    for index, scene in enumerate(scenes, begin):
+        rendered = torch.from_numpy(picture.render_frames(scene, picked))
+        frames[index] = front_end.resize(rendered).round().to(torch.uint8).numpy()
+        pcm[index] = sound.render_sound(scene)
+    frames.flush()
+    pcm.flush()
+    return len(scenes)
+
+
+def _scene(row: dict[str, Any]) -> Scene:
+    return Scene(
+        performers=tuple(Performer(**p) for p in row["performers"]),
+        sounds=tuple(Sound(**s) for s in row["sounds"]),
+        voice_over=row["voice_over"],
+        seed=row["seed"],
+    )
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text())

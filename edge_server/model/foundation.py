@@ -1,0 +1,107 @@
+"""The foundation model: a causal multimodal LLM (Qwen2 class) and the layout of its prompt.
+
+    <bos> <visual> V </visual> <audio> A </audio> <text> context <question> question <answer> answer <eos>
+
+V and A are received feature tokens, put in place of language-token embeddings; slots that a question does
+not use are left out. In pretraining the same slots hold words (what is seen, what is heard), so that the
+foundation knows what to look for there before it ever sees a feature token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import Qwen2Config, Qwen2ForCausalLM
+
+from edge_server.model import tokenizer as tk
+
+#: Slots that feature tokens may fill, with the language tokens that open and close them.
+SLOTS: dict[str, tuple[int, int]] = {
+    "visual": (tk.VISUAL_ID, tk.VISUAL_END_ID),
+    "audio": (tk.AUDIO_ID, tk.AUDIO_END_ID),
+}
+
+IGNORE = -100
+
+
+@dataclass(frozen=True)
+class FoundationConfig:
+    """Size of a foundation that is trained from nothing."""
+
+    vocab_size: int
+    """Language tokens, special ones included."""
+    hidden_size: int = 128
+    """Embedding width E."""
+    layers: int = 6
+    """Decoder blocks."""
+    heads: int = 4
+    """Attention heads; as many key/value heads."""
+    intermediate_size: int = 384
+    """Width of the gated MLP."""
+    max_positions: int = 512
+    """Longest prompt with its answer [language and feature tokens]."""
+
+
+def build_foundation(config: FoundationConfig) -> Qwen2ForCausalLM:
+    """A foundation with random weights (drawn from torch's current default generator)."""
+    return Qwen2ForCausalLM(
+        Qwen2Config(
+            vocab_size=config.vocab_size,
+            hidden_size=config.hidden_size,
+            intermediate_size=config.intermediate_size,
+            num_hidden_layers=config.layers,
+            num_attention_heads=config.heads,
+            num_key_value_heads=config.heads,
+            max_position_embeddings=config.max_positions,
+            tie_word_embeddings=True,
+            bos_token_id=tk.BOS_ID,
+            eos_token_id=tk.EOS_ID,
+            pad_token_id=tk.PAD_ID,
+            attention_dropout=0.0,
+            # About 1 / sqrt(hidden_size): the class default is meant for wider models, and starts this one slowly.
+            initializer_range=config.hidden_size**-0.5,
+        )
+    )
+
+
+Piece = Sequence[int] | Tensor
+"""A run of language token ids, or feature tokens as embeddings [T, E]."""
+
+
+def prompt_pieces(
+    slots: dict[str, Piece], question: Piece, context: Sequence[int] = (), question_first: bool = True
+) -> list[Piece]:
+    """Lay a prompt out, up to and including ``<answer>``.
+
+    Args:
+        slots: what fills which slot; keys are those of SLOTS.
+        question: language token ids, or the question's received embeddings [L, E].
+        context: language token ids of text that goes with the question.
+        question_first: begin with ``<bos>`` (False for a further question in the same context).
+    """
+    pieces: list[Piece] = [[tk.BOS_ID]] if question_first else []
+    for slot, (begin, end) in SLOTS.items():
+        if slot in slots:
+            pieces += [[begin], slots[slot], [end]]
+    if len(context):
+        pieces.append([tk.TEXT_ID, *context])
+    pieces += [[tk.QUESTION_ID], question, [tk.ANSWER_ID]]
+    return pieces
+
+
+def embed_pieces(embedding: nn.Embedding, pieces: Sequence[Piece]) -> Tensor:
+    """Embeddings of a laid out prompt, [L, E]."""
+    device = embedding.weight.device
+    parts = [
+        piece if isinstance(piece, Tensor) else embedding(torch.tensor(list(piece), device=device))
+        for piece in pieces
+    ]
+    return torch.cat(parts)
+
+
+def pieces_length(pieces: Sequence[Piece]) -> int:
+    """Positions that a laid out prompt takes."""
+    return sum(len(piece) for piece in pieces)

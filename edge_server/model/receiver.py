@@ -1,0 +1,128 @@
+"""Receivers: what came over the channel, back to something that the foundation can read.
+
+A receiver is told the SNR after equalisation (FiLM, as ADJSCC does with attention), lets the tokens of a
+block look at each other, and answers a fixed number of learned queries from them (as a resampler): the
+foundation always reads the same number of slots, however many tokens went on air.
+
+    [B, T, C] ─▶ linear ─▶ FiLM(snr_db) ─▶ self-attention ─▶ queries ─▶ [B, slots, E]
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from edge_server.model.transmitter import position_features
+
+#: The receiver is told SNRs within these bounds [dB]; beyond them nothing changes any more.
+SNR_BOUNDS_DB = (-20.0, 30.0)
+
+
+@dataclass(frozen=True)
+class ReceiverConfig:
+    """Size of a receiver."""
+
+    width: int = 128
+    """Inner width."""
+    heads: int = 4
+    """Attention heads."""
+    self_layers: int = 1
+    """Blocks in which received tokens look at each other."""
+    query_layers: int = 2
+    """Blocks in which queries look at received tokens."""
+    slots: int = 12
+    """Embeddings that the foundation gets."""
+
+
+class SnrFilm(nn.Module):
+    """Scale and shift of every channel from the SNR."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(3, 32), nn.GELU(), nn.Linear(32, 2 * width))
+        last = self.net[2]
+        assert isinstance(last, nn.Linear)  # noqa: S101 - narrows the type
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+
+    def forward(self, x_BTW: Tensor, snr_db_B: Tensor) -> Tensor:
+        """Modulate [B, T, W] by snr_db, [B] [dB]."""
+        snr_db = snr_db_B.clamp(*SNR_BOUNDS_DB)
+        linear = 10 ** (snr_db / 10)
+        told = torch.stack([snr_db / 10, linear / (1 + linear), torch.rsqrt(1 + linear)], dim=-1)
+        scale, shift = self.net(told)[:, None, :].chunk(2, dim=-1)
+        return x_BTW * (1 + scale) + shift
+
+
+class Receiver(nn.Module):
+    """Receiver of a feature modality."""
+
+    def __init__(self, config: ReceiverConfig, channel_dim: int, embedding_size: int) -> None:
+        super().__init__()
+        self.config = config
+        self.inner = nn.Linear(channel_dim, config.width)
+        self.film = SnrFilm(config.width)
+
+        def block(kind: type[nn.Module]) -> nn.Module:
+            return kind(
+                config.width,
+                config.heads,
+                dim_feedforward=2 * config.width,
+                dropout=0.0,
+                activation="gelu",
+                batch_first=True,
+                norm_first=True,
+            )
+
+        self.mix = nn.ModuleList(block(nn.TransformerEncoderLayer) for _ in range(config.self_layers))
+        self.answer = nn.ModuleList(block(nn.TransformerDecoderLayer) for _ in range(config.query_layers))
+        self.queries = nn.Parameter(torch.randn(config.slots, config.width) * 0.5)
+        self.norm = nn.LayerNorm(config.width)
+        self.outer = nn.Linear(config.width, embedding_size)
+
+    def forward(self, x_BTC: Tensor, snr_db_B: Tensor, token_length_B: Tensor | None = None) -> Tensor:
+        """Received tokens to embeddings.
+
+        Args:
+            x_BTC: equalised reals, [B, T, C]; rows shorter than T are padded at the end.
+            snr_db_B: Es/N0 after equalisation [dB], [B].
+            token_length_B: tokens of each row, [B]; None where all have T.
+
+        Returns:
+            [B, slots, E].
+        """
+        batch, longest, _ = x_BTC.shape
+        positions = torch.arange(longest, device=x_BTC.device)
+        width = self.config.width
+        padding = None
+        if token_length_B is None:
+            where = position_features(longest, positions, width)[None]
+        else:
+            where = torch.stack([position_features(length, positions, width) for length in token_length_B])
+            padding = positions[None, :] >= token_length_B[:, None]
+        x = self.film(self.inner(x_BTC) + where, snr_db_B)
+        for layer in self.mix:
+            x = layer(x, src_key_padding_mask=padding)
+        queries = self.queries.expand(batch, -1, -1)
+        for layer in self.answer:
+            queries = layer(queries, x, memory_key_padding_mask=padding)
+        out: Tensor = self.outer(self.norm(queries))
+        return out
+
+
+class TextReceiver(nn.Module):
+    """Receiver of the analog text path: one embedding per language token."""
+
+    def __init__(self, channel_dim: int, embedding_size: int, width: int = 256) -> None:
+        super().__init__()
+        self.inner = nn.Linear(channel_dim, width)
+        self.film = SnrFilm(width)
+        self.outer = nn.Linear(width, embedding_size)
+
+    def forward(self, x_BLC: Tensor, snr_db_B: Tensor) -> Tensor:
+        """[B, L, C] to [B, L, E]."""
+        hidden = nn.functional.gelu(self.film(self.inner(x_BLC), snr_db_B))
+        out: Tensor = self.outer(hidden)
+        return out

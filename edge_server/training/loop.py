@@ -1,0 +1,155 @@
+"""The loop every stage runs in: AdamW, warm-up and cosine decay, checkpoints, a log, a progress bar.
+
+Stages draw their data from the step number alone (``numpy.random.default_rng([seed, step])``), so a run
+that was cut goes on from its last checkpoint exactly as if nothing had happened.
+
+    runs/NAME/STAGE/  checkpoint.safetensors  (trainable weights and optimiser moments, with the step)
+                      log.jsonl               (a line every few steps)
+                      done.json               (written last; a finished stage is skipped)
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast a stage learns."""
+
+    steps: int
+    """Optimiser steps (the paper's *rounds*)."""
+    learning_rate: float
+    """Peak learning rate of AdamW."""
+    warmup_steps: int = 100
+    """Linear warm-up."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay, on matrices only."""
+    clip_norm: float = 1.0
+    """Largest norm of the gradient over all parameters."""
+    final_fraction: float = 0.05
+    """Learning rate at the end, as a fraction of the peak (cosine decay)."""
+    log_every: int = 20
+    """Steps between two lines of the log."""
+    checkpoint_every: int = 200
+    """Steps between two checkpoints."""
+
+    def rate(self, step: int) -> float:
+        """Learning rate at a step, counted from 0."""
+        if step < self.warmup_steps:
+            return self.learning_rate * (step + 1) / self.warmup_steps
+        done = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
+        cosine = 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+        return self.learning_rate * (self.final_fraction + (1 - self.final_fraction) * cosine)
+
+
+class Stage(Protocol):
+    """What is learned, from which loss."""
+
+    def trainable(self) -> Mapping[str, nn.Parameter]:
+        """Exactly the parameters this stage moves, by name."""
+
+    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
+        """Loss of one step, a scalar, and figures for the log."""
+
+
+def run_stage(name: str, stage: Stage, schedule: Schedule, directory: Path, config: object = None) -> None:
+    """Run a stage to its end, from its checkpoint where there is one. A finished stage returns at once."""
+    directory.mkdir(parents=True, exist_ok=True)
+    done_file = directory / "done.json"
+    parameters = dict(stage.trainable())
+    optimizer = torch.optim.AdamW(
+        _groups(parameters, schedule.weight_decay), lr=schedule.learning_rate, betas=(0.9, 0.98)
+    )
+    checkpoint = directory / "checkpoint.safetensors"
+    first = _restore(checkpoint, parameters, optimizer) if checkpoint.exists() else 0
+    if done_file.exists():
+        return
+    started = time.monotonic()
+    with _progress() as bar, (directory / "log.jsonl").open("a") as log:
+        task = bar.add_task(name, total=schedule.steps, completed=first, note="")
+        for step in range(first, schedule.steps):
+            for group in optimizer.param_groups:
+                group["lr"] = schedule.rate(step)
+            loss, figures = stage.loss(step)
+            if not torch.isfinite(loss):
+                raise FloatingPointError(f"{name}: loss is {loss.item()} at step {step}")
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(parameters.values(), schedule.clip_norm)
+            optimizer.step()
+            if step % schedule.log_every == 0 or step == schedule.steps - 1:
+                figures = {"loss": loss.item(), **figures}
+                line = {"step": step, "elapsed_s": round(time.monotonic() - started, 1), **figures}
+                log.write(json.dumps(line) + "\n")
+                log.flush()
+                bar.update(task, note=" ".join(f"{k} {v:.3f}" for k, v in figures.items()))
+            bar.update(task, completed=step + 1)
+            if (step + 1) % schedule.checkpoint_every == 0 or step == schedule.steps - 1:
+                _save(checkpoint, parameters, optimizer, step + 1)
+    summary = {"stage": name, "schedule": asdict(schedule), "elapsed_s": round(time.monotonic() - started, 1)}
+    if config is not None:
+        summary["config"] = config
+    done_file.write_text(json.dumps(summary, indent=2) + "\n")
+
+
+def _groups(parameters: Mapping[str, nn.Parameter], weight_decay: float) -> list[dict[str, object]]:
+    matrices = [p for p in parameters.values() if p.ndim >= 2]
+    vectors = [p for p in parameters.values() if p.ndim < 2]
+    return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+
+
+def _save(
+    path: Path, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer, step: int
+) -> None:
+    tensors: dict[str, Tensor] = {}
+    for name, parameter in parameters.items():
+        tensors[f"weight.{name}"] = parameter.detach().contiguous()
+        for key, value in optimizer.state[parameter].items():
+            tensors[f"{key}.{name}"] = value.detach().contiguous()
+    partial = path.with_suffix(".partial")
+    save_file(tensors, partial, metadata={"step": str(step)})
+    partial.replace(path)
+
+
+def _restore(path: Path, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> int:
+    with safe_open(path, framework="pt") as file:
+        names = set(file.keys())
+        for name, parameter in parameters.items():
+            parameter.data.copy_(file.get_tensor(f"weight.{name}"))
+            optimizer.state[parameter] = {
+                key: file.get_tensor(f"{key}.{name}")
+                for key in ("step", "exp_avg", "exp_avg_sq")
+                if f"{key}.{name}" in names
+            }
+        return int(file.metadata()["step"])
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )

@@ -1,0 +1,190 @@
+"""The foundation learns the world's text, before anything else is built on it.
+
+Two phases. The *induction warm-up* teaches looking things up: random token sequences, repeated, loss on the
+repeats. Short sequences repeated often teach copying what the context holds; longer ones, which of it. Then *world text*: a scene in words, in the slots where feature tokens will stand later or as
+one description, followed by several questions about it; answers weigh more than the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from transformers import Qwen2ForCausalLM
+
+from edge_server.data.soundstage.captions import describe, describe_picture, describe_sound
+from edge_server.data.soundstage.questions import Balancer
+from edge_server.data.soundstage.scene import Scene, sample_scene
+from edge_server.model import tokenizer as tk
+from edge_server.model.foundation import IGNORE, prompt_pieces
+from edge_server.training.loop import Schedule
+
+#: Asks for the description of the whole scene; the one question with a long answer.
+DESCRIBE_QUESTION = "Describe what happens."
+
+
+@dataclass(frozen=True)
+class FoundationTraining:
+    """How the foundation is pretrained."""
+
+    warmup: Schedule
+    """Induction warm-up."""
+    schedule: Schedule
+    """World text."""
+    batch_size: int = 32
+    """Sequences a step."""
+    micro_batch_size: int = 8
+    """Sequences padded to one length."""
+    warmup_length: int = 48
+    """Most random language tokens in a sequence before it repeats; a row is twice as long."""
+    questions: int = 9
+    """Questions about one scene, at most."""
+    text_weight: float = 0.1
+    """Weight of a token that belongs to no answer; answer tokens weigh 1."""
+    describe_odds: float = 0.25
+    """How often a sequence ends with the request for a description."""
+
+
+def world_texts(scenes: int, seed: int) -> Iterator[str]:
+    """Text of the world, to learn a tokenizer from."""
+    rng = np.random.default_rng(seed)
+    balancer = Balancer()
+    yield DESCRIBE_QUESTION
+    for _ in range(scenes):
+        scene = sample_scene(rng)
+        yield from (describe(scene, rng), describe_picture(scene, rng), describe_sound(scene, rng))
+        for question in balancer.choose(scene, rng):
+            yield question.text
+            yield question.answer
+
+
+class InductionWarmup:
+    """Phase 1: go on with a random sequence that has begun to repeat."""
+
+    def __init__(
+        self, model: Qwen2ForCausalLM, alphabet: Sequence[int], training: FoundationTraining, seed: int
+    ) -> None:
+        self.model = model
+        self.alphabet = np.asarray(alphabet)
+        self.training = training
+        self.seed = seed
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """All of the foundation."""
+        return dict(self.model.named_parameters())
+
+    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
+        """Cross-entropy on the repeats."""
+        rng = np.random.default_rng([self.seed, 1, step])
+        longest = self.training.warmup_length
+        length = round(4 * (longest / 4) ** rng.random())
+        repeats = 2 * longest // length
+        vocab_size = self.model.config.vocab_size
+        # Only words of the world: each is seen often, and they are the ones to be looked up later.
+        once = rng.choice(self.alphabet, (self.training.batch_size, length))
+        ids = torch.from_numpy(np.tile(once, (1, repeats)))
+        targets = ids[:, length:]
+        logits = self.model(input_ids=ids).logits[:, length - 1 : -1]
+        loss = F.cross_entropy(logits.reshape(-1, vocab_size), targets.reshape(-1))
+        accuracy = (logits.argmax(-1) == targets).float().mean().item()
+        return loss, {"copied": accuracy, "length": float(length)}
+
+
+class WorldText:
+    """Phase 2: scenes in words, and questions about them."""
+
+    def __init__(
+        self, model: Qwen2ForCausalLM, tokenizer: Tokenizer, training: FoundationTraining, seed: int
+    ) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.training = training
+        self.seed = seed
+        self._cache: dict[str, list[int]] = {}
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """All of the foundation."""
+        return dict(self.model.named_parameters())
+
+    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
+        """Weighted next-token cross-entropy over a batch of scenes with their questions."""
+        rng = np.random.default_rng([self.seed, 2, step])
+        total = torch.zeros(())
+        weight = 0.0
+        right = answers = 0
+        for ids, weights in self._batches(rng):
+            logits = self.model(input_ids=ids).logits[:, :-1]
+            targets = ids[:, 1:]
+            weights = weights[:, 1:]
+            losses = F.cross_entropy(
+                logits.reshape(-1, logits.shape[-1]), targets.reshape(-1), reduction="none"
+            )
+            total = total + (losses * weights.reshape(-1)).sum()
+            weight += weights.sum().item()
+            is_answer = weights == 1.0
+            right += int((logits.argmax(-1) == targets)[is_answer].sum())
+            answers += int(is_answer.sum())
+        return total / weight, {"answers": right / max(answers, 1)}
+
+    def _batches(self, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """Language token ids and weights [B, L] of one step, in runs of similar length: little padding."""
+        balancer = Balancer()
+        rows = [self._sequence(sample_scene(rng), balancer, rng) for _ in range(self.training.batch_size)]
+        rows.sort(key=lambda row: len(row[0]))
+        for begin in range(0, len(rows), self.training.micro_batch_size):
+            run = rows[begin : begin + self.training.micro_batch_size]
+            longest = len(run[-1][0])
+            ids = torch.full((len(run), longest), tk.PAD_ID)
+            weights = torch.zeros(len(run), longest)
+            for i, (row, weight) in enumerate(run):
+                ids[i, : len(row)] = torch.tensor(row)
+                weights[i, : len(row)] = torch.tensor(weight)
+            yield ids, weights
+
+    def _sequence(
+        self, scene: Scene, balancer: Balancer, rng: np.random.Generator
+    ) -> tuple[list[int], list[float]]:
+        if rng.random() < 0.5:
+            slots = {
+                "visual": self._encode(describe_picture(scene, rng)),
+                "audio": self._encode(describe_sound(scene, rng)),
+            }
+            context: list[int] = []
+        else:
+            slots = {}
+            context = self._encode(describe(scene, rng))
+        questions = balancer.choose(scene, rng)
+        pairs = [(questions[i].text, questions[i].answer) for i in rng.permutation(len(questions))]
+        pairs = pairs[: self.training.questions]
+        if rng.random() < self.training.describe_odds:
+            pairs.append((DESCRIBE_QUESTION, describe(scene, rng)))
+        ids: list[int] = []
+        weights: list[float] = []
+        for number, (question, answer) in enumerate(pairs):
+            first = number == 0
+            pieces = prompt_pieces(
+                slots if first else {}, self._encode(question), context if first else (), first
+            )
+            prompt = [token for piece in pieces for token in piece]
+            target = [*self._encode(answer), tk.EOS_ID]
+            long = question == DESCRIBE_QUESTION
+            ids += [*prompt, *target]
+            weights += [self.training.text_weight] * len(prompt) + [0.2 if long else 1.0] * len(target)
+        return ids, weights
+
+    def _encode(self, text: str) -> list[int]:
+        # Sentences repeat, and the tokenizer is slower than a look-up.
+        ids = self._cache.get(text)
+        if ids is None:
+            if len(self._cache) > 50_000:
+                self._cache.clear()
+            ids = self._cache[text] = tk.encode(self.tokenizer, text)
+        return ids
+
+
+__all__ = ["DESCRIBE_QUESTION", "IGNORE", "FoundationTraining", "InductionWarmup", "WorldText", "world_texts"]
