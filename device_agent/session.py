@@ -1,0 +1,45 @@
+"""What an edge server granted and answered, as an agent keeps it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from protos.tokenlink.v1 import tokenlink_pb2 as pb
+
+
+@dataclass(frozen=True)
+class Session:
+    """An admitted session.
+
+    Attributes:
+        session_id: given by the server.
+        grant: what may be sent.
+        server_version: of the edge server.
+        model_name: of the model that answers.
+        server_time_s: the server's clock when it answered, seconds since the Unix epoch.
+        renew_at_s: when to open it again, on this uplink's clock [s].
+    """
+
+    session_id: str
+    grant: pb.Grant
+    server_version: str
+    model_name: str
+    server_time_s: float
+    renew_at_s: float
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer and how it came.
+
+    Attributes:
+        answer: the server's.
+        bytes_on_wire: of the question's frame, once, without gRPC's own framing.
+        round_trip_s: from sending to the answer, waits and retries included [s].
+        tries: how often the question was sent.
+    """
+
+    answer: pb.Answer
+    bytes_on_wire: int
+    round_trip_s: float
+    tries: int

@@ -1,0 +1,91 @@
+"""gRPC's status codes as errors of ours: the one place where they are mapped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError
+
+from device_agent.errors import (
+    BundleMismatchError,
+    DeadlineError,
+    DeviceAgentError,
+    OverloadedError,
+    RefusedError,
+    ServerUnreachableError,
+    UplinkError,
+)
+from protos.tokenlink.v1 import tokenlink_pb2 as pb
+
+FAILURE_KEY = "tokenlink-failure-bin"
+"""Trailing metadata in which a server sends the ``Failure`` of a whole call."""
+
+CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
+
+
+class TryAgainError(Exception):
+    """What went wrong may go right next time.
+
+    Args:
+        cause: what to say if it does not.
+        floor_s: what the server asked to wait [s].
+        reopen: the session is gone; a new one is needed first.
+    """
+
+    def __init__(self, cause: DeviceAgentError, *, floor_s: float = 0.0, reopen: bool = False) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+        self.floor_s = floor_s
+        self.reopen = reopen
+
+
+def error_of_failure(failure: pb.Failure) -> DeviceAgentError | TryAgainError:
+    """A question's ``Failure`` as an error; worth another try or not."""
+    code = CODES.get(failure.code, grpc.StatusCode.UNKNOWN)
+    return _error_of(code, failure.message or code.name, failure.field, failure.retry_delay_ms / 1000.0)
+
+
+def error_of_call(error: grpc.aio.AioRpcError, server: str) -> DeviceAgentError | TryAgainError:
+    """A call that ended with a status as an error; worth another try or not."""
+    code = error.code()
+    details = error.details() or code.name
+    # The stubs miss that metadata is a sequence of pairs.
+    trailing: Iterable[tuple[str, str | bytes]] = error.trailing_metadata() or ()  # type: ignore[assignment]
+    for key, value in trailing:
+        if key == FAILURE_KEY and isinstance(value, bytes):
+            try:
+                return error_of_failure(pb.Failure.FromString(value))
+            except DecodeError:
+                break
+    match code:
+        case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED | grpc.StatusCode.UNKNOWN:
+            return TryAgainError(ServerUnreachableError(f"no connection to {server}: {details}"))
+        case grpc.StatusCode.INTERNAL | grpc.StatusCode.DEADLINE_EXCEEDED:
+            # The server's own words come as a Failure; these are the transport's.
+            return TryAgainError(ServerUnreachableError(f"the connection to {server} broke: {details}"))
+        case grpc.StatusCode.UNIMPLEMENTED:
+            return UplinkError(f"{server} speaks another protocol: {details}; is it an edge server?")
+        case _:
+            return _error_of(code, details, "", 0.0)
+
+
+def _error_of(
+    code: grpc.StatusCode, message: str, field: str, floor_s: float
+) -> DeviceAgentError | TryAgainError:
+    match code:
+        case grpc.StatusCode.RESOURCE_EXHAUSTED:
+            return TryAgainError(OverloadedError(f"the server is full: {message}"), floor_s=floor_s)
+        case grpc.StatusCode.UNAVAILABLE:
+            return TryAgainError(ServerUnreachableError(message), floor_s=floor_s)
+        case grpc.StatusCode.NOT_FOUND if field in ("", "session_id"):
+            return TryAgainError(UplinkError(f"the session was lost: {message}"), reopen=True)
+        case grpc.StatusCode.FAILED_PRECONDITION:
+            return BundleMismatchError(f"{message}\nFetch the server's bundle with `device-agent pull`.")
+        case grpc.StatusCode.DEADLINE_EXCEEDED:
+            return DeadlineError(message)
+        case grpc.StatusCode.INTERNAL | grpc.StatusCode.UNKNOWN | grpc.StatusCode.CANCELLED:
+            return UplinkError(f"the server gave up on the question: {message}")
+        case _:
+            return RefusedError(message, field=field, code=code.name)

@@ -1,0 +1,285 @@
+"""The gRPC client: a session that is kept alive, one stream, many questions.
+
+ask ─▶ slot free? ─▶ session (open, renew) ─▶ Converse ─▶ deltas ─▶ Answer
+  ▲                                              │
+  └── full jitter ◀── cut, full, session lost ◀──┘      a question is sent again under its request_id
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from types import TracebackType
+from typing import TypeVar
+
+import grpc
+import grpc.aio
+
+from device_agent.backoff import Backoff
+from device_agent.conversation import Conversation
+from device_agent.errors import BundleError, ConfigurationError, DeadlineError, UplinkError
+from device_agent.session import Reply, Session
+from device_agent.status import TryAgainError, error_of_call, error_of_failure
+from device_agent.version import agent_version
+from protos.tokenlink.v1 import tokenlink_pb2 as pb
+from protos.tokenlink.v1.tokenlink_pb2_grpc import TokenLinkStub
+
+CALL_TIMEOUT_S = 10.0
+"""For one try of a short call."""
+RENEW_MARGIN = 0.1
+"""The last part of a grant's validity in which it is renewed before it is used."""
+
+_CHANNEL_OPTIONS = (
+    # A link that died silently is noticed after at most 40 s; servers allow a ping each 10 s.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    # Our own backoff decides when to try; the channel must not make it wait longer.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+)
+
+_Result = TypeVar("_Result")
+
+
+class Uplink:
+    """A device's connection to an edge server; an asynchronous context manager.
+
+    Args:
+        server: address, ``host:port``.
+        bundle_hash: of the bundle that makes the tokens.
+        device_id: what to call ourselves; no two agents at once may use the same.
+        snr_db: what the device measures, told when a session is opened [dB].
+        backoff: how often and when to try again.
+        rng: jitter.
+        clock: monotonic seconds.
+        sleep: waits that many seconds.
+    """
+
+    def __init__(
+        self,
+        server: str,
+        bundle_hash: str,
+        *,
+        device_id: str,
+        snr_db: float = 10.0,
+        backoff: Backoff | None = None,
+        rng: random.Random | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self.server = server
+        self.bundle_hash = bundle_hash
+        self._device_id = device_id
+        self._snr_db = snr_db
+        self._backoff = backoff or Backoff()
+        self._rng = rng or random.Random()  # noqa: S311 (jitter, not a secret)
+        self._clock = clock
+        self._sleep = sleep
+        self._channel: grpc.aio.Channel | None = None
+        self._session: Session | None = None
+        self._slots: asyncio.Semaphore | None = None
+        self._conversation: Conversation | None = None
+        self._opening = asyncio.Lock()
+        self._farewells: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Uplink:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def open(self) -> Session:
+        """The session, opened or renewed if need be, with retries.
+
+        Raises:
+            BundleMismatchError: the server answers for another bundle.
+            UplinkError, RefusedError: it cannot be had.
+        """
+        return await self._retrying(self._open_session)
+
+    async def ask(
+        self,
+        question: pb.Question,
+        *,
+        deadline_s: float = 30.0,
+        on_delta: Callable[[str], None] | None = None,
+    ) -> Reply:
+        """Ask, and wait for the answer. Cancelling this takes the question back at the server.
+
+        Args:
+            question: with its request_id; sent again unchanged after a cut.
+            deadline_s: for all tries together [s].
+            on_delta: called with each new piece of the answer's text, once, whatever was sent twice.
+
+        Raises:
+            ConfigurationError: the question is larger than granted.
+            DeadlineError: no answer in time.
+            BundleMismatchError, UplinkError, RefusedError: no answer at all.
+        """
+        started_s = self._clock()
+        tries = 0
+        bytes_on_wire = 0
+        shown = ""
+
+        async def once() -> pb.Answer:
+            nonlocal tries, bytes_on_wire, shown
+            session = await self._open_session()
+            frame = self._frame(session, question)
+            tries, bytes_on_wire, text = tries + 1, frame.ByteSize(), ""
+            async with contextlib.aclosing(self._answer_frames(session, frame)) as downlink:
+                async for received in downlink:
+                    match received.WhichOneof("body"):
+                        case "delta":
+                            text += received.delta.text
+                            # A repeated question is answered from its start again.
+                            if on_delta is not None and len(text) > len(shown) and text.startswith(shown):
+                                on_delta(text[len(shown) :])
+                                shown = text
+                        case "answer":
+                            return received.answer
+                        case "failure":
+                            raise error_of_failure(received.failure)
+            raise TryAgainError(UplinkError("the stream ended without an answer"))
+
+        try:
+            async with asyncio.timeout(deadline_s):
+                async with await self._granted_slots():
+                    answer = await self._retrying(once)
+        except TimeoutError as error:
+            raise DeadlineError(f"no answer from {self.server} within {deadline_s:g} s") from error
+        return Reply(answer, bytes_on_wire, self._clock() - started_s, tries)
+
+    async def fetch_bundle(self, bundle_hash: str = "", max_bytes: int = 2 * 2**30) -> bytes:
+        """The archive of a device bundle; not yet verified.
+
+        Args:
+            bundle_hash: which; empty: the server's current one.
+            max_bytes: the most that is taken in.
+
+        Raises:
+            BundleError: larger than that, or other bytes than were announced.
+            UplinkError, RefusedError: it cannot be had.
+        """
+
+        async def once() -> bytes:
+            archive = bytearray()
+            announced = 0
+            try:
+                async for chunk in self._stub().GetBundle(pb.GetBundleRequest(bundle_hash=bundle_hash)):
+                    announced = chunk.total_bytes
+                    if max(announced, len(archive) + len(chunk.data)) > max_bytes:
+                        raise BundleError(f"{self.server} sends more than {max_bytes} bytes of bundle")
+                    archive += chunk.data
+            except grpc.aio.AioRpcError as error:
+                raise error_of_call(error, self.server) from error
+            if len(archive) != announced:
+                raise BundleError(f"{self.server} announced {announced} bytes of bundle, sent {len(archive)}")
+            return bytes(archive)
+
+        return await self._retrying(once)
+
+    async def close(self) -> None:
+        """Close session, stream and connection. Closing twice is harmless."""
+        if self._farewells:
+            await asyncio.wait(self._farewells, timeout=1.0)
+        if self._conversation is not None:
+            await self._conversation.close()
+            self._conversation = None
+        if self._session is not None:
+            request = pb.CloseSessionRequest(session_id=self._session.session_id)
+            self._session = None
+            # A courtesy: sessions expire by themselves.
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                await self._stub().CloseSession(request, timeout=1.0)
+        if self._channel is not None:
+            await self._channel.close(None)
+            self._channel = None
+
+    def _stub(self) -> TokenLinkStub:
+        if self._channel is None:
+            self._channel = grpc.aio.insecure_channel(self.server, options=_CHANNEL_OPTIONS)
+        return TokenLinkStub(self._channel)  # type: ignore[no-untyped-call]
+
+    async def _open_session(self) -> Session:
+        async with self._opening:
+            session = self._session
+            if session is not None and self._clock() < session.renew_at_s:
+                return session
+            request = pb.OpenSessionRequest(
+                device_id=self._device_id,
+                bundle_hash=self.bundle_hash,
+                agent_version=agent_version(),
+                snr_db=self._snr_db,
+            )
+            try:
+                response = await self._stub().OpenSession(request, timeout=CALL_TIMEOUT_S)
+            except grpc.aio.AioRpcError as error:
+                raise error_of_call(error, self.server) from error
+            self._session = Session(
+                session_id=response.session_id,
+                grant=response.grant,
+                server_version=response.server_version,
+                model_name=response.model_name,
+                server_time_s=response.server_time_s,
+                renew_at_s=self._clock() + response.grant.valid_s * (1.0 - RENEW_MARGIN),
+            )
+            return self._session
+
+    async def _granted_slots(self) -> asyncio.Semaphore:
+        session = await self._retrying(self._open_session)
+        if self._slots is None:
+            self._slots = asyncio.Semaphore(max(1, session.grant.max_questions_in_flight))
+        return self._slots
+
+    def _frame(self, session: Session, question: pb.Question) -> pb.UplinkFrame:
+        granted = session.grant.max_question_bytes
+        if granted and question.ByteSize() > granted:
+            raise ConfigurationError(
+                f"the question takes {question.ByteSize()} bytes, {granted} are granted; "
+                "use fewer tokens (--token-length) or --payload int8"
+            )
+        return pb.UplinkFrame(session_id=session.session_id, bundle_hash=self.bundle_hash, question=question)
+
+    async def _answer_frames(
+        self, session: Session, frame: pb.UplinkFrame
+    ) -> AsyncGenerator[pb.DownlinkFrame, None]:
+        if self._conversation is None or self._conversation.ended:
+            self._conversation = Conversation(self._stub().Converse(), self.server)
+        conversation = self._conversation
+        over = False
+        try:
+            async with contextlib.aclosing(conversation.frames(frame)) as frames:
+                async for received in frames:
+                    over = received.WhichOneof("body") in ("answer", "failure")
+                    yield received
+        finally:
+            if not over and not conversation.ended:
+                # Whoever asked is gone, or going; the slot in the server's batch should go too. A task,
+                # because nothing may be awaited for long while being cancelled.
+                farewell = asyncio.create_task(
+                    conversation.cancel(session.session_id, self.bundle_hash, frame.question.request_id)
+                )
+                self._farewells.add(farewell)
+                farewell.add_done_callback(self._farewells.discard)
+
+    async def _retrying(self, attempt: Callable[[], Awaitable[_Result]]) -> _Result:
+        retry = 0
+        while True:
+            try:
+                return await attempt()
+            except TryAgainError as again:
+                retry += 1
+                if again.reopen:
+                    self._session = None
+                if retry > self._backoff.retries:
+                    raise again.cause from again
+                await self._sleep(self._backoff.delay_s(retry, self._rng, again.floor_s))
