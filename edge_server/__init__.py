@@ -1,1 +1,1 @@
-"""The edge server at the base station: front door, cell, batching engine, model, and how the model is made."""
+"""The edge server at the base station: front door, cell, batching engine, model, and its training."""

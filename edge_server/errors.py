@@ -14,6 +14,8 @@
     ├── DeadlineExpiredError           DEADLINE_EXCEEDED    504   no answer within the question's deadline
     ├── QuestionCancelledError         CANCELLED            499   its asker took it back
     ├── EngineFailureError             INTERNAL             500   the model failed on this question
+    ├── ModelError                     (exit code 2)              a model folder cannot be read
+    ├── DatasetError                   (exit code 2)              a data set cannot be made or read
     └── ConfigurationError             (exit code 2)              a setting that cannot be
 
 ``edge_server.frontdoor.status`` is the one place that turns them into gRPC and HTTP status codes.
@@ -132,3 +134,11 @@ class EngineFailureError(EdgeServerError):
 
 class ConfigurationError(EdgeServerError):
     """A setting that cannot be; names it, what was found and what is allowed."""
+
+
+class DatasetError(EdgeServerError):
+    """A data set, or what one is made from, is missing or broken; says what to do about it."""
+
+
+class ModelError(EdgeServerError):
+    """A model folder is missing, broken, or does not fit its own description."""

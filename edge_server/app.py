@@ -1,0 +1,262 @@
+"""The composition root: one engine, and two doors that open on it.
+
+              ┌─ gRPC ─▶ cell ─┐
+    Server ───┤                ├─▶ Engine ─▶ Model
+              └─ REST ─▶ ingest┘
+
+On SIGTERM or SIGINT: health says NOT_SERVING, nothing new is accepted, accepted questions are answered,
+the process exits with 0. A second signal does not wait for the answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import secrets
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Generic
+
+import uvicorn
+
+from edge_server.cell import Cell
+from edge_server.config import ServerConfig
+from edge_server.engine import Engine, Model
+from edge_server.engine.model import StateT
+from edge_server.errors import ConfigurationError
+from edge_server.frontdoor.asking import Asker
+from edge_server.frontdoor.grpc_server import GrpcServer
+from edge_server.frontdoor.grpc_service import TokenLinkService
+from edge_server.frontdoor.metrics import Metrics
+from edge_server.frontdoor.ports import BundleArchive, Ingest, LinkShape
+from edge_server.frontdoor.rest import build_app
+
+logger = logging.getLogger(__name__)
+
+_GRACE_S = 2.0
+
+
+@dataclass(frozen=True)
+class Served(Generic[StateT]):
+    """What a server serves.
+
+    Attributes:
+        model: answers.
+        ingest: makes media of REST requests ready.
+        shape: token blocks that the model takes.
+        token_lengths: that it was trained for.
+        bundle: given to devices that ask for it.
+    """
+
+    model: Model[StateT]
+    ingest: Ingest
+    shape: LinkShape
+    token_lengths: tuple[int, ...]
+    bundle: BundleArchive | None = None
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Where the doors are open."""
+
+    host: str
+    grpc_port: int
+    rest_port: int
+
+    @property
+    def grpc(self) -> str:
+        """Target of a gRPC channel."""
+        return _at(self.host, self.grpc_port)
+
+    @property
+    def rest(self) -> str:
+        """Base URL of the REST door."""
+        return f"http://{_at(self.host, self.rest_port)}"
+
+
+class Server(Generic[StateT]):
+    """One engine with its two doors, on the running event loop.
+
+    Args:
+        config: settings.
+        served: what to serve.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        served: Served[StateT],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        release = version("tokenlink")
+        cell_config = config.cell(served.token_lengths)
+        self.metrics = Metrics()
+        self.engine = Engine(served.model, config.engine(), clock=clock, observer=self.metrics)
+        self.cell = Cell(
+            self.engine.submit, served.model.bundle_hash, cell_config, clock=clock, observer=self.metrics
+        )
+        self._config = config
+        self._grpc = GrpcServer(
+            TokenLinkService(
+                self.cell,
+                served.shape,
+                self.metrics,
+                model_name=served.model.name,
+                version=release,
+                bundle=served.bundle,
+            ),
+            max_message_bytes=config.max_grpc_message_bytes,
+            max_calls=config.max_grpc_calls,
+        )
+        rest = build_app(
+            Asker(self.engine, served.ingest, self.metrics),
+            self.metrics,
+            served.shape,
+            max_token_length=max(cell_config.token_lengths),
+            max_body_bytes=config.max_rest_body_bytes,
+            version=release,
+            wall_clock=time.time,
+            new_id=lambda: secrets.token_hex(12),
+        )
+        self._rest = _Uvicorn(
+            uvicorn.Config(rest, log_config=None, access_log=False, lifespan="off", server_header=False)
+        )
+        self._rest_task: asyncio.Task[None] | None = None
+
+    async def start(self) -> Addresses:
+        """Open both doors.
+
+        Raises:
+            ConfigurationError: an address cannot be bound.
+        """
+        config = self._config
+        sock = _listen(config.host, config.rest_port)
+        try:
+            await self.engine.start()
+            grpc_port = await self._grpc.start(config.host, config.grpc_port)
+        except BaseException:
+            sock.close()
+            await self.engine.stop()
+            raise
+        self._rest_task = asyncio.create_task(self._rest.serve(sockets=[sock]), name="tokenlink-rest")
+        while not self._rest.started and not self._rest_task.done():
+            await asyncio.sleep(0.005)
+        return Addresses(config.host, grpc_port, sock.getsockname()[1])
+
+    async def drain(self) -> None:
+        """Accept nothing new; return when everything that was accepted has ended."""
+        await self._grpc.announce_draining()
+        await self.engine.drain()
+
+    async def stop(self) -> None:
+        """Close both doors; what is unanswered fails."""
+        self._rest.should_exit = True
+        await self.engine.stop()
+        await self._grpc.stop(_GRACE_S)
+        if self._rest_task is not None:
+            await self._rest_task
+
+
+class _Uvicorn(uvicorn.Server):
+    """Leaves the signals to :func:`serve`."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def serve(config: ServerConfig, served: Served[StateT]) -> None:
+    """Serve until SIGTERM or SIGINT, then drain.
+
+    Raises:
+        ConfigurationError: an address cannot be bound.
+    """
+    asked_to_end, asked_again = asyncio.Event(), asyncio.Event()
+
+    def on_signal() -> None:
+        (asked_again if asked_to_end.is_set() else asked_to_end).set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    server = Server(config, served)
+    addresses = await server.start()
+    try:
+        _announce(config, served, addresses)
+        await asked_to_end.wait()
+        logger.info("draining", extra={"unanswered": server.engine.unanswered})
+        draining = asyncio.create_task(server.drain())
+        hurrying = asyncio.create_task(asked_again.wait())
+        await asyncio.wait({draining, hurrying}, timeout=config.drain_s, return_when=asyncio.FIRST_COMPLETED)
+        for task in (draining, hurrying):
+            task.cancel()
+    finally:
+        await server.stop()
+        if config.ready_file is not None:
+            config.ready_file.unlink(missing_ok=True)
+    logger.info("stopped")
+
+
+def _announce(config: ServerConfig, served: Served[StateT], addresses: Addresses) -> None:
+    facts = {
+        "grpc": addresses.grpc,
+        "rest": addresses.rest,
+        "grpc_port": addresses.grpc_port,
+        "rest_port": addresses.rest_port,
+        "model_name": served.model.name,
+        "bundle_hash": served.model.bundle_hash,
+        "pid": os.getpid(),
+    }
+    logger.info("serving", extra=facts)
+    if config.ready_file is not None:
+        # Renamed into place: whoever waits for the file never reads half of it.
+        draft = config.ready_file.with_name(f".{config.ready_file.name}.{os.getpid()}")
+        draft.write_text(json.dumps(facts) + "\n", encoding="utf-8")
+        draft.replace(config.ready_file)
+
+
+def run(config: ServerConfig) -> None:
+    """Load what the settings name and serve it; returns when the server has drained.
+
+    Raises:
+        ConfigurationError: a setting names what is not there.
+    """
+    from edge_server.loading import load_served
+
+    with contextlib.ExitStack() as resources:
+        served = load_served(config, resources)
+        try:
+            import uvloop
+        except ImportError:
+            loop_factory = None
+        else:
+            loop_factory = uvloop.new_event_loop
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(serve(config, served))
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, port))
+    except OSError as error:
+        sock.close()
+        raise ConfigurationError(
+            f"rest_port: cannot listen on {_at(host, port)}: {error.strerror}"
+        ) from error
+    return sock
+
+
+def _at(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,131 @@
+"""The ``edge-server`` command.
+
+Commands that train or evaluate live with the code they run and are imported only when they are called:
+``serve`` starts without training code, ``--help`` without torch. To add one, add a line to
+:data:`ELSEWHERE`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+
+from edge_server.errors import ConfigurationError
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """A command that another module implements.
+
+    Attributes:
+        module: imported when the command is called.
+        summary: shown by ``edge-server --help``.
+        app: name of the Typer app in it, which gets everything that follows the command's name.
+    """
+
+    module: str
+    summary: str
+    app: str = "app"
+
+
+ELSEWHERE: Mapping[str, Elsewhere] = MappingProxyType(
+    {
+        "dataset": Elsewhere("edge_server.data.cli", "Make or convert data sets."),
+        "train": Elsewhere("edge_server.training.cli", "Train a model, stage by stage."),
+        "evaluate": Elsewhere("edge_server.evaluation.cli", "Measure a model; writes JSON."),
+        "export": Elsewhere("edge_server.training.cli", "Write a model's device bundle.", "export_app"),
+    }
+)
+"""Commands of other modules, by name."""
+
+
+def serve(
+    model: Annotated[Path | None, typer.Option(help="Folder of the model, with bundle/ in it.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    grpc_port: Annotated[int | None, typer.Option(help="0: any free one.")] = None,
+    rest_port: Annotated[int | None, typer.Option(help="0: any free one.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of the model's operators.")] = None,
+    max_batch: Annotated[int | None, typer.Option(help="Questions that are decoded together.")] = None,
+    max_queue: Annotated[int | None, typer.Option(help="Questions that may wait.")] = None,
+    drain_s: Annotated[float | None, typer.Option(help="Time to finish after SIGTERM [s].")] = None,
+    ready_file: Annotated[Path | None, typer.Option(help="JSON with the ports, once they are open.")] = None,
+    log_level: Annotated[str | None, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = None,
+) -> None:
+    """Answer questions over gRPC and REST.
+
+    Every setting, these and more, can come from the environment: TOKENLINK_SERVER_MAX_BATCH=64.
+    """
+    from edge_server import app, logs
+    from edge_server.config import ServerConfig
+
+    flags: dict[str, Any] = {
+        "model": model,
+        "host": host,
+        "grpc_port": grpc_port,
+        "rest_port": rest_port,
+        "threads": threads,
+        "max_batch": max_batch,
+        "max_queue": max_queue,
+        "drain_s": drain_s,
+        "ready_file": ready_file,
+        "log_level": log_level,
+    }
+    try:
+        config = ServerConfig(**{name: value for name, value in flags.items() if value is not None})
+        logs.configure(config.log_level)
+        app.run(config)
+    except ValidationError as error:
+        for problem in error.errors():
+            setting = ".".join(map(str, problem["loc"]))
+            typer.echo(f"{setting} is {problem['input']!r}: {problem['msg']}", err=True)
+        raise typer.Exit(2) from error
+    except ConfigurationError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from error
+
+
+def build() -> typer.Typer:
+    """The command with all its subcommands."""
+    cli = typer.Typer(
+        help="The edge server: answers questions about what devices saw and heard, and makes its models.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+    )
+    cli.command()(serve)
+    for name, command in ELSEWHERE.items():
+        cli.command(
+            name,
+            help=command.summary,
+            # Its own options, --help too, are its own business.
+            add_help_option=False,
+            context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+        )(_forward(name, command))
+    return cli
+
+
+def main() -> None:
+    """Entry point."""
+    build()(prog_name="edge-server")
+
+
+def _forward(name: str, command: Elsewhere) -> Callable[[typer.Context], None]:
+    def call(ctx: typer.Context) -> None:
+        try:
+            module = importlib.import_module(command.module)
+        except ModuleNotFoundError as error:
+            typer.echo(
+                f"edge-server {name} needs {error.name}, which is not installed: "
+                "pip install 'tokenlink[train]'",
+                err=True,
+            )
+            raise typer.Exit(2) from error
+        getattr(module, command.app)(args=ctx.args, prog_name=f"edge-server {name}")
+
+    return call

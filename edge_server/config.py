@@ -1,0 +1,106 @@
+"""Settings of ``edge-server serve``: flags win over the environment (``TOKENLINK_SERVER_*``)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from edge_server.cell import CellConfig
+from edge_server.engine import EngineConfig
+
+_MIB = 2**20
+
+
+class ServerConfig(BaseSettings):
+    """Everything that can be set."""
+
+    model_config = SettingsConfigDict(env_prefix="TOKENLINK_SERVER_", extra="forbid", frozen=True)
+
+    model: Path = Path("deploy/models/soundstage-small")
+    """Folder of the model, with its device bundle in ``bundle/``."""
+    threads: Annotated[int, Field(ge=1)] = os.cpu_count() or 1
+    """Threads of the model's operators."""
+    host: str = "127.0.0.1"
+    """Address that both doors listen on."""
+    grpc_port: Annotated[int, Field(ge=0, le=65_535)] = 50_051
+    """0: any free one."""
+    rest_port: Annotated[int, Field(ge=0, le=65_535)] = 8080
+    """0: any free one."""
+    ready_file: Path | None = None
+    """JSON written here once both doors are open: addresses, ports, model, bundle hash, process id."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """Least severe lines that are logged."""
+    drain_s: Annotated[float, Field(ge=0)] = 30.0
+    """After SIGTERM, accepted questions have this long to be answered [s]."""
+
+    max_grpc_message_bytes: Annotated[int, Field(ge=1024)] = 2 * _MIB
+    """Largest message over gRPC; larger ones are not read."""
+    max_grpc_calls: Annotated[int, Field(ge=1)] = 4096
+    """Calls at once."""
+    max_rest_body_bytes: Annotated[int, Field(ge=1024)] = 16 * _MIB
+    """Largest body over HTTP; larger ones are not read."""
+    max_media_bytes: Annotated[int, Field(ge=1024)] = 12 * _MIB
+    """Largest media file over REST."""
+    ingest_threads: Annotated[int, Field(ge=1)] = 2
+    """Media files that are decoded at once."""
+    max_ingest: Annotated[int, Field(ge=1)] = 32
+    """REST requests that are decoded or wait for it."""
+    rest_token_length: Annotated[int, Field(ge=1)] = 16
+    """Tokens per modality of media over REST, where the request does not say."""
+
+    max_batch: Annotated[int, Field(ge=1)] = 32
+    """Questions that are decoded together."""
+    max_batch_positions: Annotated[int, Field(ge=1)] = 16_384
+    """Context positions that these may take in all."""
+    max_queue: Annotated[int, Field(ge=1)] = 256
+    """Questions that may wait."""
+    max_queue_per_user: Annotated[int, Field(ge=1)] = 64
+    """Questions of one user that may wait."""
+    default_new_tokens: Annotated[int, Field(ge=1)] = 32
+    """Language tokens of an answer, where the question does not say."""
+    max_new_tokens: Annotated[int, Field(ge=1)] = 256
+    """Most that a question may ask for."""
+    default_deadline_s: Annotated[float, Field(gt=0)] = 30.0
+    """Seconds within which an answer is of use, where the question does not say."""
+
+    max_sessions: Annotated[int, Field(ge=1)] = 2048
+    """Sessions open at once."""
+    max_questions_in_flight: Annotated[int, Field(ge=1)] = 16
+    """Unanswered questions of one session."""
+    max_question_bytes: Annotated[int, Field(ge=1024)] = 256 * 1024
+    """Size of one question over gRPC."""
+    bandwidth_hz: Annotated[float, Field(gt=0)] = 1e6
+    """Granted to each device [Hz]."""
+    grant_valid_s: Annotated[float, Field(gt=0)] = 3600.0
+    """How long a grant lasts [s]."""
+
+    def engine(self) -> EngineConfig:
+        """The engine's part.
+
+        Raises:
+            ConfigurationError: two settings contradict each other.
+        """
+        return EngineConfig(
+            max_batch=self.max_batch,
+            max_batch_positions=self.max_batch_positions,
+            max_queue=self.max_queue,
+            max_queue_per_user=self.max_queue_per_user,
+            default_new_tokens=self.default_new_tokens,
+            max_new_tokens=self.max_new_tokens,
+            default_deadline_s=self.default_deadline_s,
+        )
+
+    def cell(self, token_lengths: tuple[int, ...]) -> CellConfig:
+        """The cell's part, for a model that was trained for these token lengths."""
+        return CellConfig(
+            max_sessions=self.max_sessions,
+            max_questions_in_flight=self.max_questions_in_flight,
+            max_question_bytes=self.max_question_bytes,
+            bandwidth_hz=self.bandwidth_hz,
+            grant_valid_s=self.grant_valid_s,
+            token_lengths=token_lengths,
+        )

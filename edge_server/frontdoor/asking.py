@@ -1,0 +1,139 @@
+"""How a question that came over HTTP is asked, by whichever of the REST doors.
+
+    admit ─▶ ingest (off the loop) ─▶ submit ─▶ answer
+      └──────── a client that disconnects cancels whatever stage it is in ────────┘
+
+There are no sessions here: every API client is a user of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from fastapi import Request
+
+from edge_server import engine
+from edge_server.engine import AnswerStream, Engine, FeatureBlock, Prompt
+from edge_server.engine.model import StateT
+from edge_server.errors import InvalidQuestionError, QuestionCancelledError
+from edge_server.frontdoor.metrics import Metrics
+from edge_server.frontdoor.ports import BlockCost, Ingest, LinkSettings, RawMedia
+from edge_server.frontdoor.questions import check_modalities
+
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True)
+class RestQuestion:
+    """A question as a REST door understood it.
+
+    Attributes:
+        text: the question; empty only where a text block carries it.
+        user: whom it counts for.
+        context: text that goes with it.
+        media: files, not decoded yet.
+        blocks: token blocks, decoded.
+        link: what the tokens of ``media`` pass on their way.
+        max_new_tokens: of the answer; 0: the engine's default.
+        deadline_s: 0: the engine's default.
+    """
+
+    text: str
+    user: str
+    context: str = ""
+    media: tuple[RawMedia, ...] = ()
+    blocks: tuple[FeatureBlock, ...] = ()
+    link: LinkSettings = field(default_factory=LinkSettings)
+    max_new_tokens: int = 0
+    deadline_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question that the engine accepted."""
+
+    stream: AnswerStream
+    costs: tuple[BlockCost, ...]
+
+
+class Asker(Generic[StateT]):
+    """Brings questions to the engine.
+
+    Args:
+        engine: answers.
+        ingest: makes media and text ready.
+        metrics: counts.
+    """
+
+    def __init__(self, engine: Engine[StateT], ingest: Ingest, metrics: Metrics) -> None:
+        self.engine = engine
+        self._ingest = ingest
+        self._metrics = metrics
+
+    async def ask(self, question: RestQuestion) -> Asked:
+        """Admit, make ready, submit.
+
+        Raises:
+            EdgeServerError: the question was not accepted.
+        """
+        analog = any(block.modality == "text" for block in question.blocks)
+        if not question.text.strip() and not analog:
+            raise InvalidQuestionError("question", "is empty; ask something")
+        if question.text.strip() and analog:
+            raise InvalidQuestionError("question", "came as text and as a text block; one of them")
+        check_modalities([part.modality for part in question.media], "media")
+        self.engine.admit(question.user)
+        ready = await self._ingest.prepare(question.media, question.text, question.context, question.link)
+        blocks = (*question.blocks, *ready.blocks)
+        # A video brings its sound along: only now is it known what there is.
+        check_modalities([block.modality for block in blocks], "media")
+        for cost in ready.costs:
+            self._metrics.block(cost.modality, cost.token_length, cost.airtime_s)
+        for block in question.blocks:
+            self._metrics.block(block.modality, len(block.x_TC), 0.0)
+        stream = self.engine.submit(
+            engine.Request(
+                prompt=Prompt(blocks, ready.question_ids, ready.context_ids),
+                user=question.user,
+                max_new_tokens=question.max_new_tokens,
+                deadline_s=question.deadline_s,
+            )
+        )
+        return Asked(stream, ready.costs)
+
+
+def user_of(request: Request, claimed: str | None) -> str:
+    """Whom a request counts for: who it says it is, or else where it comes from."""
+    return claimed or (request.client.host if request.client is not None else "unknown")
+
+
+async def while_connected(request: Request, work: Awaitable[_Result]) -> _Result:
+    """Await work for as long as its client is there.
+
+    Raises:
+        QuestionCancelledError: the client went away; the work was cancelled.
+    """
+    working = asyncio.ensure_future(work)
+    watching = asyncio.create_task(_gone(request))
+    try:
+        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise QuestionCancelledError
+        return await working
+    finally:
+        for task in (working, watching):
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watching
+        if not working.done():
+            # Its own clean-up gives the slot in the batch back.
+            await asyncio.wait({working})
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

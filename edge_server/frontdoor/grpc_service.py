@@ -1,0 +1,312 @@
+"""The TokenLink service over gRPC: thin. Translate, delegate, map errors.
+
+On ``Converse`` every question runs in its own task and ends with its own frame: one that is wrong fails
+alone, the stream lives on. A client that goes away cancels its handler, the handler its tasks, and every
+task closes its subscription: a run in which nobody is interested any more leaves the batch. A device that
+lost its link asks again under the same request_id; if its answer was complete by then, it is not run again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import NoReturn, TypeAlias, TypeVar
+
+import grpc
+import grpc.aio
+
+from edge_server.cell import Cell, Subscription
+from edge_server.engine import Delta
+from edge_server.errors import (
+    DrainingError,
+    EdgeServerError,
+    InvalidQuestionError,
+    NotFoundError,
+)
+from edge_server.frontdoor.metrics import Metrics
+from edge_server.frontdoor.ports import BundleArchive, LinkShape
+from edge_server.frontdoor.questions import request_of
+from edge_server.frontdoor.status import failure_of, known, status_of
+from protos.tokenlink.v1 import tokenlink_pb2 as pb
+
+logger = logging.getLogger(__name__)
+
+FAILURE_KEY = "tokenlink-failure-bin"
+"""Trailing metadata of a call that failed: the ``Failure`` message, with field and retry delay."""
+
+_CHUNK_BYTES = 256 * 1024
+_QUESTIONS_PER_STREAM = 256
+
+
+@dataclass(frozen=True)
+class Malformed:
+    """Bytes that are no message of the expected type."""
+
+    reason: str
+
+
+_Message = TypeVar("_Message")
+_Received: TypeAlias = _Message | Malformed
+_Context: TypeAlias = "grpc.aio.ServicerContext[object, _Message]"
+
+
+class TokenLinkService:
+    """Implements the service ``tokenlink.v1.TokenLink``.
+
+    Args:
+        cell: admits sessions and questions.
+        shape: token blocks that the model takes.
+        metrics: counts.
+        model_name: as shown to devices.
+        version: of this server.
+        bundle: the device bundle, if it is served.
+        wall_clock: seconds since the Unix epoch.
+    """
+
+    def __init__(
+        self,
+        cell: Cell,
+        shape: LinkShape,
+        metrics: Metrics,
+        *,
+        model_name: str,
+        version: str,
+        bundle: BundleArchive | None = None,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._cell = cell
+        self._shape = shape
+        self._metrics = metrics
+        self._model_name = model_name
+        self._version = version
+        self._bundle = bundle
+        self._wall_clock = wall_clock
+        self._draining = False
+        self._readers: set[asyncio.Task[None]] = set()
+
+    def drain(self) -> None:
+        """Take nothing new from open streams; each ends once its questions have."""
+        self._draining = True
+        for reader in self._readers:
+            reader.cancel()
+
+    async def OpenSession(  # noqa: N802 (named by the contract)
+        self, request: _Received[pb.OpenSessionRequest], context: _Context[pb.OpenSessionResponse]
+    ) -> pb.OpenSessionResponse:
+        """Admit a device, or renew its grant."""
+        try:
+            message = _parsed(request)
+            if self._draining:
+                raise DrainingError
+            session = self._cell.open(message.device_id, message.bundle_hash, message.snr_db)
+        except EdgeServerError as error:
+            await _abort(context, error)
+        logger.info("session opened", extra={"device_id": session.device_id})
+        grant = session.grant
+        return pb.OpenSessionResponse(
+            session_id=session.session_id,
+            grant=pb.Grant(
+                max_token_length=grant.max_token_length,
+                token_length=grant.token_length,
+                max_questions_in_flight=grant.max_questions_in_flight,
+                max_question_bytes=grant.max_question_bytes,
+                bandwidth_hz=grant.bandwidth_hz,
+                valid_s=grant.valid_s,
+            ),
+            server_version=self._version,
+            model_name=self._model_name,
+            server_time_s=self._wall_clock(),
+        )
+
+    async def CloseSession(  # noqa: N802 (named by the contract)
+        self, request: _Received[pb.CloseSessionRequest], context: _Context[pb.CloseSessionResponse]
+    ) -> pb.CloseSessionResponse:
+        """End a session; its questions in flight are cancelled."""
+        try:
+            self._cell.close(_parsed(request).session_id)
+        except EdgeServerError as error:
+            await _abort(context, error)
+        return pb.CloseSessionResponse()
+
+    async def Ask(  # noqa: N802 (named by the contract)
+        self, request: _Received[pb.AskRequest], context: _Context[pb.DownlinkFrame]
+    ) -> None:
+        """One question. What ends it without an answer is the status of the call."""
+        try:
+            message = _parsed(request)
+            subscription = self._ask(message.session_id, message.bundle_hash, message.question)
+            try:
+                async for frame in _frames(message.question.request_id, subscription):
+                    await context.write(frame)
+            finally:
+                subscription.close()
+        except EdgeServerError as error:
+            await _abort(context, error)
+
+    async def Converse(  # noqa: N802 (named by the contract)
+        self,
+        uplink: AsyncIterator[_Received[pb.UplinkFrame]],
+        context: _Context[pb.DownlinkFrame],
+    ) -> None:
+        """Many questions, multiplexed by request_id. What ends one without an answer is a Failure frame."""
+        async with asyncio.TaskGroup() as tasks:
+            reader = tasks.create_task(self._read(uplink, _Downlink(context), tasks))
+            self._readers.add(reader)
+            reader.add_done_callback(self._readers.discard)
+            if self._draining:
+                reader.cancel()
+        if self._draining:
+            await _abort(context, DrainingError())
+
+    async def GetBundle(  # noqa: N802 (named by the contract)
+        self, request: _Received[pb.GetBundleRequest], context: _Context[pb.BundleChunk]
+    ) -> None:
+        """The device bundle's archive, in chunks."""
+        try:
+            wanted = _parsed(request).bundle_hash
+            bundle = self._bundle
+            if bundle is None:
+                raise NotFoundError("bundle_hash", "this server has no device bundle to give")
+            if wanted not in ("", bundle.bundle_hash):
+                raise NotFoundError(
+                    "bundle_hash", f"bundle_hash: {wanted[:128]!r} is not here; {bundle.bundle_hash} is"
+                )
+        except EdgeServerError as error:
+            await _abort(context, error)
+        total_bytes = (await asyncio.to_thread(bundle.path.stat)).st_size
+        file = await asyncio.to_thread(bundle.path.open, "rb")
+        with file:
+            while data := await asyncio.to_thread(file.read, _CHUNK_BYTES):
+                await context.write(
+                    pb.BundleChunk(bundle_hash=bundle.bundle_hash, total_bytes=total_bytes, data=data)
+                )
+
+    async def _read(
+        self,
+        uplink: AsyncIterator[_Received[pb.UplinkFrame]],
+        downlink: _Downlink,
+        tasks: asyncio.TaskGroup,
+    ) -> None:
+        # A client that sends but does not read is not read from any more.
+        slots = asyncio.Semaphore(_QUESTIONS_PER_STREAM)
+        answering: set[tuple[str, str]] = set()
+        async for frame in uplink:
+            if isinstance(frame, pb.UplinkFrame) and frame.WhichOneof("body") == "cancel":
+                self._cancel(frame)
+                continue
+            await slots.acquire()
+            task = tasks.create_task(self._converse(frame, downlink, answering))
+            task.add_done_callback(lambda _: slots.release())
+
+    async def _converse(
+        self, frame: _Received[pb.UplinkFrame], downlink: _Downlink, answering: set[tuple[str, str]]
+    ) -> None:
+        request_id = ""
+        try:
+            message = _parsed(frame)
+            if message.WhichOneof("body") != "question":
+                raise InvalidQuestionError("body", "is empty; a question or a cancel is needed")
+            request_id = message.question.request_id
+            subscription = self._ask(message.session_id, message.bundle_hash, message.question)
+            key = (message.session_id, request_id)
+            try:
+                if key in answering:
+                    return  # sent twice over this stream: the answer is on its way already
+                answering.add(key)
+                try:
+                    async for downlink_frame in _frames(request_id, subscription):
+                        await downlink.write(downlink_frame)
+                finally:
+                    answering.discard(key)
+            finally:
+                subscription.close()
+        except ConnectionError:
+            return
+        except Exception as error:
+            if not isinstance(error, EdgeServerError):
+                logger.exception("a question failed", extra={"request_id": request_id})
+            await downlink.fail(request_id, known(error))
+
+    def _ask(self, session_id: str, bundle_hash: str, question: pb.Question) -> Subscription:
+        return self._cell.ask(
+            session_id,
+            bundle_hash,
+            question.request_id,
+            digest=lambda: hashlib.sha256(question.SerializeToString(deterministic=True)).digest(),
+            size_bytes=question.ByteSize(),
+            prepare=lambda session: request_of(question, session, self._shape, self._metrics),
+        )
+
+    def _cancel(self, frame: pb.UplinkFrame) -> None:
+        try:
+            self._cell.cancel(frame.session_id, frame.cancel.request_id)
+        except EdgeServerError as error:
+            # There is nothing left to cancel: what the client wanted.
+            logger.debug("a cancel found no session: %s", error)
+
+
+class _Downlink:
+    """Writes of many tasks to one stream, one at a time."""
+
+    def __init__(self, context: _Context[pb.DownlinkFrame]) -> None:
+        self._context = context
+        self._turn = asyncio.Lock()
+
+    async def write(self, frame: pb.DownlinkFrame) -> None:
+        """Send a frame.
+
+        Raises:
+            ConnectionError: the client has gone; its handler is about to be cancelled.
+        """
+        async with self._turn:
+            try:
+                await self._context.write(frame)
+            except Exception as error:
+                # grpc.aio has no one exception for this: internal errors, usage errors, invalid states.
+                raise ConnectionError("the client has gone") from error
+
+    async def fail(self, request_id: str, error: EdgeServerError) -> None:
+        """End a question without an answer; nothing if the client has gone."""
+        try:
+            await self.write(pb.DownlinkFrame(request_id=request_id, failure=failure_of(error)))
+        except ConnectionError as gone:
+            logger.debug("a failure found no reader: %s", gone)
+
+
+async def _frames(request_id: str, subscription: Subscription) -> AsyncIterator[pb.DownlinkFrame]:
+    async for event in subscription:
+        if isinstance(event, Delta):
+            yield pb.DownlinkFrame(request_id=request_id, delta=pb.AnswerDelta(text=event.text))
+        else:
+            yield pb.DownlinkFrame(
+                request_id=request_id,
+                answer=pb.Answer(
+                    text=event.text,
+                    probability=event.probability,
+                    prompt_tokens=event.prompt_tokens,
+                    answer_tokens=event.answer_tokens,
+                    queue_s=event.queue_s,
+                    compute_s=event.compute_s,
+                    finish_reason=event.finish_reason,
+                ),
+            )
+
+
+def _parsed(received: _Received[_Message]) -> _Message:
+    if isinstance(received, Malformed):
+        raise InvalidQuestionError("message", f"cannot be parsed: {received.reason}")
+    return received
+
+
+async def _abort(context: _Context[_Message], error: EdgeServerError) -> NoReturn:
+    """End the call with the error's status."""
+    failure = failure_of(error)
+    metadata: list[tuple[str, str | bytes]] = [(FAILURE_KEY, failure.SerializeToString())]
+    if failure.retry_delay_ms:
+        # Understood by the retry policy of every gRPC client.
+        metadata.append(("grpc-retry-pushback-ms", str(failure.retry_delay_ms)))
+    await context.abort(status_of(error).grpc, str(error), tuple(metadata))

@@ -1,0 +1,109 @@
+"""Errors over HTTP in one JSON shape, OpenAI's: ``{"error": {"message", "type", "code", "param"}}``."""
+
+from __future__ import annotations
+
+import logging
+import math
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from edge_server.errors import EdgeServerError
+from edge_server.frontdoor.status import field_of, known, retry_delay_s, status_of
+
+logger = logging.getLogger(__name__)
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong."""
+
+    message: str
+    """A sentence that the asker can act on."""
+    type: str
+    """``invalid_request_error``, ``rate_limit_error`` or ``server_error``."""
+    code: str | None = None
+    """The gRPC status code in lower case, or a more specific word."""
+    param: str | None = None
+    """The field at fault, as a path."""
+
+
+class ErrorBody(BaseModel):
+    """Every error has this shape."""
+
+    error: ErrorDetail
+
+
+def body_of(error: EdgeServerError, *, code: str | None = None) -> ErrorBody:
+    """An error as JSON."""
+    status = status_of(error)
+    return ErrorBody(
+        error=ErrorDetail(
+            message=str(error), type=status.kind, code=code or status.code, param=field_of(error) or None
+        )
+    )
+
+
+def response_of(error: EdgeServerError, *, code: str | None = None) -> JSONResponse:
+    """An error as a response, with ``Retry-After`` where another try is worth it."""
+    headers = {}
+    delay_s = retry_delay_s(error)
+    if delay_s is not None:
+        headers["Retry-After"] = str(max(math.ceil(delay_s), 1))
+        # Finer than whole seconds; the OpenAI SDK prefers it.
+        headers["Retry-After-Ms"] = str(math.ceil(delay_s * 1000))
+    return JSONResponse(body_of(error, code=code).model_dump(), status_of(error).http, headers)
+
+
+def install(app: FastAPI) -> None:
+    """Map every error of an application."""
+
+    @app.exception_handler(EdgeServerError)
+    async def ours(request: Request, error: EdgeServerError) -> JSONResponse:
+        return response_of(error)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        # The first part says where FastAPI looked ("body"); of a JSON error the second is an offset.
+        path = [] if first["type"] == "json_invalid" else list(first["loc"][1:])
+        param = _path(path) or None
+        reason = first.get("ctx", {}).get("error", "") if first["type"] == "json_invalid" else ""
+        message = f"{first['msg']}: {reason}" if reason else str(first["msg"])
+        detail = ErrorDetail(
+            message=f"{param}: {message}" if param else message,
+            type="invalid_request_error",
+            code="invalid_argument",
+            param=param,
+        )
+        return JSONResponse(ErrorBody(error=detail).model_dump(), 400)
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> JSONResponse:
+        kind = "invalid_request_error" if error.status_code < 500 else "server_error"
+        message = f"{request.method} {request.url.path}: {error.detail}"
+        detail = ErrorDetail(message=message, type=kind, code=_CODES.get(error.status_code))
+        return JSONResponse(ErrorBody(error=detail).model_dump(), error.status_code, error.headers)
+
+    @app.exception_handler(Exception)
+    async def unexpected(request: Request, error: Exception) -> JSONResponse:
+        logger.error("an unexpected error on %s", request.url.path, exc_info=error)
+        return response_of(known(error))
+
+
+_CODES = {
+    400: "invalid_argument",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "body_too_large",
+    415: "unsupported_media_type",
+}
+
+
+def _path(parts: list[int | str]) -> str:
+    path = ""
+    for part in parts:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
+    return path

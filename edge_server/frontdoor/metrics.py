@@ -1,0 +1,121 @@
+"""What the server counts, for Prometheus: base units, one registry per server, nothing global."""
+
+from __future__ import annotations
+
+import math
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from edge_server.engine import Outcome
+
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_POWERS_OF_TWO = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class Metrics:
+    """Implements the observer ports of engine and cell.
+
+    Args:
+        registry: where the series live; a fresh one by default.
+    """
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry or CollectorRegistry()
+        r = self.registry
+        self._queue_depth = Gauge("tokenlink_queue_depth", "Questions that wait", registry=r)
+        self._rows = Gauge("tokenlink_batch_rows", "Questions in the running batch", registry=r)
+        self._batch_size = Histogram(
+            "tokenlink_batch_size", "Rows per decode step", buckets=_POWERS_OF_TWO, registry=r
+        )
+        self._prefill_size = Histogram(
+            "tokenlink_prefill_size", "Prompts per prefill", buckets=_POWERS_OF_TWO, registry=r
+        )
+        self._queue_wait = Histogram(
+            "tokenlink_queue_wait_seconds", "Submission to prefill", buckets=_SECONDS, registry=r
+        )
+        self._first_token = Histogram(
+            "tokenlink_time_to_first_token_seconds",
+            "Submission to first language token",
+            buckets=_SECONDS,
+            registry=r,
+        )
+        self._prefill = Histogram(
+            "tokenlink_prefill_seconds", "Model time of a prefill", buckets=_SECONDS, registry=r
+        )
+        self._decode = Histogram(
+            "tokenlink_decode_seconds", "Model time of a decode step", buckets=_SECONDS, registry=r
+        )
+        self._questions = Counter(
+            "tokenlink_questions", "Accepted questions by how they ended", ["outcome"], registry=r
+        )
+        self._rejections = Counter(
+            "tokenlink_rejections", "Questions and sessions that were not accepted", ["reason"], registry=r
+        )
+        self._answer_tokens = Counter(
+            "tokenlink_answer_tokens", "Language tokens decoded for questions that ended", registry=r
+        )
+        self._token_length = Histogram(
+            "tokenlink_token_length",
+            "Feature tokens received per block",
+            ["modality"],
+            buckets=_POWERS_OF_TWO,
+            registry=r,
+        )
+        self._airtime = Counter(
+            "tokenlink_airtime_seconds", "Time on the (emulated) air", ["modality"], registry=r
+        )
+        self._sessions = Gauge("tokenlink_sessions", "Open sessions", registry=r)
+        self._workers = Counter(
+            "tokenlink_worker_restarts", "Workers that died and were replaced", registry=r
+        )
+
+    def exposition(self) -> bytes:
+        """Everything, in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+    def queue_depth(self, questions: int) -> None:
+        """Questions that wait, after this changed."""
+        self._queue_depth.set(questions)
+
+    def batch_rows(self, rows: int) -> None:
+        """Rows of a decode step, or 0 when the engine went idle."""
+        self._rows.set(rows)
+        if rows:
+            self._batch_size.observe(rows)
+
+    def prefilled(self, prompts: int, seconds: float) -> None:
+        """One prefill of so many prompts took so long [s]."""
+        self._prefill_size.observe(prompts)
+        self._prefill.observe(seconds)
+
+    def decoded(self, rows: int, seconds: float) -> None:
+        """One decode step took so long [s]."""
+        self._decode.observe(seconds)
+
+    def first_token(self, queue_s: float, since_submit_s: float) -> None:
+        """A question got its first language token: how long it waited, and since it was submitted [s]."""
+        self._queue_wait.observe(queue_s)
+        self._first_token.observe(since_submit_s)
+
+    def ended(self, outcome: Outcome, answer_tokens: int) -> None:
+        """An accepted question ended."""
+        self._questions.labels(outcome).inc()
+        self._answer_tokens.inc(answer_tokens)
+
+    def rejected(self, reason: str) -> None:
+        """A question or a session was not accepted."""
+        self._rejections.labels(reason).inc()
+
+    def worker_replaced(self) -> None:
+        """The worker thread died and a new one took over."""
+        self._workers.inc()
+
+    def sessions(self, count: int) -> None:
+        """Open sessions, after this changed."""
+        self._sessions.set(count)
+
+    def block(self, modality: str, token_length: int, airtime_s: float) -> None:
+        """A block was received; the airtime is the sender's word for it and counted only if it can be."""
+        self._token_length.labels(modality).observe(token_length)
+        if math.isfinite(airtime_s) and airtime_s > 0.0:
+            self._airtime.labels(modality).inc(airtime_s)

@@ -1,0 +1,178 @@
+"""JSON of ``POST /v1/chat/completions``, as the OpenAI SDK sends and reads it.
+
+Source: OpenAI API reference, "Chat Completions". What this server cannot honour (several choices, tools,
+stop words, log probabilities, JSON output) is refused; what only shapes sampling is ignored, because answers
+are decoded greedily: temperature, top_p, seed, penalties.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import BaseModel, Field, JsonValue
+
+
+class TextPart(BaseModel):
+    """A piece of text."""
+
+    type: Literal["text"]
+    text: str
+
+
+class Url(BaseModel):
+    """Where media is: here always a data URL."""
+
+    url: str
+
+
+class ImagePart(BaseModel):
+    """An image."""
+
+    type: Literal["image_url"]
+    image_url: Url
+
+
+class VideoPart(BaseModel):
+    """A video; an extension that other servers have too."""
+
+    type: Literal["video_url"]
+    video_url: Url
+
+
+class Audio(BaseModel):
+    """A sound file."""
+
+    data: str
+    """Base64 of the file."""
+    format: Literal["wav", "mp3"]
+
+
+class AudioPart(BaseModel):
+    """A sound."""
+
+    type: Literal["input_audio"]
+    input_audio: Audio
+
+
+ContentPart: TypeAlias = Annotated[TextPart | ImagePart | VideoPart | AudioPart, Field(discriminator="type")]
+
+
+class Message(BaseModel):
+    """One turn. The last user message asks; everything before it is context."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[ContentPart]
+
+
+class StreamOptions(BaseModel):
+    """How an answer is streamed."""
+
+    include_usage: bool = False
+
+
+class ResponseFormat(BaseModel):
+    """How an answer is written."""
+
+    type: str = "text"
+
+
+class ChatRequest(BaseModel):
+    """A chat completion request."""
+
+    model: str
+    messages: Annotated[list[Message], Field(min_length=1, max_length=64)]
+    stream: bool | None = False
+    stream_options: StreamOptions | None = None
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    n: int | None = 1
+    user: Annotated[str, Field(max_length=128)] | None = None
+    safety_identifier: Annotated[str, Field(max_length=128)] | None = None
+    stop: str | list[str] | None = None
+    logprobs: bool | None = False
+    tools: list[JsonValue] | None = None
+    response_format: ResponseFormat | None = None
+
+    @property
+    def new_tokens(self) -> int:
+        """Most language tokens of the answer; 0: the server's default."""
+        return self.max_completion_tokens or self.max_tokens or 0
+
+
+class Usage(BaseModel):
+    """Language tokens and positions that a question took."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class AssistantMessage(BaseModel):
+    """The answer."""
+
+    role: Literal["assistant"] = "assistant"
+    content: str
+    refusal: None = None
+
+
+class Choice(BaseModel):
+    """The one answer."""
+
+    index: int = 0
+    message: AssistantMessage
+    finish_reason: Literal["stop", "length"]
+    logprobs: None = None
+
+
+class ChatCompletion(BaseModel):
+    """An answer as a whole."""
+
+    id: str
+    object: Literal["chat.completion"] = "chat.completion"
+    created: int
+    model: str
+    choices: list[Choice]
+    usage: Usage
+
+
+class ChunkDelta(BaseModel):
+    """A further piece of the answer."""
+
+    role: Literal["assistant"] | None = None
+    content: str | None = None
+
+
+class ChunkChoice(BaseModel):
+    """The one answer, a piece of it."""
+
+    index: int = 0
+    delta: ChunkDelta
+    finish_reason: Literal["stop", "length"] | None = None
+    logprobs: None = None
+
+
+class ChatChunk(BaseModel):
+    """One event of a streamed answer."""
+
+    id: str
+    object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
+    created: int
+    model: str
+    choices: list[ChunkChoice]
+    usage: Usage | None = None
+
+
+class ModelCard(BaseModel):
+    """A model that is served."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str = "tokenlink"
+
+
+class ModelList(BaseModel):
+    """The models that are served: one."""
+
+    object: Literal["list"] = "list"
+    data: list[ModelCard]

@@ -1,0 +1,157 @@
+"""What the front door needs from rooms that it may not know: media decoding and the device bundle.
+
+The composition root (:mod:`edge_server.app`) passes implementations in.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal, Protocol, TypeAlias
+
+from edge_server.engine import FeatureBlock
+from edge_server.errors import InvalidQuestionError
+from protos.tokenlink.v1 import tokenlink_pb2 as pb
+
+MediaModality: TypeAlias = Literal["image", "video", "audio"]
+ChannelName: TypeAlias = Literal["none", "awgn", "rayleigh", "rician"]
+FadingName: TypeAlias = Literal["block", "fast"]
+
+CHANNEL_MODELS: Mapping[ChannelName, pb.ChannelModel] = MappingProxyType(
+    {
+        "none": pb.CHANNEL_MODEL_NONE,
+        "awgn": pb.CHANNEL_MODEL_AWGN,
+        "rayleigh": pb.CHANNEL_MODEL_RAYLEIGH,
+        "rician": pb.CHANNEL_MODEL_RICIAN,
+    }
+)
+
+
+@dataclass(frozen=True)
+class RawMedia:
+    """A media file as it came over REST, not decoded yet.
+
+    Attributes:
+        modality: what it is to be taken as.
+        encoded: base64 of the file.
+        field: where it stood in the request, as a path.
+    """
+
+    modality: MediaModality
+    encoded: str
+    field: str
+
+    def decode(self) -> bytes:
+        """The file. Takes milliseconds per megabyte: not for the event loop.
+
+        Raises:
+            InvalidQuestionError: it is not base64, or empty.
+        """
+        try:
+            data = base64.b64decode(self.encoded, validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise InvalidQuestionError(self.field, f"is not base64: {error}") from error
+        if not data:
+            raise InvalidQuestionError(self.field, "is empty")
+        return data
+
+
+@dataclass(frozen=True)
+class LinkSettings:
+    """The radio link that the server emulates for media that came over REST.
+
+    Attributes:
+        channel: model of the channel; ``"none"``: a perfect wire.
+        fading: one gain per codeword, or one per symbol.
+        snr_db: mean Es/N0 [dB].
+        bandwidth_hz: symbols per second.
+        token_length: tokens per modality; None: the server's default.
+        seed: repeats the same noise; None: fresh noise.
+    """
+
+    channel: ChannelName = "none"
+    fading: FadingName = "block"
+    snr_db: float = 20.0
+    bandwidth_hz: float = 1e6
+    token_length: int | None = None
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class BlockCost:
+    """What one codeword took on the (emulated) air.
+
+    Attributes:
+        modality: of the block.
+        token_length: tokens sent.
+        effective_snr_db: Es/N0 after equalisation [dB].
+        channel_uses: complex symbols.
+        airtime_s: time on the air [s].
+    """
+
+    modality: str
+    token_length: int
+    effective_snr_db: float
+    channel_uses: int
+    airtime_s: float
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """A question made ready for the model."""
+
+    blocks: tuple[FeatureBlock, ...]
+    question_ids: tuple[int, ...]
+    context_ids: tuple[int, ...]
+    costs: tuple[BlockCost, ...]
+
+
+class Ingest(Protocol):
+    """Makes raw media and text into what the model takes, off the event loop and within limits."""
+
+    async def prepare(
+        self, media: Sequence[RawMedia], question: str, context: str, link: LinkSettings
+    ) -> Ingested:
+        """Decode, transmit, emulate the link.
+
+        Args:
+            media: at most one per modality.
+            question: its text, not blank; empty where the question came as a token block.
+            context: text that goes with it; may be empty.
+            link: what the tokens pass on their way.
+
+        Raises:
+            InvalidQuestionError: names the field, what was found and what is allowed.
+            QuestionTooLargeError: media beyond the limits.
+            AdmissionRefusedError: too much is being decoded already.
+        """
+
+
+@dataclass(frozen=True)
+class BundleArchive:
+    """The device bundle as one file.
+
+    Attributes:
+        bundle_hash: SHA-256 (hexadecimal) that names the bundle.
+        path: the archive.
+    """
+
+    bundle_hash: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class LinkShape:
+    """What token blocks the served model takes.
+
+    Attributes:
+        channel_dim: reals per token.
+        max_text_token_length: most tokens of a question on the analog path.
+    """
+
+    channel_dim: int
+    max_text_token_length: int

@@ -1,0 +1,89 @@
+"""Questions of the contract as requests of the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edge_server.cell import Session
+from edge_server.engine import FeatureBlock, Prompt, Request
+from edge_server.errors import InvalidQuestionError
+from edge_server.frontdoor.metrics import Metrics
+from edge_server.frontdoor.ports import LinkShape
+from protos import payload
+from protos.tokenlink.v1 import tokenlink_pb2 as pb
+
+
+def request_of(question: pb.Question, session: Session, shape: LinkShape, metrics: Metrics) -> Request:
+    """Decode a question that was admitted.
+
+    Raises:
+        InvalidQuestionError: names the field, what was found and what is allowed.
+    """
+    if len(question.payloads) > len(payload.MODALITIES):
+        raise InvalidQuestionError(
+            "payloads", f"holds {len(question.payloads)} blocks; at most one per modality"
+        )
+    blocks = tuple(
+        block_of(received, f"payloads[{index}]", session.grant.max_token_length, shape)
+        for index, received in enumerate(question.payloads)
+    )
+    check_modalities([block.modality for block in blocks], "payloads")
+    analog = any(block.modality == "text" for block in blocks)
+    if not question.question_ids and not analog:
+        raise InvalidQuestionError(
+            "question_ids", "is empty, and no text block carries the question; one of them is needed"
+        )
+    if question.question_ids and analog:
+        raise InvalidQuestionError(
+            "question_ids", f"holds {len(question.question_ids)} ids, and a text block came too; one of them"
+        )
+    for block, received in zip(blocks, question.payloads, strict=True):
+        metrics.block(block.modality, len(block.x_TC), received.channel.airtime_s)
+    return Request(
+        prompt=Prompt(
+            blocks=blocks,
+            question_ids=tuple(question.question_ids),
+            context_ids=tuple(question.context_ids),
+        ),
+        user=session.session_id,
+        max_new_tokens=question.max_new_tokens,
+        deadline_s=question.deadline_ms / 1000.0,
+        request_id=question.request_id,
+    )
+
+
+def block_of(received: pb.TokenPayload, field: str, max_token_length: int, shape: LinkShape) -> FeatureBlock:
+    """Decode one token block.
+
+    Args:
+        received: the block.
+        field: where it stood, as a path.
+        max_token_length: granted, for all modalities but text.
+        shape: what the model takes.
+
+    Raises:
+        InvalidQuestionError: names the field, what was found and what is allowed.
+    """
+    if received.modality == pb.MODALITY_TEXT:
+        max_token_length = shape.max_text_token_length
+    try:
+        x_TC = payload.decode(received, max_token_length=max_token_length, channel_dim=shape.channel_dim)
+        snr_db = payload.reported_snr_db(received)
+    except payload.PayloadError as error:
+        raise InvalidQuestionError(f"{field}.{error.field}", error.message) from error
+    return FeatureBlock(payload.MODALITY_NAMES[received.modality], x_TC, snr_db)
+
+
+def check_modalities(modalities: Sequence[str], field: str) -> None:
+    """Each modality at most once, and one eye: image or video.
+
+    Raises:
+        InvalidQuestionError: names the field and the modality.
+    """
+    for modality in modalities:
+        if modalities.count(modality) > 1:
+            raise InvalidQuestionError(
+                field, f"{modality} comes {modalities.count(modality)} times; at most once"
+            )
+    if "image" in modalities and "video" in modalities:
+        raise InvalidQuestionError(field, "image and video came together; one of them")

@@ -1,0 +1,145 @@
+"""REST: ``/v1/infer``, the OpenAI door, health, metrics, API description."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import BaseModel
+
+from edge_server.engine.model import StateT
+from edge_server.frontdoor import http_errors, openai
+from edge_server.frontdoor.asking import Asker, RestQuestion, user_of, while_connected
+from edge_server.frontdoor.body_limit import BodyLimit
+from edge_server.frontdoor.http_errors import ErrorBody, ErrorDetail
+from edge_server.frontdoor.metrics import Metrics
+from edge_server.frontdoor.ports import LinkShape, RawMedia
+from edge_server.frontdoor.questions import block_of
+from edge_server.frontdoor.rest_schema import CostPart, InferRequest, InferResponse
+
+
+class Health(BaseModel):
+    """What a probe is told."""
+
+    status: str
+    model: str
+    bundle_hash: str
+
+
+def build_app(
+    asker: Asker[StateT],
+    metrics: Metrics,
+    shape: LinkShape,
+    *,
+    max_token_length: int,
+    max_body_bytes: int,
+    version: str,
+    wall_clock: Callable[[], float],
+    new_id: Callable[[], str],
+) -> FastAPI:
+    """The REST application.
+
+    Args:
+        asker: brings questions to the engine.
+        metrics: counts, and is served.
+        shape: token blocks that the model takes.
+        max_token_length: largest token_length per modality.
+        max_body_bytes: largest HTTP body.
+        version: of this server.
+        wall_clock: seconds since the Unix epoch.
+        new_id: makes ids of answers.
+    """
+    app = FastAPI(
+        title="TokenLink edge server",
+        version=version,
+        summary="Questions about what a device saw and heard, answered by the model at the base station.",
+        responses={
+            "4XX": {"model": ErrorBody, "description": "The question is at fault, or too much is asked."},
+            "5XX": {"model": ErrorBody, "description": "The server is at fault."},
+        },
+    )
+    http_errors.install(app)
+    app.include_router(_operations(asker, metrics))
+    app.include_router(_infer(asker, shape, max_token_length))
+    app.include_router(openai.build_router(asker, wall_clock=wall_clock, new_id=new_id))
+    app.add_middleware(BodyLimit, max_bytes=max_body_bytes)
+    return app
+
+
+def _infer(asker: Asker[StateT], shape: LinkShape, max_token_length: int) -> APIRouter:
+    router = APIRouter()
+
+    @router.post("/v1/infer", tags=["tokenlink"])
+    async def infer(question: InferRequest, request: Request) -> InferResponse:
+        """Ask about media, which the server tokenises and sends over an emulated link, or token blocks."""
+        blocks = tuple(
+            block_of(part.payload(f"blocks[{index}]"), f"blocks[{index}]", max_token_length, shape)
+            for index, part in enumerate(question.blocks)
+        )
+        media = tuple(
+            RawMedia(part.type, part.data, f"media[{index}].data")
+            for index, part in enumerate(question.media)
+        )
+
+        async def answer() -> InferResponse:
+            asked = await asker.ask(
+                RestQuestion(
+                    text=question.question,
+                    user=user_of(request, question.user),
+                    context=question.context,
+                    media=media,
+                    blocks=blocks,
+                    link=question.link.settings(),
+                    max_new_tokens=question.max_new_tokens,
+                    deadline_s=question.deadline_s,
+                )
+            )
+            try:
+                completion = await asked.stream.completion()
+            finally:
+                asked.stream.cancel()
+            return InferResponse(
+                answer=completion.text,
+                probability=completion.probability,
+                prompt_tokens=completion.prompt_tokens,
+                answer_tokens=completion.answer_tokens,
+                queue_s=completion.queue_s,
+                compute_s=completion.compute_s,
+                finish_reason=completion.finish_reason,
+                model=asker.engine.model.name,
+                bundle_hash=asker.engine.model.bundle_hash,
+                uplink=[CostPart(**asdict(cost)) for cost in asked.costs],
+            )
+
+        return await while_connected(request, answer())
+
+    return router
+
+
+def _operations(asker: Asker[StateT], metrics: Metrics) -> APIRouter:
+    router = APIRouter(tags=["operations"])
+    model = asker.engine.model
+
+    @router.get("/livez")
+    async def livez() -> Health:
+        """Whether the process answers at all."""
+        return Health(status="alive", model=model.name, bundle_hash=model.bundle_hash)
+
+    @router.get("/readyz", response_model=Health)
+    async def readyz() -> Health | JSONResponse:
+        """Whether questions are accepted and the engine makes progress."""
+        if asker.engine.ready:
+            return Health(status="ready", model=model.name, bundle_hash=model.bundle_hash)
+        reason = "the server is draining" if asker.engine.draining else "the engine makes no progress"
+        detail = ErrorDetail(message=reason, type="server_error", code="unavailable")
+        return JSONResponse(ErrorBody(error=detail).model_dump(), 503)
+
+    @router.get("/metrics", response_class=Response)
+    async def exposition() -> Response:
+        """Counters for Prometheus."""
+        return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+
+    return router

@@ -1,0 +1,136 @@
+"""JSON of ``POST /v1/infer``, TokenLink's own question over HTTP."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import zlib
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from edge_server.errors import InvalidQuestionError
+from edge_server.frontdoor.ports import ChannelName, FadingName, LinkSettings, MediaModality
+from protos import payload
+from protos.tokenlink.v1 import tokenlink_pb2 as pb
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class MediaPart(_Part):
+    """A media file that the server tokenises."""
+
+    type: MediaModality
+    """``video`` files bring their sound track along, as audio."""
+    data: str
+    """Base64 of the file."""
+
+
+class BlockPart(_Part):
+    """A token block, made by a transmitter elsewhere and equalised."""
+
+    modality: Literal["image", "video", "audio", "text"]
+    dtype: Literal["float32", "float16", "int8"]
+    shape: tuple[Annotated[int, Field(ge=0, lt=2**32)], Annotated[int, Field(ge=0, lt=2**32)]]
+    """token_length, channel_dim."""
+    data: str
+    """Base64 of the values, little-endian, row-major."""
+    scale: float = 0.0
+    """Only with int8: value = scale × integer."""
+    crc32: Annotated[int, Field(ge=0, lt=2**32)] | None = None
+    """CRC-32 of the values' bytes, checked where given."""
+    snr_db: Annotated[float, Field(ge=-200, le=200)] = 40.0
+    """Es/N0 after equalisation, what the receiver is told [dB]."""
+
+    def payload(self, field: str) -> pb.TokenPayload:
+        """The same as a message of the contract, so that one codec checks both.
+
+        Raises:
+            InvalidQuestionError: ``data`` is not base64.
+        """
+        try:
+            data = base64.b64decode(self.data, validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise InvalidQuestionError(f"{field}.data", f"is not base64: {error}") from error
+        return pb.TokenPayload(
+            modality=payload.MODALITIES[self.modality],
+            dtype=payload.DTYPES[self.dtype],
+            shape=self.shape,
+            scale=self.scale,
+            data=data,
+            crc32=zlib.crc32(data) if self.crc32 is None else self.crc32,
+            channel=pb.ChannelReport(effective_snr_db=self.snr_db),
+        )
+
+
+class LinkPart(_Part):
+    """The radio link that the server emulates for ``media``."""
+
+    channel: ChannelName = "none"
+    """``none``: a perfect wire; ``awgn``: noise only; ``rayleigh``, ``rician``: fading too."""
+    fading: FadingName = "block"
+    """One gain per codeword, or one per symbol."""
+    snr_db: Annotated[float, Field(ge=-30, le=40)] = 20.0
+    """Mean Es/N0 [dB]."""
+    bandwidth_hz: Annotated[float, Field(gt=0, le=1e12)] = 1e6
+    """Symbols per second."""
+    token_length: Annotated[int, Field(ge=1, le=65_536)] | None = None
+    """Tokens per modality; the server's default where it is left out."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    """Repeats the same noise."""
+
+    def settings(self) -> LinkSettings:
+        """The same for the ingest."""
+        return LinkSettings(
+            channel=self.channel,
+            fading=self.fading,
+            snr_db=self.snr_db,
+            bandwidth_hz=self.bandwidth_hz,
+            token_length=self.token_length,
+            seed=self.seed,
+        )
+
+
+class InferRequest(_Part):
+    """A question about media, token blocks, a text, or nothing but itself."""
+
+    question: str = ""
+    """Its text; left out only where a text block carries it."""
+    context: str = ""
+    """Text that goes with it: a caption, a transcript, notes."""
+    media: Annotated[list[MediaPart], Field(max_length=4)] = []
+    blocks: Annotated[list[BlockPart], Field(max_length=4)] = []
+    link: LinkPart = LinkPart()
+    max_new_tokens: Annotated[int, Field(ge=0, le=2**31)] = 0
+    """0: the server's default."""
+    deadline_s: Annotated[float, Field(ge=0, le=86_400)] = 0.0
+    """Seconds within which an answer is of use; 0: the server's default."""
+    user: Annotated[str, Field(max_length=128)] | None = None
+    """Whom it counts for; the client's address where it is left out."""
+
+
+class CostPart(BaseModel):
+    """What one codeword took on the (emulated) air."""
+
+    modality: str
+    token_length: int
+    effective_snr_db: float
+    channel_uses: int
+    airtime_s: float
+
+
+class InferResponse(BaseModel):
+    """The answer, and what it cost."""
+
+    answer: str
+    probability: float
+    prompt_tokens: int
+    answer_tokens: int
+    queue_s: float
+    compute_s: float
+    finish_reason: Literal["stop", "length"]
+    model: str
+    bundle_hash: str
+    uplink: list[CostPart]

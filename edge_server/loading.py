@@ -1,0 +1,95 @@
+"""Loads what a model folder holds: the model, and the device bundle it answers for.
+
+MODEL/           weights, read by edge_server.model.serving
+MODEL/bundle/    device bundle: given to devices, and used here for media that comes over REST
+"""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from device_agent.archive import pack
+from device_agent.bundle import Bundle, load_bundle
+from device_agent.errors import DeviceAgentError
+from device_agent.media import MediaLimits
+from device_agent.transmitter import Transmitter
+from edge_server.app import Served
+from edge_server.config import ServerConfig
+from edge_server.errors import ConfigurationError
+from edge_server.frontdoor.ports import BundleArchive, LinkShape
+from edge_server.ingest import MediaIngest
+
+
+def load_served(config: ServerConfig, resources: ExitStack) -> Served[Any]:
+    """Load the model that the settings name. Its state's type is its own business, hence ``Any``.
+
+    Args:
+        config: settings.
+        resources: takes what has to be closed after serving.
+
+    Raises:
+        ConfigurationError: there is no model or no sound bundle, or they do not belong together.
+    """
+    if not config.model.is_dir():
+        raise ConfigurationError(
+            f"model: there is no folder {config.model}; train one with `edge-server train`, or name another"
+        )
+    try:
+        bundle = load_bundle(config.model / "bundle")
+        archive = Path(resources.enter_context(tempfile.TemporaryDirectory()), "bundle.tar")
+        pack(bundle.folder, archive)
+        ingest = ingest_of(config, bundle)
+    except DeviceAgentError as error:
+        raise ConfigurationError(f"model: {error}") from error
+    resources.callback(ingest.close)
+    # torch takes seconds to import: only once everything else is known to be right.
+    from edge_server.model.serving import load
+
+    model = load(config.model, config.threads)
+    if model.bundle_hash != bundle.hash:
+        raise ConfigurationError(
+            f"model: {config.model} answers for bundle {model.bundle_hash}, its bundle folder holds "
+            f"{bundle.hash}; export the bundle again"
+        )
+    return Served(
+        model=model,
+        ingest=ingest,
+        shape=shape_of(bundle),
+        token_lengths=tuple(bundle.manifest.token_lengths),
+        bundle=BundleArchive(bundle.hash, archive),
+    )
+
+
+def ingest_of(config: ServerConfig, bundle: Bundle) -> MediaIngest:
+    """What makes media of REST requests ready, with the transmitters of a bundle.
+
+    Raises:
+        ConfigurationError: the bundle was not trained for the default token length.
+    """
+    if config.rest_token_length not in bundle.manifest.token_lengths:
+        raise ConfigurationError(
+            f"rest_token_length is {config.rest_token_length}; the bundle allows "
+            f"{', '.join(map(str, bundle.manifest.token_lengths))}"
+        )
+    return MediaIngest(
+        Transmitter(bundle),
+        token_length=config.rest_token_length,
+        limits=MediaLimits(max_bytes=config.max_media_bytes),
+        threads=config.ingest_threads,
+        max_pending=config.max_ingest,
+        rng=np.random.default_rng(),
+    )
+
+
+def shape_of(bundle: Bundle) -> LinkShape:
+    """Token blocks that a bundle's transmitters make."""
+    text = bundle.manifest.transmitters.text
+    return LinkShape(
+        channel_dim=bundle.manifest.channel_dim,
+        max_text_token_length=text.max_token_length if text is not None else 0,
+    )
