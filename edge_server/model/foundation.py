@@ -24,7 +24,6 @@ SLOTS: dict[str, tuple[int, int]] = {
     "audio": (tk.AUDIO_ID, tk.AUDIO_END_ID),
 }
 
-IGNORE = -100
 
 
 @dataclass(frozen=True)

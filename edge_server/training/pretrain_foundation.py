@@ -1,7 +1,8 @@
 """The foundation learns the world's text, before anything else is built on it.
 
 Two phases. The *induction warm-up* teaches looking things up: random token sequences, repeated, loss on the
-repeats. Short sequences repeated often teach copying what the context holds; longer ones, which of it. Then *world text*: a scene in words, in the slots where feature tokens will stand later or as
+repeats. Short sequences, repeated often, come first: they teach copying what the context holds; ever longer
+ones teach which of it. Then *world text*: a scene in words, in the slots where feature tokens will stand later or as
 one description, followed by several questions about it; answers weigh more than the rest.
 """
 
@@ -21,11 +22,14 @@ from edge_server.data.soundstage.captions import describe, describe_picture, des
 from edge_server.data.soundstage.questions import Balancer
 from edge_server.data.soundstage.scene import Scene, sample_scene
 from edge_server.model import tokenizer as tk
-from edge_server.model.foundation import IGNORE, prompt_pieces
+from edge_server.model.foundation import prompt_pieces
 from edge_server.training.loop import Schedule
 
 #: Asks for the description of the whole scene; the one question with a long answer.
 DESCRIBE_QUESTION = "Describe what happens."
+
+#: Fewest language tokens in a random sequence of the induction warm-up.
+_SHORTEST = 4
 
 
 @dataclass(frozen=True)
@@ -81,9 +85,10 @@ class InductionWarmup:
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         """Cross-entropy on the repeats."""
         rng = np.random.default_rng([self.seed, 1, step])
-        longest = self.training.warmup_length
-        length = round(4 * (longest / 4) ** rng.random())
-        repeats = 2 * longest // length
+        grown = min(1.0, step / (0.7 * self.training.warmup.steps))
+        longest = _SHORTEST + (self.training.warmup_length - _SHORTEST) * grown
+        length = round(_SHORTEST * (longest / _SHORTEST) ** rng.random())
+        repeats = 2 * self.training.warmup_length // length
         vocab_size = self.model.config.vocab_size
         # Only words of the world: each is seen often, and they are the ones to be looked up later.
         once = rng.choice(self.alphabet, (self.training.batch_size, length))
@@ -187,4 +192,3 @@ class WorldText:
         return ids
 
 
-__all__ = ["DESCRIBE_QUESTION", "IGNORE", "FoundationTraining", "InductionWarmup", "WorldText", "world_texts"]

@@ -1,0 +1,189 @@
+"""Both halves of the link and the foundation behind them, as one model with one folder on disk.
+
+    MODEL/model.json              configuration, name, channel_dim, what the encoders take
+          tokenizer.json
+          encoders.safetensors    frozen after pretraining
+          foundation.safetensors  frozen after pretraining
+          link.safetensors        heads and receivers
+          lora.safetensors        LoRA of the foundation (stage 2); absent before
+          bundle/                 the device's part, in ONNX (edge_server.export)
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from pydantic import TypeAdapter
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from transformers import Qwen2ForCausalLM
+
+from edge_server.errors import ModelError
+from edge_server.model.foundation import SLOTS, FoundationConfig, build_foundation
+from edge_server.model.receiver import Receiver, ReceiverConfig, TextReceiver
+from edge_server.model.tokenizer import load_tokenizer
+from edge_server.model.transmitter import (
+    AudioConfig,
+    AudioEncoder,
+    TextHead,
+    TransmitterHead,
+    VisualConfig,
+    VisualEncoder,
+)
+
+#: Which transmitter, receiver and slot of the prompt serve which modality on the wire.
+SLOT_OF_MODALITY = {"image": "visual", "video": "visual", "audio": "audio"}
+
+
+@dataclass(frozen=True)
+class LoraTraining:
+    """Low-rank adaptation of the foundation (stage 2)."""
+
+    rank: int = 8
+    """Rank of the update."""
+    alpha: int = 16
+    """Scale: the update counts alpha / rank."""
+    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    """Which projections get one."""
+
+
+@dataclass(frozen=True)
+class LinkConfig:
+    """Everything that defines the model but its weights."""
+
+    name: str
+    """Name, as shown to clients."""
+    foundation: FoundationConfig
+    """The foundation model."""
+    visual: VisualConfig = field(default_factory=VisualConfig)
+    """The visual encoder."""
+    audio: AudioConfig = field(default_factory=AudioConfig)
+    """The audio encoder."""
+    receiver: ReceiverConfig = field(default_factory=ReceiverConfig)
+    """The receivers of feature modalities."""
+    lora: LoraTraining = field(default_factory=LoraTraining)
+    """LoRA of the foundation."""
+    channel_dim: int = 32
+    """Reals per sent token C."""
+    max_text_tokens: int = 96
+    """Longest question or context [language tokens]."""
+
+
+class Link(nn.Module):
+    """Encoders, heads, receivers, foundation."""
+
+    def __init__(self, config: LinkConfig, tokenizer: Tokenizer) -> None:
+        super().__init__()
+        self.config = config
+        self.tokenizer = tokenizer
+        width, channel_dim = config.foundation.hidden_size, config.channel_dim
+        self.encoders = nn.ModuleDict({"visual": VisualEncoder(config.visual), "audio": AudioEncoder(config.audio)})
+        self.foundation: Qwen2ForCausalLM | PeftModel = build_foundation(config.foundation)
+        self.heads = nn.ModuleDict(
+            {
+                slot: TransmitterHead(self.encoder(slot).patches, encoder.hidden_size, channel_dim)
+                for slot, encoder in (("visual", config.visual.encoder), ("audio", config.audio.encoder))
+            }
+        )
+        self.receivers = nn.ModuleDict({slot: Receiver(config.receiver, channel_dim, width) for slot in SLOTS})
+        self.text_head = TextHead(width, channel_dim)
+        self.text_receiver = TextReceiver(channel_dim, width)
+
+    def encoder(self, slot: str) -> VisualEncoder | AudioEncoder:
+        """The encoder of a slot."""
+        encoder = self.encoders[slot]
+        assert isinstance(encoder, VisualEncoder | AudioEncoder)  # noqa: S101 - narrows the type
+        return encoder
+
+    @property
+    def embedding(self) -> nn.Embedding:
+        """The foundation's language-token embedding, [vocab, E]."""
+        embedding = self.foundation.get_input_embeddings()
+        assert isinstance(embedding, nn.Embedding)  # noqa: S101 - narrows the type
+        return embedding
+
+    def add_lora(self) -> None:
+        """Give the foundation its LoRA; its own weights no longer require gradients."""
+        lora = self.config.lora
+        self.foundation = get_peft_model(
+            self.foundation,  # type: ignore[arg-type]
+            LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=list(lora.targets), lora_dropout=0.0),
+        )
+
+    def link_parameters(self) -> dict[str, nn.Parameter]:
+        """Heads and receivers, the text path's included."""
+        return {
+            f"{part}.{name}": parameter
+            for part in _LINK_PARTS
+            for name, parameter in getattr(self, part).named_parameters()
+        }
+
+    def lora_parameters(self) -> dict[str, nn.Parameter]:
+        """The foundation's LoRA matrices."""
+        return {name: p for name, p in self.foundation.named_parameters() if "lora_" in name}
+
+    def send(self, slot: str, features_BPD: Tensor, token_length: int) -> Tensor:
+        """Encoder tokens to what goes on air, [B, token_length, C]."""
+        sent: Tensor = self.heads[slot](features_BPD, token_length)
+        return sent
+
+    def save(self, directory: Path) -> None:
+        """Write the model folder, without the bundle."""
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "model.json").write_text(json.dumps(asdict(self.config), indent=2) + "\n")
+        self.tokenizer.save(str(directory / "tokenizer.json"))
+        save_file(_plain(self.encoders.state_dict()), directory / "encoders.safetensors")
+        foundation = self.foundation
+        if isinstance(foundation, PeftModel):
+            save_file(_plain(get_peft_model_state_dict(foundation)), directory / "lora.safetensors")
+            base = {
+                name.replace(".base_layer", ""): tensor
+                for name, tensor in foundation.get_base_model().state_dict().items()
+                if "lora_" not in name
+            }
+        else:
+            base = foundation.state_dict()
+        base.pop("lm_head.weight", None)  # tied to the embedding
+        save_file(_plain(base), directory / "foundation.safetensors")
+        save_file(_plain(dict(self.link_parameters())), directory / "link.safetensors")
+
+    @classmethod
+    def load(cls, directory: Path) -> Link:
+        """Read a model folder.
+
+        Raises:
+            ModelError: a file is missing, or does not fit the configuration.
+        """
+        try:
+            raw: dict[str, Any] = json.loads((directory / "model.json").read_text())
+            config = TypeAdapter(LinkConfig).validate_python(raw)
+            link = cls(config, load_tokenizer(directory / "tokenizer.json"))
+            link.encoders.load_state_dict(load_file(directory / "encoders.safetensors"))
+            base = load_file(directory / "foundation.safetensors")
+            base["lm_head.weight"] = base["model.embed_tokens.weight"]
+            link.foundation.load_state_dict(base)
+            weights = load_file(directory / "link.safetensors")
+            own = link.link_parameters()
+            if set(own) != set(weights):
+                raise ModelError(f"{directory}/link.safetensors: parameters differ from what model.json describes")
+            for name, parameter in own.items():
+                parameter.data.copy_(weights[name])
+            if (directory / "lora.safetensors").exists():
+                link.add_lora()
+                set_peft_model_state_dict(link.foundation, load_file(directory / "lora.safetensors"))
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise ModelError(f"{directory}: not a model folder that can be read: {error}") from error
+        return link.eval()
+
+
+_LINK_PARTS = ("heads", "receivers", "text_head", "text_receiver")
+
+
+def _plain(tensors: dict[str, Any]) -> dict[str, Tensor]:
+    return {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}

@@ -1,0 +1,115 @@
+"""Stage 1, alignment: what is seen and heard meets the words for it, through the noisy channel.
+
+Heads and receivers learn; encoders and foundation are frozen. Three losses:
+
+- *contrastive*: InfoNCE between the received image tokens and the received words for what can be seen, and
+  between the received audio tokens and the received words for what can be heard (the paper's);
+- *reconstruction*: the analog text path gives back the embeddings that were sent (the paper's);
+- *captioning*: the frozen foundation reads the received tokens and writes the caption. The contrastive loss
+  says which scene it is; captioning says which instrument is where.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from edge_server.model import tokenizer as tk
+from edge_server.model.foundation import prompt_pieces
+from edge_server.model.link import Link
+from edge_server.training.clips import EncodedClips
+from edge_server.training.loop import Schedule
+from edge_server.training.losses import info_nce
+from edge_server.training.passage import (
+    Draw,
+    PassageTraining,
+    Row,
+    answer_loss,
+    draw_of,
+    receive_clips,
+    receive_text,
+)
+from edge_server.training.pretrain_foundation import DESCRIBE_QUESTION
+
+
+@dataclass(frozen=True)
+class AlignmentTraining:
+    """How stage 1 runs."""
+
+    schedule: Schedule
+    """Steps and learning rate."""
+    passage: PassageTraining
+    """Channels and token lengths."""
+    batch_size: int = 32
+    """Clips a step; the contrastive loss tells each from the others."""
+    temperature: float = 0.07
+    """Contrastive tau."""
+    contrastive_weight: float = 0.3
+    """Weight of InfoNCE."""
+    reconstruction_weight: float = 0.3
+    """Weight of the text path's reconstruction."""
+    caption_weight: float = 1.0
+    """Weight of captioning; 0 is the paper's stage 1."""
+
+
+class Alignment:
+    """Stage 1 as the loop runs it."""
+
+    _STAGE = 5
+
+    def __init__(self, link: Link, clips: EncodedClips, training: AlignmentTraining, seed: int) -> None:
+        self.link = link.requires_grad_(False)
+        for parameter in link.link_parameters().values():
+            parameter.requires_grad_(True)
+        self.clips = clips
+        self.training = training
+        self.seed = seed
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """Heads and receivers, the text path's included."""
+        return self.link.link_parameters()
+
+    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
+        """Weighted sum of the three losses."""
+        training = self.training
+        draw = draw_of(self.seed, self._STAGE, step)
+        rows = draw.rng.integers(0, len(self.clips), training.batch_size)
+        received = receive_clips(self.link, self.clips, rows, training.passage, draw)
+        captions = [self.clips.split.captions[row] for row in rows]
+        contrastive = torch.zeros(())
+        reconstruction = torch.zeros(())
+        for slot, texts in (("visual", [c.picture for c in captions]), ("audio", [c.sound for c in captions])):
+            words, error = self._words(texts, draw)
+            contrastive = contrastive + 0.5 * info_nce(received[slot].mean(dim=1), words, training.temperature)
+            reconstruction = reconstruction + 0.5 * error
+        loss = training.contrastive_weight * contrastive + training.reconstruction_weight * reconstruction
+        figures = {"contrastive": contrastive.item(), "reconstruction": reconstruction.item()}
+        if training.caption_weight:
+            caption, right = self._caption_loss(received, [c.full for c in captions])
+            loss = loss + training.caption_weight * caption
+            figures |= {"caption": caption.item(), "words": right}
+        return loss, figures
+
+    def _words(self, texts: list[str], draw: Draw) -> tuple[Tensor, Tensor]:
+        """Mean received embedding of each text [B, E], and the reconstruction error over the embeddings' power."""
+        means, errors = [], []
+        for text in texts:
+            ids = tk.encode(self.link.tokenizer, text)
+            received_LE = receive_text(self.link, ids, self.training.passage, draw)
+            sent_LE = self.link.embedding(torch.tensor(ids))
+            means.append(received_LE.mean(dim=0))
+            errors.append(F.mse_loss(received_LE, sent_LE) / sent_LE.square().mean())
+        return torch.stack(means), torch.stack(errors).mean()
+
+    def _caption_loss(self, received: dict[str, Tensor], captions: list[str]) -> tuple[Tensor, float]:
+        question = tk.encode(self.link.tokenizer, DESCRIBE_QUESTION)
+        rows = []
+        for i, caption in enumerate(captions):
+            row = Row([], [])
+            row.add(prompt_pieces({slot: embeddings[i] for slot, embeddings in received.items()}, question))
+            row.add([[*tk.encode(self.link.tokenizer, caption), tk.EOS_ID]], learn=True)
+            rows.append(row)
+        return answer_loss(self.link, rows)

@@ -1,0 +1,53 @@
+"""``edge-server train``: run a training recipe."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from edge_server.training.recipes import RECIPES
+from edge_server.training.run import PRETRAININGS, Run, cores
+
+Part = Literal["all", "data", "foundation", "visual", "audio", "join"]
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help=f"One of: {', '.join(RECIPES)}.")] = "soundstage-small",
+    seed: Annotated[int, typer.Option(min=0, help="Everything random follows from it.")] = 1,
+    runs: Annotated[Path, typer.Option(help="Folder of runs; this one gets a folder in it.")] = Path("runs"),
+    data: Annotated[Path, typer.Option(help="Soundstage data set; made where it is missing.")] = Path(
+        "datasets/soundstage"
+    ),
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes and threads.  [default: all cores]")] = None,
+    part: Annotated[Part, typer.Option(help="Only this part, of what 'all' does in order.")] = "all",
+) -> None:
+    """Train a model; a run that was cut goes on where it stopped."""
+    if recipe not in RECIPES:
+        raise typer.BadParameter(f"{recipe!r}; allowed: {', '.join(RECIPES)}", param_hint="RECIPE")
+    run = Run(RECIPES[recipe](), seed, runs / recipe, data, jobs or cores())
+    _claim(run)
+    if part == "data":
+        run.make_data()
+    elif part in PRETRAININGS:
+        run.pretrain(part)
+    elif part == "join":
+        run.join()
+    else:
+        run.all()
+    typer.echo(f"{run.directory}: {part} done")
+
+
+def _claim(run: Run) -> None:
+    """A run folder belongs to one seed: resuming it with another would mix two runs."""
+    path = run.directory / "run.json"
+    mine = {"recipe": run.recipe.name, "seed": run.seed}
+    if path.exists():
+        found = json.loads(path.read_text())
+        if found != mine:
+            raise typer.BadParameter(f"{run.directory} holds a run of {found}; choose another --runs or delete it")
+    else:
+        run.directory.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(mine) + "\n")

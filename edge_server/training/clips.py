@@ -1,0 +1,72 @@
+"""Training clips as the frozen encoders see them: encoded once, kept on disk, read by both stages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from rich.progress import track
+from torch import Tensor
+
+from edge_server.data.soundstage.dataset import Split
+from edge_server.model.link import Link
+from edge_server.model.preprocess import VisualFrontEnd
+from edge_server.model.transmitter import AudioEncoder, VisualEncoder
+
+
+@dataclass(frozen=True)
+class EncodedClips:
+    """A split behind the frozen encoders.
+
+    Attributes:
+        features: per slot, float16, [N, P, D], mapped from disk.
+        split: the split itself: scenes, captions, questions.
+    """
+
+    features: dict[str, npt.NDArray[np.float16]]
+    split: Split
+
+    def __len__(self) -> int:
+        return len(self.split.scenes)
+
+    def take(self, slot: str, rows: npt.NDArray[np.int64]) -> Tensor:
+        """Features of some clips, float32, [len(rows), P, D]."""
+        return torch.from_numpy(self.features[slot][rows].astype(np.float32))
+
+
+def encode_clips(link: Link, split: Split, directory: Path, note: str, batch_size: int = 32) -> EncodedClips:
+    """Run the encoders over a split, or open what an earlier run left in ``directory``."""
+    directory.mkdir(parents=True, exist_ok=True)
+    features = {}
+    for slot in ("visual", "audio"):
+        path = directory / f"{slot}.npy"
+        if not path.exists():
+            _encode(link, slot, split, path, note, batch_size)
+        features[slot] = np.load(path, mmap_mode="r")
+    return EncodedClips(features, split)
+
+
+@torch.inference_mode()
+def encode_batch(link: Link, slot: str, split: Split, begin: int, end: int) -> Tensor:
+    """Encoder tokens of clips begin to end - 1 of a split, [B, P, D]."""
+    encoder = link.encoder(slot)
+    if isinstance(encoder, VisualEncoder):
+        return torch.as_tensor(encoder(VisualFrontEnd.normalise(torch.from_numpy(split.frames[begin:end].copy()))))
+    assert isinstance(encoder, AudioEncoder)  # noqa: S101 - narrows the type
+    pcm = torch.from_numpy(split.pcm[begin:end].astype(np.float32) / 32768)
+    return torch.as_tensor(encoder(torch.stack([encoder.front_end(samples) for samples in pcm])))
+
+
+def _encode(link: Link, slot: str, split: Split, path: Path, note: str, batch_size: int) -> None:
+    encoder = link.encoder(slot)
+    shape = (len(split.scenes), encoder.patches, encoder.config.encoder.hidden_size)
+    partial = path.with_suffix(".partial")
+    out = np.lib.format.open_memmap(partial, "w+", np.float16, shape)
+    for begin in track(range(0, len(out), batch_size), description=f"encode {slot} {note}"):
+        end = min(begin + batch_size, len(out))
+        out[begin:end] = encode_batch(link, slot, split, begin, end).numpy()
+    out.flush()
+    partial.replace(path)

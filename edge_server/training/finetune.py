@@ -1,0 +1,95 @@
+"""Stage 2, task fine-tuning: questions answered through the noisy channel.
+
+LoRA of the foundation, heads and receivers learn together; encoders and the foundation's own weights are
+frozen. A row is one clip with several questions, each answered after it was asked; some questions come over
+the analog text path, and now and then a modality is missing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from edge_server.data.soundstage.captions import describe
+from edge_server.data.soundstage.questions import Balancer
+from edge_server.model import tokenizer as tk
+from edge_server.model.foundation import Piece, prompt_pieces
+from edge_server.model.link import Link
+from edge_server.training.clips import EncodedClips
+from edge_server.training.loop import Schedule
+from edge_server.training.passage import Draw, PassageTraining, Row, answer_loss, draw_of, receive_clips, receive_text
+from edge_server.training.pretrain_foundation import DESCRIBE_QUESTION
+
+
+@dataclass(frozen=True)
+class FinetuneTraining:
+    """How stage 2 runs."""
+
+    schedule: Schedule
+    """Steps and learning rate; the paper's rounds."""
+    passage: PassageTraining
+    """Channels and token lengths."""
+    batch_size: int = 24
+    """Clips a step."""
+    analog_odds: float = 0.1
+    """How often a question comes over the analog text path."""
+    missing_odds: float = 0.04
+    """How often a clip lacks its picture, and how often its sound."""
+    describe_odds: float = 0.1
+    """How often a clip is also to be described."""
+
+
+class Finetune:
+    """Stage 2 as the loop runs it."""
+
+    _STAGE = 6
+
+    def __init__(self, link: Link, clips: EncodedClips, training: FinetuneTraining, seed: int) -> None:
+        self.link = link.requires_grad_(False)
+        link.add_lora()
+        for parameter in self.trainable().values():
+            parameter.requires_grad_(True)
+        self.clips = clips
+        self.training = training
+        self.seed = seed
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """LoRA matrices, heads and receivers."""
+        return self.link.lora_parameters() | self.link.link_parameters()
+
+    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
+        """Cross-entropy of the answers."""
+        draw = draw_of(self.seed, self._STAGE, step)
+        picked = draw.rng.integers(0, len(self.clips), self.training.batch_size)
+        received = receive_clips(self.link, self.clips, picked, self.training.passage, draw)
+        balancer = Balancer()
+        rows = [
+            self._row(int(clip), {slot: embeddings[i] for slot, embeddings in received.items()}, balancer, draw)
+            for i, clip in enumerate(picked)
+        ]
+        loss, right = answer_loss(self.link, rows)
+        return loss, {"answers": right}
+
+    def _row(self, clip: int, slots: dict[str, Tensor], balancer: Balancer, draw: Draw) -> Row:
+        scene, rng = self.clips.split.scenes[clip], draw.rng
+        # Questions are drawn anew each time a clip comes up; those of the split's file are one such draw.
+        questions = balancer.choose(scene, rng)
+        pairs = [(questions[i].text, questions[i].answer) for i in rng.permutation(len(questions))]
+        if rng.random() < self.training.describe_odds:
+            pairs.append((DESCRIBE_QUESTION, describe(scene, rng)))
+        missing = rng.random()
+        kept: dict[str, Piece] = dict(slots)
+        if missing < self.training.missing_odds:
+            del kept["visual"]
+        elif missing < 2 * self.training.missing_odds:
+            del kept["audio"]
+        row = Row([], [])
+        for number, (question, answer) in enumerate(pairs):
+            ids: Piece = tk.encode(self.link.tokenizer, question)
+            if rng.random() < self.training.analog_odds:
+                ids = receive_text(self.link, list(ids), self.training.passage, draw)
+            first = number == 0
+            row.add(prompt_pieces(kept if first else {}, ids, question_first=first))
+            row.add([[*tk.encode(self.link.tokenizer, answer), tk.EOS_ID]], learn=True)
+        return row

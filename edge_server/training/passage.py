@@ -1,0 +1,115 @@
+"""Through the link, as both stages do it: heads, the noisy channel, receivers; and prompts in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from edge_server.model.foundation import SLOTS, Piece, embed_pieces
+from edge_server.model.link import Link
+from edge_server.training.clips import EncodedClips
+from edge_server.training.losses import IGNORE
+from edge_server.training.radio import RadioTraining, transmit
+
+
+@dataclass(frozen=True)
+class PassageTraining:
+    """What tokens meet on their way in training."""
+
+    radio: RadioTraining
+    """Which channels."""
+    token_lengths: tuple[tuple[int, float], ...] = ((1, 0.08), (2, 0.12), (4, 0.2), (8, 0.2), (16, 0.3), (32, 0.1))
+    """Token lengths and how often each is used; drawn for each modality and step."""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """The randomness of one step."""
+
+    rng: np.random.Generator
+    generator: torch.Generator
+
+
+def draw_of(seed: int, stage: int, step: int) -> Draw:
+    """Generators that follow from seed, stage and step alone."""
+    rng = np.random.default_rng([seed, stage, step])
+    return Draw(rng, torch.Generator().manual_seed(int(rng.integers(2**62))))
+
+
+def receive_clips(
+    link: Link, clips: EncodedClips, rows: npt.NDArray[np.int64], training: PassageTraining, draw: Draw
+) -> dict[str, Tensor]:
+    """Received embeddings of some clips, per slot, [B, slots, E]: one SNR for a clip, a codeword for a slot."""
+    model, fading, snr_db_B = training.radio.draw(len(rows), draw.generator)
+    lengths, odds = zip(*training.token_lengths, strict=True)
+    received = {}
+    for slot in SLOTS:
+        token_length = int(draw.rng.choice(lengths, p=odds))
+        sent = link.send(slot, clips.take(slot, rows), token_length)
+        x_BTC, told_db_B = transmit(sent, model, fading, snr_db_B, draw.generator)
+        received[slot] = link.receivers[slot](x_BTC, told_db_B)
+    return received
+
+
+def receive_text(link: Link, ids: Sequence[int], training: PassageTraining, draw: Draw) -> Tensor:
+    """Language tokens over the analog path, as received embeddings [L, E]."""
+    model, fading, snr_db_1 = training.radio.draw(1, draw.generator)
+    sent = link.text_head(link.embedding(torch.tensor([list(ids)])))
+    x_1LC, told_db_1 = transmit(sent, model, fading, snr_db_1, draw.generator)
+    received: Tensor = link.text_receiver(x_1LC, told_db_1)[0]
+    return received
+
+
+@dataclass
+class Row:
+    """A prompt with its answers, to be learned.
+
+    Attributes:
+        pieces: language token ids and embeddings, in order.
+        labels: for each position, the language token that stands there if it is to be learned, else IGNORE.
+    """
+
+    pieces: list[Piece]
+    labels: list[int]
+
+    def add(self, pieces: Sequence[Piece], learn: bool = False) -> None:
+        """Append; with ``learn``, the pieces are language tokens of an answer."""
+        for piece in pieces:
+            self.pieces.append(piece)
+            self.labels += list(piece) if learn and not isinstance(piece, Tensor) else [IGNORE] * len(piece)
+
+
+def answer_loss(link: Link, rows: Sequence[Row]) -> tuple[Tensor, float]:
+    """Cross-entropy of the answers in a batch of rows, and the share of their tokens that are right.
+
+    Rows are padded at the end; the foundation is causal, so padding needs no mask.
+    """
+    embedding = link.embedding
+    embedded = [embed_pieces(embedding, row.pieces) for row in rows]
+    longest = max(len(e) for e in embedded)
+    x_BLE = torch.stack([F.pad(e, (0, 0, 0, longest - len(e))) for e in embedded])
+    labels = torch.tensor([row.labels + [IGNORE] * (longest - len(row.labels)) for row in rows])[:, 1:]
+    hidden = _hidden(link, x_BLE)[:, :-1]
+    learned = labels != IGNORE
+    # Logits only where something is learned: answers are few among many positions.
+    logits = F.linear(hidden[learned], embedding.weight)
+    targets = labels[learned]
+    right = (logits.argmax(-1) == targets).float().mean().item()
+    return F.cross_entropy(logits, targets), right
+
+
+def _hidden(link: Link, x_BLE: Tensor) -> Tensor:
+    """Last hidden states of the foundation, with its LoRA where it has one, [B, L, E]."""
+    foundation = link.foundation
+    decoder = getattr(foundation, "base_model", foundation)
+    decoder = getattr(decoder, "model", decoder)
+    # A causal LM inside a PeftModel is one level deeper than a bare one.
+    decoder = getattr(decoder, "model", decoder)
+    out: Tensor = decoder(inputs_embeds=x_BLE, use_cache=False).last_hidden_state
+    return out

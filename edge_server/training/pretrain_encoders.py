@@ -1,0 +1,216 @@
+"""The encoders learn what a stage shows and sounds like; then they are frozen.
+
+A probe reads the scene from pooled encoder tokens: from the average of all, and from one window of a random
+token length, so that every part of a block comes to know the whole scene. The probes are thrown away.
+
+- visual: for each place, which instrument stands there (or none), and whether it moves;
+- audio: for each kind, whether it is heard, its rank of entry and of loudness; and whether somebody speaks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from edge_server.data.soundstage.dataset import Split
+from edge_server.data.soundstage.scene import KINDS, MAX_SOUNDING, PLACES, Scene
+from edge_server.model.preprocess import AudioFrontEnd, VisualFrontEnd
+from edge_server.model.transmitter import AudioConfig, AudioEncoder, VisualConfig, VisualEncoder, WindowPooling
+from edge_server.training.loop import Schedule
+from edge_server.training.losses import IGNORE
+
+_NOTHING = len(KINDS)
+
+
+@dataclass(frozen=True)
+class EncoderTraining:
+    """How an encoder is pretrained."""
+
+    schedule: Schedule
+    """Steps and learning rate."""
+    batch_size: int = 32
+    """Clips a step."""
+    window_lengths: tuple[int, ...] = (2, 4, 8, 16)
+    """Token lengths of which one random window must tell the scene by itself."""
+
+
+class VisualPretraining:
+    """Which instrument is where, and does it move."""
+
+    def __init__(self, config: VisualConfig, training: EncoderTraining, split: Split, seed: int) -> None:
+        self.encoder = VisualEncoder(config)
+        self.training = training
+        self.seed = seed
+        self.frames = split.frames
+        self.kinds, self.moves = visual_labels(split.scenes)
+        self.pooling = WindowPooling(self.encoder.patches)
+        self.probe = _probe(config.encoder.hidden_size, len(PLACES) * (len(KINDS) + 2))
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """The encoder and its probe."""
+        return _named(self.encoder, self.probe)
+
+    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
+        """Cross-entropy of kinds and of motion, with flips, light and shifts as augmentation."""
+        rng = np.random.default_rng([self.seed, 3, step])
+        picked = rng.integers(0, len(self.frames), self.training.batch_size)
+        pixels = VisualFrontEnd.normalise(torch.from_numpy(self.frames[np.sort(picked)]))
+        kinds, moves = self.kinds[np.sort(picked)], self.moves[np.sort(picked)]
+        flip = torch.from_numpy(rng.random(len(picked)) < 0.5)
+        pixels = torch.where(flip[:, None, None, None, None], pixels.flip(-1), pixels)
+        kinds = torch.where(flip[:, None], kinds.flip(1), kinds)
+        moves = torch.where(flip[:, None], moves.flip(1), moves)
+        light = torch.from_numpy(rng.uniform(0.8, 1.2, (len(picked), 1, 3, 1, 1))).float()
+        pixels = ((pixels + 1) * light - 1).roll((int(rng.integers(-3, 4)), int(rng.integers(-3, 4))), (-2, -1))
+        tokens = self.encoder(pixels)
+        loss = torch.zeros(())
+        figures: dict[str, float] = {}
+        for pooled in _views(tokens, self.pooling, self.training, rng):
+            kind_logits, move_logits = self._read(pooled)
+            loss = loss + F.cross_entropy(kind_logits.flatten(0, 1), kinds.flatten())
+            loss = loss + F.cross_entropy(move_logits.flatten(0, 1), moves.flatten(), ignore_index=IGNORE)
+            if not figures:
+                figures = _agreement({"kind": (kind_logits, kinds), "moves": (move_logits, moves)})
+        return loss / 2, figures
+
+    @torch.no_grad()
+    def evaluate(self, split: Split, batch_size: int = 64) -> dict[str, float]:
+        """Accuracy of kinds and motion on another split."""
+        kinds, moves = visual_labels(split.scenes)
+        read = []
+        for begin in range(0, len(split.frames), batch_size):
+            pixels = VisualFrontEnd.normalise(torch.from_numpy(split.frames[begin : begin + batch_size]))
+            read.append(self._read(self.encoder(pixels).mean(dim=1)))
+        kind_logits, move_logits = (torch.cat(part) for part in zip(*read, strict=True))
+        return _agreement({"kind": (kind_logits, kinds), "moves": (move_logits, moves)})
+
+    def _read(self, pooled_BD: Tensor) -> tuple[Tensor, Tensor]:
+        logits = self.probe(pooled_BD).unflatten(1, (len(PLACES), len(KINDS) + 2))
+        still = torch.zeros_like(logits[..., :1])
+        return logits[..., : len(KINDS) + 1], torch.cat([still, logits[..., -1:]], dim=-1)
+
+
+class AudioPretraining:
+    """What is heard, in which order, how loud; and does somebody speak."""
+
+    _RANKS = 2 * MAX_SOUNDING
+
+    def __init__(self, config: AudioConfig, training: EncoderTraining, split: Split, seed: int) -> None:
+        self.encoder = AudioEncoder(config)
+        self.training = training
+        self.seed = seed
+        self.mel = spectrograms(self.encoder.front_end, split.pcm)
+        self.labels = audio_labels(split.scenes)
+        self.pooling = WindowPooling(self.encoder.patches)
+        self.probe = _probe(config.encoder.hidden_size, len(KINDS) * (2 + self._RANKS) + 2)
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """The encoder and its probe."""
+        return _named(self.encoder, self.probe)
+
+    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
+        """Cross-entropy of presence, ranks and voice, with loudness and masks as augmentation."""
+        rng = np.random.default_rng([self.seed, 4, step])
+        picked = rng.integers(0, len(self.mel), self.training.batch_size)
+        mel = torch.from_numpy(self.mel[picked]).float()
+        mel = mel + torch.from_numpy(rng.uniform(-0.12, 0.12, (len(picked), 1, 1))).float()
+        first = int(rng.integers(0, mel.shape[2] - 4))
+        mel[:, :, first : first + int(rng.integers(0, 5))] = mel.mean()
+        labels = [label[picked] for label in self.labels]
+        tokens = self.encoder(mel)
+        loss = torch.zeros(())
+        figures: dict[str, float] = {}
+        for pooled in _views(tokens, self.pooling, self.training, rng):
+            read = self._read(pooled)
+            for logits, label, weight in zip(read, labels, (4.0, 1.0, 1.0, 0.5), strict=True):
+                loss = loss + weight * F.cross_entropy(logits.flatten(0, 1), label.flatten(), ignore_index=IGNORE)
+            figures = figures or _agreement(dict(zip(self._NAMES, zip(read, labels, strict=True), strict=True)))
+        return loss / 2, figures
+
+    _NAMES = ("heard", "entry", "loudness", "voice")
+
+    @torch.no_grad()
+    def evaluate(self, split: Split, batch_size: int = 64) -> dict[str, float]:
+        """Accuracy of presence, ranks and voice on another split."""
+        mel = torch.from_numpy(spectrograms(self.encoder.front_end, split.pcm)).float()
+        read = [
+            self._read(self.encoder(mel[begin : begin + batch_size]).mean(dim=1))
+            for begin in range(0, len(mel), batch_size)
+        ]
+        logits = [torch.cat(part) for part in zip(*read, strict=True)]
+        labels = audio_labels(split.scenes)
+        return _agreement(dict(zip(self._NAMES, zip(logits, labels, strict=True), strict=True)))
+
+    def _read(self, pooled_BD: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        logits = self.probe(pooled_BD)
+        kinds = logits[:, :-2].unflatten(1, (len(KINDS), 2 + self._RANKS))
+        heard, entry, loudness = kinds.split([2, MAX_SOUNDING, MAX_SOUNDING], dim=-1)
+        return heard, entry, loudness, logits[:, None, -2:]
+
+
+def visual_labels(scenes: Sequence[Scene]) -> tuple[Tensor, Tensor]:
+    """Kind at each place (len(KINDS): nothing), and 1 where it moves; int64, [N, 3] each."""
+    kinds = torch.full((len(scenes), len(PLACES)), _NOTHING)
+    moves = torch.full((len(scenes), len(PLACES)), IGNORE)
+    for i, scene in enumerate(scenes):
+        for performer in scene.performers:
+            place = PLACES.index(performer.place)
+            kinds[i, place] = KINDS.index(performer.kind)
+            moves[i, place] = int(performer.action != "still")
+    return kinds, moves
+
+
+def audio_labels(scenes: Sequence[Scene]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Heard [N, kinds], rank of entry and of loudness [N, kinds], voice [N, 1]; int64."""
+    heard = torch.zeros(len(scenes), len(KINDS), dtype=torch.int64)
+    entry, loudness = torch.full_like(heard, IGNORE), torch.full_like(heard, IGNORE)
+    voice = torch.tensor([[int(scene.voice_over)] for scene in scenes])
+    for i, scene in enumerate(scenes):
+        for rank, sound in enumerate(scene.sounds):
+            heard[i, KINDS.index(sound.kind)] = 1
+            entry[i, KINDS.index(sound.kind)] = rank
+        for rank, sound in enumerate(scene.by_loudness):
+            last = rank == len(scene.sounds) - 1 and rank > 0
+            loudness[i, KINDS.index(sound.kind)] = MAX_SOUNDING - 1 if last else rank
+    return heard, entry, loudness, voice
+
+
+@torch.no_grad()
+def spectrograms(front_end: AudioFrontEnd, pcm: npt.NDArray[np.int16]) -> npt.NDArray[np.float16]:
+    """Log-mel spectrograms of many clips, float16, [N, spectra, mel_bins]."""
+    out = np.empty((len(pcm), front_end.format.spectra, front_end.format.mel_bins), np.float16)
+    for i, samples in enumerate(pcm):
+        out[i] = front_end(torch.from_numpy(samples.astype(np.float32) / 32768)).numpy()
+    return out
+
+
+def _probe(hidden_size: int, outputs: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(hidden_size, 2 * hidden_size), nn.GELU(), nn.Linear(2 * hidden_size, outputs))
+
+
+def _named(encoder: nn.Module, probe: nn.Module) -> dict[str, nn.Parameter]:
+    named = {f"encoder.{name}": parameter for name, parameter in encoder.named_parameters()}
+    return named | {f"probe.{name}": parameter for name, parameter in probe.named_parameters()}
+
+
+def _views(
+    tokens_BPD: Tensor, pooling: WindowPooling, training: EncoderTraining, rng: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    """The average of all tokens, and of one window of a random length; [B, D] each."""
+    length = int(rng.choice(training.window_lengths))
+    window = int(rng.integers(length))
+    return tokens_BPD.mean(dim=1), torch.matmul(pooling.matrix(length)[window], tokens_BPD)
+
+
+def _agreement(pairs: dict[str, tuple[Tensor, Tensor]]) -> dict[str, float]:
+    """Share of labels that the logits get right, labels to be ignored left out."""
+    return {
+        name: (logits.argmax(-1) == labels)[labels != IGNORE].float().mean().item()
+        for name, (logits, labels) in pairs.items()
+    }

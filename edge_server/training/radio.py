@@ -1,0 +1,84 @@
+"""The channel as the trainer sees it: the device's own convention, differentiable, a draw per row.
+
+Sampling is torch's here; what is done with the samples is :mod:`device_agent.channel.application`, the same
+functions that run on the device.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from device_agent.channel import (
+    MAX_SNR_DB,
+    MIN_SNR_DB,
+    ChannelName,
+    FadingName,
+    apply,
+    equalize_mmse,
+    n0_from_snr_db,
+    power,
+    to_symbols,
+)
+
+
+@dataclass(frozen=True)
+class RadioTraining:
+    """Which channels training goes through."""
+
+    snr_db: tuple[float, float] = (-12.0, 22.0)
+    """Bounds of the SNR, drawn uniformly for each row [dB]."""
+    odds: tuple[tuple[ChannelName, FadingName, float], ...] = (
+        ("awgn", "block", 0.5),
+        ("rayleigh", "block", 0.25),
+        ("rayleigh", "fast", 0.15),
+        ("none", "block", 0.1),
+    )
+    """Channel model, fading, and how often a step uses it."""
+
+    def draw(self, batch: int, generator: torch.Generator) -> tuple[ChannelName, FadingName, Tensor]:
+        """A channel for a step, and an SNR for each row, [B] [dB]."""
+        odds = torch.tensor([odds for _, _, odds in self.odds])
+        model, fading, _ = self.odds[int(torch.multinomial(odds, 1, generator=generator))]
+        low, high = self.snr_db
+        return model, fading, low + (high - low) * torch.rand(batch, generator=generator)
+
+
+def transmit(
+    x_BTC: Tensor, model: ChannelName, fading: FadingName, snr_db_B: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Send a batch of codewords and equalise what arrives (perfect CSI, MMSE).
+
+    Args:
+        x_BTC: unit-energy codewords, [B, T, C].
+        model: ``none``, ``awgn`` or ``rayleigh``.
+        fading: one gain per codeword or per symbol.
+        snr_db_B: Es/N0 of each row [dB].
+        generator: where gains and noise come from.
+
+    Returns:
+        Equalised reals [B, T, C], and the effective SNR of each row [B] [dB].
+    """
+    if model == "none":
+        return x_BTC, torch.full_like(snr_db_B, MAX_SNR_DB)
+    s = to_symbols(x_BTC)
+    n0 = n0_from_snr_db(snr_db_B)[:, None, None]
+    if model == "awgn":
+        h = torch.ones(len(s), 1, 1, dtype=s.dtype)
+    elif model == "rayleigh":
+        h = _complex_normal((len(s), 1, 1) if fading == "block" else tuple(s.shape), generator)
+    else:
+        raise ValueError(f"model: {model!r}; the trainer knows none, awgn and rayleigh")
+    y = apply(s, h, _complex_normal(tuple(s.shape), generator), n0)
+    s_hat = equalize_mmse(y, h, n0)
+    gain_db = 10 * torch.log10(power(h).mean(dim=(1, 2)).clamp(min=1e-12))
+    snr_db = (snr_db_B + gain_db).clamp(MIN_SNR_DB, MAX_SNR_DB)
+    return torch.cat([s_hat.real, s_hat.imag], dim=-1), snr_db
+
+
+def _complex_normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """CN(0, 1)."""
+    parts = torch.randn((2, *shape), generator=generator) * 0.5**0.5
+    return torch.complex(parts[0], parts[1])

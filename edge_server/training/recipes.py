@@ -1,0 +1,115 @@
+"""Recipes: functions that return every number of a training run.
+
+A recipe is data. Two runs with the same recipe, seed and code give the same model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from edge_server.model.foundation import FoundationConfig
+from edge_server.model.link import LoraTraining
+from edge_server.model.receiver import ReceiverConfig
+from edge_server.model.transmitter import AudioConfig, VisualConfig
+from edge_server.training.alignment import AlignmentTraining
+from edge_server.training.finetune import FinetuneTraining
+from edge_server.training.loop import Schedule
+from edge_server.training.passage import PassageTraining
+from edge_server.training.pretrain_encoders import EncoderTraining
+from edge_server.training.pretrain_foundation import FoundationTraining
+from edge_server.training.radio import RadioTraining
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole training run."""
+
+    name: str
+    """Name of the model, and of its folder under ``runs/``."""
+    train_clips: int
+    """Soundstage clips to train on."""
+    val_clips: int
+    """Clips for the figures shown on the way."""
+    vocab_size: int
+    """Language tokens, at most; the tokenizer stops earlier where the world has no more to merge."""
+    tokenizer_scenes: int
+    """Scenes whose text the tokenizer is learned from."""
+    foundation: Callable[[int], FoundationConfig]
+    """Size of the foundation, from the tokenizer's vocabulary size."""
+    visual: VisualConfig
+    """The visual encoder."""
+    audio: AudioConfig
+    """The audio encoder."""
+    receiver: ReceiverConfig
+    """The receivers."""
+    lora: LoraTraining
+    """LoRA of the foundation."""
+    channel_dim: int
+    """Reals per sent token."""
+    foundation_training: FoundationTraining
+    """Pretraining of the foundation."""
+    visual_training: EncoderTraining
+    """Pretraining of the visual encoder."""
+    audio_training: EncoderTraining
+    """Pretraining of the audio encoder."""
+    alignment: AlignmentTraining
+    """Stage 1."""
+    finetune: FinetuneTraining
+    """Stage 2."""
+
+
+def soundstage_small() -> Recipe:
+    """The model that ships: trained from nothing on two cores."""
+    passage = PassageTraining(RadioTraining())
+    return Recipe(
+        name="soundstage-small",
+        train_clips=20_000,
+        val_clips=400,
+        vocab_size=640,
+        tokenizer_scenes=3_000,
+        foundation=lambda vocab_size: FoundationConfig(vocab_size),
+        visual=VisualConfig(),
+        audio=AudioConfig(),
+        receiver=ReceiverConfig(),
+        lora=LoraTraining(),
+        channel_dim=32,
+        foundation_training=FoundationTraining(
+            warmup=Schedule(1400, 2e-3, final_fraction=0.3),
+            schedule=Schedule(2800, 1.5e-3, warmup_steps=200),
+            batch_size=16,
+        ),
+        visual_training=EncoderTraining(Schedule(2600, 1e-3, warmup_steps=200)),
+        audio_training=EncoderTraining(Schedule(3200, 1e-3, warmup_steps=200)),
+        alignment=AlignmentTraining(Schedule(800, 1e-3), passage),
+        finetune=FinetuneTraining(Schedule(1500, 1e-3), passage),
+    )
+
+
+def smoke() -> Recipe:
+    """Every stage for a few steps: shows that a run works, learns nothing worth keeping."""
+    short = Schedule(3, 1e-3, warmup_steps=1, log_every=1, checkpoint_every=2)
+    passage = PassageTraining(RadioTraining())
+    return Recipe(
+        name="smoke",
+        train_clips=24,
+        val_clips=8,
+        vocab_size=640,
+        tokenizer_scenes=200,
+        foundation=lambda vocab_size: FoundationConfig(
+            vocab_size, hidden_size=32, layers=2, heads=2, intermediate_size=64
+        ),
+        visual=VisualConfig(),
+        audio=AudioConfig(),
+        receiver=ReceiverConfig(width=32, heads=2, query_layers=1, slots=4),
+        lora=LoraTraining(rank=2, alpha=4),
+        channel_dim=16,
+        foundation_training=FoundationTraining(warmup=short, schedule=short, batch_size=4, micro_batch_size=2),
+        visual_training=EncoderTraining(short, batch_size=4),
+        audio_training=EncoderTraining(short, batch_size=4),
+        alignment=AlignmentTraining(short, passage, batch_size=4),
+        finetune=FinetuneTraining(short, passage, batch_size=4),
+    )
+
+
+RECIPES: dict[str, Callable[[], Recipe]] = {"soundstage-small": soundstage_small, "smoke": smoke}

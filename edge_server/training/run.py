@@ -1,0 +1,177 @@
+"""Running a recipe: data, pretraining, alignment, fine-tuning, model folder. Resumable at every step.
+
+    data ─▶ foundation ─┐
+        ├─▶ visual ─────┼─▶ encoded clips ─▶ alignment ─▶ finetune ─▶ RUN/model
+        └─▶ audio ──────┘
+
+The three pretrainings need nothing of one another: with several jobs they run beside one another, each in a
+process of its own with one thread, which small models use better than one process uses many.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from tokenizers import Tokenizer
+from torch import nn
+
+from edge_server.data.soundstage.dataset import SplitName, generate, load_split
+from edge_server.errors import DatasetError, ModelError
+from edge_server.model import tokenizer as tk
+from edge_server.model.foundation import build_foundation
+from edge_server.model.link import Link, LinkConfig
+from edge_server.training.alignment import Alignment
+from edge_server.training.clips import EncodedClips, encode_clips
+from edge_server.training.finetune import Finetune
+from edge_server.training.loop import run_stage
+from edge_server.training.pretrain_encoders import AudioPretraining, VisualPretraining
+from edge_server.training.pretrain_foundation import InductionWarmup, WorldText, world_texts
+from edge_server.training.recipes import RECIPES, Recipe
+
+PRETRAININGS = ("foundation", "visual", "audio")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a recipe.
+
+    Attributes:
+        recipe: what to train.
+        seed: everything random follows from it.
+        directory: where checkpoints, logs and the model go.
+        data: the Soundstage data set's folder.
+        jobs: processes for data and pretraining; threads for the two stages after.
+    """
+
+    recipe: Recipe
+    seed: int
+    directory: Path
+    data: Path
+    jobs: int
+
+    def all(self) -> Path:
+        """Run everything that has not run yet; returns the model folder."""
+        self.make_data()
+        self.tokenizer()
+        if self.jobs == 1:
+            for part in PRETRAININGS:
+                self.pretrain(part)
+        else:
+            context = multiprocessing.get_context("spawn")
+            with ProcessPoolExecutor(min(self.jobs, len(PRETRAININGS)), mp_context=context) as pool:
+                jobs = [
+                    pool.submit(_pretrain_alone, self.recipe.name, self.seed, self.directory, self.data, part)
+                    for part in PRETRAININGS
+                ]
+                for job in jobs:
+                    job.result()
+        torch.set_num_threads(self.jobs)
+        return self.join()
+
+    def make_data(self) -> None:
+        """Generate the splits that are not there; one of another seed or size is an error."""
+        wanted: tuple[tuple[SplitName, int], ...] = (("train", self.recipe.train_clips), ("val", self.recipe.val_clips))
+        for split, clips in wanted:
+            summary_file = self.data / split / "split.json"
+            if not summary_file.exists():
+                generate(self.data, split, clips, self.seed, self.jobs)
+            summary = json.loads(summary_file.read_text())
+            if summary["clips"] < clips or summary["seed"] != self.seed:
+                raise DatasetError(
+                    f"{self.data / split}: {summary['clips']} clips of seed {summary['seed']}; "
+                    f"this run needs {clips} of seed {self.seed}"
+                )
+
+    def tokenizer(self) -> Tokenizer:
+        """The foundation's tokenizer, learned once."""
+        path = self.directory / "tokenizer.json"
+        if not path.exists():
+            self.directory.mkdir(parents=True, exist_ok=True)
+            texts = world_texts(self.recipe.tokenizer_scenes, self.seed)
+            tk.train_tokenizer(texts, self.recipe.vocab_size).save(str(path))
+        return tk.load_tokenizer(path)
+
+    def pretrain(self, part: str) -> None:
+        """One of PRETRAININGS."""
+        torch.manual_seed(self.seed)
+        recipe = self.recipe
+        if part == "foundation":
+            tokenizer, training = self.tokenizer(), recipe.foundation_training
+            model = build_foundation(recipe.foundation(tokenizer.get_vocab_size()))
+            words = {i for text in world_texts(recipe.tokenizer_scenes // 6, self.seed) for i in tk.encode(tokenizer, text)}
+            induction = InductionWarmup(model, sorted(words), training, self.seed)
+            run_stage("induction", induction, training.warmup, self.directory / "induction")
+            world = WorldText(model, tokenizer, training, self.seed)
+            run_stage("foundation", world, training.schedule, self.directory / "foundation")
+            return
+        split = load_split(self.data, "train")
+        stage: VisualPretraining | AudioPretraining
+        if part == "visual":
+            stage = VisualPretraining(recipe.visual, recipe.visual_training, split, self.seed)
+        else:
+            stage = AudioPretraining(recipe.audio, recipe.audio_training, split, self.seed)
+        run_stage(part, stage, stage.training.schedule, self.directory / part)
+        figures = stage.evaluate(load_split(self.data, "val"))
+        (self.directory / part / "val.json").write_text(json.dumps(figures, indent=2) + "\n")
+
+    def join(self) -> Path:
+        """Alignment and fine-tuning on top of what was pretrained; returns the model folder."""
+        torch.manual_seed(self.seed)
+        link = self.pretrained_link()
+        clips = self.encoded(link)
+        alignment = Alignment(link, clips, self.recipe.alignment, self.seed)
+        run_stage("alignment", alignment, self.recipe.alignment.schedule, self.directory / "alignment")
+        finetune = Finetune(link, clips, self.recipe.finetune, self.seed)
+        run_stage("finetune", finetune, self.recipe.finetune.schedule, self.directory / "finetune")
+        link.save(self.directory / "model")
+        return self.directory / "model"
+
+    def encoded(self, link: Link) -> EncodedClips:
+        """The training split behind the frozen encoders."""
+        return encode_clips(link, load_split(self.data, "train"), self.directory / "features", "train")
+
+    def pretrained_link(self) -> Link:
+        """A link with pretrained encoders and foundation, and new heads and receivers."""
+        tokenizer, recipe = self.tokenizer(), self.recipe
+        config = LinkConfig(
+            name=recipe.name,
+            foundation=recipe.foundation(tokenizer.get_vocab_size()),
+            visual=recipe.visual,
+            audio=recipe.audio,
+            receiver=recipe.receiver,
+            lora=recipe.lora,
+            channel_dim=recipe.channel_dim,
+        )
+        link = Link(config, tokenizer)
+        self._load(link.foundation, "foundation", "")
+        for slot in ("visual", "audio"):
+            self._load(link.encoder(slot), slot, "encoder.")
+        return link
+
+    def _load(self, module: nn.Module, part: str, prefix: str) -> None:
+        path = self.directory / part / "checkpoint.safetensors"
+        if not (self.directory / part / "done.json").exists():
+            raise ModelError(f"{path}: {part} is not pretrained; run the recipe's earlier stages first")
+        with safe_open(path, framework="pt") as file:
+            for name, parameter in module.named_parameters():
+                parameter.data.copy_(file.get_tensor(f"weight.{prefix}{name}"))
+
+
+def _pretrain_alone(recipe: str, seed: int, directory: Path, data: Path, part: str) -> None:
+    torch.set_num_threads(1)
+    Run(RECIPES[recipe](), seed, directory, data, 1).pretrain(part)
+
+
+def cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
