@@ -1,0 +1,233 @@
+"""From a clip to an answer: the device's half of the link, put together.
+
+Clip ─▶ Transmitter ─▶ x_TC ─▶ Channel ─▶ payload ─▶ Pacer ─▶ Uplink ─▶ Outcome (answer, Cost)
+question ─▶ language token ids ─────────────────────────────────┘
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from device_agent.channel import Channel, Pacer, SnrTrace, clamp_snr_db
+from device_agent.config import DeviceSettings
+from device_agent.errors import ConfigurationError
+from device_agent.media import Clip
+from device_agent.transmitter import Tokens, Transmitter
+from device_agent.uplink import Uplink
+from protos import payload
+from protos.tokenlink.v1 import tokenlink_pb2 as pb
+
+CHANNEL_MODELS: Mapping[str, pb.ChannelModel] = MappingProxyType(
+    {
+        "none": pb.CHANNEL_MODEL_NONE,
+        "awgn": pb.CHANNEL_MODEL_AWGN,
+        "rayleigh": pb.CHANNEL_MODEL_RAYLEIGH,
+        "rician": pb.CHANNEL_MODEL_RICIAN,
+    }
+)
+"""Names of the channel models on the wire."""
+
+FADINGS: Mapping[str, pb.Fading] = MappingProxyType({"block": pb.FADING_BLOCK, "fast": pb.FADING_FAST})
+"""Names of the kinds of fading on the wire."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What an answer cost.
+
+    Attributes:
+        channel_uses: complex symbols over the radio, pilots included.
+        bytes_on_wire: of the question's frame in the network behind the radio.
+        airtime_s: what the symbols took on the air [s].
+        encode_s: what the transmitters took [s].
+        round_trip_s: from sending the question to having the answer, retries included, airtime not [s].
+    """
+
+    channel_uses: int
+    bytes_on_wire: int
+    airtime_s: float
+    encode_s: float
+    round_trip_s: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """An answer and its cost.
+
+    Attributes:
+        text: the answer.
+        probability: product of its language tokens' probabilities.
+        finish_reason: ``"stop"`` or ``"length"``.
+        token_length: tokens sent per modality of the clip.
+        effective_snr_db: per modality, what the receiver was told [dB].
+        cost: what it took.
+        queue_s: waiting at the server [s].
+        compute_s: the server's model [s].
+        model: name of the model that answered.
+        tries: how often the question was sent.
+    """
+
+    text: str
+    probability: float
+    finish_reason: str
+    token_length: int
+    effective_snr_db: Mapping[str, float] = field(default_factory=dict)
+    cost: Cost = field(default_factory=lambda: Cost(0, 0, 0.0, 0.0, 0.0))
+    queue_s: float = 0.0
+    compute_s: float = 0.0
+    model: str = ""
+    tries: int = 1
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values; the answer's key is ``answer``."""
+        values = asdict(self)
+        return {"answer": values.pop("text"), **values, "effective_snr_db": dict(self.effective_snr_db)}
+
+
+class Agent:
+    """Asks questions about clips.
+
+    Args:
+        settings: channel, token length, payload, deadline.
+        transmitter: of the installed bundle.
+        uplink: to the server; the caller closes it.
+        rng: the channel's randomness.
+        trace: SNR over time, in place of the settings' SNR.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        settings: DeviceSettings,
+        transmitter: Transmitter,
+        uplink: Uplink,
+        *,
+        rng: np.random.Generator,
+        trace: SnrTrace | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._settings = settings
+        self._transmitter = transmitter
+        self._uplink = uplink
+        self._rng = rng
+        self._trace = trace
+        self._clock = clock
+        self._channel: Channel | None = None
+        self._pacer: Pacer | None = None
+
+    async def ask(
+        self,
+        question: str,
+        clip: Clip | None = None,
+        *,
+        context: str | None = None,
+        on_delta: Callable[[str], None] | None = None,
+    ) -> Outcome:
+        """Ask one question.
+
+        Args:
+            question: not empty.
+            clip: what it is about; None: about the context, or nothing.
+            context: text that goes with the question, beside that of the clip.
+            on_delta: called with each new piece of the answer.
+
+        Raises:
+            DeviceAgentError: any of the tree; see :mod:`device_agent.errors`.
+        """
+        if not question.strip():
+            raise ConfigurationError("question: is empty")
+        clip = clip or Clip()
+        session = await self._uplink.open()
+        channel, pacer = self._radio(session.grant.bandwidth_hz)
+        token_length = self._token_length(session.grant)
+        tokens, ids, encode_s = await asyncio.to_thread(self._encode, question, clip, token_length)
+        payloads = []
+        for modality, x_TC in tokens.items():
+            payloads.append(self._send(channel, modality, x_TC))
+            if self._settings.pace:
+                await pacer.pace(payloads[-1].channel.channel_uses)
+        texts = [text for text in (clip.text, context) if text]
+        reply = await self._uplink.ask(
+            pb.Question(
+                request_id=uuid.uuid4().hex,
+                payloads=payloads,
+                question_ids=ids,
+                context_ids=self._transmitter.tokenize("\n".join(texts)) if texts else [],
+                max_new_tokens=self._settings.max_new_tokens,
+                deadline_ms=max(1, round(self._settings.deadline_s * 1000)),
+            ),
+            deadline_s=self._settings.deadline_s,
+            on_delta=on_delta,
+        )
+        answer = reply.answer
+        return Outcome(
+            text=answer.text,
+            probability=answer.probability,
+            finish_reason=answer.finish_reason,
+            token_length=token_length,
+            effective_snr_db={
+                payload.MODALITY_NAMES[block.modality]: block.channel.effective_snr_db for block in payloads
+            },
+            cost=Cost(
+                channel_uses=sum(block.channel.channel_uses for block in payloads),
+                bytes_on_wire=reply.bytes_on_wire,
+                airtime_s=sum(block.channel.airtime_s for block in payloads),
+                encode_s=encode_s,
+                round_trip_s=reply.round_trip_s,
+            ),
+            queue_s=answer.queue_s,
+            compute_s=answer.compute_s,
+            model=session.model_name,
+            tries=reply.tries,
+        )
+
+    def _radio(self, granted_bandwidth_hz: float) -> tuple[Channel, Pacer]:
+        # One radio for the agent's life: its randomness and its trace go on from question to question.
+        if self._channel is None or self._pacer is None:
+            config = self._settings.channel_config(granted_bandwidth_hz)
+            self._channel = Channel(config, self._rng, trace=self._trace, clock=self._clock)
+            self._pacer = Pacer(config.bandwidth_hz, clock=self._clock)
+        return self._channel, self._pacer
+
+    def _token_length(self, grant: pb.Grant) -> int:
+        wanted = self._settings.token_length
+        if wanted is not None:
+            if wanted > grant.max_token_length:
+                raise ConfigurationError(
+                    f"token_length is {wanted}; at most {grant.max_token_length} granted"
+                )
+            return wanted
+        most = min(grant.token_length, grant.max_token_length)
+        allowed = self._transmitter.bundle.manifest.token_lengths
+        return max([length for length in allowed if length <= most], default=min(allowed))
+
+    def _encode(
+        self, question: str, clip: Clip, token_length: int
+    ) -> tuple[dict[str, Tokens], list[int], float]:
+        encoded = self._transmitter.encode(clip, token_length)
+        started_s = self._clock()
+        tokens, ids = dict(encoded.tokens), self._transmitter.tokenize(question)
+        if not ids:
+            raise ConfigurationError("question: holds nothing that the bundle's tokenizer knows")
+        if self._settings.text_path == "analog":
+            tokens["text"], ids = self._transmitter.encode_text(ids), []
+        return tokens, ids, encoded.encode_s + self._clock() - started_s
+
+    def _send(self, channel: Channel, modality: str, x_TC: Tokens) -> pb.TokenPayload:
+        reception = channel.transmit(x_TC)
+        report = pb.ChannelReport(
+            model=CHANNEL_MODELS[channel.config.model],
+            fading=FADINGS[channel.config.fading],
+            effective_snr_db=clamp_snr_db(reception.effective_snr_db),
+            channel_uses=reception.channel_uses,
+            airtime_s=reception.airtime_s,
+        )
+        return payload.encode(reception.x_TC, modality, self._settings.payload, report)

@@ -1,0 +1,186 @@
+"""The command line: ask, watch, doctor, pull.
+
+The one place that turns errors into exit codes and messages; see :mod:`device_agent.errors`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from device_agent.archive import install
+from device_agent.backoff import Backoff
+from device_agent.bundle import load_bundle
+from device_agent.compose import open_agent, uplink_for
+from device_agent.config import DeviceSettings
+from device_agent.doctor import examine
+from device_agent.errors import BundleError, ConfigurationError, DeviceAgentError
+from device_agent.flags import with_settings
+from device_agent.media import Clip, clip_from_file, join
+from device_agent.show import show_cost, show_findings
+from device_agent.version import agent_version
+from device_agent.watching import watch_folder
+
+app = typer.Typer(
+    help="Ask a model at the wireless edge about what this device sees and hears.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object per answer on standard output.")]
+Context = Annotated[str | None, typer.Option(help="Text that goes with the question (a caption, notes).")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"device-agent {agent_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version, and go."),
+    ] = False,
+) -> None:
+    """Ask a model at the wireless edge about what this device sees and hears."""
+
+
+@app.command()
+@with_settings()
+def ask(
+    settings: DeviceSettings,
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="[FILE]... QUESTION", help="Media files, and the question last.")
+    ],
+    image: Annotated[Path | None, typer.Option(help="A picture.")] = None,
+    audio: Annotated[Path | None, typer.Option(help="A recording; of a video, its sound only.")] = None,
+    video: Annotated[Path | None, typer.Option(help="A video, with its sound track if it has one.")] = None,
+    camera: Annotated[str | None, typer.Option(help="Record from a camera, such as /dev/video0.")] = None,
+    microphone: Annotated[str | None, typer.Option(help="Record from a microphone, such as default.")] = None,
+    context: Context = None,
+    as_json: Json = False,
+) -> None:
+    """Ask one QUESTION about files, a recording, or text alone; prints the answer and what it cost."""
+    *files, question = inputs
+    if Path(question).is_file():
+        raise ConfigurationError(f"question: the last argument is the question, but {question!r} is a file")
+    bundle = load_bundle(settings.bundle)
+    spec = bundle.media_spec()
+    parts = [clip_from_file(Path(file), spec=spec) for file in files]
+    for path, kind in ((image, "image"), (audio, "audio"), (video, "video")):
+        if path is not None:
+            parts.append(clip_from_file(path, kind=kind, spec=spec))  # type: ignore[arg-type]
+    if camera is not None or microphone is not None:
+        from device_agent.capture import record  # loads FFmpeg's devices
+
+        parts.append(record(camera, microphone, spec=spec))
+    clip = join(parts, "question") if parts else Clip()
+    console = Console(highlight=False)
+
+    async def run() -> None:
+        async with open_agent(settings, bundle) as agent:
+            show = None if as_json else lambda text: console.print(Text(text, style="bold"), end="")
+            outcome = await agent.ask(question, clip, context=context, on_delta=show)
+        if as_json:
+            typer.echo(json.dumps(outcome.to_json()))
+        else:
+            console.print()
+            show_cost(console, outcome)
+
+    asyncio.run(run())
+
+
+@app.command()
+@with_settings()
+def watch(
+    settings: DeviceSettings,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to watch.")],
+    question: Annotated[str, typer.Argument(help="Asked about every file.")],
+    context: Context = None,
+    state: Annotated[
+        Path | None, typer.Option(help="Where to remember what was answered; else in DIR.")
+    ] = None,
+    poll_s: Annotated[float, typer.Option(min=0.05, help="Seconds between two looks.")] = 0.5,
+    as_json: Json = False,
+) -> None:
+    """Answer QUESTION about every file that appears in DIR, each once; Ctrl-C or SIGTERM ends it."""
+
+    def report(path: Path, record: dict[str, Any]) -> None:
+        if as_json:
+            typer.echo(json.dumps({"file": str(path), **record}))
+        elif "error" in record:
+            typer.echo(f"{path.name}: {record['error']}", err=True)
+        else:
+            typer.echo(f"{path.name}: {record['answer']}")
+
+    asyncio.run(watch_folder(settings, folder, question, report, context=context, state=state, poll_s=poll_s))
+
+
+@app.command()
+@with_settings("server", "bundle", "device_id", "threads", "trace", "snr_db")
+def doctor(settings: DeviceSettings, as_json: Json = False) -> None:
+    """Check versions, bundle, transmitters, server, bundle match and clock; fails if one of them does."""
+
+    async def run() -> bool:
+        findings = await examine(
+            settings, lambda hash_: uplink_for(settings, hash_, backoff=Backoff(retries=1))
+        )
+        if as_json:
+            typer.echo(json.dumps([asdict(finding) for finding in findings]))
+        else:
+            show_findings(Console(highlight=False), findings)
+        return all(finding.state != "failure" for finding in findings)
+
+    if not asyncio.run(run()):
+        raise typer.Exit(1)
+
+
+@app.command()
+@with_settings("server", "bundle", "retries")
+def pull(
+    settings: DeviceSettings,
+    bundle_hash: Annotated[str, typer.Option(help="The bundle that it has to be; else the server's.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Fetch the device bundle from the server, verify it, and install it in place of the old one."""
+
+    async def fetch() -> bytes:
+        async with uplink_for(settings, "") as uplink:
+            return await uplink.fetch_bundle(bundle_hash)
+
+    archive = asyncio.run(fetch())
+    try:
+        bundle = install(archive, settings.bundle, expected_hash=bundle_hash or None)
+    except OSError as error:
+        raise BundleError(f"{settings.bundle} cannot be written: {error.strerror or error}") from error
+    if as_json:
+        values = {"folder": str(bundle.folder), "bundle_hash": bundle.hash, "name": bundle.manifest.name}
+        typer.echo(json.dumps(values))
+    else:
+        typer.echo(f"{bundle.manifest.name} {bundle.hash[:12]} installed in {bundle.folder}")
+
+
+def main() -> None:
+    """Entry point of ``device-agent``: errors become one message and an exit code."""
+    try:
+        app()
+    except DeviceAgentError as error:
+        typer.echo(f"device-agent: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

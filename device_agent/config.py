@@ -1,0 +1,136 @@
+"""Settings of an agent: flags before environment (``TOKENLINK_DEVICE_*``) before file before defaults.
+
+The file is TOML, at ``$TOKENLINK_DEVICE_CONFIG`` or ``~/.config/tokenlink/device.toml``.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from pydantic import Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from device_agent.channel import ChannelConfig, ChannelName, CsiName, EqualizerName, FadingName
+from device_agent.errors import ConfigurationError
+
+ENV_PREFIX = "TOKENLINK_DEVICE_"
+
+PayloadName: TypeAlias = Literal["float32", "float16", "int8"]
+TextPath: TypeAlias = Literal["ids", "analog"]
+
+
+def config_file() -> Path:
+    """Where the settings file is looked for; it need not exist."""
+    named = os.environ.get(f"{ENV_PREFIX}CONFIG")
+    return Path(named) if named else Path.home() / ".config" / "tokenlink" / "device.toml"
+
+
+def default_bundle() -> Path:
+    """The bundle folder when none is set: a clone's shipped one, else the user's."""
+    shipped = Path("deploy/models/soundstage-small/bundle")
+    return shipped if shipped.is_dir() else Path.home() / ".local" / "share" / "tokenlink" / "bundle"
+
+
+class DeviceSettings(BaseSettings):
+    """Everything about an agent that can be set."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True)
+
+    server: str = Field(default="127.0.0.1:50051", min_length=1)
+    """The edge server's gRPC address, host:port."""
+    bundle: Path = Field(default_factory=default_bundle)
+    """Folder of the device bundle."""
+    device_id: str = Field(default_factory=lambda: platform.node() or "device", min_length=1, max_length=64)
+    """What to call this device; each run of the agent adds a suffix of its own."""
+    channel: ChannelName = "awgn"
+    """The emulated radio channel."""
+    fading: FadingName = "block"
+    """One gain per codeword, or one per symbol."""
+    snr_db: float = Field(default=10.0, ge=-200, le=200)
+    """Mean Es/N0 [dB]."""
+    k_factor_db: float = Field(default=6.0, ge=-200, le=200)
+    """Rician: line-of-sight power over scattered power [dB]."""
+    csi: CsiName = "perfect"
+    """What the receiver knows of the gain."""
+    pilots: int = Field(default=4, ge=1, le=1000)
+    """Pilots per gain, with estimated CSI."""
+    equalizer: EqualizerName = "mmse"
+    """How the gain is undone."""
+    trace: Path | None = None
+    """CSV of time_s,snr_db that takes the place of snr_db."""
+    bandwidth_hz: float | None = Field(default=None, gt=0, le=1e12)
+    """Symbols per second; none: what the server grants."""
+    pace: bool = True
+    """Hold each codeword back for its airtime."""
+    token_length: int | None = Field(default=None, ge=1)
+    """Tokens per modality; none: what the server suggests for the SNR."""
+    payload: PayloadName = "float16"
+    """How token values are packed."""
+    text_path: TextPath = "ids"
+    """Whether the question goes digitally, or as feature tokens through the channel."""
+    seed: int | None = Field(default=None, ge=0)
+    """Of the channel's randomness; none: a different one each run."""
+    deadline_s: float = Field(default=30.0, gt=0, le=3600)
+    """Within which an answer is of use [s]."""
+    max_new_tokens: int = Field(default=0, ge=0, le=4096)
+    """Longest answer in language tokens; 0: the server's default."""
+    retries: int = Field(default=6, ge=0, le=100)
+    """Tries after the first."""
+    threads: int = Field(default=1, ge=1, le=256)
+    """Threads of each transmitter."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, environment, file."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=config_file())
+
+    def channel_config(self, granted_bandwidth_hz: float) -> ChannelConfig:
+        """The channel as set, at the granted bandwidth where none is set."""
+        return ChannelConfig(
+            model=self.channel,
+            fading=self.fading,
+            snr_db=self.snr_db,
+            k_factor_db=self.k_factor_db,
+            csi=self.csi,
+            pilots=self.pilots,
+            equalizer=self.equalizer,
+            bandwidth_hz=self.bandwidth_hz or granted_bandwidth_hz or ChannelConfig().bandwidth_hz,
+        )
+
+
+def load_settings(flags: Mapping[str, Any]) -> DeviceSettings:
+    """Settings from flags (those that are None were not given), environment and file.
+
+    Raises:
+        ConfigurationError: names the setting, what was found and what is allowed.
+    """
+    try:
+        return DeviceSettings(**{name: value for name, value in flags.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0]) if first["loc"] else "settings"
+        if first["type"] == "extra_forbidden":
+            raise ConfigurationError(f"{name}: no such setting ({config_file()})") from error
+        flag, variable = f"--{name.replace('_', '-')}", f"{ENV_PREFIX}{name.upper()}"
+        raise ConfigurationError(
+            f"{name} ({flag}, {variable}) is {first['input']!r}: {first['msg']}"
+        ) from error
+    except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{config_file()} cannot be read: {error}") from error
