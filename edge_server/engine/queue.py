@@ -107,6 +107,9 @@ class FairQueue:
             self._discard(job)
             self._floor = max(self._floor, self._service[user])
             self._service[user] += job.positions
+            if not self._waiting:
+                # Whoever comes next competes with nobody: time has gone on to where the last one stands.
+                self._floor = max(self._floor, self._service[user])
             self._forget_old_counters()
             return job
 

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import pytest
+
+from edge_server.engine.queue import FairQueue
+from edge_server.engine.request import Job, Request
+from edge_server.errors import EngineOverloadedError
+from tests.weightless import ask
+
+ROOM = 10**6
+
+
+def job(user: str, *, positions: int = 10, deadline_at: float = 100.0, new_tokens: int = 5) -> Job:
+    return Job(
+        Request(ask(), user), positions=positions, max_new_tokens=new_tokens, deadline_s=deadline_at, now=0.0
+    )
+
+
+def order(queue: FairQueue) -> list[str]:
+    users = []
+    while (popped := queue.pop(ROOM)) is not None:
+        users.append(popped.request.user)
+    return users
+
+
+def test_a_user_with_a_hundred_waiting_does_not_delay_one_with_one() -> None:
+    queue = FairQueue(256, 256)
+    for _ in range(100):
+        queue.push(job("heavy"), 0.0)
+    for _ in range(5):
+        queue.pop(ROOM)
+    queue.push(job("light"), 0.0)
+    assert "light" in order(queue)[:2]
+
+
+def test_users_with_equal_questions_take_turns() -> None:
+    queue = FairQueue(64, 64)
+    for user in ("a", "b", "c"):
+        for _ in range(4):
+            queue.push(job(user), 0.0)
+    served = order(queue)
+    for turn in range(4):
+        assert sorted(served[3 * turn : 3 * turn + 3]) == ["a", "b", "c"]
+
+
+def test_long_prompts_cost_more_of_the_share_than_short_ones() -> None:
+    queue = FairQueue(64, 64)
+    for _ in range(10):
+        queue.push(job("long", positions=40), 0.0)
+        queue.push(job("short", positions=10), 0.0)
+    assert order(queue)[:10].count("short") == 8
+
+
+def test_decoded_tokens_are_charged() -> None:
+    queue = FairQueue(64, 64)
+    for user in ("talker", "listener"):
+        for _ in range(3):
+            queue.push(job(user), 0.0)
+    queue.charge_tokens(["talker"] * 50)
+    assert order(queue)[:3] == ["listener"] * 3
+
+
+def test_absence_is_no_credit() -> None:
+    queue = FairQueue(256, 256)
+    for _ in range(50):
+        queue.push(job("busy"), 0.0)
+    for _ in range(30):
+        queue.pop(ROOM)
+    for _ in range(20):
+        queue.push(job("newcomer"), 0.0)
+    # Were the newcomer's counter zero, it would have the next thirty turns to itself.
+    assert 4 <= order(queue)[:10].count("newcomer") <= 6
+
+
+def test_a_user_comes_back_after_its_questions_were_taken_out() -> None:
+    queue = FairQueue(8, 8)
+    first = job("a")
+    queue.push(first, 0.0)
+    queue.push(job("b"), 0.0)
+    assert queue.remove(first)
+    assert not queue.remove(first)
+    again = job("a")
+    queue.push(again, 0.0)
+    assert sorted(order(queue)) == ["a", "b"]
+    assert len(queue) == 0
+
+
+def test_a_full_queue_refuses_with_a_delay_that_follows_the_pace() -> None:
+    queue = FairQueue(4, 4)
+    for _ in range(2):
+        queue.push(job("a"), 0.0)
+        queue.push(job("b"), 0.0)
+    with pytest.raises(EngineOverloadedError) as refused:
+        queue.push(job("a"), 0.5)
+    assert refused.value.reason == "queue"
+    assert refused.value.retry_delay_s == pytest.approx(2.0)
+    with pytest.raises(EngineOverloadedError):
+        queue.refuse_if_full("a", 0.5)
+
+
+def test_a_users_own_bound_comes_first() -> None:
+    queue = FairQueue(100, 2)
+    queue.push(job("a"), 0.0)
+    queue.push(job("a"), 0.0)
+    with pytest.raises(EngineOverloadedError) as refused:
+        queue.push(job("a"), 0.1)
+    assert refused.value.reason == "queue_per_user"
+    assert queue.push(job("b"), 0.1) is None
+
+
+def test_in_a_full_queue_the_heaviest_user_makes_room_for_a_light_one() -> None:
+    queue = FairQueue(4, 4)
+    jobs = [job("heavy") for _ in range(4)]
+    for heavy in jobs:
+        queue.push(heavy, 0.0)
+    assert queue.push(job("light"), 0.0) is jobs[-1]
+    assert len(queue) == 4
+
+
+def test_what_does_not_fit_is_waited_for() -> None:
+    queue = FairQueue(8, 8)
+    queue.push(job("a", positions=90, new_tokens=10), 0.0)
+    assert queue.pop(99) is None
+    assert queue.pop(100) is not None
+
+
+def test_expired_questions_leave() -> None:
+    queue = FairQueue(8, 8)
+    soon, late = job("a", deadline_at=10.0), job("a", deadline_at=20.0)
+    queue.push(soon, 0.0)
+    queue.push(late, 0.0)
+    assert queue.remove_expired(9.9) == []
+    assert queue.remove_expired(10.0) == [soon]
+    assert queue.remove_expired(20.0) == [late]
+    assert len(queue) == 0
+
+
+def test_counters_of_users_that_went_away_are_forgotten() -> None:
+    queue = FairQueue(8, 8)
+    for number in range(5000):
+        queue.push(job(f"user-{number}"), 0.0)
+        queue.pop(ROOM)
+    assert len(queue._service) < 2000
+    assert len(queue._order) < 10

@@ -1,0 +1,305 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from edge_server.engine import Completion, Delta, EngineConfig, Prompt, SilentObserver, Step
+from edge_server.engine.queue import FairQueue
+from edge_server.engine.request import Job, Request
+from edge_server.engine.scheduler import Publication, Scheduler
+from edge_server.errors import (
+    DeadlineExpiredError,
+    EdgeServerError,
+    EngineFailureError,
+    InvalidQuestionError,
+    QuestionCancelledError,
+)
+from tests.weightless import FakeClock, State, WeightlessModel, ask
+
+
+class Bench:
+    """A scheduler that is stepped by hand."""
+
+    def __init__(self, model: WeightlessModel, config: EngineConfig | None = None) -> None:
+        self.model = model
+        self.config = config or EngineConfig()
+        self.clock = FakeClock()
+        self.queue = FairQueue(256, 256)
+        self.ends: dict[Job, Completion | EdgeServerError] = {}
+        self.said: dict[Job, str] = {}
+        self.scheduler: Scheduler[State] = Scheduler(
+            model, self.queue, self.config, self.clock, SilentObserver(), self._publish
+        )
+
+    def _publish(self, news: list[Publication]) -> None:
+        for job, event in news:
+            if isinstance(event, Delta):
+                assert job not in self.ends, "a piece came after the end"
+                self.said[job] = self.said.get(job, "") + event.text
+            else:
+                assert job not in self.ends, "a question ended twice"
+                self.ends[job] = event
+
+    def ask(self, prompt: Prompt, *, new_tokens: int = 100, deadline_s: float = 60.0) -> Job:
+        job = Job(
+            Request(prompt, "user"),
+            positions=self.model.check(prompt),
+            max_new_tokens=new_tokens,
+            deadline_s=deadline_s,
+            now=self.clock(),
+        )
+        self.queue.push(job, 0.0)
+        return job
+
+    def run(self, steps: int = 200) -> None:
+        for _ in range(steps):
+            self.scheduler.step()
+            if not self.scheduler.rows and not len(self.queue):
+                return
+
+    def answer(self, job: Job) -> str:
+        end = self.ends[job]
+        assert isinstance(end, Completion), end
+        assert self.said.get(job, "") == end.text
+        return end.text
+
+
+def speaks(words: dict[int, str]) -> WeightlessModel:
+    """Answers by the first question id."""
+    return WeightlessModel(answer=lambda prompt: words[prompt.question_ids[0]])
+
+
+def fails_for(question_id: int, *, from_token: int = 0):  # type: ignore[no-untyped-def]
+    def fault(rows: State) -> None:
+        for row in rows:
+            if row.prompt.question_ids[0] == question_id and row.said >= from_token:
+                raise RuntimeError("a poisoned row")
+
+    return fault
+
+
+def test_an_answer_with_its_figures() -> None:
+    bench = Bench(speaks({1: "violin"}))
+    job = bench.ask(ask(1, 2, 3, blocks={"video": 16, "audio": 4}))
+    bench.clock.advance(0.5)
+    bench.run()
+    assert bench.ends[job] == Completion(
+        text="violin",
+        probability=0.5**6,
+        prompt_tokens=23,
+        answer_tokens=6,
+        queue_s=0.5,
+        compute_s=0.0,
+        finish_reason="stop",
+    )
+
+
+def test_an_answer_is_cut_at_max_new_tokens() -> None:
+    bench = Bench(speaks({1: "saxophone"}))
+    job = bench.ask(ask(1), new_tokens=3)
+    bench.run()
+    end = bench.ends[job]
+    assert isinstance(end, Completion)
+    assert (end.text, end.finish_reason, end.answer_tokens) == ("sax", "length", 3)
+
+
+def test_questions_join_and_leave_between_steps() -> None:
+    bench = Bench(speaks({1: "a long caption of the stage", 2: "yes"}))
+    caption = bench.ask(ask(1))
+    bench.scheduler.step()
+    short = bench.ask(ask(2))
+    for _ in range(4):
+        bench.scheduler.step()
+    assert bench.answer(short) == "yes"
+    assert caption not in bench.ends
+    assert max(bench.model.decodes) == 2
+    bench.run()
+    assert bench.answer(caption) == "a long caption of the stage"
+
+
+def test_prompts_of_any_length_and_modality_share_a_prefill() -> None:
+    bench = Bench(WeightlessModel())
+    jobs = [
+        bench.ask(ask(1)),
+        bench.ask(ask(1, 2, 3, blocks={"image": 1})),
+        bench.ask(ask(1, blocks={"video": 32, "audio": 8})),
+    ]
+    bench.run()
+    assert bench.model.prefills == [3]
+    assert [bench.answer(job) for job in jobs] == ["1", "3+image:1", "1+video:32+audio:8"]
+
+
+def test_the_batch_is_bounded_in_rows() -> None:
+    bench = Bench(WeightlessModel(), EngineConfig(max_batch=3))
+    jobs = [bench.ask(ask(1)) for _ in range(8)]
+    bench.run()
+    assert max(bench.model.decodes) == 3
+    assert len([bench.answer(job) for job in jobs]) == 8
+
+
+def test_the_batch_is_bounded_in_positions() -> None:
+    bench = Bench(WeightlessModel(), EngineConfig(max_batch_positions=100))
+    jobs = [bench.ask(ask(1, blocks={"video": 32}), new_tokens=10) for _ in range(5)]
+    bench.run()
+    assert max(bench.model.decodes) == 2
+    assert len([bench.answer(job) for job in jobs]) == 5
+
+
+def test_cancelled_and_expired_questions_cost_no_compute() -> None:
+    bench = Bench(WeightlessModel())
+    cancelled, expired, kept = bench.ask(ask(1)), bench.ask(ask(2), deadline_s=1.0), bench.ask(ask(3))
+    cancelled.cancelled = True
+    bench.clock.advance(2.0)
+    bench.run()
+    assert isinstance(bench.ends[cancelled], QuestionCancelledError)
+    assert isinstance(bench.ends[expired], DeadlineExpiredError)
+    assert bench.answer(kept) == "1"
+    assert bench.model.prefills == [1]
+
+
+@pytest.mark.parametrize("how", ["cancel", "expire"])
+def test_a_running_row_leaves_within_one_step(how: str) -> None:
+    bench = Bench(speaks({1: "x" * 50, 2: "y" * 50}))
+    leaves, stays = bench.ask(ask(1), deadline_s=5.0), bench.ask(ask(2))
+    bench.scheduler.step()
+    if how == "cancel":
+        leaves.cancelled = True
+    else:
+        bench.clock.advance(6.0)
+    bench.scheduler.step()
+    assert bench.scheduler.rows == 1
+    assert bench.model.decodes == [2, 1]
+    assert leaves in bench.ends
+    bench.run()
+    assert bench.answer(stays) == "y" * 50
+
+
+@pytest.mark.parametrize("from_token", [0, 1, 3])
+def test_of_a_failing_batch_only_the_culprit_fails(from_token: int) -> None:
+    model = speaks({1: "violin", 2: "poison", 3: "drum"})
+    model.prefill_fault = model.decode_fault = fails_for(2, from_token=from_token)
+    bench = Bench(model)
+    first, culprit, third = bench.ask(ask(1)), bench.ask(ask(2)), bench.ask(ask(3))
+    bench.run()
+    assert bench.answer(first) == "violin"
+    assert bench.answer(third) == "drum"
+    assert isinstance(bench.ends[culprit], EngineFailureError)
+    assert "poisoned" in str(bench.ends[culprit])
+
+
+def test_a_failure_that_passes_leaves_no_trace_in_the_answers() -> None:
+    model = speaks({1: "violin", 2: "trumpet"})
+    failures = iter([None, None, RuntimeError("a passing cloud")])
+
+    def fault(rows: State) -> None:
+        failure = next(failures, None)
+        if failure is not None:
+            raise failure
+
+    model.decode_fault = fault
+    bench = Bench(model)
+    jobs = [bench.ask(ask(1)), bench.ask(ask(2))]
+    bench.run()
+    assert [bench.answer(job) for job in jobs] == ["violin", "trumpet"]
+
+
+def test_a_model_that_always_fails_fails_every_question_and_nothing_hangs() -> None:
+    def fault(rows: State) -> None:
+        raise MemoryError("out of memory")
+
+    bench = Bench(WeightlessModel(prefill_fault=fault))
+    jobs = [bench.ask(ask(1)) for _ in range(5)]
+    bench.run()
+    assert all(isinstance(bench.ends[job], EngineFailureError) for job in jobs)
+    assert bench.scheduler.rows == 0
+    bench.model.prefill_fault = lambda rows: None
+    after = bench.ask(ask(1))
+    bench.run()
+    assert bench.answer(after) == "1"
+
+
+def test_rows_that_cannot_be_joined_end_instead_of_going_round_for_ever() -> None:
+    def fault(rows: State) -> None:
+        raise RuntimeError("no room")
+
+    bench = Bench(speaks({1: "first", 2: "second"}))
+    bench.model.merge_fault = fault
+    first = bench.ask(ask(1))
+    bench.scheduler.step()
+    second = bench.ask(ask(2))
+    bench.run()
+    assert {type(bench.ends[first]), type(bench.ends[second])} == {Completion, EngineFailureError}
+
+
+def test_an_answer_that_changes_when_run_again_is_cut_off_not_mixed() -> None:
+    answers = iter(["violin", "drum"])
+    model = WeightlessModel(answer=lambda prompt: next(answers))
+    model.decode_fault = fails_for(1, from_token=2)
+    bench = Bench(model)
+    job = bench.ask(ask(1))
+    bench.run()
+    assert isinstance(bench.ends[job], EngineFailureError)
+    assert bench.said[job] == "vi"
+
+
+def test_a_model_that_loses_rows_is_caught() -> None:
+    class Forgetful(WeightlessModel):
+        def decode(self, state: State) -> tuple[State, list[Step]]:
+            state, steps = super().decode(state)
+            return state, steps[:1]
+
+    bench = Bench(Forgetful())
+    jobs = [bench.ask(ask(1, blocks={"audio": 2})), bench.ask(ask(1, blocks={"audio": 4}))]
+    bench.run()
+    ends = [bench.ends[job] for job in jobs]
+    assert all(
+        end.text.startswith("1+audio:") if isinstance(end, Completion) else isinstance(end, EngineFailureError)
+        for end in ends
+    )
+
+
+def test_a_probability_that_is_none_fails_its_own_row_only() -> None:
+    class Doubtful(WeightlessModel):
+        def _step(self, rows: State) -> tuple[State, list[Step]]:
+            state, steps = super()._step(rows)
+            return state, [
+                Step(step.token_id, float("nan")) if row.prompt.question_ids[0] == 2 else step
+                for step, row in zip(steps, rows, strict=True)
+            ]
+
+    bench = Bench(Doubtful())
+    good, bad = bench.ask(ask(1)), bench.ask(ask(2))
+    bench.run()
+    assert bench.answer(good) == "1"
+    assert isinstance(bench.ends[bad], EngineFailureError)
+
+
+def test_tokens_that_spell_no_text_fail_their_own_row_only() -> None:
+    class Mute(WeightlessModel):
+        def text(self, token_ids: Sequence[int]) -> str:
+            if ord("!") in token_ids:
+                raise KeyError("!")
+            return super().text(token_ids)
+
+    bench = Bench(Mute(answer=lambda prompt: {1: "fine", 2: "wrong!"}[prompt.question_ids[0]]))
+    good, bad = bench.ask(ask(1)), bench.ask(ask(2))
+    bench.run()
+    assert bench.answer(good) == "fine"
+    assert isinstance(bench.ends[bad], EngineFailureError)
+
+
+def test_a_prompt_that_is_found_invalid_only_when_run_names_its_field() -> None:
+    from edge_server.engine import InvalidPromptError
+
+    def fault(rows: State) -> None:
+        if any(row.prompt.question_ids[0] == 2 for row in rows):
+            raise InvalidPromptError("payloads[0].data", "is absurd")
+
+    bench = Bench(WeightlessModel(prefill_fault=fault))
+    good, bad = bench.ask(ask(1)), bench.ask(ask(2))
+    bench.run()
+    assert bench.answer(good) == "1"
+    end = bench.ends[bad]
+    assert isinstance(end, InvalidQuestionError)
+    assert end.field == "payloads[0].data"
