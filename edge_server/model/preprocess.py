@@ -81,7 +81,7 @@ class VisualFrontEnd(nn.Module):
     @staticmethod
     def normalise(frames: Tensor) -> Tensor:
         """[..., height, width, 3] in [0, 255] to [..., 3, height, width] in [-1, 1]."""
-        return frames.float().movedim(-1, -3) / 127.5 - 1.0
+        return frames.float().transpose(-1, -2).transpose(-2, -3) / 127.5 - 1.0
 
 
 def _resize_weights(size: int, target: int, like: Tensor) -> Tensor:
