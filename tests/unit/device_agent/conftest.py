@@ -6,6 +6,7 @@ a fixed random matrix and power normalisation.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -194,3 +195,11 @@ def media() -> Callable[..., Path]:
 def clip_file(tmp_path: Path) -> Path:
     """An MP4 of four seconds with picture and sound."""
     return write_media(tmp_path / "clip.mp4")
+
+
+@pytest.fixture(autouse=True)
+def no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Neither the environment nor the settings file of whoever runs the tests counts."""
+    for name in [name for name in os.environ if name.startswith("TOKENLINK_DEVICE_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("TOKENLINK_DEVICE_CONFIG", str(tmp_path / "no-settings.toml"))

@@ -1,0 +1,154 @@
+"""From a clip to the question that goes out, with the uplink swapped for one that keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+
+from device_agent.agent import CHANNEL_MODELS, FADINGS, Agent
+from device_agent.bundle import Bundle
+from device_agent.channel import ChannelName, FadingName
+from device_agent.config import DeviceSettings, load_settings
+from device_agent.errors import ConfigurationError
+from device_agent.media import Clip, clip_from_file
+from device_agent.session import Reply, Session
+from device_agent.transmitter import Transmitter
+from protos import payload
+from protos.tokenlink.v1 import tokenlink_pb2 as pb
+
+
+class KeepingUplink:
+    """Grants, keeps the question, answers."""
+
+    def __init__(self) -> None:
+        self.grant = pb.Grant(max_token_length=32, token_length=6, bandwidth_hz=1e5)
+        self.questions: list[pb.Question] = []
+
+    async def open(self) -> Session:
+        return Session("s", self.grant, "1", "tiny", 0.0, 1e9)
+
+    async def ask(self, question: pb.Question, **options: Any) -> Reply:
+        self.questions.append(question)
+        return Reply(pb.Answer(text="left", probability=0.75, finish_reason="stop"), 123, 0.5, 2)
+
+
+AgentMaker = Callable[..., tuple[Agent, KeepingUplink]]
+
+
+@pytest.fixture
+def make_agent(bundle: Bundle) -> AgentMaker:
+    """An agent with settings, its uplink a :class:`KeepingUplink`."""
+
+    def make(**flags: Any) -> tuple[Agent, KeepingUplink]:
+        settings: DeviceSettings = load_settings({"pace": False, "seed": 1, **flags})
+        uplink = KeepingUplink()
+        rng = np.random.default_rng(settings.seed)
+        return Agent(settings, Transmitter(bundle), uplink, rng=rng), uplink  # type: ignore[arg-type]
+
+    return make
+
+
+def test_every_channel_of_the_contract_has_a_name() -> None:
+    assert set(CHANNEL_MODELS) == set(get_args(ChannelName))
+    assert set(CHANNEL_MODELS.values()) == set(pb.ChannelModel.values()) - {pb.CHANNEL_MODEL_UNSPECIFIED}
+    assert set(FADINGS) == set(get_args(FadingName))
+    assert set(FADINGS.values()) == set(pb.Fading.values()) - {pb.FADING_UNSPECIFIED}
+
+
+async def test_a_clip_goes_out_as_one_block_per_modality_and_its_cost_is_told(
+    make_agent: AgentMaker, clip_file: Path
+) -> None:
+    agent, uplink = make_agent(channel="rayleigh", csi="estimated", pilots=3, snr_db=12)
+    outcome = await agent.ask("what plays on the left ?", clip_from_file(clip_file), context="a violin")
+    (question,) = uplink.questions
+    assert [block.modality for block in question.payloads] == [pb.MODALITY_VIDEO, pb.MODALITY_AUDIO]
+    for block in question.payloads:
+        # Six tokens are suggested, the bundle knows four; eight reals make four symbols, plus three pilots.
+        assert payload.decode(block, max_token_length=4, channel_dim=8).shape == (4, 8)
+        assert block.channel.model == pb.CHANNEL_MODEL_RAYLEIGH
+        assert block.channel.fading == pb.FADING_BLOCK
+        assert block.channel.channel_uses == 4 * 4 + 3
+        assert block.channel.airtime_s == pytest.approx(19 / 1e5)
+    assert list(question.question_ids) == [1, 2, 3, 4, 5, 9]
+    assert list(question.context_ids) == [10, 11]
+    assert outcome.text == "left"
+    assert outcome.cost.channel_uses == 38
+    assert outcome.cost.airtime_s == pytest.approx(38 / 1e5)
+    assert outcome.cost.bytes_on_wire == 123
+    assert outcome.cost.round_trip_s == 0.5
+    assert outcome.cost.encode_s > 0.0
+    assert set(outcome.effective_snr_db) == {"video", "audio"}
+    assert outcome.to_json()["answer"] == "left"
+    assert outcome.to_json()["cost"]["channel_uses"] == 38
+
+
+async def test_the_channel_is_really_crossed(make_agent: AgentMaker, bundle: Bundle) -> None:
+    pcm = np.linspace(-1, 1, 1000, dtype=np.float32)
+    sent = Transmitter(bundle).encode_audio(pcm, 4)
+
+    async def error(**flags: Any) -> float:
+        agent, uplink = make_agent(payload="float32", token_length=4, **flags)
+        await agent.ask("what", Clip(pcm_S=pcm))
+        received = payload.decode(uplink.questions[0].payloads[0], max_token_length=4, channel_dim=8)
+        return float(np.mean((received - sent) ** 2))
+
+    assert await error(channel="none") == 0.0
+    assert 0.0 < await error(channel="awgn", snr_db=30) < 1e-2 < await error(channel="awgn", snr_db=0)
+
+
+async def test_a_seed_repeats_a_question_exactly(make_agent: AgentMaker) -> None:
+    pcm = np.linspace(-1, 1, 1000, dtype=np.float32)
+    data = []
+    for seed in (1, 1, 2):
+        agent, uplink = make_agent(seed=seed)
+        await agent.ask("what", Clip(pcm_S=pcm))
+        data.append(uplink.questions[0].payloads[0].data)
+    assert data[0] == data[1] != data[2]
+
+
+async def test_the_analog_path_sends_the_question_through_the_channel(make_agent: AgentMaker) -> None:
+    agent, uplink = make_agent(text_path="analog")
+    outcome = await agent.ask("what plays")
+    (question,) = uplink.questions
+    assert list(question.question_ids) == []
+    assert [block.modality for block in question.payloads] == [pb.MODALITY_TEXT]
+    assert list(question.payloads[0].shape) == [2, 8]
+    assert outcome.cost.channel_uses == 8
+
+
+async def test_text_alone_takes_no_channel_uses(make_agent: AgentMaker) -> None:
+    agent, uplink = make_agent()
+    outcome = await agent.ask("what plays", Clip(text="a violin"), context="on the left")
+    assert not uplink.questions[0].payloads
+    assert list(uplink.questions[0].context_ids) == [10, 11, 3, 4, 5]
+    assert outcome.cost.channel_uses == 0
+
+
+async def test_each_question_has_an_id_of_its_own(make_agent: AgentMaker) -> None:
+    agent, uplink = make_agent()
+    await agent.ask("what")
+    await agent.ask("what")
+    ids = [question.request_id for question in uplink.questions]
+    assert len(set(ids)) == 2
+    assert all(1 <= len(request_id) <= 64 for request_id in ids)
+
+
+@pytest.mark.parametrize("question", ["", "  \n"])
+async def test_an_empty_question_is_refused_before_anything_is_sent(
+    make_agent: AgentMaker, question: str
+) -> None:
+    agent, uplink = make_agent()
+    with pytest.raises(ConfigurationError, match="question"):
+        await agent.ask(question)
+    assert uplink.questions == []
+
+
+async def test_more_tokens_than_granted_are_refused(make_agent: AgentMaker) -> None:
+    agent, uplink = make_agent(token_length=32)
+    uplink.grant.max_token_length = 16
+    with pytest.raises(ConfigurationError, match="token_length is 32; at most 16"):
+        await agent.ask("what")

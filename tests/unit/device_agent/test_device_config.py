@@ -1,0 +1,66 @@
+"""Settings: who wins, and what is said about those that cannot be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from device_agent.config import default_bundle, load_settings
+from device_agent.errors import ConfigurationError
+
+
+@pytest.fixture
+def settings_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    path = tmp_path / "device.toml"
+    monkeypatch.setenv("TOKENLINK_DEVICE_CONFIG", str(path))
+    return path
+
+
+def test_flags_win_over_environment_over_file_over_defaults(
+    settings_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings_file.write_text('server = "file:1"\nsnr_db = 1\nchannel = "rician"\n')
+    monkeypatch.setenv("TOKENLINK_DEVICE_SNR_DB", "2")
+    monkeypatch.setenv("TOKENLINK_DEVICE_CHANNEL", "rayleigh")
+    settings = load_settings({"channel": "none", "fading": None})
+    assert (settings.server, settings.snr_db, settings.channel) == ("file:1", 2.0, "none")
+    assert settings.fading == "block"
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        ({"channel": "wifi"}, r"channel \(--channel, TOKENLINK_DEVICE_CHANNEL\) is 'wifi'"),
+        ({"snr_db": float("nan")}, "snr_db"),
+        ({"token_length": 0}, "token_length"),
+        ({"bandwidth_hz": -1}, "bandwidth_hz"),
+        ({"deadline_s": 0}, "deadline_s"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_named_with_its_flag(flags: dict[str, object], complaint: str) -> None:
+    with pytest.raises(ConfigurationError, match=complaint):
+        load_settings(flags)
+
+
+def test_a_broken_or_unknown_setting_in_the_file_is_named(settings_file: Path) -> None:
+    settings_file.write_text("snr = 3\n")
+    with pytest.raises(ConfigurationError, match=r"snr: no such setting .*device\.toml"):
+        load_settings({})
+    settings_file.write_text("snr_db = [\n")
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        load_settings({})
+
+
+def test_the_bandwidth_is_the_granted_one_unless_set() -> None:
+    assert load_settings({}).channel_config(2e6).bandwidth_hz == 2e6
+    assert load_settings({"bandwidth_hz": 5.0}).channel_config(2e6).bandwidth_hz == 5.0
+    assert load_settings({}).channel_config(0.0).bandwidth_hz == 1e6
+
+
+def test_a_clone_uses_its_shipped_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert default_bundle() == Path.home() / ".local/share/tokenlink/bundle"
+    shipped = tmp_path / "deploy/models/soundstage-small/bundle"
+    shipped.mkdir(parents=True)
+    assert default_bundle().resolve() == shipped
