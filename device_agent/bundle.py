@@ -178,7 +178,7 @@ def load_bundle(folder: Path) -> Bundle:
     Raises:
         BundleError: says what is missing, altered or not understood, and what to do about it.
     """
-    manifest = _read_manifest(folder)
+    manifest = read_manifest(folder)
     for name, listed in manifest.files.items():
         path = folder / name
         if not path.is_file():
@@ -198,7 +198,12 @@ def load_bundle(folder: Path) -> Bundle:
     return Bundle(folder, manifest)
 
 
-def _read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: Path) -> Manifest:
+    """Read a bundle's manifest and verify its hash; its files are not looked at.
+
+    Raises:
+        BundleError: there is none, or it was altered, or it is not understood.
+    """
     path = folder / MANIFEST
     if not path.is_file():
         raise BundleError(f"no device bundle at {folder}; fetch one with `device-agent pull`")
