@@ -117,7 +117,7 @@ class Server(Generic[StateT]):
             max_message_bytes=config.max_grpc_message_bytes,
             max_calls=config.max_grpc_calls,
         )
-        rest = build_app(
+        self.rest_app = build_app(
             Asker(self.engine, served.ingest, self.metrics),
             self.metrics,
             served.shape,
@@ -128,7 +128,9 @@ class Server(Generic[StateT]):
             new_id=lambda: secrets.token_hex(12),
         )
         self._rest = _Uvicorn(
-            uvicorn.Config(rest, log_config=None, access_log=False, lifespan="off", server_header=False)
+            uvicorn.Config(
+                self.rest_app, log_config=None, access_log=False, lifespan="off", server_header=False
+            )
         )
         self._rest_task: asyncio.Task[None] | None = None
 

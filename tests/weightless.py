@@ -1,7 +1,7 @@
 """A model without weights: implements the engine's model port, answers from the prompt, misbehaves on demand.
 
 Language token ids are UTF-8 bytes; id 0 ends an answer. The default answer names what was asked:
-``ask`` of ``b"2+video:16"`` is ``"2+video:16"`` where the question has two ids and a video block of 16 tokens.
+``"2+video:16"`` where the question has two ids and a video block of 16 tokens.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from device_agent.errors import ConfigurationError
+from device_agent.media import Clip, MediaSpec
+from device_agent.transmitter import Encoded
 from edge_server.engine import FeatureBlock, InvalidPromptError, Prompt, Step
 
 BUNDLE_HASH = "ab" * 32
@@ -30,6 +33,36 @@ class FakeClock:
 
     def advance(self, seconds: float) -> None:
         self.now += seconds
+
+
+class Gate:
+    """Where decode steps wait while it is closed."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._open = True
+        self._tickets = 0
+
+    def open(self) -> None:
+        with self._changed:
+            self._open = True
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        with self._changed:
+            self._open = False
+
+    def let_one_through(self) -> None:
+        with self._changed:
+            self._tickets += 1
+            self._changed.notify_all()
+
+    def wait(self) -> None:
+        with self._changed:
+            passed = self._changed.wait_for(lambda: self._open or self._tickets > 0, timeout=20)
+            assert passed, "the test never opened the gate"
+            if not self._open:
+                self._tickets -= 1
 
 
 def ask(*question_ids: int, blocks: dict[str, int] | None = None, context: Sequence[int] = ()) -> Prompt:
@@ -73,16 +106,12 @@ class WeightlessModel:
     prefill_fault: Callable[[State], None] = lambda rows: None
     decode_fault: Callable[[State], None] = lambda rows: None
     merge_fault: Callable[[State], None] = lambda rows: None
-    gate: threading.Event = field(default_factory=threading.Event)
-    decoding: threading.Event = field(default_factory=threading.Event)
+    gate: Gate = field(default_factory=Gate)
     prefills: list[int] = field(default_factory=list)
     decodes: list[int] = field(default_factory=list)
     name: str = "weightless"
     bundle_hash: str = BUNDLE_HASH
     eos_id: int = 0
-
-    def __post_init__(self) -> None:
-        self.gate.set()
 
     def check(self, prompt: Prompt) -> int:
         positions = len(prompt.question_ids) + len(prompt.context_ids)
@@ -102,8 +131,7 @@ class WeightlessModel:
         return self._step(rows)
 
     def decode(self, state: State) -> tuple[State, list[Step]]:
-        self.decoding.set()
-        assert self.gate.wait(20), "the test never opened the gate"
+        self.gate.wait()
         self.decodes.append(len(state))
         self.decode_fault(state)
         return self._step(state)
@@ -121,3 +149,25 @@ class WeightlessModel:
     def _step(self, rows: State) -> tuple[State, list[Step]]:
         steps = [Step(row.answer[row.said] if row.said < len(row.answer) else 0, 0.5) for row in rows]
         return tuple(Row(row.answer, row.said + 1, row.prompt) for row in rows), steps
+
+
+class WeightlessTransmitter:
+    """Stands in for a bundle's transmitters: real media in, constant tokens of the right shape out."""
+
+    def __init__(self) -> None:
+        self.bundle = self
+
+    def media_spec(self) -> MediaSpec:
+        return MediaSpec()
+
+    def tokenize(self, text: str) -> list[int]:
+        try:
+            return list(text.encode("utf-8"))
+        except UnicodeEncodeError as error:
+            raise ConfigurationError("text is not valid UTF-8") from error
+
+    def encode(self, clip: Clip, token_length: int) -> Encoded:
+        if token_length not in (1, 2, 4, 8, 16, 32):
+            raise ConfigurationError(f"token_length is {token_length}; the bundle allows 1, 2, 4, 8, 16, 32")
+        x_TC = np.full((token_length, CHANNEL_DIM), 0.5**0.5, np.float32)
+        return Encoded(dict.fromkeys(clip.modalities, x_TC), 0.0)

@@ -254,7 +254,9 @@ def test_a_model_that_loses_rows_is_caught() -> None:
     bench.run()
     ends = [bench.ends[job] for job in jobs]
     assert all(
-        end.text.startswith("1+audio:") if isinstance(end, Completion) else isinstance(end, EngineFailureError)
+        end.text.startswith("1+audio:")
+        if isinstance(end, Completion)
+        else isinstance(end, EngineFailureError)
         for end in ends
     )
 

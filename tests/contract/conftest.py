@@ -1,0 +1,75 @@
+"""A whole server, both doors on free ports, with a model without weights behind them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc.aio
+import numpy as np
+import pytest
+
+from device_agent.media import MediaLimits
+from edge_server.app import Addresses, Served, Server
+from edge_server.config import ServerConfig
+from edge_server.frontdoor.ports import BundleArchive, LinkShape
+from edge_server.ingest import MediaIngest
+from protos.tokenlink.v1.tokenlink_pb2_grpc import TokenLinkStub
+from tests.weightless import BUNDLE_HASH, CHANNEL_DIM, State, WeightlessModel, WeightlessTransmitter
+
+
+@dataclass
+class Running:
+    server: Server[State]
+    model: WeightlessModel
+    addresses: Addresses
+    channel: grpc.aio.Channel
+    stub: TokenLinkStub
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(10):
+            while not condition():
+                await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+def model() -> WeightlessModel:
+    return WeightlessModel()
+
+
+@pytest.fixture
+def settings() -> dict[str, object]:
+    """What a test wants otherwise than by default; override it."""
+    return {}
+
+
+@pytest.fixture
+async def running(
+    model: WeightlessModel, settings: dict[str, object], tmp_path: Path
+) -> AsyncIterator[Running]:
+    archive = tmp_path / "bundle.tar"
+    archive.write_bytes(bytes(range(256)) * 3000)
+    ingest = MediaIngest(
+        WeightlessTransmitter(),  # type: ignore[arg-type]
+        token_length=16,
+        limits=MediaLimits(max_bytes=2**20),
+        threads=2,
+        max_pending=8,
+        rng=np.random.default_rng(1),
+    )
+    served = Served(
+        model=model,
+        ingest=ingest,
+        shape=LinkShape(CHANNEL_DIM, 96),
+        token_lengths=(1, 2, 4, 8, 16, 32),
+        bundle=BundleArchive(BUNDLE_HASH, archive),
+    )
+    server: Server[State] = Server(ServerConfig(grpc_port=0, rest_port=0, **settings), served)
+    addresses = await server.start()
+    async with grpc.aio.insecure_channel(addresses.grpc) as channel:
+        yield Running(server, model, addresses, channel, TokenLinkStub(channel))
+    model.gate.open()
+    await server.stop()
+    ingest.close()

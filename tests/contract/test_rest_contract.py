@@ -1,0 +1,357 @@
+"""What an HTTP client may rely on, with and without a socket."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import json
+import wave
+from collections.abc import AsyncIterator
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from protos import payload
+from tests.contract.conftest import Running
+from tests.weightless import BUNDLE_HASH, CHANNEL_DIM
+
+
+def b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def png() -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (32, 24), (200, 30, 30)).save(file, "PNG")
+    return file.getvalue()
+
+
+def wav(seconds: float = 0.5) -> bytes:
+    file = io.BytesIO()
+    with wave.open(file, "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(16_000)
+        out.writeframes(np.zeros(int(16_000 * seconds), "<i2").tobytes())
+    return file.getvalue()
+
+
+def image(data: bytes | None = None) -> dict[str, str]:
+    return {"type": "image", "data": b64(png() if data is None else data)}
+
+
+def audio(data: bytes | None = None) -> dict[str, str]:
+    return {"type": "audio", "data": b64(wav() if data is None else data)}
+
+
+def block(modality: str = "video", token_length: int = 4, dtype: str = "float16") -> dict[str, object]:
+    packed = payload.encode(np.full((token_length, CHANNEL_DIM), 0.5, np.float32), modality, dtype)
+    return {
+        "modality": modality,
+        "dtype": dtype,
+        "shape": [token_length, CHANNEL_DIM],
+        "data": b64(packed.data),
+        "scale": packed.scale,
+        "snr_db": 10.0,
+    }
+
+
+@pytest.fixture
+async def client(running: Running) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(running.server.rest_app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+        yield http
+
+
+def error_of(response: httpx.Response) -> dict[str, str | None]:
+    body = response.json()
+    assert set(body) == {"error"}
+    assert set(body["error"]) == {"message", "type", "code", "param"}
+    error: dict[str, str | None] = body["error"]
+    return error
+
+
+async def test_media_is_tokenised_and_answered_with_its_cost(client: httpx.AsyncClient) -> None:
+    asked = {
+        "question": "what plays?",
+        "media": [image(), audio()],
+        "link": {"channel": "awgn", "snr_db": 10, "token_length": 8, "bandwidth_hz": 1e6, "seed": 1},
+    }
+    response = await client.post("/v1/infer", json=asked)
+    assert response.status_code == 200, response.text
+    body = response.json()
+    assert body["answer"] == "11+image:8+audio:8"
+    assert (body["model"], body["bundle_hash"]) == ("weightless", BUNDLE_HASH)
+    assert body["finish_reason"] == "stop"
+    uses = 8 * CHANNEL_DIM // 2
+    assert body["uplink"][0] == {
+        "modality": "image",
+        "token_length": 8,
+        "effective_snr_db": 10.0,
+        "channel_uses": uses,
+        "airtime_s": pytest.approx(uses / 1e6),
+    }
+
+
+async def test_token_blocks_are_answered(client: httpx.AsyncClient) -> None:
+    for dtype in payload.DTYPES:
+        response = await client.post(
+            "/v1/infer", json={"question": "ab", "blocks": [block(dtype=dtype), block("audio", 32, dtype)]}
+        )
+        assert response.json()["answer"] == "2+video:4+audio:32"
+
+
+async def test_a_text_block_carries_the_question(client: httpx.AsyncClient) -> None:
+    response = await client.post("/v1/infer", json={"blocks": [block("text", 20)]})
+    assert response.json()["answer"] == "0+text:20"
+
+
+def without_end(data: bytes) -> bytes:
+    return data[: len(data) // 3]
+
+
+def lying_wav() -> bytes:
+    """A WAV whose header promises a gigabyte."""
+    data = bytearray(wav())
+    data[40:44] = (2**30).to_bytes(4, "little")
+    return bytes(data)
+
+
+BAD: dict[str, tuple[dict[str, object], int, str | None]] = {
+    "empty question": ({"question": "", "media": [image()]}, 400, "question"),
+    "blank question": ({"question": " \n\t"}, 400, "question"),
+    "question twice": ({"question": "a", "blocks": [block("text")]}, 400, "question"),
+    "unknown field": ({"question": "a", "temperture": 1}, 400, "temperture"),
+    "unknown modality of media": (
+        {"question": "a", "media": [{"type": "smell", "data": ""}]},
+        400,
+        "media[0].type",
+    ),
+    "unknown modality of a block": (
+        {"question": "a", "blocks": [block() | {"modality": "smell"}]},
+        400,
+        "blocks[0].modality",
+    ),
+    "wrong dtype": ({"question": "a", "blocks": [block() | {"dtype": "float64"}]}, 400, "blocks[0].dtype"),
+    "wrong shape": ({"question": "a", "blocks": [block() | {"shape": [4, 9]}]}, 400, "blocks[0].shape"),
+    "wrong size": ({"question": "a", "blocks": [block() | {"data": b64(b"12")}]}, 400, "blocks[0].data"),
+    "too many tokens": ({"question": "a", "blocks": [block(token_length=64)]}, 400, "blocks[0].shape"),
+    "NaN": (
+        {
+            "question": "a",
+            "blocks": [block() | {"data": b64(np.full((4, CHANNEL_DIM), np.nan, "<f2").tobytes())}],
+        },
+        400,
+        "blocks[0].data",
+    ),
+    "wrong checksum": ({"question": "a", "blocks": [block() | {"crc32": 1}]}, 400, "blocks[0].crc32"),
+    "block that is not base64": (
+        {"question": "a", "blocks": [block() | {"data": "%%%"}]},
+        400,
+        "blocks[0].data",
+    ),
+    "media that is not base64": (
+        {"question": "a", "media": [{"type": "image", "data": "%%%"}]},
+        400,
+        "media[0].data",
+    ),
+    "empty media": ({"question": "a", "media": [{"type": "image", "data": ""}]}, 400, "media[0].data"),
+    "broken image": ({"question": "a", "media": [image(without_end(png()))]}, 400, "media[0].data"),
+    "no image at all": ({"question": "a", "media": [image(b"hello" * 50)]}, 400, "media[0].data"),
+    "sound as an image": ({"question": "a", "media": [image(wav())]}, 400, "media[0].data"),
+    "WAV that lies about its length": (
+        {"question": "a", "media": [audio(lying_wav())]},
+        400,
+        "media[0].data",
+    ),
+    "media beyond the limit": ({"question": "a", "media": [audio(wav(40))]}, 413, "media[0].data"),
+    "two images": ({"question": "a", "media": [image(), image()]}, 400, "media"),
+    "image and image block": ({"question": "a", "media": [image()], "blocks": [block()]}, 400, "media"),
+    "token length that was not trained": (
+        {"question": "a", "media": [image()], "link": {"token_length": 5}},
+        400,
+        "token_length",
+    ),
+    "unknown channel": (
+        {"question": "a", "media": [image()], "link": {"channel": "telepathy"}},
+        400,
+        "link.channel",
+    ),
+    "too many new tokens": ({"question": "a", "max_new_tokens": 100_000}, 400, "max_new_tokens"),
+    "text that is no Unicode": ({"question": "\ud800"}, 400, "question"),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+async def test_a_bad_question_names_its_field_and_its_neighbour_is_answered(
+    client: httpx.AsyncClient, what: str
+) -> None:
+    body, status, field = BAD[what]
+    # By hand: httpx would not send a lone surrogate, other clients do.
+    content = json.dumps(body).encode()
+    bad, good = await asyncio.gather(
+        client.post("/v1/infer", content=content, headers={"content-type": "application/json"}),
+        client.post("/v1/infer", json={"question": "ab"}),
+    )
+    assert bad.status_code == status, bad.text
+    error = error_of(bad)
+    assert error["type"] == "invalid_request_error"
+    assert error["param"] == field
+    assert str(field) in str(error["message"])
+    assert good.json()["answer"] == "2"
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"\xff\xfe", b'{"question": "\xff"}', b"[1]", b'{"question": NaN}', b"null"]
+)
+async def test_a_body_that_is_no_question_is_refused_in_the_one_shape(
+    client: httpx.AsyncClient, content: bytes
+) -> None:
+    response = await client.post("/v1/infer", content=content, headers={"content-type": "application/json"})
+    assert response.status_code == 400
+    assert error_of(response)["type"] == "invalid_request_error"
+
+
+async def test_unknown_paths_and_methods_answer_in_the_one_shape(client: httpx.AsyncClient) -> None:
+    for response, status in (
+        (await client.get("/nowhere"), 404),
+        (await client.get("/v1/infer"), 405),
+    ):
+        assert response.status_code == status
+        assert error_of(response)["message"]
+
+
+class TestSmallBodies:
+    @pytest.fixture
+    def settings(self) -> dict[str, object]:
+        return {"max_rest_body_bytes": 2000}
+
+    @pytest.mark.parametrize("announced", [True, False])
+    async def test_a_body_beyond_the_limit_is_not_read_to_its_end(
+        self, running: Running, announced: bool
+    ) -> None:
+        sent = 0
+
+        async def pieces() -> AsyncIterator[bytes]:
+            nonlocal sent
+            for _ in range(1000):
+                sent += 1
+                yield b"x" * 1000
+
+        headers = {"content-length": str(1_000_000)} if announced else {}
+        transport = httpx.ASGITransport(running.server.rest_app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+            response = await http.post("/v1/infer", content=pieces(), headers=headers)
+            assert response.status_code == 413
+            assert "2000" in str(error_of(response)["message"])
+            assert sent <= (1 if announced else 3)
+            good = await http.post("/v1/infer", json={"question": "ab"})
+            assert good.json()["answer"] == "2"
+
+
+class TestOverload:
+    @pytest.fixture
+    def settings(self) -> dict[str, object]:
+        return {"max_batch": 1, "max_queue": 1}
+
+    async def test_too_much_is_429_with_a_delay_that_leads_to_success(
+        self, running: Running, client: httpx.AsyncClient
+    ) -> None:
+        running.model.gate.close()
+        engine = running.server.engine
+        first = asyncio.create_task(client.post("/v1/infer", json={"question": "a", "user": "first"}))
+        await running.until(lambda: engine.running == 1)
+        second = asyncio.create_task(client.post("/v1/infer", json={"question": "b", "user": "second"}))
+        await running.until(lambda: engine.waiting == 1)
+        # Admission comes before decoding: the broken image is not even looked at.
+        refused = await client.post("/v1/infer", json={"question": "c", "media": [image(b"broken")]})
+        assert refused.status_code == 429
+        assert error_of(refused)["type"] == "rate_limit_error"
+        assert int(refused.headers["retry-after"]) >= 1
+        assert int(refused.headers["retry-after-ms"]) > 0
+        running.model.gate.open()
+        await asyncio.sleep(int(refused.headers["retry-after-ms"]) / 1000)
+        again = await client.post("/v1/infer", json={"question": "c"})
+        assert again.status_code == (await first).status_code == (await second).status_code == 200
+
+
+async def test_a_model_that_fails_is_500_without_its_secrets(
+    running: Running, client: httpx.AsyncClient
+) -> None:
+    def fault(rows: object) -> None:
+        raise RuntimeError("broken")
+
+    running.model.prefill_fault = fault
+    response = await client.post("/v1/infer", json={"question": "a"})
+    assert response.status_code == 500
+    assert error_of(response)["type"] == "server_error"
+
+
+@pytest.mark.parametrize("path", ["/v1/infer", "/v1/chat/completions", "stream"])
+async def test_a_client_that_disconnects_frees_its_slot(running: Running, path: str) -> None:
+    running.model.answer = lambda prompt: "x" * 30
+    running.model.gate.close()
+    engine = running.server.engine
+    chat = {"model": "weightless", "messages": [{"role": "user", "content": "a"}]}
+    url, body = {
+        "/v1/infer": ("/v1/infer", {"question": "a"}),
+        "/v1/chat/completions": ("/v1/chat/completions", chat),
+        "stream": ("/v1/chat/completions", chat | {"stream": True}),
+    }[path]
+    async with httpx.AsyncClient(base_url=running.addresses.rest, timeout=30) as http:
+        asking = asyncio.create_task(http.post(url, json=body))
+        await running.until(lambda: engine.running == 1)
+        if path == "stream":
+            await asyncio.sleep(0.05)
+        asking.cancel()
+        await asyncio.wait({asking})
+        await running.until(lambda: engine.unanswered == 0)
+        running.model.gate.open()
+        await running.until(lambda: engine.running == 0)
+        assert len(running.model.decodes) == 1
+        running.model.answer = lambda prompt: "fine"
+        assert (await http.post("/v1/infer", json={"question": "a"})).json()["answer"] == "fine"
+
+
+async def test_probes_follow_the_engine(running: Running, client: httpx.AsyncClient) -> None:
+    assert (await client.get("/livez")).json()["status"] == "alive"
+    assert (await client.get("/readyz")).json()["status"] == "ready"
+    await running.server.drain()
+    assert (await client.get("/livez")).status_code == 200
+    response = await client.get("/readyz")
+    assert response.status_code == 503
+    assert "draining" in str(error_of(response)["message"])
+    refused = await client.post("/v1/infer", json={"question": "a"})
+    assert refused.status_code == 503
+    assert refused.headers["retry-after"] == "1"
+
+
+async def test_metrics_count_what_happened(client: httpx.AsyncClient) -> None:
+    link = {"channel": "awgn", "bandwidth_hz": 1e3, "token_length": 8}
+    await client.post("/v1/infer", json={"question": "a", "media": [audio()], "link": link})
+    await client.post("/v1/infer", json={"question": "a", "max_new_tokens": 100_000})
+    text = (await client.get("/metrics")).text
+    for line in (
+        'tokenlink_questions_total{outcome="answered"} 1.0',
+        'tokenlink_rejections_total{reason="invalid"} 1.0',
+        'tokenlink_token_length_sum{modality="audio"} 8.0',
+        'tokenlink_airtime_seconds_total{modality="audio"} 0.032',
+        "tokenlink_time_to_first_token_seconds_count 1.0",
+        "tokenlink_queue_wait_seconds_count 1.0",
+        "tokenlink_prefill_seconds_count 1.0",
+        "tokenlink_queue_depth 0.0",
+    ):
+        assert line in text
+    assert "tokenlink_batch_size_bucket" in text
+    assert "tokenlink_decode_seconds_count" in text
+
+
+async def test_the_api_describes_itself(client: httpx.AsyncClient) -> None:
+    described = (await client.get("/openapi.json")).json()
+    assert {"/v1/infer", "/v1/chat/completions", "/v1/models", "/livez", "/readyz", "/metrics"} <= set(
+        described["paths"]
+    )
+    assert (await client.get("/docs")).status_code == 200
