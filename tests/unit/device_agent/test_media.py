@@ -196,6 +196,16 @@ def test_other_broken_wavs_are_refused(data: bytes, complaint: str) -> None:
         clip_from_bytes(data)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_sound_that_is_not_finite_is_refused(value: float) -> None:
+    samples = np.zeros(8000, "<f4")
+    samples[100] = value
+    layout = struct.pack("<IHHIIHH", 16, 3, 1, 16_000, 64_000, 4, 32)  # IEEE float
+    body = b"WAVEfmt " + layout + b"data" + struct.pack("<I", samples.nbytes) + samples.tobytes()
+    with pytest.raises(MediaError, match="not finite"):
+        clip_from_bytes(b"RIFF" + struct.pack("<I", len(body)) + body)
+
+
 @pytest.mark.parametrize("part", [0.2, 0.5, 0.9])
 @pytest.mark.parametrize("suffix", ["png", "jpg"])
 def test_an_image_that_was_cut_short_is_refused(
