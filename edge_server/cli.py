@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from edge_server.errors import ConfigurationError
+from edge_server.errors import EdgeServerError
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def serve(
             setting = ".".join(map(str, problem["loc"]))
             typer.echo(f"{setting} is {problem['input']!r}: {problem['msg']}", err=True)
         raise typer.Exit(2) from error
-    except ConfigurationError as error:
+    except EdgeServerError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from error
 

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from edge_server.cli import ELSEWHERE, build
+
+
+@pytest.mark.parametrize("module", ["edge_server.cli", "edge_server.app", "edge_server.loading"])
+def test_serving_starts_without_torch_or_training_code(module: str) -> None:
+    heavy = ["torch", "transformers", "peft", "edge_server.training", "edge_server.data"]
+    code = f"import sys, {module}; print(*[name for name in {heavy} if name in sys.modules])"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == ""
+
+
+def test_help_shows_every_command_without_importing_any() -> None:
+    shown = CliRunner().invoke(build(), ["--help"], env={"COLUMNS": "120"})
+    assert shown.exit_code == 0
+    for name in ("serve", *ELSEWHERE):
+        assert name in shown.output
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--model", "/nowhere"], "/nowhere"),
+        (["--grpc-port", "70000"], "grpc_port"),
+        (["--log-level", "LOUD"], "log_level"),
+    ],
+)
+def test_settings_that_cannot_be_exit_with_2_and_are_named(flags: list[str], named: str) -> None:
+    # In a process of its own: logging is configured for the whole process.
+    ran = subprocess.run(
+        [sys.executable, "-c", "from edge_server.cli import main; main()", "serve", *flags],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 2
+    assert named in ran.stderr
+    assert "Traceback" not in ran.stderr
