@@ -1,0 +1,173 @@
+"""Accuracy of a model on a split, over a channel, by question type, beside what no channel can beat or lose.
+
+- *blind prior*: the most frequent answer of each template, counted on another split;
+- *text oracle*: the foundation reads the true caption instead of tokens.
+
+The answers come from the very code that serves (:mod:`edge_server.model.serving`), the channel is the
+device's (:mod:`device_agent.channel`). Question i of a split always meets the same channel realisation for a
+seed, so that systems are compared on the same draws.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from device_agent.channel import Channel, ChannelConfig
+from edge_server.data.soundstage.dataset import QuestionRow, Split
+from edge_server.data.soundstage.questions import TYPES
+from edge_server.engine.model import FeatureBlock, Prompt
+from edge_server.model import tokenizer as tk
+from edge_server.model.link import Link
+from edge_server.model.serving import ServedLink
+from edge_server.training.clips import encode_batch
+
+Advance = Callable[[int], None]
+
+_MODALITY = {"visual": "video", "audio": "audio"}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How questions are asked."""
+
+    channel: ChannelConfig
+    """What lies between device and server."""
+    token_length: int
+    """Tokens per modality."""
+    seed: int = 0
+    """Of the channel realisations."""
+
+
+@dataclass
+class Score:
+    """Right answers, overall and by type."""
+
+    right: Counter[str] = field(default_factory=Counter)
+    asked: Counter[str] = field(default_factory=Counter)
+
+    def add(self, question: QuestionRow, answer: str) -> None:
+        """Count one answer."""
+        kind = " ".join(question.type)
+        self.asked[kind] += 1
+        self.right[kind] += answer == question.answer
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right answers."""
+        return self.right.total() / max(self.asked.total(), 1)
+
+    def to_json(self) -> dict[str, object]:
+        """Overall and per type."""
+        kinds = [" ".join(kind) for kind in TYPES]
+        return {
+            "accuracy": self.accuracy,
+            "questions": self.asked.total(),
+            "per_type": {k: {"accuracy": self.right[k] / self.asked[k], "questions": self.asked[k]} for k in kinds if self.asked[k]},
+        }
+
+
+class Examiner:
+    """Asks a model the questions of a split.
+
+    Args:
+        link: the model; its transmitters play the device's part.
+        split: clips and questions.
+        limit: only the first questions; None for all.
+        batch_size: questions answered together.
+    """
+
+    def __init__(self, link: Link, split: Split, limit: int | None = None, batch_size: int = 64) -> None:
+        self.link = link
+        self.served = ServedLink(link, bundle_hash="")
+        self.questions = split.questions[:limit]
+        self.split = split
+        self.batch_size = batch_size
+        self._features: dict[str, npt.NDArray[np.float16]] = {}
+
+    def through_channel(self, setting: Setting, advance: Advance = lambda done: None) -> Score:
+        """Accuracy with tokens sent over a channel."""
+        sent = {slot: self._sent(slot, setting.token_length) for slot in _MODALITY}
+
+        def prompts() -> Iterator[Prompt]:
+            for index, question in enumerate(self.questions):
+                rng = np.random.default_rng([setting.seed, index])
+                channel = Channel(setting.channel, rng)
+                blocks = []
+                for slot, modality in _MODALITY.items():
+                    reception = channel.transmit(sent[slot][question.clip])
+                    blocks.append(FeatureBlock(modality, reception.x_TC, reception.effective_snr_db))
+                yield Prompt(tuple(blocks), self._ids(question.text))
+
+        return self._ask(prompts(), advance)
+
+    def text_oracle(self, advance: Advance = lambda done: None) -> Score:
+        """Accuracy of the foundation given the true caption as text."""
+        captions = self.split.captions
+        prompts = (Prompt((), self._ids(q.text), self._ids(captions[q.clip].full)) for q in self.questions)
+        return self._ask(prompts, advance)
+
+    def blind_prior(self, fitted_on: Split) -> Score:
+        """Accuracy of the most frequent answer of each template, counted on another split."""
+        answers = most_frequent_answers(fitted_on.questions)
+        score = Score()
+        for question in self.questions:
+            score.add(question, answers.get(question.template, ""))
+        return score
+
+    def _ids(self, text: str) -> tuple[int, ...]:
+        return tuple(tk.encode(self.link.tokenizer, text))
+
+    def _ask(self, prompts: Iterator[Prompt], advance: Advance) -> Score:
+        score = Score()
+        for begin in range(0, len(self.questions), self.batch_size):
+            batch = self.questions[begin : begin + self.batch_size]
+            for question, answer in zip(batch, answer_all(self.served, [next(prompts) for _ in batch]), strict=True):
+                score.add(question, answer)
+            advance(len(batch))
+        return score
+
+    @torch.inference_mode()
+    def _sent(self, slot: str, token_length: int) -> npt.NDArray[np.float32]:
+        """What each clip's device sends, [N, token_length, C]."""
+        if slot not in self._features:
+            clips = max((q.clip for q in self.questions), default=-1) + 1
+            parts = [
+                encode_batch(self.link, slot, self.split, begin, min(begin + 64, clips)).half().numpy()
+                for begin in range(0, clips, 64)
+            ]
+            self._features[slot] = np.concatenate(parts)
+        features = torch.from_numpy(self._features[slot].astype(np.float32))
+        return np.asarray(self.link.send(slot, features, token_length).numpy())
+
+
+def answer_all(served: ServedLink, prompts: Sequence[Prompt], max_new_tokens: int = 8) -> list[str]:
+    """Greedy answers to a batch of prompts."""
+    state, steps = served.prefill(prompts)
+    answers: list[list[int]] = [[] for _ in prompts]
+    open_rows = list(range(len(prompts)))
+    for _ in range(max_new_tokens):
+        still = []
+        for position, (row, step) in enumerate(zip(open_rows, steps, strict=True)):
+            if step.token_id != served.eos_id:
+                answers[row].append(step.token_id)
+                still.append(position)
+        if not still:
+            break
+        state = served.keep(state, still)
+        open_rows = [open_rows[position] for position in still]
+        state, steps = served.decode(state)
+    return [served.text(ids) for ids in answers]
+
+
+def most_frequent_answers(questions: Sequence[QuestionRow]) -> dict[str, str]:
+    """The answer that each template has most often."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for question in questions:
+        counts[question.template][question.answer] += 1
+    return {template: counter.most_common(1)[0][0] for template, counter in counts.items()}

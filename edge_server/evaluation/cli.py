@@ -1,0 +1,90 @@
+"""``edge-server evaluate``: accuracy of a model folder, as a table and as JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from device_agent.channel import ChannelConfig, ChannelName, FadingName
+from edge_server.data.soundstage.dataset import SplitName, load_split
+from edge_server.evaluation.accuracy import Examiner, Setting
+from edge_server.export import current_commit
+from edge_server.model.link import Link
+from edge_server.training.run import cores
+
+app = typer.Typer(help="Measure a model; writes JSON.", pretty_exceptions_enable=False)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="Model folder.")] = Path("deploy/models/soundstage-small"),
+    data: Annotated[Path, typer.Option(help="Soundstage data set.")] = Path("datasets/soundstage"),
+    split: Annotated[SplitName, typer.Option(help="Which split to ask about.")] = "test",
+    snr_db: Annotated[list[float] | None, typer.Option(help="SNR [dB]; may be given several times.  [default: 10]")] = None,
+    channel: Annotated[ChannelName, typer.Option(help="Channel model.")] = "awgn",
+    fading: Annotated[FadingName, typer.Option(help="One gain per codeword or per symbol.")] = "block",
+    token_length: Annotated[
+        list[int] | None, typer.Option(help="Tokens per modality; may be given several times.  [default: 16]")
+    ] = None,
+    questions: Annotated[int | None, typer.Option(min=1, help="Only the first N questions.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the channel realisations.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Write the figures here as JSON.")] = None,
+) -> None:
+    """Ask a model held-out questions through the channel; print and write its accuracy."""
+    torch.set_num_threads(cores())
+    link = Link.load(model)
+    examiner = Examiner(link, load_split(data, split), questions)
+    settings = [
+        Setting(ChannelConfig(model=channel, fading=fading, snr_db=snr), length, seed)
+        for length in token_length or [16]
+        for snr in snr_db or [10.0]
+    ]
+    rows: list[dict[str, Any]] = []
+    with Progress(console=Console(stderr=True)) as bar:
+        task = bar.add_task("questions", total=len(examiner.questions) * (len(settings) + 1))
+
+        def advance(done: int) -> None:
+            bar.advance(task, done)
+
+        oracle = examiner.text_oracle(advance).to_json()
+        for setting in settings:
+            score = examiner.through_channel(setting, advance).to_json()
+            rows.append({"snr_db": setting.channel.snr_db, "token_length": setting.token_length, **score})
+    prior = examiner.blind_prior(load_split(data, "val")).to_json()
+    report = {
+        "model": link.config.name,
+        "split": split,
+        "channel": channel,
+        "fading": fading,
+        "seed": seed,
+        "commit": current_commit(),
+        "blind_prior": prior,
+        "text_oracle": oracle,
+        "results": rows,
+    }
+    print_report(report, Console())
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(report, indent=2) + "\n")
+
+
+def print_report(report: dict[str, Any], console: Console) -> None:
+    """The report as a table: a line per question type, a column per setting."""
+    table = Table(title=f"{report['model']}: accuracy on {report['split']} over {report['channel']}")
+    table.add_column("question type")
+    columns = [("blind prior", report["blind_prior"]), ("text oracle", report["text_oracle"])]
+    columns += [(f"{r['snr_db']:g} dB\n{r['token_length']} tokens", r) for r in report["results"]]
+    for name, _ in columns:
+        table.add_column(name, justify="right")
+    for kind in report["text_oracle"]["per_type"]:
+        table.add_row(kind, *(f"{c['per_type'][kind]['accuracy']:.1%}" for _, c in columns))
+    table.add_section()
+    table.add_row(f"all {report['text_oracle']['questions']}", *(f"{c['accuracy']:.1%}" for _, c in columns))
+    console.print(table)
