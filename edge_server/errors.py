@@ -15,6 +15,7 @@
     ├── QuestionCancelledError         CANCELLED            499   its asker took it back
     ├── EngineFailureError             INTERNAL             500   the model failed on this question
     ├── ModelError                     (exit code 2)              a model folder cannot be read
+    ├── ExportError                    (exit code 1)              a bundle differs from the model it was made from
     ├── DatasetError                   (exit code 2)              a data set cannot be made or read
     └── ConfigurationError             (exit code 2)              a setting that cannot be
 
@@ -142,3 +143,7 @@ class DatasetError(EdgeServerError):
 
 class ModelError(EdgeServerError):
     """A model folder is missing, broken, or does not fit its own description."""
+
+
+class ExportError(EdgeServerError):
+    """An exported graph does not do what the torch model does."""

@@ -1,4 +1,4 @@
-"""``edge-server train``: run a training recipe."""
+"""``edge-server train``: run a training recipe. ``edge-server export``: write a model's device bundle."""
 
 from __future__ import annotations
 
@@ -6,14 +6,21 @@ import json
 from pathlib import Path
 from typing import Annotated, Literal
 
+import torch
 import typer
 
+from edge_server.export import export_bundle
+from edge_server.model.link import Link
 from edge_server.training.recipes import RECIPES
 from edge_server.training.run import PRETRAININGS, Run, cores
+
+app = typer.Typer(help="Train a model, stage by stage.", pretty_exceptions_enable=False)
+export_app = typer.Typer(help="Write a model's device bundle.", pretty_exceptions_enable=False)
 
 Part = Literal["all", "data", "foundation", "visual", "audio", "join"]
 
 
+@app.command()
 def train(
     recipe: Annotated[str, typer.Argument(help=f"One of: {', '.join(RECIPES)}.")] = "soundstage-small",
     seed: Annotated[int, typer.Option(min=0, help="Everything random follows from it.")] = 1,
@@ -29,6 +36,7 @@ def train(
         raise typer.BadParameter(f"{recipe!r}; allowed: {', '.join(RECIPES)}", param_hint="RECIPE")
     run = Run(RECIPES[recipe](), seed, runs / recipe, data, jobs or cores())
     _claim(run)
+    torch.set_num_threads(run.jobs)
     if part == "data":
         run.make_data()
     elif part in PRETRAININGS:
@@ -38,6 +46,17 @@ def train(
     else:
         run.all()
     typer.echo(f"{run.directory}: {part} done")
+
+
+@export_app.command()
+def export(
+    model: Annotated[Path, typer.Argument(help="Model folder.")],
+    out: Annotated[Path | None, typer.Option(help="Bundle folder.  [default: MODEL/bundle]")] = None,
+    commit: Annotated[str | None, typer.Option(help="Commit that trained it.  [default: of this checkout]")] = None,
+) -> None:
+    """Write a model's device bundle, and check its graphs against torch."""
+    bundle = export_bundle(Link.load(model), out or model / "bundle", commit)
+    typer.echo(f"{bundle.folder}: bundle {bundle.hash}")
 
 
 def _claim(run: Run) -> None:

@@ -75,7 +75,7 @@ def soundstage_small() -> Recipe:
         lora=LoraTraining(),
         channel_dim=32,
         foundation_training=FoundationTraining(
-            warmup=Schedule(1400, 2e-3, final_fraction=0.3),
+            warmup=Schedule(500, 2e-3, final_fraction=0.3),
             schedule=Schedule(2800, 1.5e-3, warmup_steps=200),
             batch_size=16,
         ),
