@@ -46,8 +46,11 @@ class VisualConfig:
     """What it takes."""
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     """Its size."""
-    tubelet: tuple[int, int, int] = (4, 12, 12)
-    """Frames, rows and columns of one patch."""
+    stem: tuple[int, ...] = (16, 32, 64)
+    """Channels of the convolutions before ViViT, each halving rows and columns; () for none. Early
+    convolutions let a small vision transformer learn from few clips (Xiao et al. 2021)."""
+    tubelet: tuple[int, int, int] = (2, 3, 3)
+    """Frames, rows and columns of one patch, behind the stem."""
     order: Literal["time", "columns"] = "columns"
     """What pooling windows run along: time (as patches come) or the picture's columns, left to right."""
 
@@ -68,17 +71,38 @@ class AudioConfig:
     """Step between patches [spectra]."""
 
 
+class ConvStem(nn.Module):
+    """Convolutions that look at one frame at a time, each halving its size."""
+
+    def __init__(self, channels: tuple[int, ...]) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for before, after in zip((3, *channels), channels, strict=False):
+            layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.GroupNorm(4, after), nn.GELU()]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, pixels_BFCHW: Tensor) -> Tensor:
+        """[B, F, 3, H, W] to [B, F, channels, H / 2^n, W / 2^n]."""
+        batch, frames = pixels_BFCHW.shape[:2]
+        maps: Tensor = self.layers(pixels_BFCHW.flatten(0, 1)).unflatten(0, (batch, frames))
+        return maps
+
+
 class VisualEncoder(nn.Module):
-    """ViViT over picked and resized frames."""
+    """ViViT over picked and resized frames, or over what a convolutional stem makes of them."""
 
     def __init__(self, config: VisualConfig) -> None:
         super().__init__()
         self.config = config
         self.front_end = VisualFrontEnd(config.format)
+        self.stem = ConvStem(config.stem) if config.stem else nn.Identity()
         size = config.encoder
+        shrunk = 2 ** len(config.stem)
+        volume = (config.format.frames, config.format.height // shrunk, config.format.width // shrunk)
         self.encoder = VivitModel(
             VivitConfig(
-                image_size=(config.format.height, config.format.width),
+                image_size=volume[1:],
+                num_channels=config.stem[-1] if config.stem else 3,
                 num_frames=config.format.frames,
                 tubelet_size=list(config.tubelet),
                 hidden_size=size.hidden_size,
@@ -88,12 +112,7 @@ class VisualEncoder(nn.Module):
             ),
             add_pooling_layer=False,
         )
-        self.grid = tuple(
-            n // p
-            for n, p in zip(
-                (config.format.frames, config.format.height, config.format.width), config.tubelet, strict=True
-            )
-        )
+        self.grid = tuple(n // p for n, p in zip(volume, config.tubelet, strict=True))
 
     @property
     def patches(self) -> int:
@@ -109,7 +128,7 @@ class VisualEncoder(nn.Module):
         Returns:
             [B, P, D].
         """
-        hidden = self.encoder(pixel_values=pixels_BFCHW).last_hidden_state[:, 1:]
+        hidden = self.encoder(pixel_values=self.stem(pixels_BFCHW)).last_hidden_state[:, 1:]
         if self.config.order == "columns":
             hidden = hidden.unflatten(1, self.grid).permute(0, 3, 1, 2, 4).flatten(1, 3)
         return hidden

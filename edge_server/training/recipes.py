@@ -79,8 +79,8 @@ def soundstage_small() -> Recipe:
             schedule=Schedule(2800, 1.5e-3, warmup_steps=200),
             batch_size=16,
         ),
-        visual_training=EncoderTraining(Schedule(2600, 1e-3, warmup_steps=200)),
-        audio_training=EncoderTraining(Schedule(3200, 1e-3, warmup_steps=200)),
+        visual_training=EncoderTraining(Schedule(2000, 1e-3)),
+        audio_training=EncoderTraining(Schedule(2400, 1e-3)),
         alignment=AlignmentTraining(Schedule(800, 1e-3), passage),
         finetune=FinetuneTraining(Schedule(1500, 1e-3), passage),
     )
