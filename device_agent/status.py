@@ -17,10 +17,8 @@ from device_agent.errors import (
     ServerUnreachableError,
     UplinkError,
 )
+from protos.metadata import FAILURE_KEY
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
-
-FAILURE_KEY = "tokenlink-failure-bin"
-"""Trailing metadata in which a server sends the ``Failure`` of a whole call."""
 
 CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 

@@ -126,6 +126,10 @@ def _forward(name: str, command: Elsewhere) -> Callable[[typer.Context], None]:
                 err=True,
             )
             raise typer.Exit(2) from error
-        getattr(module, command.app)(args=ctx.args, prog_name=f"edge-server {name}")
+        try:
+            getattr(module, command.app)(args=ctx.args, prog_name=f"edge-server {name}")
+        except EdgeServerError as error:
+            typer.echo(f"edge-server {name}: {error}", err=True)
+            raise typer.Exit(2) from error
 
     return call

@@ -15,7 +15,7 @@
     ├── QuestionCancelledError         CANCELLED            499   its asker took it back
     ├── EngineFailureError             INTERNAL             500   the model failed on this question
     ├── ModelError                     (exit code 2)              a model folder cannot be read
-    ├── ExportError                    (exit code 1)              a bundle differs from the model it was made from
+    ├── ExportError                    (exit code 2)              a bundle differs from the model behind it
     ├── DatasetError                   (exit code 2)              a data set cannot be made or read
     └── ConfigurationError             (exit code 2)              a setting that cannot be
 

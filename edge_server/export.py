@@ -100,7 +100,11 @@ def export_bundle(link: Link, folder: Path, commit: str | None = None) -> Bundle
     """
     folder.mkdir(parents=True, exist_ok=True)
     link = link.eval()
-    graphs: dict[str, nn.Module] = {"visual": VisualGraph(link), "audio": AudioGraph(link), "text": TextGraph(link)}
+    graphs: dict[str, nn.Module] = {
+        "visual": VisualGraph(link),
+        "audio": AudioGraph(link),
+        "text": TextGraph(link),
+    }
     frames = torch.randint(0, 256, (5, 90, 160, 3), dtype=torch.uint8)
     length = torch.tensor([4])
     examples: dict[str, dict[str, Tensor]] = {
@@ -139,7 +143,11 @@ def export_bundle(link: Link, folder: Path, commit: str | None = None) -> Bundle
                     "sample_rate_hz": config.audio.format.sample_rate_hz,
                     "window_s": config.audio.format.samples / config.audio.format.sample_rate_hz,
                 },
-                "text": {"graph": "text.onnx", "modalities": ["text"], "max_token_length": config.max_text_tokens},
+                "text": {
+                    "graph": "text.onnx",
+                    "modalities": ["text"],
+                    "max_token_length": config.max_text_tokens,
+                },
             },
             "tokenizer": "tokenizer.json",
             "training_commit": commit if commit is not None else current_commit(),
@@ -172,7 +180,9 @@ def check_parity(graphs: Mapping[str, nn.Module], folder: Path) -> dict[str, flo
         worst[sample.graph] = max(worst.get(sample.graph, 0.0), difference)
         if not difference <= PARITY_TOLERANCE:
             described = {k: tuple(v.shape) for k, v in sample.inputs.items()}
-            raise ExportError(f"{sample.graph}: tokens differ from torch by {difference:.2e} (relative) for {described}")
+            raise ExportError(
+                f"{sample.graph}: tokens differ from torch by {difference:.2e} (relative) for {described}"
+            )
     return worst
 
 

@@ -112,6 +112,7 @@ class WeightlessModel:
     name: str = "weightless"
     bundle_hash: str = BUNDLE_HASH
     eos_id: int = 0
+    max_positions: int = 1 << 20
 
     def check(self, prompt: Prompt) -> int:
         positions = len(prompt.question_ids) + len(prompt.context_ids)

@@ -27,7 +27,9 @@ def soundstage(
     seed: Annotated[int, typer.Option(min=0, help="Everything follows from it.")] = 1,
     split: Annotated[SplitName, typer.Option(help="Splits of one seed share no clip.")] = "train",
     workers: Annotated[int, typer.Option(min=1, help="Processes that render.")] = os.cpu_count() or 1,
-    mp4: Annotated[int, typer.Option(min=0, help="Also write the first N clips as MP4 that a person can play.")] = 0,
+    mp4: Annotated[
+        int, typer.Option(min=0, help="Also write the first N clips as MP4 that a person can play.")
+    ] = 0,
 ) -> None:
     """Generate a split of Soundstage: clips, captions, questions."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

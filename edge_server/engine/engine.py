@@ -192,6 +192,8 @@ class Engine(Generic[StateT]):
             positions = self.model.check(request.prompt)
         except InvalidPromptError as error:
             raise InvalidQuestionError(error.field, str(error)) from error
+        # An answer that fills the model's context ends there, as one that reaches max_new_tokens does.
+        max_new_tokens = min(max_new_tokens, self.model.max_positions - positions)
         if positions + max_new_tokens > config.max_batch_positions:
             raise InvalidQuestionError(
                 "question",

@@ -84,6 +84,10 @@ class Model(Protocol, Generic[StateT]):
     def eos_id(self) -> int:
         """Language token id that ends an answer."""
 
+    @property
+    def max_positions(self) -> int:
+        """Longest prompt with its answer [positions]."""
+
     def check(self, prompt: Prompt) -> int:
         """Validate a prompt cheaply, without running it. Thread-safe.
 
@@ -91,7 +95,7 @@ class Model(Protocol, Generic[StateT]):
             The number of positions that the prompt takes in the model's context.
 
         Raises:
-            InvalidPromptError: names the field that is at fault.
+            InvalidPromptError: names the field that is at fault; the prompt leaves no room for an answer.
         """
 
     def prefill(self, prompts: Sequence[Prompt]) -> tuple[StateT, list[Step]]:

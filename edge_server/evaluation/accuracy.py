@@ -68,7 +68,11 @@ class Score:
         return {
             "accuracy": self.accuracy,
             "questions": self.asked.total(),
-            "per_type": {k: {"accuracy": self.right[k] / self.asked[k], "questions": self.asked[k]} for k in kinds if self.asked[k]},
+            "per_type": {
+                k: {"accuracy": self.right[k] / self.asked[k], "questions": self.asked[k]}
+                for k in kinds
+                if self.asked[k]
+            },
         }
 
 
@@ -127,7 +131,9 @@ class Examiner:
         score = Score()
         for begin in range(0, len(self.questions), self.batch_size):
             batch = self.questions[begin : begin + self.batch_size]
-            for question, answer in zip(batch, answer_all(self.served, [next(prompts) for _ in batch]), strict=True):
+            for question, answer in zip(
+                batch, answer_all(self.served, [next(prompts) for _ in batch]), strict=True
+            ):
                 score.add(question, answer)
             advance(len(batch))
         return score

@@ -27,7 +27,9 @@ def evaluate(
     model: Annotated[Path, typer.Argument(help="Model folder.")] = Path("deploy/models/soundstage-small"),
     data: Annotated[Path, typer.Option(help="Soundstage data set.")] = Path("datasets/soundstage"),
     split: Annotated[SplitName, typer.Option(help="Which split to ask about.")] = "test",
-    snr_db: Annotated[list[float] | None, typer.Option(help="SNR [dB]; may be given several times.  [default: 10]")] = None,
+    snr_db: Annotated[
+        list[float] | None, typer.Option(help="SNR [dB]; may be given several times.  [default: 10]")
+    ] = None,
     channel: Annotated[ChannelName, typer.Option(help="Channel model.")] = "awgn",
     fading: Annotated[FadingName, typer.Option(help="One gain per codeword or per symbol.")] = "block",
     token_length: Annotated[

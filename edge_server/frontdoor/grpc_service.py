@@ -31,12 +31,10 @@ from edge_server.frontdoor.metrics import Metrics
 from edge_server.frontdoor.ports import BundleArchive, LinkShape
 from edge_server.frontdoor.questions import request_of
 from edge_server.frontdoor.status import failure_of, known, status_of
+from protos.metadata import FAILURE_KEY
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 
 logger = logging.getLogger(__name__)
-
-FAILURE_KEY = "tokenlink-failure-bin"
-"""Trailing metadata of a call that failed: the ``Failure`` message, with field and retry delay."""
 
 _CHUNK_BYTES = 256 * 1024
 _QUESTIONS_PER_STREAM = 256

@@ -9,6 +9,7 @@ foundation knows what to look for there before it ever sees a feature token.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,8 @@ SLOTS: dict[str, tuple[int, int]] = {
     "audio": (tk.AUDIO_ID, tk.AUDIO_END_ID),
 }
 
+_LOOK_BACK_BIAS = 10.0
+_LOOK_BACK_PAIRS = 3
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class FoundationConfig:
     """Language tokens, special ones included."""
     hidden_size: int = 128
     """Embedding width E."""
-    layers: int = 6
+    layers: int = 5
     """Decoder blocks."""
     heads: int = 4
     """Attention heads; as many key/value heads."""
@@ -42,11 +45,16 @@ class FoundationConfig:
     """Width of the gated MLP."""
     max_positions: int = 512
     """Longest prompt with its answer [language and feature tokens]."""
+    rope_theta: float = 1e6
+    """Base of the rotary position embedding; large, so that most dimensions compare content, not place."""
 
 
 def build_foundation(config: FoundationConfig) -> Qwen2ForCausalLM:
-    """A foundation with random weights (drawn from torch's current default generator)."""
-    return Qwen2ForCausalLM(
+    """A foundation with random weights (drawn from torch's current default generator).
+
+    The first block's heads start out looking 0, 1, 2 ... positions back; see :func:`_look_back`.
+    """
+    model = Qwen2ForCausalLM(
         Qwen2Config(
             vocab_size=config.vocab_size,
             hidden_size=config.hidden_size,
@@ -55,15 +63,39 @@ def build_foundation(config: FoundationConfig) -> Qwen2ForCausalLM:
             num_attention_heads=config.heads,
             num_key_value_heads=config.heads,
             max_position_embeddings=config.max_positions,
+            rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta},
             tie_word_embeddings=True,
             bos_token_id=tk.BOS_ID,
             eos_token_id=tk.EOS_ID,
             pad_token_id=tk.PAD_ID,
             attention_dropout=0.0,
-            # About 1 / sqrt(hidden_size): the class default is meant for wider models, and starts this one slowly.
+            # 1 / sqrt(hidden_size): the class default is meant for wider models, and starts this one slowly.
             initializer_range=config.hidden_size**-0.5,
         )
     )
+    _look_back(model, config)
+    return model
+
+
+def _look_back(model: Qwen2ForCausalLM, config: FoundationConfig) -> None:
+    """Let head i of the first block begin by looking i positions back.
+
+    Finding a fact again needs a head that tells each token what stood before it (half of an induction head,
+    Olsson et al. 2022). A small model takes thousands of steps to discover that; here the biases of queries
+    and keys say it from the start: in the fastest rotary dimensions the key's bias is (a, 0) and the query's
+    is the same turned back by i positions, so that their product is largest at a distance of i.
+    """
+    head_dim = config.hidden_size // config.heads
+    half = head_dim // 2
+    attention = model.model.layers[0].self_attn
+    with torch.no_grad():
+        for head in range(config.heads):
+            for pair in range(min(_LOOK_BACK_PAIRS, half)):
+                angle = -head * config.rope_theta ** (-pair / half)
+                first = head * head_dim + pair
+                attention.k_proj.bias[first] = _LOOK_BACK_BIAS
+                attention.q_proj.bias[first] = _LOOK_BACK_BIAS * math.cos(angle)
+                attention.q_proj.bias[first + half] = _LOOK_BACK_BIAS * math.sin(angle)
 
 
 Piece = Sequence[int] | Tensor

@@ -1,22 +1,22 @@
 """Both halves of the link and the foundation behind them, as one model with one folder on disk.
 
-    MODEL/model.json              configuration, name, channel_dim, what the encoders take
-          tokenizer.json
-          encoders.safetensors    frozen after pretraining
-          foundation.safetensors  frozen after pretraining
-          link.safetensors        heads and receivers
-          lora.safetensors        LoRA of the foundation (stage 2); absent before
-          bundle/                 the device's part, in ONNX (edge_server.export)
+MODEL/model.json              configuration, name, channel_dim, what the encoders take
+      tokenizer.json
+      encoders.safetensors    frozen after pretraining
+      foundation.safetensors  frozen after pretraining
+      link.safetensors        heads and receivers
+      lora.safetensors        LoRA of the foundation (stage 2); absent before
+      bundle/                 the device's part, in ONNX (edge_server.export)
 """
 
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from pydantic import TypeAdapter
 from safetensors.torch import load_file, save_file
@@ -83,7 +83,9 @@ class Link(nn.Module):
         self.config = config
         self.tokenizer = tokenizer
         width, channel_dim = config.foundation.hidden_size, config.channel_dim
-        self.encoders = nn.ModuleDict({"visual": VisualEncoder(config.visual), "audio": AudioEncoder(config.audio)})
+        self.encoders = nn.ModuleDict(
+            {"visual": VisualEncoder(config.visual), "audio": AudioEncoder(config.audio)}
+        )
         self.foundation: Qwen2ForCausalLM | PeftModel = build_foundation(config.foundation)
         self.heads = nn.ModuleDict(
             {
@@ -91,7 +93,9 @@ class Link(nn.Module):
                 for slot, encoder in (("visual", config.visual.encoder), ("audio", config.audio.encoder))
             }
         )
-        self.receivers = nn.ModuleDict({slot: Receiver(config.receiver, channel_dim, width) for slot in SLOTS})
+        self.receivers = nn.ModuleDict(
+            {slot: Receiver(config.receiver, channel_dim, width) for slot in SLOTS}
+        )
         self.text_head = TextHead(width, channel_dim)
         self.text_receiver = TextReceiver(channel_dim, width)
 
@@ -111,10 +115,13 @@ class Link(nn.Module):
     def add_lora(self) -> None:
         """Give the foundation its LoRA; its own weights no longer require gradients."""
         lora = self.config.lora
-        self.foundation = get_peft_model(
-            self.foundation,  # type: ignore[arg-type]
-            LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=list(lora.targets), lora_dropout=0.0),
+        config = LoraConfig(
+            r=lora.rank, lora_alpha=lora.alpha, target_modules=list(lora.targets), lora_dropout=0.0
         )
+        with warnings.catch_warnings():
+            # PEFT asks transformers by a name that transformers has renamed; nothing here can change that.
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+            self.foundation = get_peft_model(self.foundation, config)
 
     def link_parameters(self) -> dict[str, nn.Parameter]:
         """Heads and receivers, the text path's included."""
@@ -171,7 +178,9 @@ class Link(nn.Module):
             weights = load_file(directory / "link.safetensors")
             own = link.link_parameters()
             if set(own) != set(weights):
-                raise ModelError(f"{directory}/link.safetensors: parameters differ from what model.json describes")
+                raise ModelError(
+                    f"{directory}/link.safetensors: parameters differ from what model.json describes"
+                )
             for name, parameter in own.items():
                 parameter.data.copy_(weights[name])
             if (directory / "lora.safetensors").exists():

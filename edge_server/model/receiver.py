@@ -53,7 +53,8 @@ class SnrFilm(nn.Module):
         linear = 10 ** (snr_db / 10)
         told = torch.stack([snr_db / 10, linear / (1 + linear), torch.rsqrt(1 + linear)], dim=-1)
         scale, shift = self.net(told)[:, None, :].chunk(2, dim=-1)
-        return x_BTW * (1 + scale) + shift
+        modulated: Tensor = x_BTW * (1 + scale) + shift
+        return modulated
 
 
 class Receiver(nn.Module):

@@ -55,7 +55,7 @@ class ServedLink:
     def __init__(self, link: Link, bundle_hash: str) -> None:
         self._link = link.eval()
         if isinstance(link.foundation, PeftModel):
-            link.foundation = link.foundation.merge_and_unload()  # type: ignore[operator]
+            link.foundation = link.foundation.merge_and_unload()
         assert isinstance(link.foundation, Qwen2ForCausalLM)  # noqa: S101 - narrows the type
         self._foundation = link.foundation
         self._bundle_hash = bundle_hash
@@ -99,22 +99,30 @@ class ServedLink:
             slot = "question" if block.modality == "text" else SLOT_OF_MODALITY.get(block.modality)
             if slot is None:
                 allowed = ", ".join((*SLOT_OF_MODALITY, "text"))
-                raise InvalidPromptError(f"{field}.modality", f"{field}.modality is {block.modality!r}; allowed: {allowed}")
+                raise InvalidPromptError(
+                    f"{field}.modality", f"{field}.modality is {block.modality!r}; allowed: {allowed}"
+                )
             if slot in used:
                 raise InvalidPromptError(
-                    f"{field}.modality", f"{field}.modality is {block.modality!r}, but {used[slot]} already fills its place"
+                    f"{field}.modality",
+                    f"{field}.modality is {block.modality!r}, but {used[slot]} already fills its place",
                 )
             used[slot] = block.modality
             positions += self._check_block(field, slot, block)
         if "question" in used and prompt.question_ids:
-            raise InvalidPromptError("question_ids", "question_ids: the question came as a text block too; send one of the two")
+            raise InvalidPromptError(
+                "question_ids", "question_ids: the question came as a text block too; send one of the two"
+            )
         if "question" not in used and not prompt.question_ids:
-            raise InvalidPromptError("question_ids", "question_ids is empty; a question needs at least one language token")
+            raise InvalidPromptError(
+                "question_ids", "question_ids is empty; a question needs at least one language token"
+            )
         self._check_ids("question_ids", prompt.question_ids)
         self._check_ids("context_ids", prompt.context_ids)
         if positions >= self.max_positions:
             raise InvalidPromptError(
-                "question_ids", f"the prompt takes {positions} positions; at most {self.max_positions - 1} fit the model"
+                "question_ids",
+                f"the prompt takes {positions} positions; at most {self.max_positions - 1} fit the model",
             )
         return positions
 
@@ -162,8 +170,12 @@ class ServedLink:
         with torch.inference_mode():
             return Running(
                 keys=tuple(map(_cat, zip(grown(first, first.keys), grown(second, second.keys), strict=True))),
-                values=tuple(map(_cat, zip(grown(first, first.values), grown(second, second.values), strict=True))),
-                mask_BT=torch.cat([F.pad(s.mask_BT, (longest - s.mask_BT.shape[1], 0)) for s in (first, second)]),
+                values=tuple(
+                    map(_cat, zip(grown(first, first.values), grown(second, second.values), strict=True))
+                ),
+                mask_BT=torch.cat(
+                    [F.pad(s.mask_BT, (longest - s.mask_BT.shape[1], 0)) for s in (first, second)]
+                ),
                 last_B=torch.cat([first.last_B, second.last_B]),
             )
 
@@ -197,24 +209,32 @@ class ServedLink:
         limit = self._link.config.max_text_tokens
         if slot == "question":
             if not 1 <= shape[0] <= limit:
-                raise InvalidPromptError(f"{field}.shape", f"{field}.shape is {list(shape)}; 1 to {limit} tokens allowed")
+                raise InvalidPromptError(
+                    f"{field}.shape", f"{field}.shape is {list(shape)}; 1 to {limit} tokens allowed"
+                )
             return int(shape[0])
         if shape[0] not in self.token_lengths:
             allowed = ", ".join(map(str, self.token_lengths))
-            raise InvalidPromptError(f"{field}.shape", f"{field}.shape has token length {shape[0]}; allowed: {allowed}")
+            raise InvalidPromptError(
+                f"{field}.shape", f"{field}.shape has token length {shape[0]}; allowed: {allowed}"
+            )
         return 2 + self._link.config.receiver.slots
 
     def _check_ids(self, field: str, ids: Sequence[int]) -> None:
         limit, vocab_size = self._link.config.max_text_tokens, self._link.config.foundation.vocab_size
         if len(ids) > limit:
-            raise InvalidPromptError(field, f"{field} has {len(ids)} language tokens; at most {limit} allowed")
+            raise InvalidPromptError(
+                field, f"{field} has {len(ids)} language tokens; at most {limit} allowed"
+            )
         special = len(tk.SPECIAL_TOKENS)
         for i, token_id in enumerate(ids):
             if not special <= token_id < vocab_size:
-                raise InvalidPromptError(f"{field}[{i}]", f"{field}[{i}] is {token_id}; allowed: {special} to {vocab_size - 1}")
+                raise InvalidPromptError(
+                    f"{field}[{i}]", f"{field}[{i}] is {token_id}; allowed: {special} to {vocab_size - 1}"
+                )
 
     def _lay_out(self, prompts: Sequence[Prompt]) -> list[list[Piece]]:
-        """Run the receivers over all blocks of the batch at once and put the pieces of each prompt in order."""
+        """Run the receivers over all blocks of the batch; put the pieces of each prompt in order."""
         slots: list[dict[str, Piece]] = [{} for _ in prompts]
         questions: list[Piece] = [prompt.question_ids for prompt in prompts]
         by_slot: dict[str, list[tuple[int, FeatureBlock]]] = {}
@@ -265,7 +285,7 @@ def load(directory: Path, threads: int) -> ServedLink:
     Raises:
         ModelError: the folder, or its bundle's manifest, cannot be read.
     """
-    from device_agent.bundle import read_manifest  # noqa: PLC0415 - the one fact needed from the device's half
+    from device_agent.bundle import read_manifest
 
     torch.set_num_threads(threads)
     return ServedLink(Link.load(directory), read_manifest(directory / "bundle").bundle_hash)

@@ -46,8 +46,17 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
-    """Read ``tokenizer.json``; text that spells a special token is encoded as text."""
-    tokenizer = Tokenizer.from_file(str(path))
+    """Read ``tokenizer.json``; text that spells a special token is encoded as text.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no tokenizer.
+    """
+    text = path.read_text(encoding="utf-8")
+    try:
+        tokenizer = Tokenizer.from_str(text)
+    except Exception as error:  # the library raises no narrower one
+        raise ValueError(f"{path}: {error}") from error
     tokenizer.encode_special_tokens = True
     return tokenizer
 

@@ -84,8 +84,8 @@ class ConvStem(nn.Module):
     def forward(self, pixels_BFCHW: Tensor) -> Tensor:
         """[B, F, 3, H, W] to [B, F, channels, H / 2^n, W / 2^n]."""
         batch, frames = pixels_BFCHW.shape[:2]
-        maps: Tensor = self.layers(pixels_BFCHW.flatten(0, 1)).unflatten(0, (batch, frames))
-        return maps
+        maps: Tensor = self.layers(pixels_BFCHW.flatten(0, 1))
+        return maps.reshape(batch, frames, *maps.shape[1:])
 
 
 class VisualEncoder(nn.Module):
@@ -128,9 +128,11 @@ class VisualEncoder(nn.Module):
         Returns:
             [B, P, D].
         """
-        hidden = self.encoder(pixel_values=self.stem(pixels_BFCHW)).last_hidden_state[:, 1:]
+        hidden: Tensor = self.encoder(pixel_values=self.stem(pixels_BFCHW)).last_hidden_state[:, 1:]
         if self.config.order == "columns":
-            hidden = hidden.unflatten(1, self.grid).permute(0, 3, 1, 2, 4).flatten(1, 3)
+            batch, patches, width = hidden.shape
+            hidden = hidden.reshape(batch, *self.grid, width).permute(0, 3, 1, 2, 4)
+            hidden = hidden.reshape(batch, patches, width)
         return hidden
 
 
@@ -174,8 +176,9 @@ class AudioEncoder(nn.Module):
         Returns:
             [B, P, D].
         """
-        hidden = self.encoder(input_values=mel_BTM).last_hidden_state[:, 2:]
-        return hidden.unflatten(1, self.grid).transpose(1, 2).flatten(1, 2)
+        hidden: Tensor = self.encoder(input_values=mel_BTM).last_hidden_state[:, 2:]
+        batch, patches, width = hidden.shape
+        return hidden.reshape(batch, *self.grid, width).transpose(1, 2).reshape(batch, patches, width)
 
 
 class WindowPooling(nn.Module):
@@ -257,7 +260,7 @@ class TransmitterHead(nn.Module):
 def normalise_power(x_BTC: Tensor) -> Tensor:
     """Scale each codeword to unit energy per complex symbol: mean square REAL_POWER over [T, C]."""
     power = x_BTC.square().mean(dim=(-2, -1), keepdim=True)
-    return x_BTC * torch.rsqrt(power + 1e-8) * REAL_POWER**0.5
+    return x_BTC * torch.rsqrt(power + 1e-8) * float(REAL_POWER**0.5)
 
 
 class TextHead(nn.Module):

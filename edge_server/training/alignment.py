@@ -81,9 +81,14 @@ class Alignment:
         captions = [self.clips.split.captions[row] for row in rows]
         contrastive = torch.zeros(())
         reconstruction = torch.zeros(())
-        for slot, texts in (("visual", [c.picture for c in captions]), ("audio", [c.sound for c in captions])):
+        for slot, texts in (
+            ("visual", [c.picture for c in captions]),
+            ("audio", [c.sound for c in captions]),
+        ):
             words, error = self._words(texts, draw)
-            contrastive = contrastive + 0.5 * info_nce(received[slot].mean(dim=1), words, training.temperature)
+            contrastive = contrastive + 0.5 * info_nce(
+                received[slot].mean(dim=1), words, training.temperature
+            )
             reconstruction = reconstruction + 0.5 * error
         loss = training.contrastive_weight * contrastive + training.reconstruction_weight * reconstruction
         figures = {"contrastive": contrastive.item(), "reconstruction": reconstruction.item()}
@@ -94,7 +99,7 @@ class Alignment:
         return loss, figures
 
     def _words(self, texts: list[str], draw: Draw) -> tuple[Tensor, Tensor]:
-        """Mean received embedding of each text [B, E], and the reconstruction error over the embeddings' power."""
+        """Mean received embedding of each text [B, E]; reconstruction error over the embeddings' power."""
         means, errors = [], []
         for text in texts:
             ids = tk.encode(self.link.tokenizer, text)

@@ -28,7 +28,9 @@ def train(
     data: Annotated[Path, typer.Option(help="Soundstage data set; made where it is missing.")] = Path(
         "datasets/soundstage"
     ),
-    jobs: Annotated[int | None, typer.Option(min=1, help="Processes and threads.  [default: all cores]")] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Processes and threads.  [default: all cores]")
+    ] = None,
     part: Annotated[Part, typer.Option(help="Only this part, of what 'all' does in order.")] = "all",
 ) -> None:
     """Train a model; a run that was cut goes on where it stopped."""
@@ -52,7 +54,9 @@ def train(
 def export(
     model: Annotated[Path, typer.Argument(help="Model folder.")],
     out: Annotated[Path | None, typer.Option(help="Bundle folder.  [default: MODEL/bundle]")] = None,
-    commit: Annotated[str | None, typer.Option(help="Commit that trained it.  [default: of this checkout]")] = None,
+    commit: Annotated[
+        str | None, typer.Option(help="Commit that trained it.  [default: of this checkout]")
+    ] = None,
 ) -> None:
     """Write a model's device bundle, and check its graphs against torch."""
     bundle = export_bundle(Link.load(model), out or model / "bundle", commit)
@@ -66,7 +70,9 @@ def _claim(run: Run) -> None:
     if path.exists():
         found = json.loads(path.read_text())
         if found != mine:
-            raise typer.BadParameter(f"{run.directory} holds a run of {found}; choose another --runs or delete it")
+            raise typer.BadParameter(
+                f"{run.directory} holds a run of {found}; choose another --runs or delete it"
+            )
     else:
         run.directory.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(mine) + "\n")

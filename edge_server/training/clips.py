@@ -54,7 +54,9 @@ def encode_batch(link: Link, slot: str, split: Split, begin: int, end: int) -> T
     """Encoder tokens of clips begin to end - 1 of a split, [B, P, D]."""
     encoder = link.encoder(slot)
     if isinstance(encoder, VisualEncoder):
-        return torch.as_tensor(encoder(VisualFrontEnd.normalise(torch.from_numpy(split.frames[begin:end].copy()))))
+        return torch.as_tensor(
+            encoder(VisualFrontEnd.normalise(torch.from_numpy(split.frames[begin:end].copy())))
+        )
     assert isinstance(encoder, AudioEncoder)  # noqa: S101 - narrows the type
     pcm = torch.from_numpy(split.pcm[begin:end].astype(np.float32) / 32768)
     return torch.as_tensor(encoder(torch.stack([encoder.front_end(samples) for samples in pcm])))

@@ -18,7 +18,15 @@ from edge_server.model.foundation import Piece, prompt_pieces
 from edge_server.model.link import Link
 from edge_server.training.clips import EncodedClips
 from edge_server.training.loop import Schedule
-from edge_server.training.passage import Draw, PassageTraining, Row, answer_loss, draw_of, receive_clips, receive_text
+from edge_server.training.passage import (
+    Draw,
+    PassageTraining,
+    Row,
+    answer_loss,
+    draw_of,
+    receive_clips,
+    receive_text,
+)
 from edge_server.training.pretrain_foundation import DESCRIBE_QUESTION
 
 
@@ -65,7 +73,9 @@ class Finetune:
         received = receive_clips(self.link, self.clips, picked, self.training.passage, draw)
         balancer = Balancer()
         rows = [
-            self._row(int(clip), {slot: embeddings[i] for slot, embeddings in received.items()}, balancer, draw)
+            self._row(
+                int(clip), {slot: embeddings[i] for slot, embeddings in received.items()}, balancer, draw
+            )
             for i, clip in enumerate(picked)
         ]
         loss, right = answer_loss(self.link, rows)

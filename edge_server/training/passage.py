@@ -24,7 +24,14 @@ class PassageTraining:
 
     radio: RadioTraining
     """Which channels."""
-    token_lengths: tuple[tuple[int, float], ...] = ((1, 0.08), (2, 0.12), (4, 0.2), (8, 0.2), (16, 0.3), (32, 0.1))
+    token_lengths: tuple[tuple[int, float], ...] = (
+        (1, 0.08),
+        (2, 0.12),
+        (4, 0.2),
+        (8, 0.2),
+        (16, 0.3),
+        (32, 0.1),
+    )
     """Token lengths and how often each is used; drawn for each modality and step."""
 
 
@@ -45,7 +52,7 @@ def draw_of(seed: int, stage: int, step: int) -> Draw:
 def receive_clips(
     link: Link, clips: EncodedClips, rows: npt.NDArray[np.int64], training: PassageTraining, draw: Draw
 ) -> dict[str, Tensor]:
-    """Received embeddings of some clips, per slot, [B, slots, E]: one SNR for a clip, a codeword for a slot."""
+    """Received embeddings of some clips, per slot, [B, slots, E]: one SNR a clip, one codeword a slot."""
     model, fading, snr_db_B = training.radio.draw(len(rows), draw.generator)
     lengths, odds = zip(*training.token_lengths, strict=True)
     received = {}

@@ -23,7 +23,13 @@ from torch import Tensor, nn
 from edge_server.data.soundstage.dataset import Split
 from edge_server.data.soundstage.scene import KINDS, MAX_SOUNDING, PLACES, Scene
 from edge_server.model.preprocess import AudioFrontEnd, VisualFrontEnd
-from edge_server.model.transmitter import AudioConfig, AudioEncoder, VisualConfig, VisualEncoder, WindowPooling
+from edge_server.model.transmitter import (
+    AudioConfig,
+    AudioEncoder,
+    VisualConfig,
+    VisualEncoder,
+    WindowPooling,
+)
 from edge_server.training.loop import Schedule
 from edge_server.training.losses import IGNORE
 
@@ -76,7 +82,9 @@ class VisualPretraining:
         kinds = torch.where(flip[:, None], kinds.flip(1), kinds)
         moves = torch.where(flip[:, None], moves.flip(1), moves)
         light = torch.from_numpy(rng.uniform(0.8, 1.2, (len(picked), 1, 3, 1, 1))).float()
-        pixels = ((pixels + 1) * light - 1).roll((int(rng.integers(-3, 4)), int(rng.integers(-3, 4))), (-2, -1))
+        pixels = ((pixels + 1) * light - 1).roll(
+            (int(rng.integers(-3, 4)), int(rng.integers(-3, 4))), (-2, -1)
+        )
         tokens = self.encoder(pixels)
         local = self.local_probe(tokens)
         loss = 2 * F.cross_entropy(local.flatten(0, 1), kinds[:, self.place_P].flatten())
@@ -96,7 +104,9 @@ class VisualPretraining:
         kinds, moves = visual_labels(split.scenes)
         read = []
         for begin in range(0, len(split.frames), batch_size):
-            pixels = VisualFrontEnd.normalise(torch.from_numpy(split.frames[begin : begin + batch_size].copy()))
+            pixels = VisualFrontEnd.normalise(
+                torch.from_numpy(split.frames[begin : begin + batch_size].copy())
+            )
             read.append(self._read(self.encoder(pixels).mean(dim=1)))
         kind_logits, move_logits = (torch.cat(part) for part in zip(*read, strict=True))
         return _agreement({"kind": (kind_logits, kinds), "moves": (move_logits, moves)})
@@ -147,8 +157,12 @@ class AudioPretraining:
         for pooled in _views(tokens, self.pooling, self.training, rng):
             read = self._read(pooled)
             for logits, label, weight in zip(read, labels, (4.0, 1.0, 1.0, 0.5), strict=True):
-                loss = loss + weight * F.cross_entropy(logits.flatten(0, 1), label.flatten(), ignore_index=IGNORE)
-            figures = figures or _agreement(dict(zip(self._NAMES, zip(read, labels, strict=True), strict=True)))
+                loss = loss + weight * F.cross_entropy(
+                    logits.flatten(0, 1), label.flatten(), ignore_index=IGNORE
+                )
+            figures = figures or _agreement(
+                dict(zip(self._NAMES, zip(read, labels, strict=True), strict=True))
+            )
         return loss / 2, figures
 
     _NAMES = ("heard", "entry", "loudness", "voice")
@@ -218,7 +232,9 @@ def spectrograms(front_end: AudioFrontEnd, pcm: npt.NDArray[np.int16]) -> npt.ND
 
 
 def _probe(hidden_size: int, outputs: int) -> nn.Module:
-    return nn.Sequential(nn.Linear(hidden_size, 2 * hidden_size), nn.GELU(), nn.Linear(2 * hidden_size, outputs))
+    return nn.Sequential(
+        nn.Linear(hidden_size, 2 * hidden_size), nn.GELU(), nn.Linear(2 * hidden_size, outputs)
+    )
 
 
 def _named(**modules: nn.Module) -> dict[str, nn.Parameter]:

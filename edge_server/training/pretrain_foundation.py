@@ -1,9 +1,8 @@
 """The foundation learns the world's text, before anything else is built on it.
 
 Two phases. The *induction warm-up* teaches looking things up: random token sequences, repeated, loss on the
-repeats. Short sequences, repeated often, come first: they teach copying what the context holds; ever longer
-ones teach which of it. Then *world text*: a scene in words, in the slots where feature tokens will stand later or as
-one description, followed by several questions about it; answers weigh more than the rest.
+repeats. Lengths differ, so that what is asked for is found by content, not by distance. Then *world text*: a scene in words, in the slots where feature tokens will stand
+later or as one description, followed by several questions about it; answers weigh more than the rest.
 """
 
 from __future__ import annotations
@@ -22,14 +21,14 @@ from edge_server.data.soundstage.captions import describe, describe_picture, des
 from edge_server.data.soundstage.questions import Balancer
 from edge_server.data.soundstage.scene import Scene, sample_scene
 from edge_server.model import tokenizer as tk
-from edge_server.model.foundation import prompt_pieces
+from edge_server.model.foundation import Piece, prompt_pieces
 from edge_server.training.loop import Schedule
 
 #: Asks for the description of the whole scene; the one question with a long answer.
 DESCRIBE_QUESTION = "Describe what happens."
 
 #: Fewest language tokens in a random sequence of the induction warm-up.
-_SHORTEST = 4
+_SHORTEST = 6
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class FoundationTraining:
     """Sequences a step."""
     micro_batch_size: int = 8
     """Sequences padded to one length."""
-    warmup_length: int = 48
+    warmup_length: int = 32
     """Most random language tokens in a sequence before it repeats; a row is twice as long."""
     questions: int = 9
     """Questions about one scene, at most."""
@@ -85,10 +84,9 @@ class InductionWarmup:
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         """Cross-entropy on the repeats."""
         rng = np.random.default_rng([self.seed, 1, step])
-        grown = min(1.0, step / (0.7 * self.training.warmup.steps))
-        longest = _SHORTEST + (self.training.warmup_length - _SHORTEST) * grown
-        length = round(_SHORTEST * (longest / _SHORTEST) ** rng.random())
-        repeats = 2 * self.training.warmup_length // length
+        longest = self.training.warmup_length
+        length = int(rng.integers(_SHORTEST, longest + 1))
+        repeats = 2 * longest // length
         vocab_size = self.model.config.vocab_size
         # Only words of the world: each is seen often, and they are the ones to be looked up later.
         once = rng.choice(self.alphabet, (self.training.batch_size, length))
@@ -131,7 +129,7 @@ class WorldText:
             )
             total = total + (losses * weights.reshape(-1)).sum()
             weight += weights.sum().item()
-            is_answer = weights == 1.0
+            is_answer = (weights == 1.0) & (targets != tk.EOS_ID)
             right += int((logits.argmax(-1) == targets)[is_answer].sum())
             answers += int(is_answer.sum())
         return total / weight, {"answers": right / max(answers, 1)}
@@ -155,7 +153,7 @@ class WorldText:
         self, scene: Scene, balancer: Balancer, rng: np.random.Generator
     ) -> tuple[list[int], list[float]]:
         if rng.random() < 0.5:
-            slots = {
+            slots: dict[str, Piece] = {
                 "visual": self._encode(describe_picture(scene, rng)),
                 "audio": self._encode(describe_sound(scene, rng)),
             }
@@ -190,5 +188,3 @@ class WorldText:
                 self._cache.clear()
             ids = self._cache[text] = tk.encode(self.tokenizer, text)
         return ids
-
-

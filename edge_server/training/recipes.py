@@ -75,8 +75,8 @@ def soundstage_small() -> Recipe:
         lora=LoraTraining(),
         channel_dim=32,
         foundation_training=FoundationTraining(
-            warmup=Schedule(500, 2e-3, final_fraction=0.3),
-            schedule=Schedule(2800, 1.5e-3, warmup_steps=200),
+            warmup=Schedule(500, 2e-3, warmup_steps=50, final_fraction=0.5),
+            schedule=Schedule(2400, 1.5e-3),
             batch_size=16,
         ),
         visual_training=EncoderTraining(Schedule(2000, 1e-3)),
@@ -104,7 +104,9 @@ def smoke() -> Recipe:
         receiver=ReceiverConfig(width=32, heads=2, query_layers=1, slots=4),
         lora=LoraTraining(rank=2, alpha=4),
         channel_dim=16,
-        foundation_training=FoundationTraining(warmup=short, schedule=short, batch_size=4, micro_batch_size=2),
+        foundation_training=FoundationTraining(
+            warmup=short, schedule=short, batch_size=4, micro_batch_size=2
+        ),
         visual_training=EncoderTraining(short, batch_size=4),
         audio_training=EncoderTraining(short, batch_size=4),
         alignment=AlignmentTraining(short, passage, batch_size=4),

@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +77,10 @@ class Run:
 
     def make_data(self) -> None:
         """Generate the splits that are not there; one of another seed or size is an error."""
-        wanted: tuple[tuple[SplitName, int], ...] = (("train", self.recipe.train_clips), ("val", self.recipe.val_clips))
+        wanted: tuple[tuple[SplitName, int], ...] = (
+            ("train", self.recipe.train_clips),
+            ("val", self.recipe.val_clips),
+        )
         for split, clips in wanted:
             summary_file = self.data / split / "split.json"
             if not summary_file.exists():
@@ -106,7 +108,11 @@ class Run:
         if part == "foundation":
             tokenizer, training = self.tokenizer(), recipe.foundation_training
             model = build_foundation(recipe.foundation(tokenizer.get_vocab_size()))
-            words = {i for text in world_texts(recipe.tokenizer_scenes // 6, self.seed) for i in tk.encode(tokenizer, text)}
+            words = {
+                i
+                for text in world_texts(recipe.tokenizer_scenes // 6, self.seed)
+                for i in tk.encode(tokenizer, text)
+            }
             induction = InductionWarmup(model, sorted(words), training, self.seed)
             run_stage("induction", induction, training.warmup, self.directory / "induction")
             world = WorldText(model, tokenizer, training, self.seed)
@@ -173,5 +179,3 @@ def _pretrain_alone(recipe: str, seed: int, directory: Path, data: Path, part: s
 def cores() -> int:
     """Cores this process may use."""
     return len(os.sched_getaffinity(0))
-
-

@@ -68,7 +68,7 @@ def describe_picture(scene: Scene, rng: np.random.Generator) -> str:
 
 
 def describe_sound(scene: Scene, rng: np.random.Generator) -> str:
-    """What a blind observer can tell: what is heard, in which order, how loud, and whether somebody speaks."""
+    """What a blind observer can tell: what is heard, in which order, how loud; whether somebody speaks."""
     clauses = [
         f"{_a(scene.sounds[i].kind)} {_pick(_HEARD, rng)} , {_rank(scene, scene.sounds[i], rng)}"
         for i in rng.permutation(len(scene.sounds))

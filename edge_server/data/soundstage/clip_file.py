@@ -18,7 +18,9 @@ def write_mp4(scene: Scene, path: Path) -> None:
     frames = render_frames(scene)
     pcm = render_sound(scene)
     with av.open(str(path), "w") as container:
-        picture = container.add_stream("libx264", rate=FRAME_RATE_HZ, options={"crf": "20", "preset": "medium"})
+        picture = container.add_stream(
+            "libx264", rate=FRAME_RATE_HZ, options={"crf": "20", "preset": "medium"}
+        )
         picture.width, picture.height, picture.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         track = container.add_stream("aac", rate=SAMPLE_RATE_HZ, layout="mono")
         for pixels in frames:

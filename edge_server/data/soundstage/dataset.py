@@ -1,11 +1,11 @@
 """Making a Soundstage split, and reading it back.
 
-    DIR/SPLIT/frames.npy      uint8  [N, F, H, W, 3]  as the visual encoder takes them
-              sound.npy       int16  [N, S]           mono, 16 kHz
-              scenes.json     what is on stage, clip by clip
-              questions.json  MUSIC-AVQA's keys
-              captions.json   VALOR's keys, and what can be seen and heard alone
-              split.json      seed, sizes, version of this format
+DIR/SPLIT/frames.npy      uint8  [N, F, H, W, 3]  as the visual encoder takes them
+          sound.npy       int16  [N, S]           mono, 16 kHz
+          scenes.json     what is on stage, clip by clip
+          questions.json  MUSIC-AVQA's keys
+          captions.json   VALOR's keys, and what can be seen and heard alone
+          split.json      seed, sizes, version of this format
 """
 
 from __future__ import annotations
@@ -138,10 +138,13 @@ def load_split(directory: Path, split: SplitName) -> Split:
         summary = _read(folder / "split.json")
     except FileNotFoundError as error:
         raise DatasetError(
-            f"{folder}: no finished split; make it with: edge-server dataset soundstage --out {directory} --split {split}"
+            f"{folder}: no finished split; make it with: "
+            f"edge-server dataset soundstage --out {directory} --split {split}"
         ) from error
     if summary["format"] != FORMAT_VERSION:
-        raise DatasetError(f"{folder}: format {summary['format']}, this version reads {FORMAT_VERSION}; make it again")
+        raise DatasetError(
+            f"{folder}: format {summary['format']}, this version reads {FORMAT_VERSION}; make it again"
+        )
     index = {video_id(split, i): i for i in range(summary["clips"])}
     return Split(
         frames=np.load(folder / "frames.npy", mmap_mode="r"),
@@ -158,7 +161,8 @@ def load_split(directory: Path, split: SplitName) -> Split:
             for row in _read(folder / "questions.json")
         ),
         captions=tuple(
-            Caption(row["desc"], row["picture_desc"], row["sound_desc"]) for row in _read(folder / "captions.json")
+            Caption(row["desc"], row["picture_desc"], row["sound_desc"])
+            for row in _read(folder / "captions.json")
         ),
     )
 
@@ -184,7 +188,11 @@ def _write_annotations(folder: Path, split: SplitName, scenes: Sequence[Scene], 
                 "sound_desc": describe_sound(scene, rng),
             }
         )
-    for file, rows in (("questions", questions), ("captions", captions), ("scenes", [asdict(s) for s in scenes])):
+    for file, rows in (
+        ("questions", questions),
+        ("captions", captions),
+        ("scenes", [asdict(s) for s in scenes]),
+    ):
         (folder / f"{file}.json").write_text(json.dumps(rows, indent=0) + "\n")
 
 

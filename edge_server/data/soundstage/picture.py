@@ -142,7 +142,7 @@ def _backdrop(rng: np.random.Generator) -> Image.Image:
 
 @functools.cache
 def _noise_bank() -> npt.NDArray[np.float32]:
-    """Unit normal pixels [_NOISE_BANK, HEIGHT, WIDTH]; drawing them anew for each frame would cost most of the time."""
+    """Unit normal pixels [_NOISE_BANK, HEIGHT, WIDTH]; drawn once: drawing takes longer than the rest."""
     return np.random.default_rng(0).standard_normal((_NOISE_BANK, HEIGHT, WIDTH), np.float32)
 
 

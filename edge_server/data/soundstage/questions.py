@@ -172,13 +172,11 @@ def _silent_count(scene: Scene) -> Found:
 
 
 def _louder_place(scene: Scene) -> Found:
-    for values, answer in _place_pairs(scene, lambda a, b: a.level_db > b.level_db):
-        yield values, answer
+    yield from _place_pairs(scene, lambda a, b: a.level_db > b.level_db)
 
 
 def _earlier_place(scene: Scene) -> Found:
-    for values, answer in _place_pairs(scene, lambda a, b: a.onset_s < b.onset_s):
-        yield values, answer
+    yield from _place_pairs(scene, lambda a, b: a.onset_s < b.onset_s)
 
 
 def _place_pairs(scene: Scene, holds: Callable[[Sound, Sound], bool]) -> Found:

@@ -115,7 +115,7 @@ def _play(sound: Sound, samples: int, rng: np.random.Generator) -> npt.NDArray[n
         length = min(samples - done, int(SAMPLE_RATE_HZ / pace * rng.choice([0.5, 1.0, 1.0, 1.5])))
         parts.append(np.asarray(synth.get_samples(length), np.float32).reshape(-1, 2).mean(axis=1))
         done += length
-    return np.concatenate(parts) / np.float32(32768)
+    return np.asarray(np.concatenate(parts) / 32768, np.float32)
 
 
 def _speak(rng: np.random.Generator) -> npt.NDArray[np.float32]:
@@ -151,7 +151,7 @@ def _saying(voice: str, text: str) -> npt.NDArray[np.float32]:
         rate = file.getframerate()
     pcm = np.frombuffer(spoken[44:], "<i2").astype(np.float32) / 32768
     positions = np.arange(int(len(pcm) * SAMPLE_RATE_HZ / rate)) * rate / SAMPLE_RATE_HZ
-    return np.interp(positions, np.arange(len(pcm)), pcm).astype(np.float32)
+    return np.asarray(np.interp(positions, np.arange(len(pcm)), pcm), np.float32)
 
 
 @functools.cache

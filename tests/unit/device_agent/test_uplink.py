@@ -22,8 +22,8 @@ from device_agent.errors import (
     ServerUnreachableError,
     UplinkError,
 )
-from device_agent.status import FAILURE_KEY
 from device_agent.uplink import Uplink
+from protos.metadata import FAILURE_KEY
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from protos.tokenlink.v1.tokenlink_pb2_grpc import TokenLinkServicer, add_TokenLinkServicer_to_server
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter, defaultdict
 
@@ -68,7 +69,10 @@ def test_the_truth_of_a_known_scene(text: str, values: tuple[str, ...], answer: 
 def test_questions_that_make_no_sense_are_not_asked() -> None:
     # Two instruments sound, so "this sound" is nobody's; only one of them is on stage.
     assert truth("Is this sound from the instrument in the video?") == set()
-    assert truth("Is the instrument on the <LR> louder than the instrument on the <RL>?", "left", "middle") == set()
+    assert (
+        truth("Is the instrument on the <LR> louder than the instrument on the <RL>?", "left", "middle")
+        == set()
+    )
 
 
 def test_every_answer_is_one_of_its_templates() -> None:
@@ -91,9 +95,9 @@ def test_scenes_keep_their_rules() -> None:
         assert len(heard) <= MAX_SOUNDING
         assert {p.kind for p in scene.performers if p.action == "playing"} <= set(heard)
         onsets = [s.onset_s for s in scene.sounds]
-        assert all(b - a >= ONSET_GAP_S - 1e-9 for a, b in zip(onsets, onsets[1:], strict=False))
+        assert all(b - a >= ONSET_GAP_S - 1e-9 for a, b in itertools.pairwise(onsets))
         levels = sorted(s.level_db for s in scene.sounds)
-        assert all(b - a >= LEVEL_STEP_DB - 1.0 for a, b in zip(levels, levels[1:], strict=False))
+        assert all(b - a >= LEVEL_STEP_DB - 1.0 for a, b in itertools.pairwise(levels))
 
 
 def test_there_are_ten_kinds_and_nine_types() -> None:
@@ -106,7 +110,9 @@ def test_the_blind_prior_is_worth_less_than_45_percent() -> None:
 
     def ask(clips: int) -> list[tuple[str, str]]:
         balancer = Balancer()
-        return [(q.template.text, q.answer) for _ in range(clips) for q in balancer.choose(sample_scene(rng), rng)]
+        return [
+            (q.template.text, q.answer) for _ in range(clips) for q in balancer.choose(sample_scene(rng), rng)
+        ]
 
     fitted: dict[str, Counter[str]] = defaultdict(Counter)
     for template, answer in ask(400):
@@ -147,7 +153,9 @@ def test_captions_tell_what_their_sense_can_know() -> None:
     rng = np.random.default_rng(0)
     texts = {describe(SCENE, rng) for _ in range(20)}
     assert len(texts) > 10
-    assert all("violin" in t and "drum" in t and "flute" in t and ("voice" in t or "speaks" in t) for t in texts)
+    assert all(
+        "violin" in t and "drum" in t and "flute" in t and ("voice" in t or "speaks" in t) for t in texts
+    )
     assert "flute" not in describe_picture(SCENE, rng)
     assert "drum" not in describe_sound(SCENE, rng)
     assert "left" not in describe_sound(SCENE, rng)

@@ -19,7 +19,9 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
 
 
 def test_special_tokens_have_the_first_ids(tokenizer: Tokenizer) -> None:
-    assert [tokenizer.token_to_id(token) for token in tk.SPECIAL_TOKENS] == list(range(len(tk.SPECIAL_TOKENS)))
+    assert [tokenizer.token_to_id(token) for token in tk.SPECIAL_TOKENS] == list(
+        range(len(tk.SPECIAL_TOKENS))
+    )
     assert (tk.PAD_ID, tk.EOS_ID, tk.ANSWER_ID) == (0, 2, 9)
 
 

@@ -63,7 +63,9 @@ def test_resizing_keeps_a_flat_picture_flat_and_its_mean() -> None:
     front_end = VisualFrontEnd(VisualFormat(frames=2, height=10, width=15))
     flat = front_end.resize(torch.full((3, 33, 70, 3), 91, dtype=torch.uint8))
     torch.testing.assert_close(flat, torch.full((2, 10, 15, 3), 91.0))
-    noise = torch.randint(0, 256, (2, 40, 60, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    noise = torch.randint(
+        0, 256, (2, 40, 60, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     assert float(front_end.resize(noise).mean()) == pytest.approx(float(noise.float().mean()), abs=2.0)
 
 

@@ -1,0 +1,44 @@
+"""A link with random weights, small enough to run in milliseconds."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tokenizers import Tokenizer
+
+from edge_server.model import tokenizer as tk
+from edge_server.model.foundation import FoundationConfig
+from edge_server.model.link import Link, LinkConfig
+from edge_server.model.receiver import ReceiverConfig
+from edge_server.model.serving import ServedLink
+from edge_server.training.pretrain_foundation import world_texts
+
+
+@pytest.fixture(scope="session")
+def small_tokenizer() -> Tokenizer:
+    return tk.train_tokenizer(world_texts(100, seed=0), 640)
+
+
+@pytest.fixture
+def link(small_tokenizer: Tokenizer) -> Link:
+    torch.manual_seed(0)
+    config = LinkConfig(
+        name="random",
+        foundation=FoundationConfig(
+            small_tokenizer.get_vocab_size(), hidden_size=32, layers=2, heads=2, intermediate_size=64
+        ),
+        receiver=ReceiverConfig(width=32, heads=2, query_layers=1, slots=4),
+        channel_dim=16,
+    )
+    made = Link(config, small_tokenizer)
+    made.add_lora()
+    with torch.no_grad():
+        for name, parameter in made.lora_parameters().items():
+            if "lora_B" in name:
+                parameter.normal_(std=0.2)
+    return made.eval()
+
+
+@pytest.fixture
+def served(link: Link) -> ServedLink:
+    return ServedLink(link, bundle_hash="ab" * 32)

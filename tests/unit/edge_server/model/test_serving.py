@@ -1,0 +1,137 @@
+"""The served link: a row's answer is its own, whoever shares its batch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from edge_server.engine.model import FeatureBlock, InvalidPromptError, Prompt, Step
+from edge_server.evaluation.accuracy import answer_all
+from edge_server.model import tokenizer as tk
+from edge_server.model.foundation import embed_pieces, prompt_pieces
+from edge_server.model.link import Link
+from edge_server.model.serving import ServedLink
+
+CHANNEL_DIM = 16
+
+
+def block(modality: str, length: int, seed: int = 0, snr_db: float = 10.0) -> FeatureBlock:
+    rng = np.random.default_rng([seed, length])
+    return FeatureBlock(modality, rng.normal(0, 0.5**0.5, (length, CHANNEL_DIM)).astype(np.float32), snr_db)
+
+
+def mixed_prompts() -> list[Prompt]:
+    return [
+        Prompt((block("video", 16), block("audio", 4)), (20, 21, 22)),
+        Prompt((block("image", 1),), (30, 31, 32, 33, 34, 35)),
+        Prompt((), (40,), (50, 51, 52, 53, 54, 55, 56)),
+        Prompt((block("audio", 32, snr_db=-10.0),), (60, 61)),
+        Prompt((block("text", 5), block("video", 2)), ()),
+    ]
+
+
+def greedy(served: ServedLink, prompts: list[Prompt], steps: int) -> list[list[Step]]:
+    state, first = served.prefill(prompts)
+    rows = [[step] for step in first]
+    for _ in range(steps - 1):
+        state, more = served.decode(state)
+        for row, step in zip(rows, more, strict=True):
+            row.append(step)
+    return rows
+
+
+def same(a: list[Step], b: list[Step]) -> None:
+    assert [s.token_id for s in a] == [s.token_id for s in b]
+    np.testing.assert_allclose([s.probability for s in a], [s.probability for s in b], rtol=1e-3)
+
+
+def test_answers_in_a_batch_are_those_given_alone(served: ServedLink) -> None:
+    prompts = mixed_prompts()
+    together = greedy(served, prompts, 6)
+    for prompt, row in zip(prompts, together, strict=True):
+        same(greedy(served, [prompt], 6)[0], row)
+
+
+def test_rows_join_and_leave_a_running_batch(served: ServedLink) -> None:
+    prompts = mixed_prompts()
+    alone = [greedy(served, [prompt], 6)[0] for prompt in prompts]
+    first, steps = served.prefill(prompts[:2])
+    first, more = served.decode(first)
+    same(alone[0][:2], [steps[0], more[0]])
+    second, late = served.prefill(prompts[2:])
+    state = served.merge(first, second)
+    state, joined = served.decode(state)
+    same(alone[0][2:3], joined[:1])
+    same(alone[2][:2], [late[0], joined[2]])
+    state = served.keep(state, [4, 1])
+    state, left = served.decode(state)
+    same(alone[4][2:3], left[:1])
+    same(alone[1][3:4], left[1:])
+
+
+def test_leaving_frees_memory(served: ServedLink) -> None:
+    state, _ = served.prefill(mixed_prompts())
+    longest = state.mask_BT.shape[1]
+    state = served.keep(state, [3])
+    assert state.keys[0].shape[0] == 1
+    assert state.keys[0].shape[2] == int(state.mask_BT.sum()) < longest
+
+
+def test_merging_the_lora_changes_nothing(link: Link) -> None:
+    ids = tk.encode(link.tokenizer, "where is the violin?")
+    x_1LE = embed_pieces(link.embedding, prompt_pieces({}, ids))[None]
+    with torch.inference_mode():
+        expected = link.foundation(inputs_embeds=x_1LE).logits[0, -1].softmax(-1).max(-1)
+    _, steps = ServedLink(link, "ab" * 32).prefill([Prompt((), tuple(ids))])
+    assert steps[0].token_id == int(expected.indices)
+    assert steps[0].probability == pytest.approx(float(expected.values), rel=1e-4)
+
+
+def test_the_snr_is_told_to_the_receiver(link: Link) -> None:
+    # The SNR's network starts as the identity; after a step of training it no longer is.
+    for receiver in link.receivers.values():
+        torch.nn.init.normal_(receiver.film.net[2].weight, std=0.5)
+    served = ServedLink(link, "ab" * 32)
+    steps = [served.prefill([Prompt((block("video", 8, snr_db=s),), (20,))])[1][0] for s in (-10.0, 20.0)]
+    assert steps[0].probability != pytest.approx(steps[1].probability, rel=1e-6)
+
+
+def test_answering_many_ends_each_at_its_own_end(served: ServedLink) -> None:
+    prompts = mixed_prompts()
+    assert answer_all(served, prompts, 5) == [answer_all(served, [prompt], 5)[0] for prompt in prompts]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "field", "found"),
+    [
+        (
+            Prompt((FeatureBlock("smell", np.zeros((4, 16), np.float32), 0.0),), (20,)),
+            "blocks[0].modality",
+            "smell",
+        ),
+        (Prompt((block("image", 4), block("video", 4)), (20,)), "blocks[1].modality", "image"),
+        (Prompt((FeatureBlock("audio", np.zeros((4, 8), np.float32), 0.0),), (20,)), "blocks[0].shape", "16"),
+        (Prompt((FeatureBlock("audio", np.zeros((3, 16), np.float32), 0.0),), (20,)), "blocks[0].shape", "3"),
+        (Prompt((block("audio", 4, snr_db=float("nan")),), (20,)), "blocks[0].snr_db", "nan"),
+        (Prompt((), ()), "question_ids", "empty"),
+        (Prompt((block("text", 4),), (20,)), "question_ids", "text block"),
+        (Prompt((), (20, tk.ANSWER_ID)), "question_ids[1]", str(tk.ANSWER_ID)),
+        (Prompt((), (20,), (10**9,)), "context_ids[0]", "1000000000"),
+        (Prompt((), (20,) * 97), "question_ids", "97"),
+    ],
+)
+def test_a_prompt_that_does_not_fit_is_refused_by_field(
+    served: ServedLink, prompt: Prompt, field: str, found: str
+) -> None:
+    with pytest.raises(InvalidPromptError) as caught:
+        served.check(prompt)
+    assert caught.value.field == field
+    assert found in str(caught.value)
+
+
+def test_positions_are_those_prefill_takes(served: ServedLink) -> None:
+    for prompt in mixed_prompts():
+        state, _ = served.prefill([prompt])
+        assert served.check(prompt) >= state.mask_BT.shape[1]
+        assert served.check(prompt) - state.mask_BT.shape[1] <= 1
