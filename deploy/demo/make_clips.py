@@ -36,7 +36,8 @@ def main() -> None:
         name = f"{video_id('test', index)}.mp4"
         write_mp4(scene, here / "clips" / name)
         rows += [
-            {"clip": name, "type": list(q.template.type), "question": q.text, "answer": q.answer} for q in questions
+            {"clip": name, "type": list(q.template.type), "question": q.text, "answer": q.answer}
+            for q in questions
         ]
         chosen += 1
         if chosen == CLIPS:

@@ -1,0 +1,83 @@
+# Everything a fresh clone can do. Needs python3 (3.11 or newer) with its venv module, and make.
+#
+#   demo      a server, and questions about clips: answers, truth, cost
+#   test      ruff, mypy, import rules, all tests
+#   help      the other targets
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+
+MODEL  ?= deploy/models/soundstage-small
+DATA   ?= datasets/soundstage
+SEED   ?= 1
+# A command after this runs beside an edge server on free ports, and finds it in its environment.
+SERVED := $(BIN)/python deploy/with_server.py --model $(MODEL) --
+SCRIPTS := deploy/with_server.py deploy/demo/demo.py deploy/demo/make_clips.py deploy/loadtest/locustfile.py
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint loadtest protos dataset train evaluate clean
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+# A virtual environment grows in steps, each remembered by a stamp: python, torch, what the demo needs
+# (server), what tests and tools need on top (dev). A second call finds the stamps and installs nothing.
+
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.torch: $(VENV)/.python constraints.txt
+	@echo "Installing torch ..."
+	@$(PIP) "$$(grep '^torch==' constraints.txt)"
+	@touch $@
+
+$(VENV)/.server: $(VENV)/.torch pyproject.toml
+	@echo "Installing the edge server and the device agent ..."
+	@$(PIP) --editable '.[server]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.server
+	@echo "Installing tools for tests and training ..."
+	@$(PIP) --editable '.[dev]'
+	@touch $@
+
+demo: $(VENV)/.server ## Ask about the shipped clips, at two SNRs
+	@$(SERVED) $(BIN)/python deploy/demo/demo.py
+
+test: lint ## Lint, then all tests
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev ## ruff, mypy --strict, import rules
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/mypy $(SCRIPTS)
+	$(BIN)/lint-imports
+
+loadtest: $(VENV)/.dev ## gRPC and REST users for 20 s
+	@$(SERVED) $(BIN)/locust --locustfile deploy/loadtest/locustfile.py --headless --only-summary \
+	  --users 20 --spawn-rate 10 --run-time 20s
+
+protos: $(VENV)/.dev ## Stubs from the .proto
+	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. --grpc_python_out=. \
+	  protos/tokenlink/v1/tokenlink.proto
+
+dataset: $(VENV)/.dev ## The benchmark, three splits
+	$(BIN)/edge-server dataset soundstage --out $(DATA) --clips 20000 --seed $(SEED) --split train
+	$(BIN)/edge-server dataset soundstage --out $(DATA) --clips 400 --seed $(SEED) --split val
+	$(BIN)/edge-server dataset soundstage --out $(DATA) --clips 600 --seed $(SEED) --split test
+
+train: $(VENV)/.dev ## The model, from nothing, into runs/
+	$(BIN)/edge-server train soundstage-small --seed $(SEED) --data $(DATA)
+
+evaluate: $(VENV)/.dev ## Accuracy of the shipped model, as JSON
+	$(BIN)/edge-server evaluate $(MODEL) --data $(DATA) --snr-db 10 --snr-db 0 --snr-db -5 \
+	  --out docs/results/accuracy.json
+
+clean: ## Environment and caches; data sets and runs stay
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
