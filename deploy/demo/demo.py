@@ -124,7 +124,8 @@ def mark(question: Question, answer: str) -> Text:
 def new_table() -> Table:
     """The table's head."""
     table = Table(title="One question of each type, over two links", header_style="bold")
-    for name in ("type", "question", "truth"):
+    table.add_column("type", no_wrap=True)
+    for name in ("question", "truth"):
         table.add_column(name, overflow="fold")
     table.add_column("SNR", justify="right", no_wrap=True)
     table.add_column("answer", overflow="fold")

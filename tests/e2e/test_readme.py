@@ -1,0 +1,111 @@
+"""What the documents tell a reader to type, works: README for real, CONTRIBUTING as far as it is cheap."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import click
+import pytest
+import typer
+
+from edge_server.cli import ELSEWHERE
+from tests.e2e.conftest import ROOT
+
+FENCE = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\((?!https?://)([^)#]+)\)")
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/decisions/README.md")
+#: Has to be typed by a reader and not by a test, which runs in an environment of its own.
+ACTIVATION = ". .venv/bin/activate\n"
+SERVE = ".venv/bin/edge-server serve\n"
+SCREEN_LINES = 60
+
+
+def blocks(document: str) -> list[str]:
+    found = FENCE.findall((ROOT / document).read_text())
+    assert found, f"{document} has no shell blocks"
+    return found
+
+
+def commands(document: str, program: str) -> list[list[str]]:
+    lines = "".join(blocks(document)).replace("\\\n", " ").splitlines()
+    split = [shlex.split(line, comments=True) for line in lines if line.startswith(f"{program} ")]
+    assert split, f"{document} has no {program} commands"
+    return split
+
+
+def is_make(block: str) -> bool:
+    return all(line.startswith("make ") for line in block.splitlines())
+
+
+TO_RUN = [block for block in blocks("README.md") if not is_make(block) and block != SERVE]
+
+
+def test_the_readme_is_one_screen_and_leads_with_two_commands() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= SCREEN_LINES
+    first = blocks("README.md")[0]
+    assert [line.split("#")[0].strip() for line in first.splitlines()] == ["make demo", "make test"]
+    assert SERVE in blocks("README.md")
+
+
+@pytest.mark.parametrize("block", TO_RUN, ids=lambda block: block.splitlines()[-1].split()[0])
+def test_commands_of_the_readme_work(served: dict[str, str], block: str) -> None:
+    if "curl" in block and shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
+    script = block.removeprefix(ACTIVATION).replace("http://127.0.0.1:8080", served["TOKENLINK_REST_URL"])
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=ROOT,
+        env=served,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
+def test_make_targets_exist(document: str) -> None:
+    if shutil.which("make") is None:
+        pytest.skip("make is not installed")
+    for _, target, *_ in commands(document, "make"):
+        done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+def test_commands_that_take_long_have_the_right_flags() -> None:
+    for _, name, *arguments in commands("CONTRIBUTING.md", "edge-server"):
+        elsewhere = ELSEWHERE[name]
+        app = getattr(importlib.import_module(elsewhere.module), elsewhere.app)
+        parse(typer.main.get_command(app), arguments)
+
+
+def parse(command: click.Command, arguments: list[str]) -> None:
+    """Parse as the command would, without running it; raises on flags or values that it does not take."""
+    subcommands = getattr(command, "commands", None)
+    if subcommands:
+        parse(subcommands[arguments[0]], arguments[1:])
+    else:
+        command.make_context(command.name, list(arguments))
+
+
+def test_parsing_notices_a_wrong_flag() -> None:
+    elsewhere = ELSEWHERE["evaluate"]
+    app = getattr(importlib.import_module(elsewhere.module), elsewhere.app)
+    with pytest.raises(Exception, match="no-such-flag"):
+        parse(typer.main.get_command(app), ["--no-such-flag"])
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_lead_somewhere(document: str) -> None:
+    path = ROOT / document
+    links = LINK.findall(path.read_text())
+    assert links
+    missing = [link for link in links if not Path(path.parent, link).exists()]
+    assert not missing

@@ -1,0 +1,95 @@
+"""The shape of the repository: who imports whom, and what every build relies on."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("protos", "device_agent", "edge_server")
+VAGUE_NAMES = {"utils", "util", "common", "helpers", "misc", "shared"}
+PIN = re.compile(r"^([A-Za-z0-9._-]+)==([A-Za-z0-9.!]+)$")
+
+
+def normalised(name: str) -> str:
+    """A distribution's name as indexes compare it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def pins() -> dict[str, str]:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    matches = [PIN.match(line) for line in lines if line and not line.startswith("#")]
+    assert all(matches), "constraints.txt holds something other than exact pins"
+    return {normalised(match[1]): match[2] for match in matches if match}
+
+
+def imports(path: Path) -> set[str]:
+    """Top-level names of everything that a file imports."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module.partition(".")[0])
+    return names
+
+
+def test_import_rules_are_kept() -> None:
+    executable = shutil.which("lint-imports", path=str(Path(sys.executable).parent)) or "lint-imports"
+    done = subprocess.run([executable, "--no-cache"], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    assert f"Contracts: {len(contracts)} kept" in done.stdout
+
+
+def test_the_load_test_uses_public_client_apis_only() -> None:
+    for path in (ROOT / "deploy" / "loadtest").glob("*.py"):
+        found = imports(path)
+        assert "protos" in found
+        assert not found & {"device_agent", "edge_server"}
+
+
+def test_demo_and_its_server_need_no_development_tools() -> None:
+    allowed = {*sys.stdlib_module_names, "rich"}
+    for path in (ROOT / "deploy" / "with_server.py", ROOT / "deploy" / "demo" / "demo.py"):
+        assert imports(path) <= allowed
+
+
+def test_modules_are_named_for_what_they_do() -> None:
+    found = [path for name in PACKAGES for path in (ROOT / name).rglob("*.py") if path.stem in VAGUE_NAMES]
+    assert not found
+
+
+def test_everything_that_is_asked_for_is_pinned() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = [
+        *project["dependencies"],
+        *(name for extra in project["optional-dependencies"].values() for name in extra),
+    ]
+    names = {normalised(re.split(r"[\[><=~!; ]", requirement, maxsplit=1)[0]) for requirement in asked}
+    assert names - {"tokenlink"} <= set(pins())
+
+
+@pytest.mark.parametrize("dockerfile", ["Dockerfile.server", "Dockerfile.device"])
+def test_images_are_pinned_and_do_not_run_as_root(dockerfile: str) -> None:
+    lines = (ROOT / "deploy" / dockerfile).read_text().splitlines()
+    installs = [line for line in lines if "pip install" in line]
+    assert installs
+    assert all("--constraint constraints.txt" in line for line in installs)
+    last_stage = max(number for number, line in enumerate(lines) if line.startswith("FROM"))
+    assert any(line.startswith("USER ") and "root" not in line for line in lines[last_stage:])
+    assert any(line.startswith("HEALTHCHECK") for line in lines[last_stage:])
+
+
+def test_the_device_image_is_built_from_the_devices_half() -> None:
+    copied = re.findall(
+        r"^COPY (?!--from)(.+) \S+$", (ROOT / "deploy" / "Dockerfile.device").read_text(), re.M
+    )
+    assert {name for line in copied for name in line.split()} & {"edge_server", "deploy"} == set()
