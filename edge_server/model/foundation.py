@@ -29,6 +29,21 @@ _LOOK_BACK_BIAS = 10.0
 _LOOK_BACK_PAIRS = 3
 
 
+def _look_alike(model: Qwen2ForCausalLM, config: FoundationConfig) -> None:
+    """Let every other head beyond the first block begin with keys like its queries.
+
+    Their product is then largest between tokens that hold the same: a word of the question finds itself in
+    the context (mimetic initialisation, Trockman and Kolter 2023).
+    """
+    head_dim = config.hidden_size // config.heads
+    with torch.no_grad():
+        for layer in model.model.layers[1:]:
+            attention = layer.self_attn
+            for head in range(0, config.heads, 2):
+                rows = slice(head * head_dim, (head + 1) * head_dim)
+                attention.k_proj.weight[rows] = attention.q_proj.weight[rows]
+
+
 @dataclass(frozen=True)
 class FoundationConfig:
     """Size of a foundation that is trained from nothing."""
@@ -52,7 +67,8 @@ class FoundationConfig:
 def build_foundation(config: FoundationConfig) -> Qwen2ForCausalLM:
     """A foundation with random weights (drawn from torch's current default generator).
 
-    The first block's heads start out looking 0, 1, 2 ... positions back; see :func:`_look_back`.
+    The first block's heads start out looking 0, 1, 2 ... positions back (:func:`_look_back`), half of the
+    others' looking for what is like themselves (:func:`_look_alike`).
     """
     model = Qwen2ForCausalLM(
         Qwen2Config(
@@ -74,6 +90,7 @@ def build_foundation(config: FoundationConfig) -> Qwen2ForCausalLM:
         )
     )
     _look_back(model, config)
+    _look_alike(model, config)
     return model
 
 

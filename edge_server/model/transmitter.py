@@ -63,10 +63,13 @@ class AudioConfig:
     """What it takes."""
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     """Its size."""
+    stem: tuple[int, ...] = (16, 24, 16)
+    """Channels of the convolutions before AST, each halving frequency, the last twice; () for none. What
+    comes out, channels of one band above one another, takes the spectrogram's place."""
     patch: int = 16
-    """Side of a patch [mel bins, spectra]."""
+    """Side of a patch [rows, spectra]."""
     frequency_stride: int = 16
-    """Step between patches [mel bins]."""
+    """Step between patches [rows]."""
     time_stride: int = 8
     """Step between patches [spectra]."""
 
@@ -136,18 +139,49 @@ class VisualEncoder(nn.Module):
         return hidden
 
 
+class SpectrumStem(nn.Module):
+    """Convolutions over a spectrogram that keep its times and give bands of channels for its frequencies."""
+
+    def __init__(self, channels: tuple[int, ...]) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        strides = [2] * (len(channels) - 1) + [4]
+        for before, after, stride in zip((1, *channels), channels, strides, strict=False):
+            layers += [
+                nn.Conv2d(before, after, (stride + 1, 3), stride=(stride, 1), padding=(stride // 2, 1)),
+                nn.GroupNorm(4, after),
+                nn.GELU(),
+            ]
+        self.layers = nn.Sequential(*layers)
+        self.shrinks = int(np.prod(strides))
+
+    def rows(self, mel_bins: int, channels: int) -> int:
+        """Rows that take the place of ``mel_bins``."""
+        return mel_bins // self.shrinks * channels
+
+    def forward(self, mel_BTM: Tensor) -> Tensor:
+        """[B, spectra, mel_bins] to [B, spectra, rows]."""
+        maps: Tensor = self.layers(mel_BTM.transpose(1, 2)[:, None])
+        return maps.permute(0, 3, 2, 1).flatten(2)
+
+
 class AudioEncoder(nn.Module):
-    """AST over a log-mel spectrogram."""
+    """AST over a log-mel spectrogram, or over what a convolutional stem makes of it."""
 
     def __init__(self, config: AudioConfig) -> None:
         super().__init__()
         self.config = config
         self.front_end = AudioFrontEnd(config.format)
         size, format = config.encoder, config.format
+        rows = format.mel_bins
+        self.stem: nn.Module = nn.Identity()
+        if config.stem:
+            self.stem = SpectrumStem(config.stem)
+            rows = self.stem.rows(format.mel_bins, config.stem[-1])
         self.encoder = ASTModel(
             ASTConfig(
                 max_length=format.spectra,
-                num_mel_bins=format.mel_bins,
+                num_mel_bins=rows,
                 patch_size=config.patch,
                 frequency_stride=config.frequency_stride,
                 time_stride=config.time_stride,
@@ -158,7 +192,7 @@ class AudioEncoder(nn.Module):
             )
         )
         self.grid = (
-            (format.mel_bins - config.patch) // config.frequency_stride + 1,
+            (rows - config.patch) // config.frequency_stride + 1,
             (format.spectra - config.patch) // config.time_stride + 1,
         )
 
@@ -176,7 +210,7 @@ class AudioEncoder(nn.Module):
         Returns:
             [B, P, D].
         """
-        hidden: Tensor = self.encoder(input_values=mel_BTM).last_hidden_state[:, 2:]
+        hidden: Tensor = self.encoder(input_values=self.stem(mel_BTM)).last_hidden_state[:, 2:]
         batch, patches, width = hidden.shape
         return hidden.reshape(batch, *self.grid, width).transpose(1, 2).reshape(batch, patches, width)
 

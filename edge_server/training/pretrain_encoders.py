@@ -156,7 +156,7 @@ class AudioPretraining:
         figures: dict[str, float] = {}
         for pooled in _views(tokens, self.pooling, self.training, rng):
             read = self._read(pooled)
-            for logits, label, weight in zip(read, labels, (4.0, 1.0, 1.0, 0.5), strict=True):
+            for logits, label, weight in zip(read, labels, (4.0, 1.5, 1.5, 0.5), strict=True):
                 loss = loss + weight * F.cross_entropy(
                     logits.flatten(0, 1), label.flatten(), ignore_index=IGNORE
                 )

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import Qwen2ForCausalLM
 
 from edge_server.data.soundstage.captions import describe, describe_picture, describe_sound
-from edge_server.data.soundstage.questions import Balancer
+from edge_server.data.soundstage.questions import TEMPLATES, Balancer, fill
 from edge_server.data.soundstage.scene import Scene, sample_scene
 from edge_server.model import tokenizer as tk
 from edge_server.model.foundation import Piece, prompt_pieces
@@ -26,6 +26,19 @@ from edge_server.training.loop import Schedule
 
 #: Asks for the description of the whole scene; the one question with a long answer.
 DESCRIBE_QUESTION = "Describe what happens."
+
+#: Templates whose answer stands in one place of the text.
+LOOKUPS = frozenset(
+    {
+        "Is there a <Object> sound?",
+        "Is there a <Object> in the entire video?",
+        "What kind of instrument is on the <LR> of the stage?",
+        "Where is the <Object>?",
+        "Is the <Object> in the video playing?",
+        "What is the first instrument that comes in?",
+        "Where is the loudest instrument?",
+    }
+)
 
 #: Fewest language tokens in a random sequence of the induction warm-up.
 _SHORTEST = 6
@@ -45,8 +58,10 @@ class FoundationTraining:
     """Sequences padded to one length."""
     warmup_length: int = 32
     """Most random language tokens in a sequence before it repeats; a row is twice as long."""
-    questions: int = 9
+    questions: int = 16
     """Questions about one scene, at most."""
+    lookup_steps: int = 400
+    """For so many steps, only questions whose answer stands in one place of the text."""
     text_weight: float = 0.1
     """Weight of a token that belongs to no answer; answer tokens weigh 1."""
     describe_odds: float = 0.25
@@ -120,7 +135,8 @@ class WorldText:
         total = torch.zeros(())
         weight = 0.0
         right = answers = 0
-        for ids, weights in self._batches(rng):
+        lookups_only = step < self.training.lookup_steps
+        for ids, weights in self._batches(lookups_only, rng):
             logits = self.model(input_ids=ids).logits[:, :-1]
             targets = ids[:, 1:]
             weights = weights[:, 1:]
@@ -134,10 +150,9 @@ class WorldText:
             answers += int(is_answer.sum())
         return total / weight, {"answers": right / max(answers, 1)}
 
-    def _batches(self, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    def _batches(self, lookups_only: bool, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         """Language token ids and weights [B, L] of one step, in runs of similar length: little padding."""
-        balancer = Balancer()
-        rows = [self._sequence(sample_scene(rng), balancer, rng) for _ in range(self.training.batch_size)]
+        rows = [self._sequence(sample_scene(rng), lookups_only, rng) for _ in range(self.training.batch_size)]
         rows.sort(key=lambda row: len(row[0]))
         for begin in range(0, len(rows), self.training.micro_batch_size):
             run = rows[begin : begin + self.training.micro_batch_size]
@@ -150,7 +165,7 @@ class WorldText:
             yield ids, weights
 
     def _sequence(
-        self, scene: Scene, balancer: Balancer, rng: np.random.Generator
+        self, scene: Scene, lookups_only: bool, rng: np.random.Generator
     ) -> tuple[list[int], list[float]]:
         if rng.random() < 0.5:
             slots: dict[str, Piece] = {
@@ -161,9 +176,7 @@ class WorldText:
         else:
             slots = {}
             context = self._encode(describe(scene, rng))
-        questions = balancer.choose(scene, rng)
-        pairs = [(questions[i].text, questions[i].answer) for i in rng.permutation(len(questions))]
-        pairs = pairs[: self.training.questions]
+        pairs = self._questions(scene, lookups_only, rng)
         if rng.random() < self.training.describe_odds:
             pairs.append((DESCRIBE_QUESTION, describe(scene, rng)))
         ids: list[int] = []
@@ -179,6 +192,26 @@ class WorldText:
             ids += [*prompt, *target]
             weights += [self.training.text_weight] * len(prompt) + [0.2 if long else 1.0] * len(target)
         return ids, weights
+
+    def _questions(self, scene: Scene, lookups_only: bool, rng: np.random.Generator) -> list[tuple[str, str]]:
+        """Questions with answers, from all templates alike, each answer of a template equally likely."""
+        by_template = []
+        for template in TEMPLATES:
+            if lookups_only and template.text not in LOOKUPS:
+                continue
+            by_answer: dict[str, list[str]] = {}
+            for values, answer in template.find(scene):
+                by_answer.setdefault(answer, []).append(fill(template.text, values))
+            if by_answer:
+                by_template.append(by_answer)
+        pairs = []
+        for _ in range(self.training.questions if by_template else 0):
+            by_answer = by_template[int(rng.integers(len(by_template)))]
+            answers = sorted(by_answer)
+            answer = answers[int(rng.integers(len(answers)))]
+            texts = by_answer[answer]
+            pairs.append((texts[int(rng.integers(len(texts)))], answer))
+        return list(dict.fromkeys(pairs))
 
     def _encode(self, text: str) -> list[int]:
         # Sentences repeat, and the tokenizer is slower than a look-up.

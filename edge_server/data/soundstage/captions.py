@@ -89,8 +89,7 @@ def _performer_clause(scene: Scene, performer: Performer, rng: np.random.Generat
 
 
 def _subject_place_verb(kind: str, place: Place, verb: str, rng: np.random.Generator) -> str:
-    where = _pick(_PLACE[place], rng)
-    return f"{where} {_a(kind)} {verb}" if rng.random() < 0.5 else f"{_a(kind)} {where} {verb}"
+    return f"{_pick(_PLACE[place], rng)} {_a(kind)} {verb}"
 
 
 def _rank(scene: Scene, sound: Sound, rng: np.random.Generator) -> str:

@@ -1,0 +1,83 @@
+"""The loop: a cut run goes on as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edge_server.training.loop import Schedule, run_stage
+
+SCHEDULE = Schedule(steps=12, learning_rate=0.05, warmup_steps=3, log_every=1, checkpoint_every=4)
+
+
+class Line:
+    """Fits a line to points that follow from the step alone."""
+
+    def __init__(self, stop_at: int | None = None) -> None:
+        torch.manual_seed(0)
+        self.layer = nn.Linear(3, 1)
+        self.stop_at = stop_at
+
+    def trainable(self) -> Mapping[str, nn.Parameter]:
+        return dict(self.layer.named_parameters())
+
+    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
+        if step == self.stop_at:
+            raise KeyboardInterrupt
+        x = torch.randn(8, 3, generator=torch.Generator().manual_seed(step))
+        loss = (self.layer(x) - x.sum(1, keepdim=True)).square().mean()
+        return loss, {"twice": 2 * loss.item()}
+
+
+def losses(directory: Path) -> dict[int, float]:
+    lines = [json.loads(line) for line in (directory / "log.jsonl").read_text().splitlines()]
+    return {line["step"]: line["loss"] for line in lines}
+
+
+def test_a_cut_run_ends_like_one_that_was_not(tmp_path: Path) -> None:
+    whole = Line()
+    run_stage("whole", whole, SCHEDULE, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run_stage("cut", Line(stop_at=9), SCHEDULE, tmp_path / "cut")
+    assert not (tmp_path / "cut" / "done.json").exists()
+    resumed = Line()
+    run_stage("cut", resumed, SCHEDULE, tmp_path / "cut")
+    assert torch.equal(whole.layer.weight, resumed.layer.weight)
+    assert losses(tmp_path / "whole") == losses(tmp_path / "cut")
+
+
+def test_a_finished_stage_is_loaded_and_not_run_again(tmp_path: Path) -> None:
+    first = Line()
+    run_stage("stage", first, SCHEDULE, tmp_path)
+    again = Line(stop_at=0)
+    run_stage("stage", again, SCHEDULE, tmp_path)
+    assert torch.equal(first.layer.weight, again.layer.weight)
+    assert json.loads((tmp_path / "done.json").read_text())["schedule"]["steps"] == 12
+
+
+def test_it_learns(tmp_path: Path) -> None:
+    run_stage("stage", Line(), Schedule(steps=150, learning_rate=0.05, warmup_steps=3), tmp_path)
+    found = losses(tmp_path)
+    assert found[max(found)] < 0.1 * found[0]
+
+
+def test_the_schedule_warms_up_and_decays() -> None:
+    schedule = Schedule(steps=100, learning_rate=1.0, warmup_steps=10, final_fraction=0.1)
+    assert schedule.rate(0) == pytest.approx(0.1)
+    assert schedule.rate(9) == pytest.approx(1.0)
+    assert schedule.rate(55) == pytest.approx(0.55)
+    assert schedule.rate(100) == pytest.approx(0.1)
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path) -> None:
+    class Broken(Line):
+        def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
+            return self.layer.weight.sum() * float("nan"), {}
+
+    with pytest.raises(FloatingPointError, match="at step 0"):
+        run_stage("stage", Broken(), SCHEDULE, tmp_path)

@@ -1,0 +1,179 @@
+"""Each stage moves exactly what it says, and a whole run of a recipe gives a model that can be served."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from typer.testing import CliRunner
+
+from edge_server.data.soundstage.dataset import generate
+from edge_server.errors import DatasetError, ModelError
+from edge_server.evaluation.cli import app as evaluate_app
+from edge_server.model.link import Link
+from edge_server.training.alignment import Alignment
+from edge_server.training.cli import app as train_app
+from edge_server.training.clips import EncodedClips, encode_batch
+from edge_server.training.finetune import Finetune
+from edge_server.training.passage import Row, answer_loss
+from edge_server.training.pretrain_foundation import InductionWarmup, WorldText
+from edge_server.training.recipes import smoke
+from edge_server.training.run import Run
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("soundstage")
+    recipe = smoke()
+    for split, clips in (("train", recipe.train_clips), ("val", recipe.val_clips), ("test", 4)):
+        generate(folder, split, clips, seed=1, workers=1)  # type: ignore[arg-type]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A smoke run whose pretrainings are done."""
+    run = Run(smoke(), 1, tmp_path_factory.mktemp("run"), data, jobs=1)
+    for part in ("foundation", "visual", "audio"):
+        run.pretrain(part)
+    return run
+
+
+@pytest.fixture
+def clips(run: Run) -> EncodedClips:
+    return run.encoded(run.pretrained_link())
+
+
+def moved(link: nn.Module, loss: Tensor) -> set[str]:
+    """Parameters that a loss has a gradient for."""
+    loss.backward()  # type: ignore[no-untyped-call]
+    return {
+        name for name, p in link.named_parameters() if p.grad is not None and bool(p.grad.abs().sum() > 0)
+    }
+
+
+def rooms(names: set[str]) -> set[str]:
+    return {
+        ".".join(name.split(".")[:2]) if name.startswith(("heads", "receivers")) else name.split(".")[0]
+        for name in names
+    }
+
+
+LINK = {"heads.visual", "heads.audio", "receivers.visual", "receivers.audio", "text_head", "text_receiver"}
+
+
+def test_alignment_moves_heads_and_receivers_only(run: Run, clips: EncodedClips) -> None:
+    link = run.pretrained_link()
+    stage = Alignment(link, clips, run.recipe.alignment, seed=1)
+    # The SNR's network starts with zero weights in its last layer, so the one before it has no gradient yet.
+    names = moved(link, stage.loss(0)[0])
+    assert rooms(names) == LINK
+    assert names <= set(stage.trainable())
+
+
+def test_finetune_moves_lora_heads_and_receivers_only(run: Run, clips: EncodedClips) -> None:
+    link = run.pretrained_link()
+    stage = Finetune(link, clips, run.recipe.finetune, seed=1)
+    for parameter in link.lora_parameters().values():
+        nn.init.normal_(parameter, std=0.1)  # B starts as zero, and A without gradient
+    names: set[str] = set()
+    for step in range(6):  # missing modalities and analog questions come and go
+        names |= moved(link, stage.loss(step)[0])
+    assert names <= set(stage.trainable())
+    assert {name for name in names if name.startswith("foundation")} == {
+        f"foundation.{name}" for name in link.lora_parameters()
+    }
+    assert rooms(names) - {"foundation"} == LINK
+
+
+def test_pretraining_moves_all_of_the_foundation(run: Run) -> None:
+    link, tokenizer, training = run.pretrained_link(), run.tokenizer(), run.recipe.foundation_training
+    assert isinstance(link.foundation, nn.Module)
+    for stage in (
+        WorldText(link.foundation, tokenizer, training, 1),  # type: ignore[arg-type]
+        InductionWarmup(link.foundation, range(20, 60), training, 1),  # type: ignore[arg-type]
+    ):
+        link.foundation.zero_grad()
+        names = moved(link.foundation, stage.loss(0)[0])
+        # A key's bias shifts all scores of a query alike where positions do not turn it: no gradient there.
+        assert {n for n in stage.trainable() if n not in names} <= {
+            n for n in stage.trainable() if n.endswith("k_proj.bias")
+        }
+
+
+def test_steps_follow_from_their_number(run: Run, clips: EncodedClips) -> None:
+    a, b = (Alignment(run.pretrained_link(), clips, run.recipe.alignment, seed=1) for _ in range(2))
+    torch.manual_seed(1)
+    links = [a.link, b.link]
+    links[1].load_state_dict(links[0].state_dict())
+    assert a.loss(5)[0].item() == b.loss(5)[0].item()
+    assert a.loss(5)[0].item() != a.loss(6)[0].item()
+
+
+def test_encoders_see_in_training_what_they_see_when_evaluated(run: Run, clips: EncodedClips) -> None:
+    link = run.pretrained_link()
+    for slot in ("visual", "audio"):
+        fresh = encode_batch(link, slot, clips.split, 0, 3)
+        torch.testing.assert_close(clips.take(slot, np.arange(3)), fresh, atol=5e-3, rtol=5e-3)
+
+
+def test_only_answers_are_learned(run: Run) -> None:
+    link = run.pretrained_link()
+    row = Row([], [])
+    row.add([[1, 20, 21]])
+    row.add([[30, 2]], learn=True)
+    longer = Row(list(row.pieces), list(row.labels))
+    longer.add([[40, 41, 42]])
+    short, _ = answer_loss(link, [row])
+    padded, _ = answer_loss(link, [row, longer])
+    assert short.item() == pytest.approx(padded.item(), rel=1e-5)
+
+
+def test_a_run_gives_a_model_that_is_evaluated(run: Run, data: Path, tmp_path: Path) -> None:
+    folder = run.join()
+    assert Link.load(folder).config.name == "smoke"
+    out = tmp_path / "report.json"
+    result = CliRunner().invoke(
+        evaluate_app,
+        [
+            str(folder),
+            "--data",
+            str(data),
+            "--snr-db",
+            "10",
+            "--snr-db",
+            "-10",
+            "--token-length",
+            "4",
+            "--out",
+            str(out),
+        ],
+    )
+    assert result.exit_code == 0, result.output
+    report = json.loads(out.read_text())
+    assert [row["snr_db"] for row in report["results"]] == [10.0, -10.0]
+    assert report["text_oracle"]["questions"] == report["results"][0]["questions"] > 10
+    assert set(report) >= {"blind_prior", "commit", "seed", "channel"}
+    assert "blind prior" in result.output
+
+
+def test_stages_need_what_comes_before_them(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="foundation is not pretrained"):
+        Run(smoke(), 1, tmp_path, data, 1).join()
+    with pytest.raises(DatasetError, match="this run needs 24 of seed 2"):
+        Run(smoke(), 2, tmp_path, data, 1).make_data()
+
+
+def test_the_train_command_refuses_what_it_does_not_know(data: Path, tmp_path: Path) -> None:
+    unknown = CliRunner().invoke(train_app, ["larger"])
+    assert unknown.exit_code == 2
+    assert "soundstage-small" in unknown.output
+    arguments = ["smoke", "--runs", str(tmp_path), "--data", str(data), "--part", "data"]
+    assert CliRunner().invoke(train_app, arguments).exit_code == 0
+    other_seed = CliRunner().invoke(train_app, [*arguments, "--seed", "2"])
+    assert other_seed.exit_code == 2
+    assert "holds a run of" in other_seed.output
