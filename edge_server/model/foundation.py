@@ -54,7 +54,7 @@ class FoundationConfig:
     """Embedding width E."""
     layers: int = 5
     """Decoder blocks."""
-    heads: int = 4
+    heads: int = 8
     """Attention heads; as many key/value heads."""
     intermediate_size: int = 384
     """Width of the gated MLP."""

@@ -1,8 +1,10 @@
 """The foundation learns the world's text, before anything else is built on it.
 
 Two phases. The *induction warm-up* teaches looking things up: random token sequences, repeated, loss on the
-repeats. Lengths differ, so that what is asked for is found by content, not by distance. Then *world text*: a scene in words, in the slots where feature tokens will stand
-later or as one description, followed by several questions about it; answers weigh more than the rest.
+repeats. Lengths differ, so that what is asked for is found by content, not by distance. Then *world text*:
+a scene in words, in the slots where feature tokens will stand later or as one description, followed by
+several questions about it; answers weigh more than the rest. Questions whose answer stands in one place come
+first, then all.
 """
 
 from __future__ import annotations

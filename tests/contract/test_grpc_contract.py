@@ -13,8 +13,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from protos.metadata import FAILURE_KEY
 from protos import payload
+from protos.metadata import FAILURE_KEY
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from tests.contract.conftest import Running
 from tests.weightless import BUNDLE_HASH, CHANNEL_DIM

@@ -21,28 +21,25 @@ _PLACE = {
     "middle": ("in the middle", "at the middle"),
     "right": ("on the right", "at the right"),
 }
-_PLAYS = ("plays", "is playing", "sounds")
-_MIMES = ("moves without a sound", "only mimes", "moves but stays silent")
-_STILL = ("rests", "stands still", "does not play")
-_MOVES = ("moves", "is moving", "is in motion")
-_HEARD = ("is heard", "can be heard", "sounds")
-_ORDER = (
-    ("coming in first", "entering first"),
-    ("coming in second", "entering second"),
-    ("coming in third", "entering third"),
-)
+_OFF_STAGE = ("from off stage", "somewhere off stage")
+# One word each: what is said of an instrument always stands equally far from its name, which is what a
+# small foundation can learn to bind in little time. Wording varies in the words and in the order of clauses.
+_PLAYS = ("plays", "sounds", "performs")
+_MIMES = ("mimes", "pretends", "gestures")
+_STILL = ("rests", "waits", "pauses")
+_MOVES = ("moves", "sways", "swings")
+_ORDER = ("first", "second", "third")
 _VOICE = ("somebody speaks over it", "a voice speaks over it", "there is a voiceover")
 _NO_VOICE = ("nobody speaks", "no voice is heard", "there is no voiceover")
 _EMPTY_STAGE = ("the stage is empty", "nobody is on stage")
 _SILENCE = ("no music is heard", "there is no music")
-_OFF_STAGE = ("off stage", "from off stage")
 
 
 def describe(scene: Scene, rng: np.random.Generator) -> str:
     """The whole scene: every instrument with its place, what it does, its entry and its loudness."""
     clauses = [_performer_clause(scene, p, rng) for p in scene.performers]
     clauses += [
-        f"{_pick(_OFF_STAGE, rng)} {_a(s.kind)} {_pick(_HEARD, rng)} , {_rank(scene, s, rng)}"
+        f"{_pick(_OFF_STAGE, rng)} {_a(s.kind)} {_pick(_PLAYS, rng)} , {_rank(scene, s)}"
         for s in scene.sounds
         if s.place is None
     ]
@@ -62,7 +59,7 @@ def describe_picture(scene: Scene, rng: np.random.Generator) -> str:
     clauses = []
     for i in rng.permutation(len(scene.performers)):
         performer = scene.performers[i]
-        verb = _pick(_STILL[:2] if performer.action == "still" else _MOVES, rng)
+        verb = _pick(_STILL if performer.action == "still" else _MOVES, rng)
         clauses.append(_subject_place_verb(performer.kind, performer.place, verb, rng))
     return _join(clauses)
 
@@ -70,7 +67,7 @@ def describe_picture(scene: Scene, rng: np.random.Generator) -> str:
 def describe_sound(scene: Scene, rng: np.random.Generator) -> str:
     """What a blind observer can tell: what is heard, in which order, how loud; whether somebody speaks."""
     clauses = [
-        f"{_a(scene.sounds[i].kind)} {_pick(_HEARD, rng)} , {_rank(scene, scene.sounds[i], rng)}"
+        f"{_a(scene.sounds[i].kind)} {_pick(_PLAYS, rng)} , {_rank(scene, scene.sounds[i])}"
         for i in rng.permutation(len(scene.sounds))
     ]
     if not clauses:
@@ -83,7 +80,7 @@ def _performer_clause(scene: Scene, performer: Performer, rng: np.random.Generat
     sound = scene.sound_of(performer.kind)
     if sound is not None:
         clause = _subject_place_verb(performer.kind, performer.place, _pick(_PLAYS, rng), rng)
-        return f"{clause} , {_rank(scene, sound, rng)}"
+        return f"{clause} , {_rank(scene, sound)}"
     verb = _pick(_MIMES if performer.action == "miming" else _STILL, rng)
     return _subject_place_verb(performer.kind, performer.place, verb, rng)
 
@@ -92,17 +89,16 @@ def _subject_place_verb(kind: str, place: Place, verb: str, rng: np.random.Gener
     return f"{_pick(_PLACE[place], rng)} {_a(kind)} {verb}"
 
 
-def _rank(scene: Scene, sound: Sound, rng: np.random.Generator) -> str:
-    """Entry and loudness of a sound among those heard: "coming in first and the loudest"."""
-    order = _pick(_ORDER[scene.sounds.index(sound)], rng)
+def _rank(scene: Scene, sound: Sound) -> str:
+    """Entry and loudness of a sound among those heard: "first and loudest"."""
     level = scene.by_loudness.index(sound)
     if level == 0:
-        loudness = "the loudest"
+        loudness = "loudest"
     elif level == len(scene.sounds) - 1:
-        loudness = "the softest"
+        loudness = "softest"
     else:
-        loudness = "medium loud"
-    return f"{order} and {loudness}"
+        loudness = "medium"
+    return f"{_ORDER[scene.sounds.index(sound)]} and {loudness}"
 
 
 def _voice(scene: Scene, rng: np.random.Generator) -> str:
