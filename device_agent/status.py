@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
@@ -49,9 +47,7 @@ def error_of_call(error: grpc.aio.AioRpcError, server: str) -> DeviceAgentError 
     """A call that ended with a status as an error; worth another try or not."""
     code = error.code()
     details = error.details() or code.name
-    # The stubs miss that metadata is a sequence of pairs.
-    trailing: Iterable[tuple[str, str | bytes]] = error.trailing_metadata() or ()  # type: ignore[assignment]
-    for key, value in trailing:
+    for key, value in error.trailing_metadata() or ():
         if key == FAILURE_KEY and isinstance(value, bytes):
             try:
                 return error_of_failure(pb.Failure.FromString(value))

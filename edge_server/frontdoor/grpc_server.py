@@ -42,8 +42,7 @@ class GrpcServer:
             ),
             maximum_concurrent_rpcs=max_calls,
         )
-        # Public, but missing from the stubs of grpcio-health-checking.
-        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
+        self._health = health.aio.HealthServicer()
         self._server.add_generic_rpc_handlers((_handlers(service),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection(
@@ -82,7 +81,7 @@ class GrpcServer:
         await self._server.stop(grace_s)
 
 
-def _handlers(service: TokenLinkService) -> grpc.GenericRpcHandler[object, object]:
+def _handlers(service: TokenLinkService) -> grpc.GenericRpcHandler:
     # The generated registration would hand bytes that do not parse (text that is not UTF-8, a cut
     # message) to the transport, which ends a whole Converse stream with INTERNAL. Here they reach the
     # service as what they are, and fail alone with INVALID_ARGUMENT.

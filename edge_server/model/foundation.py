@@ -10,7 +10,7 @@ foundation knows what to look for there before it ever sees a feature token.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -119,25 +119,31 @@ Piece = Sequence[int] | Tensor
 """A run of language token ids, or feature tokens as embeddings [T, E]."""
 
 
-def prompt_pieces(
-    slots: dict[str, Piece], question: Piece, context: Sequence[int] = (), question_first: bool = True
-) -> list[Piece]:
-    """Lay a prompt out, up to and including ``<answer>``.
+def prompt_pieces(slots: Mapping[str, Piece], question: Piece, context: Sequence[int] = ()) -> list[Piece]:
+    """Lay a prompt out, from ``<bos>`` up to and including ``<answer>``.
 
     Args:
         slots: what fills which slot; keys are those of SLOTS.
         question: language token ids, or the question's received embeddings [L, E].
         context: language token ids of text that goes with the question.
-        question_first: begin with ``<bos>`` (False for a further question in the same context).
     """
-    pieces: list[Piece] = [[tk.BOS_ID]] if question_first else []
+    return [[tk.BOS_ID], *context_pieces(slots, context), *question_pieces(question)]
+
+
+def context_pieces(slots: Mapping[str, Piece], context: Sequence[int] = ()) -> list[Piece]:
+    """What a question is about: slots and text, in the prompt's order."""
+    pieces: list[Piece] = []
     for slot, (begin, end) in SLOTS.items():
         if slot in slots:
             pieces += [[begin], slots[slot], [end]]
     if len(context):
         pieces.append([tk.TEXT_ID, *context])
-    pieces += [[tk.QUESTION_ID], question, [tk.ANSWER_ID]]
     return pieces
+
+
+def question_pieces(question: Piece) -> list[Piece]:
+    """A question, up to and including ``<answer>``."""
+    return [[tk.QUESTION_ID], question, [tk.ANSWER_ID]]
 
 
 def embed_pieces(embedding: nn.Embedding, pieces: Sequence[Piece]) -> Tensor:

@@ -8,6 +8,7 @@ One set of weights serves every token length.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -63,14 +64,14 @@ class AudioConfig:
     """What it takes."""
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     """Its size."""
-    stem: tuple[int, ...] = (16, 24, 16)
-    """Channels of the convolutions before AST, each halving frequency, the last twice; () for none. What
-    comes out, channels of one band above one another, takes the spectrogram's place."""
+    stem: tuple[int, ...] = (32, 64, 64)
+    """Channels of the convolutions before AST; () for none. The first two halve time and frequency, the last
+    quarters frequency: what is left of a time is one patch, so AST's tokens follow one another in time."""
     patch: int = 16
     """Side of a patch [rows, spectra]."""
     frequency_stride: int = 16
     """Step between patches [rows]."""
-    time_stride: int = 8
+    time_stride: int = 16
     """Step between patches [spectra]."""
 
 
@@ -140,29 +141,40 @@ class VisualEncoder(nn.Module):
 
 
 class SpectrumStem(nn.Module):
-    """Convolutions over a spectrogram that keep its times and give bands of channels for its frequencies."""
+    """Convolutions over a spectrogram; all that one time has left becomes one square patch of AST's.
 
-    def __init__(self, channels: tuple[int, ...]) -> None:
+    A timbre sounds alike at every pitch and every time, which convolutions know and a patch embedding has
+    to learn.
+    """
+
+    _STRIDES = ((2, 2), (2, 2), (1, 4))
+
+    def __init__(self, channels: tuple[int, ...], mel_bins: int, patch: int) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        strides = [2] * (len(channels) - 1) + [4]
-        for before, after, stride in zip((1, *channels), channels, strides, strict=False):
+        for before, after, stride in zip((1, *channels), channels, self._STRIDES, strict=False):
+            kernel = (max(3, stride[0] + 1), max(3, stride[1] + 1))
+            padding = (kernel[0] // 2, kernel[1] // 2)
             layers += [
-                nn.Conv2d(before, after, (stride + 1, 3), stride=(stride, 1), padding=(stride // 2, 1)),
-                nn.GroupNorm(4, after),
+                nn.Conv2d(before, after, kernel, stride=stride, padding=padding),
+                nn.GroupNorm(8, after),
                 nn.GELU(),
             ]
         self.layers = nn.Sequential(*layers)
-        self.shrinks = int(np.prod(strides))
+        self.patch = patch
+        values = channels[-1] * mel_bins // math.prod(frequency for _, frequency in self._STRIDES)
+        if values != patch * patch:
+            raise ValueError(f"audio.stem: {values} values a time, a patch takes {patch * patch}")
 
-    def rows(self, mel_bins: int, channels: int) -> int:
-        """Rows that take the place of ``mel_bins``."""
-        return mel_bins // self.shrinks * channels
+    def times(self, spectra: int) -> int:
+        """Times that are left of so many spectra."""
+        return spectra // math.prod(time for time, _ in self._STRIDES)
 
     def forward(self, mel_BTM: Tensor) -> Tensor:
-        """[B, spectra, mel_bins] to [B, spectra, rows]."""
-        maps: Tensor = self.layers(mel_BTM.transpose(1, 2)[:, None])
-        return maps.permute(0, 3, 2, 1).flatten(2)
+        """[B, spectra, mel_bins] to [B, times x patch, patch]."""
+        maps: Tensor = self.layers(mel_BTM[:, None])
+        batch, _, times, _ = maps.shape
+        return maps.transpose(1, 2).reshape(batch, times * self.patch, self.patch)
 
 
 class AudioEncoder(nn.Module):
@@ -173,14 +185,14 @@ class AudioEncoder(nn.Module):
         self.config = config
         self.front_end = AudioFrontEnd(config.format)
         size, format = config.encoder, config.format
-        rows = format.mel_bins
         self.stem: nn.Module = nn.Identity()
+        spectra, rows = format.spectra, format.mel_bins
         if config.stem:
-            self.stem = SpectrumStem(config.stem)
-            rows = self.stem.rows(format.mel_bins, config.stem[-1])
+            self.stem = SpectrumStem(config.stem, format.mel_bins, config.patch)
+            spectra, rows = self.stem.times(spectra) * config.patch, config.patch
         self.encoder = ASTModel(
             ASTConfig(
-                max_length=format.spectra,
+                max_length=spectra,
                 num_mel_bins=rows,
                 patch_size=config.patch,
                 frequency_stride=config.frequency_stride,
@@ -193,7 +205,7 @@ class AudioEncoder(nn.Module):
         )
         self.grid = (
             (rows - config.patch) // config.frequency_stride + 1,
-            (format.spectra - config.patch) // config.time_stride + 1,
+            (spectra - config.patch) // config.time_stride + 1,
         )
 
     @property

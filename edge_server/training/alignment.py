@@ -18,7 +18,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edge_server.model import tokenizer as tk
-from edge_server.model.foundation import prompt_pieces
 from edge_server.model.link import Link
 from edge_server.training.clips import EncodedClips
 from edge_server.training.loop import Schedule
@@ -113,8 +112,7 @@ class Alignment:
         question = tk.encode(self.link.tokenizer, DESCRIBE_QUESTION)
         rows = []
         for i, caption in enumerate(captions):
-            row = Row([], [])
-            row.add(prompt_pieces({slot: embeddings[i] for slot, embeddings in received.items()}, question))
-            row.add([[*tk.encode(self.link.tokenizer, caption), tk.EOS_ID]], learn=True)
+            row = Row.about({slot: embeddings[i] for slot, embeddings in received.items()})
+            row.ask(question, tk.encode(self.link.tokenizer, caption))
             rows.append(row)
         return answer_loss(self.link, rows)

@@ -1,8 +1,8 @@
 """Stage 2, task fine-tuning: questions answered through the noisy channel.
 
 LoRA of the foundation, heads and receivers learn together; encoders and the foundation's own weights are
-frozen. A row is one clip with several questions, each answered after it was asked; some questions come over
-the analog text path, and now and then a modality is missing.
+frozen. A row is one clip with several questions that do not see one another; some come over the analog text
+path, and now and then a modality is missing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from edge_server.data.soundstage.captions import describe
 from edge_server.data.soundstage.questions import Balancer
 from edge_server.model import tokenizer as tk
-from edge_server.model.foundation import Piece, prompt_pieces
+from edge_server.model.foundation import Piece
 from edge_server.model.link import Link
 from edge_server.training.clips import EncodedClips
 from edge_server.training.loop import Schedule
@@ -94,12 +94,10 @@ class Finetune:
             del kept["visual"]
         elif missing < 2 * self.training.missing_odds:
             del kept["audio"]
-        row = Row([], [])
-        for number, (question, answer) in enumerate(pairs):
+        row = Row.about(kept)
+        for question, answer in pairs:
             ids: Piece = tk.encode(self.link.tokenizer, question)
             if rng.random() < self.training.analog_odds:
                 ids = receive_text(self.link, list(ids), self.training.passage, draw)
-            first = number == 0
-            row.add(prompt_pieces(kept if first else {}, ids, question_first=first))
-            row.add([[*tk.encode(self.link.tokenizer, answer), tk.EOS_ID]], learn=True)
+            row.ask(ids, tk.encode(self.link.tokenizer, answer))
         return row

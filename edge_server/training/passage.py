@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,10 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edge_server.model.foundation import SLOTS, Piece, embed_pieces
+from edge_server.model import tokenizer as tk
+from edge_server.model.foundation import SLOTS, Piece, context_pieces, embed_pieces, question_pieces
 from edge_server.model.link import Link
 from edge_server.training.clips import EncodedClips
 from edge_server.training.losses import IGNORE
+from edge_server.training.packing import CONTEXT, packed_mask, packed_positions
 from edge_server.training.radio import RadioTraining, transmit
 
 
@@ -75,34 +77,57 @@ def receive_text(link: Link, ids: Sequence[int], training: PassageTraining, draw
 
 @dataclass
 class Row:
-    """A prompt with its answers, to be learned.
+    """A context with questions and their answers, to be learned.
 
     Attributes:
         pieces: language token ids and embeddings, in order.
         labels: for each position, the language token that stands there if it is to be learned, else IGNORE.
+        blocks: for each position, the block it belongs to (see ``packing``).
     """
 
     pieces: list[Piece]
     labels: list[int]
+    blocks: list[int]
 
-    def add(self, pieces: Sequence[Piece], learn: bool = False) -> None:
-        """Append; with ``learn``, the pieces are language tokens of an answer."""
-        for piece in pieces:
-            self.pieces.append(piece)
-            self.labels += list(piece) if learn and not isinstance(piece, Tensor) else [IGNORE] * len(piece)
+    @classmethod
+    def about(cls, slots: Mapping[str, Piece]) -> Row:
+        """A row with its context: what fills which slot."""
+        row = cls([], [], [])
+        for piece in ([tk.BOS_ID], *context_pieces(slots)):
+            row._append(piece, CONTEXT)
+        return row
+
+    def ask(self, question: Piece, answer: Sequence[int]) -> None:
+        """Add a question, and the language tokens of its answer, which are to be learned."""
+        block = self.blocks[-1] + 1
+        for piece in question_pieces(question):
+            self._append(piece, block)
+        ids = [*answer, tk.EOS_ID]
+        self._append(ids, block)
+        self.labels[-len(ids) :] = ids
+
+    def _append(self, piece: Piece, block: int) -> None:
+        self.pieces.append(piece)
+        self.labels += [IGNORE] * len(piece)
+        self.blocks += [block] * len(piece)
 
 
 def answer_loss(link: Link, rows: Sequence[Row]) -> tuple[Tensor, float]:
-    """Cross-entropy of the answers in a batch of rows, and the share of their tokens that are right.
-
-    Rows are padded at the end; the foundation is causal, so padding needs no mask.
-    """
+    """Cross-entropy of the answers in a batch of rows, and the share of their tokens that are right."""
     embedding = link.embedding
     embedded = [embed_pieces(embedding, row.pieces) for row in rows]
     longest = max(len(e) for e in embedded)
     x_BLE = torch.stack([F.pad(e, (0, 0, 0, longest - len(e))) for e in embedded])
-    labels = torch.tensor([row.labels + [IGNORE] * (longest - len(row.labels)) for row in rows])[:, 1:]
-    hidden = _hidden(link, x_BLE)[:, :-1]
+    labels, blocks, positions = (
+        torch.tensor([part + [rest] * (longest - len(part)) for part in parts])
+        for parts, rest in (
+            ([row.labels for row in rows], IGNORE),
+            ([row.blocks for row in rows], CONTEXT),
+            ([packed_positions(row.blocks) for row in rows], 0),
+        )
+    )
+    hidden = _hidden(link, x_BLE, blocks, positions)[:, :-1]
+    labels = labels[:, 1:]
     learned = labels != IGNORE
     # Logits only where something is learned: answers are few among many positions.
     logits = F.linear(hidden[learned], embedding.weight)
@@ -111,12 +136,17 @@ def answer_loss(link: Link, rows: Sequence[Row]) -> tuple[Tensor, float]:
     return F.cross_entropy(logits, targets), right
 
 
-def _hidden(link: Link, x_BLE: Tensor) -> Tensor:
+def _hidden(link: Link, x_BLE: Tensor, blocks_BL: Tensor, positions_BL: Tensor) -> Tensor:
     """Last hidden states of the foundation, with its LoRA where it has one, [B, L, E]."""
     foundation = link.foundation
     decoder = getattr(foundation, "base_model", foundation)
     decoder = getattr(decoder, "model", decoder)
     # A causal LM inside a PeftModel is one level deeper than a bare one.
     decoder = getattr(decoder, "model", decoder)
-    out: Tensor = decoder(inputs_embeds=x_BLE, use_cache=False).last_hidden_state
+    out: Tensor = decoder(
+        inputs_embeds=x_BLE,
+        attention_mask=packed_mask(blocks_BL),
+        position_ids=positions_BL,
+        use_cache=False,
+    ).last_hidden_state
     return out

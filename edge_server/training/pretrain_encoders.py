@@ -21,7 +21,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edge_server.data.soundstage.dataset import Split
-from edge_server.data.soundstage.scene import KINDS, MAX_SOUNDING, PLACES, Scene
+from edge_server.data.soundstage.scene import (
+    DURATION_S,
+    KINDS,
+    LEVEL_STEP_DB,
+    MAX_SOUNDING,
+    PLACES,
+    Scene,
+)
 from edge_server.model.preprocess import AudioFrontEnd, VisualFrontEnd
 from edge_server.model.transmitter import (
     AudioConfig,
@@ -130,12 +137,11 @@ class AudioPretraining:
         self.labels = audio_labels(split.scenes)
         self.pooling = WindowPooling(self.encoder.patches)
         self.probe = _probe(config.encoder.hidden_size, len(KINDS) * (2 + self._RANKS) + 2)
-        self.local_probe = nn.Linear(config.encoder.hidden_size, len(KINDS))
+        self.local_probe = nn.Linear(config.encoder.hidden_size, len(KINDS) * (1 + MAX_SOUNDING))
         bands, times = self.encoder.grid
-        # Middle of each token's patch [s].
-        centre = torch.arange(times) * config.time_stride + config.patch / 2
-        self.time_P = (centre * config.format.hop / config.format.sample_rate_hz).repeat_interleave(bands)
-        self.onsets = onsets(split.scenes)
+        # Middle of each token's time [s].
+        self.time_P = ((torch.arange(times) + 0.5) * (DURATION_S / times)).repeat_interleave(bands)
+        self.onsets, self.levels = sounding(split.scenes)
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """The encoder and its probes."""
@@ -146,13 +152,15 @@ class AudioPretraining:
         rng = np.random.default_rng([self.seed, 4, step])
         picked = rng.integers(0, len(self.mel), self.training.batch_size)
         mel = torch.from_numpy(self.mel[picked]).float()
-        mel = mel + torch.from_numpy(rng.uniform(-0.12, 0.12, (len(picked), 1, 1))).float()
+        mel = mel + torch.from_numpy(rng.uniform(-0.03, 0.03, (len(picked), 1, 1))).float()
         first = int(rng.integers(0, mel.shape[2] - 4))
         mel[:, :, first : first + int(rng.integers(0, 5))] = mel.mean()
         labels = [label[picked] for label in self.labels]
         tokens = self.encoder(mel)
-        sounding = (self.onsets[picked][:, None, :] <= self.time_P[None, :, None]).float()
-        loss = 4 * F.binary_cross_entropy_with_logits(self.local_probe(tokens), sounding)
+        begun = self.onsets[picked][:, None, :] <= self.time_P[None, :, None]
+        now = torch.where(begun, self.levels[picked][:, None, :], 0)
+        local = self.local_probe(tokens).unflatten(-1, (len(KINDS), 1 + MAX_SOUNDING))
+        loss = 8 * F.cross_entropy(local.flatten(0, 2), now.flatten())
         figures: dict[str, float] = {}
         for pooled in _views(tokens, self.pooling, self.training, rng):
             read = self._read(pooled)
@@ -160,9 +168,9 @@ class AudioPretraining:
                 loss = loss + weight * F.cross_entropy(
                     logits.flatten(0, 1), label.flatten(), ignore_index=IGNORE
                 )
-            figures = figures or _agreement(
-                dict(zip(self._NAMES, zip(read, labels, strict=True), strict=True))
-            )
+            if not figures:
+                pairs = dict(zip(self._NAMES, zip(read, labels, strict=True), strict=True))
+                figures = _agreement(pairs | {"local": (local[begun], now[begun])})
         return loss / 2, figures
 
     _NAMES = ("heard", "entry", "loudness", "voice")
@@ -213,13 +221,20 @@ def audio_labels(scenes: Sequence[Scene]) -> tuple[Tensor, Tensor, Tensor, Tenso
     return heard, entry, loudness, voice
 
 
-def onsets(scenes: Sequence[Scene]) -> Tensor:
-    """When each kind comes in [s], infinity where it is not heard; float32, [N, kinds]."""
-    out = torch.full((len(scenes), len(KINDS)), float("inf"))
+def sounding(scenes: Sequence[Scene]) -> tuple[Tensor, Tensor]:
+    """When each kind comes in [s] (infinity: never), and its level (0: silent, 1: full, 2: a step less ...).
+
+    Returns:
+        float32 and int64, [N, kinds] each.
+    """
+    begin = torch.full((len(scenes), len(KINDS)), float("inf"))
+    level = torch.zeros((len(scenes), len(KINDS)), dtype=torch.int64)
     for i, scene in enumerate(scenes):
         for sound in scene.sounds:
-            out[i, KINDS.index(sound.kind)] = sound.onset_s
-    return out
+            kind = KINDS.index(sound.kind)
+            begin[i, kind] = sound.onset_s
+            level[i, kind] = 1 + round(-sound.level_db / LEVEL_STEP_DB)
+    return begin, level
 
 
 @torch.no_grad()

@@ -23,8 +23,9 @@ from edge_server.data.soundstage.captions import describe, describe_picture, des
 from edge_server.data.soundstage.questions import TEMPLATES, Balancer, fill
 from edge_server.data.soundstage.scene import Scene, sample_scene
 from edge_server.model import tokenizer as tk
-from edge_server.model.foundation import Piece, prompt_pieces
+from edge_server.model.foundation import Piece, context_pieces, question_pieces
 from edge_server.training.loop import Schedule
+from edge_server.training.packing import CONTEXT, packed_mask, packed_positions
 
 #: Asks for the description of the whole scene; the one question with a long answer.
 DESCRIBE_QUESTION = "Describe what happens."
@@ -83,6 +84,22 @@ def world_texts(scenes: int, seed: int) -> Iterator[str]:
             yield question.answer
 
 
+@dataclass
+class _Sequence:
+    """A scene in words with questions: language token ids, weight and block of each."""
+
+    ids: list[int]
+    weights: list[float]
+    blocks: list[int]
+
+    def add(self, pieces: Sequence[Piece], weight: float, block: int) -> None:
+        for piece in pieces:
+            ids = [int(i) for i in piece]
+            self.ids += ids
+            self.weights += [weight] * len(ids)
+            self.blocks += [block] * len(ids)
+
+
 class InductionWarmup:
     """Phase 1: go on with a random sequence that has begun to repeat."""
 
@@ -138,8 +155,10 @@ class WorldText:
         weight = 0.0
         right = answers = 0
         lookups_only = step < self.training.lookup_steps
-        for ids, weights in self._batches(lookups_only, rng):
-            logits = self.model(input_ids=ids).logits[:, :-1]
+        for ids, weights, blocks, positions in self._batches(lookups_only, rng):
+            logits = self.model(
+                input_ids=ids, attention_mask=packed_mask(blocks), position_ids=positions
+            ).logits[:, :-1]
             targets = ids[:, 1:]
             weights = weights[:, 1:]
             losses = F.cross_entropy(
@@ -152,48 +171,46 @@ class WorldText:
             answers += int(is_answer.sum())
         return total / weight, {"answers": right / max(answers, 1)}
 
-    def _batches(self, lookups_only: bool, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """Language token ids and weights [B, L] of one step, in runs of similar length: little padding."""
+    def _batches(self, lookups_only: bool, rng: np.random.Generator) -> Iterator[tuple[Tensor, ...]]:
+        """One step in runs of similar length, which need little padding.
+
+        Yields:
+            Language token ids, weights, blocks and positions; [B, L] each.
+        """
         rows = [self._sequence(sample_scene(rng), lookups_only, rng) for _ in range(self.training.batch_size)]
-        rows.sort(key=lambda row: len(row[0]))
+        rows.sort(key=lambda row: len(row.ids))
         for begin in range(0, len(rows), self.training.micro_batch_size):
             run = rows[begin : begin + self.training.micro_batch_size]
-            longest = len(run[-1][0])
-            ids = torch.full((len(run), longest), tk.PAD_ID)
+            longest = len(run[-1].ids)
+            ids, blocks, positions = (torch.zeros(len(run), longest, dtype=torch.int64) for _ in range(3))
             weights = torch.zeros(len(run), longest)
-            for i, (row, weight) in enumerate(run):
-                ids[i, : len(row)] = torch.tensor(row)
-                weights[i, : len(row)] = torch.tensor(weight)
-            yield ids, weights
+            for i, row in enumerate(run):
+                length = len(row.ids)
+                ids[i, :length] = torch.tensor(row.ids)
+                weights[i, :length] = torch.tensor(row.weights)
+                blocks[i, :length] = torch.tensor(row.blocks)
+                positions[i, :length] = torch.tensor(packed_positions(row.blocks))
+            yield ids, weights, blocks, positions
 
-    def _sequence(
-        self, scene: Scene, lookups_only: bool, rng: np.random.Generator
-    ) -> tuple[list[int], list[float]]:
+    def _sequence(self, scene: Scene, lookups_only: bool, rng: np.random.Generator) -> _Sequence:
+        row = _Sequence([tk.BOS_ID], [0.0], [CONTEXT])
+        ordinary = self.training.text_weight
         if rng.random() < 0.5:
             slots: dict[str, Piece] = {
                 "visual": self._encode(describe_picture(scene, rng)),
                 "audio": self._encode(describe_sound(scene, rng)),
             }
-            context: list[int] = []
+            row.add(context_pieces(slots), ordinary, CONTEXT)
         else:
-            slots = {}
-            context = self._encode(describe(scene, rng))
+            row.add(context_pieces({}, self._encode(describe(scene, rng))), ordinary, CONTEXT)
         pairs = self._questions(scene, lookups_only, rng)
         if rng.random() < self.training.describe_odds:
             pairs.append((DESCRIBE_QUESTION, describe(scene, rng)))
-        ids: list[int] = []
-        weights: list[float] = []
-        for number, (question, answer) in enumerate(pairs):
-            first = number == 0
-            pieces = prompt_pieces(
-                slots if first else {}, self._encode(question), context if first else (), first
-            )
-            prompt = [token for piece in pieces for token in piece]
-            target = [*self._encode(answer), tk.EOS_ID]
+        for block, (question, answer) in enumerate(pairs, 1):
             long = question == DESCRIBE_QUESTION
-            ids += [*prompt, *target]
-            weights += [self.training.text_weight] * len(prompt) + [0.2 if long else 1.0] * len(target)
-        return ids, weights
+            row.add(question_pieces(self._encode(question)), ordinary, block)
+            row.add([[*self._encode(answer), tk.EOS_ID]], 0.2 if long else 1.0, block)
+        return row
 
     def _questions(self, scene: Scene, lookups_only: bool, rng: np.random.Generator) -> list[tuple[str, str]]:
         """Questions with answers, from all templates alike, each answer of a template equally likely."""
