@@ -202,9 +202,12 @@ class Transmitter:
 
         path = self.bundle.folder / self.bundle.manifest.tokenizer
         try:
-            return tokenizers.Tokenizer.from_file(str(path))
+            tokenizer = tokenizers.Tokenizer.from_file(str(path))
         except Exception as error:  # tokenizers raises bare Exception
             raise TransmitterError(f"{path.name} cannot be opened: {_first_line(error)}") from error
+        # A question that spells "<answer>" is text; the file does not remember this setting.
+        tokenizer.encode_special_tokens = True
+        return tokenizer
 
 
 def _first_line(error: Exception) -> str:

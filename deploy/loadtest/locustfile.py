@@ -80,11 +80,13 @@ def fetch_bundle(stub: TokenLinkStub) -> Bundle:
         texts = {name: files[name] for name in ("manifest.json", "tokenizer.json")}
         manifest, tokenizer = (file.read().decode() for file in texts.values() if file is not None)
     shape = json.loads(manifest)
+    words = Tokenizer.from_str(tokenizer)
+    words.encode_special_tokens = True  # as the agent does
     return Bundle(
         hash=chunks[0].bundle_hash,
         channel_dim=shape["channel_dim"],
         token_lengths=tuple(shape["token_lengths"]),
-        tokenizer=Tokenizer.from_str(tokenizer),
+        tokenizer=words,
     )
 
 

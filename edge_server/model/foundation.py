@@ -26,22 +26,10 @@ SLOTS: dict[str, tuple[int, int]] = {
 }
 
 _LOOK_BACK_BIAS = 10.0
-_LOOK_BACK_PAIRS = 3
-
-
-def _look_alike(model: Qwen2ForCausalLM, config: FoundationConfig) -> None:
-    """Let every other head beyond the first block begin with keys like its queries.
-
-    Their product is then largest between tokens that hold the same: a word of the question finds itself in
-    the context (mimetic initialisation, Trockman and Kolter 2023).
-    """
-    head_dim = config.hidden_size // config.heads
-    with torch.no_grad():
-        for layer in model.model.layers[1:]:
-            attention = layer.self_attn
-            for head in range(0, config.heads, 2):
-                rows = slice(head * head_dim, (head + 1) * head_dim)
-                attention.k_proj.weight[rows] = attention.q_proj.weight[rows]
+_LOOK_UP_GAIN = 1.5
+# Rotary dimensions that tell neighbours apart, and those that turn within a caption's length.
+_FAST_PAIRS = 3
+_TURNING_PAIRS = 5
 
 
 @dataclass(frozen=True)
@@ -54,7 +42,7 @@ class FoundationConfig:
     """Embedding width E."""
     layers: int = 5
     """Decoder blocks."""
-    heads: int = 8
+    heads: int = 4
     """Attention heads; as many key/value heads."""
     intermediate_size: int = 384
     """Width of the gated MLP."""
@@ -67,8 +55,8 @@ class FoundationConfig:
 def build_foundation(config: FoundationConfig) -> Qwen2ForCausalLM:
     """A foundation with random weights (drawn from torch's current default generator).
 
-    The first block's heads start out looking 0, 1, 2 ... positions back (:func:`_look_back`), half of the
-    others' looking for what is like themselves (:func:`_look_alike`).
+    The heads of the first two blocks start out as induction heads (:func:`_look_back`, :func:`_look_up`):
+    mimetic initialisation (Trockman and Kolter 2023), for what a small model has to find in its context.
     """
     model = Qwen2ForCausalLM(
         Qwen2Config(
@@ -89,30 +77,57 @@ def build_foundation(config: FoundationConfig) -> Qwen2ForCausalLM:
             initializer_range=config.hidden_size**-0.5,
         )
     )
+    with torch.no_grad():
+        for layer in model.model.layers:
+            # Blocks begin by adding little to what they are given (GPT-2's scaling).
+            layer.mlp.down_proj.weight.mul_((2 * config.layers) ** -0.5)
     _look_back(model, config)
-    _look_alike(model, config)
+    _look_up(model, config)
     return model
 
 
 def _look_back(model: Qwen2ForCausalLM, config: FoundationConfig) -> None:
-    """Let head i of the first block begin by looking i positions back.
+    """Let head i of the first block begin by telling each token what stands i positions before it.
 
-    Finding a fact again needs a head that tells each token what stood before it (half of an induction head,
-    Olsson et al. 2022). A small model takes thousands of steps to discover that; here the biases of queries
-    and keys say it from the start: in the fastest rotary dimensions the key's bias is (a, 0) and the query's
-    is the same turned back by i positions, so that their product is largest at a distance of i.
+    Finding a fact again needs such a head (half of an induction head, Olsson et al. 2022), and a small model
+    takes thousands of steps to discover one; here the weights say it from the start. In the fastest rotary
+    dimensions the key's bias is (a, 0) and the query's is the same turned back by i positions, so that their
+    product is largest at a distance of i. What is found is a projection, the same for every head, which each
+    head writes into dimensions of its own.
     """
     head_dim = config.hidden_size // config.heads
     half = head_dim // 2
     attention = model.model.layers[0].self_attn
     with torch.no_grad():
+        attention.v_proj.weight.copy_(attention.v_proj.weight[:head_dim].repeat(config.heads, 1))
+        attention.o_proj.weight.copy_(torch.eye(config.hidden_size))
         for head in range(config.heads):
-            for pair in range(min(_LOOK_BACK_PAIRS, half)):
+            for pair in range(min(_FAST_PAIRS, half)):
                 angle = -head * config.rope_theta ** (-pair / half)
                 first = head * head_dim + pair
                 attention.k_proj.bias[first] = _LOOK_BACK_BIAS
                 attention.q_proj.bias[first] = _LOOK_BACK_BIAS * math.cos(angle)
                 attention.q_proj.bias[first + half] = _LOOK_BACK_BIAS * math.sin(angle)
+
+
+def _look_up(model: Qwen2ForCausalLM, config: FoundationConfig) -> None:
+    """Let head i of the second block begin by looking for what followed a token like this, i positions on.
+
+    The other half of an induction head: its queries read what the first block wrote about the token itself,
+    its keys what it wrote about the token i positions before, in the rotary dimensions that turn too slowly
+    to tell places apart.
+    """
+    head_dim = config.hidden_size // config.heads
+    half = head_dim // 2
+    slow = [i for i in range(head_dim) if i % half >= min(_TURNING_PAIRS, half - 1)]
+    attention = model.model.layers[1].self_attn
+    with torch.no_grad():
+        for head in range(config.heads):
+            for i in slow:
+                row = head * head_dim + i
+                for projection, read in ((attention.q_proj, 0), (attention.k_proj, head)):
+                    projection.weight[row] = 0.0
+                    projection.weight[row, read * head_dim + i] = _LOOK_UP_GAIN
 
 
 Piece = Sequence[int] | Tensor

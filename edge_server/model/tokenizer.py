@@ -1,6 +1,6 @@
 """The foundation's own tokenizer: byte-level BPE, so that any text has token ids and every id has text.
 
-Special tokens mark the slots of a prompt (:mod:`edge_server.model.prompt`). They are added tokens that
+Special tokens mark the slots of a prompt (:mod:`edge_server.model.foundation`). They are added tokens that
 the encoder never produces from text: a question that spells ``<answer>`` gets the ids of its characters.
 """
 

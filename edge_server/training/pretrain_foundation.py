@@ -3,8 +3,7 @@
 Two phases. The *induction warm-up* teaches looking things up: random token sequences, repeated, loss on the
 repeats. Lengths differ, so that what is asked for is found by content, not by distance. Then *world text*:
 a scene in words, in the slots where feature tokens will stand later or as one description, followed by
-several questions about it; answers weigh more than the rest. Questions whose answer stands in one place come
-first, then all.
+several questions about it; answers weigh more than the rest.
 """
 
 from __future__ import annotations
@@ -30,19 +29,6 @@ from edge_server.training.packing import CONTEXT, packed_mask, packed_positions
 #: Asks for the description of the whole scene; the one question with a long answer.
 DESCRIBE_QUESTION = "Describe what happens."
 
-#: Templates whose answer stands in one place of the text.
-LOOKUPS = frozenset(
-    {
-        "Is there a <Object> sound?",
-        "Is there a <Object> in the entire video?",
-        "What kind of instrument is on the <LR> of the stage?",
-        "Where is the <Object>?",
-        "Is the <Object> in the video playing?",
-        "What is the first instrument that comes in?",
-        "Where is the loudest instrument?",
-    }
-)
-
 #: Fewest language tokens in a random sequence of the induction warm-up.
 _SHORTEST = 6
 
@@ -63,8 +49,6 @@ class FoundationTraining:
     """Most random language tokens in a sequence before it repeats; a row is twice as long."""
     questions: int = 16
     """Questions about one scene, at most."""
-    lookup_steps: int = 400
-    """For so many steps, only questions whose answer stands in one place of the text."""
     text_weight: float = 0.1
     """Weight of a token that belongs to no answer; answer tokens weigh 1."""
     describe_odds: float = 0.25
@@ -154,8 +138,7 @@ class WorldText:
         total = torch.zeros(())
         weight = 0.0
         right = answers = 0
-        lookups_only = step < self.training.lookup_steps
-        for ids, weights, blocks, positions in self._batches(lookups_only, rng):
+        for ids, weights, blocks, positions in self._batches(rng):
             logits = self.model(
                 input_ids=ids, attention_mask=packed_mask(blocks), position_ids=positions
             ).logits[:, :-1]
@@ -171,13 +154,13 @@ class WorldText:
             answers += int(is_answer.sum())
         return total / weight, {"answers": right / max(answers, 1)}
 
-    def _batches(self, lookups_only: bool, rng: np.random.Generator) -> Iterator[tuple[Tensor, ...]]:
+    def _batches(self, rng: np.random.Generator) -> Iterator[tuple[Tensor, ...]]:
         """One step in runs of similar length, which need little padding.
 
         Yields:
             Language token ids, weights, blocks and positions; [B, L] each.
         """
-        rows = [self._sequence(sample_scene(rng), lookups_only, rng) for _ in range(self.training.batch_size)]
+        rows = [self._sequence(sample_scene(rng), rng) for _ in range(self.training.batch_size)]
         rows.sort(key=lambda row: len(row.ids))
         for begin in range(0, len(rows), self.training.micro_batch_size):
             run = rows[begin : begin + self.training.micro_batch_size]
@@ -192,7 +175,7 @@ class WorldText:
                 positions[i, :length] = torch.tensor(packed_positions(row.blocks))
             yield ids, weights, blocks, positions
 
-    def _sequence(self, scene: Scene, lookups_only: bool, rng: np.random.Generator) -> _Sequence:
+    def _sequence(self, scene: Scene, rng: np.random.Generator) -> _Sequence:
         row = _Sequence([tk.BOS_ID], [0.0], [CONTEXT])
         ordinary = self.training.text_weight
         if rng.random() < 0.5:
@@ -203,7 +186,7 @@ class WorldText:
             row.add(context_pieces(slots), ordinary, CONTEXT)
         else:
             row.add(context_pieces({}, self._encode(describe(scene, rng))), ordinary, CONTEXT)
-        pairs = self._questions(scene, lookups_only, rng)
+        pairs = self._questions(scene, rng)
         if rng.random() < self.training.describe_odds:
             pairs.append((DESCRIBE_QUESTION, describe(scene, rng)))
         for block, (question, answer) in enumerate(pairs, 1):
@@ -212,19 +195,17 @@ class WorldText:
             row.add([[*self._encode(answer), tk.EOS_ID]], 0.2 if long else 1.0, block)
         return row
 
-    def _questions(self, scene: Scene, lookups_only: bool, rng: np.random.Generator) -> list[tuple[str, str]]:
+    def _questions(self, scene: Scene, rng: np.random.Generator) -> list[tuple[str, str]]:
         """Questions with answers, from all templates alike, each answer of a template equally likely."""
         by_template = []
         for template in TEMPLATES:
-            if lookups_only and template.text not in LOOKUPS:
-                continue
             by_answer: dict[str, list[str]] = {}
             for values, answer in template.find(scene):
                 by_answer.setdefault(answer, []).append(fill(template.text, values))
             if by_answer:
                 by_template.append(by_answer)
         pairs = []
-        for _ in range(self.training.questions if by_template else 0):
+        for _ in range(self.training.questions):
             by_answer = by_template[int(rng.integers(len(by_template)))]
             answers = sorted(by_answer)
             answer = answers[int(rng.integers(len(answers)))]

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edge_server.data.soundstage.scene import Performer, Place, Scene, Sound
+from edge_server.data.soundstage.scene import Performer, Scene, Sound
 
 _PLACE = {
     "left": ("on the left", "at the left"),
@@ -22,13 +22,16 @@ _PLACE = {
     "right": ("on the right", "at the right"),
 }
 _OFF_STAGE = ("from off stage", "somewhere off stage")
-# One word each: what is said of an instrument always stands equally far from its name, which is what a
-# small foundation can learn to bind in little time. Wording varies in the words and in the order of clauses.
+# What is said of an instrument always stands equally far from its name, and near it, which is what a small
+# foundation can learn to bind in little time. Wording varies in the words and in the order of clauses.
 _PLAYS = ("plays", "sounds", "performs")
 _MIMES = ("mimes", "pretends", "gestures")
 _STILL = ("rests", "waits", "pauses")
-_MOVES = ("moves", "sways", "swings")
+_MOVING = ("moving", "swaying", "swinging")
+_RESTING = ("resting", "waiting", "pausing")
 _ORDER = ("first", "second", "third")
+_LOUDNESS = ("loudest", "moderate", "softest")
+_SEEN = ("is seen", "is visible", "stands")
 _VOICE = ("somebody speaks over it", "a voice speaks over it", "there is a voiceover")
 _NO_VOICE = ("nobody speaks", "no voice is heard", "there is no voiceover")
 _EMPTY_STAGE = ("the stage is empty", "nobody is on stage")
@@ -39,9 +42,7 @@ def describe(scene: Scene, rng: np.random.Generator) -> str:
     """The whole scene: every instrument with its place, what it does, its entry and its loudness."""
     clauses = [_performer_clause(scene, p, rng) for p in scene.performers]
     clauses += [
-        f"{_pick(_OFF_STAGE, rng)} {_a(s.kind)} {_pick(_PLAYS, rng)} , {_rank(scene, s)}"
-        for s in scene.sounds
-        if s.place is None
+        f"{_pick(_OFF_STAGE, rng)} {_sound_clause(scene, s, rng)}" for s in scene.sounds if s.place is None
     ]
     clauses = [clauses[i] for i in rng.permutation(len(clauses))]
     if not scene.performers:
@@ -59,17 +60,15 @@ def describe_picture(scene: Scene, rng: np.random.Generator) -> str:
     clauses = []
     for i in rng.permutation(len(scene.performers)):
         performer = scene.performers[i]
-        verb = _pick(_STILL if performer.action == "still" else _MOVES, rng)
-        clauses.append(_subject_place_verb(performer.kind, performer.place, verb, rng))
+        motion = _pick(_RESTING if performer.action == "still" else _MOVING, rng)
+        place = _pick(_PLACE[performer.place], rng)
+        clauses.append(f"{place} a {motion} {performer.kind} {_pick(_SEEN, rng)}")
     return _join(clauses)
 
 
 def describe_sound(scene: Scene, rng: np.random.Generator) -> str:
     """What a blind observer can tell: what is heard, in which order, how loud; whether somebody speaks."""
-    clauses = [
-        f"{_a(scene.sounds[i].kind)} {_pick(_PLAYS, rng)} , {_rank(scene, scene.sounds[i])}"
-        for i in rng.permutation(len(scene.sounds))
-    ]
+    clauses = [_sound_clause(scene, scene.sounds[i], rng) for i in rng.permutation(len(scene.sounds))]
     if not clauses:
         clauses = [_pick(_SILENCE, rng)]
     clauses.append(_voice(scene, rng))
@@ -77,28 +76,21 @@ def describe_sound(scene: Scene, rng: np.random.Generator) -> str:
 
 
 def _performer_clause(scene: Scene, performer: Performer, rng: np.random.Generator) -> str:
+    place = _pick(_PLACE[performer.place], rng)
     sound = scene.sound_of(performer.kind)
     if sound is not None:
-        clause = _subject_place_verb(performer.kind, performer.place, _pick(_PLAYS, rng), rng)
-        return f"{clause} , {_rank(scene, sound)}"
+        return f"{place} {_sound_clause(scene, sound, rng)}"
     verb = _pick(_MIMES if performer.action == "miming" else _STILL, rng)
-    return _subject_place_verb(performer.kind, performer.place, verb, rng)
+    return f"{place} a silent {performer.kind} {verb}"
 
 
-def _subject_place_verb(kind: str, place: Place, verb: str, rng: np.random.Generator) -> str:
-    return f"{_pick(_PLACE[place], rng)} {_a(kind)} {verb}"
-
-
-def _rank(scene: Scene, sound: Sound) -> str:
-    """Entry and loudness of a sound among those heard: "first and loudest"."""
+def _sound_clause(scene: Scene, sound: Sound, rng: np.random.Generator) -> str:
+    """Loudness and entry of a sound among those heard: "the loudest violin plays first"."""
     level = scene.by_loudness.index(sound)
-    if level == 0:
-        loudness = "loudest"
-    elif level == len(scene.sounds) - 1:
-        loudness = "softest"
-    else:
-        loudness = "medium"
-    return f"{_ORDER[scene.sounds.index(sound)]} and {loudness}"
+    last = level == len(scene.sounds) - 1
+    loudness = _LOUDNESS[-1] if last and level else _LOUDNESS[level]
+    entry = _ORDER[scene.sounds.index(sound)]
+    return f"the {loudness} {sound.kind} {_pick(_PLAYS, rng)} {entry}"
 
 
 def _voice(scene: Scene, rng: np.random.Generator) -> str:
@@ -111,8 +103,3 @@ def _pick(choices: Sequence[str], rng: np.random.Generator) -> str:
 
 def _join(clauses: Sequence[str]) -> str:
     return " . ".join(clauses) + " ."
-
-
-def _a(kind: str) -> str:
-    """The kind with its indefinite article."""
-    return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"

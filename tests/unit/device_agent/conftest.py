@@ -133,6 +133,7 @@ def make_bundle() -> Callable[[Path], Bundle]:
         vocabulary = {word: number for number, word in enumerate(WORDS)}
         tokenizer = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
         tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+        tokenizer.add_special_tokens(["<unk>"])
         tokenizer.save(str(folder / "tokenizer.json"))
         return write_manifest(folder, MANIFEST_FIELDS)
 

@@ -57,6 +57,11 @@ def test_text_goes_as_ids_and_as_tokens(bundle: Bundle) -> None:
     assert mean_square(x_TC) == pytest.approx(0.5, rel=1e-4)
 
 
+def test_text_that_spells_a_special_token_is_text(bundle: Bundle) -> None:
+    unknown = 0
+    assert Transmitter(bundle).tokenize("<unk>") == [unknown] * 3  # "<", "unk", ">"
+
+
 @pytest.mark.parametrize("ids", [[], [1] * 97])
 def test_text_beyond_what_the_graph_takes_is_refused(bundle: Bundle, ids: list[int]) -> None:
     with pytest.raises(ConfigurationError, match="1 to 96"):
