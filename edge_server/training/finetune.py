@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from edge_server.data.soundstage.captions import describe
-from edge_server.data.soundstage.questions import Balancer
+from edge_server.data.soundstage.questions import draw_questions
 from edge_server.model import tokenizer as tk
 from edge_server.model.foundation import Piece
 from edge_server.model.link import Link
@@ -40,6 +40,8 @@ class FinetuneTraining:
     """Channels and token lengths."""
     batch_size: int = 24
     """Clips a step."""
+    questions: int = 12
+    """Questions about one clip, at most."""
     analog_odds: float = 0.1
     """How often a question comes over the analog text path."""
     missing_odds: float = 0.04
@@ -71,21 +73,17 @@ class Finetune:
         draw = draw_of(self.seed, self._STAGE, step)
         picked = draw.rng.integers(0, len(self.clips), self.training.batch_size)
         received = receive_clips(self.link, self.clips, picked, self.training.passage, draw)
-        balancer = Balancer()
         rows = [
-            self._row(
-                int(clip), {slot: embeddings[i] for slot, embeddings in received.items()}, balancer, draw
-            )
+            self._row(int(clip), {slot: embeddings[i] for slot, embeddings in received.items()}, draw)
             for i, clip in enumerate(picked)
         ]
         loss, right = answer_loss(self.link, rows)
         return loss, {"answers": right}
 
-    def _row(self, clip: int, slots: dict[str, Tensor], balancer: Balancer, draw: Draw) -> Row:
+    def _row(self, clip: int, slots: dict[str, Tensor], draw: Draw) -> Row:
         scene, rng = self.clips.split.scenes[clip], draw.rng
-        # Questions are drawn anew each time a clip comes up; those of the split's file are one such draw.
-        questions = balancer.choose(scene, rng)
-        pairs = [(questions[i].text, questions[i].answer) for i in rng.permutation(len(questions))]
+        # Drawn anew each time a clip comes up; the split's own questions play no part.
+        pairs = [(q.text, q.answer) for q in draw_questions(scene, self.training.questions, rng)]
         if rng.random() < self.training.describe_odds:
             pairs.append((DESCRIBE_QUESTION, describe(scene, rng)))
         missing = rng.random()

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import Qwen2ForCausalLM
 
 from edge_server.data.soundstage.captions import describe, describe_picture, describe_sound
-from edge_server.data.soundstage.questions import TEMPLATES, Balancer, fill
+from edge_server.data.soundstage.questions import Balancer, draw_questions
 from edge_server.data.soundstage.scene import Scene, sample_scene
 from edge_server.model import tokenizer as tk
 from edge_server.model.foundation import Piece, context_pieces, question_pieces
@@ -186,7 +186,7 @@ class WorldText:
             row.add(context_pieces(slots), ordinary, CONTEXT)
         else:
             row.add(context_pieces({}, self._encode(describe(scene, rng))), ordinary, CONTEXT)
-        pairs = self._questions(scene, rng)
+        pairs = [(q.text, q.answer) for q in draw_questions(scene, self.training.questions, rng)]
         if rng.random() < self.training.describe_odds:
             pairs.append((DESCRIBE_QUESTION, describe(scene, rng)))
         for block, (question, answer) in enumerate(pairs, 1):
@@ -194,24 +194,6 @@ class WorldText:
             row.add(question_pieces(self._encode(question)), ordinary, block)
             row.add([[*self._encode(answer), tk.EOS_ID]], 0.2 if long else 1.0, block)
         return row
-
-    def _questions(self, scene: Scene, rng: np.random.Generator) -> list[tuple[str, str]]:
-        """Questions with answers, from all templates alike, each answer of a template equally likely."""
-        by_template = []
-        for template in TEMPLATES:
-            by_answer: dict[str, list[str]] = {}
-            for values, answer in template.find(scene):
-                by_answer.setdefault(answer, []).append(fill(template.text, values))
-            if by_answer:
-                by_template.append(by_answer)
-        pairs = []
-        for _ in range(self.training.questions):
-            by_answer = by_template[int(rng.integers(len(by_template)))]
-            answers = sorted(by_answer)
-            answer = answers[int(rng.integers(len(answers)))]
-            texts = by_answer[answer]
-            pairs.append((texts[int(rng.integers(len(texts)))], answer))
-        return list(dict.fromkeys(pairs))
 
     def _encode(self, text: str) -> list[int]:
         # Sentences repeat, and the tokenizer is slower than a look-up.

@@ -290,6 +290,30 @@ TEMPLATES: tuple[Template, ...] = (
 TYPES: tuple[tuple[str, str], ...] = tuple(dict.fromkeys(t.type for t in TEMPLATES))
 
 
+def draw_questions(scene: Scene, count: int, rng: np.random.Generator) -> list[Question]:
+    """Questions about one scene, for training.
+
+    All templates are alike likely, and so are the answers of a template.
+
+    Returns:
+        At most ``count``, no two the same.
+    """
+    by_template = []
+    for template in TEMPLATES:
+        by_answer: dict[str, list[Question]] = {}
+        for values, answer in template.find(scene):
+            by_answer.setdefault(answer, []).append(Question(template, values, answer))
+        if by_answer:
+            by_template.append(by_answer)
+    drawn = []
+    for _ in range(count):
+        by_answer = by_template[int(rng.integers(len(by_template)))]
+        answers = sorted(by_answer)
+        of_answer = by_answer[answers[int(rng.integers(len(answers)))]]
+        drawn.append(of_answer[int(rng.integers(len(of_answer)))])
+    return list(dict.fromkeys(drawn))
+
+
 class Balancer:
     """Chooses questions so that every template's answers are used evenly."""
 
