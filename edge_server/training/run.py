@@ -24,10 +24,12 @@ from torch import nn
 
 from edge_server.data.soundstage.dataset import SplitName, generate, load_split
 from edge_server.errors import DatasetError, ModelError
+from edge_server.export import current_commit
 from edge_server.model import tokenizer as tk
 from edge_server.model.foundation import build_foundation
 from edge_server.model.link import Link, LinkConfig
 from edge_server.training.alignment import Alignment
+from edge_server.training.card import Origin, write_card
 from edge_server.training.clips import EncodedClips, encode_clips
 from edge_server.training.finetune import Finetune
 from edge_server.training.loop import run_stage
@@ -137,8 +139,10 @@ class Run:
         run_stage("alignment", alignment, self.recipe.alignment.schedule, self.directory / "alignment")
         finetune = Finetune(link, clips, self.recipe.finetune, self.seed)
         run_stage("finetune", finetune, self.recipe.finetune.schedule, self.directory / "finetune")
-        link.save(self.directory / "model")
-        return self.directory / "model"
+        model = self.directory / "model"
+        link.save(model)
+        write_card(link, Origin(self.recipe.name, self.seed, current_commit()), self.directory, model)
+        return model
 
     def encoded(self, link: Link) -> EncodedClips:
         """The training split behind the frozen encoders."""

@@ -17,6 +17,7 @@ from edge_server.evaluation.cli import app as evaluate_app
 from edge_server.model.link import Link
 from edge_server.model.tokenizer import EOS_ID
 from edge_server.training.alignment import Alignment
+from edge_server.training.card import STAGES
 from edge_server.training.cli import app as train_app
 from edge_server.training.clips import EncodedClips, encode_batch
 from edge_server.training.finetune import Finetune
@@ -139,6 +140,12 @@ def test_only_answers_are_learned_and_padding_is_not(run: Run) -> None:
 def test_a_run_gives_a_model_that_is_evaluated(run: Run, data: Path, tmp_path: Path) -> None:
     folder = run.join()
     assert Link.load(folder).config.name == "smoke"
+    made = json.loads((folder / "training.json").read_text())
+    assert (made["command"], made["seed"]) == ("edge-server train smoke --seed 1", 1)
+    assert set(made["stages"]) == set(STAGES)
+    card = (folder / "README.md").read_text()
+    assert made["command"] in card
+    assert made["commit"] in card
     out = tmp_path / "report.json"
     result = CliRunner().invoke(
         evaluate_app,

@@ -1,0 +1,97 @@
+"""The model card: what made a model, for people (``README.md``) and for programs (``training.json``)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_server.data.soundstage.scene import KINDS
+from edge_server.model.link import Link
+
+#: Stages in the order of the recipe, as their folders in a run are called.
+STAGES = ("induction", "foundation", "visual", "audio", "alignment", "finetune")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What has to be known to make a model again."""
+
+    recipe: str
+    """Name of the recipe."""
+    seed: int
+    """Seed of the run."""
+    commit: str
+    """Commit of the code."""
+
+    @property
+    def command(self) -> str:
+        """The command that makes the model."""
+        return f"edge-server train {self.recipe} --seed {self.seed}"
+
+
+def write_card(link: Link, origin: Origin, run: Path, model: Path) -> None:
+    """Write both files into a model folder.
+
+    Args:
+        link: the trained model.
+        origin: what made it.
+        run: folder of the run, with a folder per finished stage.
+        model: folder of the model.
+    """
+    stages = {}
+    for stage in STAGES:
+        done = json.loads((run / stage / "done.json").read_text())
+        stages[stage] = {"steps": done["schedule"]["steps"], "elapsed_s": done["elapsed_s"]}
+        figures = run / stage / "val.json"
+        if figures.exists():
+            stages[stage]["val"] = json.loads(figures.read_text())
+    sizes = {
+        part: sum(p.numel() for p in module.parameters())
+        for part, module in (
+            ("encoders", link.encoders),
+            ("heads", link.heads),
+            ("receivers", link.receivers),
+            ("foundation with LoRA", link.foundation),
+        )
+    }
+    record = {
+        "command": origin.command,
+        "recipe": origin.recipe,
+        "seed": origin.seed,
+        "commit": origin.commit,
+        "parameters": sizes,
+        "stages": stages,
+    }
+    (model / "training.json").write_text(json.dumps(record, indent=2) + "\n")
+    (model / "README.md").write_text(_card(link, origin, sizes))
+
+
+def _card(link: Link, origin: Origin, sizes: dict[str, int]) -> str:
+    config = link.config
+    parameters = "\n".join(f"| {part} | {count:,} |" for part, count in sizes.items())
+    return f"""# {config.name}
+
+Answers questions about four seconds of video and sound of a stage, from tokens that came over a noisy
+channel. Trained from nothing, on the generated Soundstage benchmark alone, by
+
+    {origin.command}
+
+at commit `{origin.commit}`, seed {origin.seed}. Steps and times of each stage: `training.json`. Accuracy:
+`docs/results` of the repository, made by `edge-server evaluate`.
+
+| part | parameters |
+|---|---|
+{parameters}
+
+A token on air has {config.channel_dim} reals. One set of weights serves every token length and every SNR.
+
+**Meant for** trying the whole path: devices, channels, batching, load. **Knows** {len(KINDS)} instruments
+({", ".join(KINDS)}), where they are,
+whether they play, in which order and how loud, and the templates of MUSIC-AVQA's nine question types in the
+benchmark's wording. **Does not know** real stages, real recordings, other instruments, or questions in other
+words; it then answers something all the same.
+
+Artwork, soundfont and voice of the training clips: Noto Color Emoji (OFL), FluidR3 GM (MIT), eSpeak NG (GPL;
+only its output is used).
+"""
