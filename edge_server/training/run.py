@@ -67,7 +67,8 @@ class Run:
                 self.pretrain(part)
         else:
             context = multiprocessing.get_context("spawn")
-            with ProcessPoolExecutor(min(self.jobs, len(PRETRAININGS)), mp_context=context) as pool:
+            # All at once, even on fewer cores: they end together, and no core waits for the longest.
+            with ProcessPoolExecutor(len(PRETRAININGS), mp_context=context) as pool:
                 jobs = [
                     pool.submit(_pretrain_alone, self.recipe.name, self.seed, self.directory, self.data, part)
                     for part in PRETRAININGS
