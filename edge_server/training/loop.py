@@ -3,7 +3,7 @@
 Stages draw their data from the step number alone (``numpy.random.default_rng([seed, step])``), so a run
 that was cut goes on from its last checkpoint exactly as if nothing had happened.
 
-    runs/NAME/STAGE/  checkpoint.safetensors  (trainable weights and optimiser moments, with the step)
+    runs/NAME/STAGE/  checkpoint.safetensors  (trainable weights and optimiser moments, with step and time)
                       log.jsonl               (a line every few steps)
                       done.json               (written last; a finished stage is skipped)
 """
@@ -81,10 +81,11 @@ def run_stage(name: str, stage: Stage, schedule: Schedule, directory: Path, conf
         _groups(parameters, schedule.weight_decay), lr=schedule.learning_rate, betas=(0.9, 0.98)
     )
     checkpoint = directory / "checkpoint.safetensors"
-    first = _restore(checkpoint, parameters, optimizer) if checkpoint.exists() else 0
+    first, spent_s = _restore(checkpoint, parameters, optimizer) if checkpoint.exists() else (0, 0.0)
     if done_file.exists():
         return
-    started = time.monotonic()
+    # As if the clock had stood still between a cut and its resumption.
+    started = time.monotonic() - spent_s
     with _progress() as bar, (directory / "log.jsonl").open("a") as log:
         task = bar.add_task(name, total=schedule.steps, completed=first, note="")
         for step in range(first, schedule.steps):
@@ -105,7 +106,7 @@ def run_stage(name: str, stage: Stage, schedule: Schedule, directory: Path, conf
                 bar.update(task, note=" ".join(f"{k} {v:.3f}" for k, v in figures.items()))
             bar.update(task, completed=step + 1)
             if (step + 1) % schedule.checkpoint_every == 0 or step == schedule.steps - 1:
-                _save(checkpoint, parameters, optimizer, step + 1)
+                _save(checkpoint, parameters, optimizer, step + 1, time.monotonic() - started)
     summary = {"stage": name, "schedule": asdict(schedule), "elapsed_s": round(time.monotonic() - started, 1)}
     if config is not None:
         summary["config"] = config
@@ -119,7 +120,11 @@ def _groups(parameters: Mapping[str, nn.Parameter], weight_decay: float) -> list
 
 
 def _save(
-    path: Path, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer, step: int
+    path: Path,
+    parameters: Mapping[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    step: int,
+    spent_s: float,
 ) -> None:
     tensors: dict[str, Tensor] = {}
     for name, parameter in parameters.items():
@@ -127,11 +132,13 @@ def _save(
         for key, value in optimizer.state[parameter].items():
             tensors[f"{key}.{name}"] = value.detach().contiguous()
     partial = path.with_suffix(".partial")
-    save_file(tensors, partial, metadata={"step": str(step)})
+    save_file(tensors, partial, metadata={"step": str(step), "spent_s": f"{spent_s:.1f}"})
     partial.replace(path)
 
 
-def _restore(path: Path, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> int:
+def _restore(
+    path: Path, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
+) -> tuple[int, float]:
     with safe_open(path, framework="pt") as file:
         names = set(file.keys())
         for name, parameter in parameters.items():
@@ -141,7 +148,8 @@ def _restore(path: Path, parameters: Mapping[str, nn.Parameter], optimizer: torc
                 for key in ("step", "exp_avg", "exp_avg_sq")
                 if f"{key}.{name}" in names
             }
-        return int(file.metadata()["step"])
+        metadata = file.metadata()
+        return int(metadata["step"]), float(metadata["spent_s"])
 
 
 def _progress() -> Progress:
