@@ -50,6 +50,9 @@ class VisualConfig:
     stem: tuple[int, ...] = (16, 32, 64)
     """Channels of the convolutions before ViViT, each halving rows and columns; () for none. Early
     convolutions let a small vision transformer learn from few clips (Xiao et al. 2021)."""
+    stem_blocks: int = 2
+    """Residual blocks behind these, each seeing twice as far as the one before: a patch cuts an instrument
+    in pieces, and what sees it whole recognises it wherever it stands."""
     tubelet: tuple[int, int, int] = (2, 3, 3)
     """Frames, rows and columns of one patch, behind the stem."""
     order: Literal["time", "columns"] = "columns"
@@ -75,14 +78,31 @@ class AudioConfig:
     """Step between patches [spectra]."""
 
 
-class ConvStem(nn.Module):
-    """Convolutions that look at one frame at a time, each halving its size."""
+class ResidualBlock(nn.Module):
+    """x plus what a dilated convolution makes of it."""
 
-    def __init__(self, channels: tuple[int, ...]) -> None:
+    def __init__(self, channels: int, dilation: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=dilation, dilation=dilation),
+            nn.GroupNorm(4, channels),
+            nn.GELU(),
+        )
+
+    def forward(self, maps_NCHW: Tensor) -> Tensor:
+        """[N, C, H, W], same shape out."""
+        return maps_NCHW + torch.as_tensor(self.layers(maps_NCHW))
+
+
+class ConvStem(nn.Module):
+    """Convolutions that look at one frame at a time, each halving its size; then residual blocks."""
+
+    def __init__(self, channels: tuple[int, ...], blocks: int) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for before, after in zip((3, *channels), channels, strict=False):
             layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.GroupNorm(4, after), nn.GELU()]
+        layers += [ResidualBlock(channels[-1], 2**i) for i in range(blocks)]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, pixels_BFCHW: Tensor) -> Tensor:
@@ -99,7 +119,7 @@ class VisualEncoder(nn.Module):
         super().__init__()
         self.config = config
         self.front_end = VisualFrontEnd(config.format)
-        self.stem = ConvStem(config.stem) if config.stem else nn.Identity()
+        self.stem = ConvStem(config.stem, config.stem_blocks) if config.stem else nn.Identity()
         size = config.encoder
         shrunk = 2 ** len(config.stem)
         volume = (config.format.frames, config.format.height // shrunk, config.format.width // shrunk)
@@ -132,7 +152,16 @@ class VisualEncoder(nn.Module):
         Returns:
             [B, P, D].
         """
-        hidden: Tensor = self.encoder(pixel_values=self.stem(pixels_BFCHW)).last_hidden_state[:, 1:]
+        return self.attend(self.maps(pixels_BFCHW))
+
+    def maps(self, pixels_BFCHW: Tensor) -> Tensor:
+        """What the stem makes of each frame, [B, frames, channels, rows, columns]; without a stem, pixels."""
+        maps: Tensor = self.stem(pixels_BFCHW)
+        return maps
+
+    def attend(self, maps_BFCHW: Tensor) -> Tensor:
+        """ViViT over what :meth:`maps` gives: encoder tokens in pooling order, [B, P, D]."""
+        hidden: Tensor = self.encoder(pixel_values=maps_BFCHW).last_hidden_state[:, 1:]
         if self.config.order == "columns":
             batch, patches, width = hidden.shape
             hidden = hidden.reshape(batch, *self.grid, width).permute(0, 3, 1, 2, 4)

@@ -3,7 +3,8 @@
 A probe reads the scene from pooled encoder tokens: from the average of all, and from one window of a random
 token length, so that every part of a block comes to know the whole scene. Another reads from each token by
 itself what is there, in its third of the stage or at its time: much easier, and what gets learning going.
-The probes are thrown away.
+A third reads a third of the stage from the convolutional stem, before any attention (deep supervision, Lee
+et al. 2015): the stem learns to recognise, the transformer to put together. The probes are thrown away.
 
 - visual: for each place, which instrument stands there (or none), and whether it moves;
 - audio: for each kind, whether it is heard, its rank of entry and of loudness; and whether somebody speaks.
@@ -67,8 +68,9 @@ class VisualPretraining:
         self.pooling = WindowPooling(self.encoder.patches)
         self.probe = _probe(config.encoder.hidden_size, len(PLACES) * (len(KINDS) + 2))
         self.local_probe = nn.Linear(config.encoder.hidden_size, len(KINDS) + 1)
+        self.stem_probe = nn.Linear(config.stem[-1], len(KINDS) + 1) if config.stem else None
         frames, rows, columns = self.encoder.grid
-        third = torch.arange(columns) * len(PLACES) // columns
+        third = _thirds(columns)
         if config.order == "columns":
             self.place_P = third.repeat_interleave(frames * rows)
         else:
@@ -76,7 +78,8 @@ class VisualPretraining:
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """The encoder and its probes."""
-        return _named(encoder=self.encoder, probe=self.probe, local_probe=self.local_probe)
+        probes = {"stem_probe": self.stem_probe} if self.stem_probe is not None else {}
+        return _named(encoder=self.encoder, probe=self.probe, local_probe=self.local_probe, **probes)
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         """Cross-entropy of kinds and of motion, with flips, light and shifts as augmentation."""
@@ -92,9 +95,13 @@ class VisualPretraining:
         pixels = ((pixels + 1) * light - 1).roll(
             (int(rng.integers(-3, 4)), int(rng.integers(-3, 4))), (-2, -1)
         )
-        tokens = self.encoder(pixels)
+        maps = self.encoder.maps(pixels)
+        tokens = self.encoder.attend(maps)
         local = self.local_probe(tokens)
         loss = 2 * F.cross_entropy(local.flatten(0, 1), kinds[:, self.place_P].flatten())
+        if self.stem_probe is not None:
+            by_third = self.stem_probe(_average_of_thirds(maps))
+            loss = loss + 2 * F.cross_entropy(by_third.flatten(0, 1), kinds.flatten())
         figures: dict[str, float] = {}
         for pooled in _views(tokens, self.pooling, self.training, rng):
             kind_logits, move_logits = self._read(pooled)
@@ -114,9 +121,16 @@ class VisualPretraining:
             pixels = VisualFrontEnd.normalise(
                 torch.from_numpy(split.frames[begin : begin + batch_size].copy())
             )
-            read.append(self._read(self.encoder(pixels).mean(dim=1)))
-        kind_logits, move_logits = (torch.cat(part) for part in zip(*read, strict=True))
-        return _agreement({"kind": (kind_logits, kinds), "moves": (move_logits, moves)})
+            tokens = self.encoder(pixels)
+            read.append((*self._read(tokens.mean(dim=1)), self.local_probe(tokens)))
+        kind_logits, move_logits, local = (torch.cat(part) for part in zip(*read, strict=True))
+        return _agreement(
+            {
+                "kind": (kind_logits, kinds),
+                "moves": (move_logits, moves),
+                "local": (local, kinds[:, self.place_P]),
+            }
+        )
 
     def _read(self, pooled_BD: Tensor) -> tuple[Tensor, Tensor]:
         logits = self.probe(pooled_BD).unflatten(1, (len(PLACES), len(KINDS) + 2))
@@ -192,6 +206,18 @@ class AudioPretraining:
         kinds = logits[:, :-2].unflatten(1, (len(KINDS), 2 + self._RANKS))
         heard, entry, loudness = kinds.split([2, MAX_SOUNDING, MAX_SOUNDING], dim=-1)
         return heard, entry, loudness, logits[:, None, -2:]
+
+
+def _thirds(columns: int) -> Tensor:
+    """Which third of the stage each column shows, int64, [columns]."""
+    return torch.arange(columns) * len(PLACES) // columns
+
+
+def _average_of_thirds(maps_BFCHW: Tensor) -> Tensor:
+    """Averages over frames, rows and the columns of each third, [B, 3, C]."""
+    by_column = maps_BFCHW.mean(dim=(1, 3))
+    thirds = _thirds(by_column.shape[-1])
+    return torch.stack([by_column[..., thirds == i].mean(dim=-1) for i in range(len(PLACES))], dim=1)
 
 
 def visual_labels(scenes: Sequence[Scene]) -> tuple[Tensor, Tensor]:

@@ -79,7 +79,7 @@ def soundstage_small() -> Recipe:
             schedule=Schedule(2600, 1.5e-3),
             batch_size=16,
         ),
-        visual_training=EncoderTraining(Schedule(2000, 1e-3)),
+        visual_training=EncoderTraining(Schedule(1500, 1e-3)),
         audio_training=EncoderTraining(Schedule(5000, 1e-3)),
         alignment=AlignmentTraining(Schedule(800, 1e-3), passage),
         finetune=FinetuneTraining(Schedule(1500, 1e-3), passage),
