@@ -70,6 +70,9 @@ class AudioConfig:
     stem: tuple[int, ...] = (32, 64, 64)
     """Channels of the convolutions before AST; () for none. The first two halve time and frequency, the last
     quarters frequency: what is left of a time is one patch, so AST's tokens follow one another in time."""
+    stem_blocks: int = 2
+    """Residual blocks before the last of these, each seeing twice as far as the one before: a timbre is a
+    pattern of harmonics, and how they come and go."""
     patch: int = 16
     """Side of a patch [rows, spectra]."""
     frequency_stride: int = 16
@@ -178,10 +181,12 @@ class SpectrumStem(nn.Module):
 
     _STRIDES = ((2, 2), (2, 2), (1, 4))
 
-    def __init__(self, channels: tuple[int, ...], mel_bins: int, patch: int) -> None:
+    def __init__(self, channels: tuple[int, ...], blocks: int, mel_bins: int, patch: int) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for before, after, stride in zip((1, *channels), channels, self._STRIDES, strict=False):
+            if len(layers) == 3 * (len(channels) - 1):
+                layers += [ResidualBlock(before, 2**i) for i in range(blocks)]
             kernel = (max(3, stride[0] + 1), max(3, stride[1] + 1))
             padding = (kernel[0] // 2, kernel[1] // 2)
             layers += [
@@ -217,7 +222,7 @@ class AudioEncoder(nn.Module):
         self.stem: nn.Module = nn.Identity()
         spectra, rows = format.spectra, format.mel_bins
         if config.stem:
-            self.stem = SpectrumStem(config.stem, format.mel_bins, config.patch)
+            self.stem = SpectrumStem(config.stem, config.stem_blocks, format.mel_bins, config.patch)
             spectra, rows = self.stem.times(spectra) * config.patch, config.patch
         self.encoder = ASTModel(
             ASTConfig(
@@ -251,7 +256,16 @@ class AudioEncoder(nn.Module):
         Returns:
             [B, P, D].
         """
-        hidden: Tensor = self.encoder(input_values=self.stem(mel_BTM)).last_hidden_state[:, 2:]
+        return self.attend(self.maps(mel_BTM))
+
+    def maps(self, mel_BTM: Tensor) -> Tensor:
+        """What the stem makes of a spectrogram, [B, times x patch, patch]; without a stem, itself."""
+        maps: Tensor = self.stem(mel_BTM)
+        return maps
+
+    def attend(self, maps_BTM: Tensor) -> Tensor:
+        """AST over what :meth:`maps` gives: encoder tokens in order of time, [B, P, D]."""
+        hidden: Tensor = self.encoder(input_values=maps_BTM).last_hidden_state[:, 2:]
         batch, patches, width = hidden.shape
         return hidden.reshape(batch, *self.grid, width).transpose(1, 2).reshape(batch, patches, width)
 

@@ -4,7 +4,8 @@ A probe reads the scene from pooled encoder tokens: from the average of all, and
 token length, so that every part of a block comes to know the whole scene. Another reads from each token by
 itself what is there, in its third of the stage or at its time: much easier, and what gets learning going.
 A third reads a third of the stage from the convolutional stem, before any attention (deep supervision, Lee
-et al. 2015): the stem learns to recognise, the transformer to put together. The probes are thrown away.
+et al. 2015), or what sounds at a time: the stem learns to recognise, the transformer to put together. The
+probes are thrown away.
 
 - visual: for each place, which instrument stands there (or none), and whether it moves;
 - audio: for each kind, whether it is heard, its rank of entry and of loudness; and whether somebody speaks.
@@ -25,7 +26,6 @@ from edge_server.data.soundstage.dataset import Split
 from edge_server.data.soundstage.scene import (
     DURATION_S,
     KINDS,
-    LEVEL_STEP_DB,
     MAX_SOUNDING,
     PLACES,
     Scene,
@@ -155,11 +155,15 @@ class AudioPretraining:
         bands, times = self.encoder.grid
         # Middle of each token's time [s].
         self.time_P = ((torch.arange(times) + 0.5) * (DURATION_S / times)).repeat_interleave(bands)
-        self.onsets, self.levels = sounding(split.scenes)
+        self.onsets = onsets(split.scenes)
+        # 0: silent; else its place by loudness, from 1.
+        self.places = torch.where(self.labels[0] == 1, self.labels[2] + 1, 0)
+        self.stem_probe = nn.Linear(config.patch**2, len(KINDS)) if config.stem else None
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """The encoder and its probes."""
-        return _named(encoder=self.encoder, probe=self.probe, local_probe=self.local_probe)
+        probes = {"stem_probe": self.stem_probe} if self.stem_probe is not None else {}
+        return _named(encoder=self.encoder, probe=self.probe, local_probe=self.local_probe, **probes)
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         """Cross-entropy of presence, ranks and voice, with loudness and masks as augmentation."""
@@ -170,11 +174,15 @@ class AudioPretraining:
         first = int(rng.integers(0, mel.shape[2] - 4))
         mel[:, :, first : first + int(rng.integers(0, 5))] = mel.mean()
         labels = [label[picked] for label in self.labels]
-        tokens = self.encoder(mel)
+        maps = self.encoder.maps(mel)
+        tokens = self.encoder.attend(maps)
         begun = self.onsets[picked][:, None, :] <= self.time_P[None, :, None]
-        now = torch.where(begun, self.levels[picked][:, None, :], 0)
+        now = torch.where(begun, self.places[picked][:, None, :], 0)
         local = self.local_probe(tokens).unflatten(-1, (len(KINDS), 1 + MAX_SOUNDING))
         loss = 8 * F.cross_entropy(local.flatten(0, 2), now.flatten())
+        if self.stem_probe is not None:
+            by_time = self.stem_probe(maps.reshape(len(maps), len(self.time_P), -1))
+            loss = loss + 8 * F.binary_cross_entropy_with_logits(by_time, begun.float())
         figures: dict[str, float] = {}
         for pooled in _views(tokens, self.pooling, self.training, rng):
             read = self._read(pooled)
@@ -247,20 +255,13 @@ def audio_labels(scenes: Sequence[Scene]) -> tuple[Tensor, Tensor, Tensor, Tenso
     return heard, entry, loudness, voice
 
 
-def sounding(scenes: Sequence[Scene]) -> tuple[Tensor, Tensor]:
-    """When each kind comes in [s] (infinity: never), and its level (0: silent, 1: full, 2: a step less ...).
-
-    Returns:
-        float32 and int64, [N, kinds] each.
-    """
+def onsets(scenes: Sequence[Scene]) -> Tensor:
+    """When each kind comes in [s], infinity where it never does; float32, [N, kinds]."""
     begin = torch.full((len(scenes), len(KINDS)), float("inf"))
-    level = torch.zeros((len(scenes), len(KINDS)), dtype=torch.int64)
     for i, scene in enumerate(scenes):
         for sound in scene.sounds:
-            kind = KINDS.index(sound.kind)
-            begin[i, kind] = sound.onset_s
-            level[i, kind] = 1 + round(-sound.level_db / LEVEL_STEP_DB)
-    return begin, level
+            begin[i, KINDS.index(sound.kind)] = sound.onset_s
+    return begin
 
 
 @torch.no_grad()

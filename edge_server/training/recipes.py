@@ -80,7 +80,7 @@ def soundstage_small() -> Recipe:
             batch_size=16,
         ),
         visual_training=EncoderTraining(Schedule(1500, 1e-3)),
-        audio_training=EncoderTraining(Schedule(5000, 1e-3)),
+        audio_training=EncoderTraining(Schedule(3500, 1e-3)),
         alignment=AlignmentTraining(Schedule(800, 1e-3), passage),
         finetune=FinetuneTraining(Schedule(1500, 1e-3), passage),
     )
