@@ -129,6 +129,7 @@ class Agent:
         clip: Clip | None = None,
         *,
         context: str | None = None,
+        token_length: int | None = None,
         on_delta: Callable[[str], None] | None = None,
     ) -> Outcome:
         """Ask one question.
@@ -137,6 +138,7 @@ class Agent:
             question: not empty.
             clip: what it is about; None: about the context, or nothing.
             context: text that goes with the question, beside that of the clip.
+            token_length: tokens per modality of this question; None: as in the settings.
             on_delta: called with each new piece of the answer.
 
         Raises:
@@ -147,7 +149,7 @@ class Agent:
         clip = clip or Clip()
         session = await self._uplink.open()
         channel, pacer = self._radio(session.grant.bandwidth_hz)
-        token_length = self._token_length(session.grant)
+        token_length = self._token_length(token_length or self._settings.token_length, session.grant)
         tokens, ids, encode_s = await asyncio.to_thread(self._encode, question, clip, token_length)
         payloads = []
         for modality, x_TC in tokens.items():
@@ -189,6 +191,14 @@ class Agent:
             tries=reply.tries,
         )
 
+    async def grant(self) -> pb.Grant:
+        """What the server grants this device; opens the session if need be.
+
+        Raises:
+            DeviceAgentError: any of the tree.
+        """
+        return (await self._uplink.open()).grant
+
     def _radio(self, granted_bandwidth_hz: float) -> tuple[Channel, Pacer]:
         # One radio for the agent's life: its randomness and its trace go on from question to question.
         if self._channel is None or self._pacer is None:
@@ -197,8 +207,7 @@ class Agent:
             self._pacer = Pacer(config.bandwidth_hz, clock=self._clock)
         return self._channel, self._pacer
 
-    def _token_length(self, grant: pb.Grant) -> int:
-        wanted = self._settings.token_length
+    def _token_length(self, wanted: int | None, grant: pb.Grant) -> int:
         if wanted is not None:
             if wanted > grant.max_token_length:
                 raise ConfigurationError(

@@ -1,4 +1,4 @@
-"""The command line: ask, watch, doctor, pull.
+"""The command line: ask, watch, bench, doctor, pull.
 
 The one place that turns errors into exit codes and messages; see :mod:`device_agent.errors`.
 """
@@ -14,10 +14,12 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.progress import Progress
 from rich.text import Text
 
 from device_agent.archive import install
 from device_agent.backoff import Backoff
+from device_agent.bench import Report, measure
 from device_agent.bundle import load_bundle
 from device_agent.compose import open_agent, uplink_for
 from device_agent.config import DeviceSettings
@@ -25,7 +27,7 @@ from device_agent.doctor import examine
 from device_agent.errors import BundleError, ConfigurationError, DeviceAgentError
 from device_agent.flags import with_settings
 from device_agent.media import Clip, clip_from_file, join
-from device_agent.show import show_cost, show_findings
+from device_agent.show import show_cost, show_findings, show_report
 from device_agent.version import agent_version
 from device_agent.watching import watch_folder
 
@@ -125,6 +127,46 @@ def watch(
             typer.echo(f"{path.name}: {record['answer']}")
 
     asyncio.run(watch_folder(settings, folder, question, report, context=context, state=state, poll_s=poll_s))
+
+
+@app.command()
+@with_settings()
+def bench(
+    settings: DeviceSettings,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A media file.")],
+    question: Annotated[str, typer.Argument(help="Asked each time.")],
+    repeats: Annotated[int, typer.Option(min=2, help="Questions at each token length.")] = 10,
+    out: Annotated[Path | None, typer.Option(help="Write the figures here as JSON.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure what this device pays for an answer at every token length: time, bytes, symbols, memory."""
+    bundle = load_bundle(settings.bundle)
+    clip = clip_from_file(file, spec=bundle.media_spec())
+
+    async def run() -> Report:
+        async with open_agent(settings, bundle) as agent:
+            await agent.grant()  # a server that cannot be reached is found out before anything is shown
+            with Progress(console=Console(stderr=True)) as bar:
+                task = bar.add_task("questions", total=repeats * len(bundle.manifest.token_lengths))
+                return await measure(
+                    agent,
+                    bundle,
+                    question,
+                    clip,
+                    repeats=repeats,
+                    threads=settings.threads,
+                    advance=lambda: bar.advance(task),
+                )
+
+    report = asyncio.run(run())
+    text = json.dumps(report.to_json(), indent=2)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(text + "\n")
+    if as_json:
+        typer.echo(text)
+    else:
+        show_report(Console(highlight=False), report)
 
 
 @app.command()

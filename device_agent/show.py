@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from device_agent.agent import Cost, Outcome
+from device_agent.bench import Report, Spread
 from device_agent.doctor import Finding
 
 MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "failure": ("✗", "red")}
@@ -57,3 +58,26 @@ def show_findings(console: Console, findings: list[Finding]) -> None:
             found.append(f"\n→ {finding.advice}", style=colour)
         table.add_row(Text(mark, style=colour), Text(finding.name, style="bold"), found)
     console.print(table)
+
+
+def show_report(console: Console, report: Report) -> None:
+    """Print what answers cost at each token length."""
+
+    def spread(values: Spread) -> str:
+        return f"{seconds(values.median)} ({seconds(values.lower)} to {seconds(values.upper)})"
+
+    table = Table(title=f"{report.repeats} questions at each token length, {' and '.join(report.modalities)}")
+    headings = ("tokens", "channel uses", "bytes on the wire", "airtime", "encode", "round trip")
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    for row in report.rows:
+        table.add_row(
+            *(str(n) for n in (row.token_length, row.channel_uses, row.bytes_on_wire)),
+            seconds(row.airtime_s),
+            spread(row.encode_s),
+            spread(row.round_trip_s),
+        )
+    console.print(table)
+    graphs = ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in report.graph_bytes.items())
+    console.print(f"Medians with quartiles. Graphs: {graphs}.")
+    console.print(f"Peak resident memory: {report.peak_resident_bytes / 1e6:.0f} MB.")

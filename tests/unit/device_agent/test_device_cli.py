@@ -169,6 +169,30 @@ def test_any_modality_may_be_missing(
     assert json.loads(out)["answer"] == (" ".join(parts) or "text")
 
 
+def test_bench_asks_at_every_token_length_and_writes_what_it_cost(
+    run: Run, clip_file: Path, tmp_path: Path, edge: tuple[Describing, str], bundle: Bundle
+) -> None:
+    out_file = tmp_path / "results" / "device.json"
+    code, out, _ = run("bench", clip_file, "what plays", "--repeats", "2", "--out", out_file)
+    assert code == 0
+    assert "Peak resident memory" in out
+    report = json.loads(out_file.read_text())
+    lengths = bundle.manifest.token_lengths
+    assert edge[0].asked == 1 + 2 * len(lengths)  # one before, which opens the graphs
+    assert [row["token_length"] for row in report["rows"]] == lengths
+    assert [row["channel_uses"] for row in report["rows"]] == [2 * 4 * length for length in lengths]
+    assert report["modalities"] == ["video", "audio"]
+    assert report["graph_bytes"] == {
+        graph: (bundle.folder / graph).stat().st_size for graph in bundle.manifest.graphs
+    }
+    assert report["peak_resident_bytes"] >= psutil.Process().memory_info().rss / 2
+    for row in report["rows"]:
+        for figure in ("encode_s", "round_trip_s"):
+            assert 0 < row[figure]["lower"] <= row[figure]["median"] <= row[figure]["upper"]
+    sizes = [row["bytes_on_wire"] for row in report["rows"]]
+    assert sizes == sorted(set(sizes))
+
+
 def test_each_error_has_its_exit_code_one_message_and_no_traceback(
     run: Run, clip_file: Path, tmp_path: Path, edge: tuple[Describing, str]
 ) -> None:
@@ -186,6 +210,7 @@ def test_each_error_has_its_exit_code_one_message_and_no_traceback(
         (("ask", "what", "--bundle", tmp_path), 4, "device-agent pull"),
         (("ask", "what", "--server", "127.0.0.1:1", "--retries", "0"), 6, "127.0.0.1:1"),
         (("watch", tmp_path / "nowhere", "what"), 2, "no folder"),
+        (("bench", clip_file, "what", "--server", "127.0.0.1:1", "--retries", "0"), 6, "127.0.0.1:1"),
     ):
         code, out, err = run(*arguments)
         assert (code, out) == (expected, ""), arguments
