@@ -14,10 +14,12 @@ DATA   ?= datasets/soundstage
 SEED   ?= 1
 # A command after this runs beside an edge server on free ports, and finds it in its environment.
 SERVED := $(BIN)/python deploy/with_server.py --model $(MODEL) --
-SCRIPTS := deploy/with_server.py deploy/demo/demo.py deploy/demo/make_clips.py deploy/loadtest/locustfile.py
+SCRIPTS := deploy/with_server.py deploy/demo/demo.py deploy/demo/make_clips.py deploy/loadtest/locustfile.py \
+  tests/closed_forms.py tests/benchmarks/channel.py
+RESULTS := docs/results
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint loadtest protos dataset train evaluate clean
+.PHONY: help demo test lint loadtest protos dataset train results clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -74,9 +76,12 @@ dataset: $(VENV)/.dev ## The benchmark, three splits
 train: $(VENV)/.dev ## The model, from nothing, into runs/
 	$(BIN)/edge-server train soundstage-small --seed $(SEED) --data $(DATA)
 
-evaluate: $(VENV)/.dev ## Accuracy of the shipped model, as JSON
-	$(BIN)/edge-server evaluate $(MODEL) --data $(DATA) --snr-db 10 --snr-db 0 --snr-db -5 \
-	  --out docs/results/accuracy.json
+results: $(VENV)/.dev ## Every figure of docs/results, as JSON
+	$(BIN)/edge-server evaluate $(MODEL) --data $(DATA) --snr-db 10 --snr-db 0 --snr-db -5 --out $(RESULTS)/accuracy.json
+	$(BIN)/edge-server export $(MODEL) --parity $(RESULTS)/parity.json
+	$(BIN)/python -m tests.benchmarks.channel --out $(RESULTS)/channel.json
+	$(SERVED) $(BIN)/device-agent bench deploy/demo/clips/soundstage_test_000001.mp4 "Where is the loudest instrument?" \
+	  --no-pace --out $(RESULTS)/device.json
 
 clean: ## Environment and caches; data sets and runs stay
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -87,7 +87,20 @@ class _Sample:
     inputs: Mapping[str, Tensor]
 
 
-def export_bundle(link: Link, folder: Path, commit: str | None = None) -> Bundle:
+@dataclass(frozen=True)
+class Exported:
+    """A device bundle that has passed its check.
+
+    Attributes:
+        bundle: as a device reads it.
+        parity: per graph, the largest difference from torch, relative to the tokens' root mean square.
+    """
+
+    bundle: Bundle
+    parity: Mapping[str, float]
+
+
+def export_bundle(link: Link, folder: Path, commit: str | None = None) -> Exported:
     """Write a device bundle and check it against torch.
 
     Args:
@@ -120,9 +133,9 @@ def export_bundle(link: Link, folder: Path, commit: str | None = None) -> Bundle
     for name, graph in graphs.items():
         _export(graph.eval(), examples[name], dynamic[name], folder / f"{name}.onnx")
     link.tokenizer.save(str(folder / "tokenizer.json"))
-    check_parity(graphs, folder)
+    parity = check_parity(graphs, folder)
     config = link.config
-    return write_manifest(
+    bundle = write_manifest(
         folder,
         {
             "format": 1,
@@ -153,6 +166,7 @@ def export_bundle(link: Link, folder: Path, commit: str | None = None) -> Bundle
             "training_commit": commit if commit is not None else current_commit(),
         },
     )
+    return Exported(bundle, parity)
 
 
 def check_parity(graphs: Mapping[str, nn.Module], folder: Path) -> dict[str, float]:

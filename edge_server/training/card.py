@@ -13,6 +13,10 @@ from edge_server.model.link import Link
 STAGES = ("induction", "foundation", "visual", "audio", "alignment", "finetune")
 
 
+#: For programs: command, seed, commit, steps and times.
+RECORD = "training.json"
+
+
 @dataclass(frozen=True)
 class Origin:
     """What has to be known to make a model again."""
@@ -30,12 +34,13 @@ class Origin:
         return f"edge-server train {self.recipe} --seed {self.seed}"
 
 
-def write_card(link: Link, origin: Origin, run: Path, model: Path) -> None:
+def write_card(link: Link, origin: Origin, data: Path, run: Path, model: Path) -> None:
     """Write both files into a model folder.
 
     Args:
         link: the trained model.
         origin: what made it.
+        data: the data set that it was trained on.
         run: folder of the run, with a folder per finished stage.
         model: folder of the model.
     """
@@ -61,10 +66,20 @@ def write_card(link: Link, origin: Origin, run: Path, model: Path) -> None:
         "seed": origin.seed,
         "commit": origin.commit,
         "parameters": sizes,
+        "data": json.loads((data / "train" / "split.json").read_text()),
         "stages": stages,
     }
-    (model / "training.json").write_text(json.dumps(record, indent=2) + "\n")
+    (model / RECORD).write_text(json.dumps(record, indent=2) + "\n")
     (model / "README.md").write_text(_card(link, origin, sizes))
+
+
+def commit_of(model: Path) -> str | None:
+    """The commit whose code trained a model; None where its folder does not say."""
+    record = model / RECORD
+    if not record.exists():
+        return None
+    commit: str = json.loads(record.read_text())["commit"]
+    return commit
 
 
 def _card(link: Link, origin: Origin, sizes: dict[str, int]) -> str:
@@ -77,7 +92,7 @@ channel. Trained from nothing, on the generated Soundstage benchmark alone, by
 
     {origin.command}
 
-at commit `{origin.commit}`, seed {origin.seed}. Steps and times of each stage: `training.json`. Accuracy:
+at commit `{origin.commit}`, seed {origin.seed}. Steps and times of each stage: `{RECORD}`. Accuracy:
 `docs/results` of the repository, made by `edge-server evaluate`.
 
 | part | parameters |

@@ -9,8 +9,9 @@ from typing import Annotated, Literal
 import torch
 import typer
 
-from edge_server.export import export_bundle
+from edge_server.export import PARITY_TOLERANCE, export_bundle
 from edge_server.model.link import Link
+from edge_server.training.card import commit_of
 from edge_server.training.recipes import RECIPES
 from edge_server.training.run import PRETRAININGS, Run, cores
 
@@ -54,13 +55,25 @@ def train(
 def export(
     model: Annotated[Path, typer.Argument(help="Model folder.")],
     out: Annotated[Path | None, typer.Option(help="Bundle folder.  [default: MODEL/bundle]")] = None,
-    commit: Annotated[
-        str | None, typer.Option(help="Commit that trained it.  [default: of this checkout]")
+    parity: Annotated[
+        Path | None, typer.Option(help="Write how far the graphs are from torch here, as JSON.")
     ] = None,
 ) -> None:
-    """Write a model's device bundle, and check its graphs against torch."""
-    bundle = export_bundle(Link.load(model), out or model / "bundle", commit)
+    """Write a model's device bundle, and check its graphs against torch at every token length."""
+    exported = export_bundle(Link.load(model), out or model / "bundle", commit_of(model))
+    bundle = exported.bundle
+    report = {
+        "bundle_hash": bundle.hash,
+        "tolerance": PARITY_TOLERANCE,
+        "token_lengths": bundle.manifest.token_lengths,
+        "largest_relative_difference": dict(exported.parity),
+    }
+    if parity is not None:
+        parity.parent.mkdir(parents=True, exist_ok=True)
+        parity.write_text(json.dumps(report, indent=2) + "\n")
+    worst = ", ".join(f"{graph} {difference:.1e}" for graph, difference in exported.parity.items())
     typer.echo(f"{bundle.folder}: bundle {bundle.hash}")
+    typer.echo(f"largest difference from torch, relative: {worst} (at most {PARITY_TOLERANCE:g})")
 
 
 def _claim(run: Run) -> None:

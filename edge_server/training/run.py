@@ -142,7 +142,8 @@ class Run:
         run_stage("finetune", finetune, self.recipe.finetune.schedule, self.directory / "finetune")
         model = self.directory / "model"
         link.save(model)
-        write_card(link, Origin(self.recipe.name, self.seed, current_commit()), self.directory, model)
+        origin = Origin(self.recipe.name, self.seed, current_commit())
+        write_card(link, origin, self.data, self.directory, model)
         return model
 
     def encoded(self, link: Link) -> EncodedClips:

@@ -5,13 +5,14 @@ DIR/SPLIT/frames.npy      uint8  [N, F, H, W, 3]  as the visual encoder takes th
           scenes.json     what is on stage, clip by clip
           questions.json  MUSIC-AVQA's keys
           captions.json   VALOR's keys, and what can be seen and heard alone
-          split.json      seed, sizes, version of this format
+          split.json      seed, sizes, version of this format, what making it took
 """
 
 from __future__ import annotations
 
 import json
 import multiprocessing
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -107,6 +108,7 @@ def generate(
     Raises:
         DatasetError: artwork, soundfont or voice are not installed.
     """
+    started_s = time.monotonic()
     folder = directory / split
     folder.mkdir(parents=True, exist_ok=True)
     scenes = sample_scenes(split, clips, seed)
@@ -123,7 +125,14 @@ def generate(
         ]
         for job in jobs:
             advance(job.result())
-    summary = {"format": FORMAT_VERSION, "split": split, "clips": clips, "seed": seed}
+    summary = {
+        "format": FORMAT_VERSION,
+        "split": split,
+        "clips": clips,
+        "seed": seed,
+        "workers": workers,
+        "elapsed_s": round(time.monotonic() - started_s, 1),
+    }
     (folder / "split.json").write_text(json.dumps(summary, indent=2) + "\n")
 
 

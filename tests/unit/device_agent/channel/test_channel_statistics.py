@@ -22,47 +22,33 @@ from device_agent.channel import (
     to_symbols,
 )
 from device_agent.channel.sampling import ChannelName, FadingName
+from tests.closed_forms import (
+    EBN0_TO_SNR_DB,
+    awgn_bit_error_rate,
+    bit_errors_per_symbol,
+    gaussian,
+    gaussian_error,
+    mean_and_standard_error,
+    qpsk,
+    rayleigh_bit_error_rate,
+)
 
 SIGMAS = 4.0
 
 
 def assert_mean(values: npt.ArrayLike, expected: float) -> None:
     """The mean of independent values lies within four of its own standard errors of what is expected."""
-    samples = np.asarray(values, np.float64).ravel()
-    standard_error = samples.std(ddof=1) / math.sqrt(samples.size)
-    off = abs(samples.mean() - expected)
-    assert off <= SIGMAS * standard_error, (
-        f"{samples.mean()}, not {expected}, standard error {standard_error}"
-    )
-
-
-def q_function(x: float) -> float:
-    return 0.5 * math.erfc(x / math.sqrt(2.0))
-
-
-def qpsk(rng: np.random.Generator, token_length: int, channel_dim: int) -> npt.NDArray[np.float32]:
-    """Gray QPSK at Es = 1: one bit per real."""
-    bits = rng.integers(0, 2, (token_length, channel_dim))
-    return ((2.0 * bits - 1.0) * 0.5**0.5).astype(np.float32)
-
-
-def bit_errors_per_symbol(
-    x: npt.NDArray[np.float32], received: npt.NDArray[np.float32]
-) -> npt.NDArray[np.float64]:
-    """Mean over both bits: they share a gain, so only symbols are independent."""
-    half = x.shape[1] // 2
-    wrong = (x > 0) != (received > 0)
-    return 0.5 * (wrong[:, :half].astype(np.float64) + wrong[:, half:])
+    mean, standard_error = mean_and_standard_error(values)
+    assert abs(mean - expected) <= SIGMAS * standard_error, f"{mean} ± {standard_error}, not {expected}"
 
 
 @pytest.mark.parametrize(("ebn0_db", "stated"), [(0.0, 0.07865), (4.0, 0.01250), (8.0, 1.909e-4)])
 def test_gray_qpsk_bit_error_rate_in_awgn(ebn0_db: float, stated: float) -> None:
-    expected = q_function(math.sqrt(2.0 * 10.0 ** (ebn0_db / 10.0)))
+    expected = awgn_bit_error_rate(ebn0_db)
     assert expected == pytest.approx(stated, rel=1e-3)
     rng = np.random.default_rng(1)
     x = qpsk(rng, 1000, 2000)
-    snr_db = ebn0_db + 10.0 * math.log10(2.0)  # two bits per symbol
-    received = Channel(ChannelConfig(model="awgn", snr_db=snr_db), rng).transmit(x)
+    received = Channel(ChannelConfig(model="awgn", snr_db=ebn0_db + EBN0_TO_SNR_DB), rng).transmit(x)
     assert_mean(bit_errors_per_symbol(x, received.x_TC), expected)
 
 
@@ -71,13 +57,12 @@ def test_gray_qpsk_bit_error_rate_in_awgn(ebn0_db: float, stated: float) -> None
 def test_gray_qpsk_bit_error_rate_in_fast_rayleigh_fading(
     ebn0_db: float, stated: float, equalizer: str
 ) -> None:
-    gamma = 10.0 ** (ebn0_db / 10.0)
-    expected = 0.5 * (1.0 - math.sqrt(gamma / (1.0 + gamma)))
+    expected = rayleigh_bit_error_rate(ebn0_db)
     assert expected == pytest.approx(stated, abs=6e-5)
     rng = np.random.default_rng(2)
     x = qpsk(rng, 500, 1000)
     config = ChannelConfig(
-        model="rayleigh", fading="fast", snr_db=ebn0_db + 10.0 * math.log10(2.0), equalizer=equalizer
+        model="rayleigh", fading="fast", snr_db=ebn0_db + EBN0_TO_SNR_DB, equalizer=equalizer
     )
     received = Channel(config, rng).transmit(x)
     assert_mean(bit_errors_per_symbol(x, received.x_TC), expected)
@@ -86,21 +71,21 @@ def test_gray_qpsk_bit_error_rate_in_fast_rayleigh_fading(
 @pytest.mark.parametrize(("ebn0_db", "stated"), [(0.0, 0.1464), (4.0, 0.0771), (8.0, 0.0355)])
 def test_gray_qpsk_bit_error_rate_in_block_rayleigh_fading(ebn0_db: float, stated: float) -> None:
     rng = np.random.default_rng(3)
-    gamma = 10.0 ** (ebn0_db / 10.0)
-    channel = Channel(ChannelConfig(model="rayleigh", snr_db=ebn0_db + 10.0 * math.log10(2.0)), rng)
+    expected = rayleigh_bit_error_rate(ebn0_db)
+    channel = Channel(ChannelConfig(model="rayleigh", snr_db=ebn0_db + EBN0_TO_SNR_DB), rng)
     x = qpsk(rng, 1, 32)
     # Symbols of one codeword share a gain: only codewords are independent.
     per_codeword = [bit_errors_per_symbol(x, channel.transmit(x).x_TC).mean() for _ in range(6000)]
-    assert_mean(per_codeword, 0.5 * (1.0 - math.sqrt(gamma / (1.0 + gamma))))
-    assert 0.5 * (1.0 - math.sqrt(gamma / (1.0 + gamma))) == pytest.approx(stated, abs=6e-5)
+    assert_mean(per_codeword, expected)
+    assert expected == pytest.approx(stated, abs=6e-5)
 
 
 @pytest.mark.parametrize(("snr_db", "stated"), [(0.0, 0.5), (10.0, 0.0909), (20.0, 0.0099)])
 def test_matched_bandwidth_gaussian_error_is_one_over_one_plus_snr(snr_db: float, stated: float) -> None:
-    expected = 1.0 / (1.0 + 10.0 ** (snr_db / 10.0))
+    expected = gaussian_error(snr_db)
     assert expected == pytest.approx(stated, abs=6e-5)
     rng = np.random.default_rng(4)
-    x = (rng.standard_normal((500, 1000)) * 0.5**0.5).astype(np.float32)
+    x = gaussian(rng, 500, 1000)
     received = Channel(ChannelConfig(snr_db=snr_db), rng).transmit(x)
     assert_mean((received.x_TC.astype(np.float64) - x) ** 2 / 0.5, expected)
 
@@ -162,7 +147,7 @@ def test_pilot_estimates_are_unbiased_with_error_n0_over_pilots() -> None:
 
 def test_more_pilots_mean_less_error_and_perfect_csi_least() -> None:
     rng = np.random.default_rng(11)
-    x = (rng.standard_normal((300, 600)) * 0.5**0.5).astype(np.float32)
+    x = gaussian(rng, 300, 600)
 
     def error(**csi: object) -> float:
         config = ChannelConfig(model="rayleigh", fading="fast", snr_db=5.0, **csi)  # type: ignore[arg-type]

@@ -143,6 +143,7 @@ def test_a_run_gives_a_model_that_is_evaluated(run: Run, data: Path, tmp_path: P
     made = json.loads((folder / "training.json").read_text())
     assert (made["command"], made["seed"]) == ("edge-server train smoke --seed 1", 1)
     assert set(made["stages"]) == set(STAGES)
+    assert made["data"]["clips"] == smoke().train_clips
     card = (folder / "README.md").read_text()
     assert made["command"] in card
     assert made["commit"] in card
