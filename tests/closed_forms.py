@@ -48,7 +48,7 @@ def bit_errors_per_symbol(
     """Share of wrong bits of each symbol, [T, C/2]: bits of a symbol share a gain and are not independent."""
     half = x_TC.shape[1] // 2
     wrong = ((x_TC > 0) != (received_TC > 0)).astype(np.float64)
-    return (wrong[:, :half] + wrong[:, half:]) / 2.0
+    return np.asarray((wrong[:, :half] + wrong[:, half:]) / 2.0, np.float64)
 
 
 def mean_and_standard_error(values: npt.ArrayLike) -> tuple[float, float]:
