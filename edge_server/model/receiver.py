@@ -32,7 +32,7 @@ class ReceiverConfig:
     """Blocks in which received tokens look at each other."""
     query_layers: int = 2
     """Blocks in which queries look at received tokens."""
-    slots: int = 12
+    slots: int = 14
     """Embeddings that the foundation gets."""
 
 

@@ -1,22 +1,27 @@
 """Stage 1, alignment: what is seen and heard meets the words for it, through the noisy channel.
 
-Heads and receivers learn; encoders and foundation are frozen. Three losses:
+Heads and receivers learn; encoders and foundation are frozen. The losses:
 
 - *contrastive*: InfoNCE between the received image tokens and the received words for what can be seen, and
   between the received audio tokens and the received words for what can be heard (the paper's);
 - *reconstruction*: the analog text path gives back the embeddings that were sent (the paper's);
-- *captioning*: the frozen foundation reads the received tokens and writes the caption. The contrastive loss
-  says which scene it is; captioning says which instrument is where.
+- *dictation*: what fills each slot of the prompt is to be the embedding of a certain word for what is seen or
+  heard ("left a moving violin ..."). The contrastive loss says which scene it is; dictation says which
+  instrument is where, in the foundation's own words, so that it can read them from the start;
+- *captioning*: the frozen foundation reads the received tokens and writes the caption.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from edge_server.data.soundstage.captions import picture_words, sound_words
+from edge_server.data.soundstage.scene import Scene
 from edge_server.model import tokenizer as tk
 from edge_server.model.link import Link
 from edge_server.training.clips import EncodedClips
@@ -32,6 +37,9 @@ from edge_server.training.passage import (
     receive_text,
 )
 from edge_server.training.pretrain_foundation import DESCRIBE_QUESTION
+
+#: How much nearer its own word has to be than any other, in the mean square norm of words.
+_DICTATION_TEMPERATURE = 0.1
 
 
 @dataclass(frozen=True)
@@ -50,8 +58,10 @@ class AlignmentTraining:
     """Weight of InfoNCE."""
     reconstruction_weight: float = 0.3
     """Weight of the text path's reconstruction."""
-    caption_weight: float = 1.0
-    """Weight of captioning; 0 is the paper's stage 1."""
+    dictation_weight: float = 1.0
+    """Weight of dictation."""
+    caption_weight: float = 0.0
+    """Weight of captioning. Without it and without dictation, this is the paper's stage 1."""
 
 
 class Alignment:
@@ -66,6 +76,7 @@ class Alignment:
         self.clips = clips
         self.training = training
         self.seed = seed
+        self._ids: dict[str, int] = {}
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """Heads and receivers, the text path's included."""
@@ -91,6 +102,10 @@ class Alignment:
             reconstruction = reconstruction + 0.5 * error
         loss = training.contrastive_weight * contrastive + training.reconstruction_weight * reconstruction
         figures = {"contrastive": contrastive.item(), "reconstruction": reconstruction.item()}
+        if training.dictation_weight:
+            dictation, right = self._dictation_loss(received, [self.clips.split.scenes[row] for row in rows])
+            loss = loss + training.dictation_weight * dictation
+            figures |= {"dictation": dictation.item(), "dictated": right}
         if training.caption_weight:
             caption, right = self._caption_loss(received, [c.full for c in captions])
             loss = loss + training.caption_weight * caption
@@ -107,6 +122,40 @@ class Alignment:
             means.append(received_LE.mean(dim=0))
             errors.append(F.mse_loss(received_LE, sent_LE) / sent_LE.square().mean())
         return torch.stack(means), torch.stack(errors).mean()
+
+    def _dictation_loss(self, received: dict[str, Tensor], scenes: Sequence[Scene]) -> tuple[Tensor, float]:
+        """How far each slot is from its word and how surely no other is nearer; share that is nearest."""
+        vocabulary_VE = self.link.embedding.weight
+        power = vocabulary_VE.square().sum(dim=-1).mean()
+        loss = torch.zeros(())
+        right = []
+        for slot, words_of in (("visual", picture_words), ("audio", sound_words)):
+            received_BSE = received[slot]
+            # A receiver of fewer slots takes the first words; further slots say what they like.
+            slots = min(received_BSE.shape[1], len(words_of(scenes[0])))
+            targets = torch.tensor([self._word_ids(words_of(scene))[:slots] for scene in scenes]).flatten()
+            said = received_BSE[:, :slots].flatten(0, 1)
+            distances = torch.cdist(said, vocabulary_VE).square() / power
+            loss = loss + F.cross_entropy(-distances / _DICTATION_TEMPERATURE, targets)
+            loss = loss + distances.gather(1, targets[:, None]).mean()
+            right.append((distances.argmin(dim=-1) == targets).float().mean().item())
+        return loss / 2, sum(right) / len(right)
+
+    def _word_ids(self, words: Sequence[str]) -> list[int]:
+        """The language token of each word.
+
+        Raises:
+            ValueError: the tokenizer cuts a word in pieces.
+        """
+        for word in words:
+            if word not in self._ids:
+                ids = tk.encode(self.link.tokenizer, word)
+                if len(ids) != 1:
+                    raise ValueError(
+                        f"tokenizer: {word!r} is {len(ids)} language tokens; dictation needs one"
+                    )
+                self._ids[word] = ids[0]
+        return [self._ids[word] for word in words]
 
     def _caption_loss(self, received: dict[str, Tensor], captions: list[str]) -> tuple[Tensor, float]:
         question = tk.encode(self.link.tokenizer, DESCRIBE_QUESTION)

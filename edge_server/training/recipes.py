@@ -81,8 +81,8 @@ def soundstage_small() -> Recipe:
         ),
         visual_training=EncoderTraining(Schedule(1500, 1e-3)),
         audio_training=EncoderTraining(Schedule(3500, 1e-3)),
-        alignment=AlignmentTraining(Schedule(800, 1e-3), passage),
-        finetune=FinetuneTraining(Schedule(3000, 1e-3), passage),
+        alignment=AlignmentTraining(Schedule(2000, 1e-3), passage),
+        finetune=FinetuneTraining(Schedule(2000, 1e-3), passage),
     )
 
 

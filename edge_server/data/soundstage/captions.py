@@ -6,6 +6,9 @@ Three texts of one scene:
   a question may ask for; a model that reads it is the *text oracle*.
 - :func:`describe_picture` and :func:`describe_sound`: what can be seen alone, what can be heard alone.
   Stage 1 aligns image tokens with the former and audio tokens with the latter.
+
+:func:`picture_words` and :func:`sound_words` are what describes picture and sound in a fixed number of words,
+each always in the same place: left to right, first to last.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edge_server.data.soundstage.scene import Performer, Scene, Sound
+from edge_server.data.soundstage.scene import MAX_SOUNDING, PLACES, Performer, Scene, Sound
 
 _PLACE = {
     "left": ("on the left", "at the left"),
@@ -36,6 +39,7 @@ _VOICE = ("somebody speaks over it", "a voice speaks over it", "there is a voice
 _NO_VOICE = ("nobody speaks", "no voice is heard", "there is no voiceover")
 _EMPTY_STAGE = ("the stage is empty", "nobody is on stage")
 _SILENCE = ("no music is heard", "there is no music")
+_NOTHING = "."
 
 
 def describe(scene: Scene, rng: np.random.Generator) -> str:
@@ -75,6 +79,28 @@ def describe_sound(scene: Scene, rng: np.random.Generator) -> str:
     return _join(clauses)
 
 
+def picture_words(scene: Scene) -> list[str]:
+    """Four words for each place, left to right: "left a moving violin"; full stops where nobody stands."""
+    words: list[str] = []
+    for place in PLACES:
+        performer = scene.at(place)
+        if performer is None:
+            words += [_NOTHING] * 4
+        else:
+            motion = (_RESTING if performer.action == "still" else _MOVING)[0]
+            words += [place, "a", motion, performer.kind]
+    return words
+
+
+def sound_words(scene: Scene) -> list[str]:
+    """Four words for each sound, first to last: "loudest violin plays first"; then, does somebody speak."""
+    words: list[str] = []
+    for sound in scene.sounds:
+        words += [_loudness(scene, sound), sound.kind, _PLAYS[0], _entry(scene, sound)]
+    words += [_NOTHING] * (4 * MAX_SOUNDING - len(words))
+    return words + (_VOICE if scene.voice_over else _NO_VOICE)[0].split()[:2]
+
+
 def _performer_clause(scene: Scene, performer: Performer, rng: np.random.Generator) -> str:
     place = _pick(_PLACE[performer.place], rng)
     sound = scene.sound_of(performer.kind)
@@ -86,11 +112,17 @@ def _performer_clause(scene: Scene, performer: Performer, rng: np.random.Generat
 
 def _sound_clause(scene: Scene, sound: Sound, rng: np.random.Generator) -> str:
     """Loudness and entry of a sound among those heard: "the loudest violin plays first"."""
+    return f"the {_loudness(scene, sound)} {sound.kind} {_pick(_PLAYS, rng)} {_entry(scene, sound)}"
+
+
+def _loudness(scene: Scene, sound: Sound) -> str:
     level = scene.by_loudness.index(sound)
     last = level == len(scene.sounds) - 1
-    loudness = _LOUDNESS[-1] if last and level else _LOUDNESS[level]
-    entry = _ORDER[scene.sounds.index(sound)]
-    return f"the {loudness} {sound.kind} {_pick(_PLAYS, rng)} {entry}"
+    return _LOUDNESS[-1] if last and level else _LOUDNESS[level]
+
+
+def _entry(scene: Scene, sound: Sound) -> str:
+    return _ORDER[scene.sounds.index(sound)]
 
 
 def _voice(scene: Scene, rng: np.random.Generator) -> str:
