@@ -1,7 +1,7 @@
 """Accuracy of a model on a split, over a channel, by question type, beside what no channel can beat or lose.
 
 - *blind prior*: the most frequent answer of each template, counted on another split;
-- *text oracle*: the foundation reads the true caption instead of tokens.
+- *text oracle*: the foundation, as it was pretrained and frozen, reads the true caption instead of tokens.
 
 The answers come from the very code that serves (:mod:`edge_server.model.serving`), the channel is the
 device's (:mod:`device_agent.channel`). Question i of a split always meets the same channel realisation for a
@@ -10,6 +10,7 @@ seed, so that systems are compared on the same draws.
 
 from __future__ import annotations
 
+import copy
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 import torch
+from peft import PeftModel
 
 from device_agent.channel import Channel, ChannelConfig
 from edge_server.data.soundstage.dataset import QuestionRow, Split
@@ -87,6 +89,8 @@ class Examiner:
     """
 
     def __init__(self, link: Link, split: Split, limit: int | None = None, batch_size: int = 64) -> None:
+        # LoRA learns to read received tokens, not captions: the oracle answers without it.
+        self.oracle = ServedLink(without_lora(link), bundle_hash="")
         self.link = link
         self.served = ServedLink(link, bundle_hash="")
         self.questions = split.questions[:limit]
@@ -108,13 +112,13 @@ class Examiner:
                     blocks.append(FeatureBlock(modality, reception.x_TC, reception.effective_snr_db))
                 yield Prompt(tuple(blocks), self._ids(question.text))
 
-        return self._ask(prompts(), advance)
+        return self._ask(self.served, prompts(), advance)
 
     def text_oracle(self, advance: Advance = lambda done: None) -> Score:
-        """Accuracy of the foundation given the true caption as text."""
+        """Accuracy of the frozen foundation given the true caption as text."""
         captions = self.split.captions
         prompts = (Prompt((), self._ids(q.text), self._ids(captions[q.clip].full)) for q in self.questions)
-        return self._ask(prompts, advance)
+        return self._ask(self.oracle, prompts, advance)
 
     def blind_prior(self, fitted_on: Split) -> Score:
         """Accuracy of the most frequent answer of each template, counted on another split."""
@@ -127,12 +131,12 @@ class Examiner:
     def _ids(self, text: str) -> tuple[int, ...]:
         return tuple(tk.encode(self.link.tokenizer, text))
 
-    def _ask(self, prompts: Iterator[Prompt], advance: Advance) -> Score:
+    def _ask(self, served: ServedLink, prompts: Iterator[Prompt], advance: Advance) -> Score:
         score = Score()
         for begin in range(0, len(self.questions), self.batch_size):
             batch = self.questions[begin : begin + self.batch_size]
             for question, answer in zip(
-                batch, answer_all(self.served, [next(prompts) for _ in batch]), strict=True
+                batch, answer_all(served, [next(prompts) for _ in batch]), strict=True
             ):
                 score.add(question, answer)
             advance(len(batch))
@@ -150,6 +154,14 @@ class Examiner:
             self._features[slot] = np.concatenate(parts)
         features = torch.from_numpy(self._features[slot].astype(np.float32))
         return np.asarray(self.link.send(slot, features, token_length).numpy())
+
+
+def without_lora(link: Link) -> Link:
+    """A copy of a link whose foundation is as it was before fine-tuning."""
+    bare = copy.deepcopy(link)
+    if isinstance(bare.foundation, PeftModel):
+        bare.foundation = bare.foundation.unload()
+    return bare
 
 
 def answer_all(served: ServedLink, prompts: Sequence[Prompt], max_new_tokens: int = 8) -> list[str]:

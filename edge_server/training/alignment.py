@@ -26,7 +26,7 @@ from edge_server.model import tokenizer as tk
 from edge_server.model.link import Link
 from edge_server.training.clips import EncodedClips
 from edge_server.training.loop import Schedule
-from edge_server.training.losses import info_nce
+from edge_server.training.losses import dictation, info_nce
 from edge_server.training.passage import (
     Draw,
     PassageTraining,
@@ -37,9 +37,6 @@ from edge_server.training.passage import (
     receive_text,
 )
 from edge_server.training.pretrain_foundation import DESCRIBE_QUESTION
-
-#: How much nearer its own word has to be than any other, in the mean square norm of words.
-_DICTATION_TEMPERATURE = 0.1
 
 
 @dataclass(frozen=True)
@@ -103,9 +100,9 @@ class Alignment:
         loss = training.contrastive_weight * contrastive + training.reconstruction_weight * reconstruction
         figures = {"contrastive": contrastive.item(), "reconstruction": reconstruction.item()}
         if training.dictation_weight:
-            dictation, right = self._dictation_loss(received, [self.clips.split.scenes[row] for row in rows])
-            loss = loss + training.dictation_weight * dictation
-            figures |= {"dictation": dictation.item(), "dictated": right}
+            dictated, right = self._dictation_loss(received, [self.clips.split.scenes[row] for row in rows])
+            loss = loss + training.dictation_weight * dictated
+            figures |= {"dictation": dictated.item(), "dictated": right}
         if training.caption_weight:
             caption, right = self._caption_loss(received, [c.full for c in captions])
             loss = loss + training.caption_weight * caption
@@ -124,22 +121,18 @@ class Alignment:
         return torch.stack(means), torch.stack(errors).mean()
 
     def _dictation_loss(self, received: dict[str, Tensor], scenes: Sequence[Scene]) -> tuple[Tensor, float]:
-        """How far each slot is from its word and how surely no other is nearer; share that is nearest."""
-        vocabulary_VE = self.link.embedding.weight
-        power = vocabulary_VE.square().sum(dim=-1).mean()
-        loss = torch.zeros(())
-        right = []
+        """Dictation of both slots; share of words that are said."""
+        losses, said = [], []
         for slot, words_of in (("visual", picture_words), ("audio", sound_words)):
-            received_BSE = received[slot]
+            targets_BS = torch.tensor([self._word_ids(words_of(scene)) for scene in scenes])
             # A receiver of fewer slots takes the first words; further slots say what they like.
-            slots = min(received_BSE.shape[1], len(words_of(scenes[0])))
-            targets = torch.tensor([self._word_ids(words_of(scene))[:slots] for scene in scenes]).flatten()
-            said = received_BSE[:, :slots].flatten(0, 1)
-            distances = torch.cdist(said, vocabulary_VE).square() / power
-            loss = loss + F.cross_entropy(-distances / _DICTATION_TEMPERATURE, targets)
-            loss = loss + distances.gather(1, targets[:, None]).mean()
-            right.append((distances.argmin(dim=-1) == targets).float().mean().item())
-        return loss / 2, sum(right) / len(right)
+            slots = min(received[slot].shape[1], targets_BS.shape[1])
+            loss, right = dictation(
+                received[slot][:, :slots], targets_BS[:, :slots], self.link.embedding.weight
+            )
+            losses.append(loss)
+            said.append(right)
+        return torch.stack(losses).mean(), sum(said) / len(said)
 
     def _word_ids(self, words: Sequence[str]) -> list[int]:
         """The language token of each word.

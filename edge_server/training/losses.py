@@ -9,6 +9,9 @@ from torch import Tensor
 #: Label that counts for nothing.
 IGNORE = -100
 
+#: Of :func:`dictation`: how much nearer its own word should be than others, in mean square norms of words.
+DICTATION_TEMPERATURE = 0.1
+
 
 def info_nce(a_BE: Tensor, b_BE: Tensor, temperature: float) -> Tensor:
     """Symmetric InfoNCE (van den Oord et al. 2018; symmetric as in CLIP) between paired embeddings.
@@ -24,3 +27,27 @@ def info_nce(a_BE: Tensor, b_BE: Tensor, temperature: float) -> Tensor:
     logits = F.normalize(a_BE, dim=-1) @ F.normalize(b_BE, dim=-1).T / temperature
     truth = torch.arange(len(logits), device=logits.device)
     return 0.5 * (F.cross_entropy(logits, truth) + F.cross_entropy(logits.T, truth))
+
+
+def dictation(said_BSE: Tensor, words_BS: Tensor, vocabulary_VE: Tensor) -> tuple[Tensor, float]:
+    """How far embeddings are from words that they should be, and how surely no other word is nearer.
+
+    Squared distances, in units of the mean square norm of a word: the mean to the right word, plus the
+    cross-entropy of picking it when nearer words are likelier (Gaussian classes of one variance).
+
+    Args:
+        said_BSE: [B, S, E].
+        words_BS: the right words, indices into the vocabulary, int64, [B, S].
+        vocabulary_VE: [V, E].
+
+    Returns:
+        Scalar loss; share of embeddings whose nearest word is the right one.
+    """
+    words = words_BS.flatten()
+    power = vocabulary_VE.square().sum(dim=-1).mean()
+    distances = torch.cdist(said_BSE.flatten(0, 1), vocabulary_VE).square() / power
+    loss = (
+        F.cross_entropy(-distances / DICTATION_TEMPERATURE, words)
+        + distances.gather(1, words[:, None]).mean()
+    )
+    return loss, (distances.argmin(dim=-1) == words).float().mean().item()

@@ -9,7 +9,13 @@ from collections import Counter, defaultdict
 import numpy as np
 import pytest
 
-from edge_server.data.soundstage.captions import describe, describe_picture, describe_sound
+from edge_server.data.soundstage.captions import (
+    describe,
+    describe_picture,
+    describe_sound,
+    picture_words,
+    sound_words,
+)
 from edge_server.data.soundstage.dataset import sample_scenes
 from edge_server.data.soundstage.questions import TEMPLATES, TYPES, Balancer, fill
 from edge_server.data.soundstage.scene import (
@@ -159,3 +165,16 @@ def test_captions_tell_what_their_sense_can_know() -> None:
     assert "flute" not in describe_picture(SCENE, rng)
     assert "drum" not in describe_sound(SCENE, rng)
     assert "left" not in describe_sound(SCENE, rng)
+
+
+def test_what_is_seen_and_heard_in_words_that_always_stand_in_the_same_place() -> None:
+    assert " ".join(picture_words(SCENE)) == "left a moving violin middle a moving drum . . . ."
+    heard = "softest violin plays first loudest flute plays second . . . . somebody speaks"
+    assert " ".join(sound_words(SCENE)) == heard
+    rng = np.random.default_rng(3)
+    for scene in (sample_scene(rng) for _ in range(200)):
+        assert len(picture_words(scene)) == 12
+        assert len(sound_words(scene)) == 14
+        # They say what the descriptions say.
+        assert set(sound_words(scene)) & set(KINDS) == {sound.kind for sound in scene.sounds}
+        assert set(picture_words(scene)) & set(KINDS) == {p.kind for p in scene.performers}

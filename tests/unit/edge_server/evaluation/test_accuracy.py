@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import torch
+from peft import PeftModel
+
 from edge_server.data.soundstage.dataset import QuestionRow
-from edge_server.evaluation.accuracy import Score, most_frequent_answers
+from edge_server.evaluation.accuracy import Score, most_frequent_answers, without_lora
+from edge_server.model.link import Link
 
 
 def question(template: str, answer: str, kind: tuple[str, str] = ("Audio", "Counting")) -> QuestionRow:
@@ -25,3 +29,15 @@ def test_scores_count_overall_and_by_type() -> None:
         "Audio Counting": {"accuracy": 0.5, "questions": 2},
         "Visual Location": {"accuracy": 1.0, "questions": 1},
     }
+
+
+def test_the_oracle_reads_with_the_foundation_as_it_was_frozen(link: Link) -> None:
+    assert isinstance(link.foundation, PeftModel)
+    ids = torch.arange(20, 30)[None]
+    tuned = link.foundation(input_ids=ids).logits
+    with link.foundation.disable_adapter():
+        frozen = link.foundation(input_ids=ids).logits
+    bare = without_lora(link)
+    torch.testing.assert_close(bare.foundation(input_ids=ids).logits, frozen)
+    torch.testing.assert_close(link.foundation(input_ids=ids).logits, tuned)  # the original is as it was
+    assert not torch.allclose(tuned, frozen)
