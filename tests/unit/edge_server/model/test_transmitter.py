@@ -115,11 +115,11 @@ def test_visual_tokens_run_from_left_to_right() -> None:
     torch.manual_seed(0)
     encoder = VisualEncoder(VisualConfig())
     embeddings = encoder.encoder.embeddings
-    pixels = torch.zeros(1, 8, 3, 72, 120)
-    changed = pixels.clone()
-    changed[..., 80:] = 1.0
+    maps = torch.zeros_like(encoder.maps(torch.zeros(1, 8, 3, 72, 120)))
+    changed = maps.clone()
+    changed[..., maps.shape[-1] * 2 // 3 :] = 1.0
     with torch.no_grad():
-        difference = (embeddings(changed) - embeddings(pixels))[:, 1:].abs().sum(-1)
+        difference = (embeddings(changed) - embeddings(maps))[:, 1:].abs().sum(-1)
     ordered = difference.unflatten(1, encoder.grid).permute(0, 3, 1, 2).flatten(1)[0]
     assert ordered[: len(ordered) // 2].max() == 0
     assert ordered[-len(ordered) // 4 :].min() > 0
@@ -130,4 +130,6 @@ def test_audio_tokens_run_in_time() -> None:
     encoder = AudioEncoder(AudioConfig())
     assert encoder(torch.zeros(2, 200, 64)).shape == (2, encoder.patches, 128)
     bands, times = encoder.grid
-    assert encoder.patches == bands * times == 96
+    # Each token hears the whole spectrum, 80 ms of it.
+    assert (bands, times) == (1, 50)
+    assert encoder.patches == 50
