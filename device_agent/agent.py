@@ -149,7 +149,8 @@ class Agent:
         clip = clip or Clip()
         session = await self._uplink.open()
         channel, pacer = self._radio(session.grant.bandwidth_hz)
-        token_length = self._token_length(token_length or self._settings.token_length, session.grant)
+        wanted = self._settings.token_length if token_length is None else token_length
+        token_length = self._token_length(wanted, session.grant)
         tokens, ids, encode_s = await asyncio.to_thread(self._encode, question, clip, token_length)
         payloads = []
         for modality, x_TC in tokens.items():

@@ -6,7 +6,6 @@ them alike; reported are medians with the quartiles around them.
 
 from __future__ import annotations
 
-import resource
 import statistics
 import sys
 from collections.abc import Callable, Sequence
@@ -90,7 +89,7 @@ async def measure(
     *,
     repeats: int,
     threads: int,
-    advance: Callable[[], None] = lambda: None,
+    advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> Report:
     """Ask the same question again and again.
 
@@ -101,7 +100,7 @@ async def measure(
         clip: decoded once; decoding is not part of the figures.
         repeats: questions at each token length, at least 2.
         threads: what the agent was given, for the report.
-        advance: called after each question.
+        advance: called after each question with how many are done, and how many there are.
 
     Raises:
         ConfigurationError: fewer than two repeats.
@@ -113,10 +112,10 @@ async def measure(
     lengths = [length for length in bundle.manifest.token_lengths if length <= granted]
     await agent.ask(question, clip, token_length=lengths[0])  # opens the graphs
     costs: dict[int, list[Cost]] = {length: [] for length in lengths}
-    for _ in range(repeats):
-        for length in lengths:
-            costs[length].append((await agent.ask(question, clip, token_length=length)).cost)
-            advance()
+    turns = lengths * repeats
+    for done, length in enumerate(turns, 1):
+        costs[length].append((await agent.ask(question, clip, token_length=length)).cost)
+        advance(done, len(turns))
     return Report(
         bundle=f"{bundle.manifest.name} {bundle.hash}",
         modalities=clip.modalities,
@@ -130,6 +129,8 @@ async def measure(
 
 def peak_resident_bytes() -> int:
     """The most memory that this process has had resident."""
+    import resource  # not everywhere: only a bench needs it
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

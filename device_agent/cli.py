@@ -147,7 +147,7 @@ def bench(
         async with open_agent(settings, bundle) as agent:
             await agent.grant()  # a server that cannot be reached is found out before anything is shown
             with Progress(console=Console(stderr=True)) as bar:
-                task = bar.add_task("questions", total=repeats * len(bundle.manifest.token_lengths))
+                task = bar.add_task("questions", total=None)
                 return await measure(
                     agent,
                     bundle,
@@ -155,7 +155,7 @@ def bench(
                     clip,
                     repeats=repeats,
                     threads=settings.threads,
-                    advance=lambda: bar.advance(task),
+                    advance=lambda done, total: bar.update(task, completed=done, total=total),
                 )
 
     report = asyncio.run(run())
