@@ -134,6 +134,8 @@ class Run:
     def join(self) -> Path:
         """Alignment and fine-tuning on top of what was pretrained; returns the model folder."""
         torch.manual_seed(self.seed)
+        # Asked now: the checkout may move on before the run ends.
+        origin = Origin(self.recipe.name, self.seed, current_commit())
         link = self.pretrained_link()
         clips = self.encoded(link)
         alignment = Alignment(link, clips, self.recipe.alignment, self.seed)
@@ -142,7 +144,6 @@ class Run:
         run_stage("finetune", finetune, self.recipe.finetune.schedule, self.directory / "finetune")
         model = self.directory / "model"
         link.save(model)
-        origin = Origin(self.recipe.name, self.seed, current_commit())
         write_card(link, origin, self.data, self.directory, model)
         return model
 
