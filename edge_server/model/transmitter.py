@@ -184,8 +184,9 @@ class SpectrumStem(nn.Module):
     def __init__(self, channels: tuple[int, ...], blocks: int, mel_bins: int, patch: int) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        for before, after, stride in zip((1, *channels), channels, self._STRIDES, strict=False):
-            if len(layers) == 3 * (len(channels) - 1):
+        steps = zip((1, *channels), channels, self._STRIDES, strict=False)
+        for index, (before, after, stride) in enumerate(steps):
+            if index == len(channels) - 1:
                 layers += [ResidualBlock(before, 2**i) for i in range(blocks)]
             kernel = (max(3, stride[0] + 1), max(3, stride[1] + 1))
             padding = (kernel[0] // 2, kernel[1] // 2)

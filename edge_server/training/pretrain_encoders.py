@@ -78,8 +78,12 @@ class VisualPretraining:
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """The encoder and its probes."""
-        probes = {"stem_probe": self.stem_probe} if self.stem_probe is not None else {}
-        return _named(encoder=self.encoder, probe=self.probe, local_probe=self.local_probe, **probes)
+        return _named(
+            encoder=self.encoder,
+            probe=self.probe,
+            local_probe=self.local_probe,
+            stem_probe=self.stem_probe,
+        )
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         """Cross-entropy of kinds and of motion, with flips, light and shifts as augmentation."""
@@ -156,14 +160,18 @@ class AudioPretraining:
         # Middle of each token's time [s].
         self.time_P = ((torch.arange(times) + 0.5) * (DURATION_S / times)).repeat_interleave(bands)
         self.onsets = onsets(split.scenes)
-        # 0: silent; else its place by loudness, from 1.
-        self.places = torch.where(self.labels[0] == 1, self.labels[2] + 1, 0)
+        # Of each kind, 0: silent; else its rank by loudness, from 1.
+        self.loudness = torch.where(self.labels[0] == 1, self.labels[2] + 1, 0)
         self.stem_probe = nn.Linear(config.patch**2, len(KINDS)) if config.stem else None
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """The encoder and its probes."""
-        probes = {"stem_probe": self.stem_probe} if self.stem_probe is not None else {}
-        return _named(encoder=self.encoder, probe=self.probe, local_probe=self.local_probe, **probes)
+        return _named(
+            encoder=self.encoder,
+            probe=self.probe,
+            local_probe=self.local_probe,
+            stem_probe=self.stem_probe,
+        )
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         """Cross-entropy of presence, ranks and voice, with loudness and masks as augmentation."""
@@ -177,7 +185,7 @@ class AudioPretraining:
         maps = self.encoder.maps(mel)
         tokens = self.encoder.attend(maps)
         begun = self.onsets[picked][:, None, :] <= self.time_P[None, :, None]
-        now = torch.where(begun, self.places[picked][:, None, :], 0)
+        now = torch.where(begun, self.loudness[picked][:, None, :], 0)
         local = self.local_probe(tokens).unflatten(-1, (len(KINDS), 1 + MAX_SOUNDING))
         loss = 8 * F.cross_entropy(local.flatten(0, 2), now.flatten())
         if self.stem_probe is not None:
@@ -279,8 +287,13 @@ def _probe(hidden_size: int, outputs: int) -> nn.Module:
     )
 
 
-def _named(**modules: nn.Module) -> dict[str, nn.Parameter]:
-    return {f"{part}.{name}": p for part, module in modules.items() for name, p in module.named_parameters()}
+def _named(**modules: nn.Module | None) -> dict[str, nn.Parameter]:
+    return {
+        f"{part}.{name}": p
+        for part, module in modules.items()
+        if module is not None
+        for name, p in module.named_parameters()
+    }
 
 
 def _views(

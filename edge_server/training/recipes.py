@@ -109,7 +109,7 @@ def smoke() -> Recipe:
         ),
         visual_training=EncoderTraining(short, batch_size=4),
         audio_training=EncoderTraining(short, batch_size=4),
-        alignment=AlignmentTraining(short, passage, batch_size=4),
+        alignment=AlignmentTraining(short, passage, batch_size=4, caption_weight=1.0),
         finetune=FinetuneTraining(short, passage, batch_size=4),
     )
 
