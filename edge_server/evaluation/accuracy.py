@@ -21,7 +21,8 @@ import torch
 from peft import PeftModel
 
 from device_agent.channel import Channel, ChannelConfig
-from edge_server.data.soundstage.dataset import QuestionRow, Split
+from edge_server.data.annotations import QuestionRow
+from edge_server.data.soundstage.dataset import Split
 from edge_server.data.soundstage.questions import TYPES
 from edge_server.engine.model import FeatureBlock, Prompt
 from edge_server.model import tokenizer as tk

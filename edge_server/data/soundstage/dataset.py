@@ -23,9 +23,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from edge_server.data.annotations import Caption, QuestionRow, fill
 from edge_server.data.soundstage import picture, sound
 from edge_server.data.soundstage.captions import describe, describe_picture, describe_sound
-from edge_server.data.soundstage.questions import Balancer, fill
+from edge_server.data.soundstage.questions import Balancer
 from edge_server.data.soundstage.scene import Performer, Scene, Sound, sample_scene
 from edge_server.errors import DatasetError
 from edge_server.model.preprocess import VisualFormat, VisualFrontEnd
@@ -33,34 +34,6 @@ from edge_server.model.preprocess import VisualFormat, VisualFrontEnd
 SplitName = Literal["train", "val", "test"]
 FORMAT_VERSION = 1
 _CHUNK = 50
-
-
-@dataclass(frozen=True)
-class QuestionRow:
-    """A question about a clip of a split.
-
-    Attributes:
-        clip: index of the clip.
-        type: MUSIC-AVQA's type.
-        template: the question before its placeholders are filled.
-        text: the question as asked.
-        answer: the truth.
-    """
-
-    clip: int
-    type: tuple[str, str]
-    template: str
-    text: str
-    answer: str
-
-
-@dataclass(frozen=True)
-class Caption:
-    """A clip in words: all of it, what can be seen, what can be heard."""
-
-    full: str
-    picture: str
-    sound: str
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edge_server.data.annotations import fill
 from edge_server.data.soundstage.scene import KINDS, PLACES, Scene, Sound
 
 NUMBERS = ("zero", "one", "two", "three")
@@ -64,23 +65,6 @@ class Question:
             "question_deleted": 0,
             "anser": self.answer,
         }
-
-
-def fill(template: str, values: tuple[str, ...] | list[str]) -> str:
-    """Replace each ``<placeholder>``, in order, by its value.
-
-    Raises:
-        ValueError: there are not as many values as placeholders.
-    """
-    parts = template.split("<")
-    if len(parts) - 1 != len(values):
-        raise ValueError(
-            f"templ_values: {len(values)} values for {len(parts) - 1} placeholders in {template!r}"
-        )
-    text = parts[0]
-    for part, value in zip(parts[1:], values, strict=True):
-        text += value + part.split(">", 1)[1]
-    return text
 
 
 def _yes(truth: bool) -> str:

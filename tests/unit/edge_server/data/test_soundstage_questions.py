@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 import numpy as np
 import pytest
 
+from edge_server.data.annotations import fill
 from edge_server.data.soundstage.captions import (
     describe,
     describe_picture,
@@ -17,7 +18,7 @@ from edge_server.data.soundstage.captions import (
     sound_words,
 )
 from edge_server.data.soundstage.dataset import sample_scenes
-from edge_server.data.soundstage.questions import TEMPLATES, TYPES, Balancer, fill
+from edge_server.data.soundstage.questions import TEMPLATES, TYPES, Balancer
 from edge_server.data.soundstage.scene import (
     KINDS,
     LEVEL_STEP_DB,

@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from peft import PeftModel
 
-from edge_server.data.soundstage.dataset import QuestionRow
+from edge_server.data.annotations import QuestionRow
 from edge_server.evaluation.accuracy import Score, most_frequent_answers, without_lora
 from edge_server.model.link import Link
 
