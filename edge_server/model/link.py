@@ -26,16 +26,17 @@ from transformers import Qwen2ForCausalLM
 
 from edge_server.errors import ModelError
 from edge_server.model.foundation import SLOTS, FoundationConfig, build_foundation
-from edge_server.model.receiver import Receiver, ReceiverConfig, TextReceiver
-from edge_server.model.tokenizer import load_tokenizer
-from edge_server.model.transmitter import (
-    AudioConfig,
-    AudioEncoder,
-    TextHead,
-    TransmitterHead,
-    VisualConfig,
-    VisualEncoder,
+from edge_server.model.head import HeadConfig, TextHead, TransmitterHead
+from edge_server.model.receiver import (
+    MlpReceiver,
+    QueryReceiver,
+    Receiver,
+    ReceiverConfig,
+    TextReceiver,
+    build_receiver,
 )
+from edge_server.model.tokenizer import load_tokenizer
+from edge_server.model.transmitter import AudioConfig, AudioEncoder, VisualConfig, VisualEncoder
 
 #: Which transmitter, receiver and slot of the prompt serve which modality on the wire.
 SLOT_OF_MODALITY = {"image": "visual", "video": "visual", "audio": "audio"}
@@ -65,6 +66,8 @@ class LinkConfig:
     """The visual encoder."""
     audio: AudioConfig = field(default_factory=AudioConfig)
     """The audio encoder."""
+    head: HeadConfig = field(default_factory=HeadConfig)
+    """The heads of feature modalities."""
     receiver: ReceiverConfig = field(default_factory=ReceiverConfig)
     """The receivers of feature modalities."""
     lora: LoraTraining = field(default_factory=LoraTraining)
@@ -89,12 +92,14 @@ class Link(nn.Module):
         self.foundation: Qwen2ForCausalLM | PeftModel = build_foundation(config.foundation)
         self.heads = nn.ModuleDict(
             {
-                slot: TransmitterHead(self.encoder(slot).patches, encoder.hidden_size, channel_dim)
+                slot: TransmitterHead(
+                    config.head, self.encoder(slot).patches, encoder.hidden_size, channel_dim
+                )
                 for slot, encoder in (("visual", config.visual.encoder), ("audio", config.audio.encoder))
             }
         )
         self.receivers = nn.ModuleDict(
-            {slot: Receiver(config.receiver, channel_dim, width) for slot in SLOTS}
+            {slot: build_receiver(config.receiver, channel_dim, width) for slot in SLOTS}
         )
         self.text_head = TextHead(width, channel_dim)
         self.text_receiver = TextReceiver(channel_dim, width)
@@ -104,6 +109,12 @@ class Link(nn.Module):
         encoder = self.encoders[slot]
         assert isinstance(encoder, VisualEncoder | AudioEncoder)  # noqa: S101 - narrows the type
         return encoder
+
+    def receiver(self, slot: str) -> Receiver:
+        """The receiver of a slot."""
+        receiver = self.receivers[slot]
+        assert isinstance(receiver, MlpReceiver | QueryReceiver)  # noqa: S101 - narrows the type
+        return receiver
 
     @property
     def embedding(self) -> nn.Embedding:

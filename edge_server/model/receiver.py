@@ -5,16 +5,20 @@ block look at each other, and answers a fixed number of learned queries from the
 foundation always reads the same number of slots, however many tokens went on air.
 
     [B, T, C] ─▶ linear ─▶ FiLM(snr_db) ─▶ self-attention ─▶ queries ─▶ [B, slots, E]
+
+The paper's authors published another, kept here to be compared with: two linear layers, token by token, that
+are told nothing.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from edge_server.model.transmitter import position_features
+from edge_server.model.head import position_features
 
 #: The receiver is told SNRs within these bounds [dB]; beyond them nothing changes any more.
 SNR_BOUNDS_DB = (-20.0, 30.0)
@@ -22,8 +26,12 @@ SNR_BOUNDS_DB = (-20.0, 30.0)
 
 @dataclass(frozen=True)
 class ReceiverConfig:
-    """Size of a receiver."""
+    """Kind and size of a receiver."""
 
+    kind: Literal["queries", "mlp"] = "queries"
+    """Learned queries to the received tokens, or two linear layers (of which only the width counts)."""
+    film: bool = True
+    """Whether the SNR is told."""
     width: int = 128
     """Inner width."""
     heads: int = 4
@@ -57,14 +65,32 @@ class SnrFilm(nn.Module):
         return modulated
 
 
-class Receiver(nn.Module):
-    """Receiver of a feature modality."""
+class MlpReceiver(nn.Module):
+    """Receiver of a feature modality, as the paper's authors published it: Linear, ReLU, Linear."""
+
+    def __init__(self, config: ReceiverConfig, channel_dim: int, embedding_size: int) -> None:
+        super().__init__()
+        self.inner = nn.Linear(channel_dim, config.width)
+        self.outer = nn.Linear(config.width, embedding_size)
+
+    def slots(self, token_length: int) -> int:
+        """Embeddings that the foundation gets for so many tokens: as many."""
+        return token_length
+
+    def forward(self, x_BTC: Tensor, snr_db_B: Tensor, token_length_B: Tensor | None = None) -> Tensor:
+        """Received tokens to embeddings [B, T, E], each alone; the SNR is not looked at."""
+        out: Tensor = self.outer(torch.relu(self.inner(x_BTC)))
+        return out
+
+
+class QueryReceiver(nn.Module):
+    """Receiver of a feature modality: queries to the received tokens."""
 
     def __init__(self, config: ReceiverConfig, channel_dim: int, embedding_size: int) -> None:
         super().__init__()
         self.config = config
         self.inner = nn.Linear(channel_dim, config.width)
-        self.film = SnrFilm(config.width)
+        self.film = SnrFilm(config.width) if config.film else None
 
         def block(kind: type[nn.Module]) -> nn.Module:
             return kind(
@@ -82,6 +108,10 @@ class Receiver(nn.Module):
         self.queries = nn.Parameter(torch.randn(config.slots, config.width) * 0.5)
         self.norm = nn.LayerNorm(config.width)
         self.outer = nn.Linear(config.width, embedding_size)
+
+    def slots(self, token_length: int) -> int:
+        """Embeddings that the foundation gets, however many tokens were sent."""
+        return self.config.slots
 
     def forward(self, x_BTC: Tensor, snr_db_B: Tensor, token_length_B: Tensor | None = None) -> Tensor:
         """Received tokens to embeddings.
@@ -103,7 +133,9 @@ class Receiver(nn.Module):
         else:
             where = torch.stack([position_features(length, positions, width) for length in token_length_B])
             padding = positions[None, :] >= token_length_B[:, None]
-        x = self.film(self.inner(x_BTC) + where, snr_db_B)
+        x = self.inner(x_BTC) + where
+        if self.film is not None:
+            x = self.film(x, snr_db_B)
         for layer in self.mix:
             x = layer(x, src_key_padding_mask=padding)
         queries = self.queries.expand(batch, -1, -1)
@@ -111,6 +143,16 @@ class Receiver(nn.Module):
             queries = layer(queries, x, memory_key_padding_mask=padding)
         out: Tensor = self.outer(self.norm(queries))
         return out
+
+
+Receiver: TypeAlias = MlpReceiver | QueryReceiver
+"""The receiver of a feature modality."""
+
+
+def build_receiver(config: ReceiverConfig, channel_dim: int, embedding_size: int) -> Receiver:
+    """A receiver of the kind that the configuration names, with random weights."""
+    kind = MlpReceiver if config.kind == "mlp" else QueryReceiver
+    return kind(config, channel_dim, embedding_size)
 
 
 class TextReceiver(nn.Module):

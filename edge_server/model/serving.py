@@ -24,7 +24,7 @@ from edge_server.engine.model import FeatureBlock, InvalidPromptError, Prompt, S
 from edge_server.model import tokenizer as tk
 from edge_server.model.foundation import Piece, embed_pieces, pieces_length, prompt_pieces
 from edge_server.model.link import SLOT_OF_MODALITY, Link
-from edge_server.model.transmitter import TOKEN_LENGTHS
+from edge_server.model.selection import TOKEN_LENGTHS
 
 
 @dataclass(frozen=True)
@@ -218,7 +218,7 @@ class ServedLink:
             raise InvalidPromptError(
                 f"{field}.shape", f"{field}.shape has token length {shape[0]}; allowed: {allowed}"
             )
-        return 2 + self._link.config.receiver.slots
+        return 2 + self._link.receiver(slot).slots(shape[0])
 
     def _check_ids(self, field: str, ids: Sequence[int]) -> None:
         limit, vocab_size = self._link.config.max_text_tokens, self._link.config.foundation.vocab_size
@@ -252,9 +252,10 @@ class ServedLink:
                 [F.pad(torch.from_numpy(b.x_TC), (0, 0, 0, longest - len(b.x_TC))) for _, b in blocks]
             )
             snr_db_B = torch.tensor([block.snr_db for _, block in blocks])
-            received = self._link.receivers[slot](x_BTC, snr_db_B, lengths_B)
-            for (i, _), embeddings in zip(blocks, received, strict=True):
-                slots[i][slot] = embeddings
+            receiver = self._link.receiver(slot)
+            received = receiver(x_BTC, snr_db_B, lengths_B)
+            for (i, block), embeddings in zip(blocks, received, strict=True):
+                slots[i][slot] = embeddings[: receiver.slots(len(block.x_TC))]
         laid_out = []
         for prompt, filled, question in zip(prompts, slots, questions, strict=True):
             pieces = prompt_pieces(filled, question, prompt.context_ids)

@@ -1,9 +1,6 @@
-"""The transmitter of a feature modality: encoder, pooling to a token length, projection, power normalisation.
+"""The encoders of a transmitter, frozen after pretraining.
 
-    raw media ─▶ front end ─▶ encoder (frozen) ─▶ [B, P, D] ─▶ window pooling ─▶ [B, T, D]
-              ─▶ head ─▶ [B, T, C] ─▶ unit power ─▶ channel
-
-One set of weights serves every token length.
+raw media ─▶ front end ─▶ encoder ─▶ [B, P, D] ─▶ head (edge_server.model.head) ─▶ channel
 """
 
 from __future__ import annotations
@@ -18,11 +15,6 @@ from torch import Tensor, nn
 from transformers import ASTConfig, ASTModel, VivitConfig, VivitModel
 
 from edge_server.model.preprocess import AudioFormat, AudioFrontEnd, VisualFormat, VisualFrontEnd
-
-#: Token lengths that a device may choose from.
-TOKEN_LENGTHS = (1, 2, 4, 8, 16, 32)
-#: Mean square of a real of a codeword: two reals make a complex symbol of unit energy.
-REAL_POWER = 0.5
 
 
 @dataclass(frozen=True)
@@ -269,98 +261,3 @@ class AudioEncoder(nn.Module):
         hidden: Tensor = self.encoder(input_values=maps_BTM).last_hidden_state[:, 2:]
         batch, patches, width = hidden.shape
         return hidden.reshape(batch, *self.grid, width).transpose(1, 2).reshape(batch, patches, width)
-
-
-class WindowPooling(nn.Module):
-    """Averages over a window that slides along the encoder tokens, to any of TOKEN_LENGTHS.
-
-    A window of P / T tokens may begin and end within a token, which then counts by the part that lies in
-    it; so no length needs to be a factor of P. The matrices of all lengths lie above one another in one
-    constant: those of length T are its rows T - 1 to 2 T - 2, since lengths are powers of two.
-    """
-
-    bank: Tensor
-
-    def __init__(self, patches: int) -> None:
-        super().__init__()
-        bank = torch.cat([pooling_matrix(patches, length) for length in TOKEN_LENGTHS])
-        self.register_buffer("bank", bank, persistent=False)
-
-    def forward(self, x_BPD: Tensor, token_length: int | Tensor) -> Tensor:
-        """[B, P, D] to [B, token_length, D]."""
-        return torch.matmul(self.matrix(token_length), x_BPD)
-
-    def matrix(self, token_length: int | Tensor) -> Tensor:
-        """The pooling matrix of a length, [token_length, P]."""
-        if isinstance(token_length, int):
-            return self.bank[token_length - 1 : 2 * token_length - 1]
-        rows = torch.arange(TOKEN_LENGTHS[-1], device=self.bank.device)
-        rows = rows[rows < token_length] + token_length - 1
-        return self.bank[rows]
-
-
-def pooling_matrix(patches: int, token_length: int) -> Tensor:
-    """Weights [token_length, patches] of window averages; every row sums to one."""
-    edges = torch.linspace(0, patches, token_length + 1, dtype=torch.float64)
-    begin = torch.arange(patches, dtype=torch.float64)
-    overlap = torch.minimum(edges[1:, None], begin + 1) - torch.maximum(edges[:-1, None], begin)
-    weights = overlap.clamp(min=0)
-    return (weights / weights.sum(dim=1, keepdim=True)).float()
-
-
-def position_features(token_length: Tensor | int, positions: Tensor, dim: int) -> Tensor:
-    """Sinusoids of where in the block, and of how long a block, a token stands; [T, dim].
-
-    Args:
-        token_length: tokens in the block.
-        positions: [T], 0 to token_length - 1.
-        dim: width, a multiple of 4.
-    """
-    quarter = dim // 4
-    rates = 2.0 ** (torch.arange(quarter, device=positions.device) * (7.0 / max(quarter - 1, 1)))
-    length = torch.as_tensor(token_length, device=positions.device).float()
-    where = (positions.float() + 0.5) / length
-    angle_where = where[:, None] * rates * 3.14159265
-    angle_length = torch.log2(length).reshape(1, 1) * rates * 0.1 + torch.zeros_like(angle_where)
-    return torch.cat([angle_where.sin(), angle_where.cos(), angle_length.sin(), angle_length.cos()], dim=1)
-
-
-class TransmitterHead(nn.Module):
-    """Pooled encoder tokens to what goes on air."""
-
-    def __init__(self, patches: int, hidden_size: int, channel_dim: int) -> None:
-        super().__init__()
-        self.pooling = WindowPooling(patches)
-        self.hidden_size = hidden_size
-        self.norm = nn.LayerNorm(hidden_size)
-        self.inner = nn.Linear(2 * hidden_size, 2 * hidden_size)
-        self.outer = nn.Linear(2 * hidden_size, channel_dim)
-
-    def forward(self, x_BPD: Tensor, token_length: int | Tensor) -> Tensor:
-        """[B, P, D] to power-normalised tokens [B, token_length, C]."""
-        matrix = self.pooling.matrix(token_length)
-        pooled = self.norm(torch.matmul(matrix, x_BPD))
-        positions = torch.arange(matrix.shape[0], device=x_BPD.device)
-        where = position_features(torch.ones_like(positions).sum(), positions, self.hidden_size)
-        where = where.expand(x_BPD.shape[0], -1, -1)
-        hidden = nn.functional.gelu(self.inner(torch.cat([pooled, where.to(pooled.dtype)], dim=-1)))
-        return normalise_power(self.outer(hidden))
-
-
-def normalise_power(x_BTC: Tensor) -> Tensor:
-    """Scale each codeword to unit energy per complex symbol: mean square REAL_POWER over [T, C]."""
-    power = x_BTC.square().mean(dim=(-2, -1), keepdim=True)
-    return x_BTC * torch.rsqrt(power + 1e-8) * float(REAL_POWER**0.5)
-
-
-class TextHead(nn.Module):
-    """The analog path of text: one channel token per language token (the paper's embedding path)."""
-
-    def __init__(self, embedding_size: int, channel_dim: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(embedding_size)
-        self.outer = nn.Linear(embedding_size, channel_dim)
-
-    def forward(self, x_BLE: Tensor) -> Tensor:
-        """Language-token embeddings [B, L, E] to power-normalised tokens [B, L, C]."""
-        return normalise_power(self.outer(self.norm(x_BLE)))

@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edge_server.data.soundstage.captions import picture_words, sound_words
@@ -28,13 +27,12 @@ from edge_server.training.clips import EncodedClips
 from edge_server.training.loop import Schedule
 from edge_server.training.losses import dictation, info_nce
 from edge_server.training.passage import (
-    Draw,
     PassageTraining,
     Row,
     answer_loss,
     draw_of,
     receive_clips,
-    receive_text,
+    receive_texts,
 )
 from edge_server.training.pretrain_foundation import DESCRIBE_QUESTION
 
@@ -59,6 +57,8 @@ class AlignmentTraining:
     """Weight of dictation."""
     caption_weight: float = 0.0
     """Weight of captioning. Without it and without dictation, this is the paper's stage 1."""
+    caption_clips: int | None = None
+    """Clips of a step that are captioned, which costs more than all the rest; None for all."""
 
 
 class Alignment:
@@ -80,7 +80,7 @@ class Alignment:
         return self.link.link_parameters()
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
-        """Weighted sum of the three losses."""
+        """Weighted sum of the losses."""
         training = self.training
         draw = draw_of(self.seed, self._STAGE, step)
         rows = draw.rng.integers(0, len(self.clips), training.batch_size)
@@ -92,11 +92,12 @@ class Alignment:
             ("visual", [c.picture for c in captions]),
             ("audio", [c.sound for c in captions]),
         ):
-            words, error = self._words(texts, draw)
+            ids = [tk.encode(self.link.tokenizer, text) for text in texts]
+            words = receive_texts(self.link, ids, training.passage, draw)
             contrastive = contrastive + 0.5 * info_nce(
-                received[slot].mean(dim=1), words, training.temperature
+                received[slot].mean(dim=1), words.means(), training.temperature
             )
-            reconstruction = reconstruction + 0.5 * error
+            reconstruction = reconstruction + 0.5 * words.errors().mean()
         loss = training.contrastive_weight * contrastive + training.reconstruction_weight * reconstruction
         figures = {"contrastive": contrastive.item(), "reconstruction": reconstruction.item()}
         if training.dictation_weight:
@@ -104,21 +105,11 @@ class Alignment:
             loss = loss + training.dictation_weight * dictated
             figures |= {"dictation": dictated.item(), "dictated": right}
         if training.caption_weight:
-            caption, right = self._caption_loss(received, [c.full for c in captions])
+            few = captions[: training.caption_clips]
+            caption, right = self._caption_loss(received, [c.full for c in few])
             loss = loss + training.caption_weight * caption
             figures |= {"caption": caption.item(), "words": right}
         return loss, figures
-
-    def _words(self, texts: list[str], draw: Draw) -> tuple[Tensor, Tensor]:
-        """Mean received embedding of each text [B, E]; reconstruction error over the embeddings' power."""
-        means, errors = [], []
-        for text in texts:
-            ids = tk.encode(self.link.tokenizer, text)
-            received_LE = receive_text(self.link, ids, self.training.passage, draw)
-            sent_LE = self.link.embedding(torch.tensor(ids))
-            means.append(received_LE.mean(dim=0))
-            errors.append(F.mse_loss(received_LE, sent_LE) / sent_LE.square().mean())
-        return torch.stack(means), torch.stack(errors).mean()
 
     def _dictation_loss(self, received: dict[str, Tensor], scenes: Sequence[Scene]) -> tuple[Tensor, float]:
         """Dictation of both slots; share of words that are said."""
@@ -153,7 +144,7 @@ class Alignment:
     def _caption_loss(self, received: dict[str, Tensor], captions: list[str]) -> tuple[Tensor, float]:
         question = tk.encode(self.link.tokenizer, DESCRIBE_QUESTION)
         rows = []
-        for i, caption in enumerate(captions):
+        for i, caption in enumerate(captions):  # of the first clips received
             row = Row.about({slot: embeddings[i] for slot, embeddings in received.items()})
             row.ask(question, tk.encode(self.link.tokenizer, caption))
             rows.append(row)

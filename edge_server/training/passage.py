@@ -66,13 +66,50 @@ def receive_clips(
     return received
 
 
+@dataclass(frozen=True)
+class ReceivedTexts:
+    """Texts behind the analog path, padded at their ends.
+
+    Attributes:
+        sent_BLE: embeddings of their language tokens.
+        received_BLE: what the receiver made of them.
+        used_BL: 1 where a text has a token.
+    """
+
+    sent_BLE: Tensor
+    received_BLE: Tensor
+    used_BL: Tensor
+
+    def means(self) -> Tensor:
+        """Mean received embedding of each text, [B, E]."""
+        total_BE = (self.received_BLE * self.used_BL[..., None]).sum(dim=1)
+        return total_BE / self.used_BL.sum(dim=1, keepdim=True)
+
+    def errors(self) -> Tensor:
+        """Mean square error of each text's embeddings, over their mean square, [B]."""
+        used_BL1 = self.used_BL[..., None]
+        error_B = ((self.received_BLE - self.sent_BLE).square() * used_BL1).sum(dim=(1, 2))
+        return error_B / (self.sent_BLE.square() * used_BL1).sum(dim=(1, 2))
+
+
+def receive_texts(
+    link: Link, texts: Sequence[Sequence[int]], training: PassageTraining, draw: Draw
+) -> ReceivedTexts:
+    """Texts over the analog path, each a codeword of language tokens with an SNR of its own."""
+    model, fading, snr_db_B = training.radio.draw(len(texts), draw.generator)
+    longest = max(len(ids) for ids in texts)
+    ids_BL = torch.tensor([[*ids, *[tk.PAD_ID] * (longest - len(ids))] for ids in texts])
+    used_BL = torch.tensor([[1.0] * len(ids) + [0.0] * (longest - len(ids)) for ids in texts])
+    sent_BLE = link.embedding(ids_BL)
+    x_BLC, told_db_B = transmit(
+        link.text_head(sent_BLE, used_BL), model, fading, snr_db_B, draw.generator, used_BL
+    )
+    return ReceivedTexts(sent_BLE, link.text_receiver(x_BLC, told_db_B), used_BL)
+
+
 def receive_text(link: Link, ids: Sequence[int], training: PassageTraining, draw: Draw) -> Tensor:
     """Language tokens over the analog path, as received embeddings [L, E]."""
-    model, fading, snr_db_1 = training.radio.draw(1, draw.generator)
-    sent = link.text_head(link.embedding(torch.tensor([list(ids)])))
-    x_1LC, told_db_1 = transmit(sent, model, fading, snr_db_1, draw.generator)
-    received: Tensor = link.text_receiver(x_1LC, told_db_1)[0]
-    return received
+    return receive_texts(link, [ids], training, draw).received_BLE[0]
 
 
 @dataclass
@@ -126,7 +163,7 @@ def answer_loss(link: Link, rows: Sequence[Row]) -> tuple[Tensor, float]:
             ([packed_positions(row.blocks) for row in rows], 0),
         )
     )
-    hidden = _hidden(link, x_BLE, blocks, positions)[:, :-1]
+    hidden = hidden_states(link, x_BLE, blocks, positions)[:, :-1]
     labels = labels[:, 1:]
     learned = labels != IGNORE
     # Logits only where something is learned: answers are few among many positions.
@@ -136,7 +173,7 @@ def answer_loss(link: Link, rows: Sequence[Row]) -> tuple[Tensor, float]:
     return F.cross_entropy(logits, targets), right
 
 
-def _hidden(link: Link, x_BLE: Tensor, blocks_BL: Tensor, positions_BL: Tensor) -> Tensor:
+def hidden_states(link: Link, x_BLE: Tensor, blocks_BL: Tensor, positions_BL: Tensor) -> Tensor:
     """Last hidden states of the foundation, with its LoRA where it has one, [B, L, E]."""
     foundation = link.foundation
     decoder = getattr(foundation, "base_model", foundation)

@@ -31,12 +31,12 @@ from edge_server.data.soundstage.scene import (
     Scene,
 )
 from edge_server.model.preprocess import AudioFrontEnd, VisualFrontEnd
+from edge_server.model.selection import WindowPooling
 from edge_server.model.transmitter import (
     AudioConfig,
     AudioEncoder,
     VisualConfig,
     VisualEncoder,
-    WindowPooling,
 )
 from edge_server.training.loop import Schedule
 from edge_server.training.losses import IGNORE

@@ -47,7 +47,12 @@ class RadioTraining:
 
 
 def transmit(
-    x_BTC: Tensor, model: ChannelName, fading: FadingName, snr_db_B: Tensor, generator: torch.Generator
+    x_BTC: Tensor,
+    model: ChannelName,
+    fading: FadingName,
+    snr_db_B: Tensor,
+    generator: torch.Generator,
+    used_BT: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Send a batch of codewords and equalise what arrives (perfect CSI, MMSE).
 
@@ -57,6 +62,7 @@ def transmit(
         fading: one gain per codeword or per symbol.
         snr_db_B: Es/N0 of each row [dB].
         generator: where gains and noise come from.
+        used_BT: 1 where a codeword has a token, 0 where it is padded; None where none is.
 
     Returns:
         Equalised reals [B, T, C], and the effective SNR of each row [B] [dB].
@@ -73,7 +79,11 @@ def transmit(
         raise ValueError(f"model: {model!r}; the trainer knows none, awgn and rayleigh")
     y = apply(s, h, _complex_normal(tuple(s.shape), generator), n0)
     s_hat = equalize_mmse(y, h, n0)
-    gain_db = 10 * torch.log10(power(h).mean(dim=(1, 2)).clamp(min=1e-12))
+    gain_BTS = power(h).expand(s.shape)
+    gain_B = gain_BTS.mean(dim=(1, 2))
+    if used_BT is not None:
+        gain_B = (gain_BTS.mean(dim=2) * used_BT).sum(dim=1) / used_BT.sum(dim=1)
+    gain_db = 10 * torch.log10(gain_B.clamp(min=1e-12))
     snr_db = (snr_db_B + gain_db).clamp(MIN_SNR_DB, MAX_SNR_DB)
     return torch.cat([s_hat.real, s_hat.imag], dim=-1), snr_db
 

@@ -21,7 +21,7 @@ from edge_server.export import (
     export_bundle,
 )
 from edge_server.model.link import Link
-from edge_server.model.transmitter import TOKEN_LENGTHS
+from edge_server.model.selection import TOKEN_LENGTHS
 
 
 @pytest.fixture

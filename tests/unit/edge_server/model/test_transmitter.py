@@ -4,59 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from device_agent.channel import to_symbols
 from edge_server.model.preprocess import AudioFormat, AudioFrontEnd, VisualFormat, VisualFrontEnd
-from edge_server.model.transmitter import (
-    TOKEN_LENGTHS,
-    AudioConfig,
-    AudioEncoder,
-    TextHead,
-    TransmitterHead,
-    VisualConfig,
-    VisualEncoder,
-    WindowPooling,
-    normalise_power,
-    pooling_matrix,
-)
-
-
-@pytest.mark.parametrize("length", TOKEN_LENGTHS)
-@pytest.mark.parametrize("patches", [96, 120, 50])
-def test_pooling_windows_cover_every_patch_alike(patches: int, length: int) -> None:
-    matrix = pooling_matrix(patches, length)
-    torch.testing.assert_close(matrix.sum(1), torch.ones(length))
-    torch.testing.assert_close(matrix.sum(0), torch.full((patches,), length / patches))
-
-
-def test_pooling_equals_reshape_where_the_length_is_a_factor() -> None:
-    x = torch.randn(2, 120, 5, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(WindowPooling(120)(x, 8), x.reshape(2, 8, 15, 5).mean(2))
-
-
-@pytest.mark.parametrize("length", TOKEN_LENGTHS)
-def test_a_length_in_a_tensor_pools_as_the_number_does(length: int) -> None:
-    pooling = WindowPooling(96)
-    assert torch.equal(pooling.matrix(torch.tensor([length])), pooling.matrix(length))
-
-
-@pytest.mark.parametrize("length", TOKEN_LENGTHS)
-def test_every_codeword_has_unit_energy_per_complex_symbol(length: int) -> None:
-    torch.manual_seed(0)
-    head = TransmitterHead(96, 16, 32)
-    sent = head(7 * torch.randn(3, 96, 16), length)
-    assert sent.shape == (3, length, 32)
-    symbols = to_symbols(sent)
-    torch.testing.assert_close(symbols.abs().square().mean((1, 2)), torch.ones(3), atol=1e-4, rtol=0)
-
-
-def test_text_goes_with_unit_energy_too() -> None:
-    torch.manual_seed(0)
-    sent = TextHead(16, 8)(torch.randn(2, 5, 16))
-    torch.testing.assert_close(sent.square().mean((1, 2)), torch.full((2,), 0.5), atol=1e-4, rtol=0)
-
-
-def test_nothing_to_send_is_not_infinite() -> None:
-    assert torch.isfinite(normalise_power(torch.zeros(1, 4, 8))).all()
+from edge_server.model.transmitter import AudioConfig, AudioEncoder, VisualConfig, VisualEncoder
 
 
 def test_resizing_keeps_a_flat_picture_flat_and_its_mean() -> None:
