@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from edge_server.data.authors_writer import write_authors_layout
 from edge_server.data.soundstage.clip_file import write_mp4
 from edge_server.data.soundstage.dataset import SplitName, generate, sample_scenes, video_id
 
@@ -32,11 +33,29 @@ def soundstage(
     ] = 0,
 ) -> None:
     """Generate a split of Soundstage: clips, captions, questions."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns) as bar:
+    with _progress() as bar:
         task = bar.add_task(f"soundstage {split}", total=clips)
         generate(out, split, clips, seed, workers, lambda done: bar.advance(task, done))
         folder = out / split / "mp4"
         folder.mkdir(exist_ok=True)
         for index, scene in enumerate(bar.track(sample_scenes(split, mp4, seed), description="mp4")):
             write_mp4(scene, folder / f"{video_id(split, index)}.mp4")
+
+
+@app.command()
+def authors_layout(
+    out: Annotated[Path, typer.Option(help="Folder that gets VALOR/ and MUSIC-AVQA/.")],
+    clips: Annotated[int, typer.Option(min=1, help="Clips of each of the two.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="Everything follows from it.")] = 1,
+    split: Annotated[SplitName, typer.Option(help="Splits of one seed share no clip.")] = "train",
+) -> None:
+    """Write Soundstage clips in the layout of recorded data sets, to try the recipe `paper` on."""
+    with _progress() as bar:
+        task = bar.add_task(f"authors' layout {split}", total=2 * clips)
+        write_authors_layout(out, split, clips, seed, lambda done: bar.advance(task, done))
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    )
