@@ -56,9 +56,13 @@ class Score:
 
     def add(self, question: QuestionRow, answer: str) -> None:
         """Count one answer."""
+        self.count(question, answer == question.answer)
+
+    def count(self, question: QuestionRow, right: bool) -> None:
+        """Count one question, answered rightly or not."""
         kind = " ".join(question.type)
         self.asked[kind] += 1
-        self.right[kind] += answer == question.answer
+        self.right[kind] += right
 
     @property
     def accuracy(self) -> float:

@@ -134,6 +134,11 @@ class Link(nn.Module):
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
             self.foundation = get_peft_model(self.foundation, config)
 
+    def merge_lora(self) -> None:
+        """Add the LoRA, where there is one, to the foundation's weights for good: it costs no time then."""
+        if isinstance(self.foundation, PeftModel):
+            self.foundation = self.foundation.merge_and_unload()
+
     def link_parameters(self) -> dict[str, nn.Parameter]:
         """Heads and receivers, the text path's included."""
         return {

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from peft import PeftModel
 from torch import Tensor
 from transformers import DynamicCache, Qwen2ForCausalLM
 
@@ -54,8 +53,7 @@ class ServedLink:
 
     def __init__(self, link: Link, bundle_hash: str) -> None:
         self._link = link.eval()
-        if isinstance(link.foundation, PeftModel):
-            link.foundation = link.foundation.merge_and_unload()
+        link.merge_lora()
         assert isinstance(link.foundation, Qwen2ForCausalLM)  # noqa: S101 - narrows the type
         self._foundation = link.foundation
         self._bundle_hash = bundle_hash

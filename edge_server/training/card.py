@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,23 +35,23 @@ class Origin:
         return f"edge-server train {self.recipe} --seed {self.seed}"
 
 
-def write_card(link: Link, origin: Origin, data: Path, run: Path, model: Path) -> None:
+def write_card(link: Link, origin: Origin, data: Path, stages: Mapping[str, Path], model: Path) -> None:
     """Write both files into a model folder.
 
     Args:
         link: the trained model.
         origin: what made it.
         data: the data set that it was trained on.
-        run: folder of the run, with a folder per finished stage.
+        stages: folder of each finished stage.
         model: folder of the model.
     """
-    stages = {}
-    for stage in STAGES:
-        done = json.loads((run / stage / "done.json").read_text())
-        stages[stage] = {"steps": done["schedule"]["steps"], "elapsed_s": done["elapsed_s"]}
-        figures = run / stage / "val.json"
+    told = {}
+    for stage, folder in stages.items():
+        done = json.loads((folder / "done.json").read_text())
+        told[stage] = {"steps": done["schedule"]["steps"], "elapsed_s": done["elapsed_s"]}
+        figures = folder / "val.json"
         if figures.exists():
-            stages[stage]["val"] = json.loads(figures.read_text())
+            told[stage]["val"] = json.loads(figures.read_text())
     sizes = {
         part: sum(p.numel() for p in module.parameters())
         for part, module in (
@@ -67,7 +68,7 @@ def write_card(link: Link, origin: Origin, data: Path, run: Path, model: Path) -
         "commit": origin.commit,
         "parameters": sizes,
         "data": json.loads((data / "train" / "split.json").read_text()),
-        "stages": stages,
+        "stages": told,
     }
     (model / RECORD).write_text(json.dumps(record, indent=2) + "\n")
     (model / "README.md").write_text(_card(link, origin, sizes))

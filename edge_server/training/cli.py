@@ -12,11 +12,13 @@ import typer
 from edge_server.export import PARITY_TOLERANCE, export_bundle
 from edge_server.model.link import Link
 from edge_server.training.card import commit_of
-from edge_server.training.recipes import RECIPES
+from edge_server.training.registry import all_recipes
 from edge_server.training.run import PRETRAININGS, Run, cores
 
 app = typer.Typer(help="Train a model, stage by stage.", pretty_exceptions_enable=False)
 export_app = typer.Typer(help="Write a model's device bundle.", pretty_exceptions_enable=False)
+
+RECIPES = all_recipes()
 
 Part = Literal["all", "data", "foundation", "visual", "audio", "join"]
 
@@ -37,9 +39,17 @@ def train(
     """Train a model; a run that was cut goes on where it stopped."""
     if recipe not in RECIPES:
         raise typer.BadParameter(f"{recipe!r}; allowed: {', '.join(RECIPES)}", param_hint="RECIPE")
-    run = Run(RECIPES[recipe](), seed, runs / recipe, data, jobs or cores())
-    _claim(run)
+    run = Run.among(runs, RECIPES[recipe], seed, data, jobs or cores())
+    claim(run)
     torch.set_num_threads(run.jobs)
+    if run.pretrained is not None:
+        if part not in ("all", "join"):
+            raise typer.BadParameter(
+                f"{part!r}; {recipe} shares the pretraining of {run.recipe.shares_pretraining}, "
+                "which alone has that part",
+                param_hint="--part",
+            )
+        pretrain_base(run, runs)
     if part == "data":
         run.make_data()
     elif part in PRETRAININGS:
@@ -76,7 +86,18 @@ def export(
     typer.echo(f"largest difference from torch, relative: {worst} (at most {PARITY_TOLERANCE:g})")
 
 
-def _claim(run: Run) -> None:
+def pretrain_base(run: Run, runs: Path) -> None:
+    """See that the pretraining which a run shares is there; one that was begun keeps its seed."""
+    base = RECIPES[str(run.recipe.shares_pretraining)]
+    record = runs / base.name / "run.json"
+    seed = int(json.loads(record.read_text())["seed"]) if record.exists() else run.seed
+    shared = Run.among(runs, base, seed, run.data, run.jobs)
+    claim(shared)
+    shared.make_data()
+    shared.pretrain_all()
+
+
+def claim(run: Run) -> None:
     """A run folder belongs to one seed: resuming it with another would mix two runs."""
     path = run.directory / "run.json"
     mine = {"recipe": run.recipe.name, "seed": run.seed}

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
@@ -72,7 +72,21 @@ class Stage(Protocol):
         """Loss of one step, a scalar, and figures for the log."""
 
 
-def run_stage(name: str, stage: Stage, schedule: Schedule, directory: Path, config: object = None) -> None:
+Examine = Callable[[int], Mapping[str, float] | None]
+"""Looks at a stage after so many steps; figures for ``examined.jsonl``, or None where nothing is due."""
+
+#: Where :data:`Examine` writes; a run that was cut may say the same twice.
+EXAMINED = "examined.jsonl"
+
+
+def run_stage(
+    name: str,
+    stage: Stage,
+    schedule: Schedule,
+    directory: Path,
+    config: object = None,
+    examine: Examine = lambda done: None,
+) -> None:
     """Run a stage to its end, from its checkpoint where there is one. A finished stage returns at once."""
     directory.mkdir(parents=True, exist_ok=True)
     done_file = directory / "done.json"
@@ -89,6 +103,7 @@ def run_stage(name: str, stage: Stage, schedule: Schedule, directory: Path, conf
     with _progress() as bar, (directory / "log.jsonl").open("a") as log:
         task = bar.add_task(name, total=schedule.steps, completed=first, note="")
         for step in range(first, schedule.steps):
+            _examined(examine, step, directory)
             for group in optimizer.param_groups:
                 group["lr"] = schedule.rate(step)
             loss, figures = stage.loss(step)
@@ -107,10 +122,18 @@ def run_stage(name: str, stage: Stage, schedule: Schedule, directory: Path, conf
             bar.update(task, completed=step + 1)
             if (step + 1) % schedule.checkpoint_every == 0 or step == schedule.steps - 1:
                 _save(checkpoint, parameters, optimizer, step + 1, time.monotonic() - started)
+        _examined(examine, schedule.steps, directory)
     summary = {"stage": name, "schedule": asdict(schedule), "elapsed_s": round(time.monotonic() - started, 1)}
     if config is not None:
         summary["config"] = config
     done_file.write_text(json.dumps(summary, indent=2) + "\n")
+
+
+def _examined(examine: Examine, done: int, directory: Path) -> None:
+    figures = examine(done)
+    if figures is not None:
+        with (directory / EXAMINED).open("a") as file:
+            file.write(json.dumps({"steps": done, **figures}) + "\n")
 
 
 def _groups(parameters: Mapping[str, nn.Parameter], weight_decay: float) -> list[dict[str, object]]:

@@ -149,8 +149,25 @@ class Row:
         self.blocks += [block] * len(piece)
 
 
-def answer_loss(link: Link, rows: Sequence[Row]) -> tuple[Tensor, float]:
-    """Cross-entropy of the answers in a batch of rows, and the share of their tokens that are right."""
+@dataclass(frozen=True)
+class AnswerLogits:
+    """What the foundation says where it is to say an answer; K language tokens in all.
+
+    Attributes:
+        logits_KV: over the vocabulary.
+        targets_K: the language tokens that are right.
+        rows_K: which row of the batch each belongs to.
+        blocks_K: which block of its row (the first question is block 1).
+    """
+
+    logits_KV: Tensor
+    targets_K: Tensor
+    rows_K: Tensor
+    blocks_K: Tensor
+
+
+def answer_logits(link: Link, rows: Sequence[Row]) -> AnswerLogits:
+    """Run the foundation over a batch of rows; every answer token sees the right ones before it."""
     embedding = link.embedding
     embedded = [embed_pieces(embedding, row.pieces) for row in rows]
     longest = max(len(e) for e in embedded)
@@ -168,9 +185,14 @@ def answer_loss(link: Link, rows: Sequence[Row]) -> tuple[Tensor, float]:
     learned = labels != IGNORE
     # Logits only where something is learned: answers are few among many positions.
     logits = F.linear(hidden[learned], embedding.weight)
-    targets = labels[learned]
-    right = (logits.argmax(-1) == targets).float().mean().item()
-    return F.cross_entropy(logits, targets), right
+    return AnswerLogits(logits, labels[learned], learned.nonzero()[:, 0], blocks[:, 1:][learned])
+
+
+def answer_loss(link: Link, rows: Sequence[Row]) -> tuple[Tensor, float]:
+    """Cross-entropy of the answers in a batch of rows, and the share of their tokens that are right."""
+    answers = answer_logits(link, rows)
+    right = (answers.logits_KV.argmax(-1) == answers.targets_K).float().mean().item()
+    return F.cross_entropy(answers.logits_KV, answers.targets_K), right
 
 
 def hidden_states(link: Link, x_BLE: Tensor, blocks_BL: Tensor, positions_BL: Tensor) -> Tensor:

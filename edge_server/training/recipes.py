@@ -6,9 +6,10 @@ A recipe is data. Two runs with the same recipe, seed and code give the same mod
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from edge_server.model.foundation import FoundationConfig
+from edge_server.model.head import HeadConfig
 from edge_server.model.link import LoraTraining
 from edge_server.model.receiver import ReceiverConfig
 from edge_server.model.transmitter import AudioConfig, VisualConfig
@@ -53,10 +54,16 @@ class Recipe:
     """Pretraining of the visual encoder."""
     audio_training: EncoderTraining
     """Pretraining of the audio encoder."""
-    alignment: AlignmentTraining
-    """Stage 1."""
+    alignment: AlignmentTraining | None
+    """Stage 1; None to leave it out."""
     finetune: FinetuneTraining
     """Stage 2."""
+    head: HeadConfig = field(default_factory=HeadConfig)
+    """The heads."""
+    shares_pretraining: str | None = None
+    """The recipe whose encoders, foundation and encoded clips this one takes; None for its own."""
+    shares_alignment: str | None = None
+    """The recipe whose stage 1 (of the same seed) this one takes; None for its own."""
 
 
 def soundstage_small() -> Recipe:
@@ -112,6 +119,3 @@ def smoke() -> Recipe:
         alignment=AlignmentTraining(short, passage, batch_size=4, caption_weight=1.0),
         finetune=FinetuneTraining(short, passage, batch_size=4),
     )
-
-
-RECIPES: dict[str, Callable[[], Recipe]] = {"soundstage-small": soundstage_small, "smoke": smoke}

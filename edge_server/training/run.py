@@ -13,8 +13,9 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -29,13 +30,14 @@ from edge_server.model import tokenizer as tk
 from edge_server.model.foundation import build_foundation
 from edge_server.model.link import Link, LinkConfig
 from edge_server.training.alignment import Alignment
-from edge_server.training.card import Origin, write_card
+from edge_server.training.card import STAGES, Origin, write_card
 from edge_server.training.clips import EncodedClips, encode_clips
 from edge_server.training.finetune import Finetune
-from edge_server.training.loop import run_stage
+from edge_server.training.loop import Examine, run_stage
 from edge_server.training.pretrain_encoders import AudioPretraining, VisualPretraining
 from edge_server.training.pretrain_foundation import InductionWarmup, WorldText, world_texts
-from edge_server.training.recipes import RECIPES, Recipe
+from edge_server.training.recipes import Recipe
+from edge_server.training.registry import BASES, folder_of
 
 PRETRAININGS = ("foundation", "visual", "audio")
 
@@ -50,6 +52,8 @@ class Run:
         directory: where checkpoints, logs and the model go.
         data: the Soundstage data set's folder.
         jobs: processes for data and pretraining; threads for the two stages after.
+        pretrained: folder of the run whose pretraining this one shares; None for its own.
+        aligned: folder of the run whose stage 1 this one shares; None for its own.
     """
 
     recipe: Recipe
@@ -57,10 +61,46 @@ class Run:
     directory: Path
     data: Path
     jobs: int
+    pretrained: Path | None = None
+    aligned: Path | None = None
+
+    @classmethod
+    def among(cls, runs: Path, recipe: Recipe, seed: int, data: Path, jobs: int) -> Run:
+        """A recipe's run in a folder of runs, beside those it shares stages with."""
+        shared = recipe.shares_alignment
+        return cls(
+            recipe,
+            seed,
+            folder_of(recipe, seed, runs),
+            data,
+            jobs,
+            None if recipe.shares_pretraining is None else runs / recipe.shares_pretraining,
+            None if shared is None else folder_of(replace(recipe, name=shared), seed, runs),
+        )
+
+    def stage(self, name: str) -> Path:
+        """Folder of a stage, this run's or the one it shares."""
+        if name == "alignment":
+            return (self.aligned or self.directory) / name
+        if name == "finetune":
+            return self.directory / name
+        return (self.pretrained or self.directory) / name
+
+    @property
+    def model(self) -> Path:
+        """Folder of the model, once the run has ended."""
+        return self.directory / "model"
 
     def all(self) -> Path:
         """Run everything that has not run yet; returns the model folder."""
-        self.make_data()
+        if self.pretrained is None:
+            self.make_data()
+            self.pretrain_all()
+        torch.set_num_threads(self.jobs)
+        return self.join()
+
+    def pretrain_all(self) -> None:
+        """All PRETRAININGS, beside one another where there are several jobs."""
         self.tokenizer()
         if self.jobs == 1:
             for part in PRETRAININGS:
@@ -75,8 +115,6 @@ class Run:
                 ]
                 for job in jobs:
                     job.result()
-        torch.set_num_threads(self.jobs)
-        return self.join()
 
     def make_data(self) -> None:
         """Generate the splits that are not there; one of another seed or size is an error."""
@@ -97,9 +135,9 @@ class Run:
 
     def tokenizer(self) -> Tokenizer:
         """The foundation's tokenizer, learned once."""
-        path = self.directory / "tokenizer.json"
+        path = self.stage("tokenizer.json")
         if not path.exists():
-            self.directory.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             texts = world_texts(self.recipe.tokenizer_scenes, self.seed)
             tk.train_tokenizer(texts, self.recipe.vocab_size).save(str(path))
         return tk.load_tokenizer(path)
@@ -117,9 +155,9 @@ class Run:
                 for i in tk.encode(tokenizer, text)
             }
             induction = InductionWarmup(model, sorted(words), training, self.seed)
-            run_stage("induction", induction, training.warmup, self.directory / "induction")
+            run_stage("induction", induction, training.warmup, self.stage("induction"))
             world = WorldText(model, tokenizer, training, self.seed)
-            run_stage("foundation", world, training.schedule, self.directory / "foundation")
+            run_stage("foundation", world, training.schedule, self.stage("foundation"))
             return
         split = load_split(self.data, "train")
         stage: VisualPretraining | AudioPretraining
@@ -127,29 +165,35 @@ class Run:
             stage = VisualPretraining(recipe.visual, recipe.visual_training, split, self.seed)
         else:
             stage = AudioPretraining(recipe.audio, recipe.audio_training, split, self.seed)
-        run_stage(part, stage, stage.training.schedule, self.directory / part)
+        run_stage(part, stage, stage.training.schedule, self.stage(part))
         figures = stage.evaluate(load_split(self.data, "val"))
-        (self.directory / part / "val.json").write_text(json.dumps(figures, indent=2) + "\n")
+        (self.stage(part) / "val.json").write_text(json.dumps(figures, indent=2) + "\n")
 
-    def join(self) -> Path:
-        """Alignment and fine-tuning on top of what was pretrained; returns the model folder."""
+    def join(self, examine: Callable[[Link], Examine] = lambda link: lambda done: None) -> Path:
+        """Alignment and fine-tuning on top of what was pretrained; returns the model folder.
+
+        Args:
+            examine: for a link, what looks at it between the steps of fine-tuning.
+        """
         torch.manual_seed(self.seed)
         # Asked now: the checkout may move on before the run ends.
         origin = Origin(self.recipe.name, self.seed, current_commit())
         link = self.pretrained_link()
         clips = self.encoded(link)
-        alignment = Alignment(link, clips, self.recipe.alignment, self.seed)
-        run_stage("alignment", alignment, self.recipe.alignment.schedule, self.directory / "alignment")
+        if self.recipe.alignment is not None:
+            alignment = Alignment(link, clips, self.recipe.alignment, self.seed)
+            run_stage("alignment", alignment, self.recipe.alignment.schedule, self.stage("alignment"))
         finetune = Finetune(link, clips, self.recipe.finetune, self.seed)
-        run_stage("finetune", finetune, self.recipe.finetune.schedule, self.directory / "finetune")
-        model = self.directory / "model"
-        link.save(model)
-        write_card(link, origin, self.data, self.directory, model)
-        return model
+        schedule = self.recipe.finetune.schedule
+        run_stage("finetune", finetune, schedule, self.stage("finetune"), examine=examine(link))
+        link.save(self.model)
+        stages = {name: self.stage(name) for name in STAGES if (self.stage(name) / "done.json").exists()}
+        write_card(link, origin, self.data, stages, self.model)
+        return self.model
 
     def encoded(self, link: Link) -> EncodedClips:
         """The training split behind the frozen encoders."""
-        return encode_clips(link, load_split(self.data, "train"), self.directory / "features", "train")
+        return encode_clips(link, load_split(self.data, "train"), self.stage("features"), "train")
 
     def pretrained_link(self) -> Link:
         """A link with pretrained encoders and foundation, and new heads and receivers."""
@@ -159,6 +203,7 @@ class Run:
             foundation=recipe.foundation(tokenizer.get_vocab_size()),
             visual=recipe.visual,
             audio=recipe.audio,
+            head=recipe.head,
             receiver=recipe.receiver,
             lora=recipe.lora,
             channel_dim=recipe.channel_dim,
@@ -170,8 +215,8 @@ class Run:
         return link
 
     def _load(self, module: nn.Module, part: str, prefix: str) -> None:
-        path = self.directory / part / "checkpoint.safetensors"
-        if not (self.directory / part / "done.json").exists():
+        path = self.stage(part) / "checkpoint.safetensors"
+        if not (self.stage(part) / "done.json").exists():
             raise ModelError(f"{path}: {part} is not pretrained; run the recipe's earlier stages first")
         with safe_open(path, framework="pt") as file:
             for name, parameter in module.named_parameters():
@@ -180,7 +225,7 @@ class Run:
 
 def _pretrain_alone(recipe: str, seed: int, directory: Path, data: Path, part: str) -> None:
     torch.set_num_threads(1)
-    Run(RECIPES[recipe](), seed, directory, data, 1).pretrain(part)
+    Run(BASES[recipe](), seed, directory, data, 1).pretrain(part)
 
 
 def cores() -> int:

@@ -1,0 +1,302 @@
+"""The study: every compared system trained with several seeds, and examined where the figures need it.
+
+    Study ─▶ one task per (system, seed) ─▶ Run.join ─▶ examined.jsonl (between rounds), answers.jsonl (after)
+
+Tasks run beside one another, a process and a thread each, and can be cut at any moment: training goes on from
+its checkpoint, and settings that stand in ``answers.jsonl`` are not asked again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import multiprocessing
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from device_agent.channel import ChannelConfig, ChannelName, FadingName
+from edge_server.data.soundstage.dataset import Split, generate, load_split
+from edge_server.evaluation.accuracy import Score, Setting
+from edge_server.evaluation.exam import Exam, over_channel
+from edge_server.model.link import Link
+from edge_server.model.selection import TOKEN_LENGTHS
+from edge_server.training.cli import claim, pretrain_base
+from edge_server.training.clips import EncodedClips, encode_clips
+from edge_server.training.loop import Examine
+from edge_server.training.recipes import Recipe
+from edge_server.training.registry import BASES
+from edge_server.training.run import Run
+from edge_server.training.systems import (
+    CHANNEL_DIMS,
+    FIXED_LENGTHS,
+    LADDER,
+    TEMPERATURES,
+    Budget,
+    compared_systems,
+    fixed_length,
+    of_temperature,
+    of_width,
+)
+
+#: What figure A compares among trained systems.
+MAIN = ("two-stage", "no-alignment", "authors", "two-stage-long", "no-alignment-long")
+#: Channels of figure A: model and fading.
+CHANNELS: tuple[tuple[ChannelName, FadingName], ...] = (
+    ("awgn", "block"),
+    ("rayleigh", "block"),
+    ("rayleigh", "fast"),
+)
+#: SNRs of figure A [dB].
+SNRS_DB = (-10.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0)
+#: Where a setting's answers are kept, in a system's run.
+ANSWERS = "answers.jsonl"
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is trained and how closely it is examined."""
+
+    name: str
+    """Name of the study."""
+    base: str
+    """Recipe whose pretraining all systems share."""
+    budget: Budget = field(default_factory=Budget)
+    """What each system may spend."""
+    seeds: tuple[int, ...] = (1, 2, 3)
+    """Training seeds."""
+    test_clips: int = 400
+    """Clips of the test split that are asked about."""
+    val_clips: int = 100
+    """Clips of the validation split that are asked about between rounds."""
+    examined_rounds: tuple[int, ...] = (
+        *range(0, 50, 5),
+        *range(50, 100, 10),
+        *range(100, 300, 25),
+        *range(300, 600, 50),
+        *range(600, 1200, 100),
+        *range(1200, 3001, 300),
+    )
+    """After which rounds; the last is always examined."""
+
+    @property
+    def systems(self) -> dict[str, Recipe]:
+        """The compared systems by name."""
+        return compared_systems(BASES[self.base](), self.budget)
+
+    def tasks(self) -> list[Task]:
+        """What is to be trained and examined, what matters most first."""
+        systems = self.systems
+        return [Task(self.name, system, seed) for system in systems for seed in self.seeds]
+
+
+STUDIES = {
+    "full": Study("full", "soundstage-small"),
+    "quick": Study(
+        "quick",
+        "smoke",
+        Budget(alignment_steps=2, rounds=3, long_rounds=4, clips=3, questions=2, token_length=4),
+        seeds=(1,),
+        test_clips=6,
+        val_clips=4,
+        examined_rounds=(0, 2),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """A system with a seed."""
+
+    study: str
+    """Name of the study."""
+    system: str
+    """Name of the system."""
+    seed: int
+    """Training seed."""
+
+    def run(self, runs: Path, data: Path) -> Run:
+        """Its training run."""
+        recipe = STUDIES[self.study].systems[self.system]
+        return Run.among(runs, recipe, self.seed, data, jobs=1)
+
+
+def settings_of(system: str, budget: Budget) -> list[Setting]:
+    """Where a trained system is examined."""
+    usual = budget.token_length
+    found: dict[Setting, None] = {}
+
+    def add(lengths: Sequence[int], snrs_db: Sequence[float], channels: Any = CHANNELS[:1]) -> None:
+        for token_length in lengths:
+            for model, fading in channels:
+                for snr_db in snrs_db:
+                    config = ChannelConfig(model=model, fading=fading, snr_db=snr_db)
+                    found[Setting(config, token_length)] = None
+
+    if system in MAIN:
+        add([usual], SNRS_DB, CHANNELS)
+        add([usual], [10.0], [("none", "block")])
+    elif system in LADDER or system in {*map(of_temperature, TEMPERATURES), "captioning"}:
+        add([usual], SNRS_DB)
+    if system in {*map(of_width, CHANNEL_DIMS), "two-stage-linspace", "two-stage-queries"}:
+        add(TOKEN_LENGTHS, [10.0, 0.0])
+    if system in ("two-stage", "no-alignment"):
+        add([4], SNRS_DB)
+    for token_length in FIXED_LENGTHS:
+        if system == fixed_length(token_length):
+            add([token_length], [10.0, 0.0])
+    return list(found)
+
+
+def key_of(setting: Setting) -> dict[str, Any]:
+    """A setting as JSON, to be found again by."""
+    channel = setting.channel
+    return {
+        "channel": channel.model,
+        "fading": channel.fading,
+        "snr_db": channel.snr_db,
+        "token_length": setting.token_length,
+        "seed": setting.seed,
+    }
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Lines of a JSON-lines file; none where it is missing. A last line that was cut is left out."""
+    if not path.exists():
+        return []
+    found = []
+    for line in path.read_text().splitlines():
+        with contextlib.suppress(json.JSONDecodeError):
+            found.append(json.loads(line))
+    return found
+
+
+def prepare(study: Study, runs: Path, data: Path, jobs: int) -> None:
+    """See that data, pretraining and encoded clips are there, which all tasks share."""
+    task = study.tasks()[0]
+    run = Run.among(runs, study.systems[task.system], task.seed, data, jobs)
+    pretrain_base(run, runs)
+    if not (data / "test" / "split.json").exists():
+        seed = json.loads((data / "val" / "split.json").read_text())["seed"]
+        generate(data, "test", study.test_clips, seed, jobs)
+    link = run.pretrained_link()
+    run.encoded(link)
+    for split in ("val", "test"):
+        held_out(link, run, data, split)
+
+
+def held_out(link: Link, run: Run, data: Path, split: str) -> EncodedClips:
+    """A held-out split behind the encoders that all systems of a study share."""
+    loaded: Split = load_split(data, split)  # type: ignore[arg-type]
+    return encode_clips(link, loaded, run.stage(f"features-{split}"), split)
+
+
+def conduct(study: Study, runs: Path, data: Path, jobs: int, only: Sequence[str] = ()) -> None:
+    """Train and examine everything that has not been.
+
+    Args:
+        study: what.
+        runs: folder of runs.
+        data: the Soundstage data set.
+        jobs: tasks beside one another.
+        only: these systems; all where empty.
+    """
+    prepare(study, runs, data, jobs)
+    systems = study.systems
+    waiting = [task for task in study.tasks() if not only or task.system in only]
+    with (
+        Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+        ) as bar,
+        ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool,
+    ):
+        shown = bar.add_task(study.name, total=len(waiting))
+        running: dict[Future[None], Task] = {}
+
+        def ready(task: Task) -> bool:
+            shared = systems[task.system].shares_alignment
+            busy = {(t.system, t.seed) for t in (*waiting, *running.values())}
+            return shared is None or (shared, task.seed) not in busy
+
+        while waiting or running:
+            while len(running) < jobs and (task := next(filter(ready, waiting), None)) is not None:
+                waiting.remove(task)
+                running[pool.submit(examine_system, task, runs, data)] = task
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                task = running.pop(future)
+                future.result()
+                bar.update(shown, advance=1, description=f"{study.name}: {task.system}, seed {task.seed}")
+
+
+def examine_system(task: Task, runs: Path, data: Path) -> None:
+    """Train one system with one seed, and ask it everything that the figures need."""
+    torch.set_num_threads(1)
+    study, run = STUDIES[task.study], task.run(runs, data)
+    claim(run)
+    with (run.directory / "train.log").open("a") as log, contextlib.redirect_stdout(log):
+        link = trained(study, run, data)
+    answered = read_lines(run.directory / ANSWERS)
+    known = [{k: v for k, v in line.items() if k != "score"} for line in answered]
+    missing = [s for s in settings_of(task.system, study.budget) if key_of(s) not in known]
+    if not missing:
+        return
+    clips = held_out(link, run, data, "test")
+    exam = Exam(clips.split, study.test_clips)
+    with (run.directory / ANSWERS).open("a") as file:
+        for setting in missing:
+            score = exam.mark(link, over_channel(link, clips.features, setting))
+            file.write(json.dumps({**key_of(setting), "score": score.to_json()}) + "\n")
+            file.flush()
+
+
+def trained(study: Study, run: Run, data: Path) -> Link:
+    """A system's link, trained where it was not; its LoRA merged."""
+    if not (run.model / "training.json").exists():
+        run.join(lambda link: _between_rounds(study, run, data, link))
+    link = Link.load(run.model)
+    link.merge_lora()
+    return link
+
+
+def _between_rounds(study: Study, run: Run, data: Path, link: Link) -> Examine:
+    """Accuracy on the validation split after certain rounds: 10 dB AWGN, the token length that is usual."""
+    clips = held_out(link, run, data, "val")
+    exam = Exam(clips.split, study.val_clips)
+    lengths = run.recipe.finetune.passage.token_lengths
+    token_length = lengths[0][0] if len(lengths) == 1 else study.budget.token_length
+    setting = Setting(ChannelConfig(snr_db=10.0), token_length)
+    last = run.recipe.finetune.schedule.steps
+
+    def examine(done: int) -> dict[str, float] | None:
+        if done not in study.examined_rounds and done != last:
+            return None
+        score: Score = exam.mark(link, over_channel(link, clips.features, setting))
+        return {"accuracy": score.accuracy}
+
+    return examine
+
+
+def results(study: Study, runs: Path, data: Path) -> Iterator[dict[str, Any]]:
+    """Everything that was answered: a line per system, seed and setting."""
+    for task in study.tasks():
+        run = task.run(runs, data)
+        wanted = [key_of(s) for s in settings_of(task.system, study.budget)]
+        for line in read_lines(run.directory / ANSWERS):
+            if {k: v for k, v in line.items() if k != "score"} in wanted:
+                yield {"system": task.system, "training_seed": task.seed, **line}
+
+
+def budget_json(study: Study) -> dict[str, Any]:
+    """What a study's systems could spend, for the head of a result."""
+    return {
+        "study": study.name,
+        "seeds": list(study.seeds),
+        "test_clips": study.test_clips,
+        **asdict(study.budget),
+    }
