@@ -25,7 +25,7 @@ from device_agent.errors import ConfigurationError
 
 ENV_PREFIX = "TOKENLINK_DEVICE_"
 
-PayloadName: TypeAlias = Literal["float32", "float16", "int8"]
+PayloadName: TypeAlias = Literal["float32", "float16", "int8", "int4"]
 TextPath: TypeAlias = Literal["ids", "analog"]
 
 

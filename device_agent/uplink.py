@@ -245,7 +245,7 @@ class Uplink:
         if granted and question.ByteSize() > granted:
             raise ConfigurationError(
                 f"the question takes {question.ByteSize()} bytes, {granted} are granted; "
-                "use fewer tokens (--token-length) or --payload int8"
+                "use fewer tokens (--token-length) or --payload int4"
             )
         return pb.UplinkFrame(session_id=session.session_id, bundle_hash=self.bundle_hash, question=question)
 

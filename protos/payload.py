@@ -47,21 +47,25 @@ class Codec:
     """How values of one dtype are packed.
 
     Attributes:
-        value_bytes: bytes per value.
+        value_bits: bits per value; what is left of the last byte is zero.
         pack: float32 block to (bytes, scale).
-        unpack: (bytes, scale) to flat float32, or PayloadError for values that the dtype rules out.
+        unpack: (bytes, scale, number of values) to flat float32, or PayloadError for what is ruled out.
     """
 
-    value_bytes: int
+    value_bits: int
     pack: Callable[[npt.NDArray[np.float32]], tuple[bytes, float]]
-    unpack: Callable[[bytes, float], npt.NDArray[np.float32]]
+    unpack: Callable[[bytes, float, int], npt.NDArray[np.float32]]
+
+    def data_bytes(self, values: int) -> int:
+        """Bytes that so many values take."""
+        return (values * self.value_bits + 7) // 8
 
 
 def _pack_float32(x_TC: npt.NDArray[np.float32]) -> tuple[bytes, float]:
     return x_TC.astype("<f4").tobytes(), 0.0
 
 
-def _unpack_float32(data: bytes, scale: float) -> npt.NDArray[np.float32]:
+def _unpack_float32(data: bytes, scale: float, values: int) -> npt.NDArray[np.float32]:
     return np.frombuffer(data, "<f4").astype(np.float32)
 
 
@@ -72,40 +76,87 @@ def _pack_float16(x_TC: npt.NDArray[np.float32]) -> tuple[bytes, float]:
     return x_TC.astype("<f2").tobytes(), 0.0
 
 
-def _unpack_float16(data: bytes, scale: float) -> npt.NDArray[np.float32]:
+def _unpack_float16(data: bytes, scale: float, values: int) -> npt.NDArray[np.float32]:
     return np.frombuffer(data, "<f2").astype(np.float32)
 
 
 def _pack_int8(x_TC: npt.NDArray[np.float32]) -> tuple[bytes, float]:
-    # The scale is a float on the wire: quantising with the rounded one keeps both ends' values equal.
-    scale = float(np.float32(float(np.abs(x_TC).max()) / 127.0))
-    if scale < float(np.finfo(np.float32).tiny):
+    scale = _step(float(np.abs(x_TC).max()) / 127.0)
+    if scale is None:
         return bytes(x_TC.size), 1.0
-    quantised = np.clip(np.rint(x_TC.astype(np.float64) / scale), -127, 127)
-    return quantised.astype(np.int8).tobytes(), scale
+    return _quantised(x_TC, scale, 127).tobytes(), scale
 
 
-def _unpack_int8(data: bytes, scale: float) -> npt.NDArray[np.float32]:
-    if not (math.isfinite(scale) and scale > 0.0):
-        raise PayloadError("scale", f"is {scale}; a finite number above 0 is needed with int8")
+def _unpack_int8(data: bytes, scale: float, values: int) -> npt.NDArray[np.float32]:
     quantised = np.frombuffer(data, np.int8)
     if quantised.min() < -127:
         raise PayloadError("data", "holds the integer -128; int8 values lie within [-127, 127]")
+    return _scaled(quantised, scale, "int8")
+
+
+_INT4_LIMITS = tuple(np.linspace(0.4, 1.0, 25))
+"""Where int4 may clip, as parts of the largest magnitude. So few steps are better spent on the many small
+values than on the few large ones; of normally distributed values the best place is near 0.8."""
+
+
+def _pack_int4(x_TC: npt.NDArray[np.float32]) -> tuple[bytes, float]:
+    largest = float(np.abs(x_TC).max())
+    steps = [step for limit in _INT4_LIMITS if (step := _step(limit * largest / 7.0)) is not None]
+    if not steps:
+        return bytes(CODECS[pb.DTYPE_INT4].data_bytes(x_TC.size)), 1.0
+    scale = min(steps, key=lambda step: float(np.square(_quantised(x_TC, step, 7) * step - x_TC).sum()))
+    nibbles = np.zeros(x_TC.size + x_TC.size % 2, np.uint8)
+    nibbles[: x_TC.size] = _quantised(x_TC, scale, 7).ravel().view(np.uint8) & 0x0F
+    return (nibbles[::2] | nibbles[1::2] << 4).tobytes(), scale
+
+
+def _unpack_int4(data: bytes, scale: float, values: int) -> npt.NDArray[np.float32]:
+    packed = np.frombuffer(data, np.uint8)
+    if values % 2 and packed[-1] >> 4:
+        raise PayloadError("data", "of an odd number of int4 values ends with a half byte that is not zero")
+    # Shifting a signed byte to the right brings its sign along.
+    quantised = np.stack([(packed << 4).view(np.int8) >> 4, packed.view(np.int8) >> 4], axis=1).ravel()[
+        :values
+    ]
+    if quantised.min() < -7:
+        raise PayloadError("data", "holds the integer -8; int4 values lie within [-7, 7]")
+    return _scaled(quantised, scale, "int4")
+
+
+def _step(scale: float) -> float | None:
+    """The scale as it is on the wire, so that both ends' values are equal; None: too small to divide by."""
+    rounded = float(np.float32(scale))
+    return rounded if rounded >= float(np.finfo(np.float32).tiny) else None
+
+
+def _quantised(x_TC: npt.NDArray[np.float32], scale: float, largest: int) -> npt.NDArray[np.int8]:
+    return np.clip(np.rint(x_TC.astype(np.float64) / scale), -largest, largest).astype(np.int8)
+
+
+def _scaled(quantised: npt.NDArray[np.int8], scale: float, dtype: str) -> npt.NDArray[np.float32]:
+    if not (math.isfinite(scale) and scale > 0.0):
+        raise PayloadError("scale", f"is {scale}; a finite number above 0 is needed with {dtype}")
     with np.errstate(over="ignore"):  # an overflow is found as a value that is not finite
         return quantised.astype(np.float32) * np.float32(scale)
 
 
 CODECS: Mapping[int, Codec] = MappingProxyType(
     {
-        pb.DTYPE_FLOAT32: Codec(4, _pack_float32, _unpack_float32),
-        pb.DTYPE_FLOAT16: Codec(2, _pack_float16, _unpack_float16),
-        pb.DTYPE_INT8: Codec(1, _pack_int8, _unpack_int8),
+        pb.DTYPE_FLOAT32: Codec(32, _pack_float32, _unpack_float32),
+        pb.DTYPE_FLOAT16: Codec(16, _pack_float16, _unpack_float16),
+        pb.DTYPE_INT8: Codec(8, _pack_int8, _unpack_int8),
+        pb.DTYPE_INT4: Codec(4, _pack_int4, _unpack_int4),
     }
 )
 """Every dtype of the contract, except ``DTYPE_UNSPECIFIED``."""
 
 DTYPES: Mapping[str, pb.DType] = MappingProxyType(
-    {"float32": pb.DTYPE_FLOAT32, "float16": pb.DTYPE_FLOAT16, "int8": pb.DTYPE_INT8}
+    {
+        "float32": pb.DTYPE_FLOAT32,
+        "float16": pb.DTYPE_FLOAT16,
+        "int8": pb.DTYPE_INT8,
+        "int4": pb.DTYPE_INT4,
+    }
 )
 """Names of the dtypes, as settings and errors use them."""
 
@@ -189,7 +240,7 @@ def decode(payload: pb.TokenPayload, *, max_token_length: int, channel_dim: int)
         raise PayloadError("shape", f"token_length is {shape[0]}; at most {max_token_length} is granted")
     if shape[1] != channel_dim:
         raise PayloadError("shape", f"channel_dim is {shape[1]}; the served model has {channel_dim}")
-    expected_bytes = shape[0] * shape[1] * codec.value_bytes
+    expected_bytes = codec.data_bytes(shape[0] * shape[1])
     if len(payload.data) != expected_bytes:
         raise PayloadError(
             "data", f"is {len(payload.data)} bytes; shape {shape} of this dtype takes {expected_bytes}"
@@ -198,7 +249,7 @@ def decode(payload: pb.TokenPayload, *, max_token_length: int, channel_dim: int)
         raise PayloadError(
             "crc32", f"is {payload.crc32:#010x}; the data has {zlib.crc32(payload.data):#010x}"
         )
-    x_TC = codec.unpack(payload.data, payload.scale).reshape(shape)
+    x_TC = codec.unpack(payload.data, payload.scale, math.prod(shape)).reshape(shape)
     _check_values(x_TC)
     return x_TC
 

@@ -32,13 +32,13 @@ class BlockPart(_Part):
     """A token block, made by a transmitter elsewhere and equalised."""
 
     modality: Literal["image", "video", "audio", "text"]
-    dtype: Literal["float32", "float16", "int8"]
+    dtype: Literal["float32", "float16", "int8", "int4"]
     shape: tuple[Annotated[int, Field(ge=0, lt=2**32)], Annotated[int, Field(ge=0, lt=2**32)]]
     """token_length, channel_dim."""
     data: str
     """Base64 of the values, little-endian, row-major."""
     scale: float = 0.0
-    """Only with int8: value = scale × integer."""
+    """Only with int8 and int4: value = scale × integer."""
     crc32: Annotated[int, Field(ge=0, lt=2**32)] | None = None
     """CRC-32 of the values' bytes, checked where given."""
     snr_db: Annotated[float, Field(ge=-200, le=200)] = 40.0

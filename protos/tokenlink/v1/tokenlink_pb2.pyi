@@ -21,6 +21,7 @@ class DType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DTYPE_FLOAT32: _ClassVar[DType]
     DTYPE_FLOAT16: _ClassVar[DType]
     DTYPE_INT8: _ClassVar[DType]
+    DTYPE_INT4: _ClassVar[DType]
 
 class ChannelModel(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -44,6 +45,7 @@ DTYPE_UNSPECIFIED: DType
 DTYPE_FLOAT32: DType
 DTYPE_FLOAT16: DType
 DTYPE_INT8: DType
+DTYPE_INT4: DType
 CHANNEL_MODEL_UNSPECIFIED: ChannelModel
 CHANNEL_MODEL_NONE: ChannelModel
 CHANNEL_MODEL_AWGN: ChannelModel
@@ -230,10 +232,12 @@ class Failure(_message.Message):
     def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., field: _Optional[str] = ..., retry_delay_ms: _Optional[int] = ...) -> None: ...
 
 class GetBundleRequest(_message.Message):
-    __slots__ = ("bundle_hash",)
+    __slots__ = ("bundle_hash", "precision")
     BUNDLE_HASH_FIELD_NUMBER: _ClassVar[int]
+    PRECISION_FIELD_NUMBER: _ClassVar[int]
     bundle_hash: str
-    def __init__(self, bundle_hash: _Optional[str] = ...) -> None: ...
+    precision: str
+    def __init__(self, bundle_hash: _Optional[str] = ..., precision: _Optional[str] = ...) -> None: ...
 
 class BundleChunk(_message.Message):
     __slots__ = ("bundle_hash", "total_bytes", "data")
