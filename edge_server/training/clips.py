@@ -49,16 +49,20 @@ def encode_clips(link: Link, split: Split, directory: Path, note: str, batch_siz
     return EncodedClips(features, split)
 
 
-@torch.inference_mode()
 def encode_batch(link: Link, slot: str, split: Split, begin: int, end: int) -> Tensor:
     """Encoder tokens of clips begin to end - 1 of a split, [B, P, D]."""
+    media = split.frames if slot == "visual" else split.pcm
+    return encode_media(link, slot, media[begin:end])
+
+
+@torch.inference_mode()
+def encode_media(link: Link, slot: str, media: npt.NDArray[np.uint8] | npt.NDArray[np.int16]) -> Tensor:
+    """Encoder tokens of frames, uint8 [B, F, H, W, 3], or of sound, int16 [B, S]; [B, P, D]."""
     encoder = link.encoder(slot)
     if isinstance(encoder, VisualEncoder):
-        return torch.as_tensor(
-            encoder(VisualFrontEnd.normalise(torch.from_numpy(split.frames[begin:end].copy())))
-        )
+        return torch.as_tensor(encoder(VisualFrontEnd.normalise(torch.from_numpy(media.copy()))))
     assert isinstance(encoder, AudioEncoder)  # noqa: S101 - narrows the type
-    pcm = torch.from_numpy(split.pcm[begin:end].astype(np.float32) / 32768)
+    pcm = torch.from_numpy(media.astype(np.float32) / 32768)
     return torch.as_tensor(encoder(torch.stack([encoder.front_end(samples) for samples in pcm])))
 
 
