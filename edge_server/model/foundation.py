@@ -19,11 +19,8 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from edge_server.model import tokenizer as tk
 
-#: Slots that feature tokens may fill, with the language tokens that open and close them.
-SLOTS: dict[str, tuple[int, int]] = {
-    "visual": (tk.VISUAL_ID, tk.VISUAL_END_ID),
-    "audio": (tk.AUDIO_ID, tk.AUDIO_END_ID),
-}
+#: Slots that feature tokens may fill, in the prompt's order.
+SLOTS = ("visual", "audio")
 
 _LOOK_BACK_BIAS = 10.0
 _LOOK_UP_GAIN = 1.5
@@ -134,31 +131,41 @@ Piece = Sequence[int] | Tensor
 """A run of language token ids, or feature tokens as embeddings [T, E]."""
 
 
-def prompt_pieces(slots: Mapping[str, Piece], question: Piece, context: Sequence[int] = ()) -> list[Piece]:
+def prompt_pieces(
+    slots: Mapping[str, Piece],
+    question: Piece,
+    context: Sequence[int] = (),
+    ids: tk.SpecialIds = tk.OWN_IDS,
+) -> list[Piece]:
     """Lay a prompt out, from ``<bos>`` up to and including ``<answer>``.
 
     Args:
         slots: what fills which slot; keys are those of SLOTS.
         question: language token ids, or the question's received embeddings [L, E].
         context: language token ids of text that goes with the question.
+        ids: special tokens of the foundation's tokenizer.
     """
-    return [[tk.BOS_ID], *context_pieces(slots, context), *question_pieces(question)]
+    return [[ids.bos], *context_pieces(slots, context, ids), *question_pieces(question, ids)]
 
 
-def context_pieces(slots: Mapping[str, Piece], context: Sequence[int] = ()) -> list[Piece]:
+def context_pieces(
+    slots: Mapping[str, Piece], context: Sequence[int] = (), ids: tk.SpecialIds = tk.OWN_IDS
+) -> list[Piece]:
     """What a question is about: slots and text, in the prompt's order."""
+    around = {"visual": (ids.visual, ids.visual_end), "audio": (ids.audio, ids.audio_end)}
     pieces: list[Piece] = []
-    for slot, (begin, end) in SLOTS.items():
+    for slot in SLOTS:
         if slot in slots:
+            begin, end = around[slot]
             pieces += [[begin], slots[slot], [end]]
     if len(context):
-        pieces.append([tk.TEXT_ID, *context])
+        pieces.append([ids.text, *context])
     return pieces
 
 
-def question_pieces(question: Piece) -> list[Piece]:
+def question_pieces(question: Piece, ids: tk.SpecialIds = tk.OWN_IDS) -> list[Piece]:
     """A question, up to and including ``<answer>``."""
-    return [[tk.QUESTION_ID], question, [tk.ANSWER_ID]]
+    return [[ids.question], question, [ids.answer]]
 
 
 def embed_pieces(embedding: nn.Embedding, pieces: Sequence[Piece]) -> Tensor:

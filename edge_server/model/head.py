@@ -7,12 +7,13 @@ One set of weights serves every token length.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from edge_server.model.selection import SelectionName, build_selection
+from edge_server.model.selection import TOKEN_LENGTHS, SelectionName, build_selection
 
 #: Mean square of a real of a codeword: two reals make a complex symbol of unit energy.
 REAL_POWER = 0.5
@@ -46,9 +47,16 @@ def position_features(token_length: Tensor | int, positions: Tensor, dim: int) -
 class TransmitterHead(nn.Module):
     """Encoder tokens to what goes on air."""
 
-    def __init__(self, config: HeadConfig, patches: int, hidden_size: int, channel_dim: int) -> None:
+    def __init__(
+        self,
+        config: HeadConfig,
+        patches: int,
+        hidden_size: int,
+        channel_dim: int,
+        token_lengths: Sequence[int] = TOKEN_LENGTHS,
+    ) -> None:
         super().__init__()
-        self.pooling = build_selection(config.selection, patches, hidden_size)
+        self.pooling = build_selection(config.selection, patches, hidden_size, token_lengths)
         self.hidden_size = hidden_size
         self.norm = nn.LayerNorm(hidden_size)
         self.inner = nn.Linear(2 * hidden_size, 2 * hidden_size)

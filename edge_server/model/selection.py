@@ -10,12 +10,14 @@ Each has one set of weights, or none, for all lengths.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-#: Token lengths that a device may choose from.
+#: Token lengths that a device may choose from, unless a model says otherwise; each doubles the one before.
 TOKEN_LENGTHS = (1, 2, 4, 8, 16, 32)
 
 SelectionName: TypeAlias = Literal["window", "linspace", "queries"]
@@ -24,8 +26,8 @@ SelectionName: TypeAlias = Literal["window", "linspace", "queries"]
 class MatrixSelection(nn.Module):
     """Selection by a constant matrix per token length.
 
-    The matrices of all lengths lie above one another in one constant: those of length T are its rows T - 1 to
-    2 T - 2, since lengths are powers of two.
+    The matrices of all lengths lie above one another in one constant. Since every length doubles the one
+    before, those of length T begin at row T - S, where S is the shortest.
     """
 
     bank: Tensor
@@ -33,6 +35,7 @@ class MatrixSelection(nn.Module):
     def __init__(self, matrices: list[Tensor]) -> None:
         super().__init__()
         self.register_buffer("bank", torch.cat(matrices), persistent=False)
+        self.shortest, self.longest = len(matrices[0]), len(matrices[-1])
 
     def forward(self, x_BPD: Tensor, token_length: int | Tensor) -> Tensor:
         """[B, P, D] to [B, token_length, D]."""
@@ -41,8 +44,10 @@ class MatrixSelection(nn.Module):
     def matrix(self, token_length: int | Tensor) -> Tensor:
         """The matrix of a length, [token_length, P]."""
         if isinstance(token_length, int):
-            return self.bank[token_length - 1 : 2 * token_length - 1]
-        return self.bank[_first(token_length, self.bank.device) + token_length - 1]
+            begin = token_length - self.shortest
+            return self.bank[begin : begin + token_length]
+        rows = _first(token_length, self.longest, self.bank.device)
+        return self.bank[rows + token_length - self.shortest]
 
 
 class WindowPooling(MatrixSelection):
@@ -52,23 +57,23 @@ class WindowPooling(MatrixSelection):
     needs to be a factor of P.
     """
 
-    def __init__(self, patches: int) -> None:
-        super().__init__([pooling_matrix(patches, length) for length in TOKEN_LENGTHS])
+    def __init__(self, patches: int, token_lengths: Sequence[int] = TOKEN_LENGTHS) -> None:
+        super().__init__([pooling_matrix(patches, length) for length in token_lengths])
 
 
 class LinspaceSelection(MatrixSelection):
     """T of P encoder tokens, evenly spaced from the first to the last."""
 
-    def __init__(self, patches: int) -> None:
-        super().__init__([linspace_matrix(patches, length) for length in TOKEN_LENGTHS])
+    def __init__(self, patches: int, token_lengths: Sequence[int] = TOKEN_LENGTHS) -> None:
+        super().__init__([linspace_matrix(patches, length) for length in token_lengths])
 
 
 class NestedQueries(nn.Module):
     """Learned queries, of which a token length uses the first T, look at all encoder tokens."""
 
-    def __init__(self, hidden_size: int, heads: int = 4) -> None:
+    def __init__(self, hidden_size: int, longest: int = TOKEN_LENGTHS[-1], heads: int = 4) -> None:
         super().__init__()
-        self.queries = nn.Parameter(torch.randn(TOKEN_LENGTHS[-1], hidden_size) * 0.5)
+        self.queries = nn.Parameter(torch.randn(longest, hidden_size) * 0.5)
         self.norm = nn.LayerNorm(hidden_size)
         self.attention = nn.MultiheadAttention(hidden_size, heads, batch_first=True)
 
@@ -77,20 +82,28 @@ class NestedQueries(nn.Module):
         if isinstance(token_length, int):
             queries = self.queries[:token_length]
         else:
-            queries = self.queries[_first(token_length, self.queries.device)]
+            queries = self.queries[_first(token_length, len(self.queries), self.queries.device)]
         queries = queries.expand(x_BPD.shape[0], -1, -1)
         x = self.norm(x_BPD)
         looked: Tensor = self.attention(queries, x, x, need_weights=False)[0]
         return queries + looked
 
 
-def build_selection(name: SelectionName, patches: int, hidden_size: int) -> nn.Module:
-    """The selection of that name, over so many encoder tokens of that width."""
+def build_selection(
+    name: SelectionName, patches: int, hidden_size: int, token_lengths: Sequence[int] = TOKEN_LENGTHS
+) -> nn.Module:
+    """The selection of that name, over so many encoder tokens of that width, to any of those lengths.
+
+    Raises:
+        ValueError: a token length does not double the one before.
+    """
+    if any(2 * a != b for a, b in itertools.pairwise(token_lengths)):
+        raise ValueError(f"token_lengths: {tuple(token_lengths)}; each must be twice the one before")
     if name == "window":
-        return WindowPooling(patches)
+        return WindowPooling(patches, token_lengths)
     if name == "linspace":
-        return LinspaceSelection(patches)
-    return NestedQueries(hidden_size)
+        return LinspaceSelection(patches, token_lengths)
+    return NestedQueries(hidden_size, token_lengths[-1])
 
 
 def pooling_matrix(patches: int, token_length: int) -> Tensor:
@@ -108,7 +121,7 @@ def linspace_matrix(patches: int, token_length: int) -> Tensor:
     return torch.nn.functional.one_hot(picks, patches).float()
 
 
-def _first(token_length: Tensor, device: torch.device) -> Tensor:
+def _first(token_length: Tensor, longest: int, device: torch.device) -> Tensor:
     """Indices below a token length that is known only when the graph runs."""
-    indices = torch.arange(TOKEN_LENGTHS[-1], device=device)
+    indices = torch.arange(longest, device=device)
     return indices[indices < token_length]

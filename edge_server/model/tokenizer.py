@@ -1,15 +1,17 @@
-"""The foundation's own tokenizer: byte-level BPE, so that any text has token ids and every id has text.
+"""Tokenizers: byte-level BPE, so that any text has token ids and every id has text.
 
 Special tokens mark the slots of a prompt (:mod:`edge_server.model.foundation`). They are added tokens that
 the encoder never produces from text: a question that spells ``<answer>`` gets the ids of its characters.
+A tokenizer that is trained here has them first; one that came with a foundation gets those that it lacks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 SPECIAL_TOKENS = (
     "<pad>",
@@ -28,6 +30,36 @@ PAD_ID, BOS_ID, EOS_ID, VISUAL_ID, VISUAL_END_ID, AUDIO_ID, AUDIO_END_ID, TEXT_I
 )
 
 
+@dataclass(frozen=True)
+class SpecialIds:
+    """Language tokens that mark the parts of a prompt; the defaults are those of a tokenizer trained here."""
+
+    pad: int = PAD_ID
+    """Fills what is not looked at."""
+    bos: int = BOS_ID
+    """Begins a prompt."""
+    eos: int = EOS_ID
+    """Ends an answer."""
+    visual: int = VISUAL_ID
+    """Opens the slot of what is seen."""
+    visual_end: int = VISUAL_END_ID
+    """Closes it."""
+    audio: int = AUDIO_ID
+    """Opens the slot of what is heard."""
+    audio_end: int = AUDIO_END_ID
+    """Closes it."""
+    text: int = TEXT_ID
+    """Opens the text that goes with a question."""
+    question: int = QUESTION_ID
+    """Opens a question."""
+    answer: int = ANSWER_ID
+    """Opens an answer."""
+
+
+#: Of tokenizers that are trained here.
+OWN_IDS = SpecialIds()
+
+
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     """Learn merges from text. Words keep their leading space, so common words become one token each."""
     tokenizer = Tokenizer(models.BPE(unk_token=None))
@@ -43,6 +75,25 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     tokenizer.train_from_iterator(texts, trainer)
     tokenizer.encode_special_tokens = True
     return tokenizer
+
+
+def add_special_tokens(tokenizer: Tokenizer, known: Mapping[str, str]) -> SpecialIds:
+    """Give a tokenizer the special tokens that it lacks; text that spells one is text from then on.
+
+    Args:
+        tokenizer: changed in place.
+        known: which of its own tokens serve as which (``{"eos": "<|endoftext|>"}``); it gets the others.
+    """
+    names = {field: known.get(field, token) for field, token in zip(_FIELDS, SPECIAL_TOKENS, strict=True)}
+    tokenizer.add_special_tokens([AddedToken(n, special=True, normalized=False) for n in names.values()])
+    tokenizer.encode_special_tokens = True
+    vocabulary = tokenizer.get_vocab(with_added_tokens=True)
+    return SpecialIds(**{field: vocabulary[name] for field, name in names.items()})
+
+
+def special_ids_of(tokenizer: Tokenizer) -> frozenset[int]:
+    """Every id that no text has."""
+    return frozenset(i for i, token in tokenizer.get_added_tokens_decoder().items() if token.special)
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
@@ -69,5 +120,8 @@ def encode(tokenizer: Tokenizer, text: str) -> list[int]:
 
 def decode(tokenizer: Tokenizer, ids: Iterable[int]) -> str:
     """The text of language token ids, special tokens left out."""
-    text: str = tokenizer.decode([i for i in ids if i >= len(SPECIAL_TOKENS)], skip_special_tokens=True)
+    text: str = tokenizer.decode(list(ids), skip_special_tokens=True)
     return text.strip()
+
+
+_FIELDS = tuple(SpecialIds.__dataclass_fields__)
