@@ -38,6 +38,7 @@ from edge_server.training.pretrain_encoders import AudioPretraining, VisualPretr
 from edge_server.training.pretrain_foundation import InductionWarmup, WorldText, world_texts
 from edge_server.training.recipes import Recipe
 from edge_server.training.registry import BASES, folder_of
+from edge_server.training.soundstage import SoundstageSplit
 
 PRETRAININGS = ("foundation", "visual", "audio")
 
@@ -166,8 +167,10 @@ class Run:
         else:
             stage = AudioPretraining(recipe.audio, recipe.audio_training, split, self.seed)
         run_stage(part, stage, stage.training.schedule, self.stage(part))
-        figures = stage.evaluate(load_split(self.data, "val"))
-        (self.stage(part) / "val.json").write_text(json.dumps(figures, indent=2) + "\n")
+        figures = self.stage(part) / "val.json"
+        if not figures.exists():
+            found = stage.evaluate(load_split(self.data, "val"))
+            figures.write_text(json.dumps(found, indent=2) + "\n")
 
     def join(self, examine: Callable[[Link], Examine] = lambda link: lambda done: None) -> Path:
         """Alignment and fine-tuning on top of what was pretrained; returns the model folder.
@@ -193,7 +196,8 @@ class Run:
 
     def encoded(self, link: Link) -> EncodedClips:
         """The training split behind the frozen encoders."""
-        return encode_clips(link, load_split(self.data, "train"), self.stage("features"), "train")
+        split = SoundstageSplit(load_split(self.data, "train"))
+        return encode_clips(link, split, self.stage("features"), "train")
 
     def pretrained_link(self) -> Link:
         """A link with pretrained encoders and foundation, and new heads and receivers."""
