@@ -32,6 +32,7 @@ from edge_server.training.loop import Examine
 from edge_server.training.recipes import Recipe
 from edge_server.training.registry import BASES
 from edge_server.training.run import Run
+from edge_server.training.soundstage import SoundstageSplit
 from edge_server.training.systems import (
     CHANNEL_DIMS,
     FIXED_LENGTHS,
@@ -190,10 +191,10 @@ def prepare(study: Study, runs: Path, data: Path, jobs: int) -> None:
         held_out(link, run, data, split)
 
 
-def held_out(link: Link, run: Run, data: Path, split: str) -> EncodedClips:
+def held_out(link: Link, run: Run, data: Path, split: str) -> EncodedClips[SoundstageSplit]:
     """A held-out split behind the encoders that all systems of a study share."""
     loaded: Split = load_split(data, split)  # type: ignore[arg-type]
-    return encode_clips(link, loaded, run.stage(f"features-{split}"), split)
+    return encode_clips(link, SoundstageSplit(loaded), run.stage(f"features-{split}"), split)
 
 
 def conduct(study: Study, runs: Path, data: Path, jobs: int, only: Sequence[str] = ()) -> None:
@@ -247,7 +248,7 @@ def examine_system(task: Task, runs: Path, data: Path) -> None:
     if not missing:
         return
     clips = held_out(link, run, data, "test")
-    exam = Exam(clips.split, study.test_clips)
+    exam = Exam(clips.split.split, study.test_clips)
     with (run.directory / ANSWERS).open("a") as file:
         for setting in missing:
             score = exam.mark(link, over_channel(link, clips.features, setting))
@@ -267,7 +268,7 @@ def trained(study: Study, run: Run, data: Path) -> Link:
 def _between_rounds(study: Study, run: Run, data: Path, link: Link) -> Examine:
     """Accuracy on the validation split after certain rounds: 10 dB AWGN, the token length that is usual."""
     clips = held_out(link, run, data, "val")
-    exam = Exam(clips.split, study.val_clips)
+    exam = Exam(clips.split.split, study.val_clips)
     lengths = run.recipe.finetune.passage.token_lengths
     token_length = lengths[0][0] if len(lengths) == 1 else study.budget.token_length
     setting = Setting(ChannelConfig(snr_db=10.0), token_length)

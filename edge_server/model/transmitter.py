@@ -138,6 +138,11 @@ class VisualEncoder(nn.Module):
         """Encoder tokens P of a clip."""
         return int(np.prod(self.grid))
 
+    @property
+    def hidden_size(self) -> int:
+        """Width D of an encoder token."""
+        return self.config.encoder.hidden_size
+
     def forward(self, pixels_BFCHW: Tensor) -> Tensor:
         """Encoder tokens in pooling order.
 
@@ -239,6 +244,11 @@ class AudioEncoder(nn.Module):
     def patches(self) -> int:
         """Encoder tokens P of a clip."""
         return self.grid[0] * self.grid[1]
+
+    @property
+    def hidden_size(self) -> int:
+        """Width D of an encoder token."""
+        return self.config.encoder.hidden_size
 
     def forward(self, mel_BTM: Tensor) -> Tensor:
         """Encoder tokens in order of time.

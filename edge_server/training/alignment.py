@@ -19,9 +19,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from edge_server.data.soundstage.captions import picture_words, sound_words
-from edge_server.data.soundstage.scene import Scene
 from edge_server.model import tokenizer as tk
+from edge_server.model.foundation import SLOTS
 from edge_server.model.link import Link
 from edge_server.training.clips import EncodedClips
 from edge_server.training.loop import Schedule
@@ -35,6 +34,7 @@ from edge_server.training.passage import (
     receive_texts,
 )
 from edge_server.training.pretrain_foundation import DESCRIBE_QUESTION
+from edge_server.training.split import TrainingSplit
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,9 @@ class Alignment:
 
     _STAGE = 5
 
-    def __init__(self, link: Link, clips: EncodedClips, training: AlignmentTraining, seed: int) -> None:
+    def __init__(
+        self, link: Link, clips: EncodedClips[TrainingSplit], training: AlignmentTraining, seed: int
+    ) -> None:
         self.link = link.requires_grad_(False)
         for parameter in link.link_parameters().values():
             parameter.requires_grad_(True)
@@ -85,7 +87,7 @@ class Alignment:
         draw = draw_of(self.seed, self._STAGE, step)
         rows = draw.rng.integers(0, len(self.clips), training.batch_size)
         received = receive_clips(self.link, self.clips, rows, training.passage, draw)
-        captions = [self.clips.split.captions[row] for row in rows]
+        captions = [self.clips.split.caption(int(row)) for row in rows]
         contrastive = torch.zeros(())
         reconstruction = torch.zeros(())
         for slot, texts in (
@@ -101,7 +103,7 @@ class Alignment:
         loss = training.contrastive_weight * contrastive + training.reconstruction_weight * reconstruction
         figures = {"contrastive": contrastive.item(), "reconstruction": reconstruction.item()}
         if training.dictation_weight:
-            dictated, right = self._dictation_loss(received, [self.clips.split.scenes[row] for row in rows])
+            dictated, right = self._dictation_loss(received, [int(row) for row in rows])
             loss = loss + training.dictation_weight * dictated
             figures |= {"dictation": dictated.item(), "dictated": right}
         if training.caption_weight:
@@ -111,11 +113,12 @@ class Alignment:
             figures |= {"caption": caption.item(), "words": right}
         return loss, figures
 
-    def _dictation_loss(self, received: dict[str, Tensor], scenes: Sequence[Scene]) -> tuple[Tensor, float]:
+    def _dictation_loss(self, received: dict[str, Tensor], clips: Sequence[int]) -> tuple[Tensor, float]:
         """Dictation of both slots; share of words that are said."""
         losses, said = [], []
-        for slot, words_of in (("visual", picture_words), ("audio", sound_words)):
-            targets_BS = torch.tensor([self._word_ids(words_of(scene)) for scene in scenes])
+        for slot in SLOTS:
+            words = [self.clips.split.dictated(clip, slot) for clip in clips]
+            targets_BS = torch.tensor([self._word_ids(of_clip) for of_clip in words])
             # A receiver of fewer slots takes the first words; further slots say what they like.
             slots = min(received[slot].shape[1], targets_BS.shape[1])
             loss, right = dictation(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,29 +16,35 @@ from edge_server.data.soundstage.dataset import Split
 from edge_server.model.link import Link
 from edge_server.model.preprocess import VisualFrontEnd
 from edge_server.model.transmitter import AudioEncoder, VisualEncoder
+from edge_server.training.split import TrainingSplit
+
+SplitT = TypeVar("SplitT", bound=TrainingSplit)
+SplitT_co = TypeVar("SplitT_co", bound=TrainingSplit, covariant=True)
 
 
 @dataclass(frozen=True)
-class EncodedClips:
+class EncodedClips(Generic[SplitT_co]):
     """A split behind the frozen encoders.
 
     Attributes:
         features: per slot, float16, [N, P, D], mapped from disk.
-        split: the split itself: scenes, captions, questions.
+        split: the split itself: what is said and asked about its clips.
     """
 
     features: dict[str, npt.NDArray[np.float16]]
-    split: Split
+    split: SplitT_co
 
     def __len__(self) -> int:
-        return len(self.split.scenes)
+        return len(self.split)
 
     def take(self, slot: str, rows: npt.NDArray[np.int64]) -> Tensor:
         """Features of some clips, float32, [len(rows), P, D]."""
         return torch.from_numpy(self.features[slot][rows].astype(np.float32))
 
 
-def encode_clips(link: Link, split: Split, directory: Path, note: str, batch_size: int = 32) -> EncodedClips:
+def encode_clips(
+    link: Link, split: SplitT, directory: Path, note: str, batch_size: int = 32
+) -> EncodedClips[SplitT]:
     """Run the encoders over a split, or open what an earlier run left in ``directory``."""
     directory.mkdir(parents=True, exist_ok=True)
     features = {}
@@ -50,7 +57,7 @@ def encode_clips(link: Link, split: Split, directory: Path, note: str, batch_siz
 
 
 def encode_batch(link: Link, slot: str, split: Split, begin: int, end: int) -> Tensor:
-    """Encoder tokens of clips begin to end - 1 of a split, [B, P, D]."""
+    """Encoder tokens of clips begin to end - 1 of a Soundstage split, [B, P, D]."""
     media = split.frames if slot == "visual" else split.pcm
     return encode_media(link, slot, media[begin:end])
 
@@ -66,13 +73,13 @@ def encode_media(link: Link, slot: str, media: npt.NDArray[np.uint8] | npt.NDArr
     return torch.as_tensor(encoder(torch.stack([encoder.front_end(samples) for samples in pcm])))
 
 
-def _encode(link: Link, slot: str, split: Split, path: Path, note: str, batch_size: int) -> None:
+def _encode(link: Link, slot: str, split: TrainingSplit, path: Path, note: str, batch_size: int) -> None:
     encoder = link.encoder(slot)
-    shape = (len(split.scenes), encoder.patches, encoder.config.encoder.hidden_size)
+    shape = (len(split), encoder.patches, encoder.hidden_size)
     partial = path.with_suffix(".partial")
     out = np.lib.format.open_memmap(partial, "w+", np.float16, shape)
     for begin in track(range(0, len(out), batch_size), description=f"encode {slot} {note}"):
         end = min(begin + batch_size, len(out))
-        out[begin:end] = encode_batch(link, slot, split, begin, end).numpy()
+        out[begin:end] = split.encode(link, slot, begin, end).cpu().numpy()
     out.flush()
     partial.replace(path)

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from edge_server.data.soundstage.captions import describe
-from edge_server.data.soundstage.questions import draw_questions
 from edge_server.model import tokenizer as tk
 from edge_server.model.foundation import Piece
 from edge_server.model.link import Link
@@ -28,6 +26,7 @@ from edge_server.training.passage import (
     receive_text,
 )
 from edge_server.training.pretrain_foundation import DESCRIBE_QUESTION
+from edge_server.training.split import TrainingSplit
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,9 @@ class Finetune:
 
     _STAGE = 6
 
-    def __init__(self, link: Link, clips: EncodedClips, training: FinetuneTraining, seed: int) -> None:
+    def __init__(
+        self, link: Link, clips: EncodedClips[TrainingSplit], training: FinetuneTraining, seed: int
+    ) -> None:
         self.link = link.requires_grad_(False)
         link.add_lora()
         for parameter in self.trainable().values():
@@ -81,11 +82,10 @@ class Finetune:
         return loss, {"answers": right}
 
     def _row(self, clip: int, slots: dict[str, Tensor], draw: Draw) -> Row:
-        scene, rng = self.clips.split.scenes[clip], draw.rng
-        # Drawn anew each time a clip comes up; the split's own questions play no part.
-        pairs = [(q.text, q.answer) for q in draw_questions(scene, self.training.questions, rng)]
+        split, rng = self.clips.split, draw.rng
+        pairs = split.questions(clip, self.training.questions, rng)
         if rng.random() < self.training.describe_odds:
-            pairs.append((DESCRIBE_QUESTION, describe(scene, rng)))
+            pairs.append((DESCRIBE_QUESTION, split.description(clip, rng)))
         missing = rng.random()
         kept: dict[str, Piece] = dict(slots)
         if missing < self.training.missing_odds:

@@ -18,6 +18,7 @@ from edge_server.training.clips import EncodedClips
 from edge_server.training.losses import IGNORE
 from edge_server.training.packing import CONTEXT, packed_mask, packed_positions
 from edge_server.training.radio import RadioTraining, transmit
+from edge_server.training.split import TrainingSplit
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,11 @@ def draw_of(seed: int, stage: int, step: int) -> Draw:
 
 
 def receive_clips(
-    link: Link, clips: EncodedClips, rows: npt.NDArray[np.int64], training: PassageTraining, draw: Draw
+    link: Link,
+    clips: EncodedClips[TrainingSplit],
+    rows: npt.NDArray[np.int64],
+    training: PassageTraining,
+    draw: Draw,
 ) -> dict[str, Tensor]:
     """Received embeddings of some clips, per slot, [B, slots, E]: one SNR a clip, one codeword a slot."""
     model, fading, snr_db_B = training.radio.draw(len(rows), draw.generator)

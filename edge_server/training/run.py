@@ -194,7 +194,7 @@ class Run:
         write_card(link, origin, self.data, stages, self.model)
         return self.model
 
-    def encoded(self, link: Link) -> EncodedClips:
+    def encoded(self, link: Link) -> EncodedClips[SoundstageSplit]:
         """The training split behind the frozen encoders."""
         split = SoundstageSplit(load_split(self.data, "train"))
         return encode_clips(link, split, self.stage("features"), "train")

@@ -19,7 +19,7 @@ from edge_server.model.tokenizer import EOS_ID
 from edge_server.training.alignment import Alignment
 from edge_server.training.card import STAGES
 from edge_server.training.cli import app as train_app
-from edge_server.training.clips import EncodedClips, encode_batch
+from edge_server.training.clips import EncodedClips
 from edge_server.training.finetune import Finetune
 from edge_server.training.losses import IGNORE
 from edge_server.training.passage import Row, answer_loss
@@ -121,7 +121,7 @@ def test_steps_follow_from_their_number(run: Run, clips: EncodedClips) -> None:
 def test_encoders_see_in_training_what_they_see_when_evaluated(run: Run, clips: EncodedClips) -> None:
     link = run.pretrained_link()
     for slot in ("visual", "audio"):
-        fresh = encode_batch(link, slot, clips.split, 0, 3)
+        fresh = clips.split.encode(link, slot, 0, 3)
         torch.testing.assert_close(clips.take(slot, np.arange(3)), fresh, atol=5e-3, rtol=5e-3)
 
 

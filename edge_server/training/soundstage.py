@@ -1,0 +1,48 @@
+"""Soundstage clips to train on: questions and descriptions are drawn anew each time a clip comes up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from edge_server.data.annotations import Caption
+from edge_server.data.soundstage.captions import describe, picture_words, sound_words
+from edge_server.data.soundstage.dataset import Split
+from edge_server.data.soundstage.questions import draw_questions
+from edge_server.model.link import Link
+from edge_server.training.clips import encode_batch
+
+_WORDS = {"visual": picture_words, "audio": sound_words}
+
+
+@dataclass(frozen=True)
+class SoundstageSplit:
+    """Implements :class:`edge_server.training.split.TrainingSplit` with a generated split."""
+
+    split: Split
+
+    def __len__(self) -> int:
+        return len(self.split.scenes)
+
+    def encode(self, link: Link, slot: str, begin: int, end: int) -> Tensor:
+        """Encoder tokens of clips begin to end - 1, [B, P, D]."""
+        return encode_batch(link, slot, self.split, begin, end)
+
+    def caption(self, clip: int) -> Caption:
+        """The split's own caption of a clip."""
+        return self.split.captions[clip]
+
+    def dictated(self, clip: int, slot: str) -> Sequence[str]:
+        """What is seen, left to right, or heard, first to last, in a fixed number of words."""
+        return _WORDS[slot](self.split.scenes[clip])
+
+    def questions(self, clip: int, most: int, rng: np.random.Generator) -> list[tuple[str, str]]:
+        """Questions drawn from the scene; the split's own play no part."""
+        return [(q.text, q.answer) for q in draw_questions(self.split.scenes[clip], most, rng)]
+
+    def description(self, clip: int, rng: np.random.Generator) -> str:
+        """The whole scene, worded anew."""
+        return describe(self.split.scenes[clip], rng)
