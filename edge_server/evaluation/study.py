@@ -47,6 +47,8 @@ from edge_server.training.systems import (
 
 #: What figure A compares among trained systems.
 MAIN = ("two-stage", "no-alignment", "authors", "two-stage-long", "no-alignment-long")
+#: Figure B: how fast systems learn.
+CONVERGENCE = (*MAIN, *map(of_temperature, TEMPERATURES), *map(fixed_length, FIXED_LENGTHS))
 #: Channels of figure A: model and fading.
 CHANNELS: tuple[tuple[ChannelName, FadingName], ...] = (
     ("awgn", "block"),
@@ -71,19 +73,19 @@ class Study:
     """What each system may spend."""
     seeds: tuple[int, ...] = (1, 2, 3)
     """Training seeds."""
-    test_clips: int = 400
+    test_clips: int = 300
     """Clips of the test split that are asked about."""
     val_clips: int = 100
     """Clips of the validation split that are asked about between rounds."""
     examined_rounds: tuple[int, ...] = (
-        *range(0, 50, 5),
-        *range(50, 100, 10),
-        *range(100, 300, 25),
-        *range(300, 600, 50),
+        *range(0, 50, 10),
+        *range(60, 100, 20),
+        *range(100, 200, 25),
+        *range(200, 600, 50),
         *range(600, 1200, 100),
         *range(1200, 3001, 300),
     )
-    """After which rounds; the last is always examined."""
+    """After which rounds systems of figure B are examined; the last always is."""
 
     @property
     def systems(self) -> dict[str, Recipe]:
@@ -275,7 +277,8 @@ def _between_rounds(study: Study, run: Run, data: Path, link: Link) -> Examine:
     last = run.recipe.finetune.schedule.steps
 
     def examine(done: int) -> dict[str, float] | None:
-        if done not in study.examined_rounds and done != last:
+        due = study.examined_rounds if run.recipe.name in CONVERGENCE else ()
+        if done not in due and done != last:
             return None
         score: Score = exam.mark(link, over_channel(link, clips.features, setting))
         return {"accuracy": score.accuracy}

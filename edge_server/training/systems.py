@@ -43,7 +43,7 @@ class Budget:
     """Rounds of stage 2: the paper's budget."""
     long_rounds: int = 3000
     """Rounds of stage 2 where there is time."""
-    clips: int = 8
+    clips: int = 4
     """Clips a round."""
     questions: int = 4
     """Questions about a clip, at most."""
