@@ -13,7 +13,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from device_agent.bundle import FILE_NAME, MANIFEST, Bundle, load_bundle
+from device_agent.bundle import FILE_NAME, MANIFEST, Bundle, Precision, load_bundle
 from device_agent.errors import BundleError
 
 
@@ -71,13 +71,20 @@ def unpack(archive: Path | bytes, folder: Path, limits: ArchiveLimits | None = N
         raise
 
 
-def install(archive: Path | bytes, folder: Path, *, expected_hash: str | None = None) -> Bundle:
+def install(
+    archive: Path | bytes,
+    folder: Path,
+    *,
+    expected_hash: str | None = None,
+    expected_precision: Precision | None = None,
+) -> Bundle:
     """Put a bundle in place of the one in a folder, if it is sound; else the old one stays.
 
     Args:
         archive: the .tar file, or its bytes.
         folder: becomes the bundle; may hold one already, or not exist.
         expected_hash: the bundle that it has to be.
+        expected_precision: what its encoders have to compute with.
 
     Raises:
         BundleError: as :func:`unpack`, or it is another bundle, or the folder is something else.
@@ -93,6 +100,11 @@ def install(archive: Path | bytes, folder: Path, *, expected_hash: str | None = 
         bundle = unpack(archive, fresh)
         if expected_hash is not None and bundle.hash != expected_hash:
             raise BundleError(f"the archive holds bundle {bundle.hash}, not {expected_hash}")
+        if expected_precision not in (None, bundle.manifest.precision):
+            # What a server does that knows of one bundle only.
+            raise BundleError(
+                f"the archive holds a bundle in {bundle.manifest.precision}, not {expected_precision}"
+            )
         if folder.exists():
             folder.rename(old)
         try:

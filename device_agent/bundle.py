@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -26,6 +26,9 @@ MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 2**20
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """Names of a bundle's files: flat, no path can be spelt with them."""
+
+Precision: TypeAlias = Literal["fp32", "int8"]
+"""What the encoders compute with."""
 
 Sha256 = Field(pattern=r"^[0-9a-f]{64}$")
 
@@ -87,6 +90,9 @@ class Manifest(_Part):
     tokenizer: str
     files: dict[str, BundleFile]
     training_commit: str
+    precision: Precision = "fp32"
+    quantised_from: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    """Hash of the fp32 bundle whose tokens these are, to within the quantisation's error."""
     bundle_hash: str = Sha256
 
     @model_validator(mode="after")
@@ -99,6 +105,8 @@ class Manifest(_Part):
         for name in [self.tokenizer, *self.graphs]:
             if name not in self.files:
                 raise ValueError(f"files: {name!r} is used but not listed")
+        if (self.precision == "fp32") != (self.quantised_from is None):
+            raise ValueError("quantised_from is needed with a precision other than fp32, and only then")
         return self
 
     @property

@@ -20,7 +20,7 @@ from rich.text import Text
 from device_agent.archive import install
 from device_agent.backoff import Backoff
 from device_agent.bench import Report, measure
-from device_agent.bundle import load_bundle
+from device_agent.bundle import Precision, load_bundle
 from device_agent.compose import open_agent, uplink_for
 from device_agent.config import DeviceSettings
 from device_agent.doctor import examine
@@ -193,17 +193,22 @@ def doctor(settings: DeviceSettings, as_json: Json = False) -> None:
 def pull(
     settings: DeviceSettings,
     bundle_hash: Annotated[str, typer.Option(help="The bundle that it has to be; else the server's.")] = "",
+    precision: Annotated[
+        Precision | None, typer.Option(help="What its encoders compute with.  [default: fp32]")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Fetch the device bundle from the server, verify it, and install it in place of the old one."""
 
     async def fetch() -> bytes:
         async with uplink_for(settings, "") as uplink:
-            return await uplink.fetch_bundle(bundle_hash)
+            return await uplink.fetch_bundle(bundle_hash, precision or "")
 
     archive = asyncio.run(fetch())
     try:
-        bundle = install(archive, settings.bundle, expected_hash=bundle_hash or None)
+        bundle = install(
+            archive, settings.bundle, expected_hash=bundle_hash or None, expected_precision=precision
+        )
     except OSError as error:
         raise BundleError(f"{settings.bundle} cannot be written: {error.strerror or error}") from error
     if as_json:

@@ -185,8 +185,9 @@ class Transmitter:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
-        # An arena keeps the largest block ever used; a device would rather have its memory back.
-        options.enable_cpu_mem_arena = False
+        # Without an arena large blocks go back to the system after each operator and come again page by page,
+        # which takes longer than many an operator. A plan made for one size of media is no use for the next.
+        options.enable_cpu_mem_arena = True
         options.enable_mem_pattern = False
         options.log_severity_level = 3
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -158,11 +158,14 @@ class Uplink:
             raise DeadlineError(f"no answer from {self.server} within {deadline_s:g} s") from error
         return Reply(answer, bytes_on_wire, self._clock() - started_s, tries)
 
-    async def fetch_bundle(self, bundle_hash: str = "", max_bytes: int = 2 * 2**30) -> bytes:
+    async def fetch_bundle(
+        self, bundle_hash: str = "", precision: str = "", max_bytes: int = 2 * 2**30
+    ) -> bytes:
         """The archive of a device bundle; not yet verified.
 
         Args:
             bundle_hash: which; empty: the server's current one.
+            precision: what its encoders compute with; empty: fp32, or what the hash names.
             max_bytes: the most that is taken in.
 
         Raises:
@@ -173,8 +176,9 @@ class Uplink:
         async def once() -> bytes:
             archive = bytearray()
             announced = 0
+            request = pb.GetBundleRequest(bundle_hash=bundle_hash, precision=precision)
             try:
-                async for chunk in self._stub().GetBundle(pb.GetBundleRequest(bundle_hash=bundle_hash)):
+                async for chunk in self._stub().GetBundle(request):
                     announced = chunk.total_bytes
                     if max(announced, len(archive) + len(chunk.data)) > max_bytes:
                         raise BundleError(f"{self.server} sends more than {max_bytes} bytes of bundle")

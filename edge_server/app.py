@@ -52,14 +52,14 @@ class Served(Generic[StateT]):
         ingest: makes media of REST requests ready.
         shape: token blocks that the model takes.
         token_lengths: that it was trained for.
-        bundle: given to devices that ask for it.
+        bundles: given to devices that ask for one; the model answers for them all, and its own is first.
     """
 
     model: Model[StateT]
     ingest: Ingest
     shape: LinkShape
     token_lengths: tuple[int, ...]
-    bundle: BundleArchive | None = None
+    bundles: tuple[BundleArchive, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -101,9 +101,8 @@ class Server(Generic[StateT]):
         cell_config = config.cell(served.token_lengths)
         self.metrics = Metrics()
         self.engine = Engine(served.model, config.engine(), clock=clock, observer=self.metrics)
-        self.cell = Cell(
-            self.engine.submit, served.model.bundle_hash, cell_config, clock=clock, observer=self.metrics
-        )
+        hashes = dict.fromkeys([served.model.bundle_hash, *(bundle.bundle_hash for bundle in served.bundles)])
+        self.cell = Cell(self.engine.submit, tuple(hashes), cell_config, clock=clock, observer=self.metrics)
         self._config = config
         self._grpc = GrpcServer(
             TokenLinkService(
@@ -112,7 +111,7 @@ class Server(Generic[StateT]):
                 self.metrics,
                 model_name=served.model.name,
                 version=release,
-                bundle=served.bundle,
+                bundles=served.bundles,
             ),
             max_message_bytes=config.max_grpc_message_bytes,
             max_calls=config.max_grpc_calls,

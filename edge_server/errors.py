@@ -24,6 +24,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class EdgeServerError(Exception):
     """Root of the tree. ``str(error)`` is one sentence that the asker can act on."""
@@ -47,15 +49,15 @@ class QuestionTooLargeError(InvalidQuestionError):
 
 
 class BundleMismatchError(EdgeServerError):
-    """The device runs another bundle than the one this server's model was trained with."""
+    """The device runs another bundle than those that this server's model answers for."""
 
-    def __init__(self, device_hash: str, server_hash: str) -> None:
+    def __init__(self, device_hash: str, server_hashes: Sequence[str]) -> None:
         super().__init__(
             f"bundle_hash: the device runs bundle {device_hash or '(none)'}, "
-            f"this server answers for {server_hash}; fetch it with GetBundle"
+            f"this server answers for {' and '.join(server_hashes)}; fetch one with GetBundle"
         )
         self.device_hash = device_hash
-        self.server_hash = server_hash
+        self.server_hashes = tuple(server_hashes)
 
 
 class NotFoundError(EdgeServerError):

@@ -164,6 +164,7 @@ def export_bundle(link: Link, folder: Path, commit: str | None = None) -> Export
                 },
             },
             "tokenizer": "tokenizer.json",
+            "precision": "fp32",
             "training_commit": commit if commit is not None else current_commit(),
         },
     )

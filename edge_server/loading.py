@@ -2,6 +2,7 @@
 
 MODEL/           weights, read by edge_server.model.serving
 MODEL/bundle/    device bundle: given to devices, and used here for media that comes over REST
+MODEL/bundle-*/  bundles of other precisions, made from that one: given to devices that ask
 """
 
 from __future__ import annotations
@@ -40,9 +41,10 @@ def load_served(config: ServerConfig, resources: ExitStack) -> Served[Any]:
             f"model: there is no folder {config.model}; train one with `edge-server train`, or name another"
         )
     try:
-        bundle = load_bundle(config.model / "bundle")
-        archive = Path(resources.enter_context(tempfile.TemporaryDirectory()), "bundle.tar")
-        pack(bundle.folder, archive)
+        bundles = load_bundles(config.model)
+        bundle = bundles[0]
+        scratch = Path(resources.enter_context(tempfile.TemporaryDirectory()))
+        archives = tuple(_archive(each, scratch) for each in bundles)
         ingest = ingest_of(config, bundle)
     except DeviceAgentError as error:
         raise ConfigurationError(f"model: {error}") from error
@@ -61,8 +63,35 @@ def load_served(config: ServerConfig, resources: ExitStack) -> Served[Any]:
         ingest=ingest,
         shape=shape_of(bundle),
         token_lengths=tuple(bundle.manifest.token_lengths),
-        bundle=BundleArchive(bundle.hash, archive),
+        bundles=archives,
     )
+
+
+def load_bundles(model: Path) -> tuple[Bundle, ...]:
+    """The device bundles of a model folder, verified; the one it was exported with is first.
+
+    Raises:
+        BundleError: one is not sound.
+        ConfigurationError: one was made from another bundle than the first, so that the model would
+            misunderstand its tokens.
+    """
+    first = load_bundle(model / "bundle")
+    bundles = [first]
+    for folder in sorted(model.glob("bundle-*")):
+        bundle = load_bundle(folder)
+        if bundle.manifest.quantised_from != first.hash:
+            raise ConfigurationError(
+                f"model: {folder} was made from bundle {bundle.manifest.quantised_from}, the model's is "
+                f"{first.hash}; make it again with `edge-server export --precision`, or remove it"
+            )
+        bundles.append(bundle)
+    return tuple(bundles)
+
+
+def _archive(bundle: Bundle, folder: Path) -> BundleArchive:
+    path = folder / f"{bundle.hash}.tar"
+    pack(bundle.folder, path)
+    return BundleArchive(bundle.hash, path, bundle.manifest.precision)
 
 
 def ingest_of(config: ServerConfig, bundle: Bundle) -> MediaIngest:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol, TypeAlias
 
 from edge_server.cell.grant import CellConfig, make_grant
@@ -44,7 +44,7 @@ class Cell:
 
     Args:
         submit: hands an admitted question to the engine.
-        bundle_hash: of the device bundle that the served model answers for.
+        bundle_hashes: of the device bundles that the served model answers for.
         config: bounds.
         clock: monotonic seconds.
         new_id: makes session ids that cannot be guessed.
@@ -54,7 +54,7 @@ class Cell:
     def __init__(
         self,
         submit: Callable[[Request], AnswerStream],
-        bundle_hash: str,
+        bundle_hashes: Sequence[str],
         config: CellConfig | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
@@ -62,7 +62,7 @@ class Cell:
         observer: CellObserver | None = None,
     ) -> None:
         self.config = config or CellConfig()
-        self.bundle_hash = bundle_hash
+        self.bundle_hashes = tuple(bundle_hashes)
         self._submit = submit
         self._clock = clock
         self._observer = observer
@@ -177,8 +177,8 @@ class Cell:
         return self._sessions.get(session_id).ledger.cancel(request_id)
 
     def _check_bundle(self, bundle_hash: str) -> None:
-        if bundle_hash != self.bundle_hash:
-            raise BundleMismatchError(bundle_hash[:128], self.bundle_hash)
+        if bundle_hash not in self.bundle_hashes:
+            raise BundleMismatchError(bundle_hash[:128], self.bundle_hashes)
 
     def _new_ledger(self) -> AnswerLedger:
         return AnswerLedger(self.config.answers_kept, self.config.answers_kept_s, self._clock)

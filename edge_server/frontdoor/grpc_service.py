@@ -12,7 +12,7 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn, TypeAlias, TypeVar
 
@@ -61,7 +61,7 @@ class TokenLinkService:
         metrics: counts.
         model_name: as shown to devices.
         version: of this server.
-        bundle: the device bundle, if it is served.
+        bundles: the device bundles that it gives; the first of a precision is the current one.
         wall_clock: seconds since the Unix epoch.
     """
 
@@ -73,7 +73,7 @@ class TokenLinkService:
         *,
         model_name: str,
         version: str,
-        bundle: BundleArchive | None = None,
+        bundles: Sequence[BundleArchive] = (),
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._cell = cell
@@ -81,7 +81,7 @@ class TokenLinkService:
         self._metrics = metrics
         self._model_name = model_name
         self._version = version
-        self._bundle = bundle
+        self._bundles = tuple(bundles)
         self._wall_clock = wall_clock
         self._draining = False
         self._readers: set[asyncio.Task[None]] = set()
@@ -163,16 +163,9 @@ class TokenLinkService:
     async def GetBundle(  # noqa: N802 (named by the contract)
         self, request: _Received[pb.GetBundleRequest], context: _Context[pb.BundleChunk]
     ) -> None:
-        """The device bundle's archive, in chunks."""
+        """A device bundle's archive, in chunks."""
         try:
-            wanted = _parsed(request).bundle_hash
-            bundle = self._bundle
-            if bundle is None:
-                raise NotFoundError("bundle_hash", "this server has no device bundle to give")
-            if wanted not in ("", bundle.bundle_hash):
-                raise NotFoundError(
-                    "bundle_hash", f"bundle_hash: {wanted[:128]!r} is not here; {bundle.bundle_hash} is"
-                )
+            bundle = self._wanted(_parsed(request))
         except EdgeServerError as error:
             await _abort(context, error)
         total_bytes = (await asyncio.to_thread(bundle.path.stat)).st_size
@@ -182,6 +175,18 @@ class TokenLinkService:
                 await context.write(
                     pb.BundleChunk(bundle_hash=bundle.bundle_hash, total_bytes=total_bytes, data=data)
                 )
+
+    def _wanted(self, request: pb.GetBundleRequest) -> BundleArchive:
+        precision = request.precision or ("" if request.bundle_hash else "fp32")
+        for bundle in self._bundles:
+            if request.bundle_hash in ("", bundle.bundle_hash) and precision in ("", bundle.precision):
+                return bundle
+        here = ", ".join(f"{bundle.bundle_hash} ({bundle.precision})" for bundle in self._bundles) or "none"
+        if request.bundle_hash:
+            raise NotFoundError(
+                "bundle_hash", f"bundle_hash: {request.bundle_hash[:128]!r} is not here; bundles here: {here}"
+            )
+        raise NotFoundError("precision", f"precision: {precision[:64]!r} is not here; bundles here: {here}")
 
     async def _read(
         self,

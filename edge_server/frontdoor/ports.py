@@ -138,10 +138,12 @@ class BundleArchive:
     Attributes:
         bundle_hash: SHA-256 (hexadecimal) that names the bundle.
         path: the archive.
+        precision: what its encoders compute with.
     """
 
     bundle_hash: str
     path: Path
+    precision: str = "fp32"
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,12 @@ from typing import Annotated, Literal
 import torch
 import typer
 
+from device_agent.bundle import Precision, load_bundle
+from edge_server.data.soundstage.dataset import load_split
+from edge_server.data.soundstage.device_clip import device_clips
 from edge_server.export import PARITY_TOLERANCE, export_bundle
 from edge_server.model.link import Link
+from edge_server.quantization import CALIBRATION_CLIPS, CHECK_CLIPS, MIN_FIDELITY_DB, quantise_bundle
 from edge_server.training.card import commit_of
 from edge_server.training.registry import all_recipes
 from edge_server.training.run import PRETRAININGS, Run, cores
@@ -64,12 +68,23 @@ def train(
 @export_app.command()
 def export(
     model: Annotated[Path, typer.Argument(help="Model folder.")],
-    out: Annotated[Path | None, typer.Option(help="Bundle folder.  [default: MODEL/bundle]")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Bundle folder.  [default: MODEL/bundle, int8: MODEL/bundle-int8]")
+    ] = None,
+    precision: Annotated[Precision, typer.Option(help="What the encoders compute with.")] = "fp32",
+    data: Annotated[
+        Path, typer.Option(help="Soundstage data set; its training clips show int8 the ranges it needs.")
+    ] = Path("datasets/soundstage"),
     parity: Annotated[
         Path | None, typer.Option(help="Write how far the graphs are from torch here, as JSON.")
     ] = None,
 ) -> None:
-    """Write a model's device bundle, and check its graphs against torch at every token length."""
+    """Write a model's device bundle, and check its graphs: fp32 against torch, int8 against MODEL/bundle."""
+    if precision == "int8":
+        if parity is not None:
+            raise typer.BadParameter("compares fp32 with torch", param_hint="--parity")
+        _export_int8(model, out or model / "bundle-int8", data)
+        return
     exported = export_bundle(Link.load(model), out or model / "bundle", commit_of(model))
     bundle = exported.bundle
     report = {
@@ -84,6 +99,16 @@ def export(
     worst = ", ".join(f"{graph} {difference:.1e}" for graph, difference in exported.parity.items())
     typer.echo(f"{bundle.folder}: bundle {bundle.hash}")
     typer.echo(f"largest difference from torch, relative: {worst} (at most {PARITY_TOLERANCE:g})")
+
+
+def _export_int8(model: Path, out: Path, data: Path) -> None:
+    split = load_split(data, "train")
+    count = min(CALIBRATION_CLIPS + CHECK_CLIPS, len(split.scenes))
+    quantised = quantise_bundle(load_bundle(model / "bundle"), list(device_clips(split, range(count))), out)
+    bundle = quantised.bundle
+    found = ", ".join(f"{modality} {ratio:.1f} dB" for modality, ratio in quantised.fidelity_db.items())
+    typer.echo(f"{bundle.folder}: bundle {bundle.hash}, made from {bundle.manifest.quantised_from}")
+    typer.echo(f"tokens over their error, worst token length: {found} (at least {MIN_FIDELITY_DB:g} dB)")
 
 
 def pretrain_base(run: Run, runs: Path) -> None:

@@ -19,6 +19,9 @@ from edge_server.ingest import MediaIngest
 from protos.tokenlink.v1.tokenlink_pb2_grpc import TokenLinkStub
 from tests.weightless import BUNDLE_HASH, CHANNEL_DIM, State, WeightlessModel, WeightlessTransmitter
 
+SMALL_BUNDLE_HASH = "12" * 32
+"""Of the int8 bundle that is served beside the model's own."""
+
 
 @dataclass
 class Running:
@@ -51,6 +54,8 @@ async def running(
 ) -> AsyncIterator[Running]:
     archive = tmp_path / "bundle.tar"
     archive.write_bytes(bytes(range(256)) * 3000)
+    small_archive = tmp_path / "bundle-int8.tar"
+    small_archive.write_bytes(b"small")
     ingest = MediaIngest(
         WeightlessTransmitter(),  # type: ignore[arg-type]
         token_length=16,
@@ -64,7 +69,10 @@ async def running(
         ingest=ingest,
         shape=LinkShape(CHANNEL_DIM, 96),
         token_lengths=(1, 2, 4, 8, 16, 32),
-        bundle=BundleArchive(BUNDLE_HASH, archive),
+        bundles=(
+            BundleArchive(BUNDLE_HASH, archive),
+            BundleArchive(SMALL_BUNDLE_HASH, small_archive, "int8"),
+        ),
     )
     server: Server[State] = Server(ServerConfig(grpc_port=0, rest_port=0, **settings), served)
     addresses = await server.start()

@@ -16,7 +16,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from protos import payload
 from protos.metadata import FAILURE_KEY
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
-from tests.contract.conftest import Running
+from tests.contract.conftest import SMALL_BUNDLE_HASH, Running
 from tests.weightless import BUNDLE_HASH, CHANNEL_DIM
 
 CODE = {code.value[0]: code for code in grpc.StatusCode}
@@ -447,6 +447,34 @@ async def test_the_bundle_is_given_in_chunks(running: Running) -> None:
     assert data == bytes(range(256)) * 3000
     unknown = running.stub.GetBundle(pb.GetBundleRequest(bundle_hash="cd" * 32))
     assert (await refusal(unknown))[0] is grpc.StatusCode.NOT_FOUND
+
+
+async def test_a_bundle_is_given_by_precision_or_by_hash(running: Running) -> None:
+    for request in (
+        pb.GetBundleRequest(precision="int8"),
+        pb.GetBundleRequest(bundle_hash=SMALL_BUNDLE_HASH),
+        pb.GetBundleRequest(bundle_hash=SMALL_BUNDLE_HASH, precision="int8"),
+    ):
+        (chunk,) = [chunk async for chunk in running.stub.GetBundle(request)]
+        assert (chunk.bundle_hash, chunk.data) == (SMALL_BUNDLE_HASH, b"small")
+    for request, field in (
+        (pb.GetBundleRequest(precision="int2"), "precision"),
+        (pb.GetBundleRequest(bundle_hash=BUNDLE_HASH, precision="int8"), "bundle_hash"),
+    ):
+        code, details, failure = await refusal(running.stub.GetBundle(request))
+        assert (code, failure.field) == (grpc.StatusCode.NOT_FOUND, field)
+        assert SMALL_BUNDLE_HASH in details
+        assert BUNDLE_HASH in details
+
+
+async def test_a_device_with_another_bundle_of_the_model_is_answered(running: Running) -> None:
+    opened = await running.stub.OpenSession(
+        pb.OpenSessionRequest(device_id="small", bundle_hash=SMALL_BUNDLE_HASH, snr_db=10.0)
+    )
+    asked = question()
+    asked.payloads.append(block(dtype="int4"))
+    frames = [frame async for frame in Device(running, opened.session_id).ask(asked, SMALL_BUNDLE_HASH)]
+    assert frames[-1].HasField("answer")
 
 
 async def test_health_and_reflection_are_served(running: Running) -> None:

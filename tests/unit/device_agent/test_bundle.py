@@ -55,6 +55,18 @@ def test_same_files_make_the_same_hash_and_the_same_archive(make_bundle: BundleM
     assert pack_bytes(first.folder) == pack_bytes(second.folder)
 
 
+def test_a_bundle_says_its_precision_and_what_it_was_made_from(bundle: Bundle) -> None:
+    assert bundle.manifest.precision == "fp32"  # the manifest does not say: it is older than the question
+    rewrite(bundle.folder, lambda manifest: manifest.update(precision="int8", quantised_from="0" * 64))
+    assert load_bundle(bundle.folder).manifest.precision == "int8"
+    rewrite(bundle.folder, lambda manifest: manifest.pop("quantised_from"))
+    with pytest.raises(BundleError, match="quantised_from is needed"):
+        load_bundle(bundle.folder)
+    rewrite(bundle.folder, lambda manifest: manifest.update(precision="int2"))
+    with pytest.raises(BundleError, match=r"precision: .*'fp32' or 'int8'"):
+        load_bundle(bundle.folder)
+
+
 def test_an_altered_file_is_noticed(bundle: Bundle) -> None:
     path = bundle.folder / "audio.onnx"
     data = bytearray(path.read_bytes())

@@ -32,6 +32,7 @@ class Describing(TokenLinkServicer):
     def __init__(self, bundle: Bundle) -> None:
         self.hash = bundle.hash
         self.archive = pack_bytes(bundle.folder)
+        self.wanted: list[pb.GetBundleRequest] = []
         self.clock_ahead_s = 0.0
         self.silent = False
         self.asked = 0
@@ -76,6 +77,7 @@ class Describing(TokenLinkServicer):
             yield pb.DownlinkFrame(request_id=question.request_id, answer=answer)
 
     def GetBundle(self, request: pb.GetBundleRequest, context: Any) -> Iterator[pb.BundleChunk]:  # noqa: N802
+        self.wanted.append(request)
         for start in range(0, len(self.archive), 4096):
             yield pb.BundleChunk(
                 bundle_hash=self.hash,
@@ -233,10 +235,10 @@ def test_the_version_is_printed(run: Run) -> None:
     assert out.startswith("device-agent ")
 
 
-def another(bundle: Bundle) -> Bundle:
+def another(bundle: Bundle, **fields: str) -> Bundle:
     """Make the installed bundle another one than the server's."""
     manifest = json.loads((bundle.folder / MANIFEST).read_text())
-    return write_manifest(bundle.folder, manifest | {"name": "older"})
+    return write_manifest(bundle.folder, manifest | {"name": "older"} | fields)
 
 
 def test_a_bundle_that_does_not_match_is_named_and_pull_mends_it(run: Run, bundle: Bundle) -> None:
@@ -268,6 +270,27 @@ def test_pull_installs_where_there_was_nothing(run: Run, bundle: Bundle, tmp_pat
     assert code == 0
     assert json.loads(out)["bundle_hash"] == bundle.hash
     assert load_bundle(tmp_path / "new" / "place").hash == bundle.hash
+
+
+def test_pull_asks_for_a_precision_and_takes_no_other(
+    run: Run, bundle: Bundle, edge: tuple[Describing, str], tmp_path: Path
+) -> None:
+    place = tmp_path / "small"
+    # A server that knows of one bundle only gives that one.
+    code, _, err = run("pull", "--bundle", place, "--precision", "int8")
+    assert code == 4
+    assert "fp32, not int8" in err
+    assert not place.exists()
+    assert edge[0].wanted[-1].precision == "int8"
+
+    manifest = json.loads((bundle.folder / MANIFEST).read_text())
+    small = another(bundle, precision="int8", quantised_from=manifest["bundle_hash"])
+    edge[0].archive = pack_bytes(small.folder)
+    code, out, _ = run("pull", "--bundle", place, "--precision", "int8", "--json")
+    assert code == 0
+    assert json.loads(out)["bundle_hash"] == small.hash
+    assert load_bundle(place).manifest.precision == "int8"
+    assert run("pull", "--bundle", place, "--precision", "int2")[0] == 2
 
 
 def findings(out: str) -> dict[str, tuple[str, str]]:

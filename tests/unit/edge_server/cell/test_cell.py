@@ -20,6 +20,7 @@ from edge_server.errors import (
 )
 from tests.weightless import BUNDLE_HASH, FakeClock, ask
 
+OTHER_HASH = "ef" * 32
 ANSWER = Completion("yes", 0.5, 10, 1, 0.0, 0.0, "stop")
 
 
@@ -33,7 +34,7 @@ class Bench:
         ids = itertools.count()
         self.cell = Cell(
             self._submit,
-            BUNDLE_HASH,
+            (BUNDLE_HASH, OTHER_HASH),
             config,
             clock=self.clock,
             new_id=lambda: f"session-{next(ids)}",
@@ -142,8 +143,23 @@ def test_another_bundle_is_refused_naming_both() -> None:
     bench = Bench()
     with pytest.raises(BundleMismatchError) as refused:
         bench.cell.open("camera", "cd" * 32, 10.0)
-    assert "cd" * 32 in str(refused.value)
-    assert BUNDLE_HASH in str(refused.value)
+    for named in ("cd" * 32, BUNDLE_HASH, OTHER_HASH):
+        assert named in str(refused.value)
+
+
+def test_every_bundle_that_the_model_answers_for_is_welcome() -> None:
+    bench = Bench()
+    session = bench.cell.open("camera", OTHER_HASH, 10.0)
+    for number, bundle_hash in enumerate((OTHER_HASH, BUNDLE_HASH), 1):
+        bench.cell.ask(
+            session.session_id,
+            bundle_hash,
+            f"q{number}",
+            digest=lambda: b"content",
+            size_bytes=100,
+            prepare=lambda admitted: Request(ask(1), admitted.session_id),
+        )
+        assert len(bench.runs) == number
 
 
 def test_nothing_is_decoded_before_it_is_admitted() -> None:
