@@ -48,6 +48,11 @@ class FoundationConfig:
     rope_theta: float = 1e6
     """Base of the rotary position embedding; large, so that most dimensions compare content, not place."""
 
+    @property
+    def special(self) -> tk.SpecialIds:
+        """Special tokens of its tokenizer."""
+        return tk.OWN_IDS
+
 
 def build_foundation(config: FoundationConfig) -> Qwen2ForCausalLM:
     """A foundation with random weights (drawn from torch's current default generator).

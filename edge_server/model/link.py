@@ -7,6 +7,7 @@ MODEL/model.json              configuration, name, channel_dim, what the encoder
       link.safetensors        heads and receivers
       lora.safetensors        LoRA of the foundation (stage 2); absent before
       bundle/                 the device's part, in ONNX (edge_server.export)
+      bundle-int8/            the same in 8-bit integers (edge_server.quantization)
 """
 
 from __future__ import annotations
@@ -15,16 +16,24 @@ import json
 import warnings
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
+import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import Qwen2ForCausalLM
 
 from edge_server.errors import ModelError
+from edge_server.model.checkpoint_encoders import (
+    CheckpointAudio,
+    CheckpointAudioEncoder,
+    CheckpointVisual,
+    CheckpointVisualEncoder,
+)
+from edge_server.model.checkpoint_foundation import CheckpointFoundation, build_checkpoint_foundation
 from edge_server.model.foundation import SLOTS, FoundationConfig, build_foundation
 from edge_server.model.head import HeadConfig, TextHead, TransmitterHead
 from edge_server.model.receiver import (
@@ -35,11 +44,19 @@ from edge_server.model.receiver import (
     TextReceiver,
     build_receiver,
 )
-from edge_server.model.tokenizer import load_tokenizer
+from edge_server.model.selection import TOKEN_LENGTHS
+from edge_server.model.tokenizer import SpecialIds, load_tokenizer
 from edge_server.model.transmitter import AudioConfig, AudioEncoder, VisualConfig, VisualEncoder
 
 #: Which transmitter, receiver and slot of the prompt serve which modality on the wire.
 SLOT_OF_MODALITY = {"image": "visual", "video": "visual", "audio": "audio"}
+
+
+Encoder: TypeAlias = VisualEncoder | AudioEncoder | CheckpointVisualEncoder | CheckpointAudioEncoder
+"""The encoder of a feature modality: trained here, or published."""
+
+# Configurations of published parts have a key that the others lack; these, with all their defaults, fit any.
+_FIRST_THAT_FITS = Field(union_mode="left_to_right")
 
 
 @dataclass(frozen=True)
@@ -60,12 +77,12 @@ class LinkConfig:
 
     name: str
     """Name, as shown to clients."""
-    foundation: FoundationConfig
-    """The foundation model."""
-    visual: VisualConfig = field(default_factory=VisualConfig)
-    """The visual encoder."""
-    audio: AudioConfig = field(default_factory=AudioConfig)
-    """The audio encoder."""
+    foundation: Annotated[CheckpointFoundation | FoundationConfig, _FIRST_THAT_FITS]
+    """The foundation model: published, or trained from nothing."""
+    visual: Annotated[CheckpointVisual | VisualConfig, _FIRST_THAT_FITS] = field(default_factory=VisualConfig)
+    """The visual encoder, likewise."""
+    audio: Annotated[CheckpointAudio | AudioConfig, _FIRST_THAT_FITS] = field(default_factory=AudioConfig)
+    """The audio encoder, likewise."""
     head: HeadConfig = field(default_factory=HeadConfig)
     """The heads of feature modalities."""
     receiver: ReceiverConfig = field(default_factory=ReceiverConfig)
@@ -76,26 +93,42 @@ class LinkConfig:
     """Reals per sent token C."""
     max_text_tokens: int = 96
     """Longest question or context [language tokens]."""
+    token_lengths: tuple[int, ...] = TOKEN_LENGTHS
+    """Token lengths that a device may choose from; each doubles the one before."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a link is built around."""
+
+    visual: VisualEncoder | CheckpointVisualEncoder
+    audio: AudioEncoder | CheckpointAudioEncoder
+    foundation: Qwen2ForCausalLM
 
 
 class Link(nn.Module):
-    """Encoders, heads, receivers, foundation."""
+    """Encoders, heads, receivers, foundation.
 
-    def __init__(self, config: LinkConfig, tokenizer: Tokenizer) -> None:
+    Args:
+        config: what they are.
+        tokenizer: the foundation's.
+        parts: encoders and foundation with their weights; None for random ones.
+    """
+
+    def __init__(self, config: LinkConfig, tokenizer: Tokenizer, parts: Parts | None = None) -> None:
         super().__init__()
         self.config = config
         self.tokenizer = tokenizer
         width, channel_dim = config.foundation.hidden_size, config.channel_dim
-        self.encoders = nn.ModuleDict(
-            {"visual": VisualEncoder(config.visual), "audio": AudioEncoder(config.audio)}
-        )
-        self.foundation: Qwen2ForCausalLM | PeftModel = build_foundation(config.foundation)
+        parts = parts or _random_parts(config)
+        self.encoders = nn.ModuleDict({"visual": parts.visual, "audio": parts.audio})
+        self.foundation: Qwen2ForCausalLM | PeftModel = parts.foundation
         self.heads = nn.ModuleDict(
             {
                 slot: TransmitterHead(
-                    config.head, self.encoder(slot).patches, encoder.hidden_size, channel_dim
+                    config.head, encoder.patches, encoder.hidden_size, channel_dim, config.token_lengths
                 )
-                for slot, encoder in (("visual", config.visual.encoder), ("audio", config.audio.encoder))
+                for slot, encoder in (("visual", parts.visual), ("audio", parts.audio))
             }
         )
         self.receivers = nn.ModuleDict(
@@ -104,10 +137,10 @@ class Link(nn.Module):
         self.text_head = TextHead(width, channel_dim)
         self.text_receiver = TextReceiver(channel_dim, width)
 
-    def encoder(self, slot: str) -> VisualEncoder | AudioEncoder:
+    def encoder(self, slot: str) -> Encoder:
         """The encoder of a slot."""
         encoder = self.encoders[slot]
-        assert isinstance(encoder, VisualEncoder | AudioEncoder)  # noqa: S101 - narrows the type
+        assert isinstance(encoder, Encoder)  # noqa: S101 - narrows the type
         return encoder
 
     def receiver(self, slot: str) -> Receiver:
@@ -122,6 +155,26 @@ class Link(nn.Module):
         embedding = self.foundation.get_input_embeddings()
         assert isinstance(embedding, nn.Embedding)  # noqa: S101 - narrows the type
         return embedding
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Embeddings of language tokens, [..., E], float32 whatever the type of the foundation's weights."""
+        return torch.as_tensor(self.embedding(ids)).float()
+
+    @property
+    def vocabulary(self) -> Tensor:
+        """What last hidden states are compared with to say a language token, [vocab, E]."""
+        weight: Tensor = self.foundation.get_output_embeddings().get_parameter("weight")
+        return weight
+
+    @property
+    def special(self) -> SpecialIds:
+        """Language tokens that mark the parts of a prompt."""
+        return self.config.foundation.special
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return self.embedding.weight.device
 
     def add_lora(self) -> None:
         """Give the foundation its LoRA; its own weights no longer require gradients."""
@@ -172,7 +225,8 @@ class Link(nn.Module):
             }
         else:
             base = foundation.state_dict()
-        base.pop("lm_head.weight", None)  # tied to the embedding
+        if foundation.config.tie_word_embeddings:
+            base.pop("lm_head.weight", None)
         save_file(_plain(base), directory / "foundation.safetensors")
         save_file(_plain(dict(self.link_parameters())), directory / "link.safetensors")
 
@@ -189,7 +243,8 @@ class Link(nn.Module):
             link = cls(config, load_tokenizer(directory / "tokenizer.json"))
             link.encoders.load_state_dict(load_file(directory / "encoders.safetensors"))
             base = load_file(directory / "foundation.safetensors")
-            base["lm_head.weight"] = base["model.embed_tokens.weight"]
+            # Left out where it is the embedding itself.
+            base.setdefault("lm_head.weight", base["model.embed_tokens.weight"])
             link.foundation.load_state_dict(base)
             weights = load_file(directory / "link.safetensors")
             own = link.link_parameters()
@@ -205,6 +260,17 @@ class Link(nn.Module):
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise ModelError(f"{directory}: not a model folder that can be read: {error}") from error
         return link.eval()
+
+
+def _random_parts(config: LinkConfig) -> Parts:
+    visual, audio, foundation = config.visual, config.audio, config.foundation
+    return Parts(
+        CheckpointVisualEncoder(visual) if isinstance(visual, CheckpointVisual) else VisualEncoder(visual),
+        CheckpointAudioEncoder(audio) if isinstance(audio, CheckpointAudio) else AudioEncoder(audio),
+        build_checkpoint_foundation(foundation)
+        if isinstance(foundation, CheckpointFoundation)
+        else build_foundation(foundation),
+    )
 
 
 _LINK_PARTS = ("heads", "receivers", "text_head", "text_receiver")

@@ -70,11 +70,9 @@ class VisualFrontEnd(nn.Module):
     def resize(self, frames: Tensor) -> Tensor:
         """Frames of the encoder's number and size, float32 in [0, 255], [frames, height, width, 3]."""
         format = self.format
-        count = frames.shape[0]
-        centres = torch.arange(format.frames, device=frames.device) * 2 + 1
-        picked = frames[(centres * count) // (2 * format.frames)].float()
-        rows = _resize_weights(frames.shape[1], format.height, picked)
-        columns = _resize_weights(frames.shape[2], format.width, picked)
+        picked = pick_frames(frames, format.frames)
+        rows = resize_weights(frames.shape[1], format.height, format.height, picked)
+        columns = resize_weights(frames.shape[2], format.width, format.width, picked)
         x = torch.matmul(rows, picked.permute(0, 3, 1, 2))
         return torch.matmul(x, columns.transpose(0, 1)).permute(0, 2, 3, 1)
 
@@ -84,10 +82,26 @@ class VisualFrontEnd(nn.Module):
         return frames.float().transpose(-1, -2).transpose(-2, -3) / 127.5 - 1.0
 
 
-def _resize_weights(size: int, target: int, like: Tensor) -> Tensor:
-    """Rows of triangle-filter weights, [target, size], each summing to one."""
-    scale = torch.ones_like(like[0, 0, 0, 0]) * size / target
-    centres = (torch.arange(target, device=like.device) + 0.5) * scale
+def pick_frames(frames: Tensor, count: int) -> Tensor:
+    """Evenly spaced frames, [F, ...] to float32 [count, ...]."""
+    centres = torch.arange(count, device=frames.device) * 2 + 1
+    return frames[(centres * frames.shape[0]) // (2 * count)].float()
+
+
+def resize_weights(
+    size: int, full: int | Tensor, count: int, like: Tensor, begin: int | Tensor = 0
+) -> Tensor:
+    """Rows of triangle-filter weights, [count, size], each summing to one.
+
+    Args:
+        size: pixels before resizing.
+        full: pixels after resizing.
+        count: how many of these are wanted.
+        like: of the device and type that the weights get.
+        begin: the first that is wanted.
+    """
+    scale = torch.ones_like(like[0, 0, 0, 0]) * size / full
+    centres = (torch.arange(count, device=like.device) + 0.5 + begin) * scale
     positions = torch.arange(size, device=like.device) + 0.5
     distance = (positions[None, :] - centres[:, None]).abs() / torch.clamp(scale, min=1.0)
     weights = torch.clamp(1.0 - distance, min=0.0)

@@ -23,7 +23,6 @@ from edge_server.engine.model import FeatureBlock, InvalidPromptError, Prompt, S
 from edge_server.model import tokenizer as tk
 from edge_server.model.foundation import Piece, embed_pieces, pieces_length, prompt_pieces
 from edge_server.model.link import SLOT_OF_MODALITY, Link
-from edge_server.model.selection import TOKEN_LENGTHS
 
 
 @dataclass(frozen=True)
@@ -57,6 +56,8 @@ class ServedLink:
         assert isinstance(link.foundation, Qwen2ForCausalLM)  # noqa: S101 - narrows the type
         self._foundation = link.foundation
         self._bundle_hash = bundle_hash
+        self._vocab_size = link.tokenizer.get_vocab_size(with_added_tokens=True)
+        self._special = tk.special_ids_of(link.tokenizer)
 
     @property
     def name(self) -> str:
@@ -71,7 +72,7 @@ class ServedLink:
     @property
     def eos_id(self) -> int:
         """Language token id that ends an answer."""
-        return tk.EOS_ID
+        return self._link.special.eos
 
     @property
     def channel_dim(self) -> int:
@@ -81,7 +82,7 @@ class ServedLink:
     @property
     def token_lengths(self) -> tuple[int, ...]:
         """Token lengths that a feature block may have."""
-        return TOKEN_LENGTHS
+        return self._link.config.token_lengths
 
     @property
     def max_positions(self) -> int:
@@ -130,6 +131,7 @@ class ServedLink:
             rows = [embed_pieces(self._link.embedding, pieces) for pieces in self._lay_out(prompts)]
             longest = max(len(row) for row in rows)
             x_BTE = torch.stack([F.pad(row, (0, 0, longest - len(row), 0)) for row in rows])
+            x_BTE = x_BTE.to(self._link.embedding.weight.dtype)
             mask_BT = torch.stack([F.pad(torch.ones(len(row)), (longest - len(row), 0)) for row in rows])
             out = self._foundation(
                 inputs_embeds=x_BTE,
@@ -219,16 +221,16 @@ class ServedLink:
         return 2 + self._link.receiver(slot).slots(shape[0])
 
     def _check_ids(self, field: str, ids: Sequence[int]) -> None:
-        limit, vocab_size = self._link.config.max_text_tokens, self._link.config.foundation.vocab_size
+        limit = self._link.config.max_text_tokens
         if len(ids) > limit:
             raise InvalidPromptError(
                 field, f"{field} has {len(ids)} language tokens; at most {limit} allowed"
             )
-        special = len(tk.SPECIAL_TOKENS)
         for i, token_id in enumerate(ids):
-            if not special <= token_id < vocab_size:
+            if not 0 <= token_id < self._vocab_size or token_id in self._special:
                 raise InvalidPromptError(
-                    f"{field}[{i}]", f"{field}[{i}] is {token_id}; allowed: {special} to {vocab_size - 1}"
+                    f"{field}[{i}]",
+                    f"{field}[{i}] is {token_id}; allowed: 0 to {self._vocab_size - 1}, no special token",
                 )
 
     def _lay_out(self, prompts: Sequence[Prompt]) -> list[list[Piece]]:
@@ -256,13 +258,14 @@ class ServedLink:
                 slots[i][slot] = embeddings[: receiver.slots(len(block.x_TC))]
         laid_out = []
         for prompt, filled, question in zip(prompts, slots, questions, strict=True):
-            pieces = prompt_pieces(filled, question, prompt.context_ids)
+            pieces = prompt_pieces(filled, question, prompt.context_ids, self._link.special)
             assert pieces_length(pieces) < self.max_positions  # noqa: S101 - check() has seen to it
             laid_out.append(pieces)
         return laid_out
 
     def _advance(self, out: object, mask_BT: Tensor) -> tuple[Running, list[Step]]:
-        probabilities, tokens_B = out.logits[:, -1].softmax(-1).max(-1)  # type: ignore[attr-defined]
+        logits_BV = out.logits[:, -1].float()  # type: ignore[attr-defined]
+        probabilities, tokens_B = logits_BV.softmax(-1).max(-1)
         layers = out.past_key_values.layers  # type: ignore[attr-defined]
         state = Running(
             keys=tuple(layer.keys for layer in layers),

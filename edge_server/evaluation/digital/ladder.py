@@ -35,7 +35,7 @@ from edge_server.evaluation.digital.media import (
 from edge_server.evaluation.digital.movie import MP4_STEPS, Movie, Mp4Step
 from edge_server.model.foundation import SLOTS
 from edge_server.model.link import Link
-from edge_server.model.preprocess import VisualFrontEnd
+from edge_server.model.preprocess import VisualFormat, VisualFrontEnd
 from edge_server.training.clips import encode_media
 
 Arrays: TypeAlias = dict[str, npt.NDArray[Any]]
@@ -135,7 +135,9 @@ def build_movie_ladders(
     folder = directory / "movie"
     names = [step.name for step in steps]
     _claim(folder, link, SLOTS, len(scenes), names)
-    front_end = VisualFrontEnd(link.config.visual.format)
+    format = link.config.visual.format
+    assert isinstance(format, VisualFormat)  # noqa: S101 - the encoders that Soundstage trains
+    front_end = VisualFrontEnd(format)
     samples = link.config.audio.format.samples
 
     def chunk(begin: int) -> Arrays:
