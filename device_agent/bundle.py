@@ -52,6 +52,7 @@ class VisualTransmitter(_Part):
     frame_rate_hz: float = Field(gt=0, le=240)
     window_s: float = Field(gt=0, le=3600)
     max_frames: int = Field(ge=1, le=10_000)
+    max_side: int = Field(default=MediaSpec.max_side, ge=1, le=4096)
 
 
 class AudioTransmitter(_Part):
@@ -140,6 +141,7 @@ class Bundle:
         return MediaSpec(
             frame_rate_hz=visual.frame_rate_hz if visual else spec.frame_rate_hz,
             max_frames=visual.max_frames if visual else spec.max_frames,
+            max_side=visual.max_side if visual else spec.max_side,
             sample_rate_hz=audio.sample_rate_hz if audio else spec.sample_rate_hz,
             window_s=max([part.window_s for part in (visual, audio) if part], default=spec.window_s),
         )

@@ -90,7 +90,7 @@ class FrameSampler:
             self._kept.append(held)
 
     def _pixels_of(self, frame: Any) -> Frames:
-        shrink = min(1.0, self._limits.max_side / max(frame.width, frame.height))
+        shrink = min(1.0, self._spec.max_side / max(frame.width, frame.height))
         size = {}
         if shrink < 1.0:
             size = {

@@ -38,6 +38,8 @@ class MediaSpec:
     """Only the first so many seconds are looked at."""
     max_frames: int = 32
     """At most so many frames are kept."""
+    max_side: int = 320
+    """Larger frames are shrunk (area averaging), so that memory does not depend on the camera [pixels]."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,6 @@ class MediaLimits:
     """Decoded, likewise."""
     max_audio_samples: int = 8_000_000
     """Decoded, at the file's own rate, all channels."""
-    max_side: int = 320
-    """Larger frames are shrunk (area averaging), so that memory does not depend on the camera [pixels]."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,14 +22,10 @@ from device_agent.bundle import Bundle, write_manifest
 from edge_server.errors import ExportError
 from edge_server.model.link import Link
 from edge_server.model.selection import TOKEN_LENGTHS
-from edge_server.model.transmitter import AudioEncoder, VisualEncoder
 
 #: Largest difference between ONNX Runtime and torch, relative to the tokens' root mean square.
 PARITY_TOLERANCE = 1e-3
 _OPSET = 18
-#: The device takes video at this rate [Hz]; the graph picks its frames from it.
-_FRAME_RATE_HZ = 8.0
-_WINDOW_S = 4.0
 
 
 class VisualGraph(nn.Module):
@@ -37,9 +33,7 @@ class VisualGraph(nn.Module):
 
     def __init__(self, link: Link) -> None:
         super().__init__()
-        encoder = link.encoder("visual")
-        assert isinstance(encoder, VisualEncoder)  # noqa: S101 - narrows the type
-        self.encoder = encoder
+        self.encoder = link.encoder("visual")
         self.head = link.heads["visual"]
 
     def forward(self, frames: Tensor, token_length: Tensor) -> Tensor:
@@ -54,9 +48,7 @@ class AudioGraph(nn.Module):
 
     def __init__(self, link: Link) -> None:
         super().__init__()
-        encoder = link.encoder("audio")
-        assert isinstance(encoder, AudioEncoder)  # noqa: S101 - narrows the type
-        self.encoder = encoder
+        self.encoder = link.encoder("audio")
         self.head = link.heads["audio"]
 
     def forward(self, pcm: Tensor, token_length: Tensor) -> Tensor:
@@ -76,7 +68,7 @@ class TextGraph(nn.Module):
 
     def forward(self, token_ids: Tensor) -> Tensor:
         """int64 [L] to float32 [L, C]."""
-        tokens: Tensor = self.head(self.embedding(token_ids)[None])[0]
+        tokens: Tensor = self.head(self.embedding(token_ids)[None].float())[0]
         return tokens
 
 
@@ -120,7 +112,8 @@ def export_bundle(link: Link, folder: Path, commit: str | None = None) -> Export
         "text": TextGraph(link),
     }
     frames = torch.randint(0, 256, (5, 90, 160, 3), dtype=torch.uint8)
-    length = torch.tensor([4])
+    config = link.config
+    length = torch.tensor([config.token_lengths[len(config.token_lengths) // 2]])
     examples: dict[str, dict[str, Tensor]] = {
         "visual": {"frames": frames, "token_length": length},
         "audio": {"pcm": torch.randn(16_000) * 0.1, "token_length": length},
@@ -134,22 +127,22 @@ def export_bundle(link: Link, folder: Path, commit: str | None = None) -> Export
     for name, graph in graphs.items():
         _export(graph.eval(), examples[name], dynamic[name], folder / f"{name}.onnx")
     link.tokenizer.save(str(folder / "tokenizer.json"))
-    parity = check_parity(graphs, folder)
-    config = link.config
+    parity = check_parity(graphs, folder, config.token_lengths)
     bundle = write_manifest(
         folder,
         {
             "format": 1,
             "name": config.name,
             "channel_dim": config.channel_dim,
-            "token_lengths": list(TOKEN_LENGTHS),
+            "token_lengths": list(config.token_lengths),
             "transmitters": {
                 "visual": {
                     "graph": "visual.onnx",
                     "modalities": ["image", "video"],
-                    "frame_rate_hz": _FRAME_RATE_HZ,
-                    "window_s": _WINDOW_S,
-                    "max_frames": int(_FRAME_RATE_HZ * _WINDOW_S),
+                    "frame_rate_hz": config.visual.frame_rate_hz,
+                    "window_s": config.visual.window_s,
+                    "max_frames": round(config.visual.frame_rate_hz * config.visual.window_s),
+                    "max_side": config.visual.max_side,
                 },
                 "audio": {
                     "graph": "audio.onnx",
@@ -171,7 +164,9 @@ def export_bundle(link: Link, folder: Path, commit: str | None = None) -> Export
     return Exported(bundle, parity)
 
 
-def check_parity(graphs: Mapping[str, nn.Module], folder: Path) -> dict[str, float]:
+def check_parity(
+    graphs: Mapping[str, nn.Module], folder: Path, token_lengths: Sequence[int] = TOKEN_LENGTHS
+) -> dict[str, float]:
     """Compare ONNX Runtime with torch on media of several sizes, at every token length.
 
     Returns:
@@ -185,7 +180,7 @@ def check_parity(graphs: Mapping[str, nn.Module], folder: Path) -> dict[str, flo
         name: onnxruntime.InferenceSession(folder / f"{name}.onnx", providers=["CPUExecutionProvider"])
         for name in graphs
     }
-    for sample in _samples():
+    for sample in _samples(token_lengths):
         with torch.inference_mode():
             expected = graphs[sample.graph](*sample.inputs.values()).numpy()
         (found,) = sessions[sample.graph].run(None, {k: v.numpy() for k, v in sample.inputs.items()})
@@ -214,15 +209,15 @@ def current_commit() -> str:
     return done.stdout.strip() if done.returncode == 0 else "unknown"
 
 
-def _samples() -> Iterator[_Sample]:
+def _samples(token_lengths: Sequence[int]) -> Iterator[_Sample]:
     generator = torch.Generator().manual_seed(0)
     for size in ((32, 144, 256), (1, 480, 640), (7, 33, 50)):
         frames = torch.randint(0, 256, (*size, 3), dtype=torch.uint8, generator=generator)
-        for length in TOKEN_LENGTHS:
+        for length in token_lengths:
             yield _Sample("visual", {"frames": frames, "token_length": torch.tensor([length])})
     for samples in (64_000, 8_000, 100_000):
         pcm = torch.randn(samples, generator=generator) * 0.1
-        for length in TOKEN_LENGTHS:
+        for length in token_lengths:
             yield _Sample("audio", {"pcm": pcm, "token_length": torch.tensor([length])})
     for tokens in (1, 9, 40):
         yield _Sample("text", {"token_ids": torch.randint(10, 200, (tokens,), generator=generator)})

@@ -43,7 +43,7 @@ class MediaFolder:
     Attributes:
         folder: the data set's.
         frames: how many frames of a clip are read, evenly spaced over all there are.
-        spec: rate and window of the sound.
+        spec: rate and window of the sound; largest side of a frame.
         limits: what decoding one file may cost.
     """
 
@@ -105,7 +105,7 @@ class MediaFolder:
         return None
 
     def _frame(self, path: Path) -> npt.NDArray[np.uint8]:
-        clip = clip_from_file(path, kind="image", limits=self.limits)
+        clip = clip_from_file(path, kind="image", spec=self.spec, limits=self.limits)
         assert clip.frames_THWC is not None  # noqa: S101 - of that kind
         return np.asarray(clip.frames_THWC[0])
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -49,6 +49,12 @@ class VisualConfig:
     """Frames, rows and columns of one patch, behind the stem."""
     order: Literal["time", "columns"] = "columns"
     """What pooling windows run along: time (as patches come) or the picture's columns, left to right."""
+    frame_rate_hz: ClassVar[float] = 8.0
+    """Frames that a device takes per second; the graph picks its own from these."""
+    window_s: ClassVar[float] = 4.0
+    """Window that a device takes [s]."""
+    max_side: ClassVar[int] = 320
+    """Largest side of a frame that a device keeps [px]."""
 
 
 @dataclass(frozen=True)
