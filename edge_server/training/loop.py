@@ -75,6 +75,8 @@ class Stage(Protocol):
 Examine = Callable[[int], Mapping[str, float] | None]
 """Looks at a stage after so many steps; figures for ``examined.jsonl``, or None where nothing is due."""
 
+#: Where the loop writes loss and figures, a line every few steps.
+LOG = "log.jsonl"
 #: Where :data:`Examine` writes; a run that was cut may say the same twice.
 EXAMINED = "examined.jsonl"
 
@@ -100,7 +102,7 @@ def run_stage(
         return
     # As if the clock had stood still between a cut and its resumption.
     started = time.monotonic() - spent_s
-    with _progress() as bar, (directory / "log.jsonl").open("a") as log:
+    with _progress() as bar, (directory / LOG).open("a") as log:
         task = bar.add_task(name, total=schedule.steps, completed=first, note="")
         for step in range(first, schedule.steps):
             _examined(examine, step, directory)
@@ -167,7 +169,8 @@ def _restore(
         for name, parameter in parameters.items():
             parameter.data.copy_(file.get_tensor(f"weight.{name}"))
             optimizer.state[parameter] = {
-                key: file.get_tensor(f"{key}.{name}")
+                # The step count stays where AdamW keeps it.
+                key: file.get_tensor(f"{key}.{name}").to("cpu" if key == "step" else parameter.device)
                 for key in ("step", "exp_avg", "exp_avg_sq")
                 if f"{key}.{name}" in names
             }

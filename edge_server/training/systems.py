@@ -30,7 +30,7 @@ TEMPERATURES = (0.03, 0.07, 0.13)
 FIXED_LENGTHS = (2, 4, 8, 16)
 #: Widths of a sent token compared [reals].
 CHANNEL_DIMS = (8, 16, 32, 64)
-_USUAL_TEMPERATURE, _USUAL_DIM = 0.07, 32
+USUAL_TEMPERATURE, USUAL_DIM = 0.07, 32
 
 
 @dataclass(frozen=True)
@@ -67,12 +67,12 @@ def compared_systems(base: Recipe, budget: Budget) -> dict[str, Recipe]:
         one_length, radio=RadioTraining((budget.snr_db, budget.snr_db), (("awgn", "block", 1.0),))
     )
     dictated = AlignmentTraining(_schedule(budget.alignment_steps), anything)
-    papers = replace(dictated, contrastive_weight=1.0, dictation_weight=0.0, temperature=_USUAL_TEMPERATURE)
+    papers = replace(dictated, contrastive_weight=1.0, dictation_weight=0.0, temperature=USUAL_TEMPERATURE)
     finetune = FinetuneTraining(rounds, anything, budget.clips, budget.questions)
     authors = replace(
         base,
         name="authors",
-        channel_dim=_USUAL_DIM,
+        channel_dim=USUAL_DIM,
         head=HeadConfig("linspace"),
         receiver=ReceiverConfig(kind="mlp", film=False, width=1024),
         lora=LoraTraining(rank=4, alpha=8, targets=("q_proj", "v_proj")),
@@ -107,7 +107,7 @@ def compared_systems(base: Recipe, budget: Budget) -> dict[str, Recipe]:
         *(
             replace(two_stage, name=of_width(dim), channel_dim=dim)
             for dim in CHANNEL_DIMS
-            if dim != _USUAL_DIM
+            if dim != USUAL_DIM
         ),
         replace(two_stage, name="two-stage-linspace", head=HeadConfig("linspace")),
         replace(two_stage, name="two-stage-queries", head=HeadConfig("queries")),
@@ -115,7 +115,7 @@ def compared_systems(base: Recipe, budget: Budget) -> dict[str, Recipe]:
         *(
             replace(length, name=of_temperature(t), alignment=replace(papers, temperature=t))
             for t in TEMPERATURES
-            if t != _USUAL_TEMPERATURE
+            if t != USUAL_TEMPERATURE
         ),
         replace(
             length,
@@ -133,12 +133,12 @@ def fixed_length(token_length: int) -> str:
 
 def of_width(channel_dim: int) -> str:
     """Name of the two-stage system whose tokens have so many reals."""
-    return "two-stage" if channel_dim == _USUAL_DIM else f"two-stage-{channel_dim}-reals"
+    return "two-stage" if channel_dim == USUAL_DIM else f"two-stage-{channel_dim}-reals"
 
 
 def of_temperature(temperature: float) -> str:
     """Name of the system whose contrastive stage 1 has this temperature."""
-    return "rung-length" if temperature == _USUAL_TEMPERATURE else f"temperature-{temperature:g}"
+    return "rung-length" if temperature == USUAL_TEMPERATURE else f"temperature-{temperature:g}"
 
 
 def _schedule(steps: int) -> Schedule:

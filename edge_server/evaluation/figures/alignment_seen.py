@@ -1,0 +1,132 @@
+"""Figure D: what stage 1 does to tokens: a picture of them, and how surely they find their words.
+
+Retrieval asks, for what was received of a clip, which of all clips' received texts is nearest (cosine of
+means). A text counts as found when it says the same as the clip's own, whatever its wording.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from safetensors import safe_open
+from sklearn.manifold import TSNE
+from torch import Tensor
+
+from device_agent.channel import ChannelConfig
+from edge_server.data.soundstage.captions import picture_words, sound_words
+from edge_server.data.soundstage.scene import Scene
+from edge_server.evaluation.accuracy import Setting
+from edge_server.evaluation.exam import over_channel
+from edge_server.evaluation.figures.answers import spread
+from edge_server.evaluation.study import SNRS_DB, Study, Task, held_out
+from edge_server.model import tokenizer as tk
+from edge_server.model.foundation import SLOTS
+from edge_server.model.link import Link
+from edge_server.training.passage import PassageTraining, draw_of, receive_texts
+from edge_server.training.radio import RadioTraining
+
+#: Systems whose stage 1 is looked at: ours, and the paper's own with our link.
+SYSTEMS = ("two-stage", "rung-length")
+#: SNR of the pictures [dB].
+PICTURE_SNR_DB = 10.0
+_STAGE = 9
+_WORDS: dict[str, Callable[[Scene], list[str]]] = {"visual": picture_words, "audio": sound_words}
+
+
+def build(study: Study, runs: Path, data: Path) -> dict[str, Any]:
+    """The figure's data: recall over SNR for every seed, and the first seed's map before and after."""
+    recalls, maps = [], []
+    for system in SYSTEMS:
+        found: dict[tuple[str, str, float], list[dict[str, float]]] = {}
+        for seed in study.seeds:
+            run = Task(study.name, system, seed).run(runs, data)
+            if not (run.stage("alignment") / "done.json").exists():
+                continue
+            torch.manual_seed(seed)
+            link = run.pretrained_link().eval()
+            clips = held_out(link, run, data, "test")
+            scenes = clips.split.scenes[: study.test_clips]
+            features = {slot: clips.features[slot][: len(scenes)] for slot in SLOTS}
+            for when in ("before", "after"):
+                if when == "after":
+                    _restore(link, run.stage("alignment") / "checkpoint.safetensors")
+                for snr_db in SNRS_DB:
+                    means = received_means(link, features, clips.split.captions, snr_db, study.budget.token_length)
+                    for slot, (tokens_BE, texts_BE) in means.items():
+                        recall = retrieval(tokens_BE, texts_BE, [_WORDS[slot](scene) for scene in scenes])
+                        found.setdefault((slot, when, snr_db), []).append(recall)
+                    if seed == study.seeds[0] and snr_db == PICTURE_SNR_DB:
+                        maps += [
+                            {"system": system, "slot": slot, "when": when, **_map(*pair, scenes, slot)}
+                            for slot, pair in means.items()
+                        ]
+        for slot in SLOTS:
+            for when in ("before", "after"):
+                points = [found.get((slot, when, snr_db), []) for snr_db in SNRS_DB]
+                if all(points):
+                    curve = {"system": system, "slot": slot, "when": when, "snr_db": list(SNRS_DB)}
+                    for name in ("recall_at_1", "recall_at_5", "chance_at_1"):
+                        curve[name] = [spread([recall[name] for recall in point]) for point in points]
+                    recalls.append(curve)
+    return {"clips": study.test_clips, "picture_snr_db": PICTURE_SNR_DB, "recall": recalls, "maps": maps}
+
+
+@torch.inference_mode()
+def received_means(
+    link: Link, features: dict[str, npt.NDArray[np.float16]], captions: Any, snr_db: float, token_length: int
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Per slot, mean received embedding of each clip's tokens and of each clip's words, [N, E] each."""
+    clips = min(len(of_slot) for of_slot in features.values())
+    setting = Setting(ChannelConfig(snr_db=snr_db), token_length)
+    arrived = over_channel(link, features, setting)(range(clips))
+    passage = PassageTraining(RadioTraining((snr_db, snr_db), (("awgn", "block", 1.0),)))
+    means = {}
+    for slot in SLOTS:
+        texts = [c.picture if slot == "visual" else c.sound for c in captions[:clips]]
+        ids = [tk.encode(link.tokenizer, text) for text in texts]
+        words = receive_texts(link, ids, passage, draw_of(0, _STAGE, 0)).means()
+        means[slot] = (torch.stack([slots[slot].mean(dim=0) for slots in arrived]), words)
+    return means
+
+
+def retrieval(tokens_BE: Tensor, texts_BE: Tensor, said: list[list[str]]) -> dict[str, float]:
+    """Share of clips for which a text that says the same is the nearest, and is among the five nearest."""
+    keys = {words: i for i, words in enumerate(dict.fromkeys(map(tuple, said)))}
+    meaning = torch.tensor([keys[tuple(words)] for words in said])
+    similarity = F.normalize(tokens_BE, dim=-1) @ F.normalize(texts_BE, dim=-1).T
+    nearest = similarity.topk(min(5, len(said)), dim=-1).indices
+    same = meaning[nearest] == meaning[:, None]
+    alike = (meaning[:, None] == meaning[None, :]).float().mean(dim=1)
+    return {
+        "recall_at_1": same[:, 0].float().mean().item(),
+        "recall_at_5": same.any(dim=1).float().mean().item(),
+        "chance_at_1": alike.mean().item(),
+    }
+
+
+def _map(tokens_BE: Tensor, texts_BE: Tensor, scenes: Any, slot: str) -> dict[str, Any]:
+    """Both kinds of points in the plane (t-SNE), and what each clip is coloured by."""
+    both = torch.cat([F.normalize(tokens_BE, dim=-1), F.normalize(texts_BE, dim=-1)]).numpy()
+    perplexity = min(30.0, (len(both) - 1) / 3)
+    plane = TSNE(metric="cosine", perplexity=perplexity, init="pca", random_state=0).fit_transform(both)
+    colours = [_instrument(scene, slot) for scene in scenes]
+    rounded = np.round(plane, 2).tolist()
+    return {"tokens": rounded[: len(scenes)], "texts": rounded[len(scenes) :], "colours": colours}
+
+
+def _instrument(scene: Scene, slot: str) -> str:
+    if slot == "audio":
+        return scene.by_loudness[0].kind if scene.sounds else "none"
+    return scene.performers[0].kind if scene.performers else "none"
+
+
+def _restore(link: Link, checkpoint: Path) -> None:
+    with safe_open(checkpoint, framework="pt") as file:
+        for name, parameter in link.link_parameters().items():
+            parameter.data.copy_(file.get_tensor(f"weight.{name}"))
