@@ -52,8 +52,8 @@ class Budget:
     snr_db: float = 10.0
     """SNR, where a system is trained at one [dB]."""
 
-    # Chosen for each kind among 1e-4, 3e-4 and 1e-3, on the validation split with one seed: what is aligned well
-    # is spoilt by a rate below which what is not aligned hardly learns.
+    # Chosen for each kind among 1e-4, 3e-4 and 1e-3, on the validation split with one seed: what is aligned
+    # well is spoilt by a rate below which what is not aligned hardly learns.
     dictated_rate: float = 1e-4
     """Learning rate of stage 2 after a stage 1 with dictation."""
     contrastive_rate: float = 3e-4

@@ -6,7 +6,8 @@ means). A text counts as found when it says the same as the clip's own, whatever
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ from sklearn.manifold import TSNE
 from torch import Tensor
 
 from device_agent.channel import ChannelConfig
-from edge_server.data.soundstage.captions import picture_words, sound_words
 from edge_server.data.soundstage.scene import Scene
 from edge_server.evaluation.accuracy import Setting
 from edge_server.evaluation.exam import over_channel
@@ -30,72 +30,92 @@ from edge_server.model.foundation import SLOTS
 from edge_server.model.link import Link
 from edge_server.training.passage import PassageTraining, draw_of, receive_texts
 from edge_server.training.radio import RadioTraining
+from edge_server.training.soundstage import SoundstageSplit
 
 #: Systems whose stage 1 is looked at: ours, and the paper's own with our link.
 SYSTEMS = ("two-stage", "rung-length")
 #: SNR of the pictures [dB].
 PICTURE_SNR_DB = 10.0
 _STAGE = 9
-_WORDS: dict[str, Callable[[Scene], list[str]]] = {"visual": picture_words, "audio": sound_words}
+
+
+@dataclass(frozen=True)
+class _Look:
+    """A link before or after its stage 1, and clips to look at through it."""
+
+    system: str
+    seed: int
+    when: str
+    link: Link
+    features: dict[str, npt.NDArray[np.float16]]
+    split: SoundstageSplit
+
+    @property
+    def clips(self) -> int:
+        return min(len(of_slot) for of_slot in self.features.values())
+
+    def said(self, slot: str) -> list[Sequence[str]]:
+        """What is to be found, clip by clip."""
+        return [self.split.dictated(clip, slot) for clip in range(self.clips)]
 
 
 def build(study: Study, runs: Path, data: Path) -> dict[str, Any]:
     """The figure's data: recall over SNR for every seed, and the first seed's map before and after."""
-    recalls, maps = [], []
+    token_length = study.budget.token_length
+    found: dict[tuple[str, str, str, float], list[dict[str, float]]] = {}
+    maps = []
+    for look in _looks(study, runs, data):
+        for snr_db in SNRS_DB:
+            for slot, (tokens_BE, texts_BE) in received_means(look, snr_db, token_length).items():
+                recall = retrieval(tokens_BE, texts_BE, look.said(slot))
+                found.setdefault((look.system, slot, look.when, snr_db), []).append(recall)
+                if look.seed == study.seeds[0] and snr_db == PICTURE_SNR_DB:
+                    shown = {"system": look.system, "slot": slot, "when": look.when}
+                    scenes = look.split.split.scenes[: look.clips]
+                    maps.append(shown | _map(tokens_BE, texts_BE, scenes, slot))
+    recalls = []
+    for system, slot, when in dict.fromkeys(key[:3] for key in found):
+        curve: dict[str, Any] = {"system": system, "slot": slot, "when": when, "snr_db": list(SNRS_DB)}
+        for name in ("recall_at_1", "recall_at_5", "chance_at_1"):
+            by_snr = [[recall[name] for recall in found[system, slot, when, snr_db]] for snr_db in SNRS_DB]
+            curve[name] = [spread(values) for values in by_snr]
+        recalls.append(curve)
+    return {"clips": study.test_clips, "picture_snr_db": PICTURE_SNR_DB, "recall": recalls, "maps": maps}
+
+
+def _looks(study: Study, runs: Path, data: Path) -> Iterator[_Look]:
     for system in SYSTEMS:
-        found: dict[tuple[str, str, float], list[dict[str, float]]] = {}
         for seed in study.seeds:
             run = Task(study.name, system, seed).run(runs, data)
             if not (run.stage("alignment") / "done.json").exists():
                 continue
-            torch.manual_seed(seed)
+            torch.manual_seed(seed)  # as training began
             link = run.pretrained_link().eval()
             clips = held_out(link, run, data, "test")
-            scenes = clips.split.scenes[: study.test_clips]
-            features = {slot: clips.features[slot][: len(scenes)] for slot in SLOTS}
-            for when in ("before", "after"):
-                if when == "after":
-                    _restore(link, run.stage("alignment") / "checkpoint.safetensors")
-                for snr_db in SNRS_DB:
-                    means = received_means(link, features, clips.split.captions, snr_db, study.budget.token_length)
-                    for slot, (tokens_BE, texts_BE) in means.items():
-                        recall = retrieval(tokens_BE, texts_BE, [_WORDS[slot](scene) for scene in scenes])
-                        found.setdefault((slot, when, snr_db), []).append(recall)
-                    if seed == study.seeds[0] and snr_db == PICTURE_SNR_DB:
-                        maps += [
-                            {"system": system, "slot": slot, "when": when, **_map(*pair, scenes, slot)}
-                            for slot, pair in means.items()
-                        ]
-        for slot in SLOTS:
-            for when in ("before", "after"):
-                points = [found.get((slot, when, snr_db), []) for snr_db in SNRS_DB]
-                if all(points):
-                    curve = {"system": system, "slot": slot, "when": when, "snr_db": list(SNRS_DB)}
-                    for name in ("recall_at_1", "recall_at_5", "chance_at_1"):
-                        curve[name] = [spread([recall[name] for recall in point]) for point in points]
-                    recalls.append(curve)
-    return {"clips": study.test_clips, "picture_snr_db": PICTURE_SNR_DB, "recall": recalls, "maps": maps}
+            features = {slot: clips.features[slot][: study.test_clips] for slot in SLOTS}
+            yield _Look(system, seed, "before", link, features, clips.split)
+            _restore(link, run.stage("alignment") / "checkpoint.safetensors")
+            yield _Look(system, seed, "after", link, features, clips.split)
 
 
 @torch.inference_mode()
-def received_means(
-    link: Link, features: dict[str, npt.NDArray[np.float16]], captions: Any, snr_db: float, token_length: int
-) -> dict[str, tuple[Tensor, Tensor]]:
+def received_means(look: _Look, snr_db: float, token_length: int) -> dict[str, tuple[Tensor, Tensor]]:
     """Per slot, mean received embedding of each clip's tokens and of each clip's words, [N, E] each."""
-    clips = min(len(of_slot) for of_slot in features.values())
+    link = look.link
     setting = Setting(ChannelConfig(snr_db=snr_db), token_length)
-    arrived = over_channel(link, features, setting)(range(clips))
+    arrived = over_channel(link, look.features, setting)(range(look.clips))
     passage = PassageTraining(RadioTraining((snr_db, snr_db), (("awgn", "block", 1.0),)))
+    captions = [look.split.caption(clip) for clip in range(look.clips)]
     means = {}
     for slot in SLOTS:
-        texts = [c.picture if slot == "visual" else c.sound for c in captions[:clips]]
+        texts = [c.picture if slot == "visual" else c.sound for c in captions]
         ids = [tk.encode(link.tokenizer, text) for text in texts]
         words = receive_texts(link, ids, passage, draw_of(0, _STAGE, 0)).means()
         means[slot] = (torch.stack([slots[slot].mean(dim=0) for slots in arrived]), words)
     return means
 
 
-def retrieval(tokens_BE: Tensor, texts_BE: Tensor, said: list[list[str]]) -> dict[str, float]:
+def retrieval(tokens_BE: Tensor, texts_BE: Tensor, said: Sequence[Sequence[str]]) -> dict[str, float]:
     """Share of clips for which a text that says the same is the nearest, and is among the five nearest."""
     keys = {words: i for i, words in enumerate(dict.fromkeys(map(tuple, said)))}
     meaning = torch.tensor([keys[tuple(words)] for words in said])
@@ -110,7 +130,7 @@ def retrieval(tokens_BE: Tensor, texts_BE: Tensor, said: list[list[str]]) -> dic
     }
 
 
-def _map(tokens_BE: Tensor, texts_BE: Tensor, scenes: Any, slot: str) -> dict[str, Any]:
+def _map(tokens_BE: Tensor, texts_BE: Tensor, scenes: Sequence[Scene], slot: str) -> dict[str, Any]:
     """Both kinds of points in the plane (t-SNE), and what each clip is coloured by."""
     both = torch.cat([F.normalize(tokens_BE, dim=-1), F.normalize(texts_BE, dim=-1)]).numpy()
     perplexity = min(30.0, (len(both) - 1) / 3)
