@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
@@ -175,6 +176,17 @@ class Link(nn.Module):
     def device(self) -> torch.device:
         """Where its weights are."""
         return self.embedding.weight.device
+
+    def precision(self) -> AbstractContextManager[object]:
+        """What training computes within: mixed precision, where the foundation's weights are bfloat16."""
+        if self.embedding.weight.dtype == torch.bfloat16:
+            return torch.autocast(self.device.type, torch.bfloat16)
+        return nullcontext()
+
+    def save_memory(self) -> None:
+        """Keep little of a forward pass for the backward pass; the rest is computed again."""
+        self.foundation.gradient_checkpointing_enable({"use_reentrant": False})
+        self.foundation.train()
 
     def add_lora(self) -> None:
         """Give the foundation its LoRA; its own weights no longer require gradients."""

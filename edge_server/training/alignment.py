@@ -26,6 +26,7 @@ from edge_server.training.clips import EncodedClips
 from edge_server.training.loop import Schedule
 from edge_server.training.losses import dictation, info_nce
 from edge_server.training.passage import (
+    Draw,
     PassageTraining,
     Row,
     answer_loss,
@@ -83,13 +84,16 @@ class Alignment:
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         """Weighted sum of the losses."""
+        with self.link.precision():
+            return self._loss(draw_of(self.seed, self._STAGE, step))
+
+    def _loss(self, draw: Draw) -> tuple[Tensor, dict[str, float]]:
         training = self.training
-        draw = draw_of(self.seed, self._STAGE, step)
         rows = draw.rng.integers(0, len(self.clips), training.batch_size)
         received = receive_clips(self.link, self.clips, rows, training.passage, draw)
         captions = [self.clips.split.caption(int(row)) for row in rows]
-        contrastive = torch.zeros(())
-        reconstruction = torch.zeros(())
+        contrastive = torch.zeros((), device=self.link.device)
+        reconstruction = torch.zeros((), device=self.link.device)
         for slot, texts in (
             ("visual", [c.picture for c in captions]),
             ("audio", [c.sound for c in captions]),
@@ -118,7 +122,7 @@ class Alignment:
         losses, said = [], []
         for slot in SLOTS:
             words = [self.clips.split.dictated(clip, slot) for clip in clips]
-            targets_BS = torch.tensor([self._word_ids(of_clip) for of_clip in words])
+            targets_BS = torch.tensor([self._word_ids(of_clip) for of_clip in words], device=self.link.device)
             # A receiver of fewer slots takes the first words; further slots say what they like.
             slots = min(received[slot].shape[1], targets_BS.shape[1])
             loss, right = dictation(
@@ -148,7 +152,7 @@ class Alignment:
         question = tk.encode(self.link.tokenizer, DESCRIBE_QUESTION)
         rows = []
         for i, caption in enumerate(captions):  # of the first clips received
-            row = Row.about({slot: embeddings[i] for slot, embeddings in received.items()})
+            row = Row.about({slot: embeddings[i] for slot, embeddings in received.items()}, self.link.special)
             row.ask(question, tk.encode(self.link.tokenizer, caption))
             rows.append(row)
         return answer_loss(self.link, rows)

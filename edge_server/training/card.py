@@ -28,15 +28,17 @@ class Origin:
     """Seed of the run."""
     commit: str
     """Commit of the code."""
+    options: str = ""
+    """Further options of the command."""
 
     @property
     def command(self) -> str:
         """The command that makes the model."""
-        return f"edge-server train {self.recipe} --seed {self.seed}"
+        return f"edge-server train {self.recipe} --seed {self.seed} {self.options}".rstrip()
 
 
 def write_card(link: Link, origin: Origin, data: Path, stages: Mapping[str, Path], model: Path) -> None:
-    """Write both files into a model folder.
+    """Write both files into the folder of a model of Soundstage.
 
     Args:
         link: the trained model.
@@ -44,6 +46,25 @@ def write_card(link: Link, origin: Origin, data: Path, stages: Mapping[str, Path
         data: the data set that it was trained on.
         stages: folder of each finished stage.
         model: folder of the model.
+    """
+    sizes = write_record(link, origin, json.loads((data / "train" / "split.json").read_text()), stages, model)
+    (model / "README.md").write_text(_card(link, origin, sizes))
+
+
+def write_record(
+    link: Link, origin: Origin, data: object, stages: Mapping[str, Path], model: Path
+) -> dict[str, int]:
+    """Write the record for programs into a model folder.
+
+    Args:
+        link: the trained model.
+        origin: what made it.
+        data: what it was trained on, as JSON.
+        stages: folder of each finished stage.
+        model: folder of the model.
+
+    Returns:
+        Parameters of each part.
     """
     told = {}
     for stage, folder in stages.items():
@@ -67,11 +88,11 @@ def write_card(link: Link, origin: Origin, data: Path, stages: Mapping[str, Path
         "seed": origin.seed,
         "commit": origin.commit,
         "parameters": sizes,
-        "data": json.loads((data / "train" / "split.json").read_text()),
+        "data": data,
         "stages": told,
     }
     (model / RECORD).write_text(json.dumps(record, indent=2) + "\n")
-    (model / "README.md").write_text(_card(link, origin, sizes))
+    return sizes
 
 
 def commit_of(model: Path) -> str | None:

@@ -80,6 +80,6 @@ def _encode(link: Link, slot: str, split: TrainingSplit, path: Path, note: str, 
     out = np.lib.format.open_memmap(partial, "w+", np.float16, shape)
     for begin in track(range(0, len(out), batch_size), description=f"encode {slot} {note}"):
         end = min(begin + batch_size, len(out))
-        out[begin:end] = split.encode(link, slot, begin, end).cpu().numpy()
+        out[begin:end] = split.encode(link, slot, begin, end).float().cpu().numpy()
     out.flush()
     partial.replace(path)

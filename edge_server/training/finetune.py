@@ -71,7 +71,10 @@ class Finetune:
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         """Cross-entropy of the answers."""
-        draw = draw_of(self.seed, self._STAGE, step)
+        with self.link.precision():
+            return self._loss(draw_of(self.seed, self._STAGE, step))
+
+    def _loss(self, draw: Draw) -> tuple[Tensor, dict[str, float]]:
         picked = draw.rng.integers(0, len(self.clips), self.training.batch_size)
         received = receive_clips(self.link, self.clips, picked, self.training.passage, draw)
         rows = [
@@ -92,7 +95,7 @@ class Finetune:
             del kept["visual"]
         elif missing < 2 * self.training.missing_odds:
             del kept["audio"]
-        row = Row.about(kept)
+        row = Row.about(kept, self.link.special)
         for question, answer in pairs:
             ids: Piece = tk.encode(self.link.tokenizer, question)
             if rng.random() < self.training.analog_odds:

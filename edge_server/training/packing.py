@@ -25,7 +25,7 @@ def packed_mask(blocks_BL: Tensor) -> Tensor:
         blocks_BL: block of each position, int64, [B, L].
     """
     length = blocks_BL.shape[1]
-    causal = torch.ones(length, length, dtype=torch.bool).tril()
+    causal = torch.ones(length, length, dtype=torch.bool, device=blocks_BL.device).tril()
     same = blocks_BL[:, :, None] == blocks_BL[:, None, :]
     context = (blocks_BL == CONTEXT)[:, None, :]
     return (causal & (same | context))[:, None]

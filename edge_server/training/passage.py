@@ -65,9 +65,9 @@ def receive_clips(
     received = {}
     for slot in SLOTS:
         token_length = int(draw.rng.choice(lengths, p=odds))
-        sent = link.send(slot, clips.take(slot, rows), token_length)
+        sent = link.send(slot, clips.take(slot, rows).to(link.device), token_length)
         x_BTC, told_db_B = transmit(sent, model, fading, snr_db_B, draw.generator)
-        received[slot] = link.receivers[slot](x_BTC, told_db_B)
+        received[slot] = link.receiver(slot)(x_BTC, told_db_B).float()
     return received
 
 
@@ -103,13 +103,14 @@ def receive_texts(
     """Texts over the analog path, each a codeword of language tokens with an SNR of its own."""
     model, fading, snr_db_B = training.radio.draw(len(texts), draw.generator)
     longest = max(len(ids) for ids in texts)
-    ids_BL = torch.tensor([[*ids, *[tk.PAD_ID] * (longest - len(ids))] for ids in texts])
-    used_BL = torch.tensor([[1.0] * len(ids) + [0.0] * (longest - len(ids)) for ids in texts])
-    sent_BLE = link.embedding(ids_BL)
+    pad, device = link.special.pad, link.device
+    ids_BL = torch.tensor([[*ids, *[pad] * (longest - len(ids))] for ids in texts], device=device)
+    used_BL = torch.tensor([[1.0] * len(ids) + [0.0] * (longest - len(ids)) for ids in texts], device=device)
+    sent_BLE = link.embed(ids_BL)
     x_BLC, told_db_B = transmit(
         link.text_head(sent_BLE, used_BL), model, fading, snr_db_B, draw.generator, used_BL
     )
-    return ReceivedTexts(sent_BLE, link.text_receiver(x_BLC, told_db_B), used_BL)
+    return ReceivedTexts(sent_BLE, link.text_receiver(x_BLC, told_db_B).float(), used_BL)
 
 
 def receive_text(link: Link, ids: Sequence[int], training: PassageTraining, draw: Draw) -> Tensor:
@@ -125,26 +126,28 @@ class Row:
         pieces: language token ids and embeddings, in order.
         labels: for each position, the language token that stands there if it is to be learned, else IGNORE.
         blocks: for each position, the block it belongs to (see ``packing``).
+        special: special tokens of the foundation's tokenizer.
     """
 
     pieces: list[Piece]
     labels: list[int]
     blocks: list[int]
+    special: tk.SpecialIds = tk.OWN_IDS
 
     @classmethod
-    def about(cls, slots: Mapping[str, Piece]) -> Row:
+    def about(cls, slots: Mapping[str, Piece], special: tk.SpecialIds = tk.OWN_IDS) -> Row:
         """A row with its context: what fills which slot."""
-        row = cls([], [], [])
-        for piece in ([tk.BOS_ID], *context_pieces(slots)):
+        row = cls([], [], [], special)
+        for piece in ([special.bos], *context_pieces(slots, ids=special)):
             row._append(piece, CONTEXT)
         return row
 
     def ask(self, question: Piece, answer: Sequence[int]) -> None:
         """Add a question, and the language tokens of its answer, which are to be learned."""
         block = self.blocks[-1] + 1
-        for piece in question_pieces(question):
+        for piece in question_pieces(question, self.special):
             self._append(piece, block)
-        ids = [*answer, tk.EOS_ID]
+        ids = [*answer, self.special.eos]
         self._append(ids, block)
         self.labels[-len(ids) :] = ids
 
@@ -177,8 +180,9 @@ def answer_logits(link: Link, rows: Sequence[Row]) -> AnswerLogits:
     embedded = [embed_pieces(embedding, row.pieces) for row in rows]
     longest = max(len(e) for e in embedded)
     x_BLE = torch.stack([F.pad(e, (0, 0, 0, longest - len(e))) for e in embedded])
+    x_BLE = x_BLE.to(embedding.weight.dtype)
     labels, blocks, positions = (
-        torch.tensor([part + [rest] * (longest - len(part)) for part in parts])
+        torch.tensor([part + [rest] * (longest - len(part)) for part in parts], device=link.device)
         for parts, rest in (
             ([row.labels for row in rows], IGNORE),
             ([row.blocks for row in rows], CONTEXT),
@@ -189,7 +193,7 @@ def answer_logits(link: Link, rows: Sequence[Row]) -> AnswerLogits:
     labels = labels[:, 1:]
     learned = labels != IGNORE
     # Logits only where something is learned: answers are few among many positions.
-    logits = F.linear(hidden[learned], embedding.weight)
+    logits = F.linear(hidden[learned], link.vocabulary).float()
     return AnswerLogits(logits, labels[learned], learned.nonzero()[:, 0], blocks[:, 1:][learned])
 
 

@@ -67,17 +67,19 @@ def transmit(
     Returns:
         Equalised reals [B, T, C], and the effective SNR of each row [B] [dB].
     """
+    # Drawn where the generator is, so that a run draws the same on any device; complex numbers are float32.
+    x_BTC, snr_db_B = x_BTC.float(), snr_db_B.to(x_BTC.device)
     if model == "none":
         return x_BTC, torch.full_like(snr_db_B, MAX_SNR_DB)
     s = to_symbols(x_BTC)
     n0 = n0_from_snr_db(snr_db_B)[:, None, None]
     if model == "awgn":
-        h = torch.ones(len(s), 1, 1, dtype=s.dtype)
+        h = torch.ones(len(s), 1, 1, dtype=s.dtype, device=s.device)
     elif model == "rayleigh":
-        h = _complex_normal((len(s), 1, 1) if fading == "block" else tuple(s.shape), generator)
+        h = _complex_normal((len(s), 1, 1) if fading == "block" else tuple(s.shape), generator).to(s.device)
     else:
         raise ValueError(f"model: {model!r}; the trainer knows none, awgn and rayleigh")
-    y = apply(s, h, _complex_normal(tuple(s.shape), generator), n0)
+    y = apply(s, h, _complex_normal(tuple(s.shape), generator).to(s.device), n0)
     s_hat = equalize_mmse(y, h, n0)
     gain_BTS = power(h).expand(s.shape)
     gain_B = gain_BTS.mean(dim=(1, 2))
