@@ -1,0 +1,223 @@
+"""The digital rivals in the study: separate source and channel coding, and quantised tokens.
+
+Both run on a trained two-stage link, at the channel uses that its tokens take: what was decoded passes heads
+and receivers as over a perfect channel. Link adaptation estimates accuracies on the validation split, answers
+are to the test split, through the same gains as the tokens met.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from device_agent.channel import MAX_SNR_DB, ChannelConfig
+from edge_server.data.soundstage.dataset import Split
+from edge_server.evaluation.accuracy import Score
+from edge_server.evaluation.digital import quantised, separate
+from edge_server.evaluation.digital.codes import Code
+from edge_server.evaluation.digital.ladder import Ladder, build_ladder
+from edge_server.evaluation.exam import Exam, Receive
+from edge_server.evaluation.study import CHANNELS, SNRS_DB, Study, Task, held_out, read_lines, trained
+from edge_server.model.foundation import SLOTS
+from edge_server.model.link import Link
+from edge_server.model.selection import TOKEN_LENGTHS
+from edge_server.training.run import Run
+
+#: The trained system whose link the rivals use.
+LINK_OF = "two-stage"
+#: Where a rival's answers are kept, in that system's run.
+RIVALS = "rivals.jsonl"
+
+Arrived: TypeAlias = Mapping[str, npt.NDArray[np.bool_]]
+Tokens: TypeAlias = Mapping[str, npt.NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Half:
+    """A held-out split as the rivals need it.
+
+    Attributes:
+        split: the clips, of which the first count.
+        exam: their questions.
+        features: encoder tokens of the clips themselves, per slot, [N, P, D].
+        ladders: the clips at every step of the source codecs, per slot.
+    """
+
+    split: Split
+    exam: Exam
+    features: Mapping[str, npt.NDArray[np.float16]]
+    ladders: Mapping[str, Ladder]
+
+    @classmethod
+    def first(
+        cls, split: Split, features: Mapping[str, Any], ladders: Mapping[str, Ladder], clips: int
+    ) -> Half:
+        """The first clips of a split."""
+        return cls(split, Exam(split, clips), {slot: features[slot][:clips] for slot in SLOTS}, ladders)
+
+
+def meet_rivals(study: Study, seed: int, runs: Path, data: Path, codes: Mapping[str, Code]) -> None:
+    """Ask one seed's link everything that figure A needs of the rivals, over every channel.
+
+    Args:
+        study: which study.
+        seed: of the two-stage link.
+        runs: folder of runs.
+        data: the Soundstage data set.
+        codes: by the name of the system that sends media with it; quantised tokens take the first.
+    """
+    run = Task(study.name, LINK_OF, seed).run(runs, data)
+    rivals = rivals_of(study, run, data)
+    answered = [_key(line) for line in read_lines(run.directory / RIVALS)]
+    with (run.directory / RIVALS).open("a") as file:
+        for line in rivals.answers(codes, answered):
+            file.write(json.dumps(line) + "\n")
+            file.flush()
+
+
+def rivals_of(study: Study, run: Run, data: Path) -> Rivals:
+    """The rivals on one seed's link; what the source codecs make of the clips is shared by all seeds."""
+    torch.set_num_threads(1)
+    link = trained(study, run, data)
+    halves = {}
+    for name, wanted in (("val", study.val_clips), ("test", study.test_clips)):
+        found = held_out(link, run, data, name)
+        clips = min(wanted, len(found))
+        folder, split = run.stage(f"ladders-{name}-{clips}"), found.split.split
+        ladders = {slot: build_ladder(link, slot, split, folder, clips=clips) for slot in SLOTS}
+        halves[name] = Half.first(split, found.features, ladders, clips)
+    return Rivals(link, halves["val"], halves["test"], study.budget.token_length)
+
+
+def _key(line: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(line[name] for name in ("system", "channel", "fading", "snr_db"))
+
+
+class Rivals:
+    """Both rivals on one link.
+
+    Args:
+        link: trained; its LoRA merged.
+        val: what link adaptation estimates on.
+        test: what is answered.
+        token_length: of the tokens that the rivals are compared with.
+    """
+
+    def __init__(self, link: Link, val: Half, test: Half, token_length: int) -> None:
+        self.link = link.eval()
+        self.val, self.test = val, test
+        self.token_length = token_length
+        self.channel_uses = len(SLOTS) * token_length * link.config.channel_dim // 2
+        self._step_accuracy = functools.cache(self._step)
+        self._form_accuracy = functools.cache(self._form)
+
+    def answers(self, codes: Mapping[str, Code], answered: list[tuple[Any, ...]]) -> Iterator[dict[str, Any]]:
+        """A line per rival, channel and SNR that was not answered before."""
+        first = next(iter(codes.values()))
+        for model, fading in CHANNELS:
+            for snr_db in SNRS_DB:
+                channel = ChannelConfig(model=model, fading=fading, snr_db=snr_db)
+                where = {
+                    "channel": model,
+                    "fading": fading,
+                    "snr_db": snr_db,
+                    "token_length": self.token_length,
+                    "channel_uses": self.channel_uses,
+                }
+                for system, code in codes.items():
+                    if _key({"system": system, **where}) not in answered:
+                        yield {"system": system, **where, **self.media(code, channel)}
+                if _key({"system": "quantised", **where}) not in answered:
+                    yield {"system": "quantised", **where, **self.tokens(first, channel)}
+
+    def media(self, code: Code, channel: ChannelConfig) -> dict[str, Any]:
+        """Separate source and channel coding over a channel: the plan, and the score on the test split."""
+        plan = separate.adapt(code, channel, self.channel_uses, self.val.ladders, self._step_accuracy)
+        got = separate.receive(code, plan, channel, self.channel_uses, self.test.ladders, seed=0)
+        features = {slot: media.features_NPD for slot, media in got.items()}
+        arrived = {slot: media.arrived_N for slot, media in got.items()}
+        score = self.test.exam.mark(self.link, self._perfectly(features, arrived))
+        return {"plan": plan.to_json(), "score": score.to_json()}
+
+    def tokens(self, code: Code, channel: ChannelConfig) -> dict[str, Any]:
+        """Quantised tokens over a channel: the plan, and the score on the test split."""
+        dim = self.link.config.channel_dim
+        plan = quantised.adapt(code, channel, self.channel_uses, dim, self._form_accuracy)
+        nothing: Arrived = dict.fromkeys(SLOTS, np.zeros(self.test.exam.clips, np.bool_))
+        receive = self._perfectly(self.test.features, nothing)
+        if plan.form is not None:
+            sent = self._sent(self.test.features, plan.form.token_length)
+            quantisers = self._quantisers(plan.form)
+            got = quantised.receive(code, plan, channel, self.channel_uses, sent, quantisers, seed=0)
+            receive = self._tokens_of(
+                {slot: tokens.x_NTC for slot, tokens in got.items()},
+                {slot: tokens.snr_db for slot, tokens in got.items()},
+                {slot: tokens.arrived_N for slot, tokens in got.items()},
+            )
+        score = self.test.exam.mark(self.link, receive)
+        return {"plan": plan.to_json(), "score": score.to_json()}
+
+    def at_steps(self, half: Half, steps: Mapping[str, int | None]) -> Score:
+        """When all clips of a split arrive at these steps of the ladders; None: the modality is lost."""
+        features = {slot: half.ladders[slot].features[step or 0] for slot, step in steps.items()}
+        arrived = {slot: np.full(half.exam.clips, step is not None) for slot, step in steps.items()}
+        return half.exam.mark(self.link, self._perfectly(features, arrived))
+
+    def _step(self, visual: int | None, audio: int | None) -> float:
+        return self.at_steps(self.val, {"visual": visual, "audio": audio}).accuracy
+
+    def _form(self, form: quantised.Form, visual: bool, audio: bool) -> float:
+        """Accuracy on the validation split with tokens of a form."""
+        quantisers = self._quantisers(form)
+        sent = self._sent(self.val.features, form.token_length)
+        restored = {slot: quantisers[slot].restore(quantisers[slot].quantise(sent[slot])) for slot in SLOTS}
+        arrived = {
+            slot: np.full(self.val.exam.clips, there)
+            for slot, there in zip(SLOTS, (visual, audio), strict=True)
+        }
+        told = {slot: quantisers[slot].snr_db for slot in SLOTS}
+        return self.val.exam.mark(self.link, self._tokens_of(restored, told, arrived)).accuracy
+
+    @functools.lru_cache(maxsize=64)  # noqa: B019 - as long as the link, which it belongs to
+    def _quantisers(self, form: quantised.Form) -> dict[str, quantised.Quantiser]:
+        sent = self._sent(self.val.features, form.token_length)
+        return {slot: quantised.Quantiser.fit(sent[slot], form.bits_per_real) for slot in SLOTS}
+
+    @torch.inference_mode()
+    def _sent(
+        self, features: Mapping[str, npt.NDArray[Any]], length: int
+    ) -> dict[str, npt.NDArray[np.float32]]:
+        return {
+            slot: self.link.send(slot, torch.from_numpy(features[slot].astype(np.float32)), length).numpy()
+            for slot in SLOTS
+        }
+
+    def _perfectly(self, features: Mapping[str, npt.NDArray[Any]], arrived: Arrived) -> Receive:
+        """Media at the server: its encoder tokens at the longest token length, without a channel."""
+        longest = TOKEN_LENGTHS[-1]
+        return self._tokens_of(self._sent(features, longest), dict.fromkeys(SLOTS, MAX_SNR_DB), arrived)
+
+    def _tokens_of(self, x: Tokens, told_db: Mapping[str, float], arrived: Arrived) -> Receive:
+        """Tokens that lie at the server, of the clips for which they arrived."""
+
+        @torch.inference_mode()
+        def receive(clips: range) -> list[dict[str, Tensor]]:
+            rows: list[dict[str, Tensor]] = [{} for _ in clips]
+            for slot in SLOTS:
+                x_BTC = torch.from_numpy(x[slot][clips.start : clips.stop])
+                embeddings = self.link.receiver(slot)(x_BTC, torch.full((len(clips),), told_db[slot]))
+                for row, clip, received in zip(rows, clips, embeddings, strict=True):
+                    if arrived[slot][clip]:
+                        row[slot] = received
+            return rows
+
+        return receive
