@@ -80,9 +80,9 @@ class Study:
     examined_rounds: tuple[int, ...] = (
         *range(0, 50, 10),
         *range(60, 100, 20),
-        *range(100, 200, 25),
-        *range(200, 600, 50),
-        *range(600, 1200, 100),
+        *range(100, 300, 50),
+        *range(300, 600, 100),
+        *range(600, 1200, 200),
         *range(1200, 3001, 300),
     )
     """After which rounds systems of figure B are examined; the last always is."""
@@ -152,7 +152,7 @@ def settings_of(system: str, budget: Budget) -> list[Setting]:
         add([4], SNRS_DB)
     for token_length in FIXED_LENGTHS:
         if system == fixed_length(token_length):
-            add([token_length], [10.0, 0.0])
+            add([token_length], [10.0])
     return list(found)
 
 
