@@ -57,7 +57,8 @@ class Ladder:
         features: encoder tokens of what is decoded, per step, float16, [N, P, D].
         worth_S: how good each step is: where several fit, the one of the highest worth is sent. As built, it
             is minus the mean square error of the encoder tokens over their variance; :meth:`ranked` replaces
-            it, with accuracies for instance.
+            it, with accuracies for instance. A step worth minus infinity is never sent: less is known from
+            it than from nothing.
     """
 
     slot: str

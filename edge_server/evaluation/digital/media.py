@@ -72,22 +72,21 @@ class OpusStep:
 JPEG_STEPS: tuple[JpegStep, ...] = tuple(
     JpegStep(frames, shrink, quality)
     for frames, shrink, qualities in (
-        (1, 4, (1, 10, 20, 40, 80)),
-        (1, 2, (5, 10, 20, 40, 60, 80)),
-        (1, 1, (5, 10, 20, 40, 80)),
-        (2, 4, (10, 40)),
-        (2, 2, (10, 20, 40)),
-        (2, 1, (10, 20, 40, 80)),
-        (4, 4, (10, 40)),
-        (4, 2, (10, 40)),
-        (4, 1, (20, 40, 80)),
-        (8, 4, (10, 40)),
-        (8, 2, (10, 40)),
-        (8, 1, (20, 40, 80, 95)),
+        (1, 4, (1, 10, 20, 40)),
+        (1, 3, (5, 10, 20, 40)),
+        (1, 2, (5, 10, 20, 40, 60)),
+        (1, 1, (1, 3, 5, 7, 10, 15, 20, 40, 80)),
+        (2, 2, (20, 40)),
+        (2, 1, (5, 10, 20, 40)),
+        (4, 2, (20, 40)),
+        (4, 1, (5, 10, 20, 40, 80)),
+        (8, 2, (20, 40)),
+        (8, 1, (5, 10, 20, 40, 80, 95)),
     )
     for quality in qualities
 )
-"""From about a hundred bits to everything that the encoder sees."""
+"""From about a hundred bits to everything that the encoder sees. Closest where a codeword's bits lie: most of
+these buy one frame, at its full size rather than small and fine."""
 
 OPUS_STEPS: tuple[OpusStep, ...] = tuple(
     OpusStep(bitrate_bps, seconds)

@@ -33,9 +33,10 @@ class Mp4Step:
 
 MP4_STEPS: tuple[Mp4Step, ...] = (
     Mp4Step(51, 8_000),
-    Mp4Step(45, 12_000),
-    Mp4Step(40, 16_000),
-    Mp4Step(35, 24_000),
+    Mp4Step(51, 16_000),
+    Mp4Step(51, 24_000),
+    Mp4Step(45, 24_000),
+    Mp4Step(40, 32_000),
     Mp4Step(28, 32_000),
     Mp4Step(20, 64_000),
 )

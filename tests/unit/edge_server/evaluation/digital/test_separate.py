@@ -34,6 +34,7 @@ def test_the_best_step_that_fits(ladders: dict[str, Ladder]) -> None:
     assert visual.best(100)[:2].tolist() == [1, 0]
     assert visual.best(1000).tolist() == [2] * CLIPS
     assert visual.ranked([0.5, 0.9, 0.1]).best(1000).tolist() == [1] * CLIPS
+    assert visual.ranked([-np.inf, 0.0, 1.0]).best(99).tolist() == [-1] * CLIPS
     with pytest.raises(ConfigurationError, match="one per step, 3"):
         visual.ranked([1.0])
 
