@@ -40,6 +40,7 @@ ELSEWHERE: Mapping[str, Elsewhere] = MappingProxyType(
         "dataset": Elsewhere("edge_server.data.cli", "Make or convert data sets."),
         "train": Elsewhere("edge_server.training.cli", "Train a model, stage by stage."),
         "evaluate": Elsewhere("edge_server.evaluation.cli", "Measure a model; writes JSON."),
+        "study": Elsewhere("edge_server.evaluation.study_cli", "Compare systems: results, figures, page."),
         "export": Elsewhere("edge_server.training.cli", "Write a model's device bundle.", "export_app"),
     }
 )

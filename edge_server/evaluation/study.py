@@ -23,6 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from device_agent.channel import ChannelConfig, ChannelName, FadingName
 from edge_server.data.soundstage.dataset import Split, generate, load_split
 from edge_server.evaluation.accuracy import Score, Setting
+from edge_server.evaluation.digital.coding import Effort
 from edge_server.evaluation.exam import Exam, over_channel
 from edge_server.model.link import Link
 from edge_server.model.selection import TOKEN_LENGTHS
@@ -87,6 +88,11 @@ class Study:
     )
     """After which rounds systems of figure B are examined; the last always is."""
 
+    code_effort: Effort = field(default_factory=Effort)
+    """How long block error rates of the digital rivals' codes are simulated."""
+    movies: int = 60
+    """Test clips that figure E sends as MP4 files."""
+
     @property
     def systems(self) -> dict[str, Recipe]:
         """The compared systems by name."""
@@ -108,6 +114,8 @@ STUDIES = {
         test_clips=6,
         val_clips=4,
         examined_rounds=(0, 2),
+        code_effort=Effort(blocks=4, errors=2, batch=4, iterations=4, step_db=4.0),
+        movies=2,
     ),
 }
 

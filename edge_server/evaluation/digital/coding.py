@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -53,6 +53,11 @@ class Effort:
     """Of belief propagation, at most."""
     step_db: float = 0.5
     """Between two points [dB]."""
+
+
+def table_settings(seed: int, effort: Effort) -> dict[str, Any]:
+    """What a table is claimed for: the same settings give the same table."""
+    return {"seed": seed, **asdict(effort)}
 
 
 class Codec:

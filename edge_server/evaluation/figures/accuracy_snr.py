@@ -8,15 +8,18 @@ from typing import Any
 from edge_server.evaluation.figures.answers import Answers, spread
 from edge_server.evaluation.study import CHANNELS, MAIN, SNRS_DB
 
+#: The digital rivals.
+RIVALS = ("digital", "digital-capacity", "quantised")
 #: At which channel a question type's curve is shown.
 TYPE_CHANNEL = CHANNELS[0]
 
 
-def build(answers: Answers, token_length: int, floors: Mapping[str, Any]) -> dict[str, Any]:
+def build(answers: Answers, rivals: Answers, token_length: int, floors: Mapping[str, Any]) -> dict[str, Any]:
     """The figure's data.
 
     Args:
         answers: what the trained systems answered.
+        rivals: what the digital rivals answered.
         token_length: tokens per modality of all but the curves that name another.
         floors: blind prior, text oracle and whatever else needs no SNR, as scores.
     """
@@ -29,6 +32,10 @@ def build(answers: Answers, token_length: int, floors: Mapping[str, Any]) -> dic
         where = {"channel": "awgn", "fading": "block", "token_length": 4}
         if token_length != 4:
             curves += _curve(answers, system, where, SNRS_DB)
+    for system in RIVALS:
+        for model, fading in CHANNELS:
+            where = {"channel": model, "fading": fading, "token_length": token_length}
+            curves += _curve(rivals, system, where, SNRS_DB)
     clean = {
         system: spread(found)
         for system in MAIN

@@ -1,0 +1,60 @@
+"""What frames a study's accuracies: the blind prior below, the text oracle above, and the shipped model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from device_agent.channel import ChannelConfig
+from edge_server.data.soundstage.dataset import load_split
+from edge_server.evaluation.accuracy import Examiner, Setting
+from edge_server.evaluation.exam import Exam, over_channel
+from edge_server.evaluation.study import CHANNELS, SNRS_DB, Study, Task
+from edge_server.model.link import Link
+from edge_server.training.clips import encode_clips
+from edge_server.training.soundstage import SoundstageSplit
+
+
+def floors(study: Study, runs: Path, data: Path) -> dict[str, Any]:
+    """Blind prior and text oracle of the study's test clips; kept beside the pretraining."""
+    first = study.tasks()[0]
+    run = Task(study.name, first.system, first.seed).run(runs, data)
+    kept = run.stage(f"floors-{study.test_clips}.json")
+    if kept.exists():
+        found: dict[str, Any] = json.loads(kept.read_text())
+        return found
+    split = load_split(data, "test")
+    asked = sum(question.clip < study.test_clips for question in split.questions)
+    examiner = Examiner(run.pretrained_link(), split, asked)
+    found = {
+        "questions": asked,
+        "blind_prior": examiner.blind_prior(load_split(data, "val")).to_json(),
+        "text_oracle": examiner.text_oracle().to_json(),
+    }
+    kept.write_text(json.dumps(found, indent=2) + "\n")
+    return found
+
+
+def shipped(model: Path, data: Path, cache: Path, token_length: int) -> dict[str, Any]:
+    """Accuracy of a model folder on the whole test split, over every channel and SNR of figure A.
+
+    Args:
+        model: its folder.
+        data: the Soundstage data set.
+        cache: folder for the clips behind its encoders.
+        token_length: tokens per modality.
+    """
+    link = Link.load(model)
+    link.merge_lora()
+    split = load_split(data, "test")
+    clips = encode_clips(link, SoundstageSplit(split), cache, "test")
+    exam = Exam(split)
+    rows = []
+    for channel, fading in CHANNELS:
+        for snr_db in SNRS_DB:
+            config = ChannelConfig(model=channel, fading=fading, snr_db=snr_db)
+            score = exam.mark(link, over_channel(link, clips.features, Setting(config, token_length)))
+            where = {"channel": channel, "fading": fading, "snr_db": snr_db}
+            rows.append({**where, "questions": score.asked.total(), "accuracy": score.accuracy})
+    return {"model": link.config.name, "token_length": token_length, "rows": rows}

@@ -1,0 +1,131 @@
+"""``edge-server study``: train and examine the compared systems, then gather and draw what was found."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.progress import track
+
+from edge_server.evaluation.digital.codes import Code, IdealCode, LdpcQam
+from edge_server.evaluation.digital.coding import build_table, table_settings
+from edge_server.evaluation.digital.error_table import ErrorTable
+from edge_server.evaluation.figures import (
+    ablation,
+    accuracy_snr,
+    alignment_seen,
+    bytes,
+    convergence,
+    must_show,
+    token_length,
+)
+from edge_server.evaluation.figures.answers import Answers
+from edge_server.evaluation.floors import floors, shipped
+from edge_server.evaluation.media_sizes import SIZES, measure_sizes
+from edge_server.evaluation.page import write_page
+from edge_server.evaluation.plots import drawings
+from edge_server.evaluation.rivals import LINK_OF, RIVALS, meet_rivals
+from edge_server.evaluation.study import STUDIES, Study, Task, budget_json, conduct, read_lines, results
+from edge_server.export import current_commit
+from edge_server.training.run import cores
+from edge_server.training.systems import USUAL_DIM
+
+app = typer.Typer(help="Compare systems; writes JSON, figures and a page.", pretty_exceptions_enable=False)
+
+Part = Literal["all", "train", "rivals", "figures"]
+#: Block error rates of the channel codes, beside the results.
+CODES = "channel_codes.json"
+
+
+@app.command()
+def study(
+    name: Annotated[str, typer.Argument(help=f"One of: {', '.join(STUDIES)}.")] = "full",
+    part: Annotated[Part, typer.Option(help="Only this part, of what 'all' does in order.")] = "all",
+    runs: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("runs"),
+    data: Annotated[Path, typer.Option(help="Soundstage data set.")] = Path("datasets/soundstage"),
+    out: Annotated[Path, typer.Option(help="Where JSON and figures go.")] = Path("docs/results"),
+    model: Annotated[Path, typer.Option(help="The shipped model.")] = Path("deploy/models/soundstage-small"),
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Processes beside one another.  [default: all cores]")
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Train only this system; may be given several times.")
+    ] = None,
+) -> None:
+    """Train every compared system, ask it everything, write what came out. Can be cut and called again."""
+    if name not in STUDIES:
+        raise typer.BadParameter(f"{name!r}; allowed: {', '.join(STUDIES)}", param_hint="NAME")
+    chosen = STUDIES[name]
+    if part in ("all", "train"):
+        conduct(chosen, runs, data, jobs or cores(), only or ())
+    if part in ("all", "rivals"):
+        compare_rivals(chosen, runs, data, out, jobs or cores())
+    if part in ("all", "figures"):
+        found = gather(chosen, runs, data, model)
+        write_figures(found, out)
+        write_page(out)
+        typer.echo(f"{out}: {', '.join(sorted(found))}")
+
+
+def compare_rivals(study: Study, runs: Path, data: Path, out: Path, jobs: int) -> None:
+    """Simulate the channel codes, then ask every seed's link what the digital rivals bring it."""
+    table = ErrorTable(out / CODES, table_settings(0, study.code_effort))
+    uses = token_length.channel_uses(study.budget.token_length, USUAL_DIM)
+    build_table(table, (uses // 2, uses), 0, study.code_effort)
+    # The first seed alone: what the source codecs make of the clips is kept for the others.
+    first, *others = study.seeds
+    _rivals_of_seed(study.name, first, runs, data, out)
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        running = [pool.submit(_rivals_of_seed, study.name, seed, runs, data, out) for seed in others]
+        for job in track(running, description="digital rivals"):
+            job.result()
+
+
+def _rivals_of_seed(name: str, seed: int, runs: Path, data: Path, out: Path) -> None:
+    study = STUDIES[name]
+    codes: dict[str, Code] = {"digital": LdpcQam(ErrorTable(out / CODES)), "digital-capacity": IdealCode()}
+    meet_rivals(study, seed, runs, data, codes)
+    measure_sizes(study, seed, runs, data, min(study.movies, study.test_clips))
+
+
+def gather(study: Study, runs: Path, data: Path, model: Path) -> dict[str, dict[str, Any]]:
+    """Every figure's data by name, with the study's budget and the commit at its head."""
+    length = study.budget.token_length
+    answers = Answers(results(study, runs, data))
+    rivals, sizes = (Answers(_lines(study, runs, data, RIVALS)), _lines(study, runs, data, SIZES))
+    usual_dim = study.systems[LINK_OF].channel_dim
+    makers: Mapping[str, Callable[[], dict[str, Any]]] = {
+        "accuracy_snr": lambda: accuracy_snr.build(answers, rivals, length, floors(study, runs, data)),
+        "convergence": lambda: convergence.build(study, runs, data),
+        "token_length": lambda: token_length.build(answers),
+        "alignment_seen": lambda: alignment_seen.build(study, runs, data),
+        "bytes": lambda: bytes.build(answers, sizes, usual_dim),
+        "ablation": lambda: ablation.build(answers, length),
+        "shipped": lambda: shipped(model, data, runs / "shipped" / "features-test", 16),
+    }
+    head = {"commit": current_commit(), "budget": budget_json(study)}
+    return {name: {**head, **make()} for name, make in track(makers.items(), description="figures")}
+
+
+def write_figures(found: Mapping[str, dict[str, Any]], out: Path) -> None:
+    """Each figure's JSON, and the picture that is made from the file."""
+    out.mkdir(parents=True, exist_ok=True)
+    for name, data in found.items():
+        (out / f"{name}.json").write_text(json.dumps(data, indent=1) + "\n")
+    drawings.draw_all(out)
+    files = {path.stem: json.loads(path.read_text()) for path in sorted(out.glob("*.json"))}
+    (out / "must_show.json").write_text(json.dumps(must_show.build(files), indent=1) + "\n")
+
+
+def _lines(study: Study, runs: Path, data: Path, file: str) -> list[dict[str, Any]]:
+    """Lines of a file in every seed's two-stage run."""
+    return [
+        {"training_seed": seed, **line}
+        for seed in study.seeds
+        for line in read_lines(Task(study.name, LINK_OF, seed).run(runs, data).directory / file)
+    ]
