@@ -73,8 +73,8 @@ def _accuracy(files: Found) -> str:
     head = ("system", "channel", *(f"{snr:g} dB" for snr in snrs))
     prior, oracle = (_percent(figure[name]["accuracy"]) for name in ("blind_prior", "text_oracle"))
     frame = (
-        f"{figure['questions']} questions; blind prior {prior}, text oracle {oracle}. Standard deviation over "
-        f"training seeds: at most {_percent(max(spreads))}."
+        f"{figure['questions']} questions; blind prior {prior}, text oracle {oracle}. Standard deviation "
+        f"over training seeds: at most {_percent(max(spreads))}."
     )
     clean = ", ".join(f"{system} {_percent_spread(found)}" for system, found in figure["no_channel"].items())
     return "\n\n".join(
