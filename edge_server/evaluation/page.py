@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ def _must_show(files: Found) -> str:
         (
             row["row"],
             row.get("asked", ""),
-            _number(row["measured"]) if row["met"] is not None else row["missing"],
+            _measured(row) if row["met"] is not None else row["missing"],
             {True: "yes", False: "**no**", None: "**missing**"}[row["met"]],
         )
         for row in rows
@@ -48,6 +49,23 @@ def _must_show(files: Found) -> str:
     return "\n\n".join([_table(("promise", "asked", "measured", "met"), told), verdict, *notes])
 
 
+def _measured(row: Mapping[str, Any]) -> str:
+    """What was measured, a share of questions or a ratio as it was asked; and details that are numbers."""
+    if "%" in row["asked"] and "encode" not in row["asked"]:
+        told = f"{100 * row['measured']:+.1f} %" if "+" in row["asked"] else _percent(row["measured"])
+    else:
+        told = f"{row['measured']:.3f}"
+    more = {
+        name: value for name, value in row.items() if name not in ("measured", "met") and _is_number(value)
+    }
+    details = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in more.items())
+    return f"{told} ({details})" if details else told
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def _long_budget(row: Mapping[str, Any]) -> str:
     long = row["at_long_budget"]
     return f"At the long budget, two-stage minus no alignment: {_percent_spread(long)}."
@@ -56,25 +74,31 @@ def _long_budget(row: Mapping[str, Any]) -> str:
 def _accuracy(files: Found) -> str:
     figure = files["accuracy_snr"]
     snrs = figure["curves"][0]["snr_db"]
+    prior = figure["blind_prior"]["accuracy"]
     rows = [
         (
-            curve["system"]
-            + (
-                f" ({curve['token_length']} tokens)"
-                if curve["token_length"] != figure["token_length"]
-                else ""
-            ),
+            curve["system"],
+            curve["token_length"],
             curve["channel"] + (f", {curve['fading']}" if curve["channel"] != "awgn" else ""),
             *(_percent(point["mean"]) for point in curve["accuracy"]),
+            f"{100 * (statistics.fmean(point['mean'] for point in curve['accuracy']) - prior):+.1f}",
+            len(curve["accuracy"][0]["values"]),
         )
         for curve in figure["curves"]
     ]
     spreads = [point["std"] for curve in figure["curves"] for point in curve["accuracy"]]
-    head = ("system", "channel", *(f"{snr:g} dB" for snr in snrs))
-    prior, oracle = (_percent(figure[name]["accuracy"]) for name in ("blind_prior", "text_oracle"))
+    head = (
+        "system",
+        "tokens",
+        "channel",
+        *(f"{snr:g} dB" for snr in snrs),
+        "mean above blind prior",
+        "seeds",
+    )
+    oracle = _percent(figure["text_oracle"]["accuracy"])
     frame = (
-        f"{figure['questions']} questions; blind prior {prior}, text oracle {oracle}. Standard deviation "
-        f"over training seeds: at most {_percent(max(spreads))}."
+        f"{figure['questions']} questions; blind prior {_percent(prior)}, text oracle {oracle}. "
+        f"Standard deviation over training seeds: at most {_percent(max(spreads))}."
     )
     clean = ", ".join(f"{system} {_percent_spread(found)}" for system, found in figure["no_channel"].items())
     return "\n\n".join(
@@ -219,7 +243,8 @@ _HEAD = """# Results
 Every number here is read from a JSON file in this folder by `edge-server study` (`make results`); so are the
 figures. The systems: [`systems.py`](../../edge_server/training/systems.py); seeds, settings, budgets:
 [`study.py`](../../edge_server/evaluation/study.py). All systems share encoders, foundation and clips; they
-differ in the link and in how it was trained. ± is the standard deviation over training seeds.
+differ in the link and in how it was trained. ± is the standard deviation over training seeds, how many in
+brackets.
 """
 
 _SECTIONS: Mapping[str, Callable[[Found], str]] = {
@@ -245,10 +270,6 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def _percent_spread(found: Mapping[str, float], *, sign: bool = False) -> str:
-    mean, std = 100 * found["mean"], 100 * found["std"]
-    return f"{mean:+.1f} ± {std:.1f} %" if sign else f"{mean:.1f} ± {std:.1f} %"
-
-
-def _number(value: float) -> str:
-    return f"{value:.3f}"
+def _percent_spread(found: Mapping[str, Any], *, sign: bool = False) -> str:
+    mean, std, seeds = 100 * found["mean"], 100 * found["std"], len(found["values"])
+    return f"{mean:{'+' if sign else ''}.1f} ± {std:.1f} % ({seeds})"

@@ -58,6 +58,7 @@ def _difference(figures: Figures, first: str, second: str) -> dict[str, Any]:
 
 
 def _verdict(asked: str, measured: float, met: bool, **more: Any) -> dict[str, Any]:
+    """One row: ratios and shares of questions as they are, what they are made of in ``more``."""
     return {"asked": asked, "measured": measured, "met": met, **more}
 
 
@@ -148,6 +149,21 @@ def _shipped(figures: Figures) -> dict[str, Any]:
     return _verdict("at least 80.0% / 74.0%", awgn, met, rayleigh_block=rayleigh)
 
 
+def _int8(figures: Figures) -> dict[str, Any]:
+    found = figures["device_cost"]["int8_against_fp32"]
+    lost = max(found["points_lost"].values()) / 100
+    time_ratio, bytes_ratio = found["encode_ratio"], found["data_bytes_ratio"]
+    met = lost <= 0.01 and time_ratio <= 0.6 and bytes_ratio <= 0.25
+    return _verdict(
+        "at most 1.0% of accuracy, 0.6 of the encode time, 0.25 of the bytes",
+        time_ratio,
+        met,
+        accuracy_lost=lost,
+        encode_time_ratio=time_ratio,
+        payload_bytes_ratio=bytes_ratio,
+    )
+
+
 _ROWS = {
     "Two-stage minus no alignment, mean over SNR, at the paper's budget": _alignment_gain,
     "Rounds to 90% of the final accuracy, two-stage over no alignment": _convergence,
@@ -158,4 +174,5 @@ _ROWS = {
     "From 20 dB down to -5 dB": _graceful,
     "Channel uses at equal accuracy, 4 tokens over JPEG and Opus with an ideal code, 10 dB": _uses,
     "Accuracy at 0 dB, shipped model, AWGN / Rayleigh block": _shipped,
+    "int8 graphs and int8 payload over fp32: encode time": _int8,
 }
