@@ -19,7 +19,7 @@ SCRIPTS := deploy/with_server.py deploy/demo/demo.py deploy/demo/make_clips.py d
 RESULTS := docs/results
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint loadtest protos dataset train results clean
+.PHONY: help demo test lint loadtest protos dataset train results results-quick clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -76,12 +76,20 @@ dataset: $(VENV)/.dev ## The benchmark, three splits
 train: $(VENV)/.dev ## The model, from nothing, into runs/
 	$(BIN)/edge-server train soundstage-small --seed $(SEED) --data $(DATA)
 
-results: $(VENV)/.dev ## Every figure of docs/results, as JSON
+results: $(VENV)/.dev ## Every result and figure of docs/results (hours; can be cut and called again)
 	$(BIN)/edge-server evaluate $(MODEL) --data $(DATA) --snr-db 10 --snr-db 0 --snr-db -5 --out $(RESULTS)/accuracy.json
 	$(BIN)/edge-server export $(MODEL) --parity $(RESULTS)/parity.json
 	$(BIN)/python -m tests.benchmarks.channel --out $(RESULTS)/channel.json
 	$(SERVED) $(BIN)/device-agent bench deploy/demo/clips/soundstage_test_000001.mp4 "Where is the loudest instrument?" \
 	  --no-pace --out $(RESULTS)/device.json
+	$(BIN)/edge-server study full --data $(DATA) --model $(MODEL) --out $(RESULTS) --part train
+	$(BIN)/edge-server study full --data $(DATA) --model $(MODEL) --out $(RESULTS) --part rivals
+	$(BIN)/python -m tests.benchmarks.device_cost --model $(MODEL) --data $(DATA) --out $(RESULTS)/device_cost.json
+	$(BIN)/edge-server study full --data $(DATA) --model $(MODEL) --out $(RESULTS) --part figures
+
+results-quick: $(VENV)/.dev ## A small version of each, into build/results-quick (minutes)
+	$(BIN)/edge-server study quick --runs build/results-quick/runs --data build/results-quick/data \
+	  --model $(MODEL) --out build/results-quick
 
 clean: ## Environment and caches; data sets and runs stay
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

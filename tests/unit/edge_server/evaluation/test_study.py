@@ -1,0 +1,87 @@
+"""The whole study, small: every system trained, every figure gathered and drawn, every section written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from edge_server.evaluation.plots.drawings import DRAWINGS
+from edge_server.evaluation.study import PROMISED, STUDIES, settings_of
+from edge_server.evaluation.study_cli import app
+from edge_server.training.registry import all_recipes
+
+FOLDERS = ("runs", "data", "out")
+
+
+def conduct(folder: Path, *more: str) -> str:
+    flags = [word for name in FOLDERS for word in (f"--{name}", str(folder / name))]
+    result = CliRunner().invoke(app, ["quick", "--jobs", "1", *flags, *more], catch_exceptions=False)
+    assert result.exit_code == 0
+    return result.output
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("study")
+    conduct(folder)
+    return folder
+
+
+def test_every_figure_has_its_json_and_its_picture(folder: Path) -> None:
+    out = folder / "out"
+    for picture, (name, _) in DRAWINGS.items():
+        if name == "device_cost":  # a benchmark of its own makes it
+            continue
+        assert json.loads((out / f"{name}.json").read_text())["budget"]["seeds"] == [1]
+        assert (out / f"{picture}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_figure_a_has_every_system_and_channel(folder: Path) -> None:
+    figure = json.loads((folder / "out/accuracy_snr.json").read_text())
+    curves = {(c["system"], c["channel"], c["fading"]) for c in figure["curves"]}
+    systems = {
+        "two-stage", "no-alignment", "authors", "two-stage-long", "no-alignment-long",
+        "digital", "digital-capacity", "quantised",
+    }  # fmt: skip
+    channels = {("awgn", "block"), ("rayleigh", "block"), ("rayleigh", "fast")}
+    assert curves == {(system, *channel) for system in systems for channel in channels}
+
+
+def test_the_page_has_every_section_and_no_missing_figure_but_the_device(folder: Path) -> None:
+    page = (folder / "out/README.md").read_text()
+    for title in ("What was promised", "A. ", "B. ", "C. ", "D. ", "E. ", "Ablation", "Paper scale"):
+        assert f"## {title}" in page
+    assert page.count("Not measured") == 1  # device_cost
+    rows = json.loads((folder / "out/must_show.json").read_text())["rows"]
+    assert [row["row"] for row in rows if row["met"] is None] == [
+        "int8 graphs and int8 payload over fp32: encode time"
+    ]
+
+
+def test_a_second_call_trains_and_asks_nothing_again(folder: Path) -> None:
+    def state() -> dict[Path, tuple[int, int]]:
+        logs = {path: (path.stat().st_size, 0) for path in (folder / "runs").rglob("*.jsonl")}
+        weights = (folder / "runs").rglob("*.safetensors")
+        return logs | {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in weights}
+
+    before = state()
+    conduct(folder, "--part", "train")
+    conduct(folder, "--part", "rivals")
+    assert state() == before
+
+
+def test_systems_are_recipes_that_can_be_asked_for_by_name() -> None:
+    study = STUDIES["full"]
+    assert set(study.systems) <= set(all_recipes())
+    assert set(PROMISED) <= set(study.systems)
+    assert all(settings_of(system, study.budget) for system in study.systems)
+    assert len(study.seeds) >= 3
+
+
+def test_an_unknown_study_is_refused() -> None:
+    result = CliRunner().invoke(app, ["grand"])
+    assert result.exit_code == 2
+    assert "full, quick" in result.output
