@@ -80,7 +80,6 @@ def normalise_power(x_BTC: Tensor, used_BT: Tensor | None = None) -> Tensor:
         used_BT: 1 where a codeword has a token, 0 where it is padded; None where none is. Padding comes out
             as zeros and does not count.
     """
-    x_BTC = x_BTC.float()  # whatever a head was computed with: power is what the link is measured by
     if used_BT is None:
         power = x_BTC.square().mean(dim=(-2, -1), keepdim=True)
     else:

@@ -178,14 +178,17 @@ class Link(nn.Module):
         return self.embedding.weight.device
 
     def precision(self) -> AbstractContextManager[object]:
-        """What training computes within: mixed precision, where the foundation's weights are bfloat16."""
+        """What encoders and foundation compute within: bfloat16, where the foundation's weights are.
+
+        Heads and receivers are small; they stay in float32.
+        """
         if self.embedding.weight.dtype == torch.bfloat16:
             return torch.autocast(self.device.type, torch.bfloat16)
         return nullcontext()
 
     def save_memory(self) -> None:
         """Keep little of a forward pass for the backward pass; the rest is computed again."""
-        self.foundation.gradient_checkpointing_enable({"use_reentrant": False})
+        self.foundation.activation_checkpointing_enable({"use_reentrant": False})
         self.foundation.train()
 
     def add_lora(self) -> None:

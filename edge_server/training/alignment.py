@@ -26,7 +26,6 @@ from edge_server.training.clips import EncodedClips
 from edge_server.training.loop import Schedule
 from edge_server.training.losses import dictation, info_nce
 from edge_server.training.passage import (
-    Draw,
     PassageTraining,
     Row,
     answer_loss,
@@ -84,11 +83,8 @@ class Alignment:
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         """Weighted sum of the losses."""
-        with self.link.precision():
-            return self._loss(draw_of(self.seed, self._STAGE, step))
-
-    def _loss(self, draw: Draw) -> tuple[Tensor, dict[str, float]]:
         training = self.training
+        draw = draw_of(self.seed, self._STAGE, step)
         rows = draw.rng.integers(0, len(self.clips), training.batch_size)
         received = receive_clips(self.link, self.clips, rows, training.passage, draw)
         captions = [self.clips.split.caption(int(row)) for row in rows]

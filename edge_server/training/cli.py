@@ -16,6 +16,7 @@ from edge_server.export import PARITY_TOLERANCE, export_bundle
 from edge_server.model.link import Link
 from edge_server.quantization import CALIBRATION_CLIPS, CHECK_CLIPS, MIN_FIDELITY_DB, quantise_bundle
 from edge_server.training.card import commit_of
+from edge_server.training.paper import Checkpoints, PaperRun, paper
 from edge_server.training.registry import all_recipes
 from edge_server.training.run import PRETRAININGS, Run, cores
 
@@ -23,26 +24,44 @@ app = typer.Typer(help="Train a model, stage by stage.", pretty_exceptions_enabl
 export_app = typer.Typer(help="Write a model's device bundle.", pretty_exceptions_enable=False)
 
 RECIPES = all_recipes()
+PAPER = paper()
+NAMES = ", ".join((*RECIPES, PAPER.name))
 
 Part = Literal["all", "data", "foundation", "visual", "audio", "join"]
 
 
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(help=f"One of: {', '.join(RECIPES)}.")] = "soundstage-small",
+    recipe: Annotated[str, typer.Argument(help=f"One of: {NAMES}.")] = "soundstage-small",
     seed: Annotated[int, typer.Option(min=0, help="Everything random follows from it.")] = 1,
     runs: Annotated[Path, typer.Option(help="Folder of runs; this one gets a folder in it.")] = Path("runs"),
-    data: Annotated[Path, typer.Option(help="Soundstage data set; made where it is missing.")] = Path(
-        "datasets/soundstage"
-    ),
+    data: Annotated[
+        Path,
+        typer.Option(help="Soundstage, made where it is missing; of `paper`: of VALOR/ and MUSIC-AVQA/."),
+    ] = Path("datasets/soundstage"),
+    foundation: Annotated[
+        Path | None, typer.Option(help="Of `paper`: Hugging Face folder of Qwen2.5-1.5B.")
+    ] = None,
+    visual: Annotated[Path | None, typer.Option(help="Of `paper`: of ViViT-B/16x2.")] = None,
+    audio: Annotated[Path | None, typer.Option(help="Of `paper`: of AST.")] = None,
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Processes and threads.  [default: all cores]")
     ] = None,
     part: Annotated[Part, typer.Option(help="Only this part, of what 'all' does in order.")] = "all",
 ) -> None:
     """Train a model; a run that was cut goes on where it stopped."""
+    if recipe == PAPER.name:
+        folders = {"--foundation": foundation, "--visual": visual, "--audio": audio}
+        named = [folder for folder in folders.values() if folder is not None]
+        if len(named) < len(folders) or part != "all":
+            wanted = " and ".join(", ".join(folders).rsplit(", ", 1))
+            raise typer.BadParameter(f"{recipe} needs {wanted}, and has no parts", param_hint="RECIPE")
+        paper_run = PaperRun(PAPER, seed, runs / recipe, Checkpoints(*named), data, jobs or cores())
+        claim(paper_run)
+        typer.echo(f"{paper_run.all()}: done")
+        return
     if recipe not in RECIPES:
-        raise typer.BadParameter(f"{recipe!r}; allowed: {', '.join(RECIPES)}", param_hint="RECIPE")
+        raise typer.BadParameter(f"{recipe!r}; allowed: {NAMES}", param_hint="RECIPE")
     run = Run.among(runs, RECIPES[recipe], seed, data, jobs or cores())
     claim(run)
     torch.set_num_threads(run.jobs)
@@ -122,7 +141,7 @@ def pretrain_base(run: Run, runs: Path) -> None:
     shared.pretrain_all()
 
 
-def claim(run: Run) -> None:
+def claim(run: Run | PaperRun) -> None:
     """A run folder belongs to one seed: resuming it with another would mix two runs."""
     path = run.directory / "run.json"
     mine = {"recipe": run.recipe.name, "seed": run.seed}

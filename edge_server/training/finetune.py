@@ -71,10 +71,7 @@ class Finetune:
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         """Cross-entropy of the answers."""
-        with self.link.precision():
-            return self._loss(draw_of(self.seed, self._STAGE, step))
-
-    def _loss(self, draw: Draw) -> tuple[Tensor, dict[str, float]]:
+        draw = draw_of(self.seed, self._STAGE, step)
         picked = draw.rng.integers(0, len(self.clips), self.training.batch_size)
         received = receive_clips(self.link, self.clips, picked, self.training.passage, draw)
         rows = [

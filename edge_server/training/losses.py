@@ -24,8 +24,7 @@ def info_nce(a_BE: Tensor, b_BE: Tensor, temperature: float) -> Tensor:
     Returns:
         Scalar, nats; log(B) for embeddings that tell nothing.
     """
-    with torch.autocast(a_BE.device.type, enabled=False):
-        logits = F.normalize(a_BE.float(), dim=-1) @ F.normalize(b_BE.float(), dim=-1).T / temperature
+    logits = F.normalize(a_BE, dim=-1) @ F.normalize(b_BE, dim=-1).T / temperature
     truth = torch.arange(len(logits), device=logits.device)
     return 0.5 * (F.cross_entropy(logits, truth) + F.cross_entropy(logits.T, truth))
 

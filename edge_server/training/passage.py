@@ -67,7 +67,7 @@ def receive_clips(
         token_length = int(draw.rng.choice(lengths, p=odds))
         sent = link.send(slot, clips.take(slot, rows).to(link.device), token_length)
         x_BTC, told_db_B = transmit(sent, model, fading, snr_db_B, draw.generator)
-        received[slot] = link.receiver(slot)(x_BTC, told_db_B).float()
+        received[slot] = link.receiver(slot)(x_BTC, told_db_B)
     return received
 
 
@@ -110,7 +110,7 @@ def receive_texts(
     x_BLC, told_db_B = transmit(
         link.text_head(sent_BLE, used_BL), model, fading, snr_db_B, draw.generator, used_BL
     )
-    return ReceivedTexts(sent_BLE, link.text_receiver(x_BLC, told_db_B).float(), used_BL)
+    return ReceivedTexts(sent_BLE, link.text_receiver(x_BLC, told_db_B), used_BL)
 
 
 def receive_text(link: Link, ids: Sequence[int], training: PassageTraining, draw: Draw) -> Tensor:
@@ -193,7 +193,8 @@ def answer_logits(link: Link, rows: Sequence[Row]) -> AnswerLogits:
     labels = labels[:, 1:]
     learned = labels != IGNORE
     # Logits only where something is learned: answers are few among many positions.
-    logits = F.linear(hidden[learned], link.vocabulary).float()
+    with link.precision():
+        logits = F.linear(hidden[learned], link.vocabulary).float()
     return AnswerLogits(logits, labels[learned], learned.nonzero()[:, 0], blocks[:, 1:][learned])
 
 
@@ -211,10 +212,11 @@ def hidden_states(link: Link, x_BLE: Tensor, blocks_BL: Tensor, positions_BL: Te
     decoder = getattr(decoder, "model", decoder)
     # A causal LM inside a PeftModel is one level deeper than a bare one.
     decoder = getattr(decoder, "model", decoder)
-    out: Tensor = decoder(
-        inputs_embeds=x_BLE,
-        attention_mask=packed_mask(blocks_BL),
-        position_ids=positions_BL,
-        use_cache=False,
-    ).last_hidden_state
+    with link.precision():
+        out: Tensor = decoder(
+            inputs_embeds=x_BLE,
+            attention_mask=packed_mask(blocks_BL),
+            position_ids=positions_BL,
+            use_cache=False,
+        ).last_hidden_state
     return out

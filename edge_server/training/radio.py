@@ -67,8 +67,8 @@ def transmit(
     Returns:
         Equalised reals [B, T, C], and the effective SNR of each row [B] [dB].
     """
-    # Drawn where the generator is, so that a run draws the same on any device; complex numbers are float32.
-    x_BTC, snr_db_B = x_BTC.float(), snr_db_B.to(x_BTC.device)
+    # Everything is drawn where the generator is, so that a run draws the same on any device.
+    snr_db_B = snr_db_B.to(x_BTC.device)
     if model == "none":
         return x_BTC, torch.full_like(snr_db_B, MAX_SNR_DB)
     s = to_symbols(x_BTC)
