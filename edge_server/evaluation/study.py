@@ -27,12 +27,12 @@ from edge_server.evaluation.digital.coding import Effort
 from edge_server.evaluation.exam import Exam, over_channel
 from edge_server.model.link import Link
 from edge_server.model.selection import TOKEN_LENGTHS
-from edge_server.training.cli import claim, pretrain_base
+from edge_server.training.claim import claim
 from edge_server.training.clips import EncodedClips, encode_clips
 from edge_server.training.loop import Examine
 from edge_server.training.recipes import Recipe
 from edge_server.training.registry import BASES
-from edge_server.training.run import Run
+from edge_server.training.run import Run, pretrain_shared
 from edge_server.training.soundstage import SoundstageSplit
 from edge_server.training.systems import (
     CHANNEL_DIMS,
@@ -198,7 +198,7 @@ def prepare(study: Study, runs: Path, data: Path, jobs: int) -> None:
     """See that data, pretraining and encoded clips are there, which all tasks share."""
     task = study.tasks()[0]
     run = Run.among(runs, study.systems[task.system], task.seed, data, jobs)
-    pretrain_base(run, runs)
+    pretrain_shared(run, runs)
     if not (data / "test" / "split.json").exists():
         seed = json.loads((data / "val" / "split.json").read_text())["seed"]
         generate(data, "test", study.test_clips, seed, jobs)

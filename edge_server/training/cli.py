@@ -12,13 +12,15 @@ import typer
 from device_agent.bundle import Precision, load_bundle
 from edge_server.data.soundstage.dataset import load_split
 from edge_server.data.soundstage.device_clip import device_clips
+from edge_server.errors import ModelError
 from edge_server.export import PARITY_TOLERANCE, export_bundle
 from edge_server.model.link import Link
 from edge_server.quantization import CALIBRATION_CLIPS, CHECK_CLIPS, MIN_FIDELITY_DB, quantise_bundle
 from edge_server.training.card import commit_of
+from edge_server.training.claim import claim
 from edge_server.training.paper import Checkpoints, PaperRun, paper
 from edge_server.training.registry import all_recipes
-from edge_server.training.run import PRETRAININGS, Run, cores
+from edge_server.training.run import PRETRAININGS, Run, cores, pretrain_shared
 
 app = typer.Typer(help="Train a model, stage by stage.", pretty_exceptions_enable=False)
 export_app = typer.Typer(help="Write a model's device bundle.", pretty_exceptions_enable=False)
@@ -57,13 +59,13 @@ def train(
             wanted = " and ".join(", ".join(folders).rsplit(", ", 1))
             raise typer.BadParameter(f"{recipe} needs {wanted}, and has no parts", param_hint="RECIPE")
         paper_run = PaperRun(PAPER, seed, runs / recipe, Checkpoints(*named), data, jobs or cores())
-        claim(paper_run)
+        _claim(paper_run)
         typer.echo(f"{paper_run.all()}: done")
         return
     if recipe not in RECIPES:
         raise typer.BadParameter(f"{recipe!r}; allowed: {NAMES}", param_hint="RECIPE")
     run = Run.among(runs, RECIPES[recipe], seed, data, jobs or cores())
-    claim(run)
+    _claim(run)
     torch.set_num_threads(run.jobs)
     if run.pretrained is not None:
         if part not in ("all", "join"):
@@ -72,7 +74,7 @@ def train(
                 "which alone has that part",
                 param_hint="--part",
             )
-        pretrain_base(run, runs)
+        pretrain_shared(run, runs)
     if part == "data":
         run.make_data()
     elif part in PRETRAININGS:
@@ -130,27 +132,8 @@ def _export_int8(model: Path, out: Path, data: Path) -> None:
     typer.echo(f"tokens over their error, worst token length: {found} (at least {MIN_FIDELITY_DB:g} dB)")
 
 
-def pretrain_base(run: Run, runs: Path) -> None:
-    """See that the pretraining which a run shares is there; one that was begun keeps its seed."""
-    base = RECIPES[str(run.recipe.shares_pretraining)]
-    record = runs / base.name / "run.json"
-    seed = int(json.loads(record.read_text())["seed"]) if record.exists() else run.seed
-    shared = Run.among(runs, base, seed, run.data, run.jobs)
-    claim(shared)
-    shared.make_data()
-    shared.pretrain_all()
-
-
-def claim(run: Run | PaperRun) -> None:
-    """A run folder belongs to one seed: resuming it with another would mix two runs."""
-    path = run.directory / "run.json"
-    mine = {"recipe": run.recipe.name, "seed": run.seed}
-    if path.exists():
-        found = json.loads(path.read_text())
-        if found != mine:
-            raise typer.BadParameter(
-                f"{run.directory} holds a run of {found}; choose another --runs or delete it"
-            )
-    else:
-        run.directory.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(mine) + "\n")
+def _claim(run: Run | PaperRun) -> None:
+    try:
+        claim(run)
+    except ModelError as error:
+        raise typer.BadParameter(str(error), param_hint="--runs") from error

@@ -31,6 +31,7 @@ from edge_server.model.foundation import build_foundation
 from edge_server.model.link import Link, LinkConfig
 from edge_server.training.alignment import Alignment
 from edge_server.training.card import STAGES, Origin, write_card
+from edge_server.training.claim import RECORD, claim
 from edge_server.training.clips import EncodedClips, encode_clips
 from edge_server.training.finetune import Finetune
 from edge_server.training.loop import Examine, run_stage
@@ -225,6 +226,17 @@ class Run:
         with safe_open(path, framework="pt") as file:
             for name, parameter in module.named_parameters():
                 parameter.data.copy_(file.get_tensor(f"weight.{prefix}{name}"))
+
+
+def pretrain_shared(run: Run, runs: Path) -> None:
+    """See that the pretraining which a run shares is there; one that was begun keeps its seed."""
+    base = BASES[str(run.recipe.shares_pretraining)]()
+    record = folder_of(base, run.seed, runs) / RECORD
+    seed = int(json.loads(record.read_text())["seed"]) if record.exists() else run.seed
+    shared = Run.among(runs, base, seed, run.data, run.jobs)
+    claim(shared)
+    shared.make_data()
+    shared.pretrain_all()
 
 
 def _pretrain_alone(recipe: str, seed: int, directory: Path, data: Path, part: str) -> None:

@@ -24,6 +24,8 @@ def build(study: Study, runs: Path, data: Path) -> dict[str, Any]:
             folder = Task(study.name, system, seed).run(runs, data).stage("finetune")
             if (folder / "done.json").exists():
                 looks, lines = read_lines(folder / EXAMINED), read_lines(folder / LOG)
+                if not looks:  # trained on its own, not by the study
+                    continue
                 accuracies.append({int(look["steps"]): float(look["accuracy"]) for look in looks})
                 losses.append({int(line["step"]): float(line["loss"]) for line in lines})
         if not accuracies:
