@@ -15,7 +15,8 @@ SEED   ?= 1
 # A command after this runs beside an edge server on free ports, and finds it in its environment.
 SERVED := $(BIN)/python deploy/with_server.py --model $(MODEL) --
 SCRIPTS := deploy/with_server.py deploy/demo/demo.py deploy/demo/make_clips.py deploy/loadtest/locustfile.py \
-  tests/closed_forms.py tests/benchmarks/channel.py tests/benchmarks/device_cost.py
+  tests/closed_forms.py tests/benchmarks/channel.py tests/benchmarks/device_cost.py \
+  tests/benchmarks/paper_scale.py
 RESULTS := docs/results
 
 .DEFAULT_GOAL := help

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -19,6 +20,8 @@ from transformers import (
 )
 
 from edge_server.errors import ConfigurationError, ModelError
+
+ConfigT = TypeVar("ConfigT", bound=PreTrainedConfig)
 
 #: Parameters that a CPU trains in minutes; checkpoints for tests have fewer.
 TINY = 50_000_000
@@ -76,23 +79,23 @@ def needs_of(foundation: Path, visual: Path, audio: Path, batch: Batch) -> Needs
     Raises:
         ModelError: a folder has no configuration of its kind.
     """
-    size = _config(foundation, Qwen2Config)
-    assert isinstance(size, Qwen2Config)  # noqa: S101 - narrows the type
+    return estimate(
+        _config(foundation, Qwen2Config), _config(visual, VivitConfig), _config(audio, ASTConfig), batch
+    )
+
+
+def estimate(foundation: Qwen2Config, visual: VivitConfig, audio: ASTConfig, batch: Batch) -> Needs:
+    """Estimate what a run of these sizes needs."""
     parameters = sum(
-        _parameters(kind, _config(folder, config))
-        for folder, config, kind in (
-            (foundation, Qwen2Config, Qwen2ForCausalLM),
-            (visual, VivitConfig, VivitModel),
-            (audio, ASTConfig, ASTModel),
-        )
+        _parameters(kind, config)
+        for kind, config in ((Qwen2ForCausalLM, foundation), (VivitModel, visual), (ASTModel, audio))
     )
     places = batch.clips * batch.positions
-    kept = places * size.hidden_size * (size.num_hidden_layers + _BLOCK_WIDTHS)
-    kept += places * size.intermediate_size * _MLP_WIDTHS
+    kept = places * foundation.hidden_size * (foundation.num_hidden_layers + _BLOCK_WIDTHS)
+    kept += places * foundation.intermediate_size * _MLP_WIDTHS
     # Logits and their gradient, in float32 twice over.
-    said = batch.clips * batch.answers * size.vocab_size * 4 * 4
-    gpu_bytes = (parameters + kept) * _VALUE_BYTES + said
-    return Needs(parameters, int(gpu_bytes * _OVERHEAD))
+    said = batch.clips * batch.answers * foundation.vocab_size * 4 * 4
+    return Needs(parameters, int(((parameters + kept) * _VALUE_BYTES + said) * _OVERHEAD))
 
 
 def choose_device(needs: Needs) -> torch.device:
@@ -118,7 +121,7 @@ def choose_device(needs: Needs) -> torch.device:
     return torch.device("cuda")
 
 
-def _config(folder: Path, kind: type[PreTrainedConfig]) -> PreTrainedConfig:
+def _config(folder: Path, kind: type[ConfigT]) -> ConfigT:
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:

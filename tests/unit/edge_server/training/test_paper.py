@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import ASTConfig, Qwen2Config, Qwen2ForCausalLM, VivitConfig
+from transformers import Qwen2ForCausalLM
 from typer.testing import CliRunner
 
 from device_agent.agent import Agent
@@ -42,6 +42,8 @@ from edge_server.training.loop import Schedule
 from edge_server.training.paper import Checkpoints, PaperRecipe, PaperRun, paper
 from edge_server.training.paper_needs import Batch, Needs, choose_device, needs_of
 from edge_server.training.recorded import AskedSplit, CaptionedSplit
+from tests.benchmarks import paper_scale
+from tests.benchmarks.paper_scale import paper_sizes
 from tests.tiny_checkpoints import write_checkpoints
 
 CLIPS = 4
@@ -264,17 +266,10 @@ async def test_a_question_goes_through_agent_and_server(model: Path, tmp_path: P
 def paper_configurations(folder: Path) -> Checkpoints:
     """Folders that say the paper's sizes, without a weight."""
     folders = Checkpoints(folder / "qwen", folder / "vivit", folder / "ast")
-    Qwen2Config(
-        vocab_size=151_936,
-        hidden_size=1536,
-        intermediate_size=8960,
-        num_hidden_layers=28,
-        num_attention_heads=12,
-        num_key_value_heads=2,
-        tie_word_embeddings=True,
-    ).save_pretrained(folders.foundation)
-    VivitConfig().save_pretrained(folders.visual)
-    ASTConfig().save_pretrained(folders.audio)
+    sizes = paper_sizes()
+    sizes.foundation.save_pretrained(folders.foundation)
+    sizes.visual.save_pretrained(folders.visual)
+    sizes.audio.save_pretrained(folders.audio)
     return folders
 
 
@@ -327,3 +322,17 @@ def test_features_that_do_not_fit_on_disk_are_refused(
     monkeypatch.setattr("shutil.disk_usage", lambda path: Full)
     with pytest.raises(ConfigurationError, match=r"encoded clips take .* are free"):
         elsewhere._encoded(link, captioned, "captioned")
+
+
+def test_the_benchmark_times_both_stages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "results" / "paper_scale.json"
+    paper_scale.main(["--tiny", "--steps", "2", "--out", str(out)])
+    report = json.loads(out.read_text())
+    assert report["needs"]["parameters"] < 1e6
+    for stage in ("alignment", "finetune"):
+        assert report["stages"][stage]["step_s"] > 0
+        assert report["stages"][stage]["tokens_per_s"] > 0
+    assert json.loads(capsys.readouterr().out) == report
+    if not torch.cuda.is_available():
+        with pytest.raises(ConfigurationError, match="too many for a CPU"):
+            paper_scale.main([])
