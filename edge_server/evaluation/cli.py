@@ -89,4 +89,6 @@ def print_report(report: dict[str, Any], console: Console) -> None:
         table.add_row(kind, *(f"{c['per_type'][kind]['accuracy']:.1%}" for _, c in columns))
     table.add_section()
     table.add_row(f"all {report['text_oracle']['questions']}", *(f"{c['accuracy']:.1%}" for _, c in columns))
+    floor = report["blind_prior"]["accuracy"]
+    table.add_row("points above blind prior", *(f"{100 * (c['accuracy'] - floor):+.1f}" for _, c in columns))
     console.print(table)
