@@ -37,6 +37,8 @@ from edge_server.training.systems import USUAL_DIM
 
 app = typer.Typer(help="Compare systems; writes JSON, figures and a page.", pretty_exceptions_enable=False)
 
+Make = Callable[[], dict[str, Any]]
+
 Part = Literal["all", "train", "rivals", "figures"]
 #: Block error rates of the channel codes, beside the results.
 CODES = "channel_codes.json"
@@ -56,6 +58,9 @@ def study(
     only: Annotated[
         list[str] | None, typer.Option(help="Train only this system; may be given several times.")
     ] = None,
+    figure: Annotated[
+        list[str] | None, typer.Option(help="Make only this figure; may be given several times.")
+    ] = None,
 ) -> None:
     """Train every compared system, ask it everything, write what came out. Can be cut and called again."""
     if name not in STUDIES:
@@ -66,7 +71,11 @@ def study(
     if part in ("all", "rivals"):
         compare_rivals(chosen, runs, data, out, jobs or cores())
     if part in ("all", "figures"):
-        found = gather(chosen, runs, data, model)
+        makers = figure_makers(chosen, runs, data, model)
+        unknown = sorted(set(figure or ()) - set(makers))
+        if unknown:
+            raise typer.BadParameter(f"{unknown[0]!r}; allowed: {', '.join(makers)}", param_hint="--figure")
+        found = gather(chosen, {name: makers[name] for name in figure or makers})
         write_figures(found, out)
         write_page(out)
         typer.echo(f"{out}: {', '.join(sorted(found))}")
@@ -93,13 +102,13 @@ def _rivals_of_seed(name: str, seed: int, runs: Path, data: Path, out: Path) -> 
     measure_sizes(study, seed, runs, data, min(study.movies, study.test_clips))
 
 
-def gather(study: Study, runs: Path, data: Path, model: Path) -> dict[str, dict[str, Any]]:
-    """Every figure's data by name, with the study's budget and the commit at its head."""
+def figure_makers(study: Study, runs: Path, data: Path, model: Path) -> dict[str, Make]:
+    """What makes each figure's data, by name."""
     length = study.budget.token_length
     answers = Answers(results(study, runs, data))
     rivals, sizes = (Answers(_lines(study, runs, data, RIVALS)), _lines(study, runs, data, SIZES))
     usual_dim = study.systems[LINK_OF].channel_dim
-    makers: Mapping[str, Callable[[], dict[str, Any]]] = {
+    return {
         "accuracy_snr": lambda: accuracy_snr.build(answers, rivals, length, floors(study, runs, data)),
         "convergence": lambda: convergence.build(study, runs, data),
         "token_length": lambda: token_length.build(answers),
@@ -108,6 +117,10 @@ def gather(study: Study, runs: Path, data: Path, model: Path) -> dict[str, dict[
         "ablation": lambda: ablation.build(answers, length),
         "shipped": lambda: shipped(model, data, runs / "shipped" / "features-test", 16),
     }
+
+
+def gather(study: Study, makers: Mapping[str, Make]) -> dict[str, dict[str, Any]]:
+    """Figures' data by name, with the study's budget and the commit at their head."""
     head = {"commit": current_commit(), "budget": budget_json(study)}
     return {name: {**head, **make()} for name, make in track(makers.items(), description="figures")}
 
