@@ -79,7 +79,8 @@ def worthwhile_steps(ladder: Ladder, most: int = 8) -> list[int]:
     """Steps that no other beats in both mean size and worth, smallest first; evenly thinned to so many."""
     sizes = ladder.bits_SN.mean(axis=1)
     kept: list[int] = []
-    for step in np.argsort(sizes):
+    useful = [step for step in np.argsort(sizes) if np.isfinite(ladder.worth_S[step])]
+    for step in useful or np.argsort(sizes):
         if not kept or ladder.worth_S[step] > ladder.worth_S[kept[-1]]:
             kept.append(int(step))
     picks = np.unique(np.linspace(0, len(kept) - 1, min(most, len(kept))).round().astype(int))

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -64,6 +65,10 @@ class Half:
         """The first clips of a split."""
         return cls(split, Exam(split, clips), {slot: features[slot][:clips] for slot in SLOTS}, ladders)
 
+    def ranked(self, ranks: Mapping[str, Sequence[float]]) -> Half:
+        """The same with the steps of its ladders in another order of worth."""
+        return replace(self, ladders={slot: self.ladders[slot].ranked(ranks[slot]) for slot in SLOTS})
+
 
 def meet_rivals(study: Study, seed: int, runs: Path, data: Path, codes: Mapping[str, Code]) -> None:
     """Ask one seed's link everything that figure A needs of the rivals, over every channel.
@@ -114,8 +119,10 @@ class Rivals:
 
     def __init__(self, link: Link, val: Half, test: Half, token_length: int) -> None:
         self.link = link.eval()
-        self.val, self.test = val, test
         self.token_length = token_length
+        self.val, self.test = val, test
+        ranks = {slot: self._ranks(slot) for slot in SLOTS}
+        self.val, self.test = val.ranked(ranks), test.ranked(ranks)
         self.channel_uses = len(SLOTS) * token_length * link.config.channel_dim // 2
         self._step_accuracy = functools.cache(self._step)
         self._form_accuracy = functools.cache(self._form)
@@ -171,6 +178,17 @@ class Rivals:
         features = {slot: half.ladders[slot].features[step or 0] for slot, step in steps.items()}
         arrived = {slot: np.full(half.exam.clips, step is not None) for slot, step in steps.items()}
         return half.exam.mark(self.link, self._perfectly(features, arrived))
+
+    def _ranks(self, slot: str) -> list[float]:
+        """Worth of each step of a slot's ladder: accuracy on the validation split when it alone arrives.
+
+        A step after which the answers are no better than after none is never to be sent.
+        """
+        nothing: dict[str, int | None] = dict.fromkeys(SLOTS)
+        floor = self.at_steps(self.val, nothing).accuracy
+        steps = range(len(self.val.ladders[slot].names))
+        found = [self.at_steps(self.val, nothing | {slot: step}).accuracy for step in steps]
+        return [accuracy if accuracy > floor else -math.inf for accuracy in found]
 
     def _step(self, visual: int | None, audio: int | None) -> float:
         return self.at_steps(self.val, {"visual": visual, "audio": audio}).accuracy
