@@ -228,7 +228,7 @@ def read_checkpoint(folder: Path, model_type: str, kind: type[ModelT], **setting
         settings: for ``from_pretrained``.
 
     Raises:
-        ModelError: there is no such checkpoint.
+        ModelError: there is no such checkpoint, or it lacks weights.
     """
     config = folder / "config.json"
     try:
@@ -238,9 +238,15 @@ def read_checkpoint(folder: Path, model_type: str, kind: type[ModelT], **setting
     if found != model_type:
         raise ModelError(f"{config}: model_type is {found!r}; {model_type!r} is needed")
     try:
-        model = kind.from_pretrained(folder, local_files_only=True, **settings)
+        model, report = kind.from_pretrained(
+            folder, local_files_only=True, output_loading_info=True, **settings
+        )
     except (OSError, ValueError, RuntimeError) as error:
         raise ModelError(f"{folder}: {kind.__name__} cannot be read: {error}") from error
+    # The library draws what is missing at random, with a warning: not what anybody wants of a checkpoint.
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise ModelError(f"{folder}: {kind.__name__} lacks {len(missing)} weights, {missing[0]} first")
     assert isinstance(model, kind)  # noqa: S101 - narrows the type
     return model
 

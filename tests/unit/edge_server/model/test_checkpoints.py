@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from transformers import (
     ASTConfig,
@@ -176,6 +177,15 @@ def test_what_is_no_checkpoint_is_named(folders: Checkpoints, tmp_path: Path) ->
         assert (tmp_path / kind.__name__ / name).is_file()
     with pytest.raises(ModelError, match="VivitModel cannot be read"):
         visual_from(tmp_path / "VivitConfig", 16)
+
+
+def test_a_checkpoint_that_lacks_weights_is_refused(folders: Checkpoints, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(folders.audio, tmp_path / "ast"))
+    weights = load_file(folder / "model.safetensors")
+    del weights["layernorm.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"ASTModel lacks 1 weights, layernorm\.weight first"):
+        audio_from(folder, 16)
 
 
 def test_preprocessing_that_does_not_fit_its_model_is_refused(folders: Checkpoints, tmp_path: Path) -> None:

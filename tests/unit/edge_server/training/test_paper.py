@@ -198,7 +198,9 @@ def test_checkpointing_changes_no_gradient(
 
 
 def test_mixed_precision_is_near_full_precision(
-    run: PaperRun, encoded: tuple[Link, EncodedClips[CaptionedSplit], EncodedClips[AskedSplit]]
+    run: PaperRun,
+    encoded: tuple[Link, EncodedClips[CaptionedSplit], EncodedClips[AskedSplit]],
+    tmp_path: Path,
 ) -> None:
     link, captioned, asked = encoded
     config, foundation, tokenizer = foundation_from(run.checkpoints.foundation, "bfloat16", 512)
@@ -219,6 +221,13 @@ def test_mixed_precision_is_near_full_precision(
         assert torch.cosine_similarity(full, mixed, dim=0) > 0.99
         link.zero_grad()
         half.zero_grad()
+    half.save(tmp_path / "half")
+    again = Link.load(tmp_path / "half")
+    assert again.embedding.weight.dtype == torch.bfloat16
+    x_TC = np.full((4, 8), 0.5**0.5, np.float32)
+    prompt = Prompt((FeatureBlock("audio", x_TC, 10.0),), (20, 21))
+    steps = [ServedLink(served, "ab" * 32).prefill([prompt])[1][0] for served in (again, link)]
+    assert steps[0].probability == pytest.approx(steps[1].probability, rel=0.05)
 
 
 async def test_a_question_goes_through_agent_and_server(model: Path, tmp_path: Path) -> None:
