@@ -47,15 +47,17 @@ def build(answers: Answers, rivals: Answers, token_length: int, floors: Mapping[
 def _curve(
     answers: Answers, system: str, where: dict[str, Any], snrs_db: Sequence[float]
 ) -> list[dict[str, Any]]:
-    """A curve where a system was examined at every SNR, else none."""
-    points = [answers.accuracies(system, snr_db=snr_db, **where) for snr_db in snrs_db]
-    if not all(points):
+    """A curve over the training seeds that were examined at every SNR, if there are any."""
+    by_snr = [answers.scores(system, snr_db=snr_db, **where) for snr_db in snrs_db]
+    seeds = sorted(set(by_snr[0]).intersection(*by_snr[1:]))
+    if not seeds:
         return []
     curve: dict[str, Any] = {
         "system": system,
         **where,
         "snr_db": list(snrs_db),
-        "accuracy": [spread(found) for found in points],
+        "training_seeds": seeds,
+        "accuracy": [spread([scores[seed]["accuracy"] for seed in seeds]) for scores in by_snr],
     }
     if (where["channel"], where["fading"]) == TYPE_CHANNEL:
         types = [answers.by_type(system, snr_db=snr_db, **where) for snr_db in snrs_db]

@@ -7,6 +7,8 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
+from edge_server.evaluation.figures.answers import paired_difference, spread
+
 Figures = Mapping[str, Any]
 """The figures' data by name; those that were not made are missing."""
 
@@ -20,7 +22,7 @@ def build(figures: Figures) -> dict[str, Any]:
     for name, make in _ROWS.items():
         try:
             rows.append({"row": name, **make(figures)})
-        except (KeyError, IndexError, StopIteration) as missing:
+        except (KeyError, IndexError, StopIteration, ValueError) as missing:
             rows.append({"row": name, "met": None, "missing": f"not measured: {missing}"})
     return {"rows": rows}
 
@@ -39,22 +41,18 @@ def _means(curve: Mapping[str, Any]) -> dict[float, float]:
     return {snr: point["mean"] for snr, point in zip(curve["snr_db"], curve["accuracy"], strict=True)}
 
 
-def _by_seed(figures: Figures, system: str) -> list[float]:
+def _by_seed(figures: Figures, system: str) -> dict[int, float]:
     """Mean over SNRs, AWGN, of each training seed."""
-    return [
-        statistics.fmean(values)
-        for values in zip(*(point["values"] for point in _curve(figures, system)["accuracy"]), strict=True)
-    ]
+    curve = _curve(figures, system)
+    by_seed = zip(*(point["values"] for point in curve["accuracy"]), strict=True)
+    return {
+        seed: statistics.fmean(values) for seed, values in zip(curve["training_seeds"], by_seed, strict=True)
+    }
 
 
 def _difference(figures: Figures, first: str, second: str) -> dict[str, Any]:
-    pairs = zip(_by_seed(figures, first), _by_seed(figures, second), strict=True)
-    values = [a - b for a, b in pairs]
-    return {
-        "mean": statistics.fmean(values),
-        "std": statistics.stdev(values) if len(values) > 1 else 0.0,
-        "values": values,
-    }
+    """First minus second, paired by training seed."""
+    return spread(paired_difference(_by_seed(figures, first), _by_seed(figures, second)))
 
 
 def _verdict(asked: str, measured: float, met: bool, **more: Any) -> dict[str, Any]:
@@ -67,7 +65,7 @@ def _alignment_gain(figures: Figures) -> dict[str, Any]:
     more: dict[str, Any] = {"spread": gain}
     try:
         more["at_long_budget"] = _difference(figures, "two-stage-long", "no-alignment-long")
-    except StopIteration:
+    except (StopIteration, ValueError):
         more["at_long_budget"] = None
     return _verdict(f"at least +{GAIN:.1%}", gain["mean"], gain["mean"] >= GAIN, **more)
 

@@ -107,6 +107,7 @@ def curve(system: str, accuracies: list[float], **more: Any) -> dict[str, Any]:
         "fading": "block",
         "token_length": 16,
         "snr_db": [-10.0, -5.0, 0.0, 5.0],
+        "training_seeds": [1, 2],
         "accuracy": [spread([a, a]) for a in accuracies],
         **more,
     }
