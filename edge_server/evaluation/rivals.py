@@ -23,11 +23,12 @@ from torch import Tensor
 from device_agent.channel import MAX_SNR_DB, ChannelConfig
 from edge_server.data.soundstage.dataset import Split
 from edge_server.evaluation.accuracy import Score
+from edge_server.evaluation.conducting import held_out, trained
 from edge_server.evaluation.digital import quantised, separate
 from edge_server.evaluation.digital.codes import Code
 from edge_server.evaluation.digital.ladder import Ladder, build_ladder
 from edge_server.evaluation.exam import Exam, Receive
-from edge_server.evaluation.study import CHANNELS, SNRS_DB, Study, Task, held_out, read_lines, trained
+from edge_server.evaluation.study import CHANNELS, SNRS_DB, Study, Task, read_lines
 from edge_server.model.foundation import SLOTS
 from edge_server.model.link import Link
 from edge_server.model.selection import TOKEN_LENGTHS

@@ -1,39 +1,24 @@
-"""The study: every compared system trained with several seeds, and examined where the figures need it.
+"""A study: which systems are compared, with which seeds, and where each is examined.
 
-    Study ─▶ one task per (system, seed) ─▶ Run.join ─▶ examined.jsonl (between rounds), answers.jsonl (after)
-
-Tasks run beside one another, a process and a thread each, and can be cut at any moment: training goes on from
-its checkpoint, and settings that stand in ``answers.jsonl`` are not asked again.
+:mod:`edge_server.evaluation.conducting` trains and asks; the figures read what is left on disk.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import multiprocessing
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
 from device_agent.channel import ChannelConfig, ChannelName, FadingName
-from edge_server.data.soundstage.dataset import Split, generate, load_split
-from edge_server.evaluation.accuracy import Score, Setting
+from edge_server.evaluation.accuracy import Setting
 from edge_server.evaluation.digital.coding import Effort
-from edge_server.evaluation.exam import Exam, over_channel
-from edge_server.model.link import Link
 from edge_server.model.selection import TOKEN_LENGTHS
-from edge_server.training.claim import claim
-from edge_server.training.clips import EncodedClips, encode_clips
-from edge_server.training.loop import Examine
 from edge_server.training.recipes import Recipe
 from edge_server.training.registry import BASES
-from edge_server.training.run import Run, pretrain_shared
-from edge_server.training.soundstage import SoundstageSplit
+from edge_server.training.run import Run
 from edge_server.training.systems import (
     CHANNEL_DIMS,
     FIXED_LENGTHS,
@@ -192,113 +177,6 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         with contextlib.suppress(json.JSONDecodeError):
             found.append(json.loads(line))
     return found
-
-
-def prepare(study: Study, runs: Path, data: Path, jobs: int) -> None:
-    """See that data, pretraining and encoded clips are there, which all tasks share."""
-    task = study.tasks()[0]
-    run = Run.among(runs, study.systems[task.system], task.seed, data, jobs)
-    pretrain_shared(run, runs)
-    if not (data / "test" / "split.json").exists():
-        seed = json.loads((data / "val" / "split.json").read_text())["seed"]
-        generate(data, "test", study.test_clips, seed, jobs)
-    link = run.pretrained_link()
-    run.encoded(link)
-    for split in ("val", "test"):
-        held_out(link, run, data, split)
-
-
-def held_out(link: Link, run: Run, data: Path, split: str) -> EncodedClips[SoundstageSplit]:
-    """A held-out split behind the encoders that all systems of a study share."""
-    loaded: Split = load_split(data, split)  # type: ignore[arg-type]
-    return encode_clips(link, SoundstageSplit(loaded), run.stage(f"features-{split}"), split)
-
-
-def conduct(study: Study, runs: Path, data: Path, jobs: int, only: Sequence[str] = ()) -> None:
-    """Train and examine everything that has not been.
-
-    Args:
-        study: what.
-        runs: folder of runs.
-        data: the Soundstage data set.
-        jobs: tasks beside one another.
-        only: these systems; all where empty.
-    """
-    prepare(study, runs, data, jobs)
-    systems = study.systems
-    waiting = [task for task in study.tasks() if not only or task.system in only]
-    with (
-        Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-        ) as bar,
-        ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool,
-    ):
-        shown = bar.add_task(study.name, total=len(waiting))
-        running: dict[Future[None], Task] = {}
-
-        def ready(task: Task) -> bool:
-            shared = systems[task.system].shares_alignment
-            busy = {(t.system, t.seed) for t in (*waiting, *running.values())}
-            return shared is None or (shared, task.seed) not in busy
-
-        while waiting or running:
-            while len(running) < jobs and (task := next(filter(ready, waiting), None)) is not None:
-                waiting.remove(task)
-                running[pool.submit(examine_system, task, runs, data)] = task
-            done, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
-                task = running.pop(future)
-                future.result()
-                bar.update(shown, advance=1, description=f"{study.name}: {task.system}, seed {task.seed}")
-
-
-def examine_system(task: Task, runs: Path, data: Path) -> None:
-    """Train one system with one seed, and ask it everything that the figures need."""
-    torch.set_num_threads(1)
-    study, run = STUDIES[task.study], task.run(runs, data)
-    claim(run)
-    with (run.directory / "train.log").open("a") as log, contextlib.redirect_stdout(log):
-        link = trained(study, run, data)
-    answered = read_lines(run.directory / ANSWERS)
-    known = [{k: v for k, v in line.items() if k != "score"} for line in answered]
-    missing = [s for s in settings_of(task.system, study.budget) if key_of(s) not in known]
-    if not missing:
-        return
-    clips = held_out(link, run, data, "test")
-    exam = Exam(clips.split.split, study.test_clips)
-    with (run.directory / ANSWERS).open("a") as file:
-        for setting in missing:
-            score = exam.mark(link, over_channel(link, clips.features, setting))
-            file.write(json.dumps({**key_of(setting), "score": score.to_json()}) + "\n")
-            file.flush()
-
-
-def trained(study: Study, run: Run, data: Path) -> Link:
-    """A system's link, trained where it was not; its LoRA merged."""
-    if not (run.model / "training.json").exists():
-        run.join(lambda link: _between_rounds(study, run, data, link))
-    link = Link.load(run.model)
-    link.merge_lora()
-    return link
-
-
-def _between_rounds(study: Study, run: Run, data: Path, link: Link) -> Examine:
-    """Accuracy on the validation split after certain rounds: 10 dB AWGN, the token length that is usual."""
-    clips = held_out(link, run, data, "val")
-    exam = Exam(clips.split.split, study.val_clips)
-    lengths = run.recipe.finetune.passage.token_lengths
-    token_length = lengths[0][0] if len(lengths) == 1 else study.budget.token_length
-    setting = Setting(ChannelConfig(snr_db=10.0), token_length)
-    last = run.recipe.finetune.schedule.steps
-
-    def examine(done: int) -> dict[str, float] | None:
-        due = study.examined_rounds if run.recipe.name in CONVERGENCE else ()
-        if done not in due and done != last:
-            return None
-        score: Score = exam.mark(link, over_channel(link, clips.features, setting))
-        return {"accuracy": score.accuracy}
-
-    return examine
 
 
 def results(study: Study, runs: Path, data: Path) -> Iterator[dict[str, Any]]:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.progress import track
 
+from edge_server.evaluation.conducting import conduct
 from edge_server.evaluation.digital.codes import Code, IdealCode, LdpcQam
 from edge_server.evaluation.digital.coding import build_table, table_settings
 from edge_server.evaluation.digital.error_table import ErrorTable
@@ -30,7 +31,7 @@ from edge_server.evaluation.media_sizes import SIZES, measure_sizes
 from edge_server.evaluation.page import write_page
 from edge_server.evaluation.plots import drawings
 from edge_server.evaluation.rivals import LINK_OF, RIVALS, meet_rivals
-from edge_server.evaluation.study import STUDIES, Study, Task, budget_json, conduct, read_lines, results
+from edge_server.evaluation.study import STUDIES, Study, Task, budget_json, read_lines, results
 from edge_server.export import current_commit
 from edge_server.training.run import cores
 from edge_server.training.systems import USUAL_DIM

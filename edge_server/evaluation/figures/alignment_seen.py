@@ -22,9 +22,10 @@ from torch import Tensor
 from device_agent.channel import ChannelConfig
 from edge_server.data.soundstage.scene import Scene
 from edge_server.evaluation.accuracy import Setting
+from edge_server.evaluation.conducting import held_out
 from edge_server.evaluation.exam import over_channel
 from edge_server.evaluation.figures.answers import spread
-from edge_server.evaluation.study import SNRS_DB, Study, Task, held_out
+from edge_server.evaluation.study import SNRS_DB, Study, Task
 from edge_server.model import tokenizer as tk
 from edge_server.model.foundation import SLOTS
 from edge_server.model.link import Link
