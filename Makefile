@@ -18,6 +18,8 @@ SCRIPTS := deploy/with_server.py deploy/demo/demo.py deploy/demo/make_clips.py d
   tests/closed_forms.py tests/benchmarks/channel.py tests/benchmarks/device_cost.py \
   tests/benchmarks/paper_scale.py
 RESULTS := docs/results
+QUICK := $(BIN)/edge-server study quick --runs build/results-quick/runs --data build/results-quick/data \
+  --model $(MODEL) --out build/results-quick
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint loadtest protos dataset train results results-quick clean
@@ -89,8 +91,11 @@ results: $(VENV)/.dev ## Every result and figure of docs/results (hours; can be 
 	$(BIN)/edge-server study full --data $(DATA) --model $(MODEL) --out $(RESULTS) --part figures
 
 results-quick: $(VENV)/.dev ## A small version of each, into build/results-quick (minutes)
-	$(BIN)/edge-server study quick --runs build/results-quick/runs --data build/results-quick/data \
-	  --model $(MODEL) --out build/results-quick
+	$(QUICK) --part train
+	$(QUICK) --part rivals
+	$(BIN)/python -m tests.benchmarks.device_cost --quick --model $(MODEL) --data build/results-quick/data \
+	  --out build/results-quick/device_cost.json
+	$(QUICK) --part figures
 
 clean: ## Environment and caches; data sets and runs stay
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
