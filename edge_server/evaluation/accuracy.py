@@ -1,7 +1,8 @@
 """Accuracy of a model on a split, over a channel, by question type, beside what no channel can beat or lose.
 
 - *blind prior*: the most frequent answer of each template, counted on another split;
-- *text oracle*: the foundation, as it was pretrained and frozen, reads the true caption instead of tokens.
+- *text oracle*: the foundation, as it was pretrained and frozen, reads the true caption instead of tokens;
+  only where clips have captions.
 
 The answers come from the very code that serves (:mod:`edge_server.model.serving`), the channel is the
 device's (:mod:`device_agent.channel`). Question i of a split always meets the same channel realisation for a
@@ -22,13 +23,13 @@ from peft import PeftModel
 
 from device_agent.channel import Channel, ChannelConfig
 from edge_server.data.annotations import QuestionRow
-from edge_server.data.soundstage.dataset import Split
 from edge_server.data.soundstage.questions import TYPES
 from edge_server.engine.model import FeatureBlock, Prompt
+from edge_server.errors import DatasetError
+from edge_server.evaluation.held_out import HeldOut
 from edge_server.model import tokenizer as tk
 from edge_server.model.link import Link
 from edge_server.model.serving import ServedLink
-from edge_server.training.clips import encode_batch
 
 Advance = Callable[[int], None]
 
@@ -71,7 +72,9 @@ class Score:
 
     def to_json(self) -> dict[str, object]:
         """Overall and per type."""
-        kinds = [" ".join(kind) for kind in TYPES]
+        known = [" ".join(kind) for kind in TYPES]
+        # Recorded questions may be of a type that generated ones never are.
+        kinds = known + sorted(self.asked.keys() - set(known))
         return {
             "accuracy": self.accuracy,
             "questions": self.asked.total(),
@@ -88,14 +91,14 @@ class Examiner:
 
     Args:
         link: the model; its transmitters play the device's part.
-        split: clips and questions.
+        split: clips, questions and, for the text oracle, captions.
         limit: only the first questions; None for all.
         batch_size: questions answered together.
     """
 
-    def __init__(self, link: Link, split: Split, limit: int | None = None, batch_size: int = 64) -> None:
+    def __init__(self, link: Link, split: HeldOut, limit: int | None = None, batch_size: int = 64) -> None:
         # LoRA learns to read received tokens, not captions: the oracle answers without it.
-        self.oracle = ServedLink(without_lora(link), bundle_hash="")
+        self.oracle = None if split.captions is None else ServedLink(without_lora(link), bundle_hash="")
         self.link = link
         self.served = ServedLink(link, bundle_hash="")
         self.questions = split.questions[:limit]
@@ -120,14 +123,20 @@ class Examiner:
         return self._ask(self.served, prompts(), advance)
 
     def text_oracle(self, advance: Advance = lambda done: None) -> Score:
-        """Accuracy of the frozen foundation given the true caption as text."""
+        """Accuracy of the frozen foundation given the true caption as text.
+
+        Raises:
+            DatasetError: the split has no captions.
+        """
         captions = self.split.captions
+        if captions is None or self.oracle is None:
+            raise DatasetError("text oracle: the split has no captions to read")
         prompts = (Prompt((), self._ids(q.text), self._ids(captions[q.clip].full)) for q in self.questions)
         return self._ask(self.oracle, prompts, advance)
 
-    def blind_prior(self, fitted_on: Split) -> Score:
-        """Accuracy of the most frequent answer of each template, counted on another split."""
-        answers = most_frequent_answers(fitted_on.questions)
+    def blind_prior(self, fitted_on: Sequence[QuestionRow]) -> Score:
+        """Accuracy of the most frequent answer of each template, counted on another split's."""
+        answers = most_frequent_answers(fitted_on)
         score = Score()
         for question in self.questions:
             score.add(question, answers.get(question.template, ""))
@@ -152,9 +161,10 @@ class Examiner:
         """What each clip's device sends, [N, token_length, C]."""
         if slot not in self._features:
             clips = max((q.clip for q in self.questions), default=-1) + 1
+            batch = self.split.encoder_batch
             parts = [
-                encode_batch(self.link, slot, self.split, begin, min(begin + 64, clips)).half().numpy()
-                for begin in range(0, clips, 64)
+                self.split.clips.encode(self.link, slot, begin, min(begin + batch, clips)).half().numpy()
+                for begin in range(0, clips, batch)
             ]
             self._features[slot] = np.concatenate(parts)
         features = torch.from_numpy(self._features[slot].astype(np.float32))

@@ -13,11 +13,15 @@ from rich.progress import Progress
 from rich.table import Table
 
 from device_agent.channel import ChannelConfig, ChannelName, FadingName
-from edge_server.data.soundstage.dataset import SplitName, load_split
+from edge_server.data.soundstage.dataset import SplitName
 from edge_server.evaluation.accuracy import Examiner, Setting
+from edge_server.evaluation.held_out import Evaluation, open_data
 from edge_server.export import current_commit
 from edge_server.model.link import Link
 from edge_server.training.run import cores
+
+#: Tokens per modality that the model this project ships is served with.
+_USUAL_LENGTH = 16
 
 app = typer.Typer(help="Measure a model; writes JSON.", pretty_exceptions_enable=False)
 
@@ -25,7 +29,9 @@ app = typer.Typer(help="Measure a model; writes JSON.", pretty_exceptions_enable
 @app.command()
 def evaluate(
     model: Annotated[Path, typer.Argument(help="Model folder.")] = Path("deploy/models/soundstage-small"),
-    data: Annotated[Path, typer.Option(help="Soundstage data set.")] = Path("datasets/soundstage"),
+    data: Annotated[Path, typer.Option(help="Soundstage data set, or a folder with MUSIC-AVQA/.")] = Path(
+        "datasets/soundstage"
+    ),
     split: Annotated[SplitName, typer.Option(help="Which split to ask about.")] = "test",
     snr_db: Annotated[
         list[float] | None, typer.Option(help="SNR [dB]; may be given several times.  [default: 10]")
@@ -33,7 +39,10 @@ def evaluate(
     channel: Annotated[ChannelName, typer.Option(help="Channel model.")] = "awgn",
     fading: Annotated[FadingName, typer.Option(help="One gain per codeword or per symbol.")] = "block",
     token_length: Annotated[
-        list[int] | None, typer.Option(help="Tokens per modality; may be given several times.  [default: 16]")
+        list[int] | None,
+        typer.Option(
+            help="Tokens per modality; may be given several times.  [default: the model's nearest to 16]"
+        ),
     ] = None,
     questions: Annotated[int | None, typer.Option(min=1, help="Only the first N questions.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the channel realisations.")] = 0,
@@ -42,24 +51,27 @@ def evaluate(
     """Ask a model held-out questions through the channel; print and write its accuracy."""
     torch.set_num_threads(cores())
     link = Link.load(model)
-    examiner = Examiner(link, load_split(data, split), questions)
+    lengths = _lengths(link, token_length)
+    opened = _open(data, split, link)
+    examiner = Examiner(link, opened.asked, questions)
     settings = [
         Setting(ChannelConfig(model=channel, fading=fading, snr_db=snr), length, seed)
-        for length in token_length or [16]
+        for length in lengths
         for snr in snr_db or [10.0]
     ]
     rows: list[dict[str, Any]] = []
     with Progress(console=Console(stderr=True)) as bar:
-        task = bar.add_task("questions", total=len(examiner.questions) * (len(settings) + 1))
+        rounds = len(settings) + (examiner.oracle is not None)
+        task = bar.add_task("questions", total=len(examiner.questions) * rounds)
 
         def advance(done: int) -> None:
             bar.advance(task, done)
 
-        oracle = examiner.text_oracle(advance).to_json()
+        oracle = {} if examiner.oracle is None else {"text_oracle": examiner.text_oracle(advance).to_json()}
         for setting in settings:
             score = examiner.through_channel(setting, advance).to_json()
             rows.append({"snr_db": setting.channel.snr_db, "token_length": setting.token_length, **score})
-    prior = examiner.blind_prior(load_split(data, "val")).to_json()
+    prior = examiner.blind_prior(opened.prior).to_json()
     report = {
         "model": link.config.name,
         "split": split,
@@ -68,27 +80,64 @@ def evaluate(
         "seed": seed,
         "commit": current_commit(),
         "blind_prior": prior,
-        "text_oracle": oracle,
+        **oracle,
         "results": rows,
     }
+    if opened.reports:
+        report["prior_split"] = opened.prior_split
+        report["data"] = [rows_read.to_json() for rows_read in opened.reports]
     print_report(report, Console())
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(report, indent=2) + "\n")
 
 
+def _lengths(link: Link, wanted: list[int] | None) -> list[int]:
+    """The token lengths to ask with.
+
+    Raises:
+        typer.BadParameter: the model has no such length.
+    """
+    allowed = link.config.token_lengths
+    if not wanted:
+        return [min(allowed, key=lambda length: abs(length - _USUAL_LENGTH))]
+    for length in wanted:
+        if length not in allowed:
+            names = ", ".join(map(str, allowed))
+            raise typer.BadParameter(f"{length}; {link.config.name} has {names}", param_hint="--token-length")
+    return wanted
+
+
+def _open(data: Path, split: SplitName, link: Link) -> Evaluation:
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("look through recorded clips", visible=False)
+        opened = open_data(
+            data,
+            split,
+            link,
+            cores(),
+            lambda done, total: bar.update(task, advance=done, total=total, visible=True),
+        )
+    for report in opened.reports:
+        typer.echo(report)
+    return opened
+
+
 def print_report(report: dict[str, Any], console: Console) -> None:
     """The report as a table: a line per question type, a column per setting."""
     table = Table(title=f"{report['model']}: accuracy on {report['split']} over {report['channel']}")
     table.add_column("question type")
-    columns = [("blind prior", report["blind_prior"]), ("text oracle", report["text_oracle"])]
+    prior = report["blind_prior"]
+    columns = [("blind prior", prior)]
+    if "text_oracle" in report:
+        columns.append(("text oracle", report["text_oracle"]))
     columns += [(f"{r['snr_db']:g} dB\n{r['token_length']} tokens", r) for r in report["results"]]
     for name, _ in columns:
         table.add_column(name, justify="right")
-    for kind in report["text_oracle"]["per_type"]:
+    for kind in prior["per_type"]:
         table.add_row(kind, *(f"{c['per_type'][kind]['accuracy']:.1%}" for _, c in columns))
     table.add_section()
-    table.add_row(f"all {report['text_oracle']['questions']}", *(f"{c['accuracy']:.1%}" for _, c in columns))
-    floor = report["blind_prior"]["accuracy"]
+    table.add_row(f"all {prior['questions']}", *(f"{c['accuracy']:.1%}" for _, c in columns))
+    floor = prior["accuracy"]
     table.add_row("points above blind prior", *(f"{100 * (c['accuracy'] - floor):+.1f}" for _, c in columns))
     console.print(table)

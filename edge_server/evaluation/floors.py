@@ -10,6 +10,7 @@ from device_agent.channel import ChannelConfig
 from edge_server.data.soundstage.dataset import load_split
 from edge_server.evaluation.accuracy import Examiner, Setting
 from edge_server.evaluation.exam import Exam, over_channel
+from edge_server.evaluation.held_out import HeldOut
 from edge_server.evaluation.study import CHANNELS, SNRS_DB, Study, Task
 from edge_server.model.link import Link
 from edge_server.training.clips import encode_clips
@@ -26,10 +27,10 @@ def floors(study: Study, runs: Path, data: Path) -> dict[str, Any]:
         return found
     split = load_split(data, "test")
     asked = sum(question.clip < study.test_clips for question in split.questions)
-    examiner = Examiner(run.pretrained_link(), split, asked)
+    examiner = Examiner(run.pretrained_link(), HeldOut.of_soundstage(split), asked)
     found = {
         "questions": asked,
-        "blind_prior": examiner.blind_prior(load_split(data, "val")).to_json(),
+        "blind_prior": examiner.blind_prior(load_split(data, "val").questions).to_json(),
         "text_oracle": examiner.text_oracle().to_json(),
     }
     kept.write_text(json.dumps(found, indent=2) + "\n")

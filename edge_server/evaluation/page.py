@@ -41,10 +41,10 @@ def _must_show(files: Found) -> str:
         )
         for row in rows
     ]
-    short = [row["row"] for row in rows if not row["met"]]
-    verdict = (
-        "Everything that was promised is met." if not short else "Falls short: " + "; ".join(short) + "."
-    )
+    kinds = (("**Falls short**", False), ("**Not measured**", None))
+    named = [(told, "; ".join(row["row"] for row in rows if row["met"] is met)) for told, met in kinds]
+    verdict = "\n\n".join(f"{told}: {rows_named}." for told, rows_named in named if rows_named)
+    verdict = verdict or "Everything that was promised is met."
     notes = [_long_budget(row) for row in rows if row.get("at_long_budget")]
     return "\n\n".join([_table(("promise", "asked", "measured", "met"), told), verdict, *notes])
 

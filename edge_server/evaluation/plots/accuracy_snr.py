@@ -49,7 +49,8 @@ def draw(data: Mapping[str, Any]) -> Figure:
         panel.set_xlabel("SNR [dB]")
         panel.set_ylim(30, 102)
     panels[0].set_ylabel("accuracy [%]")
-    panels[0].legend(fontsize=6, loc="lower right")
+    lines, names = panels[0].get_legend_handles_labels()
+    made.legend(lines, names, fontsize=7, loc="outside lower center", ncols=5)
     return made
 
 
