@@ -133,6 +133,11 @@ def survey(
     return faults
 
 
+def has_split(folder: Path, split: str) -> bool:
+    """Whether the name of an annotation file says a split."""
+    return bool(_files_of(folder, split))
+
+
 def annotation_rows(folder: Path, split: str) -> list[Any]:
     """The rows of a split's annotation file.
 
@@ -143,10 +148,9 @@ def annotation_rows(folder: Path, split: str) -> list[Any]:
     Raises:
         DatasetError: there is no such file, or more than one, or it is no JSON array.
     """
-    files = sorted((folder / ANNOTATION).glob("*.json"))
-    found = [path for path in files if split in re.split(r"[^A-Za-z0-9]+", path.stem)]
+    found = _files_of(folder, split)
     if len(found) != 1:
-        names = ", ".join(path.name for path in files) or "no *.json"
+        names = ", ".join(path.name for path in _annotation_files(folder)) or "no *.json"
         raise DatasetError(
             f"{folder / ANNOTATION}: one file whose name says {split!r} is needed, found {names}"
         )
@@ -157,6 +161,14 @@ def annotation_rows(folder: Path, split: str) -> list[Any]:
     if not isinstance(rows, list) or not rows:
         raise DatasetError(f"{found[0]}: a JSON array of rows is needed")
     return rows
+
+
+def _annotation_files(folder: Path) -> list[Path]:
+    return sorted((folder / ANNOTATION).glob("*.json"))
+
+
+def _files_of(folder: Path, split: str) -> list[Path]:
+    return [path for path in _annotation_files(folder) if split in re.split(r"[^A-Za-z0-9]+", path.stem)]
 
 
 def text_of(row: object, *keys: str) -> str:

@@ -18,7 +18,7 @@ Fault: TypeAlias = Literal[
 ]
 """Why a row is bad."""
 
-#: A data set with a larger share of bad rows is not trained on.
+#: A data set with a larger share of bad rows is neither trained on nor asked about.
 MAX_BAD_SHARE = 0.01
 _NAMED = 5
 

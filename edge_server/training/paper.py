@@ -15,7 +15,6 @@ from pathlib import Path
 
 import torch
 
-from device_agent.media import MediaSpec
 from edge_server.data import music_avqa, valor
 from edge_server.data.authors_layout import MediaFolder, Survey
 from edge_server.data.music_avqa import load_music_avqa
@@ -36,14 +35,18 @@ from edge_server.training.loop import Schedule, run_stage
 from edge_server.training.paper_needs import Batch, choose_device, needs_of
 from edge_server.training.passage import PassageTraining
 from edge_server.training.radio import RadioTraining
-from edge_server.training.recorded import AskedSplit, CaptionedSplit, remembered_survey
+from edge_server.training.recorded import (
+    ENCODER_BATCH,
+    AskedSplit,
+    CaptionedSplit,
+    media_of,
+    remembered_survey,
+)
 from edge_server.training.split import TrainingSplit
 
 #: Language tokens that a recorded question with its answer takes, on the long side.
 _QUESTION_TOKENS = 40
 _ANSWER_TOKENS = 4
-#: Clips that go through an encoder at once.
-_ENCODER_BATCH = 8
 _GIB = 2**30
 
 
@@ -194,17 +197,9 @@ class PaperRun:
 
     def splits(self, link: Link) -> tuple[CaptionedSplit, AskedSplit]:
         """The training splits of both stages; which rows were left out is printed and written down."""
-        visual, sound = link.config.visual, link.config.audio.format
-        spec = MediaSpec(
-            frame_rate_hz=visual.frame_rate_hz,
-            sample_rate_hz=sound.sample_rate_hz,
-            window_s=sound.samples / sound.sample_rate_hz,
-            max_frames=visual.format.frames,
-            max_side=visual.max_side,
-        )
 
         def found(name: str) -> tuple[MediaFolder, str, Survey]:
-            media = MediaFolder(self.data / name, visual.format.frames, spec)
+            media = media_of(link, self.data / name)
             return media, "train", remembered_survey(self.directory / f"{name}.json", self.jobs)
 
         captions = load_valor(*found(valor.FOLDER))
@@ -234,7 +229,7 @@ class PaperRun:
             raise ConfigurationError(
                 f"{folder}: encoded clips take {wanted / _GIB:.1f} GiB, {free / _GIB:.1f} GiB are free"
             )
-        return encode_clips(link, split, folder, name, _ENCODER_BATCH)
+        return encode_clips(link, split, folder, name, ENCODER_BATCH)
 
     def _options(self) -> str:
         named = self.checkpoints

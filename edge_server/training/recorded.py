@@ -14,6 +14,7 @@ import torch
 from rich.progress import Progress
 from torch import Tensor
 
+from device_agent.media import MediaSpec
 from edge_server.data.annotations import Caption, QuestionRow
 from edge_server.data.authors_layout import MediaFolder, Survey, survey
 from edge_server.data.faults import Fault
@@ -21,6 +22,9 @@ from edge_server.data.music_avqa import MusicAvqa, questions_by_clip
 from edge_server.data.valor import Valor
 from edge_server.errors import DatasetError
 from edge_server.model.link import Link
+
+#: Recorded clips that go through an encoder at once: a published one gives thousands of tokens each.
+ENCODER_BATCH = 8
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,24 @@ class AskedSplit(_Recorded):
         of_clip = self.by_clip[clip]
         picked = rng.permutation(len(of_clip))[:most]
         return [(of_clip[i].text, of_clip[i].answer) for i in picked]
+
+
+def media_of(link: Link, folder: Path) -> MediaFolder:
+    """A recorded data set's media, read as the encoders of a link take them.
+
+    Args:
+        link: says how many frames, how large, and how much sound.
+        folder: the data set's.
+    """
+    visual, sound = link.config.visual, link.config.audio.format
+    spec = MediaSpec(
+        frame_rate_hz=visual.frame_rate_hz,
+        sample_rate_hz=sound.sample_rate_hz,
+        window_s=sound.samples / sound.sample_rate_hz,
+        max_frames=visual.format.frames,
+        max_side=visual.max_side,
+    )
+    return MediaFolder(folder, visual.format.frames, spec)
 
 
 def remembered_survey(path: Path, threads: int) -> Survey:

@@ -11,6 +11,7 @@ from device_agent.channel import ChannelConfig
 from edge_server.data.soundstage.dataset import Split, generate, load_split
 from edge_server.evaluation.accuracy import Examiner, Setting
 from edge_server.evaluation.exam import Exam, over_channel
+from edge_server.evaluation.held_out import HeldOut
 from edge_server.model.link import Link
 from edge_server.training.clips import EncodedClips, encode_clips
 from edge_server.training.soundstage import SoundstageSplit
@@ -45,7 +46,7 @@ def test_an_exam_counts_what_the_served_model_answers(
 ) -> None:
     setting = Setting(ChannelConfig(model="none"), token_length)
     marked = Exam(split, batch_size=5).mark(shipped, over_channel(shipped, clips.features, setting))
-    served = Examiner(shipped, split).through_channel(setting)
+    served = Examiner(shipped, HeldOut.of_soundstage(split)).through_channel(setting)
     assert marked.to_json() == served.to_json()
     assert 0.3 < marked.accuracy < 1.0  # right and wrong ones both
 
