@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +14,11 @@ import numpy as np
 import pytest
 import torch
 from transformers import Qwen2ForCausalLM
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from device_agent.agent import Agent
 from device_agent.bundle import load_bundle
+from device_agent.channel import ChannelConfig
 from device_agent.config import DeviceSettings
 from device_agent.media import clip_from_file
 from device_agent.transmitter import Transmitter
@@ -28,9 +31,11 @@ from edge_server.data.soundstage.clip_file import write_mp4
 from edge_server.data.soundstage.dataset import sample_scenes
 from edge_server.engine.model import FeatureBlock, Prompt
 from edge_server.errors import ConfigurationError, DatasetError
-from edge_server.evaluation.accuracy import answer_all
+from edge_server.evaluation.accuracy import Examiner, Setting, answer_all
+from edge_server.evaluation.held_out import open_data
 from edge_server.export import PARITY_TOLERANCE, export_bundle
 from edge_server.loading import load_served
+from edge_server.model import tokenizer as tk
 from edge_server.model.checkpoint_foundation import foundation_from
 from edge_server.model.link import Link, Parts
 from edge_server.model.serving import ServedLink
@@ -141,6 +146,134 @@ def test_of_the_foundation_only_lora_on_q_and_v_has_changed(run: PaperRun, check
         else:
             assert torch.equal(kept[name], tensor)
     assert link.config.token_lengths == LENGTHS
+
+
+@pytest.fixture(scope="module")
+def held_out(data: Path) -> Path:
+    """The data set once more, its questions in a test split too."""
+    write_authors_layout(data, "test", 3, seed=2)
+    return data
+
+
+def evaluation(*arguments: str) -> Result:
+    """What ``edge-server evaluate`` says in wide lines."""
+    return CliRunner().invoke(build(), ["evaluate", *arguments], env={"COLUMNS": "200"})
+
+
+def test_a_model_is_asked_the_test_split_through_the_channel(
+    run: PaperRun, held_out: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "report.json"
+    snrs = ["--snr-db", "10", "--snr-db", "-5"]
+    result = evaluation(str(run.model), "--data", str(held_out), *snrs, "--out", str(out))
+    assert result.exit_code == 0, result.output
+    report = json.loads(out.read_text())
+    annotation = held_out / "MUSIC-AVQA" / "annotation"
+    rows = json.loads((annotation / "avqa-test.json").read_text())
+    train = json.loads((annotation / "avqa-train.json").read_text())
+    assert [(r["snr_db"], r["token_length"], r["questions"]) for r in report["results"]] == [
+        (10.0, 16, len(rows)),
+        (-5.0, 16, len(rows)),
+    ]
+    # No caption, no oracle; no val split, hence the train split.
+    assert "text_oracle" not in report
+    assert "text oracle" not in result.output
+    assert report["prior_split"] == "train"
+    answers: dict[str, Counter[str]] = defaultdict(Counter)
+    for row in train:
+        answers[row["question_content"]][row["anser"]] += 1
+    likely = {template: counter.most_common(1)[0][0] for template, counter in answers.items()}
+    right = sum(likely.get(row["question_content"]) == row["anser"] for row in rows)
+    assert report["blind_prior"]["accuracy"] == pytest.approx(right / len(rows))
+    assert 0 < right < len(rows)
+    kinds = Counter(" ".join(json.loads(row["type"])) for row in rows)
+    for scored in (report["blind_prior"], *report["results"]):
+        assert {kind: part["questions"] for kind, part in scored["per_type"].items()} == kinds
+    assert [(part["rows"], part["bad"]) for part in report["data"]] == [(len(rows), {}), (len(train), {})]
+    assert f"0 of {len(rows)} rows are bad" in result.output
+    assert "points above blind prior" in result.output
+
+
+def test_each_question_comes_with_its_own_clip(
+    run: PaperRun, held_out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = Link.load(run.model)
+    asked = open_data(held_out, "test", link, 1, lambda done, total: None).asked
+    prompts: list[Prompt] = []
+
+    def listen(served: ServedLink, batch: Sequence[Prompt]) -> list[str]:
+        prompts.extend(batch)
+        return [""] * len(batch)
+
+    monkeypatch.setattr("edge_server.evaluation.accuracy.answer_all", listen)
+    Examiner(link, asked).through_channel(Setting(ChannelConfig(model="none"), 8))
+    clips = range(max(question.clip for question in asked.questions) + 1)
+    assert len(clips) == 3
+    sent = {
+        modality: [link.send(slot, asked.clips.encode(link, slot, i, i + 1), 8)[0].detach() for i in clips]
+        for slot, modality in (("visual", "video"), ("audio", "audio"))
+    }
+    for prompt, question in zip(prompts, asked.questions, strict=True):
+        assert prompt.question_ids == tuple(tk.encode(link.tokenizer, question.text))
+        assert [block.modality for block in prompt.blocks] == ["video", "audio"]
+        for block in prompt.blocks:
+            away = [np.abs(tokens.numpy() - block.x_TC).max() for tokens in sent[block.modality]]
+            assert int(np.argmin(away)) == question.clip
+            assert sorted(away)[1] > 3 * min(away)  # what half precision rounds is little beside a clip
+
+
+def test_bad_test_rows_are_named_and_too_many_stop_an_evaluation(
+    run: PaperRun, held_out: Path, tmp_path: Path
+) -> None:
+    source = held_out / "MUSIC-AVQA"
+    folder = tmp_path / "MUSIC-AVQA"
+    (folder / "annotation").mkdir(parents=True)
+    (folder / "extraction").symlink_to(source / "extraction")
+    train, test = (
+        json.loads((source / "annotation" / f"avqa-{split}.json").read_text()) for split in ("train", "test")
+    )
+    # The blind prior's clips are never opened.
+    (folder / "annotation" / "avqa-val.json").write_text(
+        json.dumps([row | {"video_id": "not-there"} for row in train])
+    )
+    many = (test * (100 // len(test) + 1))[:100]
+    out = tmp_path / "report.json"
+    command = (str(run.model), "--data", str(tmp_path), "--questions", "2", "--token-length", "4")
+    path = folder / "annotation" / "avqa-test.json"
+    path.write_text(json.dumps([many[0] | {"video_id": "gone"}, *many[1:]]))
+    result = evaluation(*command, "--out", str(out))
+    assert result.exit_code == 0, result.output
+    assert "1 of 100 rows are bad: 1 missing frames (row 1 (gone))" in result.output
+    report = json.loads(out.read_text())
+    assert report["prior_split"] == "val"
+    assert report["data"][0]["bad"] == {"missing frames": ["row 1 (gone)"]}
+    assert report["results"][0]["questions"] == 2
+    path.write_text(json.dumps([many[0] | {"video_id": "gone"}, many[1] | {"anser": ""}, *many[2:]]))
+    result = evaluation(*command)
+    assert result.exit_code == 2
+    assert "2 of 100 rows are bad: 1 malformed row (row 2" in result.output
+    assert "at most 1% may be" in result.output
+
+
+def test_what_cannot_be_evaluated_is_refused_with_what_is_allowed(run: PaperRun, tmp_path: Path) -> None:
+    model = str(run.model)
+    result = evaluation(model, "--data", str(tmp_path / "no"))
+    assert result.exit_code == 2
+    assert "holds nothing: there is no such folder; needed is one of MUSIC-AVQA/" in result.output
+    (tmp_path / "VALOR").mkdir()
+    result = evaluation(model, "--data", str(tmp_path))
+    assert "holds VALOR/; needed is one of MUSIC-AVQA/" in result.output
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test" / "split.json").write_text("{}")
+    result = evaluation(model, "--data", str(tmp_path))
+    assert result.exit_code == 2
+    assert "Soundstage's frames are made for encoders that are trained here" in result.output
+    (tmp_path / "MUSIC-AVQA").mkdir()
+    result = evaluation(model, "--data", str(tmp_path))
+    assert "holds MUSIC-AVQA/, VALOR/, test/; needed is one of" in result.output
+    result = evaluation(model, "--data", str(tmp_path), "--token-length", "5")
+    assert result.exit_code == 2
+    assert "5; paper has 4, 8, 16" in result.output
 
 
 def test_a_finished_run_is_not_run_again(run: PaperRun, monkeypatch: pytest.MonkeyPatch) -> None:
