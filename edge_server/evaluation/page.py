@@ -179,17 +179,29 @@ def _bytes(files: Found) -> str:
             f"{row['snr_db']:g} dB",
             row["token_length"],
             row["token_channel_uses"],
-            f"{row['media_channel_uses']:.0f}" if "share" in row else "never as good",
-            f"{row['media_bytes']:.0f}" if "share" in row else "",
-            f"{row['share']:.4f}" if "share" in row else "",
+            f"{row['media_channel_uses']:.0f}",
+            f"{row['media_bytes']:.0f}",
+            f"{row['share']:.4f}",
+            f"{row['never_as_good']} of {row['seeds']}",
         )
         for row in figure["equal_accuracy"]
+        if "share" in row
     ]
-    head = ("media", "SNR", "tokens", "their channel uses", "of the media", "bytes of the media", "share")
+    head = (
+        "media",
+        "SNR",
+        "tokens",
+        "their channel uses",
+        "of the media",
+        "bytes of the media",
+        "share",
+        "seeds never as good",
+    )
     return "\n\n".join(
         [
             "![Bytes and channel uses](bytes.png)",
-            "Channel uses of a question at equal accuracy; the media go over an ideal code:",
+            "Channel uses of a question at equal accuracy; the media go over an ideal code. Where they are "
+            "never answered as well as the tokens, what counts is where they are answered best:",
             _table(head, rows),
         ]
     )
@@ -197,8 +209,34 @@ def _bytes(files: Found) -> str:
 
 def _device(files: Found) -> str:
     report = files["device_cost"]
-    return "![What the device pays](device_cost.png)\n\nEvery figure: `device_cost.json`" + (
-        f", made at commit `{report['commit']}`." if "commit" in report else "."
+    encoders = [
+        (
+            row["name"],
+            f"{sum(row['size_bytes'].values()) / 1e6:.2f}",
+            f"{row['memory']['encoding_bytes'] / 1e6:.0f}",
+            *(f"{1e3 * row['encode_s'][name]:.1f}" for name in ("median", "lower", "upper")),
+            f"{row['encode_over_fp32']['median']:.2f}",
+        )
+        for row in report["encoders"]
+    ]
+    frame_bytes = {row["dtype"]: f"{row['frame_bytes']:.0f}" for row in report["payloads"]}
+    by_snr: dict[tuple[str, str], list[str]] = {}
+    for row in report["accuracy"]:
+        by_snr.setdefault((row["graphs"], row["payload"]), []).append(_percent(row["accuracy"]))
+    snrs = dict.fromkeys(f"{row['snr_db']:g} dB" for row in report["accuracy"])
+    machine = report["machine"]
+    return "\n\n".join(
+        [
+            "![What the device pays](device_cost.png)",
+            _table(
+                ("encoders", "MB", "MB of memory", "encode [ms]", "lower", "upper", "over fp32"), encoders
+            ),
+            f"One thread; {machine['processor']}, vector instructions: {', '.join(machine['instructions'])}.",
+            _table(
+                ("graphs", "payload", "bytes of a frame", *snrs),
+                [(*key, frame_bytes[key[1]], *found) for key, found in by_snr.items()],
+            ),
+        ]
     )
 
 

@@ -6,7 +6,6 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from device_agent.channel import ChannelConfig
 from edge_server.evaluation.digital.codes import capacity_bits
 from edge_server.evaluation.figures.answers import Answers, spread
 from edge_server.evaluation.figures.token_length import SNRS_DB, channel_uses
@@ -45,14 +44,12 @@ def build(answers: Answers, sizes: Iterable[dict[str, Any]], channel_dim: int) -
                 }
             )
             for kind in dict.fromkeys(point["kind"] for point in media):
-                needed = {
-                    seed: least_bits(
-                        [p for p in media if p["kind"] == kind and p["training_seed"] == seed],
-                        score["accuracy"],
-                    )
-                    for seed, score in scores.items()
-                }
-                equal.append(_equal(kind, token_length, snr_db, uses, [n for n in needed.values() if n]))
+                needed = []
+                for seed, score in scores.items():
+                    points = [p for p in media if p["kind"] == kind and p["training_seed"] == seed]
+                    if points:
+                        needed.append(_needed(points, score["accuracy"]))
+                equal.append(_equal(kind, token_length, snr_db, uses, needed))
     return {"channel_dim": channel_dim, "tokens": tokens, "media": media, "equal_accuracy": equal}
 
 
@@ -70,6 +67,14 @@ def least_bits(points: Sequence[dict[str, Any]], accuracy: float) -> float | Non
     return None
 
 
+def _needed(points: Sequence[dict[str, Any]], accuracy: float) -> tuple[float, bool]:
+    """Bits at equal accuracy, or at the media's best where that is less (in their favour), and whether so."""
+    best = max(point["accuracy"] for point in points)
+    bits = least_bits(points, min(accuracy, best))
+    assert bits is not None  # noqa: S101 - the best is reached
+    return bits, best < accuracy
+
+
 def _point(line: dict[str, Any]) -> dict[str, Any]:
     return {
         "kind": line["kind"],
@@ -80,20 +85,23 @@ def _point(line: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _equal(kind: str, token_length: int, snr_db: float, uses: int, bits: Sequence[float]) -> dict[str, Any]:
+def _equal(
+    kind: str, token_length: int, snr_db: float, uses: int, needed: Sequence[tuple[float, bool]]
+) -> dict[str, Any]:
     """Tokens against media that are answered as well, sent with an ideal code at the same SNR."""
     row: dict[str, Any] = {
         "kind": kind,
         "token_length": token_length,
         "snr_db": snr_db,
         "token_channel_uses": uses,
-        "seeds_reached": len(bits),
+        "seeds": len(needed),
     }
-    if bits:
-        per_use = float(capacity_bits(1, ChannelConfig(snr_db=snr_db).snr_db))
-        media_uses = statistics.fmean(bits) / per_use
+    if needed:
+        bits = statistics.fmean(bits for bits, _ in needed)
+        media_uses = bits / float(capacity_bits(1, snr_db))
         row |= {
-            "media_bytes": statistics.fmean(bits) / 8,
+            "never_as_good": sum(short for _, short in needed),
+            "media_bytes": bits / 8,
             "media_channel_uses": media_uses,
             "share": uses / media_uses,
         }
