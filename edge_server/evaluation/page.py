@@ -71,6 +71,19 @@ def _long_budget(row: Mapping[str, Any]) -> str:
     return f"At the long budget, two-stage minus no alignment: {_percent_spread(long)}."
 
 
+def _coverage(files: Found) -> str:
+    figure = files["coverage"]
+    wanted = len(figure["seeds"])
+    short = {system: seeds for system, seeds in figure["complete"].items() if len(seeds) < wanted}
+    if not short:
+        return f"Complete: every system has been trained and examined with {wanted} seeds."
+    rows = [(system, ", ".join(map(str, seeds)) or "none") for system, seeds in short.items()]
+    told = (
+        f"**Not complete.** {wanted} seeds are meant to be trained; what has fewer is to be read with care:"
+    )
+    return f"{told}\n\n{_table(('system', 'seeds done'), rows)}"
+
+
 def _accuracy(files: Found) -> str:
     figure = files["accuracy_snr"]
     snrs = figure["curves"][0]["snr_db"]
@@ -282,11 +295,12 @@ Every number here is read from a JSON file in this folder by `edge-server study`
 figures. The systems: [`systems.py`](../../edge_server/training/systems.py); seeds, settings, budgets:
 [`study.py`](../../edge_server/evaluation/study.py). All systems share encoders, foundation and clips; they
 differ in the link and in how it was trained. ± is the standard deviation over training seeds, how many in
-brackets.
+brackets; a value with one seed has none.
 """
 
 _SECTIONS: Mapping[str, Callable[[Found], str]] = {
     "What was promised": _must_show,
+    "How far the study is": _coverage,
     "A. Accuracy against SNR": _accuracy,
     "B. Convergence": _convergence,
     "C. Token length": _token_length,
@@ -310,4 +324,5 @@ def _percent(share: float) -> str:
 
 def _percent_spread(found: Mapping[str, Any], *, sign: bool = False) -> str:
     mean, std, seeds = 100 * found["mean"], 100 * found["std"], len(found["values"])
-    return f"{mean:{'+' if sign else ''}.1f} ± {std:.1f} % ({seeds})"
+    around = f" ± {std:.1f}" if seeds > 1 else ""
+    return f"{mean:{'+' if sign else ''}.1f}{around} % ({seeds})"

@@ -189,6 +189,17 @@ def results(study: Study, runs: Path, data: Path) -> Iterator[dict[str, Any]]:
                 yield {"system": task.system, "training_seed": task.seed, **line}
 
 
+def coverage(study: Study, runs: Path, data: Path) -> dict[str, Any]:
+    """How far a study is: per system, the training seeds that have answered everything."""
+    complete: dict[str, list[int]] = {system: [] for system in study.systems}
+    for task in study.tasks():
+        answered = read_lines(task.run(runs, data).directory / ANSWERS)
+        known = [{k: v for k, v in line.items() if k != "score"} for line in answered]
+        if all(key_of(setting) in known for setting in settings_of(task.system, study.budget)):
+            complete[task.system].append(task.seed)
+    return {"seeds": list(study.seeds), "complete": complete}
+
+
 def budget_json(study: Study) -> dict[str, Any]:
     """What a study's systems could spend, for the head of a result."""
     return {

@@ -31,7 +31,7 @@ from edge_server.evaluation.media_sizes import SIZES, measure_sizes
 from edge_server.evaluation.page import write_page
 from edge_server.evaluation.plots import drawings
 from edge_server.evaluation.rivals import LINK_OF, RIVALS, meet_rivals
-from edge_server.evaluation.study import STUDIES, Study, Task, budget_json, read_lines, results
+from edge_server.evaluation.study import STUDIES, Study, Task, budget_json, coverage, read_lines, results
 from edge_server.export import current_commit
 from edge_server.training.run import cores
 from edge_server.training.systems import USUAL_DIM
@@ -77,7 +77,7 @@ def study(
         if unknown:
             raise typer.BadParameter(f"{unknown[0]!r}; allowed: {', '.join(makers)}", param_hint="--figure")
         found = gather(chosen, {name: makers[name] for name in figure or makers})
-        write_figures(found, out)
+        write_figures({**found, "coverage": coverage(chosen, runs, data)}, out)
         write_page(out)
         typer.echo(f"{out}: {', '.join(sorted(found))}")
 
