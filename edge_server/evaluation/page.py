@@ -210,11 +210,14 @@ def _bytes(files: Found) -> str:
         "share",
         "seeds never as good",
     )
+    asked = {point["kind"]: point["questions"] for point in figure["media"]}
+    told = ", ".join(f"{kind}: {questions} questions" for kind, questions in asked.items())
     return "\n\n".join(
         [
             "![Bytes and channel uses](bytes.png)",
             "Channel uses of a question at equal accuracy; the media go over an ideal code. Where they are "
-            "never answered as well as the tokens, what counts is where they are answered best:",
+            f"never answered as well as the tokens, what counts is where they are answered best. Asked were "
+            f"{told}.",
             _table(head, rows),
         ]
     )

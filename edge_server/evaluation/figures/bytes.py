@@ -82,6 +82,7 @@ def _point(line: dict[str, Any]) -> dict[str, Any]:
         "bits": line["bits"],
         "bytes": line["bits"] / 8,
         "accuracy": line["score"]["accuracy"],
+        "questions": line["score"]["questions"],
     }
 
 
