@@ -13,13 +13,14 @@ import json
 import multiprocessing
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from device_agent.channel import ChannelConfig
-from edge_server.data.soundstage.dataset import Split, generate, load_split
+from edge_server.data.soundstage.dataset import SplitName, generate, load_split
 from edge_server.evaluation.accuracy import Score, Setting
 from edge_server.evaluation.exam import Exam, over_channel
 from edge_server.evaluation.study import (
@@ -29,8 +30,7 @@ from edge_server.evaluation.study import (
     Study,
     Task,
     key_of,
-    read_lines,
-    settings_of,
+    missing_settings,
 )
 from edge_server.model.link import Link
 from edge_server.training.claim import claim
@@ -42,22 +42,21 @@ from edge_server.training.soundstage import SoundstageSplit
 
 def prepare(study: Study, runs: Path, data: Path, jobs: int) -> None:
     """See that data, pretraining and encoded clips are there, which all tasks share."""
-    task = study.tasks()[0]
-    run = Run.among(runs, study.systems[task.system], task.seed, data, jobs)
+    run = replace(study.tasks()[0].run(runs, data), jobs=jobs)
     pretrain_shared(run, runs)
     if not (data / "test" / "split.json").exists():
         seed = json.loads((data / "val" / "split.json").read_text())["seed"]
         generate(data, "test", study.test_clips, seed, jobs)
     link = run.pretrained_link()
     run.encoded(link)
-    for split in ("val", "test"):
-        held_out(link, run, data, split)
+    encoded_split(link, run, data, "val")
+    encoded_split(link, run, data, "test")
 
 
-def held_out(link: Link, run: Run, data: Path, split: str) -> EncodedClips[SoundstageSplit]:
+def encoded_split(link: Link, run: Run, data: Path, split: SplitName) -> EncodedClips[SoundstageSplit]:
     """A held-out split behind the encoders that all systems of a study share."""
-    loaded: Split = load_split(data, split)  # type: ignore[arg-type]
-    return encode_clips(link, SoundstageSplit(loaded), run.stage(f"features-{split}"), split)
+    loaded = SoundstageSplit(load_split(data, split))
+    return encode_clips(link, loaded, run.stage(f"features-{split}"), split)
 
 
 def conduct(study: Study, runs: Path, data: Path, jobs: int, only: Sequence[str] = ()) -> None:
@@ -105,12 +104,10 @@ def examine_system(task: Task, runs: Path, data: Path) -> None:
     claim(run)
     with (run.directory / "train.log").open("a") as log, contextlib.redirect_stdout(log):
         link = trained(study, run, data)
-    answered = read_lines(run.directory / ANSWERS)
-    known = [{k: v for k, v in line.items() if k != "score"} for line in answered]
-    missing = [s for s in settings_of(task.system, study.budget) if key_of(s) not in known]
+    missing = missing_settings(task, run)
     if not missing:
         return
-    clips = held_out(link, run, data, "test")
+    clips = encoded_split(link, run, data, "test")
     exam = Exam(clips.split.split, study.test_clips)
     with (run.directory / ANSWERS).open("a") as file:
         for setting in missing:
@@ -130,7 +127,7 @@ def trained(study: Study, run: Run, data: Path) -> Link:
 
 def _between_rounds(study: Study, run: Run, data: Path, link: Link) -> Examine:
     """Accuracy on the validation split after certain rounds: 10 dB AWGN, the token length that is usual."""
-    clips = held_out(link, run, data, "val")
+    clips = encoded_split(link, run, data, "val")
     exam = Exam(clips.split.split, study.val_clips)
     lengths = run.recipe.finetune.passage.token_lengths
     token_length = lengths[0][0] if len(lengths) == 1 else study.budget.token_length

@@ -13,29 +13,23 @@ from typing import Any
 import numpy as np
 
 from edge_server.evaluation.digital.ladder import Ladder, build_movie_ladders
-from edge_server.evaluation.rivals import LINK_OF, Half, Rivals, rivals_of
-from edge_server.evaluation.study import Study, Task, read_lines
+from edge_server.evaluation.rivals import Half, Rivals
 from edge_server.model.foundation import SLOTS
+from edge_server.training.run import Run
 
 #: Where sizes and accuracies are kept, in the two-stage system's run.
 SIZES = "sizes.jsonl"
 
 
-def measure_sizes(study: Study, seed: int, runs: Path, data: Path, movies: int) -> None:
+def measure_sizes(run: Run, rivals: Rivals, movies: int) -> None:
     """Accuracy of one seed's link at every size that may be worth sending.
 
     Args:
-        study: which study.
-        seed: of the two-stage link.
-        runs: folder of runs.
-        data: the Soundstage data set.
+        run: of the two-stage link.
+        rivals: on that link.
         movies: test clips that are rendered again at full size and sent as MP4.
     """
-    run = Task(study.name, LINK_OF, seed).run(runs, data)
-    if read_lines(run.directory / SIZES):
-        return
-    rivals = rivals_of(study, run, data)
-    lines = [*_pairs(rivals), *_movies(rivals, run.stage(f"ladders-movie-{movies}"), data, movies)]
+    lines = [*_pairs(rivals), *_movies(rivals, run.stage(f"ladders-movie-{movies}"), movies)]
     partial = run.directory / (SIZES + ".partial")
     partial.write_text("".join(json.dumps(line) + "\n" for line in lines))
     partial.replace(run.directory / SIZES)
@@ -61,7 +55,7 @@ def _pairs(rivals: Rivals) -> Iterator[dict[str, Any]]:
             }
 
 
-def _movies(rivals: Rivals, folder: Path, data: Path, clips: int) -> Iterator[dict[str, Any]]:
+def _movies(rivals: Rivals, folder: Path, clips: int) -> Iterator[dict[str, Any]]:
     split = rivals.test.split
     ladders = build_movie_ladders(rivals.link, split, folder, clips=clips)
     half = Half.first(split, rivals.test.features, ladders, clips)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -21,14 +21,14 @@ import torch
 from torch import Tensor
 
 from device_agent.channel import MAX_SNR_DB, ChannelConfig
-from edge_server.data.soundstage.dataset import Split
+from edge_server.data.soundstage.dataset import Split, SplitName
 from edge_server.evaluation.accuracy import Score
-from edge_server.evaluation.conducting import held_out, trained
+from edge_server.evaluation.conducting import encoded_split, trained
 from edge_server.evaluation.digital import quantised, separate
 from edge_server.evaluation.digital.codes import Code
 from edge_server.evaluation.digital.ladder import Ladder, build_ladder
 from edge_server.evaluation.exam import Exam, Receive
-from edge_server.evaluation.study import CHANNELS, SNRS_DB, Study, Task, read_lines
+from edge_server.evaluation.study import CHANNELS, QUANTISED, RIVALS, SNRS_DB, Study, channel_uses, read_lines
 from edge_server.model.foundation import SLOTS
 from edge_server.model.link import Link
 from edge_server.model.selection import TOKEN_LENGTHS
@@ -36,8 +36,8 @@ from edge_server.training.run import Run
 
 #: The trained system whose link the rivals use.
 LINK_OF = "two-stage"
-#: Where a rival's answers are kept, in that system's run.
-RIVALS = "rivals.jsonl"
+#: Where the rivals' answers are kept, in that system's run.
+ANSWERED = "rivals.jsonl"
 
 Arrived: TypeAlias = Mapping[str, npt.NDArray[np.bool_]]
 Tokens: TypeAlias = Mapping[str, npt.NDArray[np.float32]]
@@ -71,41 +71,63 @@ class Half:
         return replace(self, ladders={slot: self.ladders[slot].ranked(ranks[slot]) for slot in SLOTS})
 
 
-def meet_rivals(study: Study, seed: int, runs: Path, data: Path, codes: Mapping[str, Code]) -> None:
-    """Ask one seed's link everything that figure A needs of the rivals, over every channel.
-
-    Args:
-        study: which study.
-        seed: of the two-stage link.
-        runs: folder of runs.
-        data: the Soundstage data set.
-        codes: by the name of the system that sends media with it; quantised tokens take the first.
-    """
-    run = Task(study.name, LINK_OF, seed).run(runs, data)
-    rivals = rivals_of(study, run, data)
-    answered = [_key(line) for line in read_lines(run.directory / RIVALS)]
-    with (run.directory / RIVALS).open("a") as file:
-        for line in rivals.answers(codes, answered):
-            file.write(json.dumps(line) + "\n")
-            file.flush()
-
-
 def rivals_of(study: Study, run: Run, data: Path) -> Rivals:
     """The rivals on one seed's link; what the source codecs make of the clips is shared by all seeds."""
     torch.set_num_threads(1)
     link = trained(study, run, data)
-    halves = {}
-    for name, wanted in (("val", study.val_clips), ("test", study.test_clips)):
-        found = held_out(link, run, data, name)
-        clips = min(wanted, len(found))
-        folder, split = run.stage(f"ladders-{name}-{clips}"), found.split.split
-        ladders = {slot: build_ladder(link, slot, split, folder, clips=clips) for slot in SLOTS}
-        halves[name] = Half.first(split, found.features, ladders, clips)
-    return Rivals(link, halves["val"], halves["test"], study.budget.token_length)
+
+    def half(split: SplitName, wanted: int) -> Half:
+        found = encoded_split(link, run, data, split)
+        clips, generated = min(wanted, len(found)), found.split.split
+        folder = run.stage(f"ladders-{split}-{clips}")
+        ladders = {slot: build_ladder(link, slot, generated, folder, clips=clips) for slot in SLOTS}
+        return Half.first(generated, found.features, ladders, clips)
+
+    return Rivals(
+        link, half("val", study.val_clips), half("test", study.test_clips), study.budget.token_length
+    )
 
 
-def _key(line: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(line[name] for name in ("system", "channel", "fading", "snr_db"))
+def unanswered(run: Run) -> list[tuple[str, ChannelConfig]]:
+    """Which rival has yet to be asked over which of figure A's channels."""
+    known = [_key(line["system"], line) for line in read_lines(run.directory / ANSWERED)]
+    channels = [
+        ChannelConfig(model=model, fading=fading, snr_db=snr_db)
+        for model, fading in CHANNELS
+        for snr_db in SNRS_DB
+    ]
+    return [
+        (rival, channel)
+        for channel in channels
+        for rival in RIVALS
+        if _key(rival, _where(channel)) not in known
+    ]
+
+
+def meet_rivals(run: Run, rivals: Rivals, codes: Mapping[str, Code]) -> None:
+    """Ask one seed's link what figure A needs of the rivals and does not have.
+
+    Args:
+        run: of the two-stage link.
+        rivals: on that link.
+        codes: which code each rival uses, by its name.
+    """
+    missing = unanswered(run)
+    with (run.directory / ANSWERED).open("a") as file:
+        for rival, channel in missing:
+            code = codes[rival]
+            found = rivals.tokens(code, channel) if rival == QUANTISED else rivals.media(code, channel)
+            cost = {"token_length": rivals.token_length, "channel_uses": rivals.channel_uses}
+            file.write(json.dumps({"system": rival, **_where(channel), **cost, **found}) + "\n")
+            file.flush()
+
+
+def _where(channel: ChannelConfig) -> dict[str, Any]:
+    return {"channel": channel.model, "fading": channel.fading, "snr_db": channel.snr_db}
+
+
+def _key(rival: str, where: Mapping[str, Any]) -> tuple[Any, ...]:
+    return rival, where["channel"], where["fading"], where["snr_db"]
 
 
 class Rivals:
@@ -124,28 +146,9 @@ class Rivals:
         self.val, self.test = val, test
         ranks = {slot: self._ranks(slot) for slot in SLOTS}
         self.val, self.test = val.ranked(ranks), test.ranked(ranks)
-        self.channel_uses = len(SLOTS) * token_length * link.config.channel_dim // 2
+        self.channel_uses = channel_uses(token_length, link.config.channel_dim)
         self._step_accuracy = functools.cache(self._step)
         self._form_accuracy = functools.cache(self._form)
-
-    def answers(self, codes: Mapping[str, Code], answered: list[tuple[Any, ...]]) -> Iterator[dict[str, Any]]:
-        """A line per rival, channel and SNR that was not answered before."""
-        first = next(iter(codes.values()))
-        for model, fading in CHANNELS:
-            for snr_db in SNRS_DB:
-                channel = ChannelConfig(model=model, fading=fading, snr_db=snr_db)
-                where = {
-                    "channel": model,
-                    "fading": fading,
-                    "snr_db": snr_db,
-                    "token_length": self.token_length,
-                    "channel_uses": self.channel_uses,
-                }
-                for system, code in codes.items():
-                    if _key({"system": system, **where}) not in answered:
-                        yield {"system": system, **where, **self.media(code, channel)}
-                if _key({"system": "quantised", **where}) not in answered:
-                    yield {"system": "quantised", **where, **self.tokens(first, channel)}
 
     def media(self, code: Code, channel: ChannelConfig) -> dict[str, Any]:
         """Separate source and channel coding over a channel: the plan, and the score on the test split."""

@@ -15,6 +15,7 @@ from typing import Any
 from device_agent.channel import ChannelConfig, ChannelName, FadingName
 from edge_server.evaluation.accuracy import Setting
 from edge_server.evaluation.digital.coding import Effort
+from edge_server.model.foundation import SLOTS
 from edge_server.model.selection import TOKEN_LENGTHS
 from edge_server.training.recipes import Recipe
 from edge_server.training.registry import BASES
@@ -45,6 +46,8 @@ CHANNELS: tuple[tuple[ChannelName, FadingName], ...] = (
 )
 #: SNRs of figure A [dB].
 SNRS_DB = (-10.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0)
+#: The digital rivals: media over a real code and over an ideal one, and quantised tokens over the real one.
+DIGITAL, DIGITAL_CAPACITY, QUANTISED = RIVALS = ("digital", "digital-capacity", "quantised")
 #: Where a setting's answers are kept, in a system's run.
 ANSWERS = "answers.jsonl"
 
@@ -179,23 +182,38 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return found
 
 
+def answered(run: Run) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """What a system has answered: the setting, as :func:`key_of` has it, and the score of each line."""
+    lines = read_lines(run.directory / ANSWERS)
+    return [({k: v for k, v in line.items() if k != "score"}, line["score"]) for line in lines]
+
+
+def missing_settings(task: Task, run: Run) -> list[Setting]:
+    """Where a task's system has yet to be examined."""
+    known = [key for key, _ in answered(run)]
+    budget = STUDIES[task.study].budget
+    return [setting for setting in settings_of(task.system, budget) if key_of(setting) not in known]
+
+
+def channel_uses(token_length: int, channel_dim: int) -> int:
+    """Complex symbols of a question: a codeword of each slot."""
+    return len(SLOTS) * token_length * channel_dim // 2
+
+
 def results(study: Study, runs: Path, data: Path) -> Iterator[dict[str, Any]]:
     """Everything that was answered: a line per system, seed and setting."""
     for task in study.tasks():
-        run = task.run(runs, data)
         wanted = [key_of(s) for s in settings_of(task.system, study.budget)]
-        for line in read_lines(run.directory / ANSWERS):
-            if {k: v for k, v in line.items() if k != "score"} in wanted:
-                yield {"system": task.system, "training_seed": task.seed, **line}
+        for key, score in answered(task.run(runs, data)):
+            if key in wanted:
+                yield {"system": task.system, "training_seed": task.seed, **key, "score": score}
 
 
 def coverage(study: Study, runs: Path, data: Path) -> dict[str, Any]:
     """How far a study is: per system, the training seeds that have answered everything."""
     complete: dict[str, list[int]] = {system: [] for system in study.systems}
     for task in study.tasks():
-        answered = read_lines(task.run(runs, data).directory / ANSWERS)
-        known = [{k: v for k, v in line.items() if k != "score"} for line in answered]
-        if all(key_of(setting) in known for setting in settings_of(task.system, study.budget)):
+        if not missing_settings(task, task.run(runs, data)):
             complete[task.system].append(task.seed)
     return {"seeds": list(study.seeds), "complete": complete}
 

@@ -30,8 +30,20 @@ from edge_server.evaluation.floors import floors, shipped
 from edge_server.evaluation.media_sizes import SIZES, measure_sizes
 from edge_server.evaluation.page import write_page
 from edge_server.evaluation.plots import drawings
-from edge_server.evaluation.rivals import LINK_OF, RIVALS, meet_rivals
-from edge_server.evaluation.study import STUDIES, Study, Task, budget_json, coverage, read_lines, results
+from edge_server.evaluation.rivals import ANSWERED, LINK_OF, meet_rivals, rivals_of, unanswered
+from edge_server.evaluation.study import (
+    DIGITAL,
+    DIGITAL_CAPACITY,
+    QUANTISED,
+    STUDIES,
+    Study,
+    Task,
+    budget_json,
+    channel_uses,
+    coverage,
+    read_lines,
+    results,
+)
 from edge_server.export import current_commit
 from edge_server.training.run import cores
 from edge_server.training.systems import USUAL_DIM
@@ -85,7 +97,7 @@ def study(
 def compare_rivals(study: Study, runs: Path, data: Path, out: Path, jobs: int) -> None:
     """Simulate the channel codes, then ask every seed's link what the digital rivals bring it."""
     table = ErrorTable(out / CODES, table_settings(0, study.code_effort))
-    uses = token_length.channel_uses(study.budget.token_length, USUAL_DIM)
+    uses = channel_uses(study.budget.token_length, USUAL_DIM)
     build_table(table, (uses // 2, uses), 0, study.code_effort)
     # The first seed alone: what the source codecs make of the clips is kept for the others.
     first, *others = study.seeds
@@ -98,16 +110,23 @@ def compare_rivals(study: Study, runs: Path, data: Path, out: Path, jobs: int) -
 
 def _rivals_of_seed(name: str, seed: int, runs: Path, data: Path, out: Path) -> None:
     study = STUDIES[name]
-    codes: dict[str, Code] = {"digital": LdpcQam(ErrorTable(out / CODES)), "digital-capacity": IdealCode()}
-    meet_rivals(study, seed, runs, data, codes)
-    measure_sizes(study, seed, runs, data, min(study.movies, study.test_clips))
+    run = Task(name, LINK_OF, seed).run(runs, data)
+    measured = (run.directory / SIZES).exists()
+    if measured and not unanswered(run):
+        return
+    rivals = rivals_of(study, run, data)
+    ldpc = LdpcQam(ErrorTable(out / CODES))
+    codes: dict[str, Code] = {DIGITAL: ldpc, DIGITAL_CAPACITY: IdealCode(), QUANTISED: ldpc}
+    meet_rivals(run, rivals, codes)
+    if not measured:
+        measure_sizes(run, rivals, min(study.movies, study.test_clips))
 
 
 def figure_makers(study: Study, runs: Path, data: Path, model: Path) -> dict[str, Make]:
     """What makes each figure's data, by name."""
     length = study.budget.token_length
     answers = Answers(results(study, runs, data))
-    rivals, sizes = (Answers(_lines(study, runs, data, RIVALS)), _lines(study, runs, data, SIZES))
+    rivals, sizes = (Answers(_lines(study, runs, data, ANSWERED)), _lines(study, runs, data, SIZES))
     usual_dim = study.systems[LINK_OF].channel_dim
     return {
         "accuracy_snr": lambda: accuracy_snr.build(answers, rivals, length, floors(study, runs, data)),

@@ -6,10 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edge_server.evaluation.figures.answers import Answers, spread
-from edge_server.evaluation.study import CHANNELS, MAIN, SNRS_DB
+from edge_server.evaluation.study import CHANNELS, MAIN, RIVALS, SNRS_DB
 
-#: The digital rivals.
-RIVALS = ("digital", "digital-capacity", "quantised")
 #: At which channel a question type's curve is shown.
 TYPE_CHANNEL = CHANNELS[0]
 

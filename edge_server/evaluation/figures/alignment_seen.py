@@ -22,7 +22,7 @@ from torch import Tensor
 from device_agent.channel import ChannelConfig
 from edge_server.data.soundstage.scene import Scene
 from edge_server.evaluation.accuracy import Setting
-from edge_server.evaluation.conducting import held_out
+from edge_server.evaluation.conducting import encoded_split
 from edge_server.evaluation.exam import over_channel
 from edge_server.evaluation.figures.answers import spread
 from edge_server.evaluation.study import SNRS_DB, Study, Task
@@ -92,7 +92,7 @@ def _looks(study: Study, runs: Path, data: Path) -> Iterator[_Look]:
                 continue
             torch.manual_seed(seed)  # as training began
             link = run.pretrained_link().eval()
-            clips = held_out(link, run, data, "test")
+            clips = encoded_split(link, run, data, "test")
             features = {slot: clips.features[slot][: study.test_clips] for slot in SLOTS}
             yield _Look(system, seed, "before", link, features, clips.split)
             _restore(link, run.stage("alignment") / "checkpoint.safetensors")

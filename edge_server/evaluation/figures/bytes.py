@@ -8,7 +8,8 @@ from typing import Any
 
 from edge_server.evaluation.digital.codes import capacity_bits
 from edge_server.evaluation.figures.answers import Answers, spread
-from edge_server.evaluation.figures.token_length import SNRS_DB, channel_uses
+from edge_server.evaluation.figures.token_length import SNRS_DB
+from edge_server.evaluation.study import channel_uses
 from edge_server.model.foundation import SLOTS
 from edge_server.model.selection import TOKEN_LENGTHS
 

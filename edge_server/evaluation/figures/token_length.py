@@ -6,7 +6,7 @@ from typing import Any
 
 from device_agent.channel import airtime_s
 from edge_server.evaluation.figures.answers import Answers, spread
-from edge_server.model.foundation import SLOTS
+from edge_server.evaluation.study import channel_uses
 from edge_server.model.selection import TOKEN_LENGTHS
 from edge_server.training.systems import CHANNEL_DIMS, USUAL_DIM, of_width
 
@@ -41,11 +41,6 @@ def build(answers: Answers) -> dict[str, Any]:
                 curves.append({**curve, "snr_db": snr_db, "points": points})
     fronts = [{"snr_db": snr_db, "points": front(curves, snr_db)} for snr_db in SNRS_DB]
     return {"bandwidth_hz": BANDWIDTH_HZ, "curves": curves, "fronts": fronts}
-
-
-def channel_uses(token_length: int, channel_dim: int) -> int:
-    """Complex symbols of a question: a codeword of each slot."""
-    return len(SLOTS) * token_length * channel_dim // 2
 
 
 def front(curves: list[dict[str, Any]], snr_db: float) -> list[dict[str, Any]]:
