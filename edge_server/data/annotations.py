@@ -37,6 +37,15 @@ class Caption:
     sound: str
 
 
+def questions_by_clip(questions: Sequence[QuestionRow], clips: int) -> tuple[tuple[QuestionRow, ...], ...]:
+    """The questions of each of the first so many clips."""
+    grouped: list[list[QuestionRow]] = [[] for _ in range(clips)]
+    for question in questions:
+        if question.clip < clips:
+            grouped[question.clip].append(question)
+    return tuple(map(tuple, grouped))
+
+
 def fill(template: str, values: Sequence[str]) -> str:
     """Replace each ``<placeholder>``, in order, by its value.
 

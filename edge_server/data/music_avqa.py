@@ -7,7 +7,6 @@ spelt so.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edge_server.data.annotations import QuestionRow, fill
@@ -83,14 +82,6 @@ def load_music_avqa(media: MediaFolder, split: str, look: Survey = survey) -> Mu
         if video_id in index
     )
     return MusicAvqa(media, tuple(index), questions, report)
-
-
-def questions_by_clip(questions: Sequence[QuestionRow], clips: int) -> tuple[tuple[QuestionRow, ...], ...]:
-    """The questions of each clip."""
-    grouped: list[list[QuestionRow]] = [[] for _ in range(clips)]
-    for question in questions:
-        grouped[question.clip].append(question)
-    return tuple(map(tuple, grouped))
 
 
 def _deleted(row: object) -> bool:

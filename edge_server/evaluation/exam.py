@@ -12,6 +12,7 @@ their codewords are of one size: systems are compared in pairs.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor
 
 from device_agent.channel import Channel
-from edge_server.data.annotations import QuestionRow
+from edge_server.data.annotations import questions_by_clip
 from edge_server.data.soundstage.dataset import Split
 from edge_server.evaluation.accuracy import Score, Setting
 from edge_server.model import tokenizer as tk
@@ -44,10 +45,7 @@ class Exam:
     def __init__(self, split: Split, clips: int | None = None, batch_size: int = 32) -> None:
         self.clips = len(split.scenes) if clips is None else min(clips, len(split.scenes))
         self.batch_size = batch_size
-        self._questions: list[list[QuestionRow]] = [[] for _ in range(self.clips)]
-        for question in split.questions:
-            if question.clip < self.clips:
-                self._questions[question.clip].append(question)
+        self._questions = questions_by_clip(split.questions, self.clips)
 
     @torch.inference_mode()
     def mark(self, link: Link, receive: Receive) -> Score:
@@ -75,6 +73,13 @@ class Exam:
         return score
 
 
+Block: TypeAlias = npt.NDArray[np.float32]
+"""One or many token blocks, float32, [T, C] or [N, T, C]."""
+
+Carry = Callable[[str, Block], Block]
+"""What becomes of a slot's received block [T, C] before the receiver gets it."""
+
+
 def over_channel(link: Link, features: Mapping[str, npt.NDArray[np.float16]], setting: Setting) -> Receive:
     """What a link's receivers make of clips sent over a channel.
 
@@ -86,16 +91,38 @@ def over_channel(link: Link, features: Mapping[str, npt.NDArray[np.float16]], se
 
     @torch.inference_mode()
     def receive(clips: range) -> list[dict[str, Tensor]]:
-        channels = [Channel(setting.channel, np.random.default_rng([setting.seed, clip])) for clip in clips]
-        arrived: list[dict[str, Tensor]] = [{} for _ in clips]
+        sent = {}
         for slot in SLOTS:
             taken = torch.from_numpy(features[slot][clips.start : clips.stop].astype(np.float32))
-            sent_BTC = link.send(slot, taken, setting.token_length).numpy()
-            receptions = [channel.transmit(x_TC) for channel, x_TC in zip(channels, sent_BTC, strict=True)]
-            x_BTC = torch.from_numpy(np.stack([r.x_TC for r in receptions]))
-            snr_db_B = torch.tensor([r.effective_snr_db for r in receptions])
-            for slots, embeddings in zip(arrived, link.receiver(slot)(x_BTC, snr_db_B), strict=True):
-                slots[slot] = embeddings
-        return arrived
+            sent[slot] = link.send(slot, taken, setting.token_length).numpy()
+        return receive_blocks(link, sent, clips, setting)
 
     return receive
+
+
+@torch.inference_mode()
+def receive_blocks(
+    link: Link,
+    sent: Mapping[str, Block],
+    clips: range,
+    setting: Setting,
+    carry: Carry = lambda slot, x_TC: x_TC,
+) -> list[dict[str, Tensor]]:
+    """What a link's receivers make of token blocks sent over a channel, clip by clip.
+
+    Args:
+        link: its receivers receive.
+        sent: blocks as heads give them, per slot, [len(clips), T, C].
+        clips: which clips these are: their numbers decide what the channel does.
+        setting: channel and seed.
+        carry: what lies between the channel and the receiver, the payload's codec for instance.
+    """
+    channels = [Channel(setting.channel, np.random.default_rng([setting.seed, clip])) for clip in clips]
+    arrived: list[dict[str, Tensor]] = [{} for _ in clips]
+    for slot in SLOTS:
+        receptions = [channel.transmit(x_TC) for channel, x_TC in zip(channels, sent[slot], strict=True)]
+        x_BTC = torch.from_numpy(np.stack([carry(slot, reception.x_TC) for reception in receptions]))
+        snr_db_B = torch.tensor([reception.effective_snr_db for reception in receptions])
+        for slots, embeddings in zip(arrived, link.receiver(slot)(x_BTC, snr_db_B), strict=True):
+            slots[slot] = embeddings
+    return arrived

@@ -15,10 +15,10 @@ from rich.progress import Progress
 from torch import Tensor
 
 from device_agent.media import MediaSpec
-from edge_server.data.annotations import Caption, QuestionRow
+from edge_server.data.annotations import Caption, QuestionRow, questions_by_clip
 from edge_server.data.authors_layout import MediaFolder, Survey, survey
 from edge_server.data.faults import Fault
-from edge_server.data.music_avqa import MusicAvqa, questions_by_clip
+from edge_server.data.music_avqa import MusicAvqa
 from edge_server.data.valor import Valor
 from edge_server.errors import DatasetError
 from edge_server.model.link import Link

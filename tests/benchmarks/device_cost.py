@@ -19,7 +19,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnxruntime
 import torch
 from rich.console import Console
@@ -28,11 +27,12 @@ from torch import Tensor
 
 from device_agent.bench import Spread
 from device_agent.bundle import Bundle, load_bundle
-from device_agent.channel import Channel, ChannelConfig
+from device_agent.channel import ChannelConfig
 from device_agent.media import clip_from_file
 from edge_server.data.soundstage.dataset import Split, load_split
 from edge_server.data.soundstage.device_clip import device_clips
-from edge_server.evaluation.exam import Exam, Receive
+from edge_server.evaluation.accuracy import Setting
+from edge_server.evaluation.exam import Exam, Receive, receive_blocks
 from edge_server.model import tokenizer as tk
 from edge_server.model.foundation import SLOTS
 from edge_server.model.link import Link
@@ -77,20 +77,13 @@ class Effort:
 
 def receive(link: Link, sent: Mapping[str, Tokens], dtype: str, snr_db: float, seed: int) -> Receive:
     """What receivers make of tokens that went over AWGN and then through the payload codec."""
+    setting = Setting(ChannelConfig(model="awgn", snr_db=snr_db), TOKEN_LENGTH, seed)
 
-    @torch.inference_mode()
     def received(clips: range) -> list[dict[str, Tensor]]:
-        config = ChannelConfig(model="awgn", snr_db=snr_db)
-        channels = [Channel(config, np.random.default_rng([seed, clip])) for clip in clips]
-        arrived: list[dict[str, Tensor]] = [{} for _ in clips]
-        for slot in SLOTS:
-            receptions = [channels[i].transmit(sent[slot][clip]) for i, clip in enumerate(clips)]
-            blocks = [through_codec(r.x_TC, MODALITIES[slot], dtype) for r in receptions]
-            snr_db_B = torch.tensor([r.effective_snr_db for r in receptions])
-            embeddings_BSE = link.receiver(slot)(torch.from_numpy(np.stack(blocks)), snr_db_B)
-            for slots, embeddings in zip(arrived, embeddings_BSE, strict=True):
-                slots[slot] = embeddings
-        return arrived
+        blocks = {slot: sent[slot][clips.start : clips.stop] for slot in SLOTS}
+        return receive_blocks(
+            link, blocks, clips, setting, lambda slot, x_TC: through_codec(x_TC, MODALITIES[slot], dtype)
+        )
 
     return received
 

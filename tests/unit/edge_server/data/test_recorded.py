@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from edge_server.data.annotations import fill
+from edge_server.data.annotations import fill, questions_by_clip
 from edge_server.data.authors_layout import FRAMES, SOUND, MediaFolder, survey
 from edge_server.data.cli import app
-from edge_server.data.music_avqa import load_music_avqa, questions_by_clip
+from edge_server.data.music_avqa import load_music_avqa
 from edge_server.data.soundstage.dataset import sample_scenes
 from edge_server.data.soundstage.picture import render_frames
 from edge_server.data.soundstage.sound import render_sound
