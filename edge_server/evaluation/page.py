@@ -184,8 +184,8 @@ def _alignment(files: Found) -> str:
     )
 
 
-def _bytes(files: Found) -> str:
-    figure = files["bytes"]
+def _question_size(files: Found) -> str:
+    figure = files["question_size"]
     rows = [
         (
             row["kind"],
@@ -214,7 +214,7 @@ def _bytes(files: Found) -> str:
     told = ", ".join(f"{kind}: {questions} questions" for kind, questions in asked.items())
     return "\n\n".join(
         [
-            "![Bytes and channel uses](bytes.png)",
+            "![Bytes and channel uses](question_size.png)",
             "Channel uses of a question at equal accuracy; the media go over an ideal code. Where they are "
             f"never answered as well as the tokens, what counts is where they are answered best. Asked were "
             f"{told}.",
@@ -308,7 +308,7 @@ _SECTIONS: Mapping[str, Callable[[Found], str]] = {
     "B. Convergence": _convergence,
     "C. Token length": _token_length,
     "D. Alignment seen": _alignment,
-    "E. Bytes and channel uses": _bytes,
+    "E. Bytes and channel uses": _question_size,
     "F. What the device pays": _device,
     "Ablation": _ablation,
     "Paper scale": _paper_scale,

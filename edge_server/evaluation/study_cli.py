@@ -20,9 +20,9 @@ from edge_server.evaluation.figures import (
     ablation,
     accuracy_snr,
     alignment_seen,
-    bytes,
     convergence,
     must_show,
+    question_size,
     token_length,
 )
 from edge_server.evaluation.figures.answers import Answers
@@ -133,7 +133,7 @@ def figure_makers(study: Study, runs: Path, data: Path, model: Path) -> dict[str
         "convergence": lambda: convergence.build(study, runs, data),
         "token_length": lambda: token_length.build(answers),
         "alignment_seen": lambda: alignment_seen.build(study, runs, data),
-        "bytes": lambda: bytes.build(answers, sizes, usual_dim),
+        "question_size": lambda: question_size.build(answers, sizes, usual_dim),
         "ablation": lambda: ablation.build(answers, length),
         "shipped": lambda: shipped(model, data, runs / "shipped" / "features-test", 16),
     }

@@ -132,7 +132,7 @@ def _graceful(figures: Figures) -> dict[str, Any]:
 def _uses(figures: Figures) -> dict[str, Any]:
     rows = [
         row
-        for row in figures["bytes"]["equal_accuracy"]
+        for row in figures["question_size"]["equal_accuracy"]
         if row["kind"] == "jpeg-opus" and row["snr_db"] == 10.0 and "share" in row
     ]
     row = next(row for row in rows if row["token_length"] == 4)

@@ -13,9 +13,9 @@ from edge_server.evaluation.plots import (
     ablation,
     accuracy_snr,
     alignment_seen,
-    bytes,
     convergence,
     device_cost,
+    question_size,
     token_length,
 )
 from edge_server.evaluation.plots.style import save
@@ -29,7 +29,7 @@ DRAWINGS: Mapping[str, tuple[str, Draw]] = {
     "convergence": ("convergence", convergence.draw),
     "token_length": ("token_length", token_length.draw),
     "alignment_seen": ("alignment_seen", alignment_seen.draw),
-    "bytes": ("bytes", bytes.draw),
+    "question_size": ("question_size", question_size.draw),
     "device_cost": ("device_cost", device_cost.draw),
     "ablation": ("ablation", ablation.draw),
 }

@@ -13,8 +13,8 @@ from edge_server.evaluation.figures.ablation import CHANGES
 from edge_server.evaluation.figures.ablation import build as build_ablation
 from edge_server.evaluation.figures.alignment_seen import retrieval
 from edge_server.evaluation.figures.answers import Answers, paired_difference, spread
-from edge_server.evaluation.figures.bytes import least_bits
 from edge_server.evaluation.figures.convergence import rounds_to
+from edge_server.evaluation.figures.question_size import least_bits
 from edge_server.evaluation.figures.token_length import front
 from edge_server.evaluation.study import SNRS_DB
 from edge_server.training.systems import LADDER
