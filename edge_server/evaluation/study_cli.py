@@ -45,7 +45,7 @@ from edge_server.evaluation.study import (
     results,
 )
 from edge_server.export import current_commit
-from edge_server.training.run import cores
+from edge_server.training.run import Run, cores
 from edge_server.training.systems import USUAL_DIM
 
 app = typer.Typer(help="Compare systems; writes JSON, figures and a page.", pretty_exceptions_enable=False)
@@ -89,7 +89,7 @@ def study(
         if unknown:
             raise typer.BadParameter(f"{unknown[0]!r}; allowed: {', '.join(makers)}", param_hint="--figure")
         found = gather(chosen, {name: makers[name] for name in figure or makers})
-        write_figures({**found, "coverage": coverage(chosen, runs, data)}, out)
+        write_figures({**found, "coverage": covered(chosen, runs, data)}, out)
         write_page(out)
         typer.echo(f"{out}: {', '.join(sorted(found))}")
 
@@ -108,17 +108,29 @@ def compare_rivals(study: Study, runs: Path, data: Path, out: Path, jobs: int) -
             job.result()
 
 
+def covered(study: Study, runs: Path, data: Path) -> dict[str, Any]:
+    """How far a study is, the digital rivals included."""
+    found = coverage(study, runs, data)
+    runs_of_seed = {seed: Task(study.name, LINK_OF, seed).run(runs, data) for seed in study.seeds}
+    found["complete"]["digital rivals"] = [seed for seed, run in runs_of_seed.items() if not _is_open(run)]
+    return found
+
+
+def _is_open(run: Run) -> bool:
+    """Whether the rivals on a seed's link have something left to answer."""
+    return not (run.directory / SIZES).exists() or bool(unanswered(run))
+
+
 def _rivals_of_seed(name: str, seed: int, runs: Path, data: Path, out: Path) -> None:
     study = STUDIES[name]
     run = Task(name, LINK_OF, seed).run(runs, data)
-    measured = (run.directory / SIZES).exists()
-    if measured and not unanswered(run):
+    if not _is_open(run):
         return
     rivals = rivals_of(study, run, data)
     ldpc = LdpcQam(ErrorTable(out / CODES))
     codes: dict[str, Code] = {DIGITAL: ldpc, DIGITAL_CAPACITY: IdealCode(), QUANTISED: ldpc}
     meet_rivals(run, rivals, codes)
-    if not measured:
+    if not (run.directory / SIZES).exists():
         measure_sizes(run, rivals, min(study.movies, study.test_clips))
 
 
@@ -135,7 +147,7 @@ def figure_makers(study: Study, runs: Path, data: Path, model: Path) -> dict[str
         "alignment_seen": lambda: alignment_seen.build(study, runs, data),
         "question_size": lambda: question_size.build(answers, sizes, usual_dim),
         "ablation": lambda: ablation.build(answers, length),
-        "shipped": lambda: shipped(model, data, runs / "shipped" / "features-test", 16),
+        "shipped": lambda: shipped(model, data, study.budget.token_length),
     }
 
 

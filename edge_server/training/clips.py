@@ -13,6 +13,7 @@ from rich.progress import track
 from torch import Tensor
 
 from edge_server.data.soundstage.dataset import Split
+from edge_server.errors import DatasetError
 from edge_server.model.link import Link
 from edge_server.model.preprocess import VisualFrontEnd
 from edge_server.model.transmitter import AudioEncoder, VisualEncoder
@@ -45,7 +46,11 @@ class EncodedClips(Generic[SplitT_co]):
 def encode_clips(
     link: Link, split: SplitT, directory: Path, note: str, batch_size: int = 32
 ) -> EncodedClips[SplitT]:
-    """Run the encoders over a split, or open what an earlier run left in ``directory``."""
+    """Run the encoders over a split, or open what an earlier run left in ``directory``.
+
+    Raises:
+        DatasetError: what it left is of another number of clips.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     features = {}
     for slot in ("visual", "audio"):
@@ -53,6 +58,10 @@ def encode_clips(
         if not path.exists():
             _encode(link, slot, split, path, note, batch_size)
         features[slot] = np.load(path, mmap_mode="r")
+        if len(features[slot]) != len(split):
+            raise DatasetError(
+                f"{path}: {len(features[slot])} clips, the split has {len(split)}; delete it to encode anew"
+            )
     return EncodedClips(features, split)
 
 

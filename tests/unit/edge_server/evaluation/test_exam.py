@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from device_agent.channel import ChannelConfig
 from edge_server.data.soundstage.dataset import Split, generate, load_split
+from edge_server.errors import DatasetError
 from edge_server.evaluation.accuracy import Examiner, Setting
 from edge_server.evaluation.exam import Exam, over_channel
 from edge_server.evaluation.held_out import HeldOut
@@ -49,6 +51,15 @@ def test_an_exam_counts_what_the_served_model_answers(
     served = Examiner(shipped, HeldOut.of_soundstage(split)).through_channel(setting)
     assert marked.to_json() == served.to_json()
     assert 0.3 < marked.accuracy < 1.0  # right and wrong ones both
+
+
+def test_clips_that_were_encoded_are_not_taken_for_others(
+    shipped: Link, split: Split, tmp_path: Path
+) -> None:
+    fewer = SoundstageSplit(replace(split, scenes=split.scenes[:2]))
+    encode_clips(shipped, fewer, tmp_path, "test")
+    with pytest.raises(DatasetError, match="2 clips, the split has 12"):
+        encode_clips(shipped, SoundstageSplit(split), tmp_path, "test")
 
 
 def test_only_the_first_clips_are_asked_about(

@@ -131,11 +131,11 @@ def test_promises_are_judged_from_the_figures() -> None:
     gain = rows["Two-stage minus no alignment, mean over SNR, at the paper's budget"]
     assert gain["met"]
     assert gain["measured"] == pytest.approx(0.2825)
-    digital = rows["Two-stage minus digital separate coding, same channel uses"]
+    digital = next(row for name, row in rows.items() if "digital separate coding" in name)
     assert not digital["met"]  # 0.11 at 0 dB
     assert digital["measured"] == pytest.approx(0.11)
     assert not rows["Two-stage minus authors' scheme, mean over SNR"]["met"]
-    graceful = rows["From 20 dB down to -5 dB"]
+    graceful = next(row for name, row in rows.items() if "5 dB less" in name)
     assert graceful["met"]  # what -10 dB costs is not asked
     assert graceful["measured"] == pytest.approx(0.01)
 

@@ -57,9 +57,8 @@ def test_the_page_has_every_section_and_no_missing_figure_but_the_device(folder:
     assert "Complete: every system" in page
     assert page.count("Not measured: 'device_cost' is missing") == 1
     rows = json.loads((folder / "out/must_show.json").read_text())["rows"]
-    assert [row["row"] for row in rows if row["met"] is None] == [
-        "int8 graphs and int8 payload over fp32: encode time"
-    ]
+    (unmeasured,) = [row["row"] for row in rows if row["met"] is None]
+    assert unmeasured.startswith("int8 graphs")
 
 
 def test_a_second_call_trains_and_asks_nothing_again(folder: Path) -> None:
