@@ -81,7 +81,7 @@ train: $(VENV)/.dev ## The model, from nothing, into runs/
 
 results: $(VENV)/.dev ## Every result and figure of docs/results (hours; can be cut and called again)
 	$(BIN)/edge-server evaluate $(MODEL) --data $(DATA) --snr-db 10 --snr-db 0 --snr-db -5 --out $(RESULTS)/accuracy.json
-	$(BIN)/edge-server export $(MODEL) --parity $(RESULTS)/parity.json
+	$(BIN)/edge-server export $(MODEL) --out build/bundle --parity $(RESULTS)/parity.json
 	$(BIN)/python -m tests.benchmarks.channel --out $(RESULTS)/channel.json
 	$(SERVED) $(BIN)/device-agent bench deploy/demo/clips/soundstage_test_000001.mp4 "Where is the loudest instrument?" \
 	  --no-pace --out $(RESULTS)/device.json
