@@ -147,7 +147,7 @@ class Agent:
         if not question.strip():
             raise ConfigurationError("question: is empty")
         clip = clip or Clip()
-        session = await self._uplink.open()
+        session = await self._uplink.open(self._measured_snr_db())
         channel, pacer = self._radio(session.grant.bandwidth_hz)
         wanted = self._settings.token_length if token_length is None else token_length
         token_length = self._token_length(wanted, session.grant)
@@ -199,6 +199,11 @@ class Agent:
             DeviceAgentError: any of the tree.
         """
         return (await self._uplink.open()).grant
+
+    def _measured_snr_db(self) -> float:
+        if self._channel is not None:
+            return self._channel.snr_db
+        return self._settings.snr_db if self._trace is None else self._trace.at(0.0)
 
     def _radio(self, granted_bandwidth_hz: float) -> tuple[Channel, Pacer]:
         # One radio for the agent's life: its randomness and its trace go on from question to question.

@@ -18,6 +18,7 @@ class Session:
         model_name: of the model that answers.
         server_time_s: the server's clock when it answered, seconds since the Unix epoch.
         renew_at_s: when to open it again, on this uplink's clock [s].
+        snr_db: what the device had measured, for which this was granted [dB].
     """
 
     session_id: str
@@ -26,6 +27,7 @@ class Session:
     model_name: str
     server_time_s: float
     renew_at_s: float
+    snr_db: float
 
 
 @dataclass(frozen=True)

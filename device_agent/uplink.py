@@ -31,6 +31,8 @@ CALL_TIMEOUT_S = 10.0
 """For one try of a short call."""
 RENEW_MARGIN = 0.1
 """The last part of a grant's validity in which it is renewed before it is used."""
+REPORT_STEP_DB = 1.0
+"""An SNR that moved by less since it was reported changes no grant worth a round trip [dB]."""
 
 _CHANNEL_OPTIONS = (
     # A link that died silently is noticed after at most 40 s; servers allow a ping each 10 s.
@@ -81,7 +83,8 @@ class Uplink:
         self._sleep = sleep
         self._channel: grpc.aio.Channel | None = None
         self._session: Session | None = None
-        self._slots: asyncio.Semaphore | None = None
+        self._in_flight = 0
+        self._slot_freed = asyncio.Event()
         self._conversation: Conversation | None = None
         self._opening = asyncio.Lock()
         self._farewells: set[asyncio.Task[None]] = set()
@@ -97,13 +100,18 @@ class Uplink:
     ) -> None:
         await self.close()
 
-    async def open(self) -> Session:
+    async def open(self, snr_db: float | None = None) -> Session:
         """The session, opened or renewed if need be, with retries.
+
+        Args:
+            snr_db: what the device measures now; a change is reported, and may change the grant [dB].
 
         Raises:
             BundleMismatchError: the server answers for another bundle.
             UplinkError, RefusedError: it cannot be had.
         """
+        if snr_db is not None and abs(snr_db - self._snr_db) >= REPORT_STEP_DB:
+            self._snr_db = snr_db
         return await self._retrying(self._open_session)
 
     async def ask(
@@ -152,7 +160,7 @@ class Uplink:
 
         try:
             async with asyncio.timeout(deadline_s):
-                async with await self._granted_slots():
+                async with self._granted_slot():
                     answer = await self._retrying(once)
         except TimeoutError as error:
             raise DeadlineError(f"no answer from {self.server} within {deadline_s:g} s") from error
@@ -216,13 +224,14 @@ class Uplink:
     async def _open_session(self) -> Session:
         async with self._opening:
             session = self._session
-            if session is not None and self._clock() < session.renew_at_s:
+            snr_db = self._snr_db
+            if session is not None and session.snr_db == snr_db and self._clock() < session.renew_at_s:
                 return session
             request = pb.OpenSessionRequest(
                 device_id=self._device_id,
                 bundle_hash=self.bundle_hash,
                 agent_version=agent_version(),
-                snr_db=self._snr_db,
+                snr_db=snr_db,
             )
             try:
                 response = await self._stub().OpenSession(request, timeout=CALL_TIMEOUT_S)
@@ -235,14 +244,27 @@ class Uplink:
                 model_name=response.model_name,
                 server_time_s=response.server_time_s,
                 renew_at_s=self._clock() + response.grant.valid_s * (1.0 - RENEW_MARGIN),
+                snr_db=snr_db,
             )
             return self._session
 
-    async def _granted_slots(self) -> asyncio.Semaphore:
-        session = await self._retrying(self._open_session)
-        if self._slots is None:
-            self._slots = asyncio.Semaphore(max(1, session.grant.max_questions_in_flight))
-        return self._slots
+    @contextlib.asynccontextmanager
+    async def _granted_slot(self) -> AsyncGenerator[None, None]:
+        """One of the questions that the grant, which may change meanwhile, allows in flight."""
+        await self._retrying(self._open_session)
+        while self._in_flight >= self._slots_granted():
+            self._slot_freed.clear()
+            await self._slot_freed.wait()
+        self._in_flight += 1
+        try:
+            yield
+        finally:
+            self._in_flight -= 1
+            self._slot_freed.set()
+
+    def _slots_granted(self) -> int:
+        # Between two sessions there is no grant; the next question finds out what the new one allows.
+        return 1 if self._session is None else max(1, self._session.grant.max_questions_in_flight)
 
     def _frame(self, session: Session, question: pb.Question) -> pb.UplinkFrame:
         granted = session.grant.max_question_bytes

@@ -68,6 +68,12 @@ async def uplink(running: Running) -> AsyncIterator[Uplink]:
         yield opened
 
 
+async def test_the_grant_follows_the_channel_within_one_session(uplink: Uplink) -> None:
+    good, fair, bad = [await uplink.open(snr_db) for snr_db in (20.0, 7.0, -5.0)]
+    assert [session.grant.token_length for session in (good, fair, bad)] == [8, 16, 32]
+    assert good.session_id == fair.session_id == bad.session_id
+
+
 async def test_questions_are_answered(uplink: Uplink) -> None:
     pieces: list[str] = []
     replies = await asyncio.gather(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, get_args
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 from device_agent.agent import CHANNEL_MODELS, FADINGS, Agent
 from device_agent.bundle import Bundle
-from device_agent.channel import ChannelName, FadingName
+from device_agent.channel import ChannelName, FadingName, SnrTrace
 from device_agent.config import DeviceSettings, load_settings
 from device_agent.errors import ConfigurationError
 from device_agent.media import Clip, clip_from_file
@@ -27,9 +28,13 @@ class KeepingUplink:
     def __init__(self) -> None:
         self.grant = pb.Grant(max_token_length=32, token_length=6, bandwidth_hz=1e5)
         self.questions: list[pb.Question] = []
+        self.reported_snrs_db: list[float] = []
 
-    async def open(self) -> Session:
-        return Session("s", self.grant, "1", "tiny", 0.0, 1e9)
+    async def open(self, snr_db: float) -> Session:
+        self.reported_snrs_db.append(snr_db)
+        # The worse the link, the more tokens: as an edge server grants them.
+        self.grant.token_length = 2 if snr_db > 15.0 else 6
+        return Session("s", self.grant, "1", "tiny", 0.0, 1e9, snr_db)
 
     async def ask(self, question: pb.Question, **options: Any) -> Reply:
         self.questions.append(question)
@@ -43,11 +48,11 @@ AgentMaker = Callable[..., tuple[Agent, KeepingUplink]]
 def make_agent(bundle: Bundle) -> AgentMaker:
     """An agent with settings, its uplink a :class:`KeepingUplink`."""
 
-    def make(**flags: Any) -> tuple[Agent, KeepingUplink]:
+    def make(radio: Mapping[str, Any] = MappingProxyType({}), **flags: Any) -> tuple[Agent, KeepingUplink]:
         settings: DeviceSettings = load_settings({"pace": False, "seed": 1, **flags})
         uplink = KeepingUplink()
         rng = np.random.default_rng(settings.seed)
-        return Agent(settings, Transmitter(bundle), uplink, rng=rng), uplink  # type: ignore[arg-type]
+        return Agent(settings, Transmitter(bundle), uplink, rng=rng, **radio), uplink  # type: ignore[arg-type]
 
     return make
 
@@ -98,6 +103,20 @@ async def test_the_channel_is_really_crossed(make_agent: AgentMaker, bundle: Bun
 
     assert await error(channel="none") == 0.0
     assert 0.0 < await error(channel="awgn", snr_db=30) < 1e-2 < await error(channel="awgn", snr_db=0)
+
+
+async def test_the_next_question_follows_the_channel(make_agent: AgentMaker) -> None:
+    now = 0.0
+    trace = SnrTrace((0.0, 10.0), (3.0, 20.0))
+    agent, uplink = make_agent({"trace": trace, "clock": lambda: now})
+    clip = Clip(pcm_S=np.linspace(-1, 1, 1000, dtype=np.float32))
+    before = await agent.ask("what", clip)
+    now = 11.0
+    after = await agent.ask("what", clip)
+    assert uplink.reported_snrs_db == [3.0, 20.0]
+    # Six tokens, then two are suggested; the bundle knows four and two.
+    assert (before.token_length, after.token_length) == (4, 2)
+    assert [question.payloads[0].shape[0] for question in uplink.questions] == [4, 2]
 
 
 async def test_a_seed_repeats_a_question_exactly(make_agent: AgentMaker) -> None:

@@ -313,6 +313,41 @@ async def test_a_grant_is_renewed_before_it_runs_out(start: Start) -> None:
     assert len(server.opened) == 2
 
 
+async def test_a_channel_that_changed_is_reported_and_the_grant_follows(start: Start) -> None:
+    server, uplink = await start()
+    await uplink.open(10.0)
+    await uplink.open(10.5)  # no grant would change for that
+    assert [request.snr_db for request in server.opened] == [10.0]
+    server.grant.token_length = 32
+    assert (await uplink.open(-3.0)).grant.token_length == 32
+    await uplink.ask(question())
+    assert [request.snr_db for request in server.opened] == [10.0, -3.0]
+
+
+async def test_a_grant_that_shrinks_holds_for_the_questions_that_come(start: Start) -> None:
+    release = asyncio.Event()
+    most = running = 0
+
+    async def slow(server: Scripted, frame: pb.UplinkFrame, send: Any, cut: Any) -> None:
+        nonlocal most, running
+        running += 1
+        most = max(most, running)
+        await release.wait()
+        running -= 1
+        await answers(server, frame, send, cut)
+
+    server, uplink = await start(*[slow] * 4)
+    await uplink.open(10.0)
+    server.grant.max_questions_in_flight = 1
+    await uplink.open(0.0)
+    asking = [asyncio.create_task(uplink.ask(question(f"q{n}"))) for n in range(4)]
+    while not server.questions:
+        await asyncio.sleep(0.005)
+    release.set()
+    await asyncio.gather(*asking)
+    assert most == 1
+
+
 @pytest.mark.parametrize("where", ["open", "question"])
 async def test_another_bundle_is_a_clear_error_that_says_what_to_do(start: Start, where: str) -> None:
     mismatch = (grpc.StatusCode.FAILED_PRECONDITION, "device runs ab, server answers for cd")
