@@ -6,6 +6,8 @@
 
 On SIGTERM or SIGINT: health says NOT_SERVING, nothing new is accepted, accepted questions are answered,
 the process exits with 0. A second signal does not wait for the answers.
+
+On SIGHUP the model folder is read again.
 """
 
 from __future__ import annotations
@@ -22,21 +24,23 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Generic
+from typing import Any, Generic
 
 import uvicorn
 
-from edge_server.cell import Cell
+from edge_server.cell import Cell, Lineup
 from edge_server.config import ServerConfig
 from edge_server.engine import Engine, Model
 from edge_server.engine.model import StateT
 from edge_server.errors import ConfigurationError
 from edge_server.frontdoor.asking import Asker
+from edge_server.frontdoor.backend import Backends, EngineBackend
 from edge_server.frontdoor.grpc_server import GrpcServer
 from edge_server.frontdoor.grpc_service import TokenLinkService
 from edge_server.frontdoor.metrics import Metrics
 from edge_server.frontdoor.ports import BundleArchive, Ingest, LinkShape
 from edge_server.frontdoor.rest import build_app
+from edge_server.rollout import Rollout
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +57,7 @@ class Served(Generic[StateT]):
         shape: token blocks that the model takes.
         token_lengths: that it was trained for.
         bundles: given to devices that ask for one; the model answers for them all, and its own is first.
+        close: frees what it holds beside its memory.
     """
 
     model: Model[StateT]
@@ -60,6 +65,7 @@ class Served(Generic[StateT]):
     shape: LinkShape
     token_lengths: tuple[int, ...]
     bundles: tuple[BundleArchive, ...] = ()
+    close: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -98,29 +104,20 @@ class Server(Generic[StateT]):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         release = version("tokenlink")
-        cell_config = config.cell(served.token_lengths)
         self.metrics = Metrics()
-        self.engine = Engine(served.model, config.engine(), clock=clock, observer=self.metrics)
-        hashes = dict.fromkeys([served.model.bundle_hash, *(bundle.bundle_hash for bundle in served.bundles)])
-        self.cell = Cell(self.engine.submit, tuple(hashes), cell_config, clock=clock, observer=self.metrics)
         self._config = config
+        self._clock = clock
+        self.backends: Backends = Lineup(self._backend(served))
+        self.cell = Cell(self.backends, config.cell(), clock=clock, observer=self.metrics)
+        self._rollout = Rollout(self.backends, self.cell, keep_s=config.old_model_s, clock=clock)
         self._grpc = GrpcServer(
-            TokenLinkService(
-                self.cell,
-                served.shape,
-                self.metrics,
-                model_name=served.model.name,
-                version=release,
-                bundles=served.bundles,
-            ),
+            TokenLinkService(self.cell, self.backends, self.metrics, version=release),
             max_message_bytes=config.max_grpc_message_bytes,
             max_calls=config.max_grpc_calls,
         )
         self.rest_app = build_app(
-            Asker(self.engine, served.ingest, self.metrics),
+            Asker(self.backends, self.metrics),
             self.metrics,
-            served.shape,
-            max_token_length=max(cell_config.token_lengths),
             max_body_bytes=config.max_rest_body_bytes,
             version=release,
             wall_clock=time.time,
@@ -132,6 +129,11 @@ class Server(Generic[StateT]):
             )
         )
         self._rest_task: asyncio.Task[None] | None = None
+
+    @property
+    def engine(self) -> Engine[StateT]:
+        """Of the current model."""
+        return self.backends.current.engine
 
     async def start(self) -> Addresses:
         """Open both doors.
@@ -156,15 +158,29 @@ class Server(Generic[StateT]):
     async def drain(self) -> None:
         """Accept nothing new; return when everything that was accepted has ended."""
         await self._grpc.announce_draining()
-        await self.engine.drain()
+        await self._rollout.drain()
+
+    async def replace(self, served: Served[Any]) -> None:
+        """Serve another model, beside the present one for as long as devices run its bundle."""
+        await self._rollout.replace(self._backend(served))
 
     async def stop(self) -> None:
         """Close both doors; what is unanswered fails."""
         self._rest.should_exit = True
-        await self.engine.stop()
+        await self._rollout.stop()
         await self._grpc.stop(_GRACE_S)
         if self._rest_task is not None:
             await self._rest_task
+
+    def _backend(self, served: Served[StateT]) -> EngineBackend[StateT]:
+        return EngineBackend(
+            engine=Engine(served.model, self._config.engine(), clock=self._clock, observer=self.metrics),
+            ingest=served.ingest,
+            shape=served.shape,
+            token_lengths=served.token_lengths,
+            bundles=served.bundles,
+            close=served.close,
+        )
 
 
 class _Uvicorn(uvicorn.Server):
@@ -175,8 +191,15 @@ class _Uvicorn(uvicorn.Server):
         yield
 
 
-async def serve(config: ServerConfig, served: Served[StateT]) -> None:
+async def serve(
+    config: ServerConfig, served: Served[Any], reload: Callable[[], Served[Any]] | None = None
+) -> None:
     """Serve until SIGTERM or SIGINT, then drain.
+
+    Args:
+        config: settings.
+        served: what to serve first.
+        reload: loads what to serve from now on, after a SIGHUP. Called in a thread.
 
     Raises:
         ConfigurationError: an address cannot be bound.
@@ -189,8 +212,9 @@ async def serve(config: ServerConfig, served: Served[StateT]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
-    server = Server(config, served)
+    server: Server[Any] = Server(config, served)
     addresses = await server.start()
+    reloading = asyncio.create_task(_reload(server, reload)) if reload is not None else None
     try:
         _announce(config, served, addresses)
         await asked_to_end.wait()
@@ -201,13 +225,37 @@ async def serve(config: ServerConfig, served: Served[StateT]) -> None:
         for task in (draining, hurrying):
             task.cancel()
     finally:
+        if reloading is not None:
+            loop.remove_signal_handler(signal.SIGHUP)
+            reloading.cancel()
+            await asyncio.wait({reloading})
         await server.stop()
         if config.ready_file is not None:
             config.ready_file.unlink(missing_ok=True)
     logger.info("stopped")
 
 
-def _announce(config: ServerConfig, served: Served[StateT], addresses: Addresses) -> None:
+async def _reload(server: Server[Any], load: Callable[[], Served[Any]]) -> None:
+    """Serve what the model folder holds at every SIGHUP; what cannot be loaded changes nothing."""
+    asked = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, asked.set)
+    while True:
+        await asked.wait()
+        asked.clear()
+        try:
+            served = await asyncio.to_thread(load)
+        except Exception as error:
+            # Whatever it is, it is no reason to stop answering.
+            logger.error("the model was not reloaded; the one that is served stays: %s", error)
+            continue
+        if served.model.bundle_hash == server.engine.model.bundle_hash:
+            logger.info("the model's bundle is the one that is served; nothing changes")
+            served.close()
+            continue
+        await server.replace(served)
+
+
+def _announce(config: ServerConfig, served: Served[Any], addresses: Addresses) -> None:
     facts = {
         "grpc": addresses.grpc,
         "rest": addresses.rest,
@@ -233,16 +281,15 @@ def run(config: ServerConfig) -> None:
     """
     from edge_server.loading import load_served
 
-    with contextlib.ExitStack() as resources:
-        served = load_served(config, resources)
-        try:
-            import uvloop
-        except ImportError:
-            loop_factory = None
-        else:
-            loop_factory = uvloop.new_event_loop
-        with asyncio.Runner(loop_factory=loop_factory) as runner:
-            runner.run(serve(config, served))
+    served = load_served(config)
+    try:
+        import uvloop
+    except ImportError:
+        loop_factory = None
+    else:
+        loop_factory = uvloop.new_event_loop
+    with contextlib.closing(served), asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(serve(config, served, lambda: load_served(config)))
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -32,6 +32,8 @@ class ServerConfig(BaseSettings):
     """0: any free one."""
     ready_file: Path | None = None
     """JSON written here once both doors are open: addresses, ports, model, bundle hash, process id."""
+    old_model_s: Annotated[float, Field(ge=0)] = 3600.0
+    """After SIGHUP loaded another model, devices have this long to fetch its bundle [s]."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Least severe lines that are logged."""
     drain_s: Annotated[float, Field(ge=0)] = 30.0
@@ -94,13 +96,12 @@ class ServerConfig(BaseSettings):
             default_deadline_s=self.default_deadline_s,
         )
 
-    def cell(self, token_lengths: tuple[int, ...]) -> CellConfig:
-        """The cell's part, for a model that was trained for these token lengths."""
+    def cell(self) -> CellConfig:
+        """The cell's part."""
         return CellConfig(
             max_sessions=self.max_sessions,
             max_questions_in_flight=self.max_questions_in_flight,
             max_question_bytes=self.max_question_bytes,
             bandwidth_hz=self.bandwidth_hz,
             grant_valid_s=self.grant_valid_s,
-            token_lengths=token_lengths,
         )

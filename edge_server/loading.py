@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +27,18 @@ from edge_server.frontdoor.ports import BundleArchive, LinkShape
 from edge_server.ingest import MediaIngest
 
 
-def load_served(config: ServerConfig, resources: ExitStack) -> Served[Any]:
+def load_served(config: ServerConfig) -> Served[Any]:
     """Load the model that the settings name. Its state's type is its own business, hence ``Any``.
-
-    Args:
-        config: settings.
-        resources: takes what has to be closed after serving.
 
     Raises:
         ConfigurationError: there is no model or no sound bundle, or they do not belong together.
     """
+    with ExitStack() as resources:
+        served = _load(config, resources)
+        return replace(served, close=resources.pop_all().close)
+
+
+def _load(config: ServerConfig, resources: ExitStack) -> Served[Any]:
     if not config.model.is_dir():
         raise ConfigurationError(
             f"model: there is no folder {config.model}; train one with `edge-server train`, or name another"

@@ -9,13 +9,16 @@ Knows no transport and no model library.
 from edge_server.cell.cell import Cell, CellObserver
 from edge_server.cell.grant import CellConfig, Grant, suggest_token_length
 from edge_server.cell.ledger import Subscription
+from edge_server.cell.lineup import Backend, Lineup
 from edge_server.cell.session import Session
 
 __all__ = [
+    "Backend",
     "Cell",
     "CellConfig",
     "CellObserver",
     "Grant",
+    "Lineup",
     "Session",
     "Subscription",
     "suggest_token_length",

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import secrets
 import time
-from collections.abc import Callable, Sequence
-from typing import Protocol, TypeAlias
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeAlias
 
 from edge_server.cell.grant import CellConfig, make_grant
 from edge_server.cell.ledger import AnswerLedger, Subscription
+from edge_server.cell.lineup import Backend, BackendT, Lineup
 from edge_server.cell.session import Session, Sessions
-from edge_server.engine import AnswerStream, Request
+from edge_server.engine import Request
 from edge_server.errors import (
     AdmissionRefusedError,
     BundleMismatchError,
@@ -39,12 +40,11 @@ class CellObserver(Protocol):
         """A session or a question was not admitted."""
 
 
-class Cell:
-    """Sessions, grants and admission in front of one engine.
+class Cell(Generic[BackendT]):
+    """Sessions, grants and admission in front of the engines.
 
     Args:
-        submit: hands an admitted question to the engine.
-        bundle_hashes: of the device bundles that the served model answers for.
+        lineup: the models that may be asked.
         config: bounds.
         clock: monotonic seconds.
         new_id: makes session ids that cannot be guessed.
@@ -53,8 +53,7 @@ class Cell:
 
     def __init__(
         self,
-        submit: Callable[[Request], AnswerStream],
-        bundle_hashes: Sequence[str],
+        lineup: Lineup[BackendT],
         config: CellConfig | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
@@ -62,8 +61,7 @@ class Cell:
         observer: CellObserver | None = None,
     ) -> None:
         self.config = config or CellConfig()
-        self.bundle_hashes = tuple(bundle_hashes)
-        self._submit = submit
+        self._lineup = lineup
         self._clock = clock
         self._observer = observer
         self._sessions = Sessions(self.config.max_sessions, clock, new_id)
@@ -72,6 +70,12 @@ class Cell:
     def sessions(self) -> int:
         """Open sessions; one that has expired counts until it is noticed."""
         return len(self._sessions)
+
+    def sessions_with(self, backend: Backend) -> int:
+        """Open sessions whose device runs a bundle that this backend, and no newer one, answers for."""
+        self._sessions.expire()
+        served = [name for name in backend.bundle_hashes if self._lineup.of(name) is backend]
+        return sum(session.bundle_hash in served for session in self._sessions)
 
     def open(self, device_id: str, bundle_hash: str, snr_db: float) -> Session:
         """Admit a device, or renew its grant.
@@ -93,8 +97,9 @@ class Cell:
                 )
             if not math.isfinite(snr_db):
                 raise InvalidQuestionError("snr_db", f"is {snr_db}; must be a finite number")
-            self._check_bundle(bundle_hash)
-            session = self._sessions.open(device_id, make_grant(self.config, snr_db), self._new_ledger)
+            grant = make_grant(self.config, snr_db, self._lineup.of(bundle_hash).token_lengths)
+            session = self._sessions.open(device_id, grant, self._new_ledger)
+            session.bundle_hash = bundle_hash
         except EdgeServerError as error:
             self._rejected(error)
             raise
@@ -144,7 +149,7 @@ class Cell:
         """
         try:
             session = self._sessions.get(session_id)
-            self._check_bundle(bundle_hash)
+            backend = self._lineup.of(bundle_hash)
             _check_request_id(request_id)
             grant = session.grant
             if size_bytes > grant.max_question_bytes:
@@ -166,7 +171,7 @@ class Cell:
         except EdgeServerError as error:
             self._rejected(error)
             raise
-        return session.ledger.record(request_id, fingerprint, self._submit(request))
+        return session.ledger.record(request_id, fingerprint, backend.submit(request))
 
     def cancel(self, session_id: str, request_id: str) -> bool:
         """Take a question back; False if none of that key is in flight.
@@ -175,10 +180,6 @@ class Cell:
             SessionNotFoundError: the session is unknown, closed or expired.
         """
         return self._sessions.get(session_id).ledger.cancel(request_id)
-
-    def _check_bundle(self, bundle_hash: str) -> None:
-        if bundle_hash not in self.bundle_hashes:
-            raise BundleMismatchError(bundle_hash[:128], self.bundle_hashes)
 
     def _new_ledger(self) -> AnswerLedger:
         return AnswerLedger(self.config.answers_kept, self.config.answers_kept_s, self._clock)

@@ -14,7 +14,7 @@ class CellConfig:
     """Bounds of one cell.
 
     Raises:
-        ConfigurationError: a bound is not positive, or there are no token lengths.
+        ConfigurationError: a bound is not positive.
     """
 
     max_sessions: int = 2048
@@ -27,8 +27,6 @@ class CellConfig:
     """Granted to each device [Hz]."""
     grant_valid_s: float = 3600.0
     """How long a grant lasts [s]."""
-    token_lengths: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
-    """Token lengths that the model was trained for."""
     token_length_by_snr_db: tuple[tuple[float, int], ...] = ((15.0, 8), (5.0, 16))
     """From this SNR on [dB], so many tokens are suggested; below the last one, the most there are."""
     answers_kept: int = 32
@@ -49,8 +47,6 @@ class CellConfig:
             value = getattr(self, name)
             if not value > 0:
                 raise ConfigurationError(f"cell {name} is {value}; must be above 0")
-        if not self.token_lengths or min(self.token_lengths) < 1:
-            raise ConfigurationError(f"cell token_lengths is {self.token_lengths}; positive lengths needed")
 
 
 @dataclass(frozen=True)
@@ -74,11 +70,11 @@ class Grant:
     valid_s: float
 
 
-def make_grant(config: CellConfig, snr_db: float) -> Grant:
-    """The grant of a device that reports this SNR [dB]."""
+def make_grant(config: CellConfig, snr_db: float, token_lengths: Sequence[int]) -> Grant:
+    """The grant of a device that reports this SNR [dB], for a model trained for these token lengths."""
     return Grant(
-        max_token_length=max(config.token_lengths),
-        token_length=suggest_token_length(snr_db, config.token_lengths, config.token_length_by_snr_db),
+        max_token_length=max(token_lengths),
+        token_length=suggest_token_length(snr_db, token_lengths, config.token_length_by_snr_db),
         max_questions_in_flight=config.max_questions_in_flight,
         max_question_bytes=config.max_question_bytes,
         bandwidth_hz=config.bandwidth_hz,

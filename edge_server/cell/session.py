@@ -21,6 +21,7 @@ class Session:
         grant: what it may send.
         expires_at: when that ends, on the cell's clock [s].
         ledger: its questions.
+        bundle_hash: of the bundle that the device ran when it last opened it.
     """
 
     session_id: str
@@ -28,6 +29,7 @@ class Session:
     grant: Grant
     expires_at: float
     ledger: AnswerLedger
+    bundle_hash: str = ""
 
 
 class Sessions:

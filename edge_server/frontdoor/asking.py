@@ -12,16 +12,16 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, TypeVar
 
 from fastapi import Request
 
 from edge_server import engine
-from edge_server.engine import AnswerStream, Engine, FeatureBlock, Prompt
-from edge_server.engine.model import StateT
+from edge_server.engine import AnswerStream, FeatureBlock, Prompt
 from edge_server.errors import InvalidQuestionError, QuestionCancelledError
+from edge_server.frontdoor.backend import Backends, EngineBackend
 from edge_server.frontdoor.metrics import Metrics
-from edge_server.frontdoor.ports import BlockCost, Ingest, LinkSettings, RawMedia
+from edge_server.frontdoor.ports import BlockCost, LinkSettings, RawMedia
 from edge_server.frontdoor.questions import check_modalities
 
 _Result = TypeVar("_Result")
@@ -54,25 +54,37 @@ class RestQuestion:
 
 @dataclass(frozen=True)
 class Asked:
-    """A question that the engine accepted."""
+    """A question that the engine accepted.
+
+    Attributes:
+        stream: its answer.
+        costs: what its tokens took on the air.
+        model: name of the model that answers.
+        bundle_hash: of the device bundle that the model belongs to.
+    """
 
     stream: AnswerStream
     costs: tuple[BlockCost, ...]
+    model: str
+    bundle_hash: str
 
 
-class Asker(Generic[StateT]):
-    """Brings questions to the engine.
+class Asker:
+    """Brings questions to the current model's engine.
 
     Args:
-        engine: answers.
-        ingest: makes media and text ready.
+        backends: the models that are served.
         metrics: counts.
     """
 
-    def __init__(self, engine: Engine[StateT], ingest: Ingest, metrics: Metrics) -> None:
-        self.engine = engine
-        self._ingest = ingest
+    def __init__(self, backends: Backends, metrics: Metrics) -> None:
+        self._backends = backends
         self._metrics = metrics
+
+    @property
+    def backend(self) -> EngineBackend[Any]:
+        """What answers at present."""
+        return self._backends.current
 
     async def ask(self, question: RestQuestion) -> Asked:
         """Admit, make ready, submit.
@@ -86,8 +98,10 @@ class Asker(Generic[StateT]):
         if question.text.strip() and analog:
             raise InvalidQuestionError("question", "came as text and as a text block; one of them")
         check_modalities([part.modality for part in question.media], "media")
-        self.engine.admit(question.user)
-        ready = await self._ingest.prepare(question.media, question.text, question.context, question.link)
+        # The same from here to the end, whatever takes its place meanwhile.
+        backend = self.backend
+        backend.engine.admit(question.user)
+        ready = await backend.ingest.prepare(question.media, question.text, question.context, question.link)
         blocks = (*question.blocks, *ready.blocks)
         # A video brings its sound along: only now is it known what there is.
         check_modalities([block.modality for block in blocks], "media")
@@ -95,7 +109,7 @@ class Asker(Generic[StateT]):
             self._metrics.block(cost.modality, cost.token_length, cost.airtime_s)
         for block in question.blocks:
             self._metrics.block(block.modality, len(block.x_TC), 0.0)
-        stream = self.engine.submit(
+        stream = backend.submit(
             engine.Request(
                 prompt=Prompt(blocks, ready.question_ids, ready.context_ids),
                 user=question.user,
@@ -103,7 +117,8 @@ class Asker(Generic[StateT]):
                 deadline_s=question.deadline_s,
             )
         )
-        return Asked(stream, ready.costs)
+        model = backend.engine.model
+        return Asked(stream, ready.costs, model.name, model.bundle_hash)
 
 
 def user_of(request: Request, claimed: str | None) -> str:

@@ -12,9 +12,9 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import NoReturn, TypeAlias, TypeVar
+from typing import Any, NoReturn, TypeAlias, TypeVar
 
 import grpc
 import grpc.aio
@@ -27,8 +27,9 @@ from edge_server.errors import (
     InvalidQuestionError,
     NotFoundError,
 )
+from edge_server.frontdoor.backend import Backends, EngineBackend, bundle_for
 from edge_server.frontdoor.metrics import Metrics
-from edge_server.frontdoor.ports import BundleArchive, LinkShape
+from edge_server.frontdoor.ports import BundleArchive
 from edge_server.frontdoor.questions import request_of
 from edge_server.frontdoor.status import failure_of, known, status_of
 from protos.metadata import FAILURE_KEY
@@ -57,31 +58,25 @@ class TokenLinkService:
 
     Args:
         cell: admits sessions and questions.
-        shape: token blocks that the model takes.
+        backends: the models that are served, with the bundles that it gives.
         metrics: counts.
-        model_name: as shown to devices.
         version: of this server.
-        bundles: the device bundles that it gives; the first of a precision is the current one.
         wall_clock: seconds since the Unix epoch.
     """
 
     def __init__(
         self,
-        cell: Cell,
-        shape: LinkShape,
+        cell: Cell[EngineBackend[Any]],
+        backends: Backends,
         metrics: Metrics,
         *,
-        model_name: str,
         version: str,
-        bundles: Sequence[BundleArchive] = (),
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._cell = cell
-        self._shape = shape
+        self._backends = backends
         self._metrics = metrics
-        self._model_name = model_name
         self._version = version
-        self._bundles = tuple(bundles)
         self._wall_clock = wall_clock
         self._draining = False
         self._readers: set[asyncio.Task[None]] = set()
@@ -116,7 +111,8 @@ class TokenLinkService:
                 valid_s=grant.valid_s,
             ),
             server_version=self._version,
-            model_name=self._model_name,
+            model_name=self._backends.of(message.bundle_hash).engine.model.name,
+            current_bundle_hash=bundle_for(self._backends, message.bundle_hash),
             server_time_s=self._wall_clock(),
         )
 
@@ -178,10 +174,11 @@ class TokenLinkService:
 
     def _wanted(self, request: pb.GetBundleRequest) -> BundleArchive:
         precision = request.precision or ("" if request.bundle_hash else "fp32")
-        for bundle in self._bundles:
+        bundles = [bundle for backend in self._backends for bundle in backend.bundles]
+        for bundle in bundles:
             if request.bundle_hash in ("", bundle.bundle_hash) and precision in ("", bundle.precision):
                 return bundle
-        here = ", ".join(f"{bundle.bundle_hash} ({bundle.precision})" for bundle in self._bundles) or "none"
+        here = ", ".join(f"{bundle.bundle_hash} ({bundle.precision})" for bundle in bundles) or "none"
         if request.bundle_hash:
             raise NotFoundError(
                 "bundle_hash", f"bundle_hash: {request.bundle_hash[:128]!r} is not here; bundles here: {here}"
@@ -241,7 +238,9 @@ class TokenLinkService:
             question.request_id,
             digest=lambda: hashlib.sha256(question.SerializeToString(deterministic=True)).digest(),
             size_bytes=question.ByteSize(),
-            prepare=lambda session: request_of(question, session, self._shape, self._metrics),
+            prepare=lambda session: request_of(
+                question, session, self._backends.of(bundle_hash).shape, self._metrics
+            ),
         )
 
     def _cancel(self, frame: pb.UplinkFrame) -> None:

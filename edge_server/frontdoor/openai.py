@@ -14,7 +14,6 @@ from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
 
 from edge_server.engine import AnswerStream, Completion, Delta
-from edge_server.engine.model import StateT
 from edge_server.errors import EdgeServerError, InvalidQuestionError, NotFoundError
 from edge_server.frontdoor.asking import Asker, RestQuestion, user_of, while_connected
 from edge_server.frontdoor.http_errors import body_of
@@ -40,9 +39,7 @@ from edge_server.frontdoor.ports import MediaModality, RawMedia
 _DATA_URL = re.compile(r"data:(?P<kind>[a-z]+)/[a-z0-9.+-]+(;[a-z0-9=.+-]+)*;base64,", re.IGNORECASE)
 
 
-def build_router(
-    asker: Asker[StateT], *, wall_clock: Callable[[], float], new_id: Callable[[], str]
-) -> APIRouter:
+def build_router(asker: Asker, *, wall_clock: Callable[[], float], new_id: Callable[[], str]) -> APIRouter:
     """The routes of this door.
 
     Args:
@@ -51,19 +48,18 @@ def build_router(
         new_id: makes ids of answers.
     """
     router = APIRouter(tags=["openai"])
-    model_name = asker.engine.model.name
     started = int(wall_clock())
 
     @router.get("/v1/models")
     async def models() -> ModelList:
         """The model that is served."""
-        return ModelList(data=[ModelCard(id=model_name, created=started)])
+        return ModelList(data=[ModelCard(id=asker.backend.engine.model.name, created=started)])
 
     @router.get("/v1/models/{model_id:path}")
     async def model(model_id: str) -> ModelCard:
         """The model that is served, by name."""
-        _check_model(model_id, model_name)
-        return ModelCard(id=model_name, created=started)
+        _check_model(model_id, asker.backend.engine.model.name)
+        return ModelCard(id=model_id, created=started)
 
     @router.post(
         "/v1/chat/completions",
@@ -72,10 +68,10 @@ def build_router(
     )
     async def chat(body: ChatRequest, request: Request) -> ChatCompletion | StreamingResponse:
         """Ask, in OpenAI's words: text, ``image_url`` (data URL), ``input_audio``, ``video_url``."""
-        _check_model(body.model, model_name)
+        _check_model(body.model, asker.backend.engine.model.name)
         question = question_of(body, user_of(request, body.safety_identifier or body.user))
-        head = _Head(f"chatcmpl-{new_id()}", int(wall_clock()), model_name)
         asked = await while_connected(request, asker.ask(question))
+        head = _Head(f"chatcmpl-{new_id()}", int(wall_clock()), asked.model)
         if body.stream:
             include_usage = body.stream_options is not None and body.stream_options.include_usage
             events = _events(asked.stream, head, include_usage=include_usage)

@@ -10,13 +10,12 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 
-from edge_server.engine.model import StateT
 from edge_server.frontdoor import http_errors, openai
 from edge_server.frontdoor.asking import Asker, RestQuestion, user_of, while_connected
 from edge_server.frontdoor.body_limit import BodyLimit
 from edge_server.frontdoor.http_errors import ErrorBody, ErrorDetail
 from edge_server.frontdoor.metrics import Metrics
-from edge_server.frontdoor.ports import LinkShape, RawMedia
+from edge_server.frontdoor.ports import RawMedia
 from edge_server.frontdoor.questions import block_of
 from edge_server.frontdoor.rest_schema import CostPart, InferRequest, InferResponse
 
@@ -30,11 +29,9 @@ class Health(BaseModel):
 
 
 def build_app(
-    asker: Asker[StateT],
+    asker: Asker,
     metrics: Metrics,
-    shape: LinkShape,
     *,
-    max_token_length: int,
     max_body_bytes: int,
     version: str,
     wall_clock: Callable[[], float],
@@ -45,8 +42,6 @@ def build_app(
     Args:
         asker: brings questions to the engine.
         metrics: counts, and is served.
-        shape: token blocks that the model takes.
-        max_token_length: largest token_length per modality.
         max_body_bytes: largest HTTP body.
         version: of this server.
         wall_clock: seconds since the Unix epoch.
@@ -63,18 +58,19 @@ def build_app(
     )
     http_errors.install(app)
     app.include_router(_operations(asker, metrics))
-    app.include_router(_infer(asker, shape, max_token_length))
+    app.include_router(_infer(asker))
     app.include_router(openai.build_router(asker, wall_clock=wall_clock, new_id=new_id))
     app.add_middleware(BodyLimit, max_bytes=max_body_bytes)
     return app
 
 
-def _infer(asker: Asker[StateT], shape: LinkShape, max_token_length: int) -> APIRouter:
+def _infer(asker: Asker) -> APIRouter:
     router = APIRouter()
 
     @router.post("/v1/infer", tags=["tokenlink"])
     async def infer(question: InferRequest, request: Request) -> InferResponse:
         """Ask about media, which the server tokenises and sends over an emulated link, or token blocks."""
+        shape, max_token_length = asker.backend.shape, max(asker.backend.token_lengths)
         blocks = tuple(
             block_of(part.payload(f"blocks[{index}]"), f"blocks[{index}]", max_token_length, shape)
             for index, part in enumerate(question.blocks)
@@ -109,8 +105,8 @@ def _infer(asker: Asker[StateT], shape: LinkShape, max_token_length: int) -> API
                 queue_s=completion.queue_s,
                 compute_s=completion.compute_s,
                 finish_reason=completion.finish_reason,
-                model=asker.engine.model.name,
-                bundle_hash=asker.engine.model.bundle_hash,
+                model=asked.model,
+                bundle_hash=asked.bundle_hash,
                 uplink=[CostPart(**asdict(cost)) for cost in asked.costs],
             )
 
@@ -119,21 +115,25 @@ def _infer(asker: Asker[StateT], shape: LinkShape, max_token_length: int) -> API
     return router
 
 
-def _operations(asker: Asker[StateT], metrics: Metrics) -> APIRouter:
+def _operations(asker: Asker, metrics: Metrics) -> APIRouter:
     router = APIRouter(tags=["operations"])
-    model = asker.engine.model
+
+    def health(status: str) -> Health:
+        model = asker.backend.engine.model
+        return Health(status=status, model=model.name, bundle_hash=model.bundle_hash)
 
     @router.get("/livez")
     async def livez() -> Health:
         """Whether the process answers at all."""
-        return Health(status="alive", model=model.name, bundle_hash=model.bundle_hash)
+        return health("alive")
 
     @router.get("/readyz", response_model=Health)
     async def readyz() -> Health | JSONResponse:
         """Whether questions are accepted and the engine makes progress."""
-        if asker.engine.ready:
-            return Health(status="ready", model=model.name, bundle_hash=model.bundle_hash)
-        reason = "the server is draining" if asker.engine.draining else "the engine makes no progress"
+        engine = asker.backend.engine
+        if engine.ready:
+            return health("ready")
+        reason = "the server is draining" if engine.draining else "the engine makes no progress"
         detail = ErrorDetail(message=reason, type="server_error", code="unavailable")
         return JSONResponse(ErrorBody(error=detail).model_dump(), 503)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 
 import numpy as np
 
@@ -17,6 +18,9 @@ from edge_server.config import ServerConfig
 from edge_server.frontdoor.ports import LinkShape
 from edge_server.ingest import MediaIngest
 from tests.weightless import CHANNEL_DIM, WeightlessModel, WeightlessTransmitter
+
+NEWER_BUNDLE_HASH = "cd" * 32
+"""Of what is served after a SIGHUP."""
 
 
 def main() -> None:
@@ -30,9 +34,10 @@ def main() -> None:
     )
     model = WeightlessModel(answer=lambda prompt: "a long answer", decode_fault=lambda rows: time.sleep(0.1))
     served = Served(model, ingest, LinkShape(CHANNEL_DIM, 96), (1, 2, 4, 8, 16, 32))
+    newer = replace(served, model=WeightlessModel(name="newer", bundle_hash=NEWER_BUNDLE_HASH))
     config = ServerConfig()
     logs.configure(config.log_level)
-    asyncio.run(serve(config, served))
+    asyncio.run(serve(config, served, lambda: newer))
     ingest.close()
 
 

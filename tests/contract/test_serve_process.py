@@ -93,6 +93,26 @@ async def test_a_second_signal_does_not_wait_for_answers(served: Process) -> Non
     assert (await served.end())[0] == 0
 
 
+async def test_a_hangup_loads_the_model_that_lies_there_by_now(served: Process) -> None:
+    async with httpx.AsyncClient(base_url=served.rest, timeout=20) as http:
+
+        async def model() -> str:
+            return str((await http.get("/readyz")).json()["model"])
+
+        assert await model() == "weightless"
+        served.process.send_signal(signal.SIGHUP)
+        async with asyncio.timeout(10):
+            while await model() != "newer":
+                await asyncio.sleep(0.02)
+        # Once more: the same bundle lies there still, and nothing changes.
+        served.process.send_signal(signal.SIGHUP)
+        assert (await http.post("/v1/infer", json={"question": "a"})).json()["model"] == "newer"
+    served.process.terminate()
+    code, logged = await served.end()
+    assert code == 0
+    assert logged.count('"serving another model"') == 1
+
+
 async def test_a_port_that_is_taken_is_an_error_that_names_it(served: Process, tmp_path: Path) -> None:
     for name in ("GRPC_PORT", "REST_PORT"):
         taken = served.facts[name.lower()]

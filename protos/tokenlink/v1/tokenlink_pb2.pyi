@@ -132,18 +132,20 @@ class Grant(_message.Message):
     def __init__(self, max_token_length: _Optional[int] = ..., token_length: _Optional[int] = ..., max_questions_in_flight: _Optional[int] = ..., max_question_bytes: _Optional[int] = ..., bandwidth_hz: _Optional[float] = ..., valid_s: _Optional[float] = ...) -> None: ...
 
 class OpenSessionResponse(_message.Message):
-    __slots__ = ("session_id", "grant", "server_version", "model_name", "server_time_s")
+    __slots__ = ("session_id", "grant", "server_version", "model_name", "server_time_s", "current_bundle_hash")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     GRANT_FIELD_NUMBER: _ClassVar[int]
     SERVER_VERSION_FIELD_NUMBER: _ClassVar[int]
     MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
     SERVER_TIME_S_FIELD_NUMBER: _ClassVar[int]
+    CURRENT_BUNDLE_HASH_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     grant: Grant
     server_version: str
     model_name: str
     server_time_s: float
-    def __init__(self, session_id: _Optional[str] = ..., grant: _Optional[_Union[Grant, _Mapping]] = ..., server_version: _Optional[str] = ..., model_name: _Optional[str] = ..., server_time_s: _Optional[float] = ...) -> None: ...
+    current_bundle_hash: str
+    def __init__(self, session_id: _Optional[str] = ..., grant: _Optional[_Union[Grant, _Mapping]] = ..., server_version: _Optional[str] = ..., model_name: _Optional[str] = ..., server_time_s: _Optional[float] = ..., current_bundle_hash: _Optional[str] = ...) -> None: ...
 
 class CloseSessionRequest(_message.Message):
     __slots__ = ("session_id",)

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from edge_server.cell import Cell, CellConfig, Session, Subscription
+from edge_server.cell import Cell, CellConfig, Lineup, Session, Subscription
 from edge_server.engine import AnswerStream, Completion, Delta, Event, Request
 from edge_server.errors import (
     AdmissionRefusedError,
@@ -32,9 +32,10 @@ class Bench:
         self.runs: list[tuple[Request, AnswerStream]] = []
         self.rejections: list[str] = []
         ids = itertools.count()
-        self.cell = Cell(
-            self._submit,
-            (BUNDLE_HASH, OTHER_HASH),
+        self.bundle_hashes = (BUNDLE_HASH, OTHER_HASH)
+        self.token_lengths = (1, 2, 4, 8, 16, 32)
+        self.cell: Cell[Bench] = Cell(
+            Lineup(self),
             config,
             clock=self.clock,
             new_id=lambda: f"session-{next(ids)}",
@@ -42,7 +43,7 @@ class Bench:
         )
         self.refusal: EdgeServerError | None = None
 
-    def _submit(self, request: Request) -> AnswerStream:
+    def submit(self, request: Request) -> AnswerStream:
         if self.refusal is not None:
             raise self.refusal
         stream = AnswerStream(lambda: stream.fail(QuestionCancelledError()))

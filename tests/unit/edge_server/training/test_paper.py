@@ -6,7 +6,7 @@ import itertools
 import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -376,8 +376,7 @@ async def test_a_question_goes_through_agent_and_server(model: Path, tmp_path: P
     questions = ("Where is the loudest instrument?", "Is there a voiceover?")
     settings = DeviceSettings(channel="none", payload="float32", pace=False, max_new_tokens=6)
     answers = []
-    with ExitStack() as resources:
-        served = load_served(ServerConfig(model=model, threads=1), resources)
+    with closing(load_served(ServerConfig(model=model, threads=1))) as served:
         server = Server(ServerConfig(grpc_port=0, rest_port=0), served)
         addresses = await server.start()
         try:

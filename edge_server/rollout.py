@@ -1,0 +1,96 @@
+"""A new model takes over while devices still run the bundle of the old one.
+
+    replace ──▶ new engine started ──▶ current ──▶ old one: until its devices have moved on ──▶ drained, freed
+
+Nothing is interrupted: accepted questions are answered by the engine that accepted them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from edge_server.cell import Cell
+from edge_server.frontdoor.backend import Backends, EngineBackend
+
+logger = logging.getLogger(__name__)
+
+SETTLE_S = 5.0
+"""An old model stays that long in any case: media of REST questions for it may still be decoded [s]."""
+_LOOK_S = 0.5
+
+
+class Rollout:
+    """Changes what is served.
+
+    Args:
+        backends: what is served.
+        cell: knows which devices run what.
+        keep_s: longest time that an old model is kept for devices which do not fetch the new bundle [s].
+        settle_s: shortest time that it is kept [s].
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        backends: Backends,
+        cell: Cell[EngineBackend[Any]],
+        *,
+        keep_s: float,
+        settle_s: float = SETTLE_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._backends = backends
+        self._cell = cell
+        self._keep_s = keep_s
+        self._settle_s = settle_s
+        self._clock = clock
+        self._retiring: set[asyncio.Task[None]] = set()
+
+    async def replace(self, backend: EngineBackend[Any]) -> None:
+        """Make a backend the current one; what is served now goes once nobody needs it."""
+        await backend.engine.start()
+        old = self._backends.current
+        self._backends.add(backend)
+        logger.info(
+            "serving another model",
+            extra={"bundle_hash": backend.bundle_hashes[0], "before": old.bundle_hashes[0]},
+        )
+        task = asyncio.create_task(self._retire(old), name="tokenlink-retire")
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
+
+    async def drain(self) -> None:
+        """Accept nothing new in any engine and wait until every accepted question has ended."""
+        await asyncio.gather(*(backend.engine.drain() for backend in self._backends))
+
+    async def stop(self) -> None:
+        """End every engine at once; what is unanswered fails."""
+        tasks = list(self._retiring)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for backend in self._backends:
+            await backend.engine.stop()
+            backend.close()
+
+    async def _retire(self, old: EngineBackend[Any]) -> None:
+        began = self._clock()
+        while (waited_s := self._clock() - began) < max(self._keep_s, self._settle_s):
+            devices = self._cell.sessions_with(old)
+            if not devices and waited_s >= self._settle_s:
+                break
+            await asyncio.sleep(_LOOK_S)
+        else:
+            logger.warning(
+                "an old model goes although devices still run its bundle",
+                extra={"bundle_hash": old.bundle_hashes[0], "devices": self._cell.sessions_with(old)},
+            )
+        await old.engine.drain()
+        self._backends.remove(old)
+        await old.engine.stop()
+        old.close()
+        logger.info("an old model is gone", extra={"bundle_hash": old.bundle_hashes[0]})

@@ -1,0 +1,134 @@
+"""A new model takes over while devices run the bundle of the old one."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import grpc.aio
+import httpx
+import pytest
+
+from edge_server import rollout
+from edge_server.app import Served
+from edge_server.frontdoor.ports import BundleArchive, LinkShape
+from protos.tokenlink.v1 import tokenlink_pb2 as pb
+from tests.contract.conftest import SMALL_BUNDLE_HASH, Running
+from tests.weightless import BUNDLE_HASH, CHANNEL_DIM, WeightlessModel
+
+NEW_HASH, NEW_SMALL_HASH = "cd" * 32, "34" * 32
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rollout, "_LOOK_S", 0.01)
+
+
+@pytest.fixture
+def new_model() -> WeightlessModel:
+    return WeightlessModel(answer=lambda prompt: "new", name="newer", bundle_hash=NEW_HASH)
+
+
+@pytest.fixture
+def served(running: Running, new_model: WeightlessModel, tmp_path: Path) -> Served[Any]:
+    running.server._rollout._settle_s = 0.05
+    archive = tmp_path / "new.tar"
+    archive.write_bytes(b"new bundle")
+    closed: list[bool] = []
+    made = Served(
+        model=new_model,
+        ingest=running.server.backends.current.ingest,
+        shape=LinkShape(CHANNEL_DIM, 96),
+        token_lengths=(1, 2, 4),
+        bundles=(BundleArchive(NEW_HASH, archive), BundleArchive(NEW_SMALL_HASH, archive, "int8")),
+        close=lambda: closed.append(True),
+    )
+    return made
+
+
+async def opened(running: Running, device_id: str, bundle_hash: str) -> pb.OpenSessionResponse:
+    return await running.stub.OpenSession(
+        pb.OpenSessionRequest(device_id=device_id, bundle_hash=bundle_hash, snr_db=10.0)
+    )
+
+
+async def answer(running: Running, session_id: str, bundle_hash: str, request_id: str) -> str:
+    question = pb.Question(request_id=request_id, question_ids=[1, 2, 3])
+    call = running.stub.Ask(pb.AskRequest(session_id=session_id, bundle_hash=bundle_hash, question=question))
+    return [frame async for frame in call][-1].answer.text
+
+
+async def test_both_bundles_are_answered_for_each_by_its_own_model(
+    running: Running, served: Served[Any]
+) -> None:
+    old = await opened(running, "camera", BUNDLE_HASH)
+    assert old.current_bundle_hash == BUNDLE_HASH
+    await running.server.replace(served)
+    new = await opened(running, "car", NEW_HASH)
+    assert (new.model_name, new.grant.max_token_length) == ("newer", 4)
+    assert await answer(running, old.session_id, BUNDLE_HASH, "q1") == "3"
+    assert await answer(running, new.session_id, NEW_HASH, "q1") == "new"
+
+
+@pytest.mark.parametrize(("runs", "told"), [(BUNDLE_HASH, NEW_HASH), (SMALL_BUNDLE_HASH, NEW_SMALL_HASH)])
+async def test_a_device_with_the_old_bundle_is_told_the_new_one_of_its_precision(
+    running: Running, served: Served[Any], runs: str, told: str
+) -> None:
+    await opened(running, "camera", runs)
+    await running.server.replace(served)
+    assert (await opened(running, "camera", runs)).current_bundle_hash == told
+    chunks = [chunk async for chunk in running.stub.GetBundle(pb.GetBundleRequest(bundle_hash=told))]
+    assert b"".join(chunk.data for chunk in chunks) == b"new bundle"
+
+
+async def test_the_old_model_goes_when_its_last_device_has_moved_on(
+    running: Running, served: Served[Any]
+) -> None:
+    old_backend = running.server.backends.current
+    old = await opened(running, "camera", BUNDLE_HASH)
+    await running.server.replace(served)
+    await asyncio.sleep(0.2)
+    assert list(running.server.backends)[1:] == [old_backend]
+    moved = await opened(running, "camera", NEW_HASH)
+    assert moved.session_id == old.session_id
+    await running.until(lambda: len(list(running.server.backends)) == 1)
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await opened(running, "late", BUNDLE_HASH)
+    assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    assert NEW_HASH in (refused.value.details() or "")
+
+
+async def test_a_question_that_the_old_model_has_accepted_is_answered_by_it(
+    running: Running, served: Served[Any]
+) -> None:
+    running.model.gate.close()
+    old = await opened(running, "camera", BUNDLE_HASH)
+    asking = asyncio.create_task(answer(running, old.session_id, BUNDLE_HASH, "q1"))
+    await running.until(lambda: running.server.engine.running == 1)
+    await running.server.replace(served)
+    await opened(running, "camera", NEW_HASH)
+    await asyncio.sleep(0.2)
+    running.model.gate.open()
+    assert await asking == "3"
+    await running.until(lambda: len(list(running.server.backends)) == 1)
+
+
+@pytest.mark.parametrize("settings", [{"old_model_s": 0.1}])
+async def test_devices_that_do_not_move_on_are_not_waited_for_for_ever(
+    running: Running, served: Served[Any]
+) -> None:
+    await opened(running, "camera", BUNDLE_HASH)
+    await running.server.replace(served)
+    await running.until(lambda: len(list(running.server.backends)) == 1)
+
+
+async def test_rest_is_answered_by_the_current_model(running: Running, served: Served[Any]) -> None:
+    async with httpx.AsyncClient(base_url=running.addresses.rest) as client:
+        asked = {"question": "what?"}
+        assert (await client.post("/v1/infer", json=asked)).json()["bundle_hash"] == BUNDLE_HASH
+        await running.server.replace(served)
+        reply = (await client.post("/v1/infer", json=asked)).json()
+        assert (reply["answer"], reply["bundle_hash"], reply["model"]) == ("new", NEW_HASH, "newer")
+        assert (await client.get("/readyz")).json()["bundle_hash"] == NEW_HASH
+        assert [card["id"] for card in (await client.get("/v1/models")).json()["data"]] == ["newer"]
