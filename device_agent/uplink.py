@@ -118,6 +118,7 @@ class Uplink:
         self,
         question: pb.Question,
         *,
+        bundle_hash: str = "",
         deadline_s: float = 30.0,
         on_delta: Callable[[str], None] | None = None,
     ) -> Reply:
@@ -125,6 +126,7 @@ class Uplink:
 
         Args:
             question: with its request_id; sent again unchanged after a cut.
+            bundle_hash: of the bundle that made its tokens; empty: the present one.
             deadline_s: for all tries together [s].
             on_delta: called with each new piece of the answer's text, once, whatever was sent twice.
 
@@ -134,6 +136,8 @@ class Uplink:
             BundleMismatchError, UplinkError, RefusedError: no answer at all.
         """
         started_s = self._clock()
+        # As it is now: the device may have changed to another bundle by the next try.
+        bundle_hash = bundle_hash or self.bundle_hash
         tries = 0
         bytes_on_wire = 0
         shown = ""
@@ -141,7 +145,7 @@ class Uplink:
         async def once() -> pb.Answer:
             nonlocal tries, bytes_on_wire, shown
             session = await self._open_session()
-            frame = self._frame(session, question)
+            frame = _frame(session, bundle_hash, question)
             tries, bytes_on_wire, text = tries + 1, frame.ByteSize(), ""
             async with contextlib.aclosing(self._answer_frames(session, frame)) as downlink:
                 async for received in downlink:
@@ -165,6 +169,11 @@ class Uplink:
         except TimeoutError as error:
             raise DeadlineError(f"no answer from {self.server} within {deadline_s:g} s") from error
         return Reply(answer, bytes_on_wire, self._clock() - started_s, tries)
+
+    def adopt(self, bundle_hash: str) -> None:
+        """The device runs this bundle from now on; the session tells the server so when it is next needed."""
+        self.bundle_hash = bundle_hash
+        self._session = None
 
     async def fetch_bundle(
         self, bundle_hash: str = "", precision: str = "", max_bytes: int = 2 * 2**30
@@ -245,6 +254,7 @@ class Uplink:
                 server_time_s=response.server_time_s,
                 renew_at_s=self._clock() + response.grant.valid_s * (1.0 - RENEW_MARGIN),
                 snr_db=snr_db,
+                current_bundle_hash=response.current_bundle_hash,
             )
             return self._session
 
@@ -266,15 +276,6 @@ class Uplink:
         # Between two sessions there is no grant; the next question finds out what the new one allows.
         return 1 if self._session is None else max(1, self._session.grant.max_questions_in_flight)
 
-    def _frame(self, session: Session, question: pb.Question) -> pb.UplinkFrame:
-        granted = session.grant.max_question_bytes
-        if granted and question.ByteSize() > granted:
-            raise ConfigurationError(
-                f"the question takes {question.ByteSize()} bytes, {granted} are granted; "
-                "use fewer tokens (--token-length) or --payload int4"
-            )
-        return pb.UplinkFrame(session_id=session.session_id, bundle_hash=self.bundle_hash, question=question)
-
     async def _answer_frames(
         self, session: Session, frame: pb.UplinkFrame
     ) -> AsyncGenerator[pb.DownlinkFrame, None]:
@@ -292,7 +293,7 @@ class Uplink:
                 # Whoever asked is gone, or going; the slot in the server's batch should go too. A task,
                 # because nothing may be awaited for long while being cancelled.
                 farewell = asyncio.create_task(
-                    conversation.cancel(session.session_id, self.bundle_hash, frame.question.request_id)
+                    conversation.cancel(session.session_id, frame.bundle_hash, frame.question.request_id)
                 )
                 self._farewells.add(farewell)
                 farewell.add_done_callback(self._farewells.discard)
@@ -309,3 +310,13 @@ class Uplink:
                 if retry > self._backoff.retries:
                     raise again.cause from again
                 await self._sleep(self._backoff.delay_s(retry, self._rng, again.floor_s))
+
+
+def _frame(session: Session, bundle_hash: str, question: pb.Question) -> pb.UplinkFrame:
+    granted = session.grant.max_question_bytes
+    if granted and question.ByteSize() > granted:
+        raise ConfigurationError(
+            f"the question takes {question.ByteSize()} bytes, {granted} are granted; "
+            "use fewer tokens (--token-length) or --payload int4"
+        )
+    return pb.UplinkFrame(session_id=session.session_id, bundle_hash=bundle_hash, question=question)

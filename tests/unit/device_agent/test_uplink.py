@@ -324,6 +324,19 @@ async def test_a_channel_that_changed_is_reported_and_the_grant_follows(start: S
     assert [request.snr_db for request in server.opened] == [10.0, -3.0]
 
 
+async def test_a_question_keeps_the_bundle_that_made_its_tokens(start: Start) -> None:
+    server, uplink = await start(cuts(grpc.StatusCode.UNAVAILABLE))
+    first = uplink.bundle_hash
+    asking = asyncio.create_task(uplink.ask(question("q1")))
+    while not server.questions:
+        await asyncio.sleep(0.005)
+    uplink.adopt("cd" * 32)
+    await asking
+    await uplink.ask(question("q2"))
+    assert [frame.bundle_hash for frame in server.questions] == [first, first, "cd" * 32]
+    assert server.opened[-1].bundle_hash == "cd" * 32
+
+
 async def test_a_grant_that_shrinks_holds_for_the_questions_that_come(start: Start) -> None:
     release = asyncio.Event()
     most = running = 0
