@@ -19,7 +19,7 @@ class Session:
         server_time_s: the server's clock when it answered, seconds since the Unix epoch.
         renew_at_s: when to open it again, on this uplink's clock [s].
         snr_db: what the device had measured, for which this was granted [dB].
-        current_bundle_hash: of the bundle that the server would rather have the device run; empty: it does not say.
+        current_bundle_hash: of the bundle that the server would rather have here; empty: it does not say.
     """
 
     session_id: str
