@@ -1,0 +1,1 @@
+"""What is run beside the packages: demo, images, load tests, a server of one's own."""
