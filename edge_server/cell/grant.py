@@ -27,6 +27,8 @@ class CellConfig:
     """Granted to each device [Hz]."""
     grant_valid_s: float = 3600.0
     """How long a grant lasts [s]."""
+    outage_snr_db: float = -12.0
+    """Below this a block counts as lost [dB]."""
     token_lengths: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
     """Token lengths that the model was trained for."""
     token_length_by_snr_db: tuple[tuple[float, int], ...] = ((15.0, 8), (5.0, 16))
@@ -64,6 +66,7 @@ class Grant:
         max_question_bytes: size of one question on the wire.
         bandwidth_hz: what the device may occupy [Hz].
         valid_s: how long this lasts [s].
+        outage_snr_db: a block that arrives below this counts as lost [dB].
     """
 
     max_token_length: int
@@ -72,6 +75,7 @@ class Grant:
     max_question_bytes: int
     bandwidth_hz: float
     valid_s: float
+    outage_snr_db: float
 
 
 def make_grant(config: CellConfig, snr_db: float) -> Grant:
@@ -83,6 +87,7 @@ def make_grant(config: CellConfig, snr_db: float) -> Grant:
         max_question_bytes=config.max_question_bytes,
         bandwidth_hz=config.bandwidth_hz,
         valid_s=config.grant_valid_s,
+        outage_snr_db=config.outage_snr_db,
     )
 
 
