@@ -99,10 +99,19 @@ class Server(Generic[StateT]):
     ) -> None:
         release = version("tokenlink")
         cell_config = config.cell(served.token_lengths)
-        self.metrics = Metrics()
+        self.metrics = Metrics(outage_snr_db=config.outage_snr_db)
         self.engine = Engine(served.model, config.engine(), clock=clock, observer=self.metrics)
         hashes = dict.fromkeys([served.model.bundle_hash, *(bundle.bundle_hash for bundle in served.bundles)])
         self.cell = Cell(self.engine.submit, tuple(hashes), cell_config, clock=clock, observer=self.metrics)
+        self.metrics.describe(
+            version=release, model_name=served.model.name, bundle_hashes=self.cell.bundle_hashes
+        )
+        self.metrics.watch(
+            ready=lambda: self.engine.ready,
+            draining=lambda: self.engine.draining,
+            queue_capacity=config.max_queue,
+            max_sessions=config.max_sessions,
+        )
         self._config = config
         self._grpc = GrpcServer(
             TokenLinkService(
