@@ -23,7 +23,7 @@ from device_agent.bench import Report, measure
 from device_agent.bundle import Precision, load_bundle
 from device_agent.compose import open_agent, uplink_for
 from device_agent.config import DeviceSettings
-from device_agent.doctor import examine
+from device_agent.doctor import Equipment, examine
 from device_agent.errors import BundleError, ConfigurationError, DeviceAgentError
 from device_agent.flags import with_settings
 from device_agent.media import Clip, clip_from_file, join
@@ -170,13 +170,23 @@ def bench(
 
 
 @app.command()
-@with_settings("server", "bundle", "device_id", "threads", "trace", "snr_db")
-def doctor(settings: DeviceSettings, as_json: Json = False) -> None:
-    """Check versions, bundle, transmitters, server, bundle match and clock; fails if one of them does."""
+@with_settings("server", "bundle", "device_id", "threads", "provider", "channel", "trace", "snr_db")
+def doctor(
+    settings: DeviceSettings,
+    camera: Annotated[str | None, typer.Option(help="A camera that has to work.")] = None,
+    microphone: Annotated[str | None, typer.Option(help="A microphone that has to work.")] = None,
+    outbox: Annotated[
+        Path | None, typer.Option(help="Where questions wait for the network; else with the bundle.")
+    ] = None,
+    least_free_mib: Annotated[int, typer.Option(min=0, help="Room that its disk must have.")] = 64,
+    as_json: Json = False,
+) -> None:
+    """Check this device, the way to the server, and what the server says; exit code 1 if something fails."""
+    equipment = Equipment(camera, microphone, outbox, least_free_mib * 2**20)
 
     async def run() -> bool:
         findings = await examine(
-            settings, lambda hash_: uplink_for(settings, hash_, backoff=Backoff(retries=1))
+            settings, lambda hash_: uplink_for(settings, hash_, backoff=Backoff(retries=1)), equipment
         )
         if as_json:
             typer.echo(json.dumps([asdict(finding) for finding in findings]))

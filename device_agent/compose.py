@@ -42,7 +42,7 @@ async def open_agent(settings: DeviceSettings, bundle: Bundle) -> AsyncIterator[
     async with uplink_for(settings, bundle.hash) as uplink:
         yield Agent(
             settings,
-            Transmitter(bundle, settings.threads),
+            Transmitter(bundle, settings.threads, provider=settings.provider),
             uplink,
             rng=np.random.default_rng(settings.seed),
             trace=trace,

@@ -88,6 +88,8 @@ class DeviceSettings(BaseSettings):
     """Tries after the first."""
     threads: int = Field(default=1, ge=1, le=256)
     """Threads of each transmitter."""
+    provider: str = Field(default="CPUExecutionProvider", pattern=r"^[A-Za-z]+ExecutionProvider$")
+    """What ONNX Runtime computes with."""
 
     @classmethod
     def settings_customise_sources(

@@ -28,6 +28,9 @@ FLAGS: dict[str, Any] = {
     "deadline_s": Annotated[float | None, _option("Give up after so many seconds.", _SERVER, default="30")],
     "retries": Annotated[int | None, _option("Tries after the first.", _SERVER, default="6")],
     "threads": Annotated[int | None, _option("Threads of each transmitter.", _SERVER, default="1")],
+    "provider": Annotated[
+        str | None, _option("What ONNX Runtime computes with.", _SERVER, default="CPUExecutionProvider")
+    ],
     "snr_db": Annotated[float | None, _option("Mean Es/N0 in dB.", default="10")],
     "channel": Annotated[ChannelName | None, _option("Channel model.", default="awgn")],
     "fading": Annotated[FadingName | None, _option("One gain per codeword or per symbol.", default="block")],

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from device_agent.agent import Cost, Outcome
 from device_agent.bench import Report, Spread
-from device_agent.doctor import Finding
+from device_agent.finding import Finding
 
 MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "failure": ("✗", "red")}
 """Sign and colour of each state of a finding."""

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 Tokens = npt.NDArray[np.float32]
 
+_CPU = "CPUExecutionProvider"
+
 POWER_TOLERANCE = 0.02
 """How far the mean square of a block may be from 0.5, relatively; rounding is far below it."""
 
@@ -53,16 +55,23 @@ class Transmitter:
     Args:
         bundle: verified.
         threads: within one operator.
+        provider: of ONNX Runtime; what it cannot compute, the CPU does.
         clock: monotonic seconds, to time encoding.
     """
 
     def __init__(
-        self, bundle: Bundle, threads: int = 1, *, clock: Callable[[], float] = time.perf_counter
+        self,
+        bundle: Bundle,
+        threads: int = 1,
+        *,
+        provider: str = _CPU,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         if threads < 1:
             raise ConfigurationError(f"threads is {threads}; at least 1")
         self.bundle = bundle
         self._threads = threads
+        self._provider = provider
         self._clock = clock
         self._lock = threading.Lock()
         self._sessions: dict[str, onnxruntime.InferenceSession] = {}
@@ -191,10 +200,12 @@ class Transmitter:
         options.enable_mem_pattern = False
         options.log_severity_level = 3
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        available = onnxruntime.get_available_providers()
+        if self._provider not in available:
+            raise TransmitterError(f"ONNX Runtime has no {self._provider} here, only {', '.join(available)}")
+        providers = list(dict.fromkeys([self._provider, _CPU]))
         try:
-            return onnxruntime.InferenceSession(
-                str(self.bundle.folder / graph), options, providers=["CPUExecutionProvider"]
-            )
+            return onnxruntime.InferenceSession(str(self.bundle.folder / graph), options, providers=providers)
         except Exception as error:  # as above
             raise TransmitterError(f"{graph} cannot be opened: {_first_line(error)}") from error
 

@@ -14,6 +14,7 @@ from device_agent.compose import open_agent
 from device_agent.config import DeviceSettings
 from device_agent.errors import BundleMismatchError, MediaError, RefusedError, UplinkError
 from device_agent.media import MediaSpec, clip_from_file
+from device_agent.supervision import supervised
 from device_agent.watch import Watcher
 
 Report = Callable[[Path, dict[str, Any]], None]
@@ -33,6 +34,7 @@ async def watch_folder(
 
     A file that is no media, or that the server refuses, is reported and remembered. One that the server
     could not answer (unreachable, full, too slow) is reported and asked again at the next look.
+    A service manager that started this process is told when it watches, that it lives, and when it ends.
 
     Args:
         settings: as for a question.
@@ -56,7 +58,8 @@ async def watch_folder(
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, work.cancel)
         try:
-            await asyncio.wait([work])
+            async with supervised(f"watching {folder}"):
+                await asyncio.wait([work])
             if not work.cancelled():
                 work.result()
         finally:

@@ -104,12 +104,21 @@ class Server(Generic[StateT]):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         release = version("tokenlink")
-        self.metrics = Metrics()
+        self.metrics = Metrics(version=release, outage_snr_db=config.outage_snr_db)
         self._config = config
         self._clock = clock
         self.backends: Backends = Lineup(self._backend(served))
         self.cell = Cell(self.backends, config.cell(), clock=clock, observer=self.metrics)
-        self._rollout = Rollout(self.backends, self.cell, keep_s=config.old_model_s, clock=clock)
+        self._rollout = Rollout(
+            self.backends, self.cell, keep_s=config.old_model_s, clock=clock, on_change=self._describe
+        )
+        self._describe()
+        self.metrics.watch(
+            ready=lambda: self.engine.ready,
+            draining=lambda: self.engine.draining,
+            queue_capacity=config.max_queue,
+            max_sessions=config.max_sessions,
+        )
         self._grpc = GrpcServer(
             TokenLinkService(self.cell, self.backends, self.metrics, version=release),
             max_message_bytes=config.max_grpc_message_bytes,
@@ -171,6 +180,11 @@ class Server(Generic[StateT]):
         await self._grpc.stop(_GRACE_S)
         if self._rest_task is not None:
             await self._rest_task
+
+    def _describe(self) -> None:
+        self.metrics.describe(
+            [(backend.engine.model.name, backend.bundle_hashes) for backend in self.backends]
+        )
 
     def _backend(self, served: Served[StateT]) -> EngineBackend[StateT]:
         return EngineBackend(

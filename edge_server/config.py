@@ -77,6 +77,8 @@ class ServerConfig(BaseSettings):
     """Size of one question over gRPC."""
     bandwidth_hz: Annotated[float, Field(gt=0)] = 1e6
     """Granted to each device [Hz]."""
+    outage_snr_db: float = -12.0
+    """Blocks that arrive below this count as lost; it is the least SNR that models are trained at [dB]."""
     grant_valid_s: Annotated[float, Field(gt=0)] = 3600.0
     """How long a grant lasts [s]."""
 
@@ -104,4 +106,5 @@ class ServerConfig(BaseSettings):
             max_question_bytes=self.max_question_bytes,
             bandwidth_hz=self.bandwidth_hz,
             grant_valid_s=self.grant_valid_s,
+            outage_snr_db=self.outage_snr_db,
         )

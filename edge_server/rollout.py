@@ -31,6 +31,7 @@ class Rollout:
         cell: knows which devices run what.
         keep_s: longest time that an old model is kept for devices which do not fetch the new bundle [s].
         settle_s: shortest time that it is kept [s].
+        on_change: called when another set of models is served.
         clock: monotonic seconds.
     """
 
@@ -41,12 +42,14 @@ class Rollout:
         *,
         keep_s: float,
         settle_s: float = SETTLE_S,
+        on_change: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._backends = backends
         self._cell = cell
         self._keep_s = keep_s
         self._settle_s = settle_s
+        self._on_change = on_change
         self._clock = clock
         self._retiring: set[asyncio.Task[None]] = set()
 
@@ -55,6 +58,7 @@ class Rollout:
         await backend.engine.start()
         old = self._backends.current
         self._backends.add(backend)
+        self._on_change()
         logger.info(
             "serving another model",
             extra={"bundle_hash": backend.bundle_hashes[0], "before": old.bundle_hashes[0]},
@@ -91,6 +95,7 @@ class Rollout:
             )
         await old.engine.drain()
         self._backends.remove(old)
+        self._on_change()
         await old.engine.stop()
         old.close()
         logger.info("an old model is gone", extra={"bundle_hash": old.bundle_hashes[0]})

@@ -27,6 +27,8 @@ class CellConfig:
     """Granted to each device [Hz]."""
     grant_valid_s: float = 3600.0
     """How long a grant lasts [s]."""
+    outage_snr_db: float = -12.0
+    """Below this a block counts as lost [dB]."""
     token_length_by_snr_db: tuple[tuple[float, int], ...] = ((15.0, 8), (5.0, 16))
     """From this SNR on [dB], so many tokens are suggested; below the last one, the most there are."""
     answers_kept: int = 32
@@ -60,6 +62,7 @@ class Grant:
         max_question_bytes: size of one question on the wire.
         bandwidth_hz: what the device may occupy [Hz].
         valid_s: how long this lasts [s].
+        outage_snr_db: a block that arrives below this counts as lost [dB].
     """
 
     max_token_length: int
@@ -68,6 +71,7 @@ class Grant:
     max_question_bytes: int
     bandwidth_hz: float
     valid_s: float
+    outage_snr_db: float
 
 
 def make_grant(config: CellConfig, snr_db: float, token_lengths: Sequence[int]) -> Grant:
@@ -79,6 +83,7 @@ def make_grant(config: CellConfig, snr_db: float, token_lengths: Sequence[int]) 
         max_question_bytes=config.max_question_bytes,
         bandwidth_hz=config.bandwidth_hz,
         valid_s=config.grant_valid_s,
+        outage_snr_db=config.outage_snr_db,
     )
 
 

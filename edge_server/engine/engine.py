@@ -233,13 +233,14 @@ class Engine(Generic[StateT]):
         stream = self._streams.pop(job, None)
         if stream is None:
             return
+        since_submit_s = self._clock() - job.submitted_at
         if isinstance(how, Completion):
             stream.push(how)
-            self._observer.ended("answered", how.answer_tokens)
+            self._observer.ended("answered", how.answer_tokens, since_submit_s)
             self._learn_pace(how)
         else:
             stream.fail(how)
-            self._observer.ended(_outcome(how), len(job.token_ids))
+            self._observer.ended(_outcome(how), len(job.token_ids), since_submit_s)
         if not self._streams:
             self._idle.set()
 

@@ -30,8 +30,8 @@ class EngineObserver(Protocol):
     def first_token(self, queue_s: float, since_submit_s: float) -> None:
         """A question got its first language token: how long it waited, and since it was submitted [s]."""
 
-    def ended(self, outcome: Outcome, answer_tokens: int) -> None:
-        """An accepted question ended."""
+    def ended(self, outcome: Outcome, answer_tokens: int, since_submit_s: float) -> None:
+        """An accepted question ended: how, after how many language tokens, how long after submission [s]."""
 
     def rejected(self, reason: str) -> None:
         """A question was not accepted."""
@@ -58,7 +58,7 @@ class SilentObserver:
     def first_token(self, queue_s: float, since_submit_s: float) -> None:
         """Ignore it."""
 
-    def ended(self, outcome: Outcome, answer_tokens: int) -> None:
+    def ended(self, outcome: Outcome, answer_tokens: int, since_submit_s: float) -> None:
         """Ignore it."""
 
     def rejected(self, reason: str) -> None:

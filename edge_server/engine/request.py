@@ -48,6 +48,7 @@ class Completion:
         queue_s: time from submission to the start of its prefill [s].
         compute_s: time from there to its end [s].
         finish_reason: ``"stop"``: the model ended it; ``"length"``: max_new_tokens was reached.
+        first_token_s: time from submission to its first language token [s].
     """
 
     text: str
@@ -57,6 +58,7 @@ class Completion:
     queue_s: float
     compute_s: float
     finish_reason: FinishReason
+    first_token_s: float = 0.0
 
 
 Event: TypeAlias = Delta | Completion
@@ -73,6 +75,7 @@ class Job:
         "deadline_at",
         "deadline_s",
         "emitted",
+        "first_token_at",
         "max_new_tokens",
         "positions",
         "probability",
@@ -93,6 +96,7 @@ class Job:
         self.submitted_at = now
         self.deadline_at = now + deadline_s
         self.started_at: float | None = None
+        self.first_token_at: float | None = None
         self.token_ids: list[int] = []
         self.probability = 1.0
         self.emitted = ""

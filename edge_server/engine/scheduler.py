@@ -172,6 +172,7 @@ class Scheduler(Generic[StateT]):
         if not job.token_ids:
             now = self._clock()
             started_at = now if job.started_at is None else job.started_at
+            job.first_token_at = now
             self._observer.first_token(started_at - job.submitted_at, now - job.submitted_at)
         if not (math.isfinite(step.probability) and 0.0 <= step.probability <= 1.0 + 1e-6):
             self._end(job, EngineFailureError(f"the model gave a probability of {step.probability}"))
@@ -202,6 +203,7 @@ class Scheduler(Generic[StateT]):
             return
         now = self._clock()
         started_at = now if job.started_at is None else job.started_at
+        first_token_at = now if job.first_token_at is None else job.first_token_at
         self._end(
             job,
             Completion(
@@ -212,6 +214,7 @@ class Scheduler(Generic[StateT]):
                 queue_s=started_at - job.submitted_at,
                 compute_s=now - started_at,
                 finish_reason=finish_reason,
+                first_token_s=first_token_at - job.submitted_at,
             ),
         )
 

@@ -106,9 +106,9 @@ class Asker:
         # A video brings its sound along: only now is it known what there is.
         check_modalities([block.modality for block in blocks], "media")
         for cost in ready.costs:
-            self._metrics.block(cost.modality, cost.token_length, cost.airtime_s)
+            self._metrics.block(cost.modality, cost.token_length, cost.airtime_s, cost.effective_snr_db)
         for block in question.blocks:
-            self._metrics.block(block.modality, len(block.x_TC), 0.0)
+            self._metrics.block(block.modality, len(block.x_TC), 0.0, block.snr_db)
         stream = backend.submit(
             engine.Request(
                 prompt=Prompt(blocks, ready.question_ids, ready.context_ids),

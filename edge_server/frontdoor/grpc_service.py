@@ -109,6 +109,7 @@ class TokenLinkService:
                 max_question_bytes=grant.max_question_bytes,
                 bandwidth_hz=grant.bandwidth_hz,
                 valid_s=grant.valid_s,
+                outage_snr_db=grant.outage_snr_db,
             ),
             server_version=self._version,
             model_name=self._backends.of(message.bundle_hash).engine.model.name,

@@ -3,24 +3,45 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
 
 from edge_server.engine import Outcome
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _POWERS_OF_TWO = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+_SNRS_DB = (-20.0, -15.0, -10.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0, 30.0)
 
 
 class Metrics:
     """Implements the observer ports of engine and cell.
 
+    Beside its own series it shows those of the process (CPU, memory, descriptors) and of the interpreter.
+
     Args:
         registry: where the series live; a fresh one by default.
+        version: of this server.
+        outage_snr_db: a block that arrived below this counts as an outage [dB].
     """
 
-    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+    def __init__(
+        self,
+        registry: CollectorRegistry | None = None,
+        *,
+        version: str = "",
+        outage_snr_db: float = -12.0,
+    ) -> None:
         self.registry = registry or CollectorRegistry()
+        self._outage_snr_db = outage_snr_db
         r = self.registry
         self._queue_depth = Gauge("tokenlink_queue_depth", "Questions that wait", registry=r)
         self._rows = Gauge("tokenlink_batch_rows", "Questions in the running batch", registry=r)
@@ -45,6 +66,12 @@ class Metrics:
         self._decode = Histogram(
             "tokenlink_decode_seconds", "Model time of a decode step", buckets=_SECONDS, registry=r
         )
+        self._question = Histogram(
+            "tokenlink_question_seconds", "Submission to answer", buckets=_SECONDS, registry=r
+        )
+        self._generated = Counter(
+            "tokenlink_generated_tokens", "Language tokens made, end tokens too", registry=r
+        )
         self._questions = Counter(
             "tokenlink_questions", "Accepted questions by how they ended", ["outcome"], registry=r
         )
@@ -64,10 +91,63 @@ class Metrics:
         self._airtime = Counter(
             "tokenlink_airtime_seconds", "Time on the (emulated) air", ["modality"], registry=r
         )
+        self._snr = Histogram(
+            "tokenlink_effective_snr_db",
+            "Es/N0 after equalisation, per block, in dB",
+            ["modality"],
+            buckets=_SNRS_DB,
+            registry=r,
+        )
+        self._outages = Counter(
+            "tokenlink_outages", "Blocks that arrived too noisy to be understood", ["modality"], registry=r
+        )
         self._sessions = Gauge("tokenlink_sessions", "Open sessions", registry=r)
         self._workers = Counter(
             "tokenlink_worker_restarts", "Workers that died and were replaced", registry=r
         )
+        Gauge("tokenlink_build_info", "This server", ["version"], registry=r).labels(version).set(1)
+        self._models = Gauge(
+            "tokenlink_model_info", "A bundle that is answered for", ["model", "bundle_hash"], registry=r
+        )
+        for collector in (ProcessCollector, PlatformCollector):
+            collector(registry=r)
+
+    def describe(self, models: Iterable[tuple[str, Sequence[str]]]) -> None:
+        """Show what is served from now on, as series of the value 1 whose labels tell it.
+
+        Args:
+            models: of each its name, and hashes of the device bundles that it answers for.
+        """
+        self._models.clear()
+        for name, bundle_hashes in models:
+            for bundle_hash in bundle_hashes:
+                self._models.labels(name, bundle_hash).set(1)
+
+    def watch(
+        self,
+        *,
+        ready: Callable[[], bool],
+        draining: Callable[[], bool],
+        queue_capacity: int,
+        max_sessions: int,
+    ) -> None:
+        """Show a state that is asked for whenever the series are read, and the bounds it lies within.
+
+        Args:
+            ready: whether questions are accepted and the engine makes progress.
+            draining: whether the server takes nothing new.
+            queue_capacity: questions that may wait.
+            max_sessions: sessions that may be open.
+        """
+        r = self.registry
+        states = (
+            ("tokenlink_ready", "1 while questions are accepted and the engine makes progress", ready),
+            ("tokenlink_draining", "1 while the server takes nothing new", draining),
+        )
+        for name, text, state in states:
+            Gauge(name, text, registry=r).set_function(state)
+        Gauge("tokenlink_queue_capacity", "Questions that may wait", registry=r).set(queue_capacity)
+        Gauge("tokenlink_sessions_limit", "Sessions that may be open", registry=r).set(max_sessions)
 
     def exposition(self) -> bytes:
         """Everything, in Prometheus' text format."""
@@ -87,18 +167,22 @@ class Metrics:
         """One prefill of so many prompts took so long [s]."""
         self._prefill_size.observe(prompts)
         self._prefill.observe(seconds)
+        self._generated.inc(prompts)
 
     def decoded(self, rows: int, seconds: float) -> None:
-        """One decode step took so long [s]."""
+        """One decode step of so many rows took so long [s]."""
         self._decode.observe(seconds)
+        self._generated.inc(rows)
 
     def first_token(self, queue_s: float, since_submit_s: float) -> None:
         """A question got its first language token: how long it waited, and since it was submitted [s]."""
         self._queue_wait.observe(queue_s)
         self._first_token.observe(since_submit_s)
 
-    def ended(self, outcome: Outcome, answer_tokens: int) -> None:
-        """An accepted question ended."""
+    def ended(self, outcome: Outcome, answer_tokens: int, since_submit_s: float) -> None:
+        """An accepted question ended; how long it took counts only where an answer came of it [s]."""
+        if outcome == "answered":
+            self._question.observe(since_submit_s)
         self._questions.labels(outcome).inc()
         self._answer_tokens.inc(answer_tokens)
 
@@ -114,8 +198,12 @@ class Metrics:
         """Open sessions, after this changed."""
         self._sessions.set(count)
 
-    def block(self, modality: str, token_length: int, airtime_s: float) -> None:
-        """A block was received; the airtime is the sender's word for it and counted only if it can be."""
+    def block(self, modality: str, token_length: int, airtime_s: float, effective_snr_db: float) -> None:
+        """A block was received; airtime and SNR are the sender's word and counted only if they can be."""
         self._token_length.labels(modality).observe(token_length)
+        if math.isfinite(effective_snr_db):
+            self._snr.labels(modality).observe(effective_snr_db)
+        if effective_snr_db < self._outage_snr_db:
+            self._outages.labels(modality).inc()
         if math.isfinite(airtime_s) and airtime_s > 0.0:
             self._airtime.labels(modality).inc(airtime_s)

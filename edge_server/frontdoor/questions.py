@@ -38,7 +38,7 @@ def request_of(question: pb.Question, session: Session, shape: LinkShape, metric
             "question_ids", f"holds {len(question.question_ids)} ids, and a text block came too; one of them"
         )
     for block, received in zip(blocks, question.payloads, strict=True):
-        metrics.block(block.modality, len(block.x_TC), received.channel.airtime_s)
+        metrics.block(block.modality, len(block.x_TC), received.channel.airtime_s, block.snr_db)
     return Request(
         prompt=Prompt(
             blocks=blocks,

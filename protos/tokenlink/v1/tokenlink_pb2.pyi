@@ -116,20 +116,22 @@ class OpenSessionRequest(_message.Message):
     def __init__(self, device_id: _Optional[str] = ..., bundle_hash: _Optional[str] = ..., agent_version: _Optional[str] = ..., snr_db: _Optional[float] = ...) -> None: ...
 
 class Grant(_message.Message):
-    __slots__ = ("max_token_length", "token_length", "max_questions_in_flight", "max_question_bytes", "bandwidth_hz", "valid_s")
+    __slots__ = ("max_token_length", "token_length", "max_questions_in_flight", "max_question_bytes", "bandwidth_hz", "valid_s", "outage_snr_db")
     MAX_TOKEN_LENGTH_FIELD_NUMBER: _ClassVar[int]
     TOKEN_LENGTH_FIELD_NUMBER: _ClassVar[int]
     MAX_QUESTIONS_IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
     MAX_QUESTION_BYTES_FIELD_NUMBER: _ClassVar[int]
     BANDWIDTH_HZ_FIELD_NUMBER: _ClassVar[int]
     VALID_S_FIELD_NUMBER: _ClassVar[int]
+    OUTAGE_SNR_DB_FIELD_NUMBER: _ClassVar[int]
     max_token_length: int
     token_length: int
     max_questions_in_flight: int
     max_question_bytes: int
     bandwidth_hz: float
     valid_s: float
-    def __init__(self, max_token_length: _Optional[int] = ..., token_length: _Optional[int] = ..., max_questions_in_flight: _Optional[int] = ..., max_question_bytes: _Optional[int] = ..., bandwidth_hz: _Optional[float] = ..., valid_s: _Optional[float] = ...) -> None: ...
+    outage_snr_db: float
+    def __init__(self, max_token_length: _Optional[int] = ..., token_length: _Optional[int] = ..., max_questions_in_flight: _Optional[int] = ..., max_question_bytes: _Optional[int] = ..., bandwidth_hz: _Optional[float] = ..., valid_s: _Optional[float] = ..., outage_snr_db: _Optional[float] = ...) -> None: ...
 
 class OpenSessionResponse(_message.Message):
     __slots__ = ("session_id", "grant", "server_version", "model_name", "server_time_s", "current_bundle_hash")
@@ -158,16 +160,18 @@ class CloseSessionResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class UplinkFrame(_message.Message):
-    __slots__ = ("session_id", "bundle_hash", "question", "cancel")
+    __slots__ = ("session_id", "bundle_hash", "question", "cancel", "traceparent")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     BUNDLE_HASH_FIELD_NUMBER: _ClassVar[int]
     QUESTION_FIELD_NUMBER: _ClassVar[int]
     CANCEL_FIELD_NUMBER: _ClassVar[int]
+    TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     bundle_hash: str
     question: Question
     cancel: Cancel
-    def __init__(self, session_id: _Optional[str] = ..., bundle_hash: _Optional[str] = ..., question: _Optional[_Union[Question, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ...) -> None: ...
+    traceparent: str
+    def __init__(self, session_id: _Optional[str] = ..., bundle_hash: _Optional[str] = ..., question: _Optional[_Union[Question, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., traceparent: _Optional[str] = ...) -> None: ...
 
 class Cancel(_message.Message):
     __slots__ = ("request_id",)

@@ -20,7 +20,7 @@ import pytest
 from device_agent.archive import pack_bytes
 from device_agent.bundle import MANIFEST, Bundle, load_bundle, write_manifest
 from device_agent.cli import main
-from device_agent.doctor import clock_finding
+from device_agent.link_findings import clock_finding
 from protos.payload import MODALITY_NAMES
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from protos.tokenlink.v1.tokenlink_pb2_grpc import TokenLinkServicer, add_TokenLinkServicer_to_server
@@ -302,7 +302,8 @@ def test_the_doctor_finds_a_healthy_device_healthy(run: Run) -> None:
     found = findings(out)
     assert code == 0
     assert {name for name, (state, _) in found.items() if state == "ok"} == {
-        *("versions", "bundle", "transmitters", "server", "bundle match", "clock"),
+        *("versions", "bundle", "ONNX provider", "transmitters", "disk"),
+        *("server", "bundle match", "clock", "SNR"),
     }
     assert found["server version"][0] == "warning"  # the server here says "0"
     code, out, _ = run("doctor")
@@ -315,7 +316,7 @@ def test_the_doctor_says_what_to_do_about_what_it_finds(
 ) -> None:
     code, out, _ = run("doctor", "--json", "--server", "127.0.0.1:1")
     assert code == 1
-    assert "--server" in findings(out)["server"][1]
+    assert "--server" in findings(out)["port"][1]
 
     code, out, _ = run("doctor", "--json", "--bundle", tmp_path / "none")
     assert code == 1

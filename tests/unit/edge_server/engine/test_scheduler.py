@@ -92,6 +92,7 @@ def test_an_answer_with_its_figures() -> None:
         queue_s=0.5,
         compute_s=0.0,
         finish_reason="stop",
+        first_token_s=0.5,
     )
 
 
