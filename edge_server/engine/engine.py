@@ -235,6 +235,7 @@ class Engine(Generic[StateT]):
             return
         if isinstance(how, Completion):
             stream.push(how)
+            self._observer.answered(job.request, how)
             self._observer.ended("answered", how.answer_tokens)
             self._learn_pace(how)
         else:
