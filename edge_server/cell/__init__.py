@@ -9,12 +9,13 @@ Knows no transport and no model library.
 from edge_server.cell.cell import Cell, CellObserver
 from edge_server.cell.grant import CellConfig, Grant, suggest_token_length
 from edge_server.cell.ledger import Subscription
-from edge_server.cell.session import Session
+from edge_server.cell.session import DeviceStatus, Session
 
 __all__ = [
     "Cell",
     "CellConfig",
     "CellObserver",
+    "DeviceStatus",
     "Grant",
     "Session",
     "Subscription",

@@ -10,7 +10,7 @@ from typing import Protocol, TypeAlias
 
 from edge_server.cell.grant import CellConfig, make_grant
 from edge_server.cell.ledger import AnswerLedger, Subscription
-from edge_server.cell.session import Session, Sessions
+from edge_server.cell.session import DeviceStatus, Session, Sessions, status_of
 from edge_server.engine import AnswerStream, Request
 from edge_server.errors import (
     AdmissionRefusedError,
@@ -73,6 +73,16 @@ class Cell:
         """Open sessions; one that has expired counts until it is noticed."""
         return len(self._sessions)
 
+    def devices(self) -> tuple[DeviceStatus, ...]:
+        """What is known of every admitted device, the one heard of last first. Changes nothing."""
+        now = self._clock()
+        known = (status_of(session, now) for session in self._sessions if session.expires_at > now)
+        return tuple(sorted(known, key=lambda device: device.silent_s))
+
+    def device_of(self, session_id: str) -> str | None:
+        """What the device of an open session calls itself; None if there is no such session."""
+        return self._sessions.device_of(session_id)
+
     def open(self, device_id: str, bundle_hash: str, snr_db: float) -> Session:
         """Admit a device, or renew its grant.
 
@@ -94,7 +104,9 @@ class Cell:
             if not math.isfinite(snr_db):
                 raise InvalidQuestionError("snr_db", f"is {snr_db}; must be a finite number")
             self._check_bundle(bundle_hash)
-            session = self._sessions.open(device_id, make_grant(self.config, snr_db), self._new_ledger)
+            session = self._sessions.open(
+                device_id, snr_db, make_grant(self.config, snr_db), self._new_ledger
+            )
         except EdgeServerError as error:
             self._rejected(error)
             raise
@@ -151,6 +163,7 @@ class Cell:
                 raise QuestionTooLargeError(
                     "question", f"takes {size_bytes} bytes; {grant.max_question_bytes} are granted"
                 )
+            session.seen_at, session.question_bytes = self._clock(), size_bytes
             fingerprint = digest()
             known = session.ledger.find(request_id, fingerprint)
             if known is not None:
