@@ -21,7 +21,7 @@ from edge_server.engine import AnswerStream, Engine, FeatureBlock, Prompt
 from edge_server.engine.model import StateT
 from edge_server.errors import InvalidQuestionError, QuestionCancelledError
 from edge_server.frontdoor.metrics import Metrics
-from edge_server.frontdoor.ports import BlockCost, Ingest, LinkSettings, RawMedia
+from edge_server.frontdoor.ports import BlockCost, Ingest, Ingested, LinkSettings, RawMedia
 from edge_server.frontdoor.questions import check_modalities
 
 _Result = TypeVar("_Result")
@@ -54,10 +54,20 @@ class RestQuestion:
 
 @dataclass(frozen=True)
 class Asked:
-    """A question that the engine accepted."""
+    """A question that the engine accepted.
+
+    Attributes:
+        stream: its answer.
+        ready: what it was made into; nothing in it where it came without media.
+    """
 
     stream: AnswerStream
-    costs: tuple[BlockCost, ...]
+    ready: Ingested
+
+    @property
+    def costs(self) -> tuple[BlockCost, ...]:
+        """What the blocks made here took."""
+        return self.ready.costs
 
 
 class Asker(Generic[StateT]):
@@ -103,7 +113,7 @@ class Asker(Generic[StateT]):
                 deadline_s=question.deadline_s,
             )
         )
-        return Asked(stream, ready.costs)
+        return Asked(stream, ready)
 
 
 def user_of(request: Request, claimed: str | None) -> str:
