@@ -11,7 +11,6 @@ from edge_server.cell.grant import Grant
 from edge_server.cell.ledger import AnswerLedger
 from edge_server.errors import AdmissionRefusedError, SessionNotFoundError
 
-
 DeviceState: TypeAlias = Literal["asking", "idle", "silent"]
 """``asking``: questions of it are in flight; ``silent``: nothing was heard of it for a while."""
 

@@ -33,7 +33,7 @@ class EngineObserver(Protocol):
         """A question got its first language token: how long it waited, and since it was submitted [s]."""
 
     def answered(self, request: Request, completion: Completion) -> None:
-        """A question got its answer; told before it has ended. Do not keep the request: it holds the blocks."""
+        """A question got its answer, and ends with it. A request that is kept keeps its blocks in memory."""
 
     def ended(self, outcome: Outcome, answer_tokens: int) -> None:
         """An accepted question ended."""
