@@ -1,7 +1,7 @@
 """Raw media and text that came over REST, made into what the model takes.
 
-    base64 ─▶ file ─▶ Clip ─▶ transmitter ─▶ channel ─▶ FeatureBlock     in a bounded pool of threads,
-    text ─▶ tokenizer ─▶ language token ids                              never on the event loop
+    base64 ─▶ file ─▶ Clip ─▶ transmitter ─▶ channel ─▶ payload ─▶ FeatureBlock    in a bounded pool of
+    text ─▶ tokenizer ─▶ language token ids                                        threads, never on the loop
 
 The same code runs on a device (:mod:`device_agent`): a REST user without an agent gets the tokens, and if
 asked for the noise, that a device would have sent.
@@ -13,8 +13,10 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from device_agent.channel import Channel, ChannelConfig
 from device_agent.errors import (
@@ -32,7 +34,8 @@ from edge_server.errors import (
     InvalidQuestionError,
     QuestionTooLargeError,
 )
-from edge_server.frontdoor.ports import BlockCost, Ingested, LinkSettings, RawMedia
+from edge_server.frontdoor.ports import BlockCost, Ingested, LinkSettings, PayloadName, RawMedia
+from protos import payload
 
 _FIRST_GUESS_S = 0.1
 
@@ -113,21 +116,20 @@ class MediaIngest:
             raise QuestionTooLargeError(error.field, error.message) from error
         except MediaError as error:
             raise InvalidQuestionError(error.field, error.message) from error
-        except TransmitterError as error:
+        except (TransmitterError, payload.PayloadError) as error:
             raise EngineFailureError(f"a transmitter failed on this media: {error}") from error
         except ConfigurationError as error:
             raise InvalidQuestionError(field, str(error)) from error
         self._s_per_request += 0.1 * (self._clock() - began - self._s_per_request)
         return Ingested(
-            blocks=tuple(block for block, _ in sent),
+            blocks=tuple(codeword.received for codeword in sent),
             question_ids=question_ids,
             context_ids=context_ids,
-            costs=tuple(cost for _, cost in sent),
+            costs=tuple(codeword.cost for codeword in sent),
+            sent=tuple(codeword.sent_TC for codeword in sent),
         )
 
-    def _send(
-        self, media: Sequence[RawMedia], link: LinkSettings, seed: int
-    ) -> list[tuple[FeatureBlock, BlockCost]]:
+    def _send(self, media: Sequence[RawMedia], link: LinkSettings, seed: int) -> list[_Codeword]:
         if not media:
             return []
         clip = join(self._clip(part) for part in media)
@@ -141,22 +143,9 @@ class MediaIngest:
             ),
             np.random.default_rng(seed),
         )
-        sent = []
-        for modality, x_TC in encoded.tokens.items():
-            received = channel.transmit(x_TC)
-            sent.append(
-                (
-                    FeatureBlock(modality, received.x_TC, received.effective_snr_db),
-                    BlockCost(
-                        modality=modality,
-                        token_length=len(x_TC),
-                        effective_snr_db=received.effective_snr_db,
-                        channel_uses=received.channel_uses,
-                        airtime_s=received.airtime_s,
-                    ),
-                )
-            )
-        return sent
+        return [
+            _transmitted(channel, modality, x_TC, link.payload) for modality, x_TC in encoded.tokens.items()
+        ]
 
     def _clip(self, part: RawMedia) -> Clip:
         return clip_from_bytes(
@@ -166,3 +155,28 @@ class MediaIngest:
             spec=self._transmitter.bundle.media_spec(),
             limits=self._limits,
         )
+
+
+@dataclass(frozen=True)
+class _Codeword:
+    sent_TC: npt.NDArray[np.float32]
+    received: FeatureBlock
+    cost: BlockCost
+
+
+def _transmitted(
+    channel: Channel, modality: str, x_TC: npt.NDArray[np.float32], dtype: PayloadName
+) -> _Codeword:
+    """One block over the air, and through the payload in which it crosses the network behind that."""
+    reception = channel.transmit(x_TC)
+    packed = payload.encode(reception.x_TC, modality, dtype)
+    arrived_TC = payload.decode(packed, max_token_length=len(x_TC), channel_dim=x_TC.shape[1])
+    cost = BlockCost(
+        modality=modality,
+        token_length=len(x_TC),
+        effective_snr_db=reception.effective_snr_db,
+        channel_uses=reception.channel_uses,
+        airtime_s=reception.airtime_s,
+        payload_bytes=len(packed.data),
+    )
+    return _Codeword(x_TC, FeatureBlock(modality, arrived_TC, reception.effective_snr_db), cost)

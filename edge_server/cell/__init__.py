@@ -10,13 +10,14 @@ from edge_server.cell.cell import Cell, CellObserver
 from edge_server.cell.grant import CellConfig, Grant, suggest_token_length
 from edge_server.cell.ledger import Subscription
 from edge_server.cell.lineup import Backend, Lineup
-from edge_server.cell.session import Session
+from edge_server.cell.session import DeviceStatus, Session
 
 __all__ = [
     "Backend",
     "Cell",
     "CellConfig",
     "CellObserver",
+    "DeviceStatus",
     "Grant",
     "Lineup",
     "Session",

@@ -11,7 +11,7 @@ from typing import Generic, Protocol, TypeAlias
 from edge_server.cell.grant import CellConfig, make_grant
 from edge_server.cell.ledger import AnswerLedger, Subscription
 from edge_server.cell.lineup import Backend, BackendT, Lineup
-from edge_server.cell.session import Session, Sessions
+from edge_server.cell.session import DeviceStatus, Session, Sessions, status_of
 from edge_server.engine import Request
 from edge_server.errors import (
     AdmissionRefusedError,
@@ -77,6 +77,16 @@ class Cell(Generic[BackendT]):
         served = [name for name in backend.bundle_hashes if self._lineup.of(name) is backend]
         return sum(session.bundle_hash in served for session in self._sessions)
 
+    def devices(self) -> tuple[DeviceStatus, ...]:
+        """What is known of every admitted device, the one heard of last first. Changes nothing."""
+        now = self._clock()
+        known = (status_of(session, now) for session in self._sessions if session.expires_at > now)
+        return tuple(sorted(known, key=lambda device: device.silent_s))
+
+    def device_of(self, session_id: str) -> str | None:
+        """What the device of an open session calls itself; None if there is no such session."""
+        return self._sessions.device_of(session_id)
+
     def open(self, device_id: str, bundle_hash: str, snr_db: float) -> Session:
         """Admit a device, or renew its grant.
 
@@ -98,7 +108,7 @@ class Cell(Generic[BackendT]):
             if not math.isfinite(snr_db):
                 raise InvalidQuestionError("snr_db", f"is {snr_db}; must be a finite number")
             grant = make_grant(self.config, snr_db, self._lineup.of(bundle_hash).token_lengths)
-            session = self._sessions.open(device_id, grant, self._new_ledger)
+            session = self._sessions.open(device_id, snr_db, grant, self._new_ledger)
             session.bundle_hash = bundle_hash
         except EdgeServerError as error:
             self._rejected(error)
@@ -156,6 +166,7 @@ class Cell(Generic[BackendT]):
                 raise QuestionTooLargeError(
                     "question", f"takes {size_bytes} bytes; {grant.max_question_bytes} are granted"
                 )
+            session.seen_at, session.question_bytes = self._clock(), size_bytes
             fingerprint = digest()
             known = session.ledger.find(request_id, fingerprint)
             if known is not None:

@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from edge_server.cell.grant import Grant
 from edge_server.cell.ledger import AnswerLedger
 from edge_server.errors import AdmissionRefusedError, SessionNotFoundError
+
+DeviceState: TypeAlias = Literal["asking", "idle", "silent"]
+"""``asking``: questions of it are in flight; ``silent``: nothing was heard of it for a while."""
+
+SILENT_AFTER_S = 60.0
 
 
 @dataclass
@@ -22,6 +28,9 @@ class Session:
         expires_at: when that ends, on the cell's clock [s].
         ledger: its questions.
         bundle_hash: of the bundle that the device ran when it last opened it.
+        snr_db: what the device reported last [dB].
+        seen_at: when it was heard of last, on the cell's clock [s].
+        question_bytes: what its last question took on the wire; 0 before the first.
     """
 
     session_id: str
@@ -29,7 +38,43 @@ class Session:
     grant: Grant
     expires_at: float
     ledger: AnswerLedger
+    snr_db: float
+    seen_at: float
+    question_bytes: int = 0
     bundle_hash: str = ""
+
+
+@dataclass(frozen=True)
+class DeviceStatus:
+    """What is known of an admitted device, for whoever watches the cell. Its session id stays secret.
+
+    Attributes:
+        device_id: what the device calls itself.
+        state: what it is doing.
+        snr_db: what it reported last [dB].
+        grant: what it may send.
+        in_flight: its questions whose end has not come.
+        question_bytes: what its last question took on the wire; 0 before the first.
+        silent_s: since it was heard of last [s].
+    """
+
+    device_id: str
+    state: DeviceState
+    snr_db: float
+    grant: Grant
+    in_flight: int
+    question_bytes: int
+    silent_s: float
+
+
+def status_of(session: Session, now: float) -> DeviceStatus:
+    """What is known of a session's device at a time on the cell's clock [s]."""
+    silent_s = max(now - session.seen_at, 0.0)
+    in_flight = session.ledger.in_flight
+    state: DeviceState = "asking" if in_flight else "idle" if silent_s < SILENT_AFTER_S else "silent"
+    return DeviceStatus(
+        session.device_id, state, session.snr_db, session.grant, in_flight, session.question_bytes, silent_s
+    )
 
 
 class Sessions:
@@ -54,29 +99,32 @@ class Sessions:
     def __iter__(self) -> Iterator[Session]:
         return iter(self._by_id.values())
 
-    def open(self, device_id: str, grant: Grant, new_ledger: Callable[[], AnswerLedger]) -> Session:
+    def open(
+        self, device_id: str, snr_db: float, grant: Grant, new_ledger: Callable[[], AnswerLedger]
+    ) -> Session:
         """Admit a device, or renew its grant: it keeps its session, and with it its answers.
 
         Raises:
             AdmissionRefusedError: too many sessions are open.
         """
         self.expire()
-        expires_at = self._clock() + grant.valid_s
+        now = self._clock()
+        expires_at = now + grant.valid_s
         session = self._by_device.get(device_id)
         if session is not None:
-            session.grant = grant
-            session.expires_at = expires_at
+            session.grant, session.snr_db = grant, snr_db
+            session.expires_at, session.seen_at = expires_at, now
             self._by_id.move_to_end(session.session_id)
             return session
         if len(self._by_id) >= self._max_sessions:
-            until_first_expires = next(iter(self._by_id.values())).expires_at - self._clock()
+            until_first_expires = next(iter(self._by_id.values())).expires_at - now
             raise AdmissionRefusedError(
                 f"{len(self._by_id)} sessions are open, at most {self._max_sessions} may",
                 reason="sessions",
                 # Devices close their sessions long before these expire: worth asking again soon.
                 retry_delay_s=min(max(until_first_expires, 0.1), 5.0),
             )
-        session = Session(self._new_id(), device_id, grant, expires_at, new_ledger())
+        session = Session(self._new_id(), device_id, grant, expires_at, new_ledger(), snr_db, now)
         self._by_id[session.session_id] = session
         self._by_device[device_id] = session
         return session
@@ -94,6 +142,11 @@ class Sessions:
             self.remove(session_id)
             raise SessionNotFoundError(session_id)
         return session
+
+    def device_of(self, session_id: str) -> str | None:
+        """What a session's device calls itself, expired or not; None if there is no such session."""
+        session = self._by_id.get(session_id)
+        return None if session is None else session.device_id
 
     def remove(self, session_id: str) -> Session | None:
         """End a session; None if there is none."""

@@ -236,6 +236,7 @@ class Engine(Generic[StateT]):
         since_submit_s = self._clock() - job.submitted_at
         if isinstance(how, Completion):
             stream.push(how)
+            self._observer.answered(job.request, how)
             self._observer.ended("answered", how.answer_tokens, since_submit_s)
             self._learn_pace(how)
         else:

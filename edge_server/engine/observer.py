@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Literal, Protocol, TypeAlias
 
+from edge_server.engine.request import Completion, Request
+
 Outcome: TypeAlias = Literal["answered", "cancelled", "expired", "invalid", "failed", "overloaded"]
 """How an accepted question ended; ``overloaded``: it had to leave the full queue for a lighter user."""
 
@@ -29,6 +31,9 @@ class EngineObserver(Protocol):
 
     def first_token(self, queue_s: float, since_submit_s: float) -> None:
         """A question got its first language token: how long it waited, and since it was submitted [s]."""
+
+    def answered(self, request: Request, completion: Completion) -> None:
+        """A question got its answer, and ends with it. A request that is kept keeps its blocks in memory."""
 
     def ended(self, outcome: Outcome, answer_tokens: int, since_submit_s: float) -> None:
         """An accepted question ended: how, after how many language tokens, how long after submission [s]."""
@@ -56,6 +61,9 @@ class SilentObserver:
         """Ignore it."""
 
     def first_token(self, queue_s: float, since_submit_s: float) -> None:
+        """Ignore it."""
+
+    def answered(self, request: Request, completion: Completion) -> None:
         """Ignore it."""
 
     def ended(self, outcome: Outcome, answer_tokens: int, since_submit_s: float) -> None:

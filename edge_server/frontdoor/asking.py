@@ -21,7 +21,7 @@ from edge_server.engine import AnswerStream, FeatureBlock, Prompt
 from edge_server.errors import InvalidQuestionError, QuestionCancelledError
 from edge_server.frontdoor.backend import Backends, EngineBackend
 from edge_server.frontdoor.metrics import Metrics
-from edge_server.frontdoor.ports import BlockCost, LinkSettings, RawMedia
+from edge_server.frontdoor.ports import BlockCost, Ingested, LinkSettings, RawMedia
 from edge_server.frontdoor.questions import check_modalities
 
 _Result = TypeVar("_Result")
@@ -58,15 +58,20 @@ class Asked:
 
     Attributes:
         stream: its answer.
-        costs: what its tokens took on the air.
+        ready: what it was made into; nothing in it where it came without media.
         model: name of the model that answers.
         bundle_hash: of the device bundle that the model belongs to.
     """
 
     stream: AnswerStream
-    costs: tuple[BlockCost, ...]
+    ready: Ingested
     model: str
     bundle_hash: str
+
+    @property
+    def costs(self) -> tuple[BlockCost, ...]:
+        """What the blocks made here took."""
+        return self.ready.costs
 
 
 class Asker:
@@ -118,7 +123,7 @@ class Asker:
             )
         )
         model = backend.engine.model
-        return Asked(stream, ready.costs, model.name, model.bundle_hash)
+        return Asked(stream, ready, model.name, model.bundle_hash)
 
 
 def user_of(request: Request, claimed: str | None) -> str:

@@ -15,7 +15,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-from edge_server.engine import Outcome
+from edge_server.engine import Completion, Outcome, Request
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _POWERS_OF_TWO = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -68,6 +68,9 @@ class Metrics:
         )
         self._question = Histogram(
             "tokenlink_question_seconds", "Submission to answer", buckets=_SECONDS, registry=r
+        )
+        self._inference = Histogram(
+            "tokenlink_inference_seconds", "Prefill to the end of an answer", buckets=_SECONDS, registry=r
         )
         self._generated = Counter(
             "tokenlink_generated_tokens", "Language tokens made, end tokens too", registry=r
@@ -178,6 +181,10 @@ class Metrics:
         """A question got its first language token: how long it waited, and since it was submitted [s]."""
         self._queue_wait.observe(queue_s)
         self._first_token.observe(since_submit_s)
+
+    def answered(self, request: Request, completion: Completion) -> None:
+        """A question got its answer."""
+        self._inference.observe(completion.compute_s)
 
     def ended(self, outcome: Outcome, answer_tokens: int, since_submit_s: float) -> None:
         """An accepted question ended; how long it took counts only where an answer came of it [s]."""

@@ -13,6 +13,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, Protocol, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
+
 from edge_server.engine import FeatureBlock
 from edge_server.errors import InvalidQuestionError
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
@@ -20,6 +23,7 @@ from protos.tokenlink.v1 import tokenlink_pb2 as pb
 MediaModality: TypeAlias = Literal["image", "video", "audio"]
 ChannelName: TypeAlias = Literal["none", "awgn", "rayleigh", "rician"]
 FadingName: TypeAlias = Literal["block", "fast"]
+PayloadName: TypeAlias = Literal["float32", "float16", "int8", "int4"]
 
 CHANNEL_MODELS: Mapping[ChannelName, pb.ChannelModel] = MappingProxyType(
     {
@@ -70,6 +74,7 @@ class LinkSettings:
         snr_db: mean Es/N0 [dB].
         bandwidth_hz: symbols per second.
         token_length: tokens per modality; None: the server's default.
+        payload: what values are rounded to behind the radio, as a device's are.
         seed: repeats the same noise; None: fresh noise.
     """
 
@@ -78,6 +83,7 @@ class LinkSettings:
     snr_db: float = 20.0
     bandwidth_hz: float = 1e6
     token_length: int | None = None
+    payload: PayloadName = "float32"
     seed: int | None = None
 
 
@@ -91,6 +97,7 @@ class BlockCost:
         effective_snr_db: Es/N0 after equalisation [dB].
         channel_uses: complex symbols.
         airtime_s: time on the air [s].
+        payload_bytes: its values in the network behind the radio.
     """
 
     modality: str
@@ -98,16 +105,26 @@ class BlockCost:
     effective_snr_db: float
     channel_uses: int
     airtime_s: float
+    payload_bytes: int
 
 
 @dataclass(frozen=True)
 class Ingested:
-    """A question made ready for the model."""
+    """A question made ready for the model.
+
+    Attributes:
+        blocks: as they arrived.
+        question_ids: language tokens of the question.
+        context_ids: of the text that goes with it.
+        costs: of each block.
+        sent: each block as its transmitter made it, before the channel; float32, [token_length, channel_dim].
+    """
 
     blocks: tuple[FeatureBlock, ...]
     question_ids: tuple[int, ...]
     context_ids: tuple[int, ...]
     costs: tuple[BlockCost, ...]
+    sent: tuple[npt.NDArray[np.float32], ...]
 
 
 class Ingest(Protocol):

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from edge_server.errors import InvalidQuestionError
-from edge_server.frontdoor.ports import ChannelName, FadingName, LinkSettings, MediaModality
+from edge_server.frontdoor.ports import ChannelName, FadingName, LinkSettings, MediaModality, PayloadName
 from protos import payload
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 
@@ -78,6 +78,8 @@ class LinkPart(_Part):
     """Symbols per second."""
     token_length: Annotated[int, Field(ge=1, le=65_536)] | None = None
     """Tokens per modality; the server's default where it is left out."""
+    payload: PayloadName = "float32"
+    """What values are rounded to behind the radio, as a device's are."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     """Repeats the same noise."""
 
@@ -89,6 +91,7 @@ class LinkPart(_Part):
             snr_db=self.snr_db,
             bandwidth_hz=self.bandwidth_hz,
             token_length=self.token_length,
+            payload=self.payload,
             seed=self.seed,
         )
 
@@ -119,6 +122,7 @@ class CostPart(BaseModel):
     effective_snr_db: float
     channel_uses: int
     airtime_s: float
+    payload_bytes: int
 
 
 class InferResponse(BaseModel):

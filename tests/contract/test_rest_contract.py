@@ -93,7 +93,16 @@ async def test_media_is_tokenised_and_answered_with_its_cost(client: httpx.Async
         "effective_snr_db": 10.0,
         "channel_uses": uses,
         "airtime_s": pytest.approx(uses / 1e6),
+        "payload_bytes": 8 * CHANNEL_DIM * 4,
     }
+
+
+async def test_the_payload_of_the_emulated_link_can_be_chosen(client: httpx.AsyncClient) -> None:
+    link = {"channel": "awgn", "snr_db": 10, "token_length": 4, "payload": "int4"}
+    response = await client.post("/v1/infer", json={"question": "a", "media": [image()], "link": link})
+    assert response.json()["uplink"][0]["payload_bytes"] == 4 * CHANNEL_DIM // 2
+    refused = await client.post("/v1/infer", json={"question": "a", "link": {"payload": "int2"}})
+    assert error_of(refused)["param"] == "link.payload"
 
 
 async def test_token_blocks_are_answered(client: httpx.AsyncClient) -> None:

@@ -297,3 +297,27 @@ def test_a_question_that_the_engine_refuses_leaves_nothing_behind() -> None:
     assert session.ledger.in_flight == 0
     bench.ask(session)
     assert len(bench.runs) == 1
+
+
+def test_devices_are_seen_with_what_they_do_and_are_granted() -> None:
+    bench = Bench(CellConfig(grant_valid_s=100.0))
+    quiet, busy = bench.open("quiet"), bench.open("busy")
+    bench.clock.advance(61.0)
+    bench.ask(busy, "q1", size_bytes=700)
+    first, second = bench.cell.devices()
+    assert (first.device_id, first.state, first.in_flight, first.question_bytes) == ("busy", "asking", 1, 700)
+    assert (first.snr_db, first.silent_s) == (10.0, 0.0)
+    assert first.grant is busy.grant
+    assert (second.device_id, second.state, second.in_flight, second.silent_s) == ("quiet", "silent", 0, 61.0)
+    bench.runs[0][1].push(ANSWER)
+    assert bench.cell.devices()[0].state == "idle"
+    bench.cell.open("quiet", BUNDLE_HASH, 3.0)
+    assert {device.device_id: device.snr_db for device in bench.cell.devices()} == {
+        "quiet": 3.0,
+        "busy": 10.0,
+    }
+    assert bench.cell.device_of(quiet.session_id) == "quiet"
+    assert bench.cell.device_of("unknown") is None
+    bench.clock.advance(99.5)
+    assert [device.device_id for device in bench.cell.devices()] == ["quiet"]
+    assert bench.cell.sessions == 2, "looking changes nothing"
