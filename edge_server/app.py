@@ -26,7 +26,7 @@ from typing import Generic
 
 import uvicorn
 
-from edge_server.cell import Cell
+from edge_server.cell import AnswerFile, Cell, KeptAnswers
 from edge_server.config import ServerConfig
 from edge_server.engine import Engine, Model
 from edge_server.engine.model import StateT
@@ -102,7 +102,27 @@ class Server(Generic[StateT]):
         self.metrics = Metrics()
         self.engine = Engine(served.model, config.engine(), clock=clock, observer=self.metrics)
         hashes = dict.fromkeys([served.model.bundle_hash, *(bundle.bundle_hash for bundle in served.bundles)])
-        self.cell = Cell(self.engine.submit, tuple(hashes), cell_config, clock=clock, observer=self.metrics)
+        self._answer_file = (
+            AnswerFile(config.answers, self.metrics.answers_not_written)
+            if config.answers is not None
+            else None
+        )
+        self.answers = KeptAnswers(
+            config.answers_kept,
+            config.answers_kept_in_all,
+            config.answers_kept_s,
+            store=self._answer_file,
+            restored=self._answer_file.restored() if self._answer_file is not None else (),
+            observer=self.metrics,
+        )
+        self.cell = Cell(
+            self.engine.submit,
+            tuple(hashes),
+            cell_config,
+            clock=clock,
+            observer=self.metrics,
+            answers=self.answers,
+        )
         self._config = config
         self._grpc = GrpcServer(
             TokenLinkService(
@@ -115,6 +135,7 @@ class Server(Generic[StateT]):
             ),
             max_message_bytes=config.max_grpc_message_bytes,
             max_calls=config.max_grpc_calls,
+            max_streams=config.max_grpc_streams,
         )
         self.rest_app = build_app(
             Asker(self.engine, served.ingest, self.metrics),
@@ -147,6 +168,7 @@ class Server(Generic[StateT]):
         except BaseException:
             sock.close()
             await self.engine.stop()
+            await self._close_answers()
             raise
         self._rest_task = asyncio.create_task(self._rest.serve(sockets=[sock]), name="tokenlink-rest")
         while not self._rest.started and not self._rest_task.done():
@@ -163,8 +185,14 @@ class Server(Generic[StateT]):
         self._rest.should_exit = True
         await self.engine.stop()
         await self._grpc.stop(_GRACE_S)
+        await self._close_answers()
         if self._rest_task is not None:
             await self._rest_task
+
+    async def _close_answers(self) -> None:
+        answer_file, self._answer_file = self._answer_file, None
+        if answer_file is not None:
+            await asyncio.to_thread(answer_file.close)
 
 
 class _Uvicorn(uvicorn.Server):

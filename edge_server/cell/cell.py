@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, TypeAlias
+from weakref import WeakValueDictionary
 
+from edge_server.cell.answers import KeptAnswers
+from edge_server.cell.arrivals import Arrivals
 from edge_server.cell.grant import CellConfig, make_grant
 from edge_server.cell.ledger import AnswerLedger, Subscription
 from edge_server.cell.session import Session, Sessions
@@ -49,6 +52,7 @@ class Cell:
         clock: monotonic seconds.
         new_id: makes session ids that cannot be guessed.
         observer: is told what happens.
+        answers: that wait to be acknowledged; None: in memory, within the bounds of ``config``.
     """
 
     def __init__(
@@ -60,6 +64,7 @@ class Cell:
         clock: Callable[[], float] = time.monotonic,
         new_id: Callable[[], str] = lambda: secrets.token_urlsafe(18),
         observer: CellObserver | None = None,
+        answers: KeptAnswers | None = None,
     ) -> None:
         self.config = config or CellConfig()
         self.bundle_hashes = tuple(bundle_hashes)
@@ -67,6 +72,15 @@ class Cell:
         self._clock = clock
         self._observer = observer
         self._sessions = Sessions(self.config.max_sessions, clock, new_id)
+        self._arrivals = Arrivals(self.config.arrivals_per_s, self.config.arrivals_burst, clock)
+        self._answers = answers or KeptAnswers(
+            self.config.answers_kept,
+            self.config.answers_kept_in_all,
+            self.config.answers_kept_s,
+            clock=clock,
+        )
+        # A ledger lives as long as its device has a session or a question that runs.
+        self._ledgers: WeakValueDictionary[str, AnswerLedger] = WeakValueDictionary()
 
     @property
     def sessions(self) -> int:
@@ -84,7 +98,7 @@ class Cell:
         Raises:
             InvalidQuestionError: device_id is empty or too long, or snr_db not a finite number.
             BundleMismatchError: it runs another bundle.
-            AdmissionRefusedError: too many sessions are open.
+            AdmissionRefusedError: too many sessions are open, or too many devices arrive at once.
         """
         try:
             if not 1 <= len(device_id) <= MAX_DEVICE_ID_CHARS:
@@ -94,7 +108,11 @@ class Cell:
             if not math.isfinite(snr_db):
                 raise InvalidQuestionError("snr_db", f"is {snr_db}; must be a finite number")
             self._check_bundle(bundle_hash)
-            session = self._sessions.open(device_id, make_grant(self.config, snr_db), self._new_ledger)
+            if not self._sessions.knows(device_id):
+                self._arrivals.admit()
+            session = self._sessions.open(
+                device_id, make_grant(self.config, snr_db), lambda: self._ledger(device_id)
+            )
         except EdgeServerError as error:
             self._rejected(error)
             raise
@@ -125,7 +143,7 @@ class Cell:
         Args:
             session_id: who asks.
             bundle_hash: of the bundle that made its tokens.
-            request_id: idempotency key within the session.
+            request_id: idempotency key of the device.
             digest: fingerprint of the question's content, taken once its size is known to be granted.
             size_bytes: what it took on the wire.
             prepare: decodes it; called only if it is admitted and was not asked before.
@@ -176,12 +194,23 @@ class Cell:
         """
         return self._sessions.get(session_id).ledger.cancel(request_id)
 
+    def acknowledge(self, session_id: str, request_ids: Iterable[str]) -> None:
+        """The device has the answers to these safe: they need not be kept.
+
+        Raises:
+            SessionNotFoundError: the session is unknown, closed or expired.
+        """
+        self._sessions.get(session_id).ledger.acknowledge(request_ids)
+
     def _check_bundle(self, bundle_hash: str) -> None:
         if bundle_hash not in self.bundle_hashes:
             raise BundleMismatchError(bundle_hash[:128], self.bundle_hashes)
 
-    def _new_ledger(self) -> AnswerLedger:
-        return AnswerLedger(self.config.answers_kept, self.config.answers_kept_s, self._clock)
+    def _ledger(self, device_id: str) -> AnswerLedger:
+        ledger = self._ledgers.get(device_id)
+        if ledger is None:
+            ledger = self._ledgers[device_id] = AnswerLedger(device_id, self._answers)
+        return ledger
 
     def _rejected(self, error: EdgeServerError) -> None:
         if self._observer is not None:

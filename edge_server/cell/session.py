@@ -20,7 +20,7 @@ class Session:
         device_id: what the device calls itself.
         grant: what it may send.
         expires_at: when that ends, on the cell's clock [s].
-        ledger: its questions.
+        ledger: its questions, those of its earlier sessions too.
     """
 
     session_id: str
@@ -51,6 +51,11 @@ class Sessions:
 
     def __iter__(self) -> Iterator[Session]:
         return iter(self._by_id.values())
+
+    def knows(self, device_id: str) -> bool:
+        """Whether this device has a session."""
+        self.expire()
+        return device_id in self._by_device
 
     def open(self, device_id: str, grant: Grant, new_ledger: Callable[[], AnswerLedger]) -> Session:
         """Admit a device, or renew its grant: it keeps its session, and with it its answers.
