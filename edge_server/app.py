@@ -28,7 +28,7 @@ from typing import Any, Generic
 
 import uvicorn
 
-from edge_server.cell import Cell, Lineup
+from edge_server.cell import AnswerFile, Cell, KeptAnswers, Lineup
 from edge_server.config import ServerConfig
 from edge_server.engine import Engine, Model
 from edge_server.engine.model import StateT
@@ -105,10 +105,25 @@ class Server(Generic[StateT]):
     ) -> None:
         release = version("tokenlink")
         self.metrics = Metrics(version=release, outage_snr_db=config.outage_snr_db)
+        self._answer_file = (
+            AnswerFile(config.answers, self.metrics.answers_not_written)
+            if config.answers is not None
+            else None
+        )
+        self.answers = KeptAnswers(
+            config.answers_kept,
+            config.answers_kept_in_all,
+            config.answers_kept_s,
+            store=self._answer_file,
+            restored=self._answer_file.restored() if self._answer_file is not None else (),
+            observer=self.metrics,
+        )
         self._config = config
         self._clock = clock
         self.backends: Backends = Lineup(self._backend(served))
-        self.cell = Cell(self.backends, config.cell(), clock=clock, observer=self.metrics)
+        self.cell = Cell(
+            self.backends, config.cell(), clock=clock, observer=self.metrics, answers=self.answers
+        )
         self._rollout = Rollout(
             self.backends, self.cell, keep_s=config.old_model_s, clock=clock, on_change=self._describe
         )
@@ -123,6 +138,7 @@ class Server(Generic[StateT]):
             TokenLinkService(self.cell, self.backends, self.metrics, version=release),
             max_message_bytes=config.max_grpc_message_bytes,
             max_calls=config.max_grpc_calls,
+            max_streams=config.max_grpc_streams,
         )
         self.rest_app = build_app(
             Asker(self.backends, self.metrics),
@@ -158,6 +174,7 @@ class Server(Generic[StateT]):
         except BaseException:
             sock.close()
             await self.engine.stop()
+            await self._close_answers()
             raise
         self._rest_task = asyncio.create_task(self._rest.serve(sockets=[sock]), name="tokenlink-rest")
         while not self._rest.started and not self._rest_task.done():
@@ -178,8 +195,14 @@ class Server(Generic[StateT]):
         self._rest.should_exit = True
         await self._rollout.stop()
         await self._grpc.stop(_GRACE_S)
+        await self._close_answers()
         if self._rest_task is not None:
             await self._rest_task
+
+    async def _close_answers(self) -> None:
+        answer_file, self._answer_file = self._answer_file, None
+        if answer_file is not None:
+            await asyncio.to_thread(answer_file.close)
 
     def _describe(self) -> None:
         self.metrics.describe(

@@ -56,6 +56,10 @@ def serve(
     max_batch: Annotated[int | None, typer.Option(help="Questions that are decoded together.")] = None,
     max_queue: Annotated[int | None, typer.Option(help="Questions that may wait.")] = None,
     drain_s: Annotated[float | None, typer.Option(help="Time to finish after SIGTERM [s].")] = None,
+    answers: Annotated[
+        Path | None,
+        typer.Option(help="SQLite file for answers that no device acknowledged yet; else in memory."),
+    ] = None,
     ready_file: Annotated[Path | None, typer.Option(help="JSON with the ports, once they are open.")] = None,
     log_level: Annotated[str | None, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = None,
 ) -> None:
@@ -75,6 +79,7 @@ def serve(
         "max_batch": max_batch,
         "max_queue": max_queue,
         "drain_s": drain_s,
+        "answers": answers,
         "ready_file": ready_file,
         "log_level": log_level,
     }

@@ -43,6 +43,8 @@ class ServerConfig(BaseSettings):
     """Largest message over gRPC; larger ones are not read."""
     max_grpc_calls: Annotated[int, Field(ge=1)] = 4096
     """Calls at once."""
+    max_grpc_streams: Annotated[int, Field(ge=1)] = 128
+    """Calls at once over one connection."""
     max_rest_body_bytes: Annotated[int, Field(ge=1024)] = 16 * _MIB
     """Largest body over HTTP; larger ones are not read."""
     max_media_bytes: Annotated[int, Field(ge=1024)] = 12 * _MIB
@@ -81,6 +83,19 @@ class ServerConfig(BaseSettings):
     """Blocks that arrive below this count as lost; it is the least SNR that models are trained at [dB]."""
     grant_valid_s: Annotated[float, Field(gt=0)] = 3600.0
     """How long a grant lasts [s]."""
+    arrivals_per_s: Annotated[float, Field(gt=0)] = 50.0
+    """New sessions per second, once the burst is used up."""
+    arrivals_burst: Annotated[int, Field(ge=1)] = 40
+    """New sessions at once after a quiet spell."""
+
+    answers: Path | None = None
+    """SQLite file where answers wait until their device has acknowledged them; none: only in memory."""
+    answers_kept: Annotated[int, Field(ge=1)] = 256
+    """Answers of one device that wait for that."""
+    answers_kept_in_all: Annotated[int, Field(ge=1)] = 16_384
+    """Answers of all devices that do."""
+    answers_kept_s: Annotated[float, Field(gt=0)] = 86_400.0
+    """How long they do [s]."""
 
     def engine(self) -> EngineConfig:
         """The engine's part.
@@ -107,4 +122,9 @@ class ServerConfig(BaseSettings):
             bandwidth_hz=self.bandwidth_hz,
             grant_valid_s=self.grant_valid_s,
             outage_snr_db=self.outage_snr_db,
+            arrivals_per_s=self.arrivals_per_s,
+            arrivals_burst=self.arrivals_burst,
+            answers_kept=self.answers_kept,
+            answers_kept_in_all=self.answers_kept_in_all,
+            answers_kept_s=self.answers_kept_s,
         )

@@ -76,11 +76,11 @@ class SessionNotFoundError(NotFoundError):
 
 
 class RequestConflictError(EdgeServerError):
-    """A request_id that was already used, within this session, for a question with other content."""
+    """A request_id that this device already used for a question with other content."""
 
     def __init__(self, request_id: str) -> None:
         super().__init__(
-            f"request_id: {request_id!r} was already used for another question in this session; "
+            f"request_id: {request_id!r} was already used for another question of this device; "
             "only the same question may be sent again under it"
         )
         self.request_id = request_id

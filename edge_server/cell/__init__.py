@@ -1,11 +1,13 @@
 """The cell: who may send what until when, and which questions were asked already.
 
-    OpenSession ──▶ Session (Grant, AnswerLedger)
+    OpenSession ──▶ Session (Grant, AnswerLedger of its device)
     question ──▶ session known? bundle right? size granted? asked before? in-flight bound? ──▶ engine
 
 Knows no transport and no model library.
 """
 
+from edge_server.cell.answer_file import AnswerFile
+from edge_server.cell.answers import KeptAnswers
 from edge_server.cell.cell import Cell, CellObserver
 from edge_server.cell.grant import CellConfig, Grant, suggest_token_length
 from edge_server.cell.ledger import Subscription
@@ -13,12 +15,14 @@ from edge_server.cell.lineup import Backend, Lineup
 from edge_server.cell.session import DeviceStatus, Session
 
 __all__ = [
+    "AnswerFile",
     "Backend",
     "Cell",
     "CellConfig",
     "CellObserver",
     "DeviceStatus",
     "Grant",
+    "KeptAnswers",
     "Lineup",
     "Session",
     "Subscription",

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Generic, Protocol, TypeAlias
+from weakref import WeakValueDictionary
 
+from edge_server.cell.answers import KeptAnswers
+from edge_server.cell.arrivals import Arrivals
 from edge_server.cell.grant import CellConfig, make_grant
 from edge_server.cell.ledger import AnswerLedger, Subscription
 from edge_server.cell.lineup import Backend, BackendT, Lineup
@@ -49,6 +52,7 @@ class Cell(Generic[BackendT]):
         clock: monotonic seconds.
         new_id: makes session ids that cannot be guessed.
         observer: is told what happens.
+        answers: that wait to be acknowledged; None: in memory, within the bounds of ``config``.
     """
 
     def __init__(
@@ -59,12 +63,22 @@ class Cell(Generic[BackendT]):
         clock: Callable[[], float] = time.monotonic,
         new_id: Callable[[], str] = lambda: secrets.token_urlsafe(18),
         observer: CellObserver | None = None,
+        answers: KeptAnswers | None = None,
     ) -> None:
         self.config = config or CellConfig()
         self._lineup = lineup
         self._clock = clock
         self._observer = observer
         self._sessions = Sessions(self.config.max_sessions, clock, new_id)
+        self._arrivals = Arrivals(self.config.arrivals_per_s, self.config.arrivals_burst, clock)
+        self._answers = answers or KeptAnswers(
+            self.config.answers_kept,
+            self.config.answers_kept_in_all,
+            self.config.answers_kept_s,
+            clock=clock,
+        )
+        # A ledger lives as long as its device has a session or a question that runs.
+        self._ledgers: WeakValueDictionary[str, AnswerLedger] = WeakValueDictionary()
 
     @property
     def sessions(self) -> int:
@@ -98,7 +112,7 @@ class Cell(Generic[BackendT]):
         Raises:
             InvalidQuestionError: device_id is empty or too long, or snr_db not a finite number.
             BundleMismatchError: it runs another bundle.
-            AdmissionRefusedError: too many sessions are open.
+            AdmissionRefusedError: too many sessions are open, or too many devices arrive at once.
         """
         try:
             if not 1 <= len(device_id) <= MAX_DEVICE_ID_CHARS:
@@ -108,7 +122,9 @@ class Cell(Generic[BackendT]):
             if not math.isfinite(snr_db):
                 raise InvalidQuestionError("snr_db", f"is {snr_db}; must be a finite number")
             grant = make_grant(self.config, snr_db, self._lineup.of(bundle_hash).token_lengths)
-            session = self._sessions.open(device_id, snr_db, grant, self._new_ledger)
+            if not self._sessions.knows(device_id):
+                self._arrivals.admit()
+            session = self._sessions.open(device_id, snr_db, grant, lambda: self._ledger(device_id))
             session.bundle_hash = bundle_hash
         except EdgeServerError as error:
             self._rejected(error)
@@ -140,7 +156,7 @@ class Cell(Generic[BackendT]):
         Args:
             session_id: who asks.
             bundle_hash: of the bundle that made its tokens.
-            request_id: idempotency key within the session.
+            request_id: idempotency key of the device.
             digest: fingerprint of the question's content, taken once its size is known to be granted.
             size_bytes: what it took on the wire.
             prepare: decodes it; called only if it is admitted and was not asked before.
@@ -192,8 +208,19 @@ class Cell(Generic[BackendT]):
         """
         return self._sessions.get(session_id).ledger.cancel(request_id)
 
-    def _new_ledger(self) -> AnswerLedger:
-        return AnswerLedger(self.config.answers_kept, self.config.answers_kept_s, self._clock)
+    def acknowledge(self, session_id: str, request_ids: Iterable[str]) -> None:
+        """The device has the answers to these safe: they need not be kept.
+
+        Raises:
+            SessionNotFoundError: the session is unknown, closed or expired.
+        """
+        self._sessions.get(session_id).ledger.acknowledge(request_ids)
+
+    def _ledger(self, device_id: str) -> AnswerLedger:
+        ledger = self._ledgers.get(device_id)
+        if ledger is None:
+            ledger = self._ledgers[device_id] = AnswerLedger(device_id, self._answers)
+        return ledger
 
     def _rejected(self, error: EdgeServerError) -> None:
         if self._observer is not None:

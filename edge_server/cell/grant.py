@@ -31,10 +31,16 @@ class CellConfig:
     """Below this a block counts as lost [dB]."""
     token_length_by_snr_db: tuple[tuple[float, int], ...] = ((15.0, 8), (5.0, 16))
     """From this SNR on [dB], so many tokens are suggested; below the last one, the most there are."""
-    answers_kept: int = 32
-    """Answers per session that are kept for a question that is sent again."""
-    answers_kept_s: float = 120.0
+    answers_kept: int = 256
+    """Answers per device that are kept for a question that is sent again, until acknowledged."""
+    answers_kept_in_all: int = 16_384
+    """Answers that are kept in all."""
+    answers_kept_s: float = 86_400.0
     """How long they are kept [s]."""
+    arrivals_per_s: float = 50.0
+    """New sessions per second, once the burst is used up."""
+    arrivals_burst: int = 40
+    """New sessions at once after a quiet spell."""
 
     def __post_init__(self) -> None:
         for name in (
@@ -44,7 +50,10 @@ class CellConfig:
             "bandwidth_hz",
             "grant_valid_s",
             "answers_kept",
+            "answers_kept_in_all",
             "answers_kept_s",
+            "arrivals_per_s",
+            "arrivals_burst",
         ):
             value = getattr(self, name)
             if not value > 0:

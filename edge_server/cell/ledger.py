@@ -1,4 +1,4 @@
-"""Questions of a session by request_id: one that is sent again is answered from the same run.
+"""Questions of a device by request_id: one that is sent again is answered from the same run.
 
 A device whose link was cut cannot know whether its question arrived. It asks again under the same
 request_id; the ledger gives it the run that is under way, or the answer that was given.
@@ -8,10 +8,11 @@ What ended without an answer (cancelled, refused, failed) is forgotten at once: 
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable
+import asyncio
+from collections.abc import Iterable
 
-from edge_server.engine import AnswerStream
+from edge_server.cell.answers import KeptAnswers
+from edge_server.engine import AnswerStream, Completion, Delta, Event
 from edge_server.engine.answer import AnswerReader
 from edge_server.errors import RequestConflictError
 
@@ -24,11 +25,11 @@ class Subscription:
 
     def __init__(self, entry: _Entry) -> None:
         self._entry: _Entry | None = entry
-        self._stream = entry.stream
+        self._events = _Events(entry)
         entry.askers += 1
 
-    def __aiter__(self) -> AnswerReader:
-        return aiter(self._stream)
+    def __aiter__(self) -> _Events:
+        return self._events
 
     def close(self) -> None:
         """No longer interested. Harmless when called twice, and after the end."""
@@ -40,34 +41,51 @@ class Subscription:
 
     def cancel(self) -> None:
         """End the run for everybody."""
-        self._stream.cancel()
+        self._events.entry.stream.cancel()
 
 
 class _Entry:
-    __slots__ = ("askers", "digest", "ended_at", "stream")
+    __slots__ = ("askers", "digest", "stored", "stream")
 
     def __init__(self, digest: bytes, stream: AnswerStream) -> None:
         self.digest = digest
         self.stream = stream
         self.askers = 0
-        self.ended_at = 0.0
+        self.stored: asyncio.Future[None] | None = None
+
+
+class _Events:
+    """One reading of a run. Its answer comes only once the copy that is to outlive this process is safe."""
+
+    __slots__ = ("_reader", "entry")
+
+    def __init__(self, entry: _Entry) -> None:
+        self.entry = entry
+        self._reader: AnswerReader = aiter(entry.stream)
+
+    def __aiter__(self) -> _Events:
+        return self
+
+    async def __anext__(self) -> Event:
+        event = await anext(self._reader)
+        if isinstance(event, Completion) and self.entry.stored is not None:
+            # Not awaited itself: an asker that is cancelled must not cancel it for the others.
+            await asyncio.wait([self.entry.stored])
+        return event
 
 
 class AnswerLedger:
-    """The questions of one session.
+    """The questions of one device, over all its sessions.
 
     Args:
-        answers_kept: bound on answers that wait for a repeat.
-        answers_kept_s: how long they do [s].
-        clock: monotonic seconds.
+        device_id: whose.
+        answers: where its answers are kept.
     """
 
-    def __init__(self, answers_kept: int, answers_kept_s: float, clock: Callable[[], float]) -> None:
-        self._answers_kept = answers_kept
-        self._answers_kept_s = answers_kept_s
-        self._clock = clock
+    def __init__(self, device_id: str, answers: KeptAnswers) -> None:
+        self._device_id = device_id
+        self._answers = answers
         self._running: dict[str, _Entry] = {}
-        self._answered: OrderedDict[str, _Entry] = OrderedDict()
 
     @property
     def in_flight(self) -> int:
@@ -75,7 +93,7 @@ class AnswerLedger:
         return len(self._running)
 
     def find(self, request_id: str, digest: bytes) -> Subscription | None:
-        """The run of a question that was asked before.
+        """The run of a question that was asked before, or its answer in one piece.
 
         Args:
             request_id: its key.
@@ -84,8 +102,7 @@ class AnswerLedger:
         Raises:
             RequestConflictError: the key belongs to a question with other content.
         """
-        self._forget_old()
-        entry = self._running.get(request_id) or self._answered.get(request_id)
+        entry = self._running.get(request_id) or self._kept(request_id)
         if entry is None:
             return None
         if entry.digest != digest:
@@ -113,18 +130,22 @@ class AnswerLedger:
         for entry in list(self._running.values()):
             entry.stream.cancel()
 
+    def acknowledge(self, request_ids: Iterable[str]) -> None:
+        """The device has the answers to these; unknown ones do not matter."""
+        self._answers.acknowledge(self._device_id, request_ids)
+
+    def _kept(self, request_id: str) -> _Entry | None:
+        kept = self._answers.get(self._device_id, request_id)
+        if kept is None:
+            return None
+        stream = AnswerStream(lambda: None)
+        if kept.completion.text:
+            stream.push(Delta(kept.completion.text))
+        stream.push(kept.completion)
+        return _Entry(kept.digest, stream)
+
     def _file(self, request_id: str, entry: _Entry) -> None:
         del self._running[request_id]
-        if entry.stream.error is not None:
-            return
-        entry.ended_at = self._clock()
-        self._answered[request_id] = entry
-        self._forget_old()
-
-    def _forget_old(self) -> None:
-        oldest_kept = self._clock() - self._answers_kept_s
-        while self._answered:
-            entry = next(iter(self._answered.values()))
-            if len(self._answered) <= self._answers_kept and entry.ended_at > oldest_kept:
-                break
-            self._answered.popitem(last=False)
+        completion = entry.stream.answer
+        if completion is not None:
+            entry.stored = self._answers.keep(self._device_id, request_id, entry.digest, completion)

@@ -26,7 +26,7 @@ class Session:
         device_id: what the device calls itself.
         grant: what it may send.
         expires_at: when that ends, on the cell's clock [s].
-        ledger: its questions.
+        ledger: its questions, those of its earlier sessions too.
         bundle_hash: of the bundle that the device ran when it last opened it.
         snr_db: what the device reported last [dB].
         seen_at: when it was heard of last, on the cell's clock [s].
@@ -98,6 +98,11 @@ class Sessions:
 
     def __iter__(self) -> Iterator[Session]:
         return iter(self._by_id.values())
+
+    def knows(self, device_id: str) -> bool:
+        """Whether this device has a session."""
+        self.expire()
+        return device_id in self._by_device
 
     def open(
         self, device_id: str, snr_db: float, grant: Grant, new_ledger: Callable[[], AnswerLedger]

@@ -37,6 +37,12 @@ class AnswerStream:
         """Why it ended without an answer, if it did."""
         return self._error
 
+    @property
+    def answer(self) -> Completion | None:
+        """The whole answer, once it is there."""
+        last = self._events[-1] if self._events else None
+        return last if isinstance(last, Completion) else None
+
     def __aiter__(self) -> AnswerReader:
         return AnswerReader(self)
 

@@ -13,6 +13,7 @@ from grpc_reflection.v1alpha import reflection
 
 from edge_server.errors import ConfigurationError
 from edge_server.frontdoor.grpc_service import Malformed, TokenLinkService
+from protos import keepalive
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 
 SERVICE = pb.DESCRIPTOR.services_by_name["TokenLink"].full_name
@@ -27,18 +28,20 @@ class GrpcServer:
         service: what to serve.
         max_message_bytes: larger messages end their call with RESOURCE_EXHAUSTED before they are read.
         max_calls: calls at once; further ones are refused with RESOURCE_EXHAUSTED.
+        max_streams: calls at once over one connection; further ones wait in its client.
     """
 
-    def __init__(self, service: TokenLinkService, *, max_message_bytes: int, max_calls: int) -> None:
+    def __init__(
+        self, service: TokenLinkService, *, max_message_bytes: int, max_calls: int, max_streams: int
+    ) -> None:
         self._service = service
         self._server = grpc.aio.server(
             options=(
                 ("grpc.max_receive_message_length", max_message_bytes),
                 # Otherwise two servers on one port would share its clients silently.
                 ("grpc.so_reuseport", 0),
-                ("grpc.keepalive_time_ms", 60_000),
-                ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-                ("grpc.keepalive_permit_without_calls", 1),
+                ("grpc.max_concurrent_streams", max_streams),
+                *keepalive.SERVER_OPTIONS,
             ),
             maximum_concurrent_rpcs=max_calls,
         )

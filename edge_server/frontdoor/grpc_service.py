@@ -39,6 +39,8 @@ logger = logging.getLogger(__name__)
 
 _CHUNK_BYTES = 256 * 1024
 _QUESTIONS_PER_STREAM = 256
+_MAX_ACKNOWLEDGED = 1024
+"""Answers that one frame may acknowledge; the contract says so."""
 
 
 @dataclass(frozen=True)
@@ -209,8 +211,13 @@ class TokenLinkService:
         request_id = ""
         try:
             message = _parsed(frame)
+            if message.WhichOneof("body") == "acknowledge":
+                self._acknowledge(message)
+                return
             if message.WhichOneof("body") != "question":
-                raise InvalidQuestionError("body", "is empty; a question or a cancel is needed")
+                raise InvalidQuestionError(
+                    "body", "is empty; a question, a cancel or an acknowledge is needed"
+                )
             request_id = message.question.request_id
             subscription = self._ask(message.session_id, message.bundle_hash, message.question)
             key = (message.session_id, request_id)
@@ -243,6 +250,18 @@ class TokenLinkService:
                 question, session, self._backends.of(bundle_hash).shape, self._metrics
             ),
         )
+
+    def _acknowledge(self, frame: pb.UplinkFrame) -> None:
+        request_ids = frame.acknowledge.request_ids
+        if len(request_ids) > _MAX_ACKNOWLEDGED:
+            raise InvalidQuestionError(
+                "acknowledge.request_ids", f"holds {len(request_ids)}; at most {_MAX_ACKNOWLEDGED} at once"
+            )
+        try:
+            self._cell.acknowledge(frame.session_id, request_ids)
+        except NotFoundError as error:
+            # The device says it again in its next session, or the answers' time to live ends.
+            logger.debug("an acknowledge found no session: %s", error)
 
     def _cancel(self, frame: pb.UplinkFrame) -> None:
         try:

@@ -23,7 +23,7 @@ _SNRS_DB = (-20.0, -15.0, -10.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0, 30.0)
 
 
 class Metrics:
-    """Implements the observer ports of engine and cell.
+    """Implements the observer ports of engine, cell and kept answers.
 
     Beside its own series it shows those of the process (CPU, memory, descriptors) and of the interpreter.
 
@@ -105,6 +105,18 @@ class Metrics:
             "tokenlink_outages", "Blocks that arrived too noisy to be understood", ["modality"], registry=r
         )
         self._sessions = Gauge("tokenlink_sessions", "Open sessions", registry=r)
+        self._answers_kept = Gauge(
+            "tokenlink_answers_kept", "Answers that their device has not acknowledged", registry=r
+        )
+        self._answers_dropped = Counter(
+            "tokenlink_answers_dropped",
+            "Answers that went before they were acknowledged",
+            ["reason"],
+            registry=r,
+        )
+        self._answers_not_written = Counter(
+            "tokenlink_answers_not_written", "Times that the file of answers could not be written", registry=r
+        )
         self._workers = Counter(
             "tokenlink_worker_restarts", "Workers that died and were replaced", registry=r
         )
@@ -204,6 +216,18 @@ class Metrics:
     def sessions(self, count: int) -> None:
         """Open sessions, after this changed."""
         self._sessions.set(count)
+
+    def answers_kept(self, count: int) -> None:
+        """Answers that wait to be acknowledged, after this changed."""
+        self._answers_kept.set(count)
+
+    def answers_dropped(self, reason: str, count: int) -> None:
+        """Answers that nobody acknowledged went by a bound."""
+        self._answers_dropped.labels(reason).inc(count)
+
+    def answers_not_written(self) -> None:
+        """The file of answers could not be written. May be called from any thread."""
+        self._answers_not_written.inc()
 
     def block(self, modality: str, token_length: int, airtime_s: float, effective_snr_db: float) -> None:
         """A block was received; airtime and SNR are the sender's word and counted only if they can be."""

@@ -24,21 +24,21 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#protos/tokenlink/v1/tokenlink.proto\x12\x0ctokenlink.v1\"\xc5\x01\n\x0cTokenPayload\x12(\n\x08modality\x18\x01 \x01(\x0e\x32\x16.tokenlink.v1.Modality\x12\"\n\x05\x64type\x18\x02 \x01(\x0e\x32\x13.tokenlink.v1.DType\x12\r\n\x05shape\x18\x03 \x03(\r\x12\r\n\x05scale\x18\x04 \x01(\x02\x12\x0c\n\x04\x64\x61ta\x18\x05 \x01(\x0c\x12\r\n\x05\x63rc32\x18\x06 \x01(\x07\x12,\n\x07\x63hannel\x18\x07 \x01(\x0b\x32\x1b.tokenlink.v1.ChannelReport\"\xa3\x01\n\rChannelReport\x12)\n\x05model\x18\x01 \x01(\x0e\x32\x1a.tokenlink.v1.ChannelModel\x12$\n\x06\x66\x61\x64ing\x18\x02 \x01(\x0e\x32\x14.tokenlink.v1.Fading\x12\x18\n\x10\x65\x66\x66\x65\x63tive_snr_db\x18\x03 \x01(\x02\x12\x14\n\x0c\x63hannel_uses\x18\x04 \x01(\r\x12\x11\n\tairtime_s\x18\x05 \x01(\x01\"\xa4\x01\n\x08Question\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12,\n\x08payloads\x18\x02 \x03(\x0b\x32\x1a.tokenlink.v1.TokenPayload\x12\x14\n\x0cquestion_ids\x18\x03 \x03(\r\x12\x16\n\x0emax_new_tokens\x18\x04 \x01(\r\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x05 \x01(\r\x12\x13\n\x0b\x63ontext_ids\x18\x06 \x03(\r\"c\n\x12OpenSessionRequest\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x13\n\x0b\x62undle_hash\x18\x02 \x01(\t\x12\x15\n\ragent_version\x18\x03 \x01(\t\x12\x0e\n\x06snr_db\x18\x04 \x01(\x01\"\xc9\x01\n\x05Grant\x12\x18\n\x10max_token_length\x18\x01 \x01(\r\x12\x14\n\x0ctoken_length\x18\x02 \x01(\r\x12\x1f\n\x17max_questions_in_flight\x18\x03 \x01(\r\x12\x1a\n\x12max_question_bytes\x18\x04 \x01(\r\x12\x14\n\x0c\x62\x61ndwidth_hz\x18\x05 \x01(\x01\x12\x0f\n\x07valid_s\x18\x06 \x01(\x01\x12\x1a\n\routage_snr_db\x18\n \x01(\x01H\x00\x88\x01\x01\x42\x10\n\x0e_outage_snr_db\"\xad\x01\n\x13OpenSessionResponse\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\"\n\x05grant\x18\x02 \x01(\x0b\x32\x13.tokenlink.v1.Grant\x12\x16\n\x0eserver_version\x18\x03 \x01(\t\x12\x12\n\nmodel_name\x18\x04 \x01(\t\x12\x15\n\rserver_time_s\x18\x05 \x01(\x01\x12\x1b\n\x13\x63urrent_bundle_hash\x18\x06 \x01(\t\")\n\x13\x43loseSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\x16\n\x14\x43loseSessionResponse\"\xa7\x01\n\x0bUplinkFrame\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0b\x62undle_hash\x18\x02 \x01(\t\x12*\n\x08question\x18\x03 \x01(\x0b\x32\x16.tokenlink.v1.QuestionH\x00\x12&\n\x06\x63\x61ncel\x18\x04 \x01(\x0b\x32\x14.tokenlink.v1.CancelH\x00\x12\x13\n\x0btraceparent\x18\n \x01(\tB\x06\n\x04\x62ody\"\x1c\n\x06\x43\x61ncel\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"_\n\nAskRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0b\x62undle_hash\x18\x02 \x01(\t\x12(\n\x08question\x18\x03 \x01(\x0b\x32\x16.tokenlink.v1.Question\"\xa9\x01\n\rDownlinkFrame\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12*\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x19.tokenlink.v1.AnswerDeltaH\x00\x12&\n\x06\x61nswer\x18\x03 \x01(\x0b\x32\x14.tokenlink.v1.AnswerH\x00\x12(\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32\x15.tokenlink.v1.FailureH\x00\x42\x06\n\x04\x62ody\"\x1b\n\x0b\x41nswerDelta\x12\x0c\n\x04text\x18\x01 \x01(\t\"\x94\x01\n\x06\x41nswer\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x13\n\x0bprobability\x18\x02 \x01(\x01\x12\x15\n\rprompt_tokens\x18\x03 \x01(\r\x12\x15\n\ranswer_tokens\x18\x04 \x01(\r\x12\x0f\n\x07queue_s\x18\x05 \x01(\x01\x12\x11\n\tcompute_s\x18\x06 \x01(\x01\x12\x15\n\rfinish_reason\x18\x07 \x01(\t\"O\n\x07\x46\x61ilure\x12\x0c\n\x04\x63ode\x18\x01 \x01(\r\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\r\n\x05\x66ield\x18\x03 \x01(\t\x12\x16\n\x0eretry_delay_ms\x18\x04 \x01(\r\":\n\x10GetBundleRequest\x12\x13\n\x0b\x62undle_hash\x18\x01 \x01(\t\x12\x11\n\tprecision\x18\x02 \x01(\t\"E\n\x0b\x42undleChunk\x12\x13\n\x0b\x62undle_hash\x18\x01 \x01(\t\x12\x13\n\x0btotal_bytes\x18\x02 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c*s\n\x08Modality\x12\x18\n\x14MODALITY_UNSPECIFIED\x10\x00\x12\x12\n\x0eMODALITY_IMAGE\x10\x01\x12\x12\n\x0eMODALITY_VIDEO\x10\x02\x12\x12\n\x0eMODALITY_AUDIO\x10\x03\x12\x11\n\rMODALITY_TEXT\x10\x04*d\n\x05\x44Type\x12\x15\n\x11\x44TYPE_UNSPECIFIED\x10\x00\x12\x11\n\rDTYPE_FLOAT32\x10\x01\x12\x11\n\rDTYPE_FLOAT16\x10\x02\x12\x0e\n\nDTYPE_INT8\x10\x03\x12\x0e\n\nDTYPE_INT4\x10\x04*\x93\x01\n\x0c\x43hannelModel\x12\x1d\n\x19\x43HANNEL_MODEL_UNSPECIFIED\x10\x00\x12\x16\n\x12\x43HANNEL_MODEL_NONE\x10\x01\x12\x16\n\x12\x43HANNEL_MODEL_AWGN\x10\x02\x12\x1a\n\x16\x43HANNEL_MODEL_RAYLEIGH\x10\x03\x12\x18\n\x14\x43HANNEL_MODEL_RICIAN\x10\x04*C\n\x06\x46\x61\x64ing\x12\x16\n\x12\x46\x41\x44ING_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x46\x41\x44ING_BLOCK\x10\x01\x12\x0f\n\x0b\x46\x41\x44ING_FAST\x10\x02\x32\x88\x03\n\tTokenLink\x12R\n\x0bOpenSession\x12 .tokenlink.v1.OpenSessionRequest\x1a!.tokenlink.v1.OpenSessionResponse\x12U\n\x0c\x43loseSession\x12!.tokenlink.v1.CloseSessionRequest\x1a\".tokenlink.v1.CloseSessionResponse\x12\x46\n\x08\x43onverse\x12\x19.tokenlink.v1.UplinkFrame\x1a\x1b.tokenlink.v1.DownlinkFrame(\x01\x30\x01\x12>\n\x03\x41sk\x12\x18.tokenlink.v1.AskRequest\x1a\x1b.tokenlink.v1.DownlinkFrame0\x01\x12H\n\tGetBundle\x12\x1e.tokenlink.v1.GetBundleRequest\x1a\x19.tokenlink.v1.BundleChunk0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#protos/tokenlink/v1/tokenlink.proto\x12\x0ctokenlink.v1\"\xc5\x01\n\x0cTokenPayload\x12(\n\x08modality\x18\x01 \x01(\x0e\x32\x16.tokenlink.v1.Modality\x12\"\n\x05\x64type\x18\x02 \x01(\x0e\x32\x13.tokenlink.v1.DType\x12\r\n\x05shape\x18\x03 \x03(\r\x12\r\n\x05scale\x18\x04 \x01(\x02\x12\x0c\n\x04\x64\x61ta\x18\x05 \x01(\x0c\x12\r\n\x05\x63rc32\x18\x06 \x01(\x07\x12,\n\x07\x63hannel\x18\x07 \x01(\x0b\x32\x1b.tokenlink.v1.ChannelReport\"\xa3\x01\n\rChannelReport\x12)\n\x05model\x18\x01 \x01(\x0e\x32\x1a.tokenlink.v1.ChannelModel\x12$\n\x06\x66\x61\x64ing\x18\x02 \x01(\x0e\x32\x14.tokenlink.v1.Fading\x12\x18\n\x10\x65\x66\x66\x65\x63tive_snr_db\x18\x03 \x01(\x02\x12\x14\n\x0c\x63hannel_uses\x18\x04 \x01(\r\x12\x11\n\tairtime_s\x18\x05 \x01(\x01\"\xa4\x01\n\x08Question\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12,\n\x08payloads\x18\x02 \x03(\x0b\x32\x1a.tokenlink.v1.TokenPayload\x12\x14\n\x0cquestion_ids\x18\x03 \x03(\r\x12\x16\n\x0emax_new_tokens\x18\x04 \x01(\r\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x05 \x01(\r\x12\x13\n\x0b\x63ontext_ids\x18\x06 \x03(\r\"c\n\x12OpenSessionRequest\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x13\n\x0b\x62undle_hash\x18\x02 \x01(\t\x12\x15\n\ragent_version\x18\x03 \x01(\t\x12\x0e\n\x06snr_db\x18\x04 \x01(\x01\"\xc9\x01\n\x05Grant\x12\x18\n\x10max_token_length\x18\x01 \x01(\r\x12\x14\n\x0ctoken_length\x18\x02 \x01(\r\x12\x1f\n\x17max_questions_in_flight\x18\x03 \x01(\r\x12\x1a\n\x12max_question_bytes\x18\x04 \x01(\r\x12\x14\n\x0c\x62\x61ndwidth_hz\x18\x05 \x01(\x01\x12\x0f\n\x07valid_s\x18\x06 \x01(\x01\x12\x1a\n\routage_snr_db\x18\n \x01(\x01H\x00\x88\x01\x01\x42\x10\n\x0e_outage_snr_db\"\xad\x01\n\x13OpenSessionResponse\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\"\n\x05grant\x18\x02 \x01(\x0b\x32\x13.tokenlink.v1.Grant\x12\x16\n\x0eserver_version\x18\x03 \x01(\t\x12\x12\n\nmodel_name\x18\x04 \x01(\t\x12\x15\n\rserver_time_s\x18\x05 \x01(\x01\x12\x1b\n\x13\x63urrent_bundle_hash\x18\x06 \x01(\t\")\n\x13\x43loseSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\x16\n\x14\x43loseSessionResponse\"\xd9\x01\n\x0bUplinkFrame\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0b\x62undle_hash\x18\x02 \x01(\t\x12*\n\x08question\x18\x03 \x01(\x0b\x32\x16.tokenlink.v1.QuestionH\x00\x12&\n\x06\x63\x61ncel\x18\x04 \x01(\x0b\x32\x14.tokenlink.v1.CancelH\x00\x12\x30\n\x0b\x61\x63knowledge\x18\x05 \x01(\x0b\x32\x19.tokenlink.v1.AcknowledgeH\x00\x12\x13\n\x0btraceparent\x18\n \x01(\tB\x06\n\x04\x62ody\"\x1c\n\x06\x43\x61ncel\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"\"\n\x0b\x41\x63knowledge\x12\x13\n\x0brequest_ids\x18\x01 \x03(\t\"_\n\nAskRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0b\x62undle_hash\x18\x02 \x01(\t\x12(\n\x08question\x18\x03 \x01(\x0b\x32\x16.tokenlink.v1.Question\"\xa9\x01\n\rDownlinkFrame\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12*\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x19.tokenlink.v1.AnswerDeltaH\x00\x12&\n\x06\x61nswer\x18\x03 \x01(\x0b\x32\x14.tokenlink.v1.AnswerH\x00\x12(\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32\x15.tokenlink.v1.FailureH\x00\x42\x06\n\x04\x62ody\"\x1b\n\x0b\x41nswerDelta\x12\x0c\n\x04text\x18\x01 \x01(\t\"\x94\x01\n\x06\x41nswer\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x13\n\x0bprobability\x18\x02 \x01(\x01\x12\x15\n\rprompt_tokens\x18\x03 \x01(\r\x12\x15\n\ranswer_tokens\x18\x04 \x01(\r\x12\x0f\n\x07queue_s\x18\x05 \x01(\x01\x12\x11\n\tcompute_s\x18\x06 \x01(\x01\x12\x15\n\rfinish_reason\x18\x07 \x01(\t\"O\n\x07\x46\x61ilure\x12\x0c\n\x04\x63ode\x18\x01 \x01(\r\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\r\n\x05\x66ield\x18\x03 \x01(\t\x12\x16\n\x0eretry_delay_ms\x18\x04 \x01(\r\":\n\x10GetBundleRequest\x12\x13\n\x0b\x62undle_hash\x18\x01 \x01(\t\x12\x11\n\tprecision\x18\x02 \x01(\t\"E\n\x0b\x42undleChunk\x12\x13\n\x0b\x62undle_hash\x18\x01 \x01(\t\x12\x13\n\x0btotal_bytes\x18\x02 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c*s\n\x08Modality\x12\x18\n\x14MODALITY_UNSPECIFIED\x10\x00\x12\x12\n\x0eMODALITY_IMAGE\x10\x01\x12\x12\n\x0eMODALITY_VIDEO\x10\x02\x12\x12\n\x0eMODALITY_AUDIO\x10\x03\x12\x11\n\rMODALITY_TEXT\x10\x04*d\n\x05\x44Type\x12\x15\n\x11\x44TYPE_UNSPECIFIED\x10\x00\x12\x11\n\rDTYPE_FLOAT32\x10\x01\x12\x11\n\rDTYPE_FLOAT16\x10\x02\x12\x0e\n\nDTYPE_INT8\x10\x03\x12\x0e\n\nDTYPE_INT4\x10\x04*\x93\x01\n\x0c\x43hannelModel\x12\x1d\n\x19\x43HANNEL_MODEL_UNSPECIFIED\x10\x00\x12\x16\n\x12\x43HANNEL_MODEL_NONE\x10\x01\x12\x16\n\x12\x43HANNEL_MODEL_AWGN\x10\x02\x12\x1a\n\x16\x43HANNEL_MODEL_RAYLEIGH\x10\x03\x12\x18\n\x14\x43HANNEL_MODEL_RICIAN\x10\x04*C\n\x06\x46\x61\x64ing\x12\x16\n\x12\x46\x41\x44ING_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x46\x41\x44ING_BLOCK\x10\x01\x12\x0f\n\x0b\x46\x41\x44ING_FAST\x10\x02\x32\x88\x03\n\tTokenLink\x12R\n\x0bOpenSession\x12 .tokenlink.v1.OpenSessionRequest\x1a!.tokenlink.v1.OpenSessionResponse\x12U\n\x0c\x43loseSession\x12!.tokenlink.v1.CloseSessionRequest\x1a\".tokenlink.v1.CloseSessionResponse\x12\x46\n\x08\x43onverse\x12\x19.tokenlink.v1.UplinkFrame\x1a\x1b.tokenlink.v1.DownlinkFrame(\x01\x30\x01\x12>\n\x03\x41sk\x12\x18.tokenlink.v1.AskRequest\x1a\x1b.tokenlink.v1.DownlinkFrame0\x01\x12H\n\tGetBundle\x12\x1e.tokenlink.v1.GetBundleRequest\x1a\x19.tokenlink.v1.BundleChunk0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.tokenlink.v1.tokenlink_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MODALITY']._serialized_start=1995
-  _globals['_MODALITY']._serialized_end=2110
-  _globals['_DTYPE']._serialized_start=2112
-  _globals['_DTYPE']._serialized_end=2212
-  _globals['_CHANNELMODEL']._serialized_start=2215
-  _globals['_CHANNELMODEL']._serialized_end=2362
-  _globals['_FADING']._serialized_start=2364
-  _globals['_FADING']._serialized_end=2431
+  _globals['_MODALITY']._serialized_start=2081
+  _globals['_MODALITY']._serialized_end=2196
+  _globals['_DTYPE']._serialized_start=2198
+  _globals['_DTYPE']._serialized_end=2298
+  _globals['_CHANNELMODEL']._serialized_start=2301
+  _globals['_CHANNELMODEL']._serialized_end=2448
+  _globals['_FADING']._serialized_start=2450
+  _globals['_FADING']._serialized_end=2517
   _globals['_TOKENPAYLOAD']._serialized_start=54
   _globals['_TOKENPAYLOAD']._serialized_end=251
   _globals['_CHANNELREPORT']._serialized_start=254
@@ -56,23 +56,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CLOSESESSIONRESPONSE']._serialized_start=1110
   _globals['_CLOSESESSIONRESPONSE']._serialized_end=1132
   _globals['_UPLINKFRAME']._serialized_start=1135
-  _globals['_UPLINKFRAME']._serialized_end=1302
-  _globals['_CANCEL']._serialized_start=1304
-  _globals['_CANCEL']._serialized_end=1332
-  _globals['_ASKREQUEST']._serialized_start=1334
-  _globals['_ASKREQUEST']._serialized_end=1429
-  _globals['_DOWNLINKFRAME']._serialized_start=1432
-  _globals['_DOWNLINKFRAME']._serialized_end=1601
-  _globals['_ANSWERDELTA']._serialized_start=1603
-  _globals['_ANSWERDELTA']._serialized_end=1630
-  _globals['_ANSWER']._serialized_start=1633
-  _globals['_ANSWER']._serialized_end=1781
-  _globals['_FAILURE']._serialized_start=1783
-  _globals['_FAILURE']._serialized_end=1862
-  _globals['_GETBUNDLEREQUEST']._serialized_start=1864
-  _globals['_GETBUNDLEREQUEST']._serialized_end=1922
-  _globals['_BUNDLECHUNK']._serialized_start=1924
-  _globals['_BUNDLECHUNK']._serialized_end=1993
-  _globals['_TOKENLINK']._serialized_start=2434
-  _globals['_TOKENLINK']._serialized_end=2826
+  _globals['_UPLINKFRAME']._serialized_end=1352
+  _globals['_CANCEL']._serialized_start=1354
+  _globals['_CANCEL']._serialized_end=1382
+  _globals['_ACKNOWLEDGE']._serialized_start=1384
+  _globals['_ACKNOWLEDGE']._serialized_end=1418
+  _globals['_ASKREQUEST']._serialized_start=1420
+  _globals['_ASKREQUEST']._serialized_end=1515
+  _globals['_DOWNLINKFRAME']._serialized_start=1518
+  _globals['_DOWNLINKFRAME']._serialized_end=1687
+  _globals['_ANSWERDELTA']._serialized_start=1689
+  _globals['_ANSWERDELTA']._serialized_end=1716
+  _globals['_ANSWER']._serialized_start=1719
+  _globals['_ANSWER']._serialized_end=1867
+  _globals['_FAILURE']._serialized_start=1869
+  _globals['_FAILURE']._serialized_end=1948
+  _globals['_GETBUNDLEREQUEST']._serialized_start=1950
+  _globals['_GETBUNDLEREQUEST']._serialized_end=2008
+  _globals['_BUNDLECHUNK']._serialized_start=2010
+  _globals['_BUNDLECHUNK']._serialized_end=2079
+  _globals['_TOKENLINK']._serialized_start=2520
+  _globals['_TOKENLINK']._serialized_end=2912
 # @@protoc_insertion_point(module_scope)

@@ -160,24 +160,32 @@ class CloseSessionResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class UplinkFrame(_message.Message):
-    __slots__ = ("session_id", "bundle_hash", "question", "cancel", "traceparent")
+    __slots__ = ("session_id", "bundle_hash", "question", "cancel", "acknowledge", "traceparent")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     BUNDLE_HASH_FIELD_NUMBER: _ClassVar[int]
     QUESTION_FIELD_NUMBER: _ClassVar[int]
     CANCEL_FIELD_NUMBER: _ClassVar[int]
+    ACKNOWLEDGE_FIELD_NUMBER: _ClassVar[int]
     TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     bundle_hash: str
     question: Question
     cancel: Cancel
+    acknowledge: Acknowledge
     traceparent: str
-    def __init__(self, session_id: _Optional[str] = ..., bundle_hash: _Optional[str] = ..., question: _Optional[_Union[Question, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., traceparent: _Optional[str] = ...) -> None: ...
+    def __init__(self, session_id: _Optional[str] = ..., bundle_hash: _Optional[str] = ..., question: _Optional[_Union[Question, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., acknowledge: _Optional[_Union[Acknowledge, _Mapping]] = ..., traceparent: _Optional[str] = ...) -> None: ...
 
 class Cancel(_message.Message):
     __slots__ = ("request_id",)
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     def __init__(self, request_id: _Optional[str] = ...) -> None: ...
+
+class Acknowledge(_message.Message):
+    __slots__ = ("request_ids",)
+    REQUEST_IDS_FIELD_NUMBER: _ClassVar[int]
+    request_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, request_ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class AskRequest(_message.Message):
     __slots__ = ("session_id", "bundle_hash", "question")
