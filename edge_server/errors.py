@@ -7,8 +7,8 @@
     ├── NotFoundError                  NOT_FOUND            404   no such thing here
     │   └── SessionNotFoundError       NOT_FOUND            404   unknown, closed or expired: open a new one
     ├── RequestConflictError           ALREADY_EXISTS       409   request_id was used for another question
-    ├── UnauthenticatedError           UNAUTHENTICATED      401   no credential, or one that is not good (any more)
-    ├── PermissionDeniedError          PERMISSION_DENIED    403   a good one, but for something else; names the field
+    ├── UnauthenticatedError           UNAUTHENTICATED      401   no credential, or not a good one
+    ├── PermissionDeniedError          PERMISSION_DENIED    403   a good one, for something else
     ├── OverloadedError                RESOURCE_EXHAUSTED   429   carries a retry delay and a reason
     │   ├── EngineOverloadedError      RESOURCE_EXHAUSTED   429   ... the queue is full
     │   └── AdmissionRefusedError      RESOURCE_EXHAUSTED   429   ... the cell or the ingest pool is full

@@ -9,13 +9,19 @@ Knows no transport and no model library.
 from edge_server.cell.cell import Cell, CellObserver
 from edge_server.cell.grant import CellConfig, Grant, suggest_token_length
 from edge_server.cell.ledger import Subscription
+from edge_server.cell.limits import LimitConfig, Limits
+from edge_server.cell.peer import Access, Peer
 from edge_server.cell.session import Session
 
 __all__ = [
+    "Access",
     "Cell",
     "CellConfig",
     "CellObserver",
     "Grant",
+    "LimitConfig",
+    "Limits",
+    "Peer",
     "Session",
     "Subscription",
     "suggest_token_length",

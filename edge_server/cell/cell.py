@@ -10,6 +10,8 @@ from typing import Protocol, TypeAlias
 
 from edge_server.cell.grant import CellConfig, make_grant
 from edge_server.cell.ledger import AnswerLedger, Subscription
+from edge_server.cell.limits import LimitConfig, Limits
+from edge_server.cell.peer import Access, Peer
 from edge_server.cell.session import Session, Sessions
 from edge_server.engine import AnswerStream, Request
 from edge_server.errors import (
@@ -18,8 +20,10 @@ from edge_server.errors import (
     EdgeServerError,
     InvalidQuestionError,
     OverloadedError,
+    PermissionDeniedError,
     QuestionTooLargeError,
     SessionNotFoundError,
+    UnauthenticatedError,
 )
 
 MAX_REQUEST_ID_CHARS = 64
@@ -49,6 +53,8 @@ class Cell:
         clock: monotonic seconds.
         new_id: makes session ids that cannot be guessed.
         observer: is told what happens.
+        access: says whether a peer's credential is still good; None: no credentials are asked for.
+        limits: on what each peer may ask.
     """
 
     def __init__(
@@ -60,12 +66,16 @@ class Cell:
         clock: Callable[[], float] = time.monotonic,
         new_id: Callable[[], str] = lambda: secrets.token_urlsafe(18),
         observer: CellObserver | None = None,
+        access: Access | None = None,
+        limits: Limits | None = None,
     ) -> None:
         self.config = config or CellConfig()
         self.bundle_hashes = tuple(bundle_hashes)
         self._submit = submit
         self._clock = clock
         self._observer = observer
+        self._access = access
+        self.limits = limits or Limits(LimitConfig(), clock)
         self._sessions = Sessions(self.config.max_sessions, clock, new_id)
 
     @property
@@ -73,28 +83,46 @@ class Cell:
         """Open sessions; one that has expired counts until it is noticed."""
         return len(self._sessions)
 
-    def open(self, device_id: str, bundle_hash: str, snr_db: float) -> Session:
+    def check(self, peer: Peer | None) -> None:
+        """Let a peer pass whose credential is good now.
+
+        Raises:
+            UnauthenticatedError: it is not, or there is none.
+        """
+        try:
+            self._check_peer(peer)
+        except EdgeServerError as error:
+            self._rejected(error)
+            raise
+
+    def open(self, device_id: str, bundle_hash: str, snr_db: float, *, peer: Peer | None = None) -> Session:
         """Admit a device, or renew its grant.
 
         Args:
             device_id: what it calls itself; the same one gets the same session back.
             bundle_hash: of the bundle it runs.
             snr_db: what it measures [dB].
+            peer: who it has shown to be.
 
         Raises:
+            UnauthenticatedError: its credential is not good.
+            PermissionDeniedError: it calls itself by another's name.
             InvalidQuestionError: device_id is empty or too long, or snr_db not a finite number.
             BundleMismatchError: it runs another bundle.
             AdmissionRefusedError: too many sessions are open.
         """
         try:
+            self._check_peer(peer)
             if not 1 <= len(device_id) <= MAX_DEVICE_ID_CHARS:
                 raise InvalidQuestionError(
                     "device_id", f"has {len(device_id)} characters; 1 to {MAX_DEVICE_ID_CHARS} are allowed"
                 )
             if not math.isfinite(snr_db):
                 raise InvalidQuestionError("snr_db", f"is {snr_db}; must be a finite number")
+            if peer is not None:
+                peer.check_device_id(device_id)
             self._check_bundle(bundle_hash)
-            session = self._sessions.open(device_id, make_grant(self.config, snr_db), self._new_ledger)
+            session = self._sessions.open(device_id, make_grant(self.config, snr_db), self._new_ledger, peer)
         except EdgeServerError as error:
             self._rejected(error)
             raise
@@ -102,8 +130,21 @@ class Cell:
             self._observer.sessions(len(self._sessions))
         return session
 
-    def close(self, session_id: str) -> None:
-        """End a session; its questions in flight are cancelled. Closing twice is harmless."""
+    def close(self, session_id: str, *, peer: Peer | None = None) -> None:
+        """End a session; its questions in flight are cancelled. Closing twice is harmless.
+
+        Raises:
+            UnauthenticatedError: the peer's credential is not good.
+            PermissionDeniedError: another device opened it.
+        """
+        try:
+            self._check_peer(peer)
+            self._sessions.get(session_id, peer)
+        except SessionNotFoundError:
+            pass
+        except EdgeServerError as error:
+            self._rejected(error)
+            raise
         session = self._sessions.remove(session_id)
         if session is not None:
             session.ledger.cancel_all()
@@ -119,6 +160,7 @@ class Cell:
         digest: Callable[[], bytes],
         size_bytes: int,
         prepare: Prepare,
+        peer: Peer | None = None,
     ) -> Subscription:
         """Admit a question, before any of it is decoded.
 
@@ -129,21 +171,25 @@ class Cell:
             digest: fingerprint of the question's content, taken once its size is known to be granted.
             size_bytes: what it took on the wire.
             prepare: decodes it; called only if it is admitted and was not asked before.
+            peer: who sent it.
 
         Returns:
             Its run: a new one, or the one that an earlier question with this key began.
 
         Raises:
+            UnauthenticatedError: the peer's credential is not good, or not any more.
             SessionNotFoundError: the session is unknown, closed or expired.
+            PermissionDeniedError: another device opened it.
             BundleMismatchError: the tokens come from another bundle.
             InvalidQuestionError: from ``prepare`` or the engine, or request_id is empty or too long.
             QuestionTooLargeError: it is larger than granted.
             RequestConflictError: request_id was used for another question.
-            AdmissionRefusedError: too many of the session's questions are in flight.
+            AdmissionRefusedError: too many of the session's questions are in flight, or too many per minute.
             EngineOverloadedError, DrainingError: from the engine.
         """
         try:
-            session = self._sessions.get(session_id)
+            self._check_peer(peer)
+            session = self._sessions.get(session_id, peer)
             self._check_bundle(bundle_hash)
             _check_request_id(request_id)
             grant = session.grant
@@ -151,6 +197,7 @@ class Cell:
                 raise QuestionTooLargeError(
                     "question", f"takes {size_bytes} bytes; {grant.max_question_bytes} are granted"
                 )
+            self.limits.spend(peer, questions=1, size_bytes=size_bytes)
             fingerprint = digest()
             known = session.ledger.find(request_id, fingerprint)
             if known is not None:
@@ -168,13 +215,28 @@ class Cell:
             raise
         return session.ledger.record(request_id, fingerprint, self._submit(request))
 
-    def cancel(self, session_id: str, request_id: str) -> bool:
+    def cancel(self, session_id: str, request_id: str, *, peer: Peer | None = None) -> bool:
         """Take a question back; False if none of that key is in flight.
 
         Raises:
+            UnauthenticatedError: the peer's credential is not good.
             SessionNotFoundError: the session is unknown, closed or expired.
+            PermissionDeniedError: another device opened it.
         """
-        return self._sessions.get(session_id).ledger.cancel(request_id)
+        try:
+            self._check_peer(peer)
+            session = self._sessions.get(session_id, peer)
+        except (UnauthenticatedError, PermissionDeniedError) as error:
+            self._rejected(error)
+            raise
+        return session.ledger.cancel(request_id)
+
+    def _check_peer(self, peer: Peer | None) -> None:
+        if self._access is None:
+            return
+        if peer is None:
+            raise UnauthenticatedError("no device certificate came with this call", reason="no_certificate")
+        self._access.check(peer)
 
     def _check_bundle(self, bundle_hash: str) -> None:
         if bundle_hash not in self.bundle_hashes:
@@ -186,7 +248,7 @@ class Cell:
     def _rejected(self, error: EdgeServerError) -> None:
         if self._observer is not None:
             match error:
-                case OverloadedError():
+                case OverloadedError() | UnauthenticatedError() | PermissionDeniedError():
                     self._observer.rejected(error.reason)
                 case BundleMismatchError():
                     self._observer.rejected("bundle")

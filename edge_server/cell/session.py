@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from edge_server.cell.grant import Grant
 from edge_server.cell.ledger import AnswerLedger
-from edge_server.errors import AdmissionRefusedError, SessionNotFoundError
+from edge_server.cell.peer import Peer
+from edge_server.errors import AdmissionRefusedError, PermissionDeniedError, SessionNotFoundError
 
 
 @dataclass
@@ -21,6 +22,7 @@ class Session:
         grant: what it may send.
         expires_at: when that ends, on the cell's clock [s].
         ledger: its questions.
+        owner: name of the peer that opened it; None where nobody had to show who they are.
     """
 
     session_id: str
@@ -28,6 +30,7 @@ class Session:
     grant: Grant
     expires_at: float
     ledger: AnswerLedger
+    owner: str | None = None
 
 
 class Sessions:
@@ -52,7 +55,13 @@ class Sessions:
     def __iter__(self) -> Iterator[Session]:
         return iter(self._by_id.values())
 
-    def open(self, device_id: str, grant: Grant, new_ledger: Callable[[], AnswerLedger]) -> Session:
+    def open(
+        self,
+        device_id: str,
+        grant: Grant,
+        new_ledger: Callable[[], AnswerLedger],
+        peer: Peer | None = None,
+    ) -> Session:
         """Admit a device, or renew its grant: it keeps its session, and with it its answers.
 
         Raises:
@@ -74,16 +83,18 @@ class Sessions:
                 # Devices close their sessions long before these expire: worth asking again soon.
                 retry_delay_s=min(max(until_first_expires, 0.1), 5.0),
             )
-        session = Session(self._new_id(), device_id, grant, expires_at, new_ledger())
+        owner = peer.name if peer is not None else None
+        session = Session(self._new_id(), device_id, grant, expires_at, new_ledger(), owner)
         self._by_id[session.session_id] = session
         self._by_device[device_id] = session
         return session
 
-    def get(self, session_id: str) -> Session:
-        """An open session.
+    def get(self, session_id: str, peer: Peer | None = None) -> Session:
+        """An open session, for whoever opened it.
 
         Raises:
             SessionNotFoundError: it is unknown, closed or expired.
+            PermissionDeniedError: somebody else opened it.
         """
         session = self._by_id.get(session_id)
         if session is None:
@@ -91,6 +102,10 @@ class Sessions:
         if session.expires_at <= self._clock():
             self.remove(session_id)
             raise SessionNotFoundError(session_id)
+        if session.owner != (peer.name if peer is not None else None):
+            raise PermissionDeniedError(
+                "session_id", "this session was opened by another device", reason="foreign_session"
+            )
         return session
 
     def remove(self, session_id: str) -> Session | None:
