@@ -69,7 +69,7 @@ loadtest: $(VENV)/.dev ## gRPC and REST users for 20 s
 
 protos: $(VENV)/.dev ## Stubs from the .proto
 	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. --grpc_python_out=. \
-	  protos/tokenlink/v1/tokenlink.proto
+	  protos/tokenlink/v1/tokenlink.proto protos/tokenlink/v1/enrolment.proto
 
 dataset: $(VENV)/.dev ## The benchmark, three splits
 	$(BIN)/edge-server dataset soundstage --out $(DATA) --clips 20000 --seed $(SEED) --split train

@@ -11,7 +11,10 @@
     │   ├── ServerUnreachableError    exit 6   ... because no connection came about
     │   ├── DeadlineError             exit 7   ... within the time that was given
     │   └── OverloadedError           exit 8   ... because it is full, after all retries
-    └── RefusedError                  exit 9   the server answered: no. Names the field
+    ├── RefusedError                  exit 9   the server answered: no. Names the field
+    └── NotAdmittedError              exit 10  the server does not let this device in
+        ├── UnauthenticatedError      exit 10  ... because its credential is missing or not good (any more)
+        └── PermissionDeniedError     exit 10  ... to this, with this credential
 
 ``device_agent.cli.main`` is the one place that turns them into exit codes and messages.
 """
@@ -106,3 +109,17 @@ class RefusedError(DeviceAgentError):
         super().__init__(f"{field}: {message}" if field and not message.startswith(field) else message)
         self.field = field
         self.code = code
+
+
+class NotAdmittedError(DeviceAgentError):
+    """The server does not let this device in. Asking again does not help; another credential may."""
+
+    exit_code: ClassVar[int] = 10
+
+
+class UnauthenticatedError(NotAdmittedError):
+    """No certificate or token, or one that is unknown, used up, expired or revoked."""
+
+
+class PermissionDeniedError(NotAdmittedError):
+    """The certificate is good, but what was asked for belongs to another device."""

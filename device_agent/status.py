@@ -11,8 +11,10 @@ from device_agent.errors import (
     DeadlineError,
     DeviceAgentError,
     OverloadedError,
+    PermissionDeniedError,
     RefusedError,
     ServerUnreachableError,
+    UnauthenticatedError,
     UplinkError,
 )
 from protos.metadata import FAILURE_KEY
@@ -79,6 +81,10 @@ def _error_of(
             return BundleMismatchError(f"{message}\nFetch the server's bundle with `device-agent pull`.")
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             return DeadlineError(message)
+        case grpc.StatusCode.UNAUTHENTICATED:
+            return UnauthenticatedError(message)
+        case grpc.StatusCode.PERMISSION_DENIED:
+            return PermissionDeniedError(message)
         case grpc.StatusCode.INTERNAL | grpc.StatusCode.UNKNOWN | grpc.StatusCode.CANCELLED:
             return UplinkError(f"the server gave up on the question: {message}")
         case _:

@@ -7,6 +7,8 @@
     ├── NotFoundError                  NOT_FOUND            404   no such thing here
     │   └── SessionNotFoundError       NOT_FOUND            404   unknown, closed or expired: open a new one
     ├── RequestConflictError           ALREADY_EXISTS       409   request_id was used for another question
+    ├── UnauthenticatedError           UNAUTHENTICATED      401   no credential, or not a good one
+    ├── PermissionDeniedError          PERMISSION_DENIED    403   a good one, for something else
     ├── OverloadedError                RESOURCE_EXHAUSTED   429   carries a retry delay and a reason
     │   ├── EngineOverloadedError      RESOURCE_EXHAUSTED   429   ... the queue is full
     │   └── AdmissionRefusedError      RESOURCE_EXHAUSTED   429   ... the cell or the ingest pool is full
@@ -84,6 +86,34 @@ class RequestConflictError(EdgeServerError):
             "only the same question may be sent again under it"
         )
         self.request_id = request_id
+
+
+class UnauthenticatedError(EdgeServerError):
+    """Who asks has not shown who they are: no credential, or one that is unknown, expired or revoked.
+
+    Args:
+        message: what is wrong with it, and what to do.
+        reason: one word for metrics and logs (``"revoked"``).
+    """
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class PermissionDeniedError(EdgeServerError):
+    """Who asks is known, and may not have this.
+
+    Args:
+        field: what named it, as a path (``"device_id"``).
+        message: what was found and what is allowed.
+        reason: one word for metrics and logs.
+    """
+
+    def __init__(self, field: str, message: str, *, reason: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.field = field
+        self.reason = reason
 
 
 class OverloadedError(EdgeServerError):

@@ -11,10 +11,13 @@ from edge_server.cell.answers import KeptAnswers
 from edge_server.cell.cell import Cell, CellObserver
 from edge_server.cell.grant import CellConfig, Grant, suggest_token_length
 from edge_server.cell.ledger import Subscription
+from edge_server.cell.limits import LimitConfig, Limits
 from edge_server.cell.lineup import Backend, Lineup
+from edge_server.cell.peer import Access, Peer
 from edge_server.cell.session import DeviceStatus, Session
 
 __all__ = [
+    "Access",
     "AnswerFile",
     "Backend",
     "Cell",
@@ -23,7 +26,10 @@ __all__ = [
     "DeviceStatus",
     "Grant",
     "KeptAnswers",
+    "LimitConfig",
+    "Limits",
     "Lineup",
+    "Peer",
     "Session",
     "Subscription",
     "suggest_token_length",

@@ -13,7 +13,9 @@ from edge_server.cell.answers import KeptAnswers
 from edge_server.cell.arrivals import Arrivals
 from edge_server.cell.grant import CellConfig, make_grant
 from edge_server.cell.ledger import AnswerLedger, Subscription
+from edge_server.cell.limits import LimitConfig, Limits
 from edge_server.cell.lineup import Backend, BackendT, Lineup
+from edge_server.cell.peer import Access, Peer
 from edge_server.cell.session import DeviceStatus, Session, Sessions, status_of
 from edge_server.engine import Request
 from edge_server.errors import (
@@ -22,8 +24,10 @@ from edge_server.errors import (
     EdgeServerError,
     InvalidQuestionError,
     OverloadedError,
+    PermissionDeniedError,
     QuestionTooLargeError,
     SessionNotFoundError,
+    UnauthenticatedError,
 )
 
 MAX_REQUEST_ID_CHARS = 64
@@ -53,6 +57,8 @@ class Cell(Generic[BackendT]):
         new_id: makes session ids that cannot be guessed.
         observer: is told what happens.
         answers: that wait to be acknowledged; None: in memory, within the bounds of ``config``.
+        access: says whether a peer's credential is still good; None: no credentials are asked for.
+        limits: on what each peer may ask.
     """
 
     def __init__(
@@ -64,11 +70,15 @@ class Cell(Generic[BackendT]):
         new_id: Callable[[], str] = lambda: secrets.token_urlsafe(18),
         observer: CellObserver | None = None,
         answers: KeptAnswers | None = None,
+        access: Access | None = None,
+        limits: Limits | None = None,
     ) -> None:
         self.config = config or CellConfig()
         self._lineup = lineup
         self._clock = clock
         self._observer = observer
+        self._access = access
+        self.limits = limits or Limits(LimitConfig(), clock)
         self._sessions = Sessions(self.config.max_sessions, clock, new_id)
         self._arrivals = Arrivals(self.config.arrivals_per_s, self.config.arrivals_burst, clock)
         self._answers = answers or KeptAnswers(
@@ -101,30 +111,48 @@ class Cell(Generic[BackendT]):
         """What the device of an open session calls itself; None if there is no such session."""
         return self._sessions.device_of(session_id)
 
-    def open(self, device_id: str, bundle_hash: str, snr_db: float) -> Session:
+    def check(self, peer: Peer | None) -> None:
+        """Let a peer pass whose credential is good now.
+
+        Raises:
+            UnauthenticatedError: it is not, or there is none.
+        """
+        try:
+            self._check_peer(peer)
+        except EdgeServerError as error:
+            self._rejected(error)
+            raise
+
+    def open(self, device_id: str, bundle_hash: str, snr_db: float, *, peer: Peer | None = None) -> Session:
         """Admit a device, or renew its grant.
 
         Args:
             device_id: what it calls itself; the same one gets the same session back.
             bundle_hash: of the bundle it runs.
             snr_db: what it measures [dB].
+            peer: who it has shown to be.
 
         Raises:
+            UnauthenticatedError: its credential is not good.
+            PermissionDeniedError: it calls itself by another's name.
             InvalidQuestionError: device_id is empty or too long, or snr_db not a finite number.
             BundleMismatchError: it runs another bundle.
             AdmissionRefusedError: too many sessions are open, or too many devices arrive at once.
         """
         try:
+            self._check_peer(peer)
             if not 1 <= len(device_id) <= MAX_DEVICE_ID_CHARS:
                 raise InvalidQuestionError(
                     "device_id", f"has {len(device_id)} characters; 1 to {MAX_DEVICE_ID_CHARS} are allowed"
                 )
             if not math.isfinite(snr_db):
                 raise InvalidQuestionError("snr_db", f"is {snr_db}; must be a finite number")
+            if peer is not None:
+                peer.check_device_id(device_id)
             grant = make_grant(self.config, snr_db, self._lineup.of(bundle_hash).token_lengths)
             if not self._sessions.knows(device_id):
                 self._arrivals.admit()
-            session = self._sessions.open(device_id, snr_db, grant, lambda: self._ledger(device_id))
+            session = self._sessions.open(device_id, snr_db, grant, lambda: self._ledger(device_id), peer)
             session.bundle_hash = bundle_hash
         except EdgeServerError as error:
             self._rejected(error)
@@ -133,8 +161,21 @@ class Cell(Generic[BackendT]):
             self._observer.sessions(len(self._sessions))
         return session
 
-    def close(self, session_id: str) -> None:
-        """End a session; its questions in flight are cancelled. Closing twice is harmless."""
+    def close(self, session_id: str, *, peer: Peer | None = None) -> None:
+        """End a session; its questions in flight are cancelled. Closing twice is harmless.
+
+        Raises:
+            UnauthenticatedError: the peer's credential is not good.
+            PermissionDeniedError: another device opened it.
+        """
+        try:
+            self._check_peer(peer)
+            self._sessions.get(session_id, peer)
+        except SessionNotFoundError:
+            pass
+        except EdgeServerError as error:
+            self._rejected(error)
+            raise
         session = self._sessions.remove(session_id)
         if session is not None:
             session.ledger.cancel_all()
@@ -150,6 +191,7 @@ class Cell(Generic[BackendT]):
         digest: Callable[[], bytes],
         size_bytes: int,
         prepare: Prepare,
+        peer: Peer | None = None,
     ) -> Subscription:
         """Admit a question, before any of it is decoded.
 
@@ -160,21 +202,25 @@ class Cell(Generic[BackendT]):
             digest: fingerprint of the question's content, taken once its size is known to be granted.
             size_bytes: what it took on the wire.
             prepare: decodes it; called only if it is admitted and was not asked before.
+            peer: who sent it.
 
         Returns:
             Its run: a new one, or the one that an earlier question with this key began.
 
         Raises:
+            UnauthenticatedError: the peer's credential is not good, or not any more.
             SessionNotFoundError: the session is unknown, closed or expired.
+            PermissionDeniedError: another device opened it.
             BundleMismatchError: the tokens come from another bundle.
             InvalidQuestionError: from ``prepare`` or the engine, or request_id is empty or too long.
             QuestionTooLargeError: it is larger than granted.
             RequestConflictError: request_id was used for another question.
-            AdmissionRefusedError: too many of the session's questions are in flight.
+            AdmissionRefusedError: too many of the session's questions are in flight, or too many per minute.
             EngineOverloadedError, DrainingError: from the engine.
         """
         try:
-            session = self._sessions.get(session_id)
+            self._check_peer(peer)
+            session = self._sessions.get(session_id, peer)
             backend = self._lineup.of(bundle_hash)
             _check_request_id(request_id)
             grant = session.grant
@@ -183,6 +229,7 @@ class Cell(Generic[BackendT]):
                     "question", f"takes {size_bytes} bytes; {grant.max_question_bytes} are granted"
                 )
             session.seen_at, session.question_bytes = self._clock(), size_bytes
+            self.limits.spend(peer, questions=1, size_bytes=size_bytes)
             fingerprint = digest()
             known = session.ledger.find(request_id, fingerprint)
             if known is not None:
@@ -200,21 +247,38 @@ class Cell(Generic[BackendT]):
             raise
         return session.ledger.record(request_id, fingerprint, backend.submit(request))
 
-    def cancel(self, session_id: str, request_id: str) -> bool:
+    def cancel(self, session_id: str, request_id: str, *, peer: Peer | None = None) -> bool:
         """Take a question back; False if none of that key is in flight.
 
         Raises:
+            UnauthenticatedError: the peer's credential is not good.
             SessionNotFoundError: the session is unknown, closed or expired.
+            PermissionDeniedError: another device opened it.
         """
-        return self._sessions.get(session_id).ledger.cancel(request_id)
+        return self._session(session_id, peer).ledger.cancel(request_id)
 
-    def acknowledge(self, session_id: str, request_ids: Iterable[str]) -> None:
+    def _session(self, session_id: str, peer: Peer | None) -> Session:
+        try:
+            self._check_peer(peer)
+            return self._sessions.get(session_id, peer)
+        except (UnauthenticatedError, PermissionDeniedError) as error:
+            self._rejected(error)
+            raise
+
+    def _check_peer(self, peer: Peer | None) -> None:
+        if self._access is None:
+            return
+        if peer is None:
+            raise UnauthenticatedError("no device certificate came with this call", reason="no_certificate")
+        self._access.check(peer)
+
+    def acknowledge(self, session_id: str, request_ids: Iterable[str], *, peer: Peer | None = None) -> None:
         """The device has the answers to these safe: they need not be kept.
 
         Raises:
-            SessionNotFoundError: the session is unknown, closed or expired.
+            UnauthenticatedError, SessionNotFoundError, PermissionDeniedError: as :meth:`cancel`.
         """
-        self._sessions.get(session_id).ledger.acknowledge(request_ids)
+        self._session(session_id, peer).ledger.acknowledge(request_ids)
 
     def _ledger(self, device_id: str) -> AnswerLedger:
         ledger = self._ledgers.get(device_id)
@@ -225,7 +289,7 @@ class Cell(Generic[BackendT]):
     def _rejected(self, error: EdgeServerError) -> None:
         if self._observer is not None:
             match error:
-                case OverloadedError():
+                case OverloadedError() | UnauthenticatedError() | PermissionDeniedError():
                     self._observer.rejected(error.reason)
                 case BundleMismatchError():
                     self._observer.rejected("bundle")

@@ -9,7 +9,8 @@ from typing import Literal, TypeAlias
 
 from edge_server.cell.grant import Grant
 from edge_server.cell.ledger import AnswerLedger
-from edge_server.errors import AdmissionRefusedError, SessionNotFoundError
+from edge_server.cell.peer import Peer
+from edge_server.errors import AdmissionRefusedError, PermissionDeniedError, SessionNotFoundError
 
 DeviceState: TypeAlias = Literal["asking", "idle", "silent"]
 """``asking``: questions of it are in flight; ``silent``: nothing was heard of it for a while."""
@@ -27,10 +28,11 @@ class Session:
         grant: what it may send.
         expires_at: when that ends, on the cell's clock [s].
         ledger: its questions, those of its earlier sessions too.
-        bundle_hash: of the bundle that the device ran when it last opened it.
         snr_db: what the device reported last [dB].
         seen_at: when it was heard of last, on the cell's clock [s].
+        owner: name of the peer that opened it; None where nobody had to show who they are.
         question_bytes: what its last question took on the wire; 0 before the first.
+        bundle_hash: of the bundle that the device ran when it last opened it.
     """
 
     session_id: str
@@ -40,6 +42,7 @@ class Session:
     ledger: AnswerLedger
     snr_db: float
     seen_at: float
+    owner: str | None = None
     question_bytes: int = 0
     bundle_hash: str = ""
 
@@ -105,7 +108,12 @@ class Sessions:
         return device_id in self._by_device
 
     def open(
-        self, device_id: str, snr_db: float, grant: Grant, new_ledger: Callable[[], AnswerLedger]
+        self,
+        device_id: str,
+        snr_db: float,
+        grant: Grant,
+        new_ledger: Callable[[], AnswerLedger],
+        peer: Peer | None = None,
     ) -> Session:
         """Admit a device, or renew its grant: it keeps its session, and with it its answers.
 
@@ -129,16 +137,18 @@ class Sessions:
                 # Devices close their sessions long before these expire: worth asking again soon.
                 retry_delay_s=min(max(until_first_expires, 0.1), 5.0),
             )
-        session = Session(self._new_id(), device_id, grant, expires_at, new_ledger(), snr_db, now)
+        owner = peer.name if peer is not None else None
+        session = Session(self._new_id(), device_id, grant, expires_at, new_ledger(), snr_db, now, owner)
         self._by_id[session.session_id] = session
         self._by_device[device_id] = session
         return session
 
-    def get(self, session_id: str) -> Session:
-        """An open session.
+    def get(self, session_id: str, peer: Peer | None = None) -> Session:
+        """An open session, for whoever opened it.
 
         Raises:
             SessionNotFoundError: it is unknown, closed or expired.
+            PermissionDeniedError: somebody else opened it.
         """
         session = self._by_id.get(session_id)
         if session is None:
@@ -146,6 +156,10 @@ class Sessions:
         if session.expires_at <= self._clock():
             self.remove(session_id)
             raise SessionNotFoundError(session_id)
+        if session.owner != (peer.name if peer is not None else None):
+            raise PermissionDeniedError(
+                "session_id", "this session was opened by another device", reason="foreign_session"
+            )
         return session
 
     def device_of(self, session_id: str) -> str | None:

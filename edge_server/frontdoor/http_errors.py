@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from edge_server.errors import EdgeServerError
+from edge_server.errors import EdgeServerError, UnauthenticatedError
 from edge_server.frontdoor.status import field_of, known, retry_delay_s, status_of
 
 logger = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ class ErrorDetail(BaseModel):
     message: str
     """A sentence that the asker can act on."""
     type: str
-    """``invalid_request_error``, ``rate_limit_error`` or ``server_error``."""
+    """One of ``status.STATUSES``, such as ``invalid_request_error`` or ``rate_limit_error``."""
     code: str | None = None
     """The gRPC status code in lower case, or a more specific word."""
     param: str | None = None
@@ -54,6 +54,8 @@ def response_of(error: EdgeServerError, *, code: str | None = None) -> JSONRespo
         headers["Retry-After"] = str(max(math.ceil(delay_s), 1))
         # Finer than whole seconds; the OpenAI SDK prefers it.
         headers["Retry-After-Ms"] = str(math.ceil(delay_s * 1000))
+    if isinstance(error, UnauthenticatedError):
+        headers["WWW-Authenticate"] = 'Bearer realm="TokenLink"'
     return JSONResponse(body_of(error, code=code).model_dump(), status_of(error).http, headers)
 
 

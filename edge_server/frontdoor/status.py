@@ -49,6 +49,8 @@ STATUSES: Mapping[type[errors.EdgeServerError], Status] = MappingProxyType(
         errors.BundleMismatchError: Status(grpc.StatusCode.FAILED_PRECONDITION, 412, "invalid_request_error"),
         errors.NotFoundError: Status(grpc.StatusCode.NOT_FOUND, 404, "invalid_request_error"),
         errors.RequestConflictError: Status(grpc.StatusCode.ALREADY_EXISTS, 409, "invalid_request_error"),
+        errors.UnauthenticatedError: Status(grpc.StatusCode.UNAUTHENTICATED, 401, "authentication_error"),
+        errors.PermissionDeniedError: Status(grpc.StatusCode.PERMISSION_DENIED, 403, "permission_error"),
         errors.OverloadedError: Status(grpc.StatusCode.RESOURCE_EXHAUSTED, 429, "rate_limit_error"),
         errors.DrainingError: Status(grpc.StatusCode.UNAVAILABLE, 503, "server_error"),
         errors.DeadlineExpiredError: Status(grpc.StatusCode.DEADLINE_EXCEEDED, 504, "server_error"),
@@ -77,7 +79,7 @@ def known(error: Exception) -> errors.EdgeServerError:
 def field_of(error: errors.EdgeServerError) -> str:
     """The field at fault, as a path; empty where none was."""
     match error:
-        case errors.InvalidQuestionError() | errors.NotFoundError():
+        case errors.InvalidQuestionError() | errors.NotFoundError() | errors.PermissionDeniedError():
             return error.field
         case errors.BundleMismatchError():
             return "bundle_hash"

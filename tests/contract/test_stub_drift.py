@@ -11,8 +11,8 @@ import pytest
 pytest.importorskip("grpc_tools", reason="grpcio-tools is a development dependency")
 
 ROOT = Path(__file__).resolve().parents[2]
-PROTO = "protos/tokenlink/v1/tokenlink.proto"
-STUBS = ("tokenlink_pb2.py", "tokenlink_pb2.pyi", "tokenlink_pb2_grpc.py")
+PROTOS = ("protos/tokenlink/v1/tokenlink.proto", "protos/tokenlink/v1/enrolment.proto")
+ENDINGS = ("_pb2.py", "_pb2.pyi", "_pb2_grpc.py")
 
 
 def test_committed_stubs_are_what_the_proto_makes(tmp_path: Path) -> None:
@@ -24,15 +24,14 @@ def test_committed_stubs_are_what_the_proto_makes(tmp_path: Path) -> None:
             "-I",
             ".",
             *(f"--{kind}={tmp_path}" for kind in ("python_out", "pyi_out", "grpc_python_out")),
-            PROTO,
+            *PROTOS,
         ],
         cwd=ROOT,
         check=True,
         capture_output=True,
         timeout=120,
     )
-    for stub in STUBS:
-        path = Path(PROTO).with_name(stub)
+    for path in (Path(proto.removesuffix(".proto") + ending) for proto in PROTOS for ending in ENDINGS):
         assert (tmp_path / path).read_text() == (ROOT / path).read_text(), (
             f"{path} is stale: regenerate as CONTRIBUTING says"
         )

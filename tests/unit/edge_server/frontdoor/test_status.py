@@ -42,6 +42,8 @@ def test_every_error_that_a_question_can_end_with_has_a_status_of_its_own(
             grpc.StatusCode.RESOURCE_EXHAUSTED,
             429,
         ),
+        (errors.UnauthenticatedError("a", reason="revoked"), grpc.StatusCode.UNAUTHENTICATED, 401),
+        (errors.PermissionDeniedError("a", "b", reason="c"), grpc.StatusCode.PERMISSION_DENIED, 403),
         (errors.DrainingError(), grpc.StatusCode.UNAVAILABLE, 503),
         (errors.DeadlineExpiredError(1.0), grpc.StatusCode.DEADLINE_EXCEEDED, 504),
         (errors.QuestionCancelledError(), grpc.StatusCode.CANCELLED, 499),

@@ -1,0 +1,180 @@
+"""Enrolment: one-time tokens are made here, and turned into certificates.
+
+A nonce is random bytes, the age of this process and a code over both that only this process can make: nothing
+is kept for a nonce that is never used, so nobody can fill a table by asking for many.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+import secrets
+import struct
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from edge_server.access.authority import Authority, check_device_id
+from edge_server.access.devices import record
+from edge_server.access.store import transaction
+from edge_server.errors import InvalidQuestionError, UnauthenticatedError
+from protos.enrolment import ID_BYTES, SECRET_BYTES, EnrolToken, proof_is_good, stored_key
+
+logger = logging.getLogger(__name__)
+
+NONCE_VALID_S = 120.0
+MAX_FAILURES = 5
+"""Wrong proofs after which a token is dead."""
+
+_RANDOM_BYTES = 16
+_CODE_BYTES = 32
+_REFUSAL = (
+    "the enrolment token is unknown, used, expired or does not fit; have a new one made with "
+    "`edge-server enrol-token`"
+)
+
+
+@dataclass(frozen=True)
+class Enrolled:
+    """What a device gets."""
+
+    device_id: str
+    certificate_pem: str
+    authority_pem: str
+
+
+def make_token(
+    path: Path,
+    device_id: str,
+    authority: x509.Certificate,
+    now_s: float,
+    valid_s: float,
+    *,
+    random_bytes: Callable[[int], bytes] = secrets.token_bytes,
+) -> EnrolToken:
+    """Make a one-time token for a device; earlier ones that were not used are void.
+
+    Args:
+        path: the access file.
+        device_id: whom it is for.
+        authority: that signed the server's certificate.
+        now_s: seconds since the Unix epoch, on this machine's clock.
+        valid_s: how long it can be used [s].
+        random_bytes: of that many; from the system.
+
+    Raises:
+        ConfigurationError: the name is not usable, or there is no access file.
+    """
+    check_device_id(device_id)
+    token = EnrolToken(
+        random_bytes(ID_BYTES).hex(), random_bytes(SECRET_BYTES), authority.public_bytes(Encoding.DER)
+    )
+    with transaction(path) as database:
+        database.execute(
+            "DELETE FROM enrol_tokens WHERE (device_id = ? AND used_s IS NULL) OR expires_s <= ?",
+            (device_id, now_s),
+        )
+        database.execute(
+            "INSERT INTO enrol_tokens (token_id, device_id, stored_key, expires_s) VALUES (?, ?, ?, ?)",
+            (token.token_id, device_id, stored_key(token.secret), now_s + valid_s),
+        )
+    return token
+
+
+class Enrolment:
+    """Turns a token and a certificate request into a certificate. Blocks on the disk: not for an event loop.
+
+    Args:
+        path: the access file.
+        authority: signs.
+        days: that a certificate is good for.
+        wall_clock: seconds since the Unix epoch.
+        clock: monotonic seconds.
+        random_bytes: of that many; from the system.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        authority: Authority,
+        *,
+        days: float,
+        wall_clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
+        random_bytes: Callable[[int], bytes] = secrets.token_bytes,
+    ) -> None:
+        self._path = path
+        self._authority = authority
+        self._days = days
+        self._wall_clock = wall_clock
+        self._clock = clock
+        self._random_bytes = random_bytes
+        self._nonce_key = random_bytes(_CODE_BYTES)
+
+    def challenge(self) -> bytes:
+        """A nonce, good for :data:`NONCE_VALID_S`."""
+        body = self._random_bytes(_RANDOM_BYTES) + struct.pack(">d", self._clock())
+        return body + hmac.digest(self._nonce_key, body, "sha256")
+
+    def enrol(self, nonce: bytes, token_id: str, proof: bytes, request_der: bytes) -> Enrolled:
+        """A certificate for whoever shows a good token. No time of the device counts.
+
+        Raises:
+            InvalidQuestionError: the nonce is not one of ours or too old, or the request is none.
+            UnauthenticatedError: the token is unknown, used for something else, expired, or the proof wrong.
+        """
+        self._check_nonce(nonce)
+        now_s = self._wall_clock()
+        digest = hashlib.sha256(request_der).digest()
+        with transaction(self._path) as database:
+            row = database.execute("SELECT * FROM enrol_tokens WHERE token_id = ?", (token_id,)).fetchone()
+            # Computed in any case: how long it takes does not tell which ids exist.
+            kept = row["stored_key"] if row is not None else bytes(32)
+            good = proof_is_good(kept, proof, nonce, token_id, request_der)
+            reason = ""
+            if row is None:
+                reason = "unknown_token"
+            elif row["failures"] >= MAX_FAILURES:
+                reason = "dead_token"
+            elif not good:
+                reason = "wrong_proof"
+                database.execute(
+                    "UPDATE enrol_tokens SET failures = failures + 1 WHERE token_id = ?", (token_id,)
+                )
+            elif row["expires_s"] <= now_s:
+                reason = "expired_token"
+            elif row["used_s"] is not None and row["request_digest"] != digest:
+                reason = "used_token"
+            elif row["used_s"] is not None:
+                # The answer was lost on its way: the same key gets the same certificate.
+                return Enrolled(row["device_id"], row["certificate"], self._authority.pem)
+            else:
+                device_id = row["device_id"]
+                signed = self._authority.sign_request(
+                    request_der, device_id, datetime.fromtimestamp(now_s, UTC), self._days
+                )
+                record(database, device_id, signed, now_s)
+                database.execute(
+                    "UPDATE enrol_tokens SET used_s = ?, request_digest = ?, certificate = ?"
+                    " WHERE token_id = ?",
+                    (now_s, digest, signed.pem, token_id),
+                )
+        if reason:
+            # Raised only now: what was counted has to be committed.
+            raise UnauthenticatedError(_REFUSAL, reason=reason)
+        logger.info("enrolled", extra={"device_id": device_id, "serial": signed.serial})
+        return Enrolled(device_id, signed.pem, self._authority.pem)
+
+    def _check_nonce(self, nonce: bytes) -> None:
+        body, code = nonce[:-_CODE_BYTES], nonce[-_CODE_BYTES:]
+        ours = hmac.compare_digest(hmac.digest(self._nonce_key, body, "sha256"), code)
+        if not ours or len(body) != _RANDOM_BYTES + 8:
+            raise InvalidQuestionError("nonce", "was not given by this server; call Challenge first")
+        if self._clock() - struct.unpack(">d", body[_RANDOM_BYTES:])[0] > NONCE_VALID_S:
+            raise InvalidQuestionError("nonce", "is too old; call Challenge again")

@@ -1,0 +1,168 @@
+"""How much one device, or one API key, may ask per minute, and how many streams it may hold.
+
+Token buckets: each fills steadily, holds at most one minute's worth, and is emptied by what is asked. Only
+peers who have shown who they are are counted: anybody else could take another name.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from edge_server.cell.peer import Peer
+from edge_server.errors import AdmissionRefusedError, ConfigurationError
+
+_MINUTE_S = 60.0
+
+
+@dataclass(frozen=True)
+class LimitConfig:
+    """Bounds for each peer.
+
+    Raises:
+        ConfigurationError: a bound is not positive.
+    """
+
+    questions_per_minute: float = 6000.0
+    """Questions."""
+    bytes_per_minute: float = 256.0 * 2**20
+    """Bytes of questions."""
+    max_streams: int = 16
+    """Streams that are open at once."""
+
+    def __post_init__(self) -> None:
+        for name in ("questions_per_minute", "bytes_per_minute", "max_streams"):
+            value = getattr(self, name)
+            if not value > 0:
+                raise ConfigurationError(f"{name} is {value}; must be above 0")
+
+
+class TokenBucket:
+    """Holds up to ``capacity`` and fills at ``per_s``.
+
+    Args:
+        capacity: most that can be taken at once.
+        per_s: how fast it fills.
+        now_s: on the clock that :meth:`wait_s` and :meth:`take` are called with.
+    """
+
+    __slots__ = ("_at_s", "_capacity", "_level", "_per_s")
+
+    def __init__(self, capacity: float, per_s: float, now_s: float) -> None:
+        self._capacity = capacity
+        self._per_s = per_s
+        self._level = capacity
+        self._at_s = now_s
+
+    def wait_s(self, amount: float, now_s: float) -> float:
+        """Seconds until the amount can be taken; 0: now. More than it holds can be taken once it is full."""
+        self._fill(now_s)
+        missing = min(amount, self._capacity) - self._level
+        return max(missing, 0.0) / self._per_s
+
+    def take(self, amount: float, now_s: float) -> None:
+        """Take an amount; what is not there yet has to fill before anything else can be taken."""
+        self._fill(now_s)
+        self._level -= amount
+
+    def is_full(self, now_s: float) -> bool:
+        """Whether forgetting it would change nothing."""
+        self._fill(now_s)
+        return self._level >= self._capacity
+
+    def _fill(self, now_s: float) -> None:
+        self._level = min(self._level + (now_s - self._at_s) * self._per_s, self._capacity)
+        self._at_s = now_s
+
+
+@dataclass
+class _Account:
+    questions: TokenBucket
+    bytes: TokenBucket
+    streams: int = 0
+
+
+class Limits:
+    """Counts what each peer asks. Nobody is ``None``, and is not counted.
+
+    Args:
+        config: bounds.
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, config: LimitConfig, clock: Callable[[], float]) -> None:
+        self.config = config
+        self._clock = clock
+        self._accounts: OrderedDict[str, _Account] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._accounts)
+
+    def spend(self, peer: Peer | None, *, questions: int = 0, size_bytes: int = 0) -> None:
+        """Count what a peer asks; all of it, or nothing if it is refused.
+
+        Raises:
+            AdmissionRefusedError: the minute's questions or bytes are used up; says when there are more.
+        """
+        if peer is None:
+            return
+        account, now_s = self._account(peer), self._clock()
+        for bucket, amount, most, what, reason in (
+            (account.questions, questions, self.config.questions_per_minute, "questions", "question_rate"),
+            (account.bytes, size_bytes, self.config.bytes_per_minute, "bytes", "byte_rate"),
+        ):
+            wait_s = bucket.wait_s(amount, now_s)
+            if wait_s > 0.0:
+                raise AdmissionRefusedError(
+                    f"{peer.name} asked more than {most:g} {what} per minute",
+                    reason=reason,
+                    retry_delay_s=wait_s,
+                )
+        account.questions.take(questions, now_s)
+        account.bytes.take(size_bytes, now_s)
+
+    @contextmanager
+    def stream(self, peer: Peer | None) -> Iterator[None]:
+        """A stream of a peer, for as long as the context lasts.
+
+        Raises:
+            AdmissionRefusedError: it holds too many already.
+        """
+        if peer is None:
+            yield
+            return
+        account = self._account(peer)
+        if account.streams >= self.config.max_streams:
+            raise AdmissionRefusedError(
+                f"{peer.name} holds {account.streams} streams, at most {self.config.max_streams} may be",
+                reason="streams",
+                retry_delay_s=1.0,
+            )
+        account.streams += 1
+        try:
+            yield
+        finally:
+            account.streams -= 1
+
+    def _account(self, peer: Peer) -> _Account:
+        now_s = self._clock()
+        account = self._accounts.get(peer.name)
+        if account is None:
+            self._forget_idle(now_s)
+            config = self.config
+            account = self._accounts[peer.name] = _Account(
+                TokenBucket(config.questions_per_minute, config.questions_per_minute / _MINUTE_S, now_s),
+                TokenBucket(config.bytes_per_minute, config.bytes_per_minute / _MINUTE_S, now_s),
+            )
+        self._accounts.move_to_end(peer.name)
+        return account
+
+    def _forget_idle(self, now_s: float) -> None:
+        # Least recently used first: the first that still matters ends the search.
+        while self._accounts:
+            account = next(iter(self._accounts.values()))
+            if account.streams or not (account.questions.is_full(now_s) and account.bytes.is_full(now_s)):
+                return
+            self._accounts.popitem(last=False)
