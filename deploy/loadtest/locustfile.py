@@ -1,25 +1,18 @@
-"""Many users at one edge server: devices over gRPC, clients over REST. Public client APIs only.
+"""The same users for Locust, for those who want its web page: devices over gRPC, clients over REST.
 
-    make loadtest                                                  a server of its own, 20 users, 20 s
-    locust -f deploy/loadtest/locustfile.py --host http://127.0.0.1:8080 --grpc 127.0.0.1:50051
+    make locust                                          beside a server of its own, on http://localhost:8089
+    python -m locust -f deploy/loadtest/locustfile.py --host http://127.0.0.1:8080 --grpc 127.0.0.1:50051
 
-A device fetches the bundle as any agent does, learns from it what tokens look like, and sends questions with
-random token blocks of unit symbol energy: for the server as much work as real ones, for this machine none.
+Run from the root of the repository.
 """
 
 from __future__ import annotations
 
 import base64
-import io
 import itertools
-import json
 import os
-import tarfile
 import time
-import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -27,15 +20,13 @@ import numpy as np
 from grpc.experimental import gevent as grpc_gevent
 from locust import FastHttpUser, User, between, events, task
 from locust.env import Environment
-from tokenizers import Tokenizer
 
-from protos import payload
+from deploy.loadtest.questions import DEMO, demo_questions, fetch_bundle, random_block, template_of
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from protos.tokenlink.v1.tokenlink_pb2_grpc import TokenLinkStub
 
 grpc_gevent.init_gevent()  # Locust has patched the standard library by now; gRPC needs its own
 
-DEMO = Path(__file__).resolve().parents[1] / "demo"
 CALL_WITHIN_S = 30.0
 SEED = 1
 _user_numbers = itertools.count()
@@ -55,47 +46,6 @@ def _default_host(environment: Environment, **_: Any) -> None:
     environment.host = environment.host or os.environ.get("TOKENLINK_REST_URL", "http://127.0.0.1:8080")
 
 
-@dataclass(frozen=True)
-class Bundle:
-    """What a device has to know to speak to a server.
-
-    Attributes:
-        hash: names the bundle.
-        channel_dim: reals per token.
-        token_lengths: that the model was trained for.
-        tokenizer: of the questions.
-    """
-
-    hash: str
-    channel_dim: int
-    token_lengths: tuple[int, ...]
-    tokenizer: Tokenizer
-
-
-def fetch_bundle(stub: TokenLinkStub) -> Bundle:
-    """Fetch the device bundle that the server answers for."""
-    chunks = list(stub.GetBundle(pb.GetBundleRequest(), timeout=CALL_WITHIN_S))
-    with tarfile.open(fileobj=io.BytesIO(b"".join(chunk.data for chunk in chunks))) as archive:
-        files = {Path(member.name).name: archive.extractfile(member) for member in archive if member.isfile()}
-        texts = {name: files[name] for name in ("manifest.json", "tokenizer.json")}
-        manifest, tokenizer = (file.read().decode() for file in texts.values() if file is not None)
-    shape = json.loads(manifest)
-    words = Tokenizer.from_str(tokenizer)
-    words.encode_special_tokens = True  # as the agent does
-    return Bundle(
-        hash=chunks[0].bundle_hash,
-        channel_dim=shape["channel_dim"],
-        token_lengths=tuple(shape["token_lengths"]),
-        tokenizer=words,
-    )
-
-
-def demo_questions() -> list[dict[str, Any]]:
-    """Questions about the demo's clips, with ``clip``, ``question`` and ``answer``."""
-    rows: list[dict[str, Any]] = json.loads((DEMO / "questions.json").read_text(encoding="utf-8"))
-    return rows
-
-
 class DeviceUser(User):
     """A device: opens a session, then asks over gRPC."""
 
@@ -103,16 +53,13 @@ class DeviceUser(User):
     wait_time = between(0.05, 0.5)
 
     def on_start(self) -> None:
-        """Fetch the bundle, tokenize the questions, open a session."""
+        """Fetch the bundle, open a session."""
         number = next(_user_numbers)
         self.rng = np.random.default_rng([SEED, number])
         self.channel = grpc.insecure_channel(self.environment.parsed_options.grpc)
         self.stub = TokenLinkStub(self.channel)  # type: ignore[no-untyped-call]  # generated
         self.bundle = fetch_bundle(self.stub)
-        self.questions = [
-            self.bundle.tokenizer.encode(row["question"], add_special_tokens=False).ids
-            for row in demo_questions()
-        ]
+        self.questions = [row["question"] for row in demo_questions()]
         opened = self.stub.OpenSession(
             pb.OpenSessionRequest(
                 device_id=f"loadtest-{number}",
@@ -141,20 +88,14 @@ class DeviceUser(User):
 
     def _ask(self, name: str, modalities: tuple[str, ...]) -> None:
         lengths = [length for length in self.bundle.token_lengths if length <= self.most_tokens]
-        question = pb.Question(
-            request_id=uuid.uuid4().hex,
-            question_ids=self.questions[self.rng.integers(len(self.questions))],
-            payloads=[self._block(modality, int(self.rng.choice(lengths))) for modality in modalities],
-        )
+        text = self.questions[self.rng.integers(len(self.questions))]
+        blocks = [
+            random_block(self.rng, self.bundle.channel_dim, modality, int(self.rng.choice(lengths)))
+            for modality in modalities
+        ]
+        question = pb.Question.FromString(template_of(self.bundle, text, blocks).ask().data)
         request = pb.AskRequest(session_id=self.session_id, bundle_hash=self.bundle.hash, question=question)
         self._measured(name, lambda: self.stub.Ask(request, timeout=CALL_WITHIN_S))
-
-    def _block(self, modality: str, token_length: int) -> pb.TokenPayload:
-        """Random tokens of unit symbol energy, [token_length, channel_dim]."""
-        x_TC = self.rng.standard_normal((token_length, self.bundle.channel_dim)).astype(np.float32)
-        x_TC *= np.sqrt(0.5 / np.mean(np.square(x_TC)))
-        report = pb.ChannelReport(model=pb.CHANNEL_MODEL_AWGN, fading=pb.FADING_BLOCK, effective_snr_db=10.0)
-        return payload.encode(x_TC, modality, channel=report)
 
     def _measured(self, name: str, call: Callable[[], Iterator[pb.DownlinkFrame]]) -> None:
         """Read a stream to its end and tell Locust; every question has to end with one answer."""

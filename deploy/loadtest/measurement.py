@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -126,3 +127,24 @@ class Measurement:
             "latency": self.latencies.to_json(),
             "generator_lag": self.lag.to_json(),
         }
+
+
+def together(measurements: Sequence[Measurement]) -> Measurement:
+    """Several groups of users in one run as one; at least one of them."""
+    whole = Measurement(
+        measurements[0].mode,
+        sum(each.users for each in measurements),
+        max(each.seconds for each in measurements),
+    )
+    for each in measurements:
+        whole.offered += each.offered
+        whole.sent += each.sent
+        whole.dropped += each.dropped
+        whole.outcomes += each.outcomes
+        whole.in_window += each.in_window
+        whole.faults += each.faults
+        whole.refusals += each.refusals
+        whole.refusals_without_delay += each.refusals_without_delay
+        whole.latencies.add(each.latencies)
+        whole.lag.add(each.lag)
+    return whole
