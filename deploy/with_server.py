@@ -22,11 +22,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
+from types import FrameType, MappingProxyType
+from typing import Any, NoReturn
 
 READY_WITHIN_S = 120.0
 STOPPED_WITHIN_S = 40.0
@@ -34,11 +34,12 @@ LOG_LINES_SHOWN = 15
 
 
 @contextmanager
-def edge_server(model: Path) -> Iterator[dict[str, str]]:
+def edge_server(model: Path, settings: Mapping[str, str] = MappingProxyType({})) -> Iterator[dict[str, str]]:
     """A running edge server.
 
     Args:
         model: folder of the model to serve.
+        settings: further ones, as environment variables of the server.
 
     Yields:
         The environment variables by which clients find it.
@@ -46,32 +47,48 @@ def edge_server(model: Path) -> Iterator[dict[str, str]]:
     Raises:
         SystemExit: it does not come up.
     """
+    command = [str(_executable("edge-server")), "serve", "--model", str(model)]
+    with server_process(command, settings) as facts:
+        yield {
+            "TOKENLINK_DEVICE_SERVER": facts["grpc"],
+            "TOKENLINK_DEVICE_BUNDLE": str(model / "bundle"),
+            "TOKENLINK_REST_URL": facts["rest"],
+        }
+
+
+@contextmanager
+def server_process(command: Sequence[str], settings: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    """A process that serves, on free ports, until the context ends.
+
+    Args:
+        command: starts it; it obeys the settings of ``edge-server serve`` in the environment.
+        settings: environment variables beside ours.
+
+    Yields:
+        What it says of itself in its ready file: addresses, ports, process id.
+
+    Raises:
+        SystemExit: it does not come up.
+    """
     with tempfile.TemporaryDirectory(prefix="tokenlink-") as folder:
         ready, log = Path(folder, "ready.json"), Path(folder, "server.log")
-        command = [
-            str(_executable("edge-server")),
-            "serve",
-            "--model",
-            str(model),
-            "--ready-file",
-            str(ready),
-        ]
+        ours = {
+            "TOKENLINK_SERVER_READY_FILE": str(ready),
+            "TOKENLINK_SERVER_GRPC_PORT": "0",
+            "TOKENLINK_SERVER_REST_PORT": "0",
+        }
         with log.open("wb") as sink:
             # In a session of its own: Ctrl-C is for the command; the server ends when that has ended.
             process = subprocess.Popen(  # noqa: S603 - the arguments are ours
-                [*command, "--grpc-port", "0", "--rest-port", "0"],
+                list(command),
+                env=os.environ | settings | ours,
                 stdout=sink,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
         try:
             _wait_until_ready(process, ready, log)
-            facts = json.loads(ready.read_text(encoding="utf-8"))
-            yield {
-                "TOKENLINK_DEVICE_SERVER": facts["grpc"],
-                "TOKENLINK_DEVICE_BUNDLE": str(model / "bundle"),
-                "TOKENLINK_REST_URL": facts["rest"],
-            }
+            yield json.loads(ready.read_text(encoding="utf-8"))
         finally:
             _stop(process)
 

@@ -1,0 +1,81 @@
+"""The limit: a plain loop over perfect batches, against what is served to 64 users over gRPC.
+
+The loop has all questions before it begins, in full batches, and no transport, queue or thread around it.
+Both run the same model code with as many threads; compared is CPU time per question of the process that
+answers, as generator and server share a machine. They take turns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from deploy.loadtest.generator import closed_loop
+from deploy.loadtest.running import held
+from tests.benchmarks.serving.row import Claim, Context, Row, Values, spread
+from tests.benchmarks.serving.served import serving
+
+USERS = 64
+
+
+async def measure(context: Context) -> dict[str, Any]:
+    seconds = context.pick(10.0, 1.0)
+    repeats = context.pick(5, 1)
+    batches = context.pick(60, 2)
+    served_cpu_s: list[float] = []
+    limit: list[dict[str, float]] = []
+    answered_hz: list[float] = []
+    async with serving(context.model) as served:
+        users = served.users(USERS, context.seed)
+        target = served.target()
+        async with held(target, users.numbers) as (door, _):
+            await closed_loop(door, users.numbers, users.draw, context.pick(3.0, 0.5))
+            for _ in range(repeats):
+                began_cpu_s = served.cpu_s()
+                run = await closed_loop(door, users.numbers, users.draw, seconds)
+                served_cpu_s.append((served.cpu_s() - began_cpu_s) / run.outcomes["answered"])
+                answered_hz.append(run.answered_hz)
+                limit.append(await _offline(context.model, context.seed, batches))
+        await target.close()
+    limit_cpu_s = [each["cpu_s_per_question"] for each in limit]
+    return {
+        "users": USERS,
+        "served_cpu_s": spread(served_cpu_s),
+        "limit_cpu_s": spread(limit_cpu_s),
+        "served_hz": spread(answered_hz),
+        "limit_hz": spread([each["answered_hz"] for each in limit]),
+        "limit_over_served": spread([a / b for a, b in zip(limit_cpu_s, served_cpu_s, strict=True)]),
+    }
+
+
+async def _offline(model: Path, seed: int, batches: int) -> dict[str, float]:
+    arguments = [
+        "-m",
+        "tests.benchmarks.serving.offline_loop",
+        str(model),
+        str(seed),
+        str(batches),
+        str(USERS),
+    ]
+    process = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=asyncio.subprocess.PIPE)
+    out, _ = await process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"the offline loop ended with {process.returncode}")
+    return dict(json.loads(out))
+
+
+def claims(found: Values) -> list[Claim]:
+    return [
+        Claim(
+            f"CPU time of a question: the offline limit over ours with {found['users']} gRPC users",
+            "at least",
+            0.85,
+            found["limit_over_served"]["median"],
+        )
+    ]
+
+
+ROW = Row("offline", "Against perfect batches offline", measure, claims)
