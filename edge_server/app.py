@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -319,6 +320,9 @@ def run(config: ServerConfig) -> None:
     from edge_server.loading import load_served
 
     served = load_served(config)
+    # What is loaded by now stays: the collector need not go through all of it while answers wait.
+    gc.collect()
+    gc.freeze()
     try:
         import uvloop
     except ImportError:
