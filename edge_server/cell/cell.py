@@ -241,6 +241,12 @@ class Cell(Generic[BackendT]):
                     reason="questions_in_flight",
                     retry_delay_s=0.1,
                 )
+        except EdgeServerError as error:
+            self._rejected(error)
+            raise
+        # What the engine turns away it counts itself.
+        backend.admit(session.session_id)
+        try:
             request = prepare(session)
         except EdgeServerError as error:
             self._rejected(error)

@@ -26,6 +26,9 @@ class Backend(Protocol):
     def token_lengths(self) -> Sequence[int]:
         """Token lengths that it was trained for."""
 
+    def admit(self, user: str) -> None:
+        """Tell whether its engine would accept a question of this user now; raises what the engine raises."""
+
     def submit(self, request: Request) -> AnswerStream:
         """Hand an admitted question to its engine; raises what the engine raises."""
 

@@ -38,6 +38,10 @@ class EngineBackend(Generic[StateT]):
         model = self.engine.model
         return tuple(dict.fromkeys([model.bundle_hash, *(bundle.bundle_hash for bundle in self.bundles)]))
 
+    def admit(self, user: str) -> None:
+        """Tell whether the engine would accept a question of this user now; raises what that raises."""
+        self.engine.admit(user)
+
     def submit(self, request: Request) -> AnswerStream:
         """Hand an admitted question to the engine; raises what that raises."""
         return self.engine.submit(request)

@@ -42,6 +42,11 @@ class Bench:
             observer=self,
         )
         self.refusal: EdgeServerError | None = None
+        self.full: EdgeServerError | None = None
+
+    def admit(self, user: str) -> None:
+        if self.full is not None:
+            raise self.full
 
     def submit(self, request: Request) -> AnswerStream:
         if self.refusal is not None:
@@ -321,3 +326,21 @@ def test_devices_are_seen_with_what_they_do_and_are_granted() -> None:
     bench.clock.advance(99.5)
     assert [device.device_id for device in bench.cell.devices()] == ["quiet"]
     assert bench.cell.sessions == 2, "looking changes nothing"
+
+
+def test_what_the_engine_has_no_room_for_is_not_decoded() -> None:
+    bench = Bench()
+    session = bench.open()
+    bench.full = EngineOverloadedError("full", reason="queue", retry_delay_s=0.5)
+
+    def decode(admitted: Session) -> Request:
+        raise AssertionError("was decoded")
+
+    with pytest.raises(EngineOverloadedError):
+        bench.cell.ask(
+            session.session_id, BUNDLE_HASH, "q1", digest=lambda: b"", size_bytes=1, prepare=decode
+        )
+    assert bench.rejections == []  # the engine has counted it
+    assert session.ledger.in_flight == 0
+    bench.full = None
+    bench.ask(session)
