@@ -20,7 +20,7 @@ import grpc
 import grpc.aio
 
 from edge_server.cell import Cell, Subscription
-from edge_server.engine import Delta
+from edge_server.engine import Delta, Event
 from edge_server.errors import (
     DrainingError,
     EdgeServerError,
@@ -137,8 +137,8 @@ class TokenLinkService:
             message = _parsed(request)
             subscription = self._ask(message.session_id, message.bundle_hash, message.question)
             try:
-                async for frame in _frames(message.question.request_id, subscription):
-                    await context.write(frame)
+                async for event in subscription:
+                    await context.write(_frame(message.question.request_id, event))
             finally:
                 subscription.close()
         except EdgeServerError as error:
@@ -226,8 +226,8 @@ class TokenLinkService:
                     return  # sent twice over this stream: the answer is on its way already
                 answering.add(key)
                 try:
-                    async for downlink_frame in _frames(request_id, subscription):
-                        await downlink.write(downlink_frame)
+                    async for event in subscription:
+                        await downlink.write(_frame(request_id, event))
                 finally:
                     answering.discard(key)
             finally:
@@ -299,23 +299,21 @@ class _Downlink:
             logger.debug("a failure found no reader: %s", gone)
 
 
-async def _frames(request_id: str, subscription: Subscription) -> AsyncIterator[pb.DownlinkFrame]:
-    async for event in subscription:
-        if isinstance(event, Delta):
-            yield pb.DownlinkFrame(request_id=request_id, delta=pb.AnswerDelta(text=event.text))
-        else:
-            yield pb.DownlinkFrame(
-                request_id=request_id,
-                answer=pb.Answer(
-                    text=event.text,
-                    probability=event.probability,
-                    prompt_tokens=event.prompt_tokens,
-                    answer_tokens=event.answer_tokens,
-                    queue_s=event.queue_s,
-                    compute_s=event.compute_s,
-                    finish_reason=event.finish_reason,
-                ),
-            )
+def _frame(request_id: str, event: Event) -> pb.DownlinkFrame:
+    if isinstance(event, Delta):
+        return pb.DownlinkFrame(request_id=request_id, delta=pb.AnswerDelta(text=event.text))
+    return pb.DownlinkFrame(
+        request_id=request_id,
+        answer=pb.Answer(
+            text=event.text,
+            probability=event.probability,
+            prompt_tokens=event.prompt_tokens,
+            answer_tokens=event.answer_tokens,
+            queue_s=event.queue_s,
+            compute_s=event.compute_s,
+            finish_reason=event.finish_reason,
+        ),
+    )
 
 
 def _parsed(received: _Received[_Message]) -> _Message:
