@@ -25,6 +25,7 @@ THINK_NOT: Callable[[int], float] = lambda user: 0.0  # noqa: E731 - a default, 
 _NO_DELAY_GIVEN_S = 1.0
 """What a user waits that was turned away without being told how long."""
 _LONGEST_SLEEP_S = 0.05
+_CONNECTED_WITHIN_S = 120.0
 _LONGEST_ANSWER_S = 300.0
 """After which a question that has not ended is given up, where it has no deadline."""
 _LATE_S = 10.0
@@ -211,8 +212,31 @@ class _Run:
         return delay_s
 
 
+async def connect(target: Target, user: int, patience_s: float = _CONNECTED_WITHIN_S) -> Connection:
+    """A connection for a user that obeys: one that may not come in yet comes back when it is told to.
+
+    Args:
+        target: who is to be asked.
+        user: number of the user.
+        patience_s: how long it tries [s].
+
+    Raises:
+        Refused: it was turned away for as long as that.
+        Failed: it cannot be had.
+    """
+    give_up_s = time.perf_counter() + patience_s
+    while True:
+        try:
+            return await target.connect(user)
+        except Refused as refused:
+            delay_s = refused.retry_delay_s or _NO_DELAY_GIVEN_S
+            if time.perf_counter() + delay_s > give_up_s:
+                raise
+        await asyncio.sleep(delay_s)
+
+
 async def _connect(target: Target, users: Sequence[int]) -> Mapping[int, Connection]:
-    made = await asyncio.gather(*(target.connect(user) for user in users), return_exceptions=True)
+    made = await asyncio.gather(*(connect(target, user) for user in users), return_exceptions=True)
     connections = {u: c for u, c in zip(users, made, strict=True) if not isinstance(c, BaseException)}
     faults = [fault for fault in made if isinstance(fault, BaseException)]
     if faults:

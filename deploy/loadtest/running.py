@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcon
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from deploy.loadtest.generator import Manners, closed_loop, open_loop
+from deploy.loadtest.generator import Manners, closed_loop, connect, open_loop
 from deploy.loadtest.measurement import Latencies, Measurement, together
 from deploy.loadtest.profile import Phase, Profile
 from deploy.loadtest.target import Connection, Target
@@ -191,12 +191,12 @@ async def held(target: Target, users: Sequence[int]) -> AsyncIterator[tuple[Held
     connections: dict[int, Connection] = {}
     began_s = time.perf_counter()
 
-    async def connect(user: int) -> None:
-        connections[user] = await target.connect(user)
+    async def enter(user: int) -> None:
+        connections[user] = await connect(target, user)
         took.record(time.perf_counter() - began_s)
 
     try:
-        done = await asyncio.gather(*map(connect, users), return_exceptions=True)
+        done = await asyncio.gather(*map(enter, users), return_exceptions=True)
         faults = [fault for fault in done if fault is not None]
         if faults:
             raise faults[0]

@@ -44,7 +44,7 @@ def inventory() -> dict[str, int]:
     return {"tasks": len(asyncio.all_tasks()), **{name: found[name] for name in COUNTED}}
 
 
-def weightless(resources: contextlib.ExitStack) -> Served[Any]:
+def weightless() -> Served[Any]:
     """A model without weights whose answers end with their first step."""
     ingest = MediaIngest(
         WeightlessTransmitter(),  # type: ignore[arg-type]
@@ -54,9 +54,8 @@ def weightless(resources: contextlib.ExitStack) -> Served[Any]:
         max_pending=4,
         rng=np.random.default_rng(1),
     )
-    resources.callback(ingest.close)
     model = WeightlessModel(answer=lambda prompt: "")
-    return Served(model, ingest, LinkShape(CHANNEL_DIM, 96), (1, 2, 4, 8, 16, 32))
+    return Served(model, ingest, LinkShape(CHANNEL_DIM, 96), (1, 2, 4, 8, 16, 32), close=ingest.close)
 
 
 async def serve_and_tell(config: ServerConfig, served: Served[Any]) -> None:
@@ -74,8 +73,8 @@ async def serve_and_tell(config: ServerConfig, served: Served[Any]) -> None:
 def main() -> None:
     config = ServerConfig(model=Path(sys.argv[1])) if len(sys.argv) > 1 else ServerConfig()
     logs.configure(config.log_level)
-    with contextlib.ExitStack() as resources:
-        served = load_served(config, resources) if len(sys.argv) > 1 else weightless(resources)
+    with contextlib.closing(load_served(config) if len(sys.argv) > 1 else weightless()) as served:
+        gc.freeze()  # as ``edge-server serve`` does
         uvloop.run(serve_and_tell(config, served))
 
 

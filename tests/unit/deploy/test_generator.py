@@ -29,10 +29,14 @@ class Server:
         self.seen: list[str] = []
         self.open = 0
         self.most_open = 100
+        self.turn_away_first = 0
 
     async def connect(self, user: int) -> Server.Line:
         if self.open >= self.most_open:
-            raise Refused(1.0, "full")
+            raise Refused(1e6, "full")
+        if self.turn_away_first > 0:
+            self.turn_away_first -= 1
+            raise Refused(0.02, "not yet")
         self.open += 1
         return Server.Line(self, user)
 
@@ -165,3 +169,12 @@ async def test_a_user_that_cannot_connect_ends_the_run_and_leaves_nothing_open()
     with pytest.raises(Refused):
         await closed_loop(server, range(3), draw, 0.1)
     assert server.open == 0
+
+
+async def test_a_user_that_may_not_come_in_yet_comes_back() -> None:
+    server = Server()
+    server.turn_away_first = 4
+    measured = await closed_loop(server, range(3), draw, 0.05)
+    assert server.turn_away_first == 0
+    assert set(server.asked) == {0, 1, 2}
+    assert measured.refusals == 0
