@@ -23,7 +23,7 @@ QUICK := $(BIN)/edge-server study quick --runs build/results-quick/runs --data b
   --model $(MODEL) --out build/results-quick
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint loadtest locust protos dataset train results results-quick clean
+.PHONY: help demo test lint loadtest locust bench protos dataset train results results-quick clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -70,6 +70,9 @@ loadtest: $(VENV)/.dev ## Many users; PROFILE=smoke, steady, overload, stampede 
 
 locust: $(VENV)/.dev ## The same users with Locust's web page, on http://localhost:8089
 	@$(SERVED) $(BIN)/python -m locust --locustfile deploy/loadtest/locustfile.py
+
+bench: $(VENV)/.dev ## What was promised of the server under load (an hour, on an idle machine)
+	$(BIN)/python -m tests.benchmarks.serving --model $(MODEL) --out $(RESULTS)/serving.json
 
 protos: $(VENV)/.dev ## Stubs from the .proto
 	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. --grpc_python_out=. \
