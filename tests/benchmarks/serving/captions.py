@@ -26,6 +26,8 @@ CAPTION_USERS = 8
 SHORT_USERS = 16
 SHARE_OF_CAPACITY = 0.25
 """The rate of short questions; the captions need a part of the server too."""
+LEAST_RATE_HZ = 5.0
+"""Below that there would be no percentiles."""
 CAPTION_TOKENS = 256
 #: What the shipped model may answer with a caption; which it does, and how long, is found out by asking.
 PROMPTS = ("Caption.", "Describe the scene in detail.", "Describe the video.", "piano piano piano")
@@ -45,7 +47,7 @@ async def longest_caption(served: ServedModel, users: Users, line: Connection) -
 
 
 async def measure(context: Context) -> dict[str, Any]:
-    seconds = context.pick(15.0, 1.0)
+    seconds = context.pick(15.0, 2.0)
     repeats = context.pick(5, 1)
     rng = random.Random(context.seed)
     without: list[Measurement] = []
@@ -59,7 +61,7 @@ async def measure(context: Context) -> dict[str, Any]:
             line = await door.connect(short.numbers[0])
             caption, words = await longest_caption(served, short, line)
             busy = await closed_loop(door, short.numbers, short.draw, context.pick(5.0, 1.0))
-            rate_hz = SHARE_OF_CAPACITY * busy.answered_hz
+            rate_hz = max(SHARE_OF_CAPACITY * busy.answered_hz, LEAST_RATE_HZ)
 
             async def ask_short() -> Measurement:
                 return await open_loop(door, short.numbers, short.draw, rate_hz, seconds, rng=rng)

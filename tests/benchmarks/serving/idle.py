@@ -19,12 +19,12 @@ from tests.benchmarks.serving.served import ServedModel, serving
 
 FEW = 10
 MOST_BYTES = 50_000
-_QUIET_S = 2.0
 
 
 async def measure(context: Context) -> dict[str, Any]:
     many = context.pick(1000, 40)
     rounds = context.pick(5, 2)
+    quiet_s = context.pick(2.0, 0.2)
     questions = context.pick(200, 10)
     few_p50_s: list[float] = []
     many_p50_s: list[float] = []
@@ -40,9 +40,9 @@ async def measure(context: Context) -> dict[str, Any]:
                 few_p50_s.append((await _ask(line, users, questions)).at(50))
                 # Names of their own each time: a name that comes back would get its old session back.
                 first = FEW + turn * many
-                before_bytes = await _quiet_bytes(served)
+                before_bytes = await _quiet_bytes(served, quiet_s)
                 async with held(target, range(first, first + many - FEW)):
-                    session_bytes.append((await _quiet_bytes(served) - before_bytes) / (many - FEW))
+                    session_bytes.append((await _quiet_bytes(served, quiet_s) - before_bytes) / (many - FEW))
                     many_p50_s.append((await _ask(line, users, questions)).at(50))
         await target.close()
     return {
@@ -67,8 +67,8 @@ async def _ask(line: Connection, users: Users, questions: int) -> Latencies:
     return took
 
 
-async def _quiet_bytes(served: ServedModel) -> float:
-    await asyncio.sleep(_QUIET_S)
+async def _quiet_bytes(served: ServedModel, quiet_s: float) -> float:
+    await asyncio.sleep(quiet_s)
     await served.inventory()  # collects garbage on the way
     return float(served.resident_bytes())
 

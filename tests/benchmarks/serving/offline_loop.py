@@ -1,6 +1,6 @@
 """A plain loop over perfect batches, through the same model code that serves.
 
-python -m tests.benchmarks.serving.offline_loop MODEL SEED BATCHES USERS
+python -m tests.benchmarks.serving.offline_loop MODEL SEED BATCHES USERS THREADS
 
 Questions are those of the load test's users, read by the server's own code; batches are as large as a
 server's and full, and a row that has ended leaves its batch. Prints JSON.
@@ -74,9 +74,9 @@ def answer(model: ServedLink, prompts: Sequence[Prompt], most_tokens: int) -> li
 
 
 def main() -> None:
-    model_folder, seed, batches, users = Path(sys.argv[1]), *map(int, sys.argv[2:5])
+    model_folder, seed, batches, users, threads = Path(sys.argv[1]), *map(int, sys.argv[2:6])
     config = ServerConfig(model=model_folder)
-    model = load(model_folder, config.threads)
+    model = load(model_folder, threads)
     size = config.max_batch
     # Perfect: no batch pads a short question for a long one's sake.
     prompts = sorted(prompts_of(model_folder, seed, batches * size, users), key=model.check)

@@ -21,12 +21,12 @@ DEADLINE_S = 10.0
 OBEDIENT_USERS = 400
 """More than wait and run at once."""
 MORE_MEMORY_SHARE = 0.05
-_QUIET_S = 2.0
 
 
 async def measure(context: Context) -> dict[str, Any]:
     rng = random.Random(context.seed)
     seconds = context.pick(60.0, 2.0)
+    quiet_s = context.pick(2.0, 0.2)
     capacity_s = context.pick(10.0, 1.0)
     obedient_users = context.pick(OBEDIENT_USERS, 50)
     settings = context.pick({}, {"max_queue": 16, "max_batch": 4})
@@ -41,14 +41,14 @@ async def measure(context: Context) -> dict[str, Any]:
                 door, few, users.draw, TIMES * warm.answered_hz, capacity_s, rng=rng, manners=Manners(0.0)
             )
             before = await closed_loop(door, few, users.draw, capacity_s)
-            await asyncio.sleep(_QUIET_S)
+            await asyncio.sleep(quiet_s)
             start_bytes = served.resident_bytes()
             offered_hz = TIMES * before.answered_hz
             crowd = await open_loop(
                 door, few, users.draw, offered_hz, seconds, rng=rng, manners=Manners(patience_s=0.0)
             )
             await served.settled()
-            await asyncio.sleep(_QUIET_S)
+            await asyncio.sleep(quiet_s)
             end_bytes = served.resident_bytes()
             after = await closed_loop(door, few, users.draw, capacity_s)
             obedient = await closed_loop(
