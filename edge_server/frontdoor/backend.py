@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Generic, TypeAlias
 
 from edge_server.cell import Lineup
@@ -32,7 +33,7 @@ class EngineBackend(Generic[StateT]):
     bundles: tuple[BundleArchive, ...] = ()
     close: Callable[[], None] = lambda: None
 
-    @property
+    @cached_property
     def bundle_hashes(self) -> tuple[str, ...]:
         """Of the model's own bundle, which is first, and of those made from it."""
         model = self.engine.model
