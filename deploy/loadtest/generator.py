@@ -7,7 +7,9 @@ Latency counts from the moment at which a question was *meant* to be sent. A gen
 server before it sends the next question would otherwise leave out exactly the waiting that it is to measure
 (coordinated omission; Gil Tene, "How NOT to Measure Latency").
 
-A user obeys: one that is turned away waits as long as the server says, then asks again.
+A user obeys: one that is turned away asks nothing more until the server's delay is over, then asks again. That
+is what ``Retry-After`` means (RFC 9110, section 10.2.3). What it would have asked meanwhile waits with it, or
+is held back and counted.
 """
 
 from __future__ import annotations
@@ -39,11 +41,13 @@ class Manners:
     """How users behave towards a server that refuses.
 
     Attributes:
-        patience_s: a question is tried again as long as its wait would end within so long of the moment at
-            which it was meant to be sent; 0: the first refusal ends it [s].
+        patience_s: a question waits, or is tried again, as long as its wait would end within so long of the
+            moment at which it was meant to be sent; 0: the first refusal ends it [s].
+        obeys: whether a user that was turned away asks nothing until the delay is over.
     """
 
     patience_s: float = 30.0
+    obeys: bool = True
 
 
 async def closed_loop(
@@ -82,8 +86,8 @@ async def closed_loop(
         await asyncio.sleep(ramp_s * place / max(len(users), 1))
         while time.perf_counter() < run.end_s:
             counted.offered += 1
-            told_to_wait_s = await run.ask(connections[user], user, questions, time.perf_counter())
-            pause_s = max(think_s(user), told_to_wait_s)
+            await run.ask(connections[user], user, questions, time.perf_counter())
+            pause_s = max(think_s(user), run.quiet_s(user))
             if pause_s > 0.0:
                 await asyncio.sleep(min(pause_s, max(run.end_s - time.perf_counter(), 0.0)))
 
@@ -131,7 +135,7 @@ async def open_loop(
     connections = await _connect(target, users)
     begin_s = time.perf_counter()
     run = _Run(counted, manners or Manners(), begin_s + seconds)
-    outstanding: set[asyncio.Task[float]] = set()
+    outstanding: set[asyncio.Task[None]] = set()
     due_s, turn = begin_s, 0
     try:
         while True:
@@ -141,6 +145,13 @@ async def open_loop(
             # A Poisson process whose rate grows is a constant one, thinned.
             if ramp_s > 0.0 and rng.random() * ramp_s > due_s - begin_s:
                 continue
+            user, turn = users[turn % len(users)], turn + 1
+            # A silence only grows: whoever keeps it beyond that time needs not be waited for to be counted.
+            if run.holds_back(user, due_s, due_s):
+                counted.offered += 1
+                if turn % 64 == 0:
+                    await asyncio.sleep(0)
+                continue
             while (early_s := due_s - time.perf_counter()) > 0.0:
                 await asyncio.sleep(min(early_s, _LONGEST_SLEEP_S))
             counted.offered += 1
@@ -149,7 +160,8 @@ async def open_loop(
                 # Whoever is late all the time would otherwise never let an answer in.
                 await asyncio.sleep(0)
                 continue
-            user, turn = users[turn % len(users)], turn + 1
+            if run.holds_back(user, due_s, time.perf_counter()):
+                continue
             task = asyncio.create_task(run.ask(connections[user], user, questions, due_s))
             outstanding.add(task)
             task.add_done_callback(outstanding.discard)
@@ -170,16 +182,35 @@ class _Run:
     def __init__(self, counted: Measurement, manners: Manners, end_s: float) -> None:
         self._counted = counted
         self._manners = manners
+        self._quiet_until_s: dict[int, float] = {}
         self.end_s = end_s
 
-    async def ask(self, connection: Connection, user: int, questions: Draw, due_s: float) -> float:
-        """Ask one question to its end; what the server asks to wait now, 0 unless it was refused [s]."""
+    def quiet_s(self, user: int) -> float:
+        """How long a user that obeys asks nothing from now on [s]."""
+        if not self._manners.obeys:
+            return 0.0
+        return max(self._quiet_until_s.get(user, 0.0) - time.perf_counter(), 0.0)
+
+    def holds_back(self, user: int, due_s: float, now_s: float) -> bool:
+        """Whether a question is not even sent, as its user's patience ends before its silence; counted."""
+        quiet_until_s = self._quiet_until_s.get(user, 0.0) if self._manners.obeys else 0.0
+        if quiet_until_s <= max(now_s, due_s + self._manners.patience_s):
+            return False
+        self._counted.held_back += 1
+        return True
+
+    async def ask(self, connection: Connection, user: int, questions: Draw, due_s: float) -> None:
+        """Ask one question to its end."""
+        while (quiet_s := self.quiet_s(user)) > 0.0:
+            # Others of this user may have been turned away again meanwhile.
+            if self.holds_back(user, due_s, time.perf_counter()):
+                return
+            await asyncio.sleep(quiet_s)
         counted = self._counted
         question = questions(user)
         counted.sent += 1
         counted.lag.record(time.perf_counter() - due_s)
         outcome: Outcome = "refused"
-        delay_s = 0.0
         longest_s = question.deadline_s + _LATE_S if question.deadline_s else _LONGEST_ANSWER_S
         while True:
             try:
@@ -189,19 +220,19 @@ class _Run:
                 counted.refusals += 1
                 if refused.retry_delay_s <= 0.0:
                     counted.refusals_without_delay += 1
-                delay_s = refused.retry_delay_s or _NO_DELAY_GIVEN_S
-                if time.perf_counter() + delay_s <= due_s + self._manners.patience_s:
-                    await asyncio.sleep(delay_s)
+                again_s = time.perf_counter() + (refused.retry_delay_s or _NO_DELAY_GIVEN_S)
+                self._quiet_until_s[user] = max(again_s, self._quiet_until_s.get(user, 0.0))
+                if again_s <= due_s + self._manners.patience_s:
+                    await asyncio.sleep(again_s - time.perf_counter())
                     continue
             except Failed as failed:
-                delay_s = 0.0
                 outcome = "expired" if failed.code == EXPIRED else "failed"
                 counted.faults[failed.code] += 1
             except TimeoutError:
-                outcome, delay_s = "failed", 0.0
+                outcome = "failed"
                 counted.faults[NO_END] += 1
             else:
-                outcome, delay_s = "answered", 0.0
+                outcome = "answered"
             break
         now_s = time.perf_counter()
         counted.outcomes[outcome] += 1
@@ -209,7 +240,6 @@ class _Run:
             counted.in_window[outcome] += 1
         if outcome == "answered":
             counted.latencies.record(now_s - due_s)
-        return delay_s
 
 
 async def connect(target: Target, user: int, patience_s: float = _CONNECTED_WITHIN_S) -> Connection:

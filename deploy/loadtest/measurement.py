@@ -75,6 +75,7 @@ class Measurement:
         offered: questions that were to be asked.
         sent: questions that were asked.
         dropped: offered, but not sent: too many were outstanding already.
+        held_back: offered, but not sent: its user had been told to wait, and did.
         outcomes: of the questions that were sent.
         in_window: outcomes that came before the time was up: what rates are taken from.
         faults: codes of those that failed.
@@ -90,6 +91,7 @@ class Measurement:
     offered: int = 0
     sent: int = 0
     dropped: int = 0
+    held_back: int = 0
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     in_window: Counter[Outcome] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
@@ -119,6 +121,7 @@ class Measurement:
             "sent": self.sent,
             "sent_hz": self.sent / self.seconds,
             "dropped": self.dropped,
+            "held_back": self.held_back,
             "answered_hz": self.answered_hz,
             "outcomes": dict(self.outcomes),
             "faults": dict(self.faults),
@@ -140,6 +143,7 @@ def together(measurements: Sequence[Measurement]) -> Measurement:
         whole.offered += each.offered
         whole.sent += each.sent
         whole.dropped += each.dropped
+        whole.held_back += each.held_back
         whole.outcomes += each.outcomes
         whole.in_window += each.in_window
         whole.faults += each.faults

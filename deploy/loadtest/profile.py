@@ -73,8 +73,8 @@ class Thresholds(_Part):
     """Of the questions sent: those that were turned away for good."""
     min_goodput_of_capacity: Annotated[float, Field(ge=0)] | None = None
     """Answers per second, over those of the phase that measured the capacity."""
-    min_sent_share: Share | None = None
-    """Of the questions offered: those that the generator managed to send."""
+    max_dropped_share: Share | None = None
+    """Of the questions offered: those that the generator did not manage to send."""
     refusals_say_when: bool = True
     """Every refusal comes with a retry delay."""
 
@@ -96,6 +96,8 @@ class Phase(_Part):
     """Whether this phase's answers per second are the capacity from here on."""
     patience_s: Annotated[float, Field(ge=0)] = 30.0
     """How long after its time a refused question is tried again; 0: not at all [s]."""
+    obeys: bool = True
+    """A user that was turned away asks nothing until the delay is over."""
     most_outstanding: Annotated[int, Field(ge=1)] = 8192
     """Open loop: questions that arrive while so many are on their way are dropped."""
     thresholds: dict[str, Thresholds] = {}

@@ -123,7 +123,7 @@ async def _run_phase(
     capacity_hz: float | None,
     rng: random.Random,
 ) -> None:
-    manners = Manners(phase.patience_s)
+    manners = Manners(phase.patience_s, phase.obeys)
     rate_hz = phase.rate_hz or 0.0
     if phase.rate_of_capacity is not None:
         rate_hz = phase.rate_of_capacity * (capacity_hz or 0.0)

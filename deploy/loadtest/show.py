@@ -55,7 +55,7 @@ def _now(counted: Measurement, rate_hz: float) -> str:
     latency = f"p50 {_ms(counted, 50)} p99 {_ms(counted, 99)} ms"
     return (
         f"{rate_hz:.0f}/s answered, {latency}, {on_their_way} on their way, "
-        f"{counted.refusals} refused, {bad} failed, {counted.dropped} dropped"
+        f"{counted.refusals} refused, {counted.held_back} held back, {bad} failed, {counted.dropped} dropped"
     )
 
 
@@ -68,7 +68,7 @@ def show(report: Report, console: Console) -> None:
     table = Table(title=report.profile.summary)
     for heading in ("phase", "users", "offered/s", "sent/s", "answered/s", "p50 ms", "p99 ms", "p99.9 ms"):
         table.add_column(heading, justify="left" if heading in ("phase", "users") else "right")
-    for heading in ("refused", "failed", "dropped", "lag p99 ms"):
+    for heading in ("refused", "held back", "failed", "dropped", "lag p99 ms"):
         table.add_column(heading, justify="right")
     for result in report.phases:
         names = list(result.measurements)
@@ -82,6 +82,7 @@ def show(report: Report, console: Console) -> None:
                 f"{found.answered_hz:.1f}",
                 *(_ms(found, percentile) for percentile in (50, 99, 99.9)),
                 str(found.outcomes["refused"]),
+                str(found.held_back),
                 str(found.outcomes["failed"] + found.outcomes["expired"]),
                 str(found.dropped),
                 f"{1e3 * found.lag.at(99):.1f}" if len(found.lag) else "–",

@@ -43,7 +43,7 @@ def _complaints(limits: Thresholds, found: Measurement, capacity_hz: float | Non
         ratio = found.answered_hz / capacity_hz if capacity_hz else 0.0
         if ratio < limits.min_goodput_of_capacity:
             yield f"goodput is {ratio:.2f} of the capacity, at least {limits.min_goodput_of_capacity:g}"
-    if limits.min_sent_share is not None and found.sent < limits.min_sent_share * found.offered:
+    if limits.max_dropped_share is not None and found.dropped > limits.max_dropped_share * found.offered:
         yield f"{found.dropped} of {found.offered} questions were dropped: the generator did not keep up"
     if limits.refusals_say_when and found.refusals_without_delay:
         yield f"{found.refusals_without_delay} of {found.refusals} refusals came without a retry delay"

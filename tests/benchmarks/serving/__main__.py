@@ -11,11 +11,9 @@ Run from the root of the repository, on an idle machine. Exit code: 0, whether p
 from __future__ import annotations
 
 import argparse
-import importlib
-import importlib.util
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,30 +24,17 @@ from rich.table import Table
 from edge_server.config import ServerConfig
 from tests.benchmarks.device_report import machine
 from tests.benchmarks.serving import captions, cost, endings, fairness, idle, noop, offline, overload
-from tests.benchmarks.serving.row import Claim, Context, Row
+from tests.benchmarks.serving.elsewhere import PROGRAMS, Line
+from tests.benchmarks.serving.row import Context, Row
 
 OUT = Path("docs/results/serving.json")
-ELSEWHERE = ("tests.benchmarks.peers.rows",)
-"""Modules with further rows, in ``ROWS``; each counts if it is there."""
+WIDTH_WITHOUT_TERMINAL = 150
 
 
 def rows() -> dict[str, Row]:
-    """All rows by name, in the order of the table."""
-    found: list[Row] = [
-        offline.ROW,
-        captions.ROW,
-        fairness.ROW,
-        overload.ROW,
-        idle.ROW,
-        endings.ROW,
-        noop.ROW,
-        cost.ROW,
-    ]
-    for name in ELSEWHERE:
-        package = name.rpartition(".")[0]
-        if importlib.util.find_spec(package) and importlib.util.find_spec(name):
-            found += importlib.import_module(name).ROWS
-    return {row.name: row for row in found}
+    """The rows that are measured here, by name, in the order of the table."""
+    modules = (offline, captions, fairness, overload, idle, endings, noop, cost)
+    return {module.ROW.name: module.ROW for module in modules}
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -68,31 +53,31 @@ def write(path: Path, report: Mapping[str, Any]) -> None:
     draft.replace(path)
 
 
-def show(report: Mapping[str, Any], known: Mapping[str, Row], console: Console) -> None:
+def show(report: Mapping[str, Any], out: Path, console: Console) -> None:
     """What was promised, measured, and whether it is met: from the results alone."""
     table = Table(title="What was promised of the server under load")
     for heading in ("row", "what", "asked", "measured", "met"):
         table.add_column(heading, overflow="fold")
-    for name, row in known.items():
-        if name not in report["rows"]:
-            table.add_row(name, row.title, "", "not measured", "")
-            continue
-        for claim in row.claims(report["rows"][name]["found"]):
-            table.add_row(
-                name, claim.text, *_asked_and_measured(claim), "yes" if claim.met else "[red]no[/red]"
-            )
+    for name, title, lines in _all_lines(report, out):
+        for line in lines or [Line(title, "", "not measured", None)]:
+            met = {True: "yes", False: "[red]no[/red]", None: ""}[line.met]
+            table.add_row(name, line.what, line.asked, line.measured, met)
     console.print(table)
 
 
-def _asked_and_measured(claim: Claim) -> tuple[str, str]:
-    unit = f" {claim.unit}" if claim.unit else ""
-    return f"{claim.sense} {claim.limit:g}{unit}", f"{claim.measured:.3g}{unit}"
+def _all_lines(report: Mapping[str, Any], out: Path) -> Iterator[tuple[str, str, Sequence[Line] | None]]:
+    for program in PROGRAMS:
+        if program.there:
+            yield program.name, program.module, program.read(out)
+    for name, row in rows().items():
+        measured = report["rows"].get(name)
+        yield name, row.title, measured and [Line.of(claim) for claim in row.claims(measured["found"])]
 
 
-def draw(report: Mapping[str, Any], known: Mapping[str, Row], out: Path) -> list[Path]:
+def draw(report: Mapping[str, Any], out: Path) -> list[Path]:
     """The plots beside the results, drawn from them alone."""
     pictures = []
-    for name, row in known.items():
+    for name, row in rows().items():
         if row.plot is not None and name in report["rows"]:
             pictures.append(out.with_name(f"{out.stem}_{name}.png"))
             row.plot(report["rows"][name]["found"], pictures[-1])
@@ -101,42 +86,55 @@ def draw(report: Mapping[str, Any], known: Mapping[str, Row], out: Path) -> list
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point."""
-    known = rows()
+    known, programs = rows(), {program.name: program for program in PROGRAMS if program.there}
     parser = argparse.ArgumentParser(description="Measure the server under load.")
     parser.add_argument("--model", type=Path, default=ServerConfig().model)
     parser.add_argument("--out", type=Path, default=OUT, help="results, as JSON; plots are written beside it")
-    parser.add_argument("--row", action="append", choices=[*known], help="only this one; may be repeated")
+    parser.add_argument(
+        "--row", action="append", choices=[*programs, *known], help="only this one; may be repeated"
+    )
     parser.add_argument("--missing", action="store_true", help="only rows that the results do not have yet")
     parser.add_argument("--show", action="store_true", help="measure nothing")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes: does it work?")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, only the rows here: does it work?")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(arguments)
     console = Console(highlight=False)
     if not console.is_terminal:
-        console.width = 150
-    report = read(options.out)
+        console.width = WIDTH_WITHOUT_TERMINAL
     context = Context(options.model, options.quick, console, options.seed)
+
+    def wanted(name: str, there: bool) -> bool:
+        asked_for = options.row is None or name in options.row
+        return asked_for and not options.show and not (options.missing and there)
+
+    for name, program in programs.items():
+        if not options.quick and wanted(name, program.results(options.out).exists()):
+            console.print(f"{name}: {program.module} ...")
+            program.run(context, options.out)
+    report = read(options.out)
     for name, row in known.items():
-        wanted = not options.show and (options.row is None or name in options.row)
-        if not wanted or (options.missing and name in report["rows"]):
-            continue
-        console.print(f"{name}: {row.title} ...")
-        began_s = time.perf_counter()
-        found = uvloop.run(row.measure(context))
-        report["rows"][name] = {
-            "found": found,
-            "measured": {
-                "took_s": time.perf_counter() - began_s,
-                "quick": options.quick,
-                "seed": options.seed,
-                "model": options.model.name,
-                "machine": machine() | {"threads": ServerConfig().threads},
-            },
-        }
-        # After each row: what is measured stays, whatever becomes of the next.
-        write(options.out, report)
-    draw(report, known, options.out)
-    show(report, known, console)
+        if wanted(name, name in report["rows"]):
+            console.print(f"{name}: {row.title} ...")
+            report["rows"][name] = _measured(row, context)
+            # After each row: what is measured stays, whatever becomes of the next.
+            write(options.out, report)
+    draw(report, options.out)
+    show(report, options.out, console)
+
+
+def _measured(row: Row, context: Context) -> dict[str, Any]:
+    began_s = time.perf_counter()
+    found = uvloop.run(row.measure(context))
+    return {
+        "found": found,
+        "measured": {
+            "took_s": time.perf_counter() - began_s,
+            "quick": context.quick,
+            "seed": context.seed,
+            "model": context.model.name,
+            "machine": machine() | {"threads": ServerConfig().threads},
+        },
+    }
 
 
 if __name__ == "__main__":

@@ -178,3 +178,23 @@ async def test_a_user_that_may_not_come_in_yet_comes_back() -> None:
     assert server.turn_away_first == 0
     assert set(server.asked) == {0, 1, 2}
     assert measured.refusals == 0
+
+
+async def test_a_user_that_was_turned_away_asks_nothing_until_its_delay_is_over() -> None:
+    for obeys in (True, False):
+        server = Server()
+        server.refuse_first, server.delay_s = 1, 0.3
+        manners = Manners(patience_s=0.0, obeys=obeys)
+        measured = await open_loop(server, [0], draw, 100.0, 0.5, rng=random.Random(1), manners=manners)
+        assert measured.outcomes["refused"] == 1
+        assert measured.offered == measured.sent + measured.held_back
+        assert 0.3 < measured.held_back / measured.offered < 0.9 if obeys else not measured.held_back
+
+
+async def test_questions_of_a_patient_user_wait_with_it() -> None:
+    server = Server()
+    server.refuse_first, server.delay_s = 1, 0.3
+    measured = await open_loop(server, [0], draw, 50.0, 0.4, rng=random.Random(1))
+    assert measured.refusals == 1
+    assert measured.outcomes == {"answered": measured.offered}
+    assert measured.latencies.at(99) > 0.2

@@ -134,7 +134,7 @@ def test_thresholds_say_what_does_not_hold() -> None:
     assert complaints(max_failed_share=0.2) == []
     assert "3 of 8" in complaints(max_refused_share=0.1)[0]
     assert "0.40 of the capacity" in complaints(min_goodput_of_capacity=0.9)[0]
-    assert "2 of 10" in complaints(min_sent_share=1.0)[0]
+    assert "2 of 10" in complaints(max_dropped_share=0.0)[0]
     assert "1 of 3 refusals" in complaints(refusals_say_when=True)[0]
     found.outcomes.clear()
     assert "none of 8" in complaints()[0]
