@@ -7,9 +7,9 @@ Latency counts from the moment at which a question was *meant* to be sent. A gen
 server before it sends the next question would otherwise leave out exactly the waiting that it is to measure
 (coordinated omission; Gil Tene, "How NOT to Measure Latency").
 
-A user obeys: one that is turned away asks nothing more until the server's delay is over, then asks again. That
-is what ``Retry-After`` means (RFC 9110, section 10.2.3). What it would have asked meanwhile waits with it, or
-is held back and counted.
+A user obeys: one that is turned away asks nothing more until the server's delay is over, then asks again.
+That is what ``Retry-After`` means (RFC 9110, section 10.2.3). What it would have asked meanwhile waits with
+it, or is held back and counted.
 """
 
 from __future__ import annotations
