@@ -1,0 +1,76 @@
+"""The model as every peer calls it: a batch of serialized questions in, their texts out.
+
+The model's code is that of the edge server (:mod:`edge_server.model.serving`), through its public port only.
+The batch is static, as with ``generate()``: all prompts are prefilled together, and all rows are decoded
+until the last one has ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from edge_server.engine import EngineConfig, Prompt
+from edge_server.frontdoor.ports import LinkShape
+from edge_server.frontdoor.questions import block_of
+from edge_server.model.serving import ServedLink, load
+from protos.tokenlink.v1 import tokenlink_pb2 as pb
+
+NEW_TOKENS = EngineConfig().default_new_tokens
+
+
+class Answerer:
+    """One copy of the model. Not thread-safe.
+
+    Args:
+        model: folder of the model.
+        threads: of its operators, process-wide.
+
+    Raises:
+        ModelError: the folder cannot be read.
+    """
+
+    def __init__(self, model: Path | str, threads: int) -> None:
+        self._model: ServedLink = load(Path(model), threads)
+        self._shape = LinkShape(self._model.channel_dim, self._model.max_positions)
+
+    def prompt(self, data: bytes) -> tuple[Prompt, int]:
+        """A serialized ``pb.Question`` as a prompt, and how many language tokens its answer may have.
+
+        Raises:
+            InvalidQuestionError, InvalidPromptError: name the field.
+        """
+        question = pb.Question.FromString(data)
+        longest = max(self._model.token_lengths)
+        blocks = tuple(
+            block_of(received, f"payloads[{index}]", longest, self._shape)
+            for index, received in enumerate(question.payloads)
+        )
+        prompt = Prompt(blocks, tuple(question.question_ids), tuple(question.context_ids))
+        self._model.check(prompt)
+        return prompt, question.max_new_tokens or NEW_TOKENS
+
+    def answer(self, questions: Sequence[bytes]) -> list[str]:
+        """Texts of the answers, in the order of the questions.
+
+        Raises:
+            InvalidQuestionError, InvalidPromptError: one of them is no question; none is answered.
+        """
+        return self.generate([self.prompt(data) for data in questions])
+
+    def generate(self, asked: Sequence[tuple[Prompt, int]]) -> list[str]:
+        """The same for questions that :meth:`prompt` has read."""
+        limits = [limit for _, limit in asked]
+        ids: list[list[int]] = [[] for _ in asked]
+        going_on = set(range(len(asked)))
+        state, steps = self._model.prefill([prompt for prompt, _ in asked])
+        while True:
+            for row in tuple(going_on):
+                if steps[row].token_id != self._model.eos_id:
+                    ids[row].append(steps[row].token_id)
+                    if len(ids[row]) < limits[row]:
+                        continue
+                going_on.discard(row)
+            if not going_on:
+                return [self._model.text(each) for each in ids]
+            state, steps = self._model.decode(state)
