@@ -17,13 +17,14 @@ PROFILE ?= smoke
 SERVED := $(BIN)/python deploy/with_server.py --model $(MODEL) --
 SCRIPTS := deploy/with_server.py deploy/demo/demo.py deploy/demo/make_clips.py $(wildcard deploy/loadtest/*.py) \
   tests/closed_forms.py tests/benchmarks/channel.py tests/benchmarks/device_cost.py \
-  tests/benchmarks/paper_scale.py $(wildcard tests/benchmarks/serving/*.py)
+  tests/benchmarks/paper_scale.py $(wildcard tests/benchmarks/serving/*.py) \
+  $(wildcard tests/benchmarks/peers/*.py tests/benchmarks/peer_servers/*.py)
 RESULTS := docs/results
 QUICK := $(BIN)/edge-server study quick --runs build/results-quick/runs --data build/results-quick/data \
   --model $(MODEL) --out build/results-quick
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint loadtest locust bench protos dataset train results results-quick clean
+.PHONY: help demo test lint loadtest locust bench peers protos dataset train results results-quick clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -85,6 +86,9 @@ dataset: $(VENV)/.dev ## The benchmark, three splits
 
 train: $(VENV)/.dev ## The model, from nothing, into runs/
 	$(BIN)/edge-server train soundstage-small --seed $(SEED) --data $(DATA)
+
+peers: $(VENV)/.dev ## Environments of the servers that ours is compared with
+	$(BIN)/python -m tests.benchmarks.peers.environments
 
 results: $(VENV)/.dev ## Every result and figure of docs/results (hours; can be cut and called again)
 	$(BIN)/edge-server evaluate $(MODEL) --data $(DATA) --snr-db 10 --snr-db 0 --snr-db -5 --out $(RESULTS)/accuracy.json
