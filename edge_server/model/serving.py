@@ -76,6 +76,16 @@ class ServedLink:
         return self._link.special.eos
 
     @property
+    def channel_dim(self) -> int:
+        """Reals per feature token."""
+        return self._link.config.channel_dim
+
+    @property
+    def token_lengths(self) -> tuple[int, ...]:
+        """Token lengths that a feature block may have."""
+        return self._link.config.token_lengths
+
+    @property
     def max_positions(self) -> int:
         """Longest prompt with its answer."""
         return self._link.config.foundation.max_positions
