@@ -101,17 +101,17 @@ class FairQueue:
             background: whether it may be a background question.
         """
         with self._changed:
-            waiting = [
-                priority
+            first = {
+                priority: job
                 for priority, share in self._classes.items()
-                if share.waiting and (background or priority != "background")
-            ]
-            if not waiting:
+                if (background or priority != "background") and (job := share.first()) is not None
+            }
+            if not first:
                 return None
-            priority = min(waiting, key=self._service.__getitem__)
-            share = self._classes[priority]
-            job = share.first()
-            if job is None or job.reserved > room:
+            # By where each would stand afterwards: what costs its class much waits for its time.
+            priority = min(first, key=lambda each: self._service[each] + first[each].positions / PARTS[each])
+            job, share = first[priority], self._classes[priority]
+            if job.reserved > room:
                 return None
             share.take(job)
             self._size -= 1
