@@ -44,7 +44,9 @@ class ServedLink:
     """Implements :class:`edge_server.engine.model.Model` (greedy decoding).
 
     Args:
-        link: a trained link; its LoRA is merged into the foundation.
+        link: a trained link; its LoRA is merged into the foundation. On a processor that has no
+            instructions for bfloat16, a foundation in bfloat16 becomes one in float32: twice the memory,
+            several times the speed.
         bundle_hash: of the device bundle whose tokens it understands.
 
     Raises:
@@ -55,6 +57,8 @@ class ServedLink:
         self._link = link.eval()
         link.merge_lora()
         assert isinstance(link.foundation, Qwen2ForCausalLM)  # noqa: S101 - narrows the type
+        if link.embedding.weight.dtype == torch.bfloat16 and not has_bfloat16(link.device):
+            link.foundation.float()
         self._bundle_hash = bundle_hash
         self._check = PromptCheck(link)
         self._layout = PromptLayout(link)
@@ -153,6 +157,15 @@ class ServedLink:
             if not math.isfinite(probability):
                 cache.condemn(slot)
         return [Step(t, p) for t, p in zip(tokens_B.tolist(), probabilities, strict=True)]
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a device multiplies in bfloat16 faster than in float32. What is not known is taken to."""
+    if device.type != "cpu":
+        return True
+    features = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    known = "avx512_bf16" in features
+    return not known or bool(features["avx512_bf16"] or features.get("amx_bf16"))
 
 
 def load(directory: Path, threads: int) -> ServedLink:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from pathlib import Path
 
@@ -215,6 +216,25 @@ def test_a_prompt_that_does_not_fit_is_refused_by_field(
         served.check(prompt)
     assert caught.value.field == field
     assert found in str(caught.value)
+
+
+@pytest.mark.parametrize(("capable", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_bfloat16_is_computed_with_where_the_processor_can(
+    link: Link, monkeypatch: pytest.MonkeyPatch, capable: bool, dtype: torch.dtype
+) -> None:
+    features = {"avx512_bf16": capable, "amx_bf16": False}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: features, raising=False)
+    link.merge_lora()
+    exact = ServedLink(copy.deepcopy(link), "ab" * 32)
+    link.foundation.bfloat16()
+    rounded = ServedLink(link, "ab" * 32)
+    state, steps = rounded.prefill(mixed_prompts())
+    assert state.cache.layers[0].dtype == dtype
+    _, more = rounded.decode(state)
+    expected, _ = exact.prefill(mixed_prompts())
+    for ours, theirs in zip(steps, exact.prefill(mixed_prompts())[1], strict=True):
+        assert ours.probability == pytest.approx(theirs.probability, rel=0.1)
+    assert len(more) == len(expected.slots)
 
 
 def test_positions_are_those_prefill_takes(served: ServedLink) -> None:
