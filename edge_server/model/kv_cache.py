@@ -113,6 +113,20 @@ class KeyValueCache:
         self._free.update(movers)
         return [moved.get(slot, slot) for slot in slots]
 
+    def places(self, positions: Integers) -> Integers:
+        """Where one position of each of the first rows is kept, in a layer as [2 * R * G * P, D].
+
+        Args:
+            positions: one for each row.
+
+        Returns:
+            A place for each row, and of it for its key and its value, and of these for each head.
+        """
+        row = np.arange(len(positions))[:, None, None]
+        which, head = np.arange(2)[:, None], np.arange(self._heads)
+        place = (which * self.rows + row) * self._heads + head
+        return np.asarray(place * self.positions + positions[:, None, None], np.int64).ravel()
+
     def copy_from(self, other: KeyValueCache, theirs: Sequence[int], ours: Sequence[int]) -> None:
         """Copy rows of another batch into slots that were taken for them."""
         longest = int(other.lengths[list(theirs)].max())
