@@ -83,6 +83,7 @@ results: $(VENV)/.dev ## Every result and figure of docs/results (hours; can be 
 	$(BIN)/edge-server evaluate $(MODEL) --data $(DATA) --snr-db 10 --snr-db 0 --snr-db -5 --out $(RESULTS)/accuracy.json
 	$(BIN)/edge-server export $(MODEL) --out build/bundle --parity $(RESULTS)/parity.json
 	$(BIN)/python -m tests.benchmarks.channel --out $(RESULTS)/channel.json
+	$(BIN)/python -m tests.benchmarks.forward_pass --model $(MODEL) --out $(RESULTS)/forward_pass.json
 	$(SERVED) $(BIN)/device-agent bench deploy/demo/clips/soundstage_test_000001.mp4 "Where is the loudest instrument?" \
 	  --no-pace --out $(RESULTS)/device.json
 	$(BIN)/edge-server study full --data $(DATA) --model $(MODEL) --out $(RESULTS) --part train
