@@ -33,6 +33,8 @@ from edge_server.model.packed import Integers, Packing, hide_ends
 
 # Prompts of at least this share of a longer one's length are padded to it inside attention.
 _ABOUT_AS_LONG = 0.75
+# Who decodes without an engine may let rows go on for a while that have come to their end.
+_BEYOND = 256
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Decoder:
 
     Args:
         foundation: loaded, its LoRA merged; its matrices are shared, but for query, key and value.
-        max_positions: longest row.
+        max_positions: longest row that is asked for.
 
     Raises:
         ModelError: its configuration asks for something of the Qwen2 class that is not served.
@@ -70,10 +72,10 @@ class Decoder:
             self._vocabulary_EV: Tensor = foundation.lm_head.weight.detach().t()
             self.dtype, self.device = self._norm_E.dtype, self._norm_E.device
             self._eps = torch.tensor(config.rms_norm_eps, dtype=torch.float32, device=self.device)
-            positions = torch.arange(max_positions, device=self.device)[None]
+            positions = torch.arange(max_positions + _BEYOND, device=self.device)[None]
             cos, sin = foundation.model.rotary_emb(torch.zeros(1, device=self.device), positions)
         half = self.head_dim // 2
-        #: Rotation of each position's pairs, complex, [max_positions, D / 2].
+        #: Rotation of each position's pairs, complex, [position, D / 2].
         self._turns = torch.complex(cos[0, :, :half].float(), sin[0, :, :half].float())
 
     def new_cache(self) -> KeyValueCache:

@@ -1,4 +1,4 @@
-"""Questions that nobody waits for come after those that somebody waits for, whichever door they came through."""
+"""Questions that nobody waits for come after those that somebody waits for, through either door."""
 
 from __future__ import annotations
 

@@ -150,6 +150,13 @@ def test_rows_that_grow_long_and_many_are_followed() -> None:
     assert sorted(rows.slots) == list(range(8))
 
 
+def test_rows_may_be_decoded_past_the_longest_that_is_asked_for() -> None:
+    rows = Rows(qwen2())
+    rows.join(prompts_of(rows.model, [MAX_POSITIONS, 3]))
+    for _ in range(5):
+        rows.step()
+
+
 def test_scaled_rotary_embeddings_are_served() -> None:
     for rope in (
         {"rope_type": "linear", "factor": 4.0, "rope_theta": 1e4},
