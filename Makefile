@@ -17,7 +17,7 @@ PROFILE ?= smoke
 SERVED := $(BIN)/python deploy/with_server.py --model $(MODEL) --
 SCRIPTS := deploy/with_server.py deploy/demo/demo.py deploy/demo/make_clips.py $(wildcard deploy/loadtest/*.py) \
   tests/closed_forms.py tests/benchmarks/channel.py tests/benchmarks/device_cost.py \
-  tests/benchmarks/paper_scale.py $(wildcard tests/benchmarks/serving/*.py) \
+  tests/benchmarks/paper_scale.py tests/benchmarks/forward_pass.py $(wildcard tests/benchmarks/serving/*.py) \
   $(wildcard tests/benchmarks/peers/*.py tests/benchmarks/peer_servers/*.py)
 RESULTS := docs/results
 QUICK := $(BIN)/edge-server study quick --runs build/results-quick/runs --data build/results-quick/data \
@@ -94,6 +94,7 @@ results: $(VENV)/.dev ## Every result and figure of docs/results (hours; can be 
 	$(BIN)/edge-server evaluate $(MODEL) --data $(DATA) --snr-db 10 --snr-db 0 --snr-db -5 --out $(RESULTS)/accuracy.json
 	$(BIN)/edge-server export $(MODEL) --out build/bundle --parity $(RESULTS)/parity.json
 	$(BIN)/python -m tests.benchmarks.channel --out $(RESULTS)/channel.json
+	$(BIN)/python -m tests.benchmarks.forward_pass --model $(MODEL) --out $(RESULTS)/forward_pass.json
 	$(SERVED) $(BIN)/device-agent bench deploy/demo/clips/soundstage_test_000001.mp4 "Where is the loudest instrument?" \
 	  --no-pace --out $(RESULTS)/device.json
 	$(BIN)/edge-server study full --data $(DATA) --model $(MODEL) --out $(RESULTS) --part train

@@ -38,6 +38,9 @@ CHANNEL_MODELS: Mapping[str, pb.ChannelModel] = MappingProxyType(
 FADINGS: Mapping[str, pb.Fading] = MappingProxyType({"block": pb.FADING_BLOCK, "fast": pb.FADING_FAST})
 """Names of the kinds of fading on the wire."""
 
+# What is usual is left out, and takes no bytes.
+_PRIORITIES = {"interactive": pb.PRIORITY_UNSPECIFIED, "background": pb.PRIORITY_BACKGROUND}
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -166,6 +169,7 @@ class Agent:
                 context_ids=self._transmitter.tokenize("\n".join(texts)) if texts else [],
                 max_new_tokens=self._settings.max_new_tokens,
                 deadline_ms=max(1, round(self._settings.deadline_s * 1000)),
+                priority=_PRIORITIES[self._settings.priority],
             ),
             deadline_s=self._settings.deadline_s,
             on_delta=on_delta,

@@ -27,6 +27,7 @@ ENV_PREFIX = "TOKENLINK_DEVICE_"
 
 PayloadName: TypeAlias = Literal["float32", "float16", "int8", "int4"]
 TextPath: TypeAlias = Literal["ids", "analog"]
+Priority: TypeAlias = Literal["interactive", "background"]
 
 
 def config_file() -> Path:
@@ -84,6 +85,8 @@ class DeviceSettings(BaseSettings):
     """Within which an answer is of use [s]."""
     max_new_tokens: int = Field(default=0, ge=0, le=4096)
     """Longest answer in language tokens; 0: the server's default."""
+    priority: Priority = "interactive"
+    """Whether somebody waits for the answer."""
     retries: int = Field(default=6, ge=0, le=100)
     """Tries after the first."""
     threads: int = Field(default=1, ge=1, le=256)

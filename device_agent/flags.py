@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from device_agent.channel import ChannelName, CsiName, EqualizerName, FadingName
-from device_agent.config import PayloadName, TextPath, load_settings
+from device_agent.config import PayloadName, Priority, TextPath, load_settings
 
 _LINK = "Radio link"
 _SERVER = "Server and bundle"
@@ -48,6 +48,9 @@ FLAGS: dict[str, Any] = {
     ],
     "seed": Annotated[int | None, _option("Of the channel's randomness.", default="none")],
     "max_new_tokens": Annotated[int | None, _option("Longest answer.", _SERVER, default="the server's")],
+    "priority": Annotated[
+        Priority | None, _option("Whether somebody waits for the answer.", _SERVER, default="interactive")
+    ],
 }
 """Each setting that has a flag, as Typer wants it; None means that the flag was not given."""
 

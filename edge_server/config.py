@@ -60,6 +60,8 @@ class ServerConfig(BaseSettings):
     """Questions that are decoded together."""
     max_batch_positions: Annotated[int, Field(ge=1)] = 16_384
     """Context positions that these may take in all."""
+    max_prefill_positions: Annotated[int, Field(ge=1)] = 2048
+    """Positions of prompts, about, that a step reads while answers are under way."""
     max_queue: Annotated[int, Field(ge=1)] = 256
     """Questions that may wait."""
     max_queue_per_user: Annotated[int, Field(ge=1)] = 64
@@ -106,6 +108,7 @@ class ServerConfig(BaseSettings):
         return EngineConfig(
             max_batch=self.max_batch,
             max_batch_positions=self.max_batch_positions,
+            max_prefill_positions=self.max_prefill_positions,
             max_queue=self.max_queue,
             max_queue_per_user=self.max_queue_per_user,
             default_new_tokens=self.default_new_tokens,

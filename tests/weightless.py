@@ -125,11 +125,12 @@ class WeightlessModel:
                 raise InvalidPromptError("question_ids", f"holds {token_id}; ids lie below {VOCABULARY}")
         return positions
 
-    def prefill(self, prompts: Sequence[Prompt]) -> tuple[State, list[Step]]:
+    def prefill(self, prompts: Sequence[Prompt], state: State | None = None) -> tuple[State, list[Step]]:
         rows = tuple(Row(self.answer(prompt).encode(), 0, prompt) for prompt in prompts)
         self.prefills.append(len(rows))
         self.prefill_fault(rows)
-        return self._step(rows)
+        read, steps = self._step(rows)
+        return self.merge(state, read) if state else read, steps
 
     def decode(self, state: State) -> tuple[State, list[Step]]:
         self.gate.wait()

@@ -1,7 +1,7 @@
 """The batching engine: questions of many users through one model, a step at a time.
 
-    submit ──▶ queue (fair, bounded) ──▶ scheduler (worker thread) ──▶ AnswerStream
-                                            │  prefill, merge, decode, keep
+    submit ──▶ queue (fair, bounded) ──▶ scheduler (a thread) ──▶ narrator (a thread) ──▶ AnswerStream
+                                            │  prefill, decode, keep
                                             ▼
                                           Model (a port: :mod:`edge_server.engine.model`)
 
@@ -13,7 +13,7 @@ from edge_server.engine.config import EngineConfig
 from edge_server.engine.engine import Engine
 from edge_server.engine.model import FeatureBlock, InvalidPromptError, Model, Prompt, Step
 from edge_server.engine.observer import EngineObserver, Outcome, SilentObserver
-from edge_server.engine.request import Completion, Delta, Event, Request
+from edge_server.engine.request import Completion, Delta, Event, Priority, Request
 
 __all__ = [
     "AnswerStream",
@@ -27,6 +27,7 @@ __all__ = [
     "InvalidPromptError",
     "Model",
     "Outcome",
+    "Priority",
     "Prompt",
     "Request",
     "SilentObserver",

@@ -19,6 +19,8 @@ class EngineConfig:
     """Questions that are decoded together."""
     max_batch_positions: int = 16_384
     """Context positions (prompt and answer) that these may take in all."""
+    max_prefill_positions: int = 2048
+    """Positions of prompts, about, that a step reads while answers are under way; at least one prompt."""
     max_queue: int = 256
     """Questions that may wait."""
     max_queue_per_user: int = 64
@@ -35,6 +37,11 @@ class EngineConfig:
     """How often a question is run again after a failure that was not its own."""
     stall_s: float = 30.0
     """A step that takes longer than this makes the engine report that it is not ready [s]."""
+
+    @property
+    def max_background_rows(self) -> int:
+        """Background questions that are decoded together; the other rows wait for interactive ones."""
+        return max(self.max_batch - self.max_batch // 4, 1)
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -1,6 +1,8 @@
 """The engine as the event loop sees it: questions go in, streams of answers come out.
 
-    submit ──▶ FairQueue ──▶ Worker thread: Scheduler ──▶ one call_soon_threadsafe per step ──▶ AnswerStream
+                              core thread           post thread
+    submit ──▶ FairQueue ──▶ Scheduler ──▶ queue ──▶ Narrator ──▶ call_soon_threadsafe ──▶ AnswerStream
+                              the model              text          once per step
 
 Every accepted question ends exactly once: with its answer, an error that says why, or its cancellation.
 :meth:`Engine._settle` is the one place where it does.
@@ -18,11 +20,12 @@ from typing import Generic
 from edge_server.engine.answer import AnswerStream
 from edge_server.engine.config import EngineConfig
 from edge_server.engine.model import InvalidPromptError, Model, StateT
+from edge_server.engine.narrator import Narrator, Publication
 from edge_server.engine.observer import EngineObserver, Outcome, SilentObserver
 from edge_server.engine.queue import FairQueue
-from edge_server.engine.request import Completion, Delta, Job, Request
-from edge_server.engine.scheduler import Publication, Scheduler
-from edge_server.engine.worker import Worker
+from edge_server.engine.request import Completion, Delta, Job, Priority, Request
+from edge_server.engine.scheduler import Scheduler
+from edge_server.engine.worker import Driven, Worker
 from edge_server.errors import (
     DeadlineExpiredError,
     DrainingError,
@@ -65,8 +68,11 @@ class Engine(Generic[StateT]):
         self._clock = clock
         self._observer = observer or SilentObserver()
         self._queue = FairQueue(self.config.max_queue, self.config.max_queue_per_user)
-        self._scheduler = Scheduler(model, self._queue, self.config, clock, self._observer, self._publish)
-        self._worker: Worker | None = None
+        self._narrator = Narrator(model.text, self._publish)
+        self._scheduler = Scheduler(
+            model, self._queue, self.config, clock, self._observer, self._narrator.put
+        )
+        self._workers: dict[str, Worker] = {}
         self._watch: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._streams: dict[Job, AnswerStream] = {}
@@ -77,17 +83,22 @@ class Engine(Generic[StateT]):
         self._last_answer_at = clock()
 
     async def start(self) -> None:
-        """Start the worker and accept questions."""
+        """Start the threads and accept questions."""
         self._loop = asyncio.get_running_loop()
         self._accepting = True
-        self._start_worker(takes_over=False)
+        for name in self._driven:
+            self._start_worker(name, takes_over=False)
         self._watch = asyncio.create_task(self._watch_over(), name="tokenlink-engine-watch")
 
     @property
     def ready(self) -> bool:
-        """Whether questions are accepted and the worker makes progress."""
-        worker = self._worker
-        return self._accepting and worker is not None and worker.alive and worker.step_s < self.config.stall_s
+        """Whether questions are accepted and the threads make progress."""
+        workers = self._workers.values()
+        return (
+            self._accepting
+            and bool(workers)
+            and all(worker.alive and worker.step_s < self.config.stall_s for worker in workers)
+        )
 
     @property
     def draining(self) -> bool:
@@ -109,7 +120,7 @@ class Engine(Generic[StateT]):
         """Accepted questions whose end has not come."""
         return len(self._streams)
 
-    def admit(self, user: str) -> None:
+    def admit(self, user: str, priority: Priority = "interactive") -> None:
         """Tell whether a question of this user would be accepted now, before work is put into it.
 
         Raises:
@@ -119,7 +130,7 @@ class Engine(Generic[StateT]):
         try:
             if not self._accepting:
                 raise DrainingError
-            self._queue.refuse_if_full(user, self._s_per_question)
+            self._queue.refuse_if_full(user, self._s_per_question, priority)
         except (DrainingError, EngineOverloadedError) as error:
             self._observer.rejected(_reason(error))
             raise
@@ -147,7 +158,7 @@ class Engine(Generic[StateT]):
             self._settle(
                 evicted,
                 EngineOverloadedError(
-                    "the queue is full and another user has fewer questions waiting",
+                    "the queue is full and a question that goes before this one came",
                     reason="evicted",
                     retry_delay_s=max(self._s_per_question * self.config.max_queue, 0.05),
                 ),
@@ -161,7 +172,7 @@ class Engine(Generic[StateT]):
         await self._idle.wait()
 
     async def stop(self, timeout_s: float = 10.0) -> None:
-        """End at once: what is unanswered fails with :class:`DrainingError`; the worker is joined."""
+        """End at once: what is unanswered fails with :class:`DrainingError`; the threads are joined."""
         self._accepting = False
         if self._watch is not None:
             self._watch.cancel()
@@ -172,11 +183,13 @@ class Engine(Generic[StateT]):
             job.cancelled = True
             self._queue.remove(job)
             self._settle(job, DrainingError())
-        worker, self._worker = self._worker, None
-        if worker is not None:
+        workers, self._workers = self._workers, {}
+        self._narrator.close()
+        for worker in workers.values():
             worker.stop()
+        for name, worker in workers.items():
             if not await asyncio.to_thread(worker.join, timeout_s):
-                logger.error("the engine's worker is still in one step after %.0f s; left behind", timeout_s)
+                logger.error("%s is still in one step after %.0f s; left behind", name, timeout_s)
 
     def _job(self, request: Request) -> Job:
         config = self.config
@@ -214,7 +227,7 @@ class Engine(Generic[StateT]):
         self._settle(job, QuestionCancelledError())
 
     def _publish(self, news: list[Publication]) -> None:
-        """From the worker thread."""
+        """From the narrator's thread."""
         assert self._loop is not None  # noqa: S101 (the worker is started after it is set)
         # A loop that has been closed has no askers left.
         with contextlib.suppress(RuntimeError):
@@ -252,24 +265,33 @@ class Engine(Generic[StateT]):
         self._last_answer_at = now
         self._s_per_question += 0.1 * (pace - self._s_per_question)
 
-    def _start_worker(self, *, takes_over: bool) -> None:
-        self._worker = Worker(
-            self._scheduler, self._queue, self._clock, self._on_death, takes_over=takes_over
+    @property
+    def _driven(self) -> dict[str, Driven]:
+        return {"tokenlink-engine": self._scheduler, "tokenlink-narrator": self._narrator}
+
+    def _start_worker(self, name: str, *, takes_over: bool) -> None:
+        worker = Worker(
+            self._driven[name],
+            name,
+            self._clock,
+            lambda death: self._on_death(name, death),
+            takes_over=takes_over,
         )
-        self._worker.start()
+        self._workers[name] = worker
+        worker.start()
 
-    def _on_death(self, death: BaseException) -> None:
-        """From the dying worker thread."""
-        assert self._loop is not None  # noqa: S101 (the worker is started after it is set)
+    def _on_death(self, name: str, death: BaseException) -> None:
+        """From the dying thread."""
+        assert self._loop is not None  # noqa: S101 (the threads are started after it is set)
         with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._replace_worker, death)
+            self._loop.call_soon_threadsafe(self._replace_worker, name, death)
 
-    def _replace_worker(self, death: BaseException) -> None:
-        if self._worker is None:
+    def _replace_worker(self, name: str, death: BaseException) -> None:
+        if name not in self._workers:
             return
-        logger.error("the engine's worker died of %r and is replaced", death)
+        logger.error("%s died of %r and is replaced", name, death)
         self._observer.worker_replaced()
-        self._start_worker(takes_over=True)
+        self._start_worker(name, takes_over=True)
 
     async def _watch_over(self) -> None:
         """Deadlines hold even while the worker is stuck in one step: nothing hangs."""

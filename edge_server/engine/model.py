@@ -69,7 +69,8 @@ class Model(Protocol, Generic[StateT]):
     """A causal model that answers batches of prompts.
 
     ``StateT`` is a running batch (key/value caches), opaque to the engine; row *i* of a state belongs
-    to the *i*-th prompt in it.
+    to the *i*-th prompt in it. A state is used up by the call that makes another from it, unless that call
+    raises: the engine keeps no two states of one batch. One without rows may be given prompts again.
     """
 
     @property
@@ -98,14 +99,23 @@ class Model(Protocol, Generic[StateT]):
             InvalidPromptError: names the field that is at fault; the prompt leaves no room for an answer.
         """
 
-    def prefill(self, prompts: Sequence[Prompt]) -> tuple[StateT, list[Step]]:
-        """Start answering prompts of any mix of lengths and modalities: a new state and each first step."""
+    def prefill(self, prompts: Sequence[Prompt], state: StateT | None = None) -> tuple[StateT, list[Step]]:
+        """Start answering prompts of any mix of lengths and modalities.
+
+        Args:
+            prompts: what is asked, at least one.
+            state: the batch whose rows they join, after those that it has; None: a new one. If the call
+                raises, it is as it was.
+
+        Returns:
+            The batch, and the first step of each prompt.
+        """
 
     def decode(self, state: StateT) -> tuple[StateT, list[Step]]:
         """One more step for every row."""
 
     def merge(self, first: StateT, second: StateT) -> StateT:
-        """Rows of both, those of ``first`` before those of ``second``."""
+        """Rows of both, ``first``'s before ``second``'s. If it raises, both are as they were."""
 
     def keep(self, state: StateT, rows: Sequence[int]) -> StateT:
         """Only these rows, in this order; the others' memory is freed."""

@@ -11,7 +11,7 @@ from typing import Literal, Protocol, TypeAlias
 from edge_server.engine.request import Completion, Request
 
 Outcome: TypeAlias = Literal["answered", "cancelled", "expired", "invalid", "failed", "overloaded"]
-"""How an accepted question ended; ``overloaded``: it had to leave the full queue for a lighter user."""
+"""How an accepted question ended; ``overloaded``: it had to leave the full queue for another."""
 
 
 class EngineObserver(Protocol):

@@ -8,6 +8,8 @@ from typing import Literal, TypeAlias
 from edge_server.engine.model import Prompt
 
 FinishReason: TypeAlias = Literal["stop", "length"]
+Priority: TypeAlias = Literal["interactive", "background"]
+"""Whether somebody waits for the answer. Background questions get a small share while both are there."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,7 @@ class Request:
         max_new_tokens: most language tokens of the answer; 0: the engine's default.
         deadline_s: seconds from now within which an answer is of use; 0: the engine's default.
         request_id: for log lines; the engine does not need it to be unique.
+        priority: its class; fairness between users holds inside each.
     """
 
     prompt: Prompt
@@ -27,6 +30,7 @@ class Request:
     max_new_tokens: int = 0
     deadline_s: float = 0.0
     request_id: str = ""
+    priority: Priority = "interactive"
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,8 @@ Event: TypeAlias = Delta | Completion
 class Job:
     """A question inside the engine. Made on the event loop, worked on by the worker thread.
 
-    ``cancelled`` is the one field that the loop writes and the worker reads while it runs.
+    While it runs the loop writes ``cancelled``, and the narrator's thread ``emitted`` and ``told``: that
+    its end has been said. Everything else is the worker's.
     """
 
     __slots__ = (
@@ -84,6 +89,7 @@ class Job:
         "started_at",
         "submitted_at",
         "token_ids",
+        "told",
     )
 
     def __init__(
@@ -102,6 +108,7 @@ class Job:
         self.emitted = ""
         self.recoveries = 0
         self.cancelled = False
+        self.told = False
 
     @property
     def reserved(self) -> int:

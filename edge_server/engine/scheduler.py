@@ -1,8 +1,11 @@
 """One iteration of the batch: questions leave and join between decode steps.
 
-    drop ──▶ admit ──▶ prefill ──▶ merge ──▶ decode ──▶ publish
-     ▲  cancelled, expired: before they cost compute       │
-     └─────────────────────────────────────────────────────┘
+    drop ──▶ admit ──▶ prefill ──▶ decode ──▶ tell
+     ▲  cancelled, expired: before they cost compute  │
+     └────────────────────────────────────────────────┘
+
+A step reads no more prompts than :attr:`EngineConfig.max_prefill_positions` while rows wait for their next
+word: what a step takes, and with it the gap between two words of an answer, is bounded.
 
 No threads, no event loop in here: :class:`Scheduler` is driven by a worker thread, or by a test.
 
@@ -15,14 +18,14 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
-from typing import Generic, TypeAlias
+from typing import Generic
 
 from edge_server.engine.config import EngineConfig
 from edge_server.engine.model import InvalidPromptError, Model, StateT, Step
-from edge_server.engine.narrator import stable_delta
+from edge_server.engine.narrator import Progress
 from edge_server.engine.observer import EngineObserver
 from edge_server.engine.queue import FairQueue
-from edge_server.engine.request import Completion, Delta, Event, FinishReason, Job
+from edge_server.engine.request import FinishReason, Job
 from edge_server.errors import (
     DeadlineExpiredError,
     EdgeServerError,
@@ -32,9 +35,6 @@ from edge_server.errors import (
 )
 
 logger = logging.getLogger(__name__)
-
-Publication: TypeAlias = tuple[Job, Event | EdgeServerError]
-Publish: TypeAlias = Callable[[list[Publication]], None]
 
 
 class Scheduler(Generic[StateT]):
@@ -46,7 +46,7 @@ class Scheduler(Generic[StateT]):
         config: bounds.
         clock: monotonic seconds.
         observer: is told what happens.
-        publish: takes what each step made: deltas, and one :class:`Completion` or error per question.
+        tell: takes what each step made: how far questions have come, and one end for each.
     """
 
     def __init__(
@@ -56,25 +56,34 @@ class Scheduler(Generic[StateT]):
         config: EngineConfig,
         clock: Callable[[], float],
         observer: EngineObserver,
-        publish: Publish,
+        tell: Callable[[list[Progress]], None],
     ) -> None:
         self._model = model
         self._queue = queue
         self._config = config
         self._clock = clock
         self._observer = observer
-        self._publish = publish
+        self._tell = tell
         self._state: StateT | None = None
         self._rows: list[Job] = []
         # Every question taken from the queue and not ended yet; outlives a worker that dies.
         self._taken: dict[Job, None] = {}
         self._suspect: Job | None = None
-        self._news: list[Publication] = []
+        self._news: list[Progress] = []
 
     @property
     def rows(self) -> int:
         """Questions in the running batch."""
         return len(self._taken)
+
+    def wait(self) -> None:
+        """Block until there is something to do, or :meth:`wake` is called."""
+        if not self._taken:
+            self._queue.wait()
+
+    def wake(self) -> None:
+        """End a :meth:`wait` that has nothing to wait for."""
+        self._queue.wake()
 
     def step(self) -> None:
         """Run one iteration. Errors of the model end in the questions they belong to, never here."""
@@ -102,11 +111,14 @@ class Scheduler(Generic[StateT]):
         self._flush()
 
     def _admit(self) -> None:
-        positions = self._config.max_batch_positions - sum(job.reserved for job in self._rows)
+        config = self._config
+        positions = config.max_batch_positions - sum(job.reserved for job in self._rows)
+        budget = config.max_prefill_positions if self._rows else config.max_batch_positions
+        background = sum(job.request.priority == "background" for job in self._rows)
         arrivals: list[Job] = []
         now = self._clock()
-        while len(self._rows) + len(arrivals) < self._config.max_batch:
-            job = self._queue.pop(positions)
+        while len(self._rows) + len(arrivals) < config.max_batch and budget > 0:
+            job = self._queue.pop(positions, background=background < config.max_background_rows)
             if job is None:
                 break
             self._taken[job] = None
@@ -114,6 +126,8 @@ class Scheduler(Generic[StateT]):
                 continue
             job.started_at = now
             positions -= job.reserved
+            budget -= job.positions
+            background += job.request.priority == "background"
             arrivals.append(job)
         self._observer.queue_depth(len(self._queue))
         if arrivals:
@@ -122,27 +136,25 @@ class Scheduler(Generic[StateT]):
     def _prefill(self, arrivals: list[Job]) -> None:
         began = self._clock()
         try:
-            state, steps = self._model.prefill([job.request.prompt for job in arrivals])
-            _check_rows(steps, len(arrivals))
+            state, steps = self._model.prefill([job.request.prompt for job in arrivals], self._state)
         except Exception as error:
             logger.warning("a prefill of %d questions failed (%s); each is run alone", len(arrivals), error)
-            # The running rows' state was no part of it and is kept.
+            # The running rows' state is as it was.
             self._run_alone(arrivals)
+            return
+        running = len(self._rows)
+        self._state, self._rows = state, [*self._rows, *arrivals]
+        try:
+            _check_rows(steps, len(arrivals))
+        except Exception as error:
+            logger.warning("a prefill went wrong (%s); every row is run again", error)
+            self._recover(self._rows)
             return
         self._observer.prefilled(len(arrivals), self._clock() - began)
         going_on = self._absorb(arrivals, steps)
         # First words, and one-word answers, do not wait for the decode step that follows.
         self._flush()
-        joining = [arrivals[row] for row in going_on]
-        if not joining:
-            return
-        try:
-            if len(joining) < len(arrivals):
-                state = self._model.keep(state, going_on)
-            self._join(state, joining)
-        except Exception as error:
-            logger.warning("joining the batch failed (%s); every row is run again", error)
-            self._recover([*self._rows, *joining])
+        self._keep([*range(running), *(running + row for row in going_on)])
 
     def _decode(self) -> None:
         assert self._state is not None  # noqa: S101 (rows and state come and go together)
@@ -162,7 +174,7 @@ class Scheduler(Generic[StateT]):
 
     def _absorb(self, jobs: Sequence[Job], steps: Sequence[Step]) -> list[int]:
         """Take each row's step to its answer; the rows that go on."""
-        self._queue.charge_tokens([job.request.user for job in jobs])
+        self._queue.charge_tokens(jobs)
         return [
             row for row, (job, step) in enumerate(zip(jobs, steps, strict=True)) if self._accept(job, step)
         ]
@@ -178,48 +190,18 @@ class Scheduler(Generic[StateT]):
             self._end(job, EngineFailureError(f"the model gave a probability of {step.probability}"))
             return False
         if step.token_id == self._model.eos_id:
-            self._complete(job, "stop")
+            self._end(job, "stop")
             return False
         job.token_ids.append(step.token_id)
         job.probability *= min(step.probability, 1.0)
         if len(job.token_ids) >= job.max_new_tokens:
-            self._complete(job, "length")
+            self._end(job, "length")
             return False
-        return self._narrate(job, last=False)
-
-    def _narrate(self, job: Job, *, last: bool) -> bool:
-        try:
-            delta = stable_delta(self._model.text, job.token_ids, job.emitted, last=last)
-        except Exception as error:
-            self._end(job, EngineFailureError(f"the answer's tokens spell no text: {error}"))
-            return False
-        if delta:
-            job.emitted += delta
-            self._news.append((job, Delta(delta)))
+        self._news.append(Progress(job, len(job.token_ids), None, 0.0))
         return True
 
-    def _complete(self, job: Job, finish_reason: FinishReason) -> None:
-        if not self._narrate(job, last=True):
-            return
-        now = self._clock()
-        started_at = now if job.started_at is None else job.started_at
-        first_token_at = now if job.first_token_at is None else job.first_token_at
-        self._end(
-            job,
-            Completion(
-                text=job.emitted,
-                probability=job.probability,
-                prompt_tokens=job.positions,
-                answer_tokens=len(job.token_ids),
-                queue_s=started_at - job.submitted_at,
-                compute_s=now - started_at,
-                finish_reason=finish_reason,
-                first_token_s=first_token_at - job.submitted_at,
-            ),
-        )
-
     def _end_if_dead(self, job: Job, now: float) -> bool:
-        if job.cancelled:
+        if job.cancelled or job.told:
             self._end(job, QuestionCancelledError())
         elif job.deadline_at <= now:
             self._end(job, DeadlineExpiredError(job.deadline_s))
@@ -227,23 +209,21 @@ class Scheduler(Generic[StateT]):
             return False
         return True
 
-    def _end(self, job: Job, how: Completion | EdgeServerError) -> None:
+    def _end(self, job: Job, how: FinishReason | EdgeServerError) -> None:
         self._taken.pop(job, None)
-        self._news.append((job, how))
+        self._news.append(Progress(job, len(job.token_ids), how, self._clock()))
 
     def _flush(self) -> None:
         if self._news:
-            news, self._news = self._news, []
-            self._publish(news)
+            # In this order: what is handed over twice, because a worker died in between, is told once.
+            self._tell(self._news)
+            self._news = []
 
     def _keep(self, rows: Sequence[int]) -> None:
         """Only these rows go on; the others have ended."""
         if len(rows) == len(self._rows):
             return
         survivors = [self._rows[row] for row in rows]
-        if not survivors:
-            self._state, self._rows = None, []
-            return
         assert self._state is not None  # noqa: S101 (rows and state come and go together)
         try:
             self._state = self._model.keep(self._state, rows)

@@ -1,47 +1,59 @@
-"""The one thread that runs the model, and what happens when it dies."""
+"""A thread that drives what the engine is made of, and what happens when it dies."""
 
 from __future__ import annotations
 
 import logging
 import threading
 from collections.abc import Callable
-
-from edge_server.engine.model import StateT
-from edge_server.engine.queue import FairQueue
-from edge_server.engine.scheduler import Scheduler
+from typing import Protocol
 
 logger = logging.getLogger(__name__)
 
 
+class Driven(Protocol):
+    """What a thread can drive. It outlives the thread: what one left half done, the next one takes over."""
+
+    def wait(self) -> None:
+        """Block until there is something to do."""
+
+    def wake(self) -> None:
+        """End a :meth:`wait` that has nothing to wait for. From any thread."""
+
+    def step(self) -> None:
+        """Do some of it."""
+
+    def revive(self) -> None:
+        """Take over what a thread that died left behind."""
+
+
 class Worker:
-    """Drives a scheduler until told to stop.
+    """Drives something until told to stop.
 
     Args:
-        scheduler: what to drive.
-        queue: where it sleeps while nothing is to be done.
+        driven: what to drive.
+        name: of the thread.
         clock: monotonic seconds.
-        on_death: called from the dying thread when anything but the model's own errors ends it.
-        takes_over: whether a worker before this one died and left questions behind.
+        on_death: called from the dying thread when an error ends it.
+        takes_over: whether a worker before this one died.
     """
 
     def __init__(
         self,
-        scheduler: Scheduler[StateT],
-        queue: FairQueue,
+        driven: Driven,
+        name: str,
         clock: Callable[[], float],
         on_death: Callable[[BaseException], None],
         *,
         takes_over: bool = False,
     ) -> None:
-        self._scheduler = scheduler
-        self._queue = queue
+        self._driven = driven
         self._clock = clock
         self._on_death = on_death
         self._takes_over = takes_over
         self._stopping = False
         self._step_began: float | None = None
         # A daemon: a model that hangs must not keep the process from ending.
-        self._thread = threading.Thread(target=self._run, name="tokenlink-engine", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
         """Begin."""
@@ -50,7 +62,7 @@ class Worker:
     def stop(self) -> None:
         """End after the current step. Returns at once; :meth:`join` waits."""
         self._stopping = True
-        self._queue.wake()
+        self._driven.wake()
 
     def join(self, timeout_s: float) -> bool:
         """Wait for the end; False if it did not come in time."""
@@ -72,15 +84,14 @@ class Worker:
         try:
             if self._takes_over:
                 self._step_began = self._clock()
-                self._scheduler.revive()
+                self._driven.revive()
             while not self._stopping:
                 self._step_began = None
-                if not self._scheduler.rows:
-                    self._queue.wait()
+                self._driven.wait()
                 self._step_began = self._clock()
-                self._scheduler.step()
+                self._driven.step()
             self._step_began = None
         except BaseException as death:
             # BaseException too: whatever ends this thread must not leave its questions waiting for ever.
-            logger.exception("the engine's worker died")
+            logger.exception("%s died", self._thread.name)
             self._on_death(death)

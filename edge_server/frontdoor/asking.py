@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from fastapi import Request
 
 from edge_server import engine
-from edge_server.engine import AnswerStream, FeatureBlock, Prompt
+from edge_server.engine import AnswerStream, FeatureBlock, Priority, Prompt
 from edge_server.errors import InvalidQuestionError, QuestionCancelledError
 from edge_server.frontdoor.backend import Backends, EngineBackend
 from edge_server.frontdoor.metrics import Metrics
@@ -40,6 +40,7 @@ class RestQuestion:
         link: what the tokens of ``media`` pass on their way.
         max_new_tokens: of the answer; 0: the engine's default.
         deadline_s: 0: the engine's default.
+        priority: whether somebody waits for it.
     """
 
     text: str
@@ -50,6 +51,7 @@ class RestQuestion:
     link: LinkSettings = field(default_factory=LinkSettings)
     max_new_tokens: int = 0
     deadline_s: float = 0.0
+    priority: Priority = "interactive"
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ class Asker:
         check_modalities([part.modality for part in question.media], "media")
         # The same from here to the end, whatever takes its place meanwhile.
         backend = self.backend
-        backend.engine.admit(question.user)
+        backend.engine.admit(question.user, question.priority)
         ready = await backend.ingest.prepare(question.media, question.text, question.context, question.link)
         blocks = (*question.blocks, *ready.blocks)
         # A video brings its sound along: only now is it known what there is.
@@ -120,6 +122,7 @@ class Asker:
                 user=question.user,
                 max_new_tokens=question.max_new_tokens,
                 deadline_s=question.deadline_s,
+                priority=question.priority,
             )
         )
         model = backend.engine.model

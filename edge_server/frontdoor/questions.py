@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edge_server.cell import Session
-from edge_server.engine import FeatureBlock, Prompt, Request
+from edge_server.engine import FeatureBlock, Priority, Prompt, Request
 from edge_server.errors import InvalidQuestionError
 from edge_server.frontdoor.metrics import Metrics
 from edge_server.frontdoor.ports import LinkShape
@@ -49,7 +49,20 @@ def request_of(question: pb.Question, session: Session, shape: LinkShape, metric
         max_new_tokens=question.max_new_tokens,
         deadline_s=question.deadline_ms / 1000.0,
         request_id=question.request_id,
+        priority=_priority_of(question.priority),
     )
+
+
+def _priority_of(sent: int) -> Priority:
+    match sent:
+        case pb.PRIORITY_UNSPECIFIED | pb.PRIORITY_INTERACTIVE:
+            return "interactive"
+        case pb.PRIORITY_BACKGROUND:
+            return "background"
+        case _:
+            raise InvalidQuestionError(
+                "priority", f"is {sent}; allowed: {', '.join(str(number) for number in pb.Priority.values())}"
+            )
 
 
 def block_of(received: pb.TokenPayload, field: str, max_token_length: int, shape: LinkShape) -> FeatureBlock:

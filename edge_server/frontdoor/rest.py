@@ -91,6 +91,7 @@ def _infer(asker: Asker) -> APIRouter:
                     link=question.link.settings(),
                     max_new_tokens=question.max_new_tokens,
                     deadline_s=question.deadline_s,
+                    priority=question.priority,
                 )
             )
             try:

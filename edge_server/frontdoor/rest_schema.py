@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from edge_server.engine import Priority
 from edge_server.errors import InvalidQuestionError
 from edge_server.frontdoor.ports import ChannelName, FadingName, LinkSettings, MediaModality, PayloadName
 from protos import payload
@@ -110,6 +111,8 @@ class InferRequest(_Part):
     """0: the server's default."""
     deadline_s: Annotated[float, Field(ge=0, le=86_400)] = 0.0
     """Seconds within which an answer is of use; 0: the server's default."""
+    priority: Priority = "interactive"
+    """``background``: nobody waits for the answer; it gets a small share while others wait."""
     user: Annotated[str, Field(max_length=128)] | None = None
     """Whom it counts for; the client's address where it is left out."""
 

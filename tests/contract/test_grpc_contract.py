@@ -169,6 +169,8 @@ def broken(field: str) -> pb.Question:
             asked.question_ids[:] = [2**32 - 1]
         case "max_new_tokens":
             asked.max_new_tokens = 2**31
+        case "priority":
+            asked.priority = 9  # type: ignore[assignment]
         case "snr":
             part.channel.effective_snr_db = float("nan")
         case "oversize":
@@ -192,6 +194,7 @@ FIELDS = {
     "many": "payloads",
     "vocabulary": "question_ids",
     "max_new_tokens": "max_new_tokens",
+    "priority": "priority",
     "snr": "payloads[0].channel.effective_snr_db",
     "oversize": "question",
 }

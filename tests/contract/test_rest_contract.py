@@ -190,6 +190,7 @@ BAD: dict[str, tuple[dict[str, object], int, str | None]] = {
         "link.channel",
     ),
     "too many new tokens": ({"question": "a", "max_new_tokens": 100_000}, 400, "max_new_tokens"),
+    "unknown priority": ({"question": "a", "priority": "royal"}, 400, "priority"),
     "text that is no Unicode": ({"question": "\ud800"}, 400, "question"),
 }
 

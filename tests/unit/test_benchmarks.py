@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from device_agent.channel import link
-from tests.benchmarks import channel
+from edge_server.model.decoder import Decoder
+from tests.benchmarks import channel, forward_pass
 
 
 def test_the_channel_benchmark_finds_theory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -29,3 +30,37 @@ def test_the_channel_benchmark_notices_a_channel_of_another_convention(
     with pytest.raises(SystemExit, match="not what its convention says"):
         channel.main(["--symbols", "20000"])
     capsys.readouterr()
+
+
+TINY = ["--prompts", "5", "--steps", "2", "--rounds", "2"]
+
+
+def test_the_forward_pass_benchmark_times_both_in_turn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "results" / "forward_pass.json"
+    forward_pass.main([*TINY, "--least", "0", "--out", str(out)])
+    report = json.loads(out.read_text())
+    assert set(report["batches"]) == {"mixed", "media"}
+    for batch in report["batches"].values():
+        assert batch["positions"]["shortest"] <= batch["positions"]["mean"] <= batch["positions"]["longest"]
+        for part in ("prefill", "decode_step"):
+            assert all(batch[part][who]["median"] > 0 for who in ("served_s", "hugging_face_s", "ratio"))
+    assert "times faster" in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_forward_pass_benchmark_fails_below_what_is_promised(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="1000 asked"):
+        forward_pass.main([*TINY, "--least", "1000", "--out", str(tmp_path / "out.json")])
+    capsys.readouterr()
+
+
+def test_the_forward_pass_benchmark_notices_that_the_two_say_different_things(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = Decoder._norm
+    monkeypatch.setattr(Decoder, "_norm", lambda self, x, weight: -honest(self, x, weight))
+    with pytest.raises(SystemExit, match=r"served language token \d+, Hugging Face's class says \d+"):
+        forward_pass.main([*TINY, "--out", str(tmp_path / "out.json")])

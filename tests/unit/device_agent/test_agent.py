@@ -91,6 +91,17 @@ async def test_a_clip_goes_out_as_one_block_per_modality_and_its_cost_is_told(
     assert outcome.to_json()["cost"]["channel_uses"] == 38
 
 
+@pytest.mark.parametrize(
+    ("said", "sent"), [("interactive", pb.PRIORITY_UNSPECIFIED), ("background", pb.PRIORITY_BACKGROUND)]
+)
+async def test_a_question_says_whether_somebody_waits_for_it(
+    make_agent: AgentMaker, said: str, sent: pb.Priority
+) -> None:
+    agent, uplink = make_agent(priority=said)
+    await agent.ask("what", Clip(pcm_S=np.zeros(1000, np.float32)))
+    assert uplink.questions[0].priority == sent
+
+
 async def test_the_channel_is_really_crossed(make_agent: AgentMaker, bundle: Bundle) -> None:
     pcm = np.linspace(-1, 1, 1000, dtype=np.float32)
     sent = Transmitter(bundle).encode_audio(pcm, 4)

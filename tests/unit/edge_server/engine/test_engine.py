@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import pytest
 
-from edge_server.engine import AnswerStream, Completion, Delta, Engine, EngineConfig, Request
+from edge_server.engine import AnswerStream, Completion, Delta, Engine, EngineConfig, Priority, Request
 from edge_server.errors import (
     DeadlineExpiredError,
     DrainingError,
@@ -217,6 +218,65 @@ async def test_a_question_that_kills_every_worker_fails_alone(start: Start) -> N
     assert await outcome(engine.submit(Request(ask(1), "a"))) == "1"
 
 
+class Deadly(WeightlessModel):
+    """Telling certain text ends the thread that does."""
+
+    def text(self, token_ids: Sequence[int]) -> str:
+        said = super().text(token_ids)
+        if said.endswith("!"):
+            raise SystemExit("killed")
+        return said
+
+
+async def test_a_narrator_that_dies_is_replaced_and_the_question_it_died_on_fails_alone(start: Start) -> None:
+    model = Deadly(answer=lambda prompt: "wrong! and more" if prompt.question_ids[0] == 2 else "accordion")
+    engine = await start(model, max_batch=8)
+    streams = [engine.submit(Request(ask(1 + number % 2), "a")) for number in range(8)]
+    async with asyncio.timeout(10):
+        ends = [await outcome(stream) for stream in streams]
+    assert ends == ["accordion", "EngineFailureError"] * 4
+    await until(lambda: engine.ready and engine.running == 0)
+    assert engine.unanswered == 0
+    events = [event async for event in engine.submit(Request(ask(1), "a"))]
+    assert "".join(event.text for event in events if isinstance(event, Delta)) == "accordion"
+
+
+async def test_a_question_that_fails_in_words_leaves_the_batch(start: Start) -> None:
+    class Mute(WeightlessModel):
+        def text(self, token_ids: Sequence[int]) -> str:
+            if ord("!") in token_ids:
+                raise KeyError("!")
+            return super().text(token_ids)
+
+    model = Mute(answer=lambda prompt: "!" + "x" * 10_000)
+    engine = await start(model, max_new_tokens=20_000)
+    assert await outcome(engine.submit(Request(ask(1), "a", max_new_tokens=15_000))) == "EngineFailureError"
+    await until(lambda: engine.running == 0)
+    assert len(model.decodes) < 10_000
+
+
+async def test_the_model_goes_on_while_words_are_found_and_waits_when_too_many_are_to_be_told(
+    start: Start,
+) -> None:
+    telling = threading.Event()
+
+    class Slow(WeightlessModel):
+        def text(self, token_ids: Sequence[int]) -> str:
+            assert telling.wait(20)
+            return super().text(token_ids)
+
+    model = Slow(answer=lambda prompt: "x" * 100)
+    engine = await start(model)
+    stream = engine.submit(Request(ask(1), "a", max_new_tokens=200))
+    await until(lambda: len(model.decodes) >= 3)
+    ahead = len(model.decodes)
+    await asyncio.sleep(0.05)
+    assert ahead <= len(model.decodes) <= 8
+    assert not stream.ended
+    telling.set()
+    assert await outcome(stream) == "x" * 100
+
+
 async def test_every_question_ends_exactly_once_whatever_happens(start: Start) -> None:
     """Batch failures, poisoned rows, dying workers, cancellations, malformed questions, a full queue."""
     chance = random.Random(7)
@@ -229,7 +289,13 @@ async def test_every_question_ends_exactly_once_whatever_happens(start: Start) -
         if chance.random() < 0.002:
             raise SystemExit("killed")
 
-    model = WeightlessModel(
+    class Talkative(WeightlessModel):
+        def text(self, token_ids: Sequence[int]) -> str:
+            if chance.random() < 0.0005:
+                raise SystemExit("killed")
+            return super().text(token_ids)
+
+    model = Talkative(
         answer=lambda prompt: "word " * (prompt.question_ids[0] % 5),
         prefill_fault=fault,
         decode_fault=fault,
@@ -241,7 +307,8 @@ async def test_every_question_ends_exactly_once_whatever_happens(start: Start) -
         await asyncio.sleep(chance.random() * 0.2)
         question_id = 5000 if number % 50 == 0 else 13 if number % 50 == 1 else number % 10
         try:
-            stream = engine.submit(Request(ask(question_id), f"user-{number % 7}"))
+            priority: Priority = "background" if number % 3 == 0 else "interactive"
+            stream = engine.submit(Request(ask(question_id), f"user-{number % 7}", priority=priority))
         except (EngineOverloadedError, InvalidQuestionError) as refused:
             ends[type(refused).__name__] += 1
             return

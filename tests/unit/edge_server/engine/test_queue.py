@@ -3,16 +3,27 @@ from __future__ import annotations
 import pytest
 
 from edge_server.engine.queue import FairQueue
-from edge_server.engine.request import Job, Request
+from edge_server.engine.request import Job, Priority, Request
 from edge_server.errors import EngineOverloadedError
 from tests.weightless import ask
 
 ROOM = 10**6
 
 
-def job(user: str, *, positions: int = 10, deadline_at: float = 100.0, new_tokens: int = 5) -> Job:
+def job(
+    user: str,
+    *,
+    positions: int = 10,
+    deadline_at: float = 100.0,
+    new_tokens: int = 5,
+    priority: Priority = "interactive",
+) -> Job:
     return Job(
-        Request(ask(), user), positions=positions, max_new_tokens=new_tokens, deadline_s=deadline_at, now=0.0
+        Request(ask(), user, priority=priority),
+        positions=positions,
+        max_new_tokens=new_tokens,
+        deadline_s=deadline_at,
+        now=0.0,
     )
 
 
@@ -56,7 +67,7 @@ def test_decoded_tokens_are_charged() -> None:
     for user in ("talker", "listener"):
         for _ in range(3):
             queue.push(job(user), 0.0)
-    queue.charge_tokens(["talker"] * 50)
+    queue.charge_tokens([job("talker")] * 50)
     assert order(queue)[:3] == ["listener"] * 3
 
 
@@ -140,5 +151,86 @@ def test_counters_of_users_that_went_away_are_forgotten() -> None:
     for number in range(5000):
         queue.push(job(f"user-{number}"), 0.0)
         queue.pop(ROOM)
-    assert len(queue._service) < 2000
-    assert len(queue._order) < 10
+    share = queue._classes["interactive"]
+    assert len(share._service) < 2000
+    assert len(share._order) < 10
+
+
+def classes(queue: FairQueue, count: int) -> list[str]:
+    popped = [queue.pop(ROOM) for _ in range(count)]
+    return [each.request.priority for each in popped if each is not None]
+
+
+def test_background_gets_a_small_share_and_never_starves() -> None:
+    queue = FairQueue(256, 256)
+    for number in range(60):
+        queue.push(job("device", priority="background"), 0.0)
+        queue.push(job(f"person-{number % 3}"), 0.0)
+    taken = classes(queue, 54)
+    assert taken.count("background") == 6
+    # Spread out, not in one heap.
+    assert all(taken[begin : begin + 9].count("background") == 1 for begin in range(0, 54, 9))
+
+
+def test_background_alone_has_everything_and_whoever_is_waited_for_comes_next() -> None:
+    queue = FairQueue(256, 256)
+    for _ in range(50):
+        queue.push(job("device", priority="background"), 0.0)
+    assert classes(queue, 30) == ["background"] * 30
+    queue.push(job("person"), 0.0)
+    assert classes(queue, 2) == ["interactive", "background"]
+
+
+def test_background_that_was_away_does_not_come_first() -> None:
+    queue = FairQueue(256, 256)
+    for _ in range(60):
+        queue.push(job("person"), 0.0)
+    running = [queue.pop(ROOM) for _ in range(30)]
+    queue.charge_tokens([each for each in running if each is not None] * 100)
+    for _ in range(10):
+        queue.push(job("device", priority="background"), 0.0)
+    assert classes(queue, 18).count("background") <= 3
+
+
+def test_inside_background_users_take_turns() -> None:
+    queue = FairQueue(256, 256)
+    for _ in range(100):
+        queue.push(job("heavy", priority="background"), 0.0)
+    for _ in range(5):
+        queue.pop(ROOM)
+    queue.push(job("light", priority="background"), 0.0)
+    assert "light" in order(queue)[:2]
+
+
+def test_background_can_be_passed_over() -> None:
+    queue = FairQueue(8, 8)
+    background, interactive = job("device", priority="background"), job("person")
+    queue.push(background, 0.0)
+    assert queue.pop(ROOM, background=False) is None
+    queue.push(interactive, 0.0)
+    assert queue.pop(ROOM, background=False) is interactive
+    assert queue.pop(ROOM) is background
+
+
+def test_in_a_full_queue_background_makes_room_for_interactive_and_not_the_other_way_round() -> None:
+    queue = FairQueue(4, 4)
+    interactive = [job("a"), job("h")]
+    background = [job("b", priority="background"), job("c", priority="background")]
+    for each in (*interactive, *background):
+        queue.push(each, 0.0)
+    with pytest.raises(EngineOverloadedError):
+        queue.push(job("d", priority="background"), 0.0)
+    assert queue.push(job("e"), 0.0) in background
+    assert queue.push(job("f"), 0.0) in background
+    with pytest.raises(EngineOverloadedError):
+        queue.push(job("g"), 0.0)
+    assert len(queue) == 4
+
+
+def test_a_users_bound_counts_both_classes() -> None:
+    queue = FairQueue(100, 2)
+    queue.push(job("a"), 0.0)
+    queue.push(job("a", priority="background"), 0.0)
+    with pytest.raises(EngineOverloadedError) as refused:
+        queue.push(job("a"), 0.1)
+    assert refused.value.reason == "queue_per_user"

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import pytest
 
 from edge_server.engine import Completion, Delta, EngineConfig, Prompt, SilentObserver, Step
+from edge_server.engine.narrator import Narrator, Progress, Publication
 from edge_server.engine.queue import FairQueue
-from edge_server.engine.request import Job, Request
-from edge_server.engine.scheduler import Publication, Scheduler
+from edge_server.engine.request import Job, Priority, Request
+from edge_server.engine.scheduler import Scheduler
 from edge_server.errors import (
     DeadlineExpiredError,
     EdgeServerError,
@@ -28,9 +29,14 @@ class Bench:
         self.queue = FairQueue(256, 256)
         self.ends: dict[Job, Completion | EdgeServerError] = {}
         self.said: dict[Job, str] = {}
+        self.narrator = Narrator(model.text, self._publish)
         self.scheduler: Scheduler[State] = Scheduler(
-            model, self.queue, self.config, self.clock, SilentObserver(), self._publish
+            model, self.queue, self.config, self.clock, SilentObserver(), self._tell
         )
+
+    def _tell(self, progress: list[Progress]) -> None:
+        self.narrator.put(progress)
+        self.narrator.step()
 
     def _publish(self, news: list[Publication]) -> None:
         for job, event in news:
@@ -41,9 +47,16 @@ class Bench:
                 assert job not in self.ends, "a question ended twice"
                 self.ends[job] = event
 
-    def ask(self, prompt: Prompt, *, new_tokens: int = 100, deadline_s: float = 60.0) -> Job:
+    def ask(
+        self,
+        prompt: Prompt,
+        *,
+        new_tokens: int = 100,
+        deadline_s: float = 60.0,
+        priority: Priority = "interactive",
+    ) -> Job:
         job = Job(
-            Request(prompt, "user"),
+            Request(prompt, "user", priority=priority),
             positions=self.model.check(prompt),
             max_new_tokens=new_tokens,
             deadline_s=deadline_s,
@@ -145,6 +158,69 @@ def test_the_batch_is_bounded_in_positions() -> None:
     bench.run()
     assert max(bench.model.decodes) == 2
     assert len([bench.answer(job) for job in jobs]) == 5
+
+
+def test_while_answers_are_under_way_a_step_reads_only_so_many_prompts() -> None:
+    bench = Bench(speaks({1: "x" * 40, 2: "yes"}), EngineConfig(max_prefill_positions=50, max_batch=32))
+    caption = bench.ask(ask(1))
+    bench.scheduler.step()
+    questions = [bench.ask(ask(2, blocks={"video": 16})) for _ in range(10)]
+    long = bench.ask(ask(2, blocks={"video": 200}))
+    bench.scheduler.step()
+    # 17 positions each: the third begins below the bound and ends above it.
+    assert bench.model.prefills == [1, 3]
+    assert len(bench.said[caption]) == 3
+    bench.run()
+    assert [bench.answer(job) for job in (*questions, long)] == ["yes"] * 11
+    # Longer than the bound: read alone, not never.
+    assert bench.model.prefills == [1, 3, 3, 3, 2]
+
+
+def test_with_nobody_to_keep_waiting_all_prompts_are_read_at_once() -> None:
+    bench = Bench(speaks({2: "yes"}), EngineConfig(max_prefill_positions=50))
+    for _ in range(10):
+        bench.ask(ask(2, blocks={"video": 16}))
+    bench.scheduler.step()
+    assert bench.model.prefills == [10]
+
+
+def test_one_word_answers_pass_long_captions() -> None:
+    bench = Bench(speaks({1: "x" * 90, 2: "y"}), EngineConfig(max_batch=9))
+    captions = [bench.ask(ask(1)) for _ in range(8)]
+    bench.scheduler.step()
+    for _ in range(20):
+        short = bench.ask(ask(2))
+        bench.scheduler.step()
+        assert bench.answer(short) == "y"
+    assert not any(job in bench.ends for job in captions)
+
+
+def test_background_leaves_rows_to_those_who_are_waited_for() -> None:
+    bench = Bench(speaks({1: "x" * 50, 2: "yes"}), EngineConfig(max_batch=4))
+    background = [bench.ask(ask(1), priority="background") for _ in range(6)]
+    bench.scheduler.step()
+    assert bench.scheduler.rows == 3
+    short = bench.ask(ask(2))
+    for _ in range(3):
+        bench.scheduler.step()
+    assert bench.answer(short) == "yes"
+    bench.run()
+    assert [bench.answer(job) for job in background] == ["x" * 50] * 6
+
+
+def test_an_empty_batch_is_given_the_next_prompts() -> None:
+    given: list[State | None] = []
+
+    class Watched(WeightlessModel):
+        def prefill(self, prompts: Sequence[Prompt], state: State | None = None) -> tuple[State, list[Step]]:
+            given.append(state)
+            return super().prefill(prompts, state)
+
+    bench = Bench(Watched(answer=lambda prompt: "ok"))
+    for _ in range(2):
+        bench.ask(ask(1))
+        bench.run()
+    assert given == [None, ()]
 
 
 def test_cancelled_and_expired_questions_cost_no_compute() -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -12,8 +16,15 @@ from edge_server.model import tokenizer as tk
 from edge_server.model.foundation import embed_pieces, prompt_pieces
 from edge_server.model.link import Link
 from edge_server.model.serving import ServedLink
+from tests.eager_reference import EagerLink
 
 CHANNEL_DIM = 16
+QUESTIONS = (
+    "Where is the loudest instrument?",
+    "Is there a voiceover?",
+    "How many types of musical instruments sound in the video?",
+    "What is the first instrument that comes in, and on which side of the picture does it stand?",
+)
 
 
 def block(modality: str, length: int, seed: int = 0, snr_db: float = 10.0) -> FeatureBlock:
@@ -70,12 +81,89 @@ def test_rows_join_and_leave_a_running_batch(served: ServedLink) -> None:
     same(alone[1][3:4], left[1:])
 
 
-def test_leaving_frees_memory(served: ServedLink) -> None:
+def test_newcomers_join_a_running_batch_without_a_merge(served: ServedLink) -> None:
+    prompts = mixed_prompts()
+    alone = [greedy(served, [prompt], 6)[0] for prompt in prompts]
+    state, first = served.prefill(prompts[:3])
+    state = served.keep(state, [2, 0])
+    state, more = served.decode(state)
+    same(alone[2][:2], [first[2], more[0]])
+    state, late = served.prefill(prompts[3:], state)
+    assert len(state.slots) == 4
+    state, joined = served.decode(state)
+    same(alone[2][2:3], joined[:1])
+    same(alone[0][2:3], joined[1:2])
+    same(alone[3][:2], [late[0], joined[2]])
+    same(alone[4][:2], [late[1], joined[3]])
+
+
+def test_a_prefill_that_fails_leaves_the_running_batch_as_it_was(
+    served: ServedLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = mixed_prompts()
+    alone = [greedy(served, [prompt], 6)[0] for prompt in prompts]
+    state, _ = served.prefill(prompts[:2])
+    with monkeypatch.context() as broken:
+        broken.setattr(served._decoder, "_logits", lambda x: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            served.prefill(prompts[2:], state)
+    state, steps = served.decode(state)
+    same([alone[0][1], alone[1][1]], steps)
+    state, late = served.prefill(prompts[2:], state)
+    same([row[0] for row in alone[2:]], late)
+    assert sorted(state.slots) == list(range(5))
+
+
+def test_a_slot_is_taken_again(served: ServedLink) -> None:
     state, _ = served.prefill(mixed_prompts())
-    longest = state.mask_BT.shape[1]
-    state = served.keep(state, [3])
-    assert state.keys[0].shape[0] == 1
-    assert state.keys[0].shape[2] == int(state.mask_BT.sum()) < longest
+    rows = state.cache.rows
+    for _ in range(20):
+        state = served.keep(state, [0])
+        state, _ = served.prefill(mixed_prompts()[:4], state)
+    assert state.cache.rows == rows
+
+
+def test_what_is_no_number_stays_in_the_row_that_brought_it(served: ServedLink) -> None:
+    prompts = mixed_prompts()
+    alone = [greedy(served, [prompt], 4)[0] for prompt in prompts]
+    absurd = FeatureBlock("audio", np.full((32, CHANNEL_DIM), 3e38, np.float32), 10.0)
+    state, steps = served.prefill([prompts[0], Prompt((absurd,), (20,) * 90)])
+    assert np.isnan(steps[1].probability)
+    same(alone[0][:1], steps[:1])
+    # The next row in its slot is shorter: what it left behind stays hidden, and is no number all the same.
+    state = served.keep(state, [0])
+    state, late = served.prefill([prompts[3]], state)
+    same(alone[3][:1], late)
+    state, steps = served.decode(state)
+    same([alone[0][1], alone[3][1]], steps)
+
+
+def test_the_shipped_model_says_what_it_says_in_hugging_faces_class() -> None:
+    link = Link.load(Path("deploy/models/soundstage-small"))
+    served = ServedLink(link, "ab" * 32)
+    reference = EagerLink(link)
+    rng = np.random.default_rng(0)
+    prompts = []
+    for lengths in itertools.product((0, 1, 2, 4, 8, 16, 32), repeat=2):
+        blocks = tuple(
+            FeatureBlock(modality, rng.normal(0, 0.5**0.5, (length, 32)).astype(np.float32), 6.0)
+            for modality, length in zip(("video", "audio"), lengths, strict=True)
+            if length
+        )
+        question = rng.choice(QUESTIONS)
+        context = tk.encode(link.tokenizer, question * int(rng.integers(1, 4))) if not any(lengths) else ()
+        prompts.append(Prompt(blocks, tuple(tk.encode(link.tokenizer, question)), tuple(context)))
+    expected = reference.prefill(prompts)
+    state, steps = served.prefill(prompts)
+    for _ in range(12):
+        assert [step.token_id for step in steps] == expected.tokens
+        np.testing.assert_allclose(
+            [step.probability for step in steps],
+            expected.logits_BV.softmax(-1).max(-1).values,
+            atol=2e-5,
+        )
+        expected = reference.decode(expected)
+        state, steps = served.decode(state)
 
 
 def test_merging_the_lora_changes_nothing(link: Link) -> None:
@@ -130,8 +218,26 @@ def test_a_prompt_that_does_not_fit_is_refused_by_field(
     assert found in str(caught.value)
 
 
+@pytest.mark.parametrize(("capable", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_bfloat16_is_computed_with_where_the_processor_can(
+    link: Link, monkeypatch: pytest.MonkeyPatch, capable: bool, dtype: torch.dtype
+) -> None:
+    features = {"avx512_bf16": capable, "amx_bf16": False}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: features, raising=False)
+    link.merge_lora()
+    exact = ServedLink(copy.deepcopy(link), "ab" * 32)
+    link.foundation.bfloat16()
+    rounded = ServedLink(link, "ab" * 32)
+    state, steps = rounded.prefill(mixed_prompts())
+    assert state.cache.layers[0].dtype == dtype
+    _, more = rounded.decode(state)
+    expected, _ = exact.prefill(mixed_prompts())
+    for ours, theirs in zip(steps, exact.prefill(mixed_prompts())[1], strict=True):
+        assert ours.probability == pytest.approx(theirs.probability, rel=0.1)
+    assert len(more) == len(expected.slots)
+
+
 def test_positions_are_those_prefill_takes(served: ServedLink) -> None:
     for prompt in mixed_prompts():
         state, _ = served.prefill([prompt])
-        assert served.check(prompt) >= state.mask_BT.shape[1]
-        assert served.check(prompt) - state.mask_BT.shape[1] <= 1
+        assert [served.check(prompt)] == state.cache.lengths[list(state.slots)].tolist()

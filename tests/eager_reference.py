@@ -1,0 +1,121 @@
+"""The reference that serving is held against: a link asked with Hugging Face's own classes.
+
+Prompts are padded on the left to the longest, as for ``generate``; what computes is the class as it comes out
+of the library, with a ``DynamicCache``. Receivers are called as they were trained, blocks padded at their
+ends. Rows neither join nor leave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import DynamicCache, Qwen2ForCausalLM
+
+from edge_server.engine import FeatureBlock, Prompt
+from edge_server.model.foundation import Piece, embed_pieces, prompt_pieces
+from edge_server.model.link import SLOT_OF_MODALITY, Link
+
+
+@dataclass(frozen=True)
+class EagerRows:
+    """Rows that are being answered.
+
+    Attributes:
+        cache: the library's.
+        mask_BT: 1 where a position holds something.
+        logits_BV: after each row's last position.
+    """
+
+    cache: DynamicCache
+    mask_BT: Tensor
+    logits_BV: Tensor
+
+    @property
+    def tokens(self) -> list[int]:
+        """Each row's likeliest next language token."""
+        return [int(token) for token in self.logits_BV.argmax(-1)]
+
+
+def read_embeddings(foundation: Qwen2ForCausalLM, rows: Sequence[Tensor]) -> EagerRows:
+    """Prefill of prompts given as embeddings, each [L, E]."""
+    longest = max(len(row) for row in rows)
+    x_BTE = torch.stack([F.pad(row, (0, 0, longest - len(row), 0)) for row in rows])
+    mask_BT = torch.stack([F.pad(torch.ones(len(row)), (longest - len(row), 0)) for row in rows])
+    with torch.inference_mode():
+        out = foundation(
+            inputs_embeds=x_BTE,
+            attention_mask=mask_BT,
+            position_ids=(mask_BT.cumsum(1) - 1).clamp(min=0).long(),
+            past_key_values=DynamicCache(),
+            use_cache=True,
+            logits_to_keep=1,
+        )
+    return EagerRows(out.past_key_values, mask_BT, out.logits[:, -1])
+
+
+def go_on(foundation: Qwen2ForCausalLM, rows: EagerRows) -> EagerRows:
+    """One more step for every row, with its likeliest token."""
+    mask_BT = F.pad(rows.mask_BT, (0, 1), value=1.0)
+    with torch.inference_mode():
+        out = foundation(
+            input_ids=rows.logits_BV.argmax(-1, keepdim=True),
+            attention_mask=mask_BT,
+            position_ids=(mask_BT.sum(1, keepdim=True) - 1).long(),
+            past_key_values=rows.cache,
+            use_cache=True,
+        )
+    return EagerRows(out.past_key_values, mask_BT, out.logits[:, -1])
+
+
+class EagerLink:
+    """A link whose LoRA is merged, asked with the library's classes.
+
+    Args:
+        link: receivers and foundation.
+    """
+
+    def __init__(self, link: Link) -> None:
+        assert isinstance(link.foundation, Qwen2ForCausalLM), "its LoRA is not merged"
+        self._link = link
+        self.foundation = link.foundation
+
+    def prefill(self, prompts: Sequence[Prompt]) -> EagerRows:
+        """Read prompts."""
+        with torch.inference_mode():
+            rows = [embed_pieces(self._link.embedding, pieces) for pieces in self._lay_out(prompts)]
+        return read_embeddings(self.foundation, rows)
+
+    def decode(self, rows: EagerRows) -> EagerRows:
+        """One more step for every row."""
+        return go_on(self.foundation, rows)
+
+    def _lay_out(self, prompts: Sequence[Prompt]) -> list[list[Piece]]:
+        slots: list[dict[str, Piece]] = [{} for _ in prompts]
+        questions: list[Piece] = [prompt.question_ids for prompt in prompts]
+        by_slot: dict[str, list[tuple[int, FeatureBlock]]] = {}
+        for row, prompt in enumerate(prompts):
+            for block in prompt.blocks:
+                if block.modality == "text":
+                    x_1LC = torch.from_numpy(block.x_TC)[None]
+                    questions[row] = self._link.text_receiver(x_1LC, torch.tensor([block.snr_db]))[0]
+                else:
+                    by_slot.setdefault(SLOT_OF_MODALITY[block.modality], []).append((row, block))
+        for slot, blocks in by_slot.items():
+            lengths_B = torch.tensor([len(block.x_TC) for _, block in blocks])
+            longest = int(lengths_B.max())
+            x_BTC = torch.stack(
+                [F.pad(torch.from_numpy(b.x_TC), (0, 0, 0, longest - len(b.x_TC))) for _, b in blocks]
+            )
+            snr_db_B = torch.tensor([block.snr_db for _, block in blocks])
+            receiver = self._link.receiver(slot)
+            received = receiver(x_BTC, snr_db_B, lengths_B)
+            for (row, block), embeddings in zip(blocks, received, strict=True):
+                slots[row][slot] = embeddings[: receiver.slots(len(block.x_TC))]
+        return [
+            prompt_pieces(filled, question, prompt.context_ids, self._link.special)
+            for prompt, filled, question in zip(prompts, slots, questions, strict=True)
+        ]
