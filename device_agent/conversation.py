@@ -66,6 +66,10 @@ class Conversation:
         finally:
             del self._inboxes[request_id]
 
+    async def send(self, frame: pb.UplinkFrame) -> None:
+        """Send a frame to which nothing comes back; raises as :meth:`frames`."""
+        await self._write(frame)
+
     async def cancel(self, session_id: str, bundle_hash: str, request_id: str) -> None:
         """Take a question back; harmless if it has ended."""
         if self._end is None:
@@ -100,6 +104,7 @@ class Conversation:
         except asyncio.CancelledError:
             # Of the call, or of this task when the loop goes down; either way the stream is over.
             end = TryAgainError(ServerUnreachableError(f"the stream to {self._server} was closed"))
+            raise
         finally:
             self._end = end
             for inbox in self._inboxes.values():
