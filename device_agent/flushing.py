@@ -46,27 +46,32 @@ ACKNOWLEDGE_AT_ONCE = 64
 ACKNOWLEDGE_AFTER_S = 0.5
 _POLL_S = 1.0
 """Between two looks for what other processes put in [s]."""
-_NOT_OURS = frozenset(("UNAUTHENTICATED", "PERMISSION_DENIED"))
-"""Refusals of the device, not of a question."""
 
 RecordOf = Callable[[Waiting, Reply, str], Mapping[str, Any]]
 """What to keep of an answer: question, reply, name of the model."""
 
 
 class Troubles:
-    """Says what keeps questions from being answered, once, and when that is over."""
+    """Says what keeps questions from being answered, once until that is over.
+
+    Attributes:
+        present: set while there is trouble.
+    """
 
     def __init__(self) -> None:
         self._said: set[type[DeviceAgentError]] = set()
+        self.present = asyncio.Event()
 
     def say(self, error: DeviceAgentError) -> None:
         """Something went wrong and is tried again; the same kind of trouble is said once until it is over."""
+        self.present.set()
         if type(error) not in self._said:
             self._said.add(type(error))
             logger.warning("%s; trying again", error)
 
     def over(self) -> None:
         """A question was answered."""
+        self.present.clear()
         self._said.clear()
 
 
@@ -109,7 +114,7 @@ class Flusher:
 
         Raises:
             BundleMismatchError: the server answers for another bundle; what waits, waits on.
-            RefusedError: the server does not know this device; likewise.
+            NotAdmittedError: the server does not let this device in; likewise.
             OutboxError: the outbox cannot be used.
         """
         acknowledging = asyncio.create_task(self._acknowledge())
@@ -172,7 +177,7 @@ class Flusher:
         while True:
             try:
                 reply = await self._uplink.ask(
-                    item.question, deadline_s=TRY_S, bundle_hash=item.bundle_hash or None
+                    item.question, deadline_s=TRY_S, bundle_hash=item.bundle_hash
                 )
             except BundleMismatchError as error:
                 if item.bundle_hash in ("", self._uplink.bundle_hash):
@@ -180,8 +185,6 @@ class Flusher:
                 # Made with a bundle that was replaced here meanwhile, and there too.
                 return await self._end(request_id, "refused", error)
             except RefusedError as error:
-                if error.code in _NOT_OURS:
-                    raise
                 return await self._end(request_id, "refused", error)
             except ConfigurationError as error:
                 return await self._end(request_id, "refused", error)

@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Awaitable, Callable
 
 from device_agent.backoff import Backoff
-from device_agent.errors import OutboxFullError, UplinkError
+from device_agent.errors import OutboxFullError
 from device_agent.flushing import SPOOL_BACKOFF, Flusher, RecordOf, Troubles
 from device_agent.outbox import Outbox
 from device_agent.spool_records import Delivery
@@ -96,17 +96,28 @@ class Spooler:
         """What may be sent: by the server's word now, by its last word, or as usual.
 
         Args:
-            ask: asks the server.
+            ask: asks the server, and does not give up.
             usual: where it was never heard.
+
+        Raises:
+            DeviceAgentError: what ``ask`` raises.
         """
         noted = await self.outbox.note("grant", b"")
-        if self.outbox.lead():
+        if self.outbox.lead() and not self._troubles.present.is_set():
+            asking = asyncio.ensure_future(ask())
+            trouble = asyncio.ensure_future(self._troubles.present.wait())
             try:
-                async with asyncio.timeout(GRANT_WITHIN_S if noted else FIRST_GRANT_WITHIN_S):
-                    return await ask()
-            except (TimeoutError, UplinkError) as error:
-                if isinstance(error, UplinkError):
-                    self._troubles.say(error)
+                await asyncio.wait(
+                    {asking, trouble},
+                    timeout=GRANT_WITHIN_S if noted else FIRST_GRANT_WITHIN_S,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                if asking.done():
+                    return asking.result()
+            finally:
+                asking.cancel()
+                trouble.cancel()
+                await asyncio.gather(asking, trouble, return_exceptions=True)
         return pb.Grant.FromString(noted) if noted else usual
 
     async def _ready(self, source: str) -> list[Delivery]:

@@ -39,8 +39,9 @@ _CHANNEL_OPTIONS = (
     *keepalive.DEVICE_OPTIONS,
     # Our own backoff decides when to try; the channel must not make it wait longer.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
+    # Despite its name, how long a connection may take to come about: several round trips of a slow link.
+    ("grpc.min_reconnect_backoff_ms", 5_000),
 )
 
 _Result = TypeVar("_Result")

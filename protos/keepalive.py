@@ -28,6 +28,9 @@ def _ms(seconds: float) -> int:
 _BOTH = (
     ("grpc.keepalive_time_ms", _ms(PING_AFTER_S)),
     ("grpc.keepalive_timeout_ms", _ms(PING_TIMEOUT_S)),
+    # gRPC also pings to measure the link. While such a ping is under way no keepalive ping is sent, and it
+    # would be waited for over a minute: a link that dies in just that moment has to be noticed by that ping.
+    ("grpc.http2.ping_timeout_ms", _ms(PING_TIMEOUT_S)),
     ("grpc.keepalive_permit_without_calls", 1),
     # A stream on which nothing is said for long would otherwise be pinged twice, and then hardly ever.
     ("grpc.http2.max_pings_without_data", 0),
