@@ -22,10 +22,10 @@ QUICK := $(BIN)/edge-server study quick --runs build/results-quick/runs --data b
   --model $(MODEL) --out build/results-quick
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint loadtest protos dataset train results results-quick clean
+.PHONY: help demo test lint loadtest chaos chaos-quick protos dataset train results results-quick clean
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 # A virtual environment grows in steps, each remembered by a stamp: python, torch, what the demo needs
 # (server), what tests and tools need on top (dev). A second call finds the stamps and installs nothing.
@@ -66,6 +66,12 @@ lint: $(VENV)/.dev ## ruff, mypy --strict, import rules
 loadtest: $(VENV)/.dev ## gRPC and REST users for 20 s
 	@$(SERVED) $(BIN)/locust --locustfile deploy/loadtest/locustfile.py --headless --only-summary \
 	  --users 20 --spawn-rate 10 --run-time 20s
+
+chaos: $(VENV)/.dev ## Kill, cut and crowd, as promised; JSON into docs/results (can be cut and called again)
+	$(BIN)/python -m tests.chaos
+
+chaos-quick: $(VENV)/.dev ## A small version, under 3 minutes
+	$(BIN)/python -m tests.chaos --quick
 
 protos: $(VENV)/.dev ## Stubs from the .proto
 	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. --grpc_python_out=. \

@@ -12,8 +12,11 @@ import asyncio
 import contextlib
 import random
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 _CHUNK_BYTES = 16_384
+
+End: TypeAlias = Literal["device", "server"]
 
 
 @dataclass
@@ -55,9 +58,8 @@ class Proxy:
         rng: decides which chunks reset their connection.
 
     Attributes:
-        impairment: in force.
-        accepted: connections so far.
-        resets: connections that a chunk reset.
+        impairment: in force. accepted: connections so far. resets: connections that a chunk reset. noticed:
+        of connections that a partition killed: which end gave up first or second, and after how long [s].
     """
 
     def __init__(
@@ -77,6 +79,9 @@ class Proxy:
         self.address = ""
         self.accepted = 0
         self.resets = 0
+        self.noticed: list[tuple[End, float]] = []
+        self._refusing = False
+        self._dead_since_s = 0.0
 
     async def __aenter__(self) -> Proxy:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
@@ -106,17 +111,26 @@ class Proxy:
             link.abort()
         self._links.clear()
 
+    def refuse(self) -> None:
+        """Offline: every connection is reset, and new ones are."""
+        self._refusing = True
+        self.cut()
+
     def swallow(self) -> None:
         """A partition: from now on bytes vanish on every connection, new ones too, and nobody is told."""
         self._swallowing = True
+        self._dead_since_s = asyncio.get_running_loop().time()
         for link in self._links:
             link.dead = True
 
     def heal(self) -> None:
         """New connections work again. Those that lost bytes stay dead, as half-open ones do."""
-        self._swallowing = False
+        self._swallowing = self._refusing = False
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._refusing:
+            writer.transport.abort()
+            return
         self.accepted += 1
         task = asyncio.create_task(self._carry(reader, writer))
         self._tasks.add(task)
@@ -133,13 +147,15 @@ class Proxy:
         self._links.add(link)
         try:
             async with asyncio.TaskGroup() as ways:
-                ways.create_task(self._one_way(link, reader, far_writer))
-                ways.create_task(self._one_way(link, far_reader, writer))
+                ways.create_task(self._one_way(link, "device", reader, far_writer))
+                ways.create_task(self._one_way(link, "server", far_reader, writer))
         finally:
             link.abort()
             self._links.discard(link)
 
-    async def _one_way(self, link: _Link, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    async def _one_way(
+        self, link: _Link, end: End, source: asyncio.StreamReader, sink: asyncio.StreamWriter
+    ) -> None:
         loop = asyncio.get_running_loop()
         under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(256)
 
@@ -169,6 +185,8 @@ class Proxy:
             finally:
                 arriving.cancel()
                 await asyncio.gather(arriving, return_exceptions=True)
+        if link.dead:
+            self.noticed.append((end, loop.time() - self._dead_since_s))
         # Half a connection is of no use to gRPC: its end, or its reset, is that of both ways.
         if not link.dead:
             link.abort()
