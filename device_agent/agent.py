@@ -268,8 +268,7 @@ class Agent:
         return self._transmitter.bundle.hash
 
     def usual_grant(self) -> pb.Grant:
-        """What to go by before any server was ever heard: the bundle's middle token length, a usual
-        channel."""
+        """What to go by before any server was heard: a middle token length, a usual channel."""
         lengths = sorted(self._transmitter.bundle.manifest.token_lengths)
         return pb.Grant(max_token_length=lengths[-1], token_length=lengths[len(lengths) // 2])
 

@@ -176,9 +176,7 @@ class Flusher:
         give_ups = retry = 0
         while True:
             try:
-                reply = await self._uplink.ask(
-                    item.question, deadline_s=TRY_S, bundle_hash=item.bundle_hash
-                )
+                reply = await self._uplink.ask(item.question, deadline_s=TRY_S, bundle_hash=item.bundle_hash)
             except BundleMismatchError as error:
                 if item.bundle_hash in ("", self._uplink.bundle_hash):
                     raise

@@ -58,8 +58,10 @@ class Proxy:
         rng: decides which chunks reset their connection.
 
     Attributes:
-        impairment: in force. accepted: connections so far. resets: connections that a chunk reset. noticed:
-        of connections that a partition killed: which end gave up first or second, and after how long [s].
+        impairment: in force.
+        accepted: connections so far.
+        resets: connections that a chunk reset.
+        noticed: of connections that a partition killed: which end gave up, and after how long [s].
     """
 
     def __init__(

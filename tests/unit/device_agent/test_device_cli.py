@@ -464,7 +464,7 @@ def test_what_waits_can_be_dropped_and_that_is_reported(run: Run, tmp_path: Path
     assert err.count("removed") >= 3
     (tmp_path / "broken.db").write_bytes(b"no database " * 1000)
     code, _, err = run("outbox", "list", "--outbox", tmp_path / "broken.db")
-    assert code == 10
+    assert code == 11
     assert "broken.db" in err
 
 
