@@ -16,7 +16,7 @@ SEED   ?= 1
 SERVED := $(BIN)/python deploy/with_server.py --model $(MODEL) --
 SCRIPTS := deploy/with_server.py deploy/demo/demo.py deploy/demo/make_clips.py deploy/loadtest/locustfile.py \
   tests/closed_forms.py tests/benchmarks/channel.py tests/benchmarks/device_cost.py \
-  tests/benchmarks/paper_scale.py
+  tests/benchmarks/paper_scale.py $(wildcard tests/chaos/*.py tests/chaos/rows/*.py)
 RESULTS := docs/results
 QUICK := $(BIN)/edge-server study quick --runs build/results-quick/runs --data build/results-quick/data \
   --model $(MODEL) --out build/results-quick

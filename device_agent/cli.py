@@ -192,19 +192,16 @@ def bench(
 
 
 @app.command()
-@with_settings("server", "bundle", "device_id", "threads", "provider", "channel", "trace", "snr_db")
+@with_settings("server", "bundle", "device_id", "threads", "provider", "channel", "trace", "snr_db", "outbox")
 def doctor(
     settings: DeviceSettings,
     camera: Annotated[str | None, typer.Option(help="A camera that has to work.")] = None,
     microphone: Annotated[str | None, typer.Option(help="A microphone that has to work.")] = None,
-    outbox: Annotated[
-        Path | None, typer.Option(help="Where questions wait for the network; else with the bundle.")
-    ] = None,
-    least_free_mib: Annotated[int, typer.Option(min=0, help="Room that its disk must have.")] = 64,
+    least_free_mib: Annotated[int, typer.Option(min=0, help="Room that the outbox's disk must have.")] = 64,
     as_json: Json = False,
 ) -> None:
     """Check this device, the way to the server, and what the server says; exit code 1 if something fails."""
-    equipment = Equipment(camera, microphone, outbox, least_free_mib * 2**20)
+    equipment = Equipment(camera, microphone, least_free_mib * 2**20)
 
     async def run() -> bool:
         findings = await examine(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -60,5 +60,5 @@ class Row:
         return all(check.kept for check in self.checks)
 
 
-Run: TypeAlias = Callable[[Scale, Path], Awaitable[Row]]
+Run: TypeAlias = Callable[[Scale, Path], Coroutine[Any, Any, Row]]
 """Does a row at a scale, in an empty folder."""
