@@ -2,7 +2,8 @@
 
     python -m tests.chaos.device --agent 3 --questions 250 --pace-s 0.4 --server HOST:PORT --folder DIR
 
-Killed and started again it goes on where it was. What it shows, it appends to ``DIR/shown-3.jsonl``.
+Killed and started again it goes on where it was; it asks its last question once ``DIR/release`` is there.
+What it shows, it appends to ``DIR/shown-3.jsonl``.
 """
 
 from __future__ import annotations
@@ -36,6 +37,11 @@ def shown_by(folder: Path, agent: int) -> Path:
     return folder / f"shown-{agent}.jsonl"
 
 
+def release_of(folder: Path) -> Path:
+    """Once this file is there, agents that are processes ask their last question."""
+    return folder / "release"
+
+
 async def ask_all(
     outbox: Outbox,
     agent: int,
@@ -46,6 +52,7 @@ async def ask_all(
     show: Callable[[Delivery], None],
     token_length: int = 16,
     on_full: Callable[[], None] = lambda: None,
+    release: Path | None = None,
 ) -> None:
     """Ask, and return once every question has been delivered.
 
@@ -58,6 +65,7 @@ async def ask_all(
         show: called with each delivery.
         token_length: of each question.
         on_full: called each time a question did not go into the outbox for want of disk.
+        release: the last question is asked only once this file is there; None: at once.
     """
     uplink = Uplink(
         server,
@@ -72,6 +80,8 @@ async def ask_all(
         async def ask() -> None:
             number = int(await outbox.note("next", b"0"))
             while number < questions:
+                while number == questions - 1 and release is not None and not release.exists():
+                    await asyncio.sleep(0.1)
                 try:
                     await outbox.put(spooled(agent, number, token_length))
                     number += 1
@@ -95,7 +105,15 @@ async def run(folder: Path, agent: int, questions: int, server: str, pace_s: flo
             shown.flush()
 
         async with Outbox(outbox_of(folder, agent), Bounds()) as outbox:
-            await ask_all(outbox, agent, questions, server=server, pace_s=pace_s, show=show)
+            await ask_all(
+                outbox,
+                agent,
+                questions,
+                server=server,
+                pace_s=pace_s,
+                show=show,
+                release=release_of(folder),
+            )
 
 
 def main() -> None:

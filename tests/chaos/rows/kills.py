@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from device_agent.spool_records import Entry
+from tests.chaos.device import release_of
 from tests.chaos.judge import entries_of, judge
 from tests.chaos.processes import Process, ServerProcess
 from tests.chaos.proxy import Proxy
@@ -33,7 +34,7 @@ class Plan:
 PLANS: dict[Scale, Plan] = {
     "test": Plan(2, 15, 0.4, 1, 1, 2, 0.5),
     "quick": Plan(4, 30, 0.6, 2, 3, 5, 0.8),
-    "full": Plan(20, 250, 1.2, 20, 20, 50, 2.0),
+    "full": Plan(20, 250, 1.8, 20, 20, 50, 2.0),
 }
 
 
@@ -69,15 +70,20 @@ async def run(scale: Scale, folder: Path) -> Row:
                         await asyncio.sleep(RESUMED_WITHIN_S if scale == "full" else 2.0)
                         killed["server"] += 1
                     case "agent":
-                        running = [agent for agent in agents.values() if agent.ended is None]
-                        if running:
-                            victim = rng.choice(running)
-                            await victim.kill()
-                            await victim.start()
-                            killed["agent"] += 1
+                        victim = rng.choice(list(agents.values()))
+                        if victim.ended is not None:
+                            raise RuntimeError(f"an agent ended by itself:\n{victim.log()}")
+                        await victim.kill()
+                        await victim.start()
+                        killed["agent"] += 1
                     case _:
-                        killed["cut"] += proxy.connections > 0
+                        async with asyncio.timeout(60):
+                            while not proxy.connections:
+                                await asyncio.sleep(0.05)
                         proxy.cut()
+                        killed["cut"] += 1
+            # Only now do they ask their last question: until here all were at work.
+            release_of(folder).touch()
             async with asyncio.timeout(120):
                 codes = [await agent.wait() for agent in agents.values()]
     finally:
@@ -97,7 +103,6 @@ async def run(scale: Scale, folder: Path) -> Row:
             exactly("wrong", verdict.wrong, 0),
             exactly("out of order", verdict.unordered, 0),
             exactly("agents that ended well", codes.count(0), plan.agents),
-            exactly("server kills", killed["server"], plan.server_kills),
             at_most("resumed after the server was ready [s]", max(resumed_s, default=0.0), RESUMED_WITHIN_S),
         ],
         {"not_printed_but_in_the_outbox": verdict.unprinted, "resumptions": len(resumed_s), "killed": killed},
