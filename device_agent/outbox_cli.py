@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import Mapping
@@ -162,10 +163,9 @@ def drop(
 
 async def _change(changed: asyncio.Event) -> None:
     """Wait until something changed here, or it is time to look what another process did."""
-    try:
-        await asyncio.wait_for(changed.wait(), POLL_S)
-    except TimeoutError:
-        return
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(POLL_S):
+            await changed.wait()
     changed.clear()
 
 

@@ -77,8 +77,10 @@ class Spooler:
             while True:
                 changed.clear()
                 await self.deliver_ready(source, show)
+                # Not wait_for: Python 3.11's returns instead, when it is cancelled in the moment of a change.
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(changed.wait(), POLL_S)
+                    async with asyncio.timeout(POLL_S):
+                        await changed.wait()
 
     async def deliver_ready(self, source: str, show: Show) -> int:
         """Show what of a source is ready; how many there were."""
