@@ -18,16 +18,18 @@ SERVED := $(BIN)/python deploy/with_server.py --model $(MODEL) --
 SCRIPTS := deploy/with_server.py deploy/demo/demo.py deploy/demo/make_clips.py $(wildcard deploy/loadtest/*.py) \
   tests/closed_forms.py tests/benchmarks/channel.py tests/benchmarks/device_cost.py \
   tests/benchmarks/paper_scale.py tests/benchmarks/forward_pass.py $(wildcard tests/benchmarks/serving/*.py) \
-  $(wildcard tests/benchmarks/peers/*.py tests/benchmarks/peer_servers/*.py)
+  $(wildcard tests/benchmarks/peers/*.py tests/benchmarks/peer_servers/*.py) \
+  $(wildcard tests/chaos/*.py tests/chaos/rows/*.py)
 RESULTS := docs/results
 QUICK := $(BIN)/edge-server study quick --runs build/results-quick/runs --data build/results-quick/data \
   --model $(MODEL) --out build/results-quick
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint loadtest locust bench peers protos dataset train results results-quick clean
+.PHONY: help demo test lint loadtest locust bench peers chaos chaos-quick protos dataset train results \
+  results-quick clean
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 # A virtual environment grows in steps, each remembered by a stamp: python, torch, what the demo needs
 # (server), what tests and tools need on top (dev). A second call finds the stamps and installs nothing.
@@ -74,6 +76,12 @@ locust: $(VENV)/.dev ## The same users with Locust's web page, on http://localho
 
 bench: $(VENV)/.dev ## What was promised of the server under load (an hour, on an idle machine)
 	$(BIN)/python -m tests.benchmarks.serving --model $(MODEL) --out $(RESULTS)/serving.json
+
+chaos: $(VENV)/.dev ## Kill, cut and crowd, as promised; JSON into docs/results (can be cut and called again)
+	$(BIN)/python -m tests.chaos
+
+chaos-quick: $(VENV)/.dev ## A small version, under 3 minutes
+	$(BIN)/python -m tests.chaos --quick
 
 protos: $(VENV)/.dev ## Stubs from the .proto
 	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. --grpc_python_out=. \

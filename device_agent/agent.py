@@ -20,6 +20,7 @@ from device_agent.channel import Channel, Pacer, SnrTrace, clamp_snr_db
 from device_agent.config import DeviceSettings
 from device_agent.errors import ConfigurationError
 from device_agent.media import Clip
+from device_agent.session import Reply
 from device_agent.transmitter import Tokens, Transmitter
 from device_agent.uplink import Uplink
 from protos import payload
@@ -94,6 +95,62 @@ class Outcome:
         values = asdict(self)
         return {"answer": values.pop("text"), **values, "effective_snr_db": dict(self.effective_snr_db)}
 
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Outcome:
+        """From what :meth:`to_json` gave."""
+        rest = {name: value for name, value in values.items() if name not in ("answer", "cost")}
+        return cls(text=values["answer"], cost=Cost(**values["cost"]), **rest)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A question that has crossed the channel and can be sent.
+
+    Attributes:
+        question: as it goes over the network.
+        token_length: tokens sent per modality of the clip.
+        encode_s: what the transmitters took [s].
+    """
+
+    question: pb.Question
+    token_length: int
+    encode_s: float
+
+
+def outcome_of(prepared: Prepared, reply: Reply, model: str) -> Outcome:
+    """An answer and its cost, from what was sent and what came back."""
+    answer, blocks = reply.answer, prepared.question.payloads
+    return Outcome(
+        text=answer.text,
+        probability=answer.probability,
+        finish_reason=answer.finish_reason,
+        token_length=prepared.token_length,
+        effective_snr_db={
+            payload.MODALITY_NAMES[block.modality]: block.channel.effective_snr_db for block in blocks
+        },
+        cost=Cost(
+            channel_uses=sum(block.channel.channel_uses for block in blocks),
+            bytes_on_wire=reply.bytes_on_wire,
+            airtime_s=sum(block.channel.airtime_s for block in blocks),
+            encode_s=prepared.encode_s,
+            round_trip_s=reply.round_trip_s,
+        ),
+        queue_s=answer.queue_s,
+        compute_s=answer.compute_s,
+        model=model,
+        tries=reply.tries,
+    )
+
+
+def check_question(question: str) -> None:
+    """Refuse a question that asks nothing.
+
+    Raises:
+        ConfigurationError: it is empty.
+    """
+    if not question.strip():
+        raise ConfigurationError("question: is empty")
+
 
 class Agent:
     """Asks questions about clips.
@@ -147,13 +204,42 @@ class Agent:
         Raises:
             DeviceAgentError: any of the tree; see :mod:`device_agent.errors`.
         """
-        if not question.strip():
-            raise ConfigurationError("question: is empty")
-        clip = clip or Clip()
+        check_question(question)
         session = await self._uplink.open(self._measured_snr_db())
-        channel, pacer = self._radio(session.grant.bandwidth_hz)
+        prepared = await self.prepare(
+            question, clip, session.grant, context=context, token_length=token_length
+        )
+        reply = await self._uplink.ask(
+            prepared.question, deadline_s=self._settings.deadline_s, on_delta=on_delta
+        )
+        return outcome_of(prepared, reply, session.model_name)
+
+    async def prepare(
+        self,
+        question: str,
+        clip: Clip | None,
+        grant: pb.Grant,
+        *,
+        context: str | None = None,
+        token_length: int | None = None,
+    ) -> Prepared:
+        """All of :meth:`ask` that needs no server: encode, and cross the channel, at its pace.
+
+        Args:
+            question: not empty.
+            clip: what it is about.
+            grant: what may be sent; the last one that is known where the server cannot be asked.
+            context: text that goes with the question.
+            token_length: tokens per modality of this question; None: as in the settings.
+
+        Raises:
+            DeviceAgentError: any of the tree but what the uplink raises.
+        """
+        check_question(question)
+        clip = clip or Clip()
+        channel, pacer = self._radio(grant.bandwidth_hz)
         wanted = self._settings.token_length if token_length is None else token_length
-        token_length = self._token_length(wanted, session.grant)
+        token_length = self._token_length(wanted, grant)
         tokens, ids, encode_s = await asyncio.to_thread(self._encode, question, clip, token_length)
         payloads = []
         for modality, x_TC in tokens.items():
@@ -161,40 +247,16 @@ class Agent:
             if self._settings.pace:
                 await pacer.pace(payloads[-1].channel.channel_uses)
         texts = [text for text in (clip.text, context) if text]
-        reply = await self._uplink.ask(
-            pb.Question(
-                request_id=uuid.uuid4().hex,
-                payloads=payloads,
-                question_ids=ids,
-                context_ids=self._transmitter.tokenize("\n".join(texts)) if texts else [],
-                max_new_tokens=self._settings.max_new_tokens,
-                deadline_ms=max(1, round(self._settings.deadline_s * 1000)),
-                priority=_PRIORITIES[self._settings.priority],
-            ),
-            deadline_s=self._settings.deadline_s,
-            on_delta=on_delta,
+        message = pb.Question(
+            request_id=uuid.uuid4().hex,
+            payloads=payloads,
+            question_ids=ids,
+            context_ids=self._transmitter.tokenize("\n".join(texts)) if texts else [],
+            max_new_tokens=self._settings.max_new_tokens,
+            deadline_ms=max(1, round(self._settings.deadline_s * 1000)),
+            priority=_PRIORITIES[self._settings.priority],
         )
-        answer = reply.answer
-        return Outcome(
-            text=answer.text,
-            probability=answer.probability,
-            finish_reason=answer.finish_reason,
-            token_length=token_length,
-            effective_snr_db={
-                payload.MODALITY_NAMES[block.modality]: block.channel.effective_snr_db for block in payloads
-            },
-            cost=Cost(
-                channel_uses=sum(block.channel.channel_uses for block in payloads),
-                bytes_on_wire=reply.bytes_on_wire,
-                airtime_s=sum(block.channel.airtime_s for block in payloads),
-                encode_s=encode_s,
-                round_trip_s=reply.round_trip_s,
-            ),
-            queue_s=answer.queue_s,
-            compute_s=answer.compute_s,
-            model=session.model_name,
-            tries=reply.tries,
-        )
+        return Prepared(message, token_length, encode_s)
 
     async def grant(self) -> pb.Grant:
         """What the server grants this device; opens the session if need be.
@@ -202,7 +264,17 @@ class Agent:
         Raises:
             DeviceAgentError: any of the tree.
         """
-        return (await self._uplink.open()).grant
+        return (await self._uplink.open(self._measured_snr_db())).grant
+
+    @property
+    def bundle_hash(self) -> str:
+        """Of the bundle that makes the tokens."""
+        return self._transmitter.bundle.hash
+
+    def usual_grant(self) -> pb.Grant:
+        """What to go by before any server was heard: a middle token length, a usual channel."""
+        lengths = sorted(self._transmitter.bundle.manifest.token_lengths)
+        return pb.Grant(max_token_length=lengths[-1], token_length=lengths[len(lengths) // 2])
 
     def _measured_snr_db(self) -> float:
         if self._channel is not None:

@@ -28,4 +28,4 @@ class Backoff:
             rng: where the jitter comes from.
             floor_s: what the server asked for; the jitter comes on top of it [s].
         """
-        return floor_s + rng.uniform(0.0, min(self.cap_s, self.base_s * 2.0 ** (retry - 1)))
+        return floor_s + rng.uniform(0.0, min(self.cap_s, self.base_s * 2.0 ** min(retry - 1, 60)))

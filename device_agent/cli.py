@@ -1,4 +1,4 @@
-"""The command line: ask, watch, bench, doctor, pull.
+"""The command line: ask, watch, outbox, bench, doctor, pull.
 
 The one place that turns errors into exit codes and messages; see :mod:`device_agent.errors`.
 """
@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.text import Text
 
+from device_agent.agent import Outcome
 from device_agent.archive import install
 from device_agent.backoff import Backoff
 from device_agent.bench import Report, measure
@@ -27,6 +28,8 @@ from device_agent.doctor import Equipment, examine
 from device_agent.errors import BundleError, ConfigurationError, DeviceAgentError
 from device_agent.flags import with_settings
 from device_agent.media import Clip, clip_from_file, join
+from device_agent.outbox_cli import app as outbox_app
+from device_agent.outbox_cli import ask_spooled
 from device_agent.show import show_cost, show_findings, show_report
 from device_agent.version import agent_version
 from device_agent.watching import watch_folder
@@ -37,6 +40,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(outbox_app, name="outbox")
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object per answer on standard output.")]
 Context = Annotated[str | None, typer.Option(help="Text that goes with the question (a caption, notes).")]
@@ -59,7 +64,7 @@ def root(
 
 
 @app.command()
-@with_settings()
+@with_settings(outbox=True)
 def ask(
     settings: DeviceSettings,
     inputs: Annotated[
@@ -71,6 +76,9 @@ def ask(
     camera: Annotated[str | None, typer.Option(help="Record from a camera, such as /dev/video0.")] = None,
     microphone: Annotated[str | None, typer.Option(help="Record from a microphone, such as default.")] = None,
     context: Context = None,
+    spool: Annotated[
+        bool, typer.Option("--spool", help="Keep the question in the outbox until its answer has come.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Ask one QUESTION about files, a recording, or text alone; prints the answer and what it cost."""
@@ -91,9 +99,17 @@ def ask(
     console = Console(highlight=False)
 
     async def run() -> None:
+        if spool:
+            outcome = await ask_spooled(settings, bundle, question, clip, context)
+            if not as_json:
+                console.print(Text(outcome.text, style="bold"), end="")
+            return finish(outcome)
         async with open_agent(settings, bundle) as agent:
             show = None if as_json else lambda text: console.print(Text(text, style="bold"), end="")
             outcome = await agent.ask(question, clip, context=context, on_delta=show)
+        finish(outcome)
+
+    def finish(outcome: Outcome) -> None:
         if as_json:
             typer.echo(json.dumps(outcome.to_json()))
         else:
@@ -104,19 +120,25 @@ def ask(
 
 
 @app.command()
-@with_settings()
+@with_settings(outbox=True)
 def watch(
     settings: DeviceSettings,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to watch.")],
     question: Annotated[str, typer.Argument(help="Asked about every file.")],
     context: Context = None,
     state: Annotated[
-        Path | None, typer.Option(help="Where to remember what was answered; else in DIR.")
+        Path | None,
+        typer.Option(
+            help="Where an earlier version remembered; the outbox is kept beside it, if none is set."
+        ),
     ] = None,
     poll_s: Annotated[float, typer.Option(min=0.05, help="Seconds between two looks.")] = 0.5,
     as_json: Json = False,
 ) -> None:
-    """Answer QUESTION about every file that appears in DIR, each once; Ctrl-C or SIGTERM ends it."""
+    """Answer QUESTION about every file that appears in DIR, each once; Ctrl-C or SIGTERM ends it.
+
+    Questions are kept in the outbox until they are answered, through cut links, restarts and kills.
+    """
 
     def report(path: Path, record: dict[str, Any]) -> None:
         if as_json:
@@ -170,19 +192,16 @@ def bench(
 
 
 @app.command()
-@with_settings("server", "bundle", "device_id", "threads", "provider", "channel", "trace", "snr_db")
+@with_settings("server", "bundle", "device_id", "threads", "provider", "channel", "trace", "snr_db", "outbox")
 def doctor(
     settings: DeviceSettings,
     camera: Annotated[str | None, typer.Option(help="A camera that has to work.")] = None,
     microphone: Annotated[str | None, typer.Option(help="A microphone that has to work.")] = None,
-    outbox: Annotated[
-        Path | None, typer.Option(help="Where questions wait for the network; else with the bundle.")
-    ] = None,
-    least_free_mib: Annotated[int, typer.Option(min=0, help="Room that its disk must have.")] = 64,
+    least_free_mib: Annotated[int, typer.Option(min=0, help="Room that the outbox's disk must have.")] = 64,
     as_json: Json = False,
 ) -> None:
     """Check this device, the way to the server, and what the server says; exit code 1 if something fails."""
-    equipment = Equipment(camera, microphone, outbox, least_free_mib * 2**20)
+    equipment = Equipment(camera, microphone, least_free_mib * 2**20)
 
     async def run() -> bool:
         findings = await examine(

@@ -3,31 +3,50 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
 import numpy as np
 
-from device_agent.agent import Agent
+from device_agent.agent import Agent, Prepared, outcome_of
 from device_agent.backoff import Backoff
 from device_agent.bundle import Bundle
 from device_agent.channel import read_trace
 from device_agent.config import DeviceSettings
+from device_agent.errors import DeviceAgentError
+from device_agent.flushing import SPOOL_BACKOFF, Troubles
+from device_agent.outbox import Outbox
+from device_agent.session import Reply
+from device_agent.spool_records import NewQuestion, Stamp, Waiting
+from device_agent.spooling import Spooler
 from device_agent.transmitter import Transmitter
 from device_agent.uplink import Uplink
 
 
-def uplink_for(settings: DeviceSettings, bundle_hash: str, *, backoff: Backoff | None = None) -> Uplink:
+def uplink_for(
+    settings: DeviceSettings,
+    bundle_hash: str,
+    *,
+    backoff: Backoff | None = None,
+    outbox: Outbox | None = None,
+    on_trouble: Callable[[DeviceAgentError], None] = lambda error: None,
+) -> Uplink:
     """An uplink to the server in the settings.
 
-    The device id gets a suffix of its own: to a server, two agents of the same name would be one session.
+    The device id gets a suffix: to a server, two agents of the same name would be one device. An agent with
+    an outbox is known by its file's key, restart after restart, so that the server knows which answers are
+    its; of the processes that share a file only one sends. Any other run of an agent is a device of its own.
     """
+    key = outbox.device_key if outbox is not None else secrets.token_hex(4)
     return Uplink(
         settings.server,
         bundle_hash,
-        device_id=f"{settings.device_id}-{secrets.token_hex(4)}",
+        device_id=f"{settings.device_id}-{key}",
         snr_db=settings.snr_db,
+        keep_session=outbox is not None,
         backoff=backoff or Backoff(retries=settings.retries),
+        on_trouble=on_trouble,
     )
 
 
@@ -38,12 +57,39 @@ async def open_agent(settings: DeviceSettings, bundle: Bundle) -> AsyncIterator[
     Raises:
         ConfigurationError: the trace in the settings cannot be read.
     """
-    trace = read_trace(settings.trace) if settings.trace is not None else None
     async with uplink_for(settings, bundle.hash) as uplink:
-        yield Agent(
-            settings,
-            Transmitter(bundle, settings.threads, provider=settings.provider),
-            uplink,
-            rng=np.random.default_rng(settings.seed),
-            trace=trace,
-        )
+        yield _agent(settings, bundle, uplink)
+
+
+@asynccontextmanager
+async def open_spooler(
+    settings: DeviceSettings, bundle: Bundle, outbox: Outbox
+) -> AsyncIterator[tuple[Agent, Spooler]]:
+    """An agent that makes questions, and what brings them from an outbox to answers; raises as above."""
+    troubles = Troubles()
+    uplink = uplink_for(settings, bundle.hash, backoff=SPOOL_BACKOFF, outbox=outbox, on_trouble=troubles.say)
+    async with uplink:
+        yield _agent(settings, bundle, uplink), Spooler(outbox, uplink, _record_of, troubles)
+
+
+def spooled(
+    prepared: Prepared, source: str, label: str, bundle_hash: str, stamp: Stamp | None = None
+) -> NewQuestion:
+    """A question as an outbox takes it."""
+    facts = {"token_length": prepared.token_length, "encode_s": prepared.encode_s}
+    return NewQuestion(prepared.question, source, label, bundle_hash, facts, stamp)
+
+
+def _record_of(item: Waiting, reply: Reply, model: str) -> Mapping[str, Any]:
+    prepared = Prepared(item.question, item.facts["token_length"], item.facts["encode_s"])
+    return outcome_of(prepared, reply, model).to_json()
+
+
+def _agent(settings: DeviceSettings, bundle: Bundle, uplink: Uplink) -> Agent:
+    return Agent(
+        settings,
+        Transmitter(bundle, settings.threads, provider=settings.provider),
+        uplink,
+        rng=np.random.default_rng(settings.seed),
+        trace=read_trace(settings.trace) if settings.trace is not None else None,
+    )

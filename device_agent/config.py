@@ -22,6 +22,7 @@ from pydantic_settings import (
 
 from device_agent.channel import ChannelConfig, ChannelName, CsiName, EqualizerName, FadingName
 from device_agent.errors import ConfigurationError
+from device_agent.spool_records import Bounds, Evict
 
 ENV_PREFIX = "TOKENLINK_DEVICE_"
 
@@ -42,6 +43,11 @@ def default_bundle() -> Path:
     return shipped if shipped.is_dir() else Path.home() / ".local" / "share" / "tokenlink" / "bundle"
 
 
+def default_state() -> Path:
+    """The folder for what an agent remembers, when none is set."""
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "tokenlink"
+
+
 class DeviceSettings(BaseSettings):
     """Everything about an agent that can be set."""
 
@@ -52,7 +58,7 @@ class DeviceSettings(BaseSettings):
     bundle: Path = Field(default_factory=default_bundle)
     """Folder of the device bundle."""
     device_id: str = Field(default_factory=lambda: platform.node() or "device", min_length=1, max_length=64)
-    """What to call this device; each run of the agent adds a suffix of its own."""
+    """What to call this device; a suffix is added: its outbox's own, or without one a new one each run."""
     channel: ChannelName = "awgn"
     """The emulated radio channel."""
     fading: FadingName = "block"
@@ -93,6 +99,16 @@ class DeviceSettings(BaseSettings):
     """Threads of each transmitter."""
     provider: str = Field(default="CPUExecutionProvider", pattern=r"^[A-Za-z]+ExecutionProvider$")
     """What ONNX Runtime computes with."""
+    outbox: Path | None = None
+    """File in which questions wait for the network; none: in the user's state folder."""
+    outbox_max_questions: int = Field(default=10_000, ge=1, le=10_000_000)
+    """Questions that may wait."""
+    outbox_max_bytes: int = Field(default=256 * 2**20, ge=2**16, le=2**44)
+    """Bytes that they may take."""
+    outbox_ttl_s: float = Field(default=86_400.0, gt=0, le=10 * 365 * 86_400.0)
+    """After so long without an answer a question is dropped, and that reported [s]."""
+    outbox_evict: Evict = "oldest"
+    """Which question is dropped, and that reported, when there is no room."""
 
     @classmethod
     def settings_customise_sources(
@@ -105,6 +121,19 @@ class DeviceSettings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Flags, environment, file."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=config_file())
+
+    def outbox_path(self) -> Path:
+        """The outbox that is set, or the user's."""
+        return self.outbox or default_state() / "outbox.db"
+
+    def bounds(self) -> Bounds:
+        """How much may wait in the outbox."""
+        return Bounds(
+            max_questions=self.outbox_max_questions,
+            max_bytes=self.outbox_max_bytes,
+            ttl_s=self.outbox_ttl_s,
+            evict=self.outbox_evict,
+        )
 
     def channel_config(self, granted_bandwidth_hz: float) -> ChannelConfig:
         """The channel as set, at the granted bandwidth where none is set."""

@@ -9,6 +9,7 @@ A stream that ends puts why into every inbox: no question waits for a stream tha
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator
 from typing import Any, TypeAlias
 
@@ -66,11 +67,17 @@ class Conversation:
         finally:
             del self._inboxes[request_id]
 
+    async def send(self, frame: pb.UplinkFrame) -> None:
+        """Send a frame to which nothing comes back; raises as :meth:`frames`."""
+        await self._write(frame)
+
     async def cancel(self, session_id: str, bundle_hash: str, request_id: str) -> None:
-        """Take a question back; harmless if it has ended."""
+        """Take a question back; harmless if it has ended, or the stream does meanwhile: it ends with that."""
         if self._end is None:
             cancel = pb.Cancel(request_id=request_id)
-            await self._write(pb.UplinkFrame(session_id=session_id, bundle_hash=bundle_hash, cancel=cancel))
+            frame = pb.UplinkFrame(session_id=session_id, bundle_hash=bundle_hash, cancel=cancel)
+            with contextlib.suppress(TryAgainError, DeviceAgentError):
+                await self._write(frame)
 
     async def close(self) -> None:
         """End the stream; questions still waiting are told."""
@@ -100,6 +107,7 @@ class Conversation:
         except asyncio.CancelledError:
             # Of the call, or of this task when the loop goes down; either way the stream is over.
             end = TryAgainError(ServerUnreachableError(f"the stream to {self._server} was closed"))
+            raise
         finally:
             self._end = end
             for inbox in self._inboxes.values():

@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from device_agent.bundle import Bundle
 from device_agent.config import DeviceSettings
@@ -36,13 +35,11 @@ class Equipment:
     Attributes:
         camera: such as ``/dev/video0``; None: none is needed.
         microphone: such as ``default``; None: none is needed.
-        outbox: folder where questions wait for the network; None: the bundle's.
-        least_free_bytes: that its disk must have.
+        least_free_bytes: that the outbox's disk must have.
     """
 
     camera: str | None = None
     microphone: str | None = None
-    outbox: Path | None = None
     least_free_bytes: int = 64 * 2**20
 
 
@@ -71,7 +68,7 @@ async def examine(
         findings.append(transmitters_finding(bundle, settings))
     if settings.trace is not None:
         findings.append(trace_finding(settings.trace))
-    findings.append(disk_finding(equipment.outbox or settings.bundle, equipment.least_free_bytes))
+    findings.append(disk_finding(settings.outbox_path(), equipment.least_free_bytes))
     findings += capture_findings(equipment.camera, equipment.microphone)
     findings += await _server(settings, bundle, uplink_of, wall_clock)
     return findings

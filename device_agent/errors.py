@@ -10,11 +10,14 @@
     ├── UplinkError                   exit 6   the server did not answer
     │   ├── ServerUnreachableError    exit 6   ... because no connection came about
     │   ├── DeadlineError             exit 7   ... within the time that was given
-    │   └── OverloadedError           exit 8   ... because it is full, after all retries
+    │   ├── OverloadedError           exit 8   ... because it is full, after all retries
+    │   └── GaveUpError               exit 6   ... because its model failed on this question
     ├── RefusedError                  exit 9   the server answered: no. Names the field
-    └── NotAdmittedError              exit 10  the server does not let this device in
-        ├── UnauthenticatedError      exit 10  ... because its credential is missing or not good (any more)
-        └── PermissionDeniedError     exit 10  ... to this, with this credential
+    ├── NotAdmittedError              exit 10  the server does not let this device in
+    │   ├── UnauthenticatedError      exit 10  ... because its credential is missing or not good (any more)
+    │   └── PermissionDeniedError     exit 10  ... to this, with this credential
+    └── OutboxError                   exit 11  the outbox cannot be used
+        └── OutboxFullError           exit 11  ... because its disk is full or fails
 
 ``device_agent.cli.main`` is the one place that turns them into exit codes and messages.
 """
@@ -92,6 +95,20 @@ class OverloadedError(UplinkError):
     """The server is full and stayed so through all retries."""
 
     exit_code: ClassVar[int] = 8
+
+
+class GaveUpError(UplinkError):
+    """The server tried this question and failed on it; another try may go the same way."""
+
+
+class OutboxError(DeviceAgentError):
+    """The file in which questions wait for the network cannot be used."""
+
+    exit_code: ClassVar[int] = 11
+
+
+class OutboxFullError(OutboxError):
+    """Its disk is full, or fails. What is in it is safe; it can be written again once there is space."""
 
 
 class RefusedError(DeviceAgentError):

@@ -12,9 +12,11 @@ import typer
 
 from device_agent.channel import ChannelName, CsiName, EqualizerName, FadingName
 from device_agent.config import PayloadName, Priority, TextPath, load_settings
+from device_agent.spool_records import Evict
 
 _LINK = "Radio link"
 _SERVER = "Server and bundle"
+_OUTBOX = "Outbox"
 
 
 def _option(help_text: str, panel: str = _LINK, default: str = "") -> Any:
@@ -52,18 +54,37 @@ FLAGS: dict[str, Any] = {
         Priority | None, _option("Whether somebody waits for the answer.", _SERVER, default="interactive")
     ],
 }
-"""Each setting that has a flag, as Typer wants it; None means that the flag was not given."""
+"""Each setting about a question that has a flag, as Typer wants it; None: the flag was not given."""
+
+OUTBOX_FLAGS: dict[str, Any] = {
+    "outbox": Annotated[
+        Path | None,
+        _option("File in which questions wait.", _OUTBOX, default="~/.local/state/tokenlink/outbox.db"),
+    ],
+    "outbox_max_questions": Annotated[
+        int | None, _option("Questions that may wait.", _OUTBOX, default="10000")
+    ],
+    "outbox_max_bytes": Annotated[int | None, _option("Bytes that may wait.", _OUTBOX, default="268435456")],
+    "outbox_ttl_s": Annotated[float | None, _option("Seconds that each may wait.", _OUTBOX, default="86400")],
+    "outbox_evict": Annotated[
+        Evict | None, _option("What goes when there is no room.", _OUTBOX, default="oldest")
+    ],
+}
+"""Likewise, about questions that wait for the network."""
 
 
-def with_settings(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def with_settings(*names: str, outbox: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Give a command flags for settings; it receives them as its argument ``settings``.
 
     Args:
-        names: of :data:`FLAGS`; none: all of them.
+        names: of :data:`FLAGS` and :data:`OUTBOX_FLAGS`; none: all of the first.
+        outbox: all of the second too.
     """
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
-        chosen = {name: FLAGS[name] for name in names} if names else FLAGS
+        chosen = {name: (FLAGS | OUTBOX_FLAGS)[name] for name in names} if names else dict(FLAGS)
+        if outbox:
+            chosen |= OUTBOX_FLAGS
         signature = inspect.signature(command, eval_str=True)
         own = [parameter for name, parameter in signature.parameters.items() if name != "settings"]
         flags = [

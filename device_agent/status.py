@@ -10,6 +10,7 @@ from device_agent.errors import (
     BundleMismatchError,
     DeadlineError,
     DeviceAgentError,
+    GaveUpError,
     OverloadedError,
     PermissionDeniedError,
     RefusedError,
@@ -85,7 +86,9 @@ def _error_of(
             return UnauthenticatedError(message)
         case grpc.StatusCode.PERMISSION_DENIED:
             return PermissionDeniedError(message)
-        case grpc.StatusCode.INTERNAL | grpc.StatusCode.UNKNOWN | grpc.StatusCode.CANCELLED:
+        case grpc.StatusCode.INTERNAL | grpc.StatusCode.UNKNOWN:
+            return GaveUpError(f"the server gave up on the question: {message}")
+        case grpc.StatusCode.CANCELLED:
             return UplinkError(f"the server gave up on the question: {message}")
         case _:
             return RefusedError(message, field=field, code=code.name)

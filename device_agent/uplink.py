@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import TypeVar
 
@@ -20,10 +20,11 @@ import grpc.aio
 
 from device_agent.backoff import Backoff
 from device_agent.conversation import Conversation
-from device_agent.errors import BundleError, ConfigurationError, DeadlineError, UplinkError
+from device_agent.errors import BundleError, ConfigurationError, DeadlineError, DeviceAgentError, UplinkError
 from device_agent.session import Reply, Session
 from device_agent.status import TryAgainError, error_of_call, error_of_failure
 from device_agent.version import agent_version
+from protos import keepalive
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from protos.tokenlink.v1.tokenlink_pb2_grpc import TokenLinkStub
 
@@ -35,13 +36,12 @@ REPORT_STEP_DB = 1.0
 """An SNR that moved by less since it was reported changes no grant worth a round trip [dB]."""
 
 _CHANNEL_OPTIONS = (
-    # A link that died silently is noticed after at most 40 s; servers allow a ping each 10 s.
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
+    *keepalive.DEVICE_OPTIONS,
     # Our own backoff decides when to try; the channel must not make it wait longer.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
+    # Despite its name, how long a connection may take to come about: several round trips of a slow link.
+    ("grpc.min_reconnect_backoff_ms", 5_000),
 )
 
 _Result = TypeVar("_Result")
@@ -55,7 +55,9 @@ class Uplink:
         bundle_hash: of the bundle that makes the tokens.
         device_id: what to call ourselves; no two agents at once may use the same.
         snr_db: what the device measures, told when a session is opened [dB].
+        keep_session: leave the session to its grant's end: this device comes back under the same id.
         backoff: how often and when to try again.
+        on_trouble: told what went wrong each time something is tried again.
         rng: jitter.
         clock: monotonic seconds.
         sleep: waits that many seconds.
@@ -68,7 +70,9 @@ class Uplink:
         *,
         device_id: str,
         snr_db: float = 10.0,
+        keep_session: bool = False,
         backoff: Backoff | None = None,
+        on_trouble: Callable[[DeviceAgentError], None] = lambda error: None,
         rng: random.Random | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -77,7 +81,9 @@ class Uplink:
         self.bundle_hash = bundle_hash
         self._device_id = device_id
         self._snr_db = snr_db
+        self._keep_session = keep_session
         self._backoff = backoff or Backoff()
+        self._on_trouble = on_trouble
         self._rng = rng or random.Random()  # noqa: S311 (jitter, not a secret)
         self._clock = clock
         self._sleep = sleep
@@ -175,6 +181,27 @@ class Uplink:
         self.bundle_hash = bundle_hash
         self._session = None
 
+    async def acknowledge(self, request_ids: Sequence[str]) -> bool:
+        """Tell the server that these answers are safe here, if there is a stream to tell it over.
+
+        Args:
+            request_ids: at most 1024.
+
+        Returns:
+            Whether it was sent. One that is lost on its way costs the server memory for a while, no more.
+        """
+        conversation, session = self._conversation, self._session
+        if conversation is None or conversation.ended or session is None:
+            return False
+        frame = pb.UplinkFrame(
+            session_id=session.session_id, acknowledge=pb.Acknowledge(request_ids=request_ids)
+        )
+        try:
+            await conversation.send(frame)
+        except (TryAgainError, DeviceAgentError):
+            return False
+        return True
+
     async def fetch_bundle(
         self, bundle_hash: str = "", precision: str = "", max_bytes: int = 2 * 2**30
     ) -> bytes:
@@ -215,12 +242,12 @@ class Uplink:
         if self._conversation is not None:
             await self._conversation.close()
             self._conversation = None
-        if self._session is not None:
+        if self._session is not None and not self._keep_session:
             request = pb.CloseSessionRequest(session_id=self._session.session_id)
-            self._session = None
             # A courtesy: sessions expire by themselves.
             with contextlib.suppress(grpc.aio.AioRpcError):
                 await self._stub().CloseSession(request, timeout=1.0)
+        self._session = None
         if self._channel is not None:
             await self._channel.close(None)
             self._channel = None
@@ -309,6 +336,7 @@ class Uplink:
                     self._session = None
                 if retry > self._backoff.retries:
                     raise again.cause from again
+                self._on_trouble(again.cause)
                 await self._sleep(self._backoff.delay_s(retry, self._rng, again.floor_s))
 
 

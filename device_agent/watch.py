@@ -1,8 +1,7 @@
 """Files that appear in a folder, each once, when it is complete.
 
-A file counts as complete when neither its size nor its time of change moved between two looks. What has
-been dealt with is remembered in a file, so that a restart does not ask again; a file that changes later is
-new again.
+A file counts as complete when neither its size nor its time of change moved between two looks; one that
+changes later is new again. What was dealt with is remembered in the outbox, not here.
 """
 
 from __future__ import annotations
@@ -10,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
 
 from device_agent.errors import ConfigurationError
+from device_agent.spool_records import Stamp
 
 STATE_NAME = ".tokenlink-watch.jsonl"
 SUFFIXES = frozenset(
@@ -26,40 +25,35 @@ SUFFIXES = frozenset(
 )
 """Names of files that are looked at, in lower case."""
 
-Stamp: TypeAlias = tuple[int, int]
-"""Size [bytes] and time of last change [ns]."""
-
 
 class Watcher:
     """Watches one folder, not those within it.
 
     Args:
         folder: must exist.
-        state: where to remember; None: :data:`STATE_NAME` in the folder.
+        done: files that were dealt with, by name.
         poll_s: between two looks [s].
         sleep: waits that many seconds.
 
     Raises:
-        ConfigurationError: there is no such folder, or the state cannot be read.
+        ConfigurationError: there is no such folder.
     """
 
     def __init__(
         self,
         folder: Path,
+        done: Mapping[str, Stamp],
         *,
-        state: Path | None = None,
         poll_s: float = 0.5,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        if not folder.is_dir():
-            raise ConfigurationError(f"watch: {folder} is no folder")
+        check_folder(folder)
         self._folder = folder
-        self._state = state or folder / STATE_NAME
+        self._done = dict(done)
         self._poll_s = poll_s
         self._sleep = sleep
-        self._done: dict[str, Stamp] = self._read_state()
 
-    async def files(self) -> AsyncIterator[Path]:
+    async def files(self) -> AsyncIterator[tuple[Path, Stamp]]:
         """Complete files that were not dealt with, for ever, oldest first."""
         last_seen: dict[str, Stamp] = {}
         while True:
@@ -69,28 +63,12 @@ class Watcher:
             last_seen = seen
             for name in sorted(ready, key=lambda name: (seen[name][1], name)):
                 if self._done.get(name) != seen[name]:
-                    yield self._folder / name
+                    yield self._folder / name, seen[name]
             await self._sleep(self._poll_s)
 
-    def remember(self, path: Path, record: dict[str, Any]) -> None:
-        """Note that a file was dealt with, and how.
-
-        Raises:
-            ConfigurationError: the state cannot be written.
-        """
-        try:
-            stamp = _stamp(path.stat())
-        except FileNotFoundError:
-            return
-        self._done[path.name] = stamp
-        line = {"file": path.name, "size": stamp[0], "changed_ns": stamp[1], **record}
-        try:
-            with self._state.open("a", encoding="utf-8") as state:
-                state.write(json.dumps(line) + "\n")
-        except OSError as error:
-            raise ConfigurationError(
-                f"watch: {self._state} cannot be written ({error.strerror}); name another place with --state"
-            ) from error
+    def remember(self, name: str, stamp: Stamp) -> None:
+        """A file was dealt with."""
+        self._done[name] = stamp
 
     def _look(self) -> dict[str, Stamp]:
         seen = {}
@@ -105,21 +83,37 @@ class Watcher:
                     continue
         return seen
 
-    def _read_state(self) -> dict[str, Stamp]:
-        done: dict[str, Stamp] = {}
-        try:
-            lines = self._state.read_text(encoding="utf-8").splitlines()
-        except FileNotFoundError:
-            return done
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigurationError(f"watch: {self._state} cannot be read: {error}") from error
-        for line in lines:
-            try:
-                record = json.loads(line)
-                done[str(record["file"])] = (int(record["size"]), int(record["changed_ns"]))
-            except (ValueError, KeyError, TypeError):
-                continue  # the last line of a run that was killed while writing
+
+def check_folder(folder: Path) -> None:
+    """Refuse what is no folder.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
+    if not folder.is_dir():
+        raise ConfigurationError(f"watch: {folder} is no folder")
+
+
+def read_state(state: Path) -> dict[str, Stamp]:
+    """What agents before there was an outbox remembered of a folder; nothing where there is no such file.
+
+    Raises:
+        ConfigurationError: it cannot be read.
+    """
+    done: dict[str, Stamp] = {}
+    try:
+        lines = state.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
         return done
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"watch: {state} cannot be read: {error}") from error
+    for line in lines:
+        try:
+            record = json.loads(line)
+            done[str(record["file"])] = (int(record["size"]), int(record["changed_ns"]))
+        except (ValueError, KeyError, TypeError):
+            continue  # the last line of a run that was killed while writing
+    return done
 
 
 def _stamp(status: os.stat_result) -> Stamp:

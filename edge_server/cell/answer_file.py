@@ -2,8 +2,8 @@
 
     put, forget ──▶ queue ──▶ one thread: as many as there are, one transaction, one sync ──▶ futures done
 
-The event loop never waits for the disk. What cannot be written (a full disk) is logged and counted, and the answer
-goes to its device all the same: a lost copy costs at most a second run of the model, never an answer.
+The event loop never waits for the disk. What cannot be written (a full disk) is logged and counted, and the
+answer goes to its device all the same: a lost copy costs at most a second run of the model, never an answer.
 """
 
 from __future__ import annotations
@@ -108,8 +108,9 @@ class AnswerFile:
                 connection.execute("COMMIT")
             elif version != SCHEMA_VERSION:
                 raise ConfigurationError(
-                    f"answers: {self._path} has schema version {version}, this server writes {SCHEMA_VERSION}; "
-                    "name another file, or remove it (its answers are then computed again)"
+                    f"answers: {self._path} has schema version {version}, "
+                    f"this server writes {SCHEMA_VERSION}; name another "
+                    "file, or remove it (its answers are then computed again)"
                 )
             rows = connection.execute("SELECT * FROM answer ORDER BY answered_at_s").fetchall()
         finally:

@@ -1,8 +1,8 @@
 """Answers that wait until their device has them safe.
 
-A device keeps a question until its answer has come. If the link is cut in between, it asks again, perhaps over
-another session, perhaps after a restart of this server; the answer must still be here. It goes when the device
-acknowledges it, or by the bounds: a number per device, a number in all, a time to live.
+A device keeps a question until its answer has come. If the link is cut in between, it asks again, perhaps
+over another session, perhaps after a restart of this server; the answer must still be here. It goes when the
+device acknowledges it, or by the bounds: a number per device, a number in all, a time to live.
 
 Held in memory; an :class:`AnswerStore` keeps a copy that outlives the process.
 """

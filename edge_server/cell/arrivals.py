@@ -1,7 +1,7 @@
 """New devices one after another, when all come at once: after a restart, or when power is back.
 
-A token bucket. Who comes too early is told when its turn will be, each a little later than the one before: the crowd
-comes back as a queue. Devices that renew what they have do not pass here.
+A token bucket. Who comes too early is told when its turn will be, each a little later than the one before:
+the crowd comes back as a queue. Devices that renew what they have do not pass here.
 """
 
 from __future__ import annotations

@@ -81,12 +81,14 @@ class Cell(Generic[BackendT]):
         self.limits = limits or Limits(LimitConfig(), clock)
         self._sessions = Sessions(self.config.max_sessions, clock, new_id)
         self._arrivals = Arrivals(self.config.arrivals_per_s, self.config.arrivals_burst, clock)
-        self._answers = answers or KeptAnswers(
-            self.config.answers_kept,
-            self.config.answers_kept_in_all,
-            self.config.answers_kept_s,
-            clock=clock,
-        )
+        if answers is None:
+            answers = KeptAnswers(
+                self.config.answers_kept,
+                self.config.answers_kept_in_all,
+                self.config.answers_kept_s,
+                clock=clock,
+            )
+        self._answers = answers
         # A ledger lives as long as its device has a session or a question that runs.
         self._ledgers: WeakValueDictionary[str, AnswerLedger] = WeakValueDictionary()
 

@@ -155,12 +155,12 @@ class TestFullDisk:
             subprocess.run(["umount", str(folder)], check=True)
 
     async def test_a_full_outbox_disk(self, running: Running, small_disk: Path) -> None:
-        found = await look(running, Equipment(outbox=small_disk, least_free_bytes=4096))
+        found = await look(running, Equipment(least_free_bytes=4096), outbox=small_disk / "outbox.db")
         assert list(faults(found)) == ["disk"]
         assert f"du -xh {small_disk}" in faults(found)["disk"]
 
     async def test_a_disk_with_less_room_than_wanted(self, running: Running, tmp_path: Path) -> None:
-        found = await look(running, Equipment(outbox=tmp_path / "not" / "yet", least_free_bytes=2**60))
+        found = await look(running, Equipment(least_free_bytes=2**60), outbox=tmp_path / "not" / "yet.db")
         assert list(faults(found)) == ["disk"]
 
 

@@ -11,10 +11,14 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
 import grpc.aio
 import httpx
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from protos.tokenlink.v1 import tokenlink_pb2 as pb
+from protos.tokenlink.v1.tokenlink_pb2_grpc import TokenLinkStub
 
 
 @dataclass
@@ -79,6 +83,39 @@ async def test_a_terminated_server_answers_what_it_accepted_and_exits_with_0(ser
     serving = next(line for line in lines if line["message"] == "serving")
     assert serving["rest_port"] == served.facts["rest_port"]
     assert [line["message"] for line in lines][-1] == "stopped"
+
+
+async def test_devices_are_told_within_a_second_and_their_questions_answered(served: Process) -> None:
+    bundle_hash = str(served.facts["bundle_hash"])
+    async with grpc.aio.insecure_channel(str(served.facts["grpc"])) as channel:
+        stub = TokenLinkStub(channel)  # type: ignore[no-untyped-call]
+        opened = await stub.OpenSession(pb.OpenSessionRequest(device_id="d", bundle_hash=bundle_hash))
+        frame = {"session_id": opened.session_id, "bundle_hash": bundle_hash}
+        call = stub.Converse()
+        for number in range(3):
+            question = pb.Question(request_id=f"q{number}", question_ids=[1])
+            await call.write(pb.UplinkFrame(**frame, question=question))
+        assert (await call.read()).WhichOneof("body") == "delta"
+        watching = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        assert (await watching.read()).status == health_pb2.HealthCheckResponse.SERVING
+        served.process.send_signal(signal.SIGTERM)
+        changed = await asyncio.wait_for(watching.read(), 1.0)
+        assert changed.status == health_pb2.HealthCheckResponse.NOT_SERVING
+        asked_late = pb.AskRequest(**frame, question=pb.Question(request_id="late", question_ids=[1]))
+        for refused in (
+            stub.Ask(asked_late).read(),
+            stub.OpenSession(pb.OpenSessionRequest(device_id="late", bundle_hash=bundle_hash)),
+        ):
+            with pytest.raises(grpc.aio.AioRpcError) as error:
+                await refused
+            assert error.value.code() is grpc.StatusCode.UNAVAILABLE
+        answers = set()
+        while len(answers) < 3:
+            received = await call.read()
+            if received.WhichOneof("body") == "answer":
+                answers.add((received.request_id, received.answer.text))
+        assert answers == {(f"q{number}", "a long answer") for number in range(3)}
+    assert (await served.end())[0] == 0
 
 
 async def test_a_second_signal_does_not_wait_for_answers(served: Process) -> None:

@@ -204,3 +204,4 @@ def no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     for name in [name for name in os.environ if name.startswith("TOKENLINK_DEVICE_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("TOKENLINK_DEVICE_CONFIG", str(tmp_path / "no-settings.toml"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))

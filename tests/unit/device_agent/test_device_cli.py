@@ -21,6 +21,7 @@ from device_agent.archive import pack_bytes
 from device_agent.bundle import MANIFEST, Bundle, load_bundle, write_manifest
 from device_agent.cli import main
 from device_agent.link_findings import clock_finding
+from device_agent.spool import Spool
 from protos.payload import MODALITY_NAMES
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from protos.tokenlink.v1.tokenlink_pb2_grpc import TokenLinkServicer, add_TokenLinkServicer_to_server
@@ -37,6 +38,7 @@ class Describing(TokenLinkServicer):
         self.silent = False
         self.asked = 0
         self.cancelled = 0
+        self.acknowledged: list[str] = []
 
     def OpenSession(self, request: pb.OpenSessionRequest, context: Any) -> pb.OpenSessionResponse:  # noqa: N802
         if request.bundle_hash != self.hash:
@@ -66,6 +68,9 @@ class Describing(TokenLinkServicer):
         for frame in uplink:
             if frame.WhichOneof("body") == "cancel":
                 self.cancelled += 1
+                continue
+            if frame.WhichOneof("body") == "acknowledge":
+                self.acknowledged += frame.acknowledge.request_ids
                 continue
             self.asked += 1
             if self.silent:
@@ -395,3 +400,124 @@ def test_watch_answers_each_file_once_and_stops_cleanly(
     assert [Path(line["file"]).name for line in lines] == ["three.png"]
     assert lines[0]["answer"] == "image"
     assert rest == ""
+
+
+def outbox(run: Run, *more: str | Path) -> dict[str, Any]:
+    code, out, _ = run("outbox", "list", "--json", *more)
+    assert code == 0
+    found: dict[str, Any] = json.loads(out)
+    return found
+
+
+def test_a_question_without_an_answer_waits_in_the_outbox(
+    run: Run, clip_file: Path, edge: tuple[Describing, str]
+) -> None:
+    offline = ("--server", "127.0.0.1:1", "--deadline-s", "0.5")
+    code, out, err = run("ask", "--spool", clip_file, "what plays", *offline)
+    assert (code, out) == (7, "")
+    assert "device-agent outbox flush" in err
+    assert run("ask", "--spool", "how many", *offline)[0] == 7
+    found = outbox(run)
+    assert found["counts"] == {"waiting": 2}
+    assert [question["label"] for question in found["questions"]] == ["what plays", "how many"]
+    assert "what plays" in run("outbox", "list")[1]
+    code, _, err = run("outbox", "flush", "--server", "127.0.0.1:1", "--timeout-s", "0.3")
+    assert code == 7
+    assert "2 questions still wait" in err
+
+    code, out, _ = run("outbox", "flush", "--json")
+    assert code == 0
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert [(line["label"], line["answer"]) for line in lines] == [
+        ("what plays", "video audio"),
+        ("how many", "text"),
+    ]
+    assert lines[0]["cost"]["channel_uses"] > 0
+    assert outbox(run)["questions"] == []
+    assert [question["state"] for question in outbox(run, "--all")["questions"]] == ["delivered"] * 2
+    assert run("outbox", "flush")[1] == ""
+    assert edge[0].asked == 2
+
+
+def test_a_question_through_the_outbox_is_answered_like_any_other(run: Run, clip_file: Path) -> None:
+    code, out, _ = run("ask", "--spool", clip_file, "what plays")
+    assert code == 0
+    assert out.startswith("video audio\n")
+    assert "channel uses" in out
+    code, spooled, _ = run("ask", "--spool", clip_file, "what plays", "--json")
+    direct = json.loads(run("ask", clip_file, "what plays", "--json")[1])
+    assert json.loads(spooled).keys() == direct.keys()
+    assert json.loads(spooled)["cost"]["channel_uses"] == direct["cost"]["channel_uses"]
+
+
+def test_what_waits_can_be_dropped_and_that_is_reported(run: Run, tmp_path: Path) -> None:
+    place = ("--outbox", tmp_path / "elsewhere.db")
+    for _ in range(3):
+        run("ask", "--spool", "what", "--server", "127.0.0.1:1", "--deadline-s", "0.2", *place)
+    first = outbox(run, *place)["questions"][0]["request_id"]
+    assert run("outbox", "drop", *place)[0] == 2
+    assert json.loads(run("outbox", "drop", first, "--json", *place)[1]) == {"dropped": 1}
+    assert run("outbox", "drop", "--all", *place)[1] == "2 dropped\n"
+    assert outbox(run, *place)["counts"] == {"waiting": 0, "removed": 3}
+    code, out, err = run("outbox", "flush", *place)
+    assert (code, out) == (0, "")
+    assert err.count("removed") >= 3
+    (tmp_path / "broken.db").write_bytes(b"no database " * 1000)
+    code, _, err = run("outbox", "list", "--outbox", tmp_path / "broken.db")
+    assert code == 11
+    assert "broken.db" in err
+
+
+def test_watch_keeps_its_files_through_kills_and_an_absent_server(
+    bundle: Bundle, edge: tuple[Describing, str], media: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "inbox"
+    folder.mkdir()
+    names = [media(folder / f"{number}.png", frames=1, sound=False).name for number in range(4)]
+    state = tmp_path / "memory" / "answered.jsonl"
+    state.parent.mkdir()
+    stamp = (folder / names[3]).stat()
+    state.write_text(
+        json.dumps({"file": names[3], "size": stamp.st_size, "changed_ns": stamp.st_mtime_ns}) + "\n"
+    )
+
+    def watch(server: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "device_agent.cli", "watch", str(folder), "what plays"]
+        command += ["--server", server, "--bundle", str(bundle.folder), "--poll-s", "0.1", "--json"]
+        return subprocess.Popen(
+            [*command, "--state", str(state)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+
+    def waiting() -> int:
+        path = state.with_name("outbox.db")
+        if not path.exists():
+            return 0
+        spool = Spool(path)
+        try:
+            return spool.counts()["waiting"]
+        finally:
+            spool.close()
+
+    with watch("127.0.0.1:1") as process:
+        deadline = time.monotonic() + 20
+        while waiting() < 3:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.kill()
+        assert process.stdout is not None
+        assert process.stdout.read() == ""
+    for expected in (3, 0):
+        with watch(edge[1]) as process:
+            assert process.stdout is not None
+            lines = [json.loads(process.stdout.readline()) for _ in range(expected)]
+            assert [Path(line["file"]).name for line in lines] == names[:expected]
+            assert all(line["answer"] == "image" for line in lines)
+            time.sleep(1.0)  # for more than there should be
+            process.kill()
+            assert process.stdout.read() == ""
+    assert edge[0].asked == 3
+    assert len(set(edge[0].acknowledged)) == 3

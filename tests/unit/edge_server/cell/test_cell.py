@@ -344,3 +344,38 @@ def test_what_the_engine_has_no_room_for_is_not_decoded() -> None:
     assert session.ledger.in_flight == 0
     bench.full = None
     bench.ask(session)
+
+
+async def test_a_devices_answers_and_runs_outlive_its_session() -> None:
+    bench = Bench(CellConfig(grant_valid_s=100.0))
+    first = bench.open()
+    bench.ask(first, "answered")
+    bench.runs[0][1].push(ANSWER)
+    running = bench.ask(first, "running")
+    bench.clock.advance(100.0)
+    second = bench.open()
+    assert second.session_id != first.session_id
+    assert await read(bench.ask(second, "answered")) == [Delta("yes"), ANSWER]
+    again = bench.ask(second, "running")
+    bench.runs[1][1].push(ANSWER)
+    assert await read(again) == await read(running) == [ANSWER]
+    assert len(bench.runs) == 2
+    with pytest.raises(RequestConflictError):
+        bench.ask(second, "answered", content=b"other")
+    bench.cell.acknowledge(second.session_id, ["answered"])
+    bench.ask(second, "answered", content=b"other")
+    assert len(bench.runs) == 3
+    with pytest.raises(SessionNotFoundError):
+        bench.cell.acknowledge(first.session_id, ["running"])
+
+
+def test_arriving_devices_are_spread_and_those_that_renew_are_not_among_them() -> None:
+    bench = Bench(CellConfig(arrivals_per_s=1.0, arrivals_burst=2))
+    bench.open("a")
+    bench.open("b")
+    with pytest.raises(AdmissionRefusedError):
+        bench.open("c")
+    assert bench.open("a").device_id == "a"
+    bench.clock.advance(1.0)
+    bench.open("c")
+    assert bench.rejections == ["arrivals"]

@@ -1,0 +1,49 @@
+"""Numbered questions, each with the one answer that is right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from device_agent.session import Reply
+from device_agent.spool_records import NewQuestion, Waiting
+from protos import payload
+from protos.tokenlink.v1 import tokenlink_pb2 as pb
+from tests.weightless import BUNDLE_HASH, CHANNEL_DIM
+
+SOURCE = "chaos"
+_BASE = 1000
+"""Ids of the model without weights lie below this."""
+
+
+def question(agent: int, number: int, token_length: int = 16) -> pb.Question:
+    """The number-th question of an agent, with a block of feature tokens."""
+    block = payload.encode(np.full((token_length, CHANNEL_DIM), 0.5, np.float32), "video")
+    return pb.Question(
+        request_id=f"a{agent}-{number}",
+        question_ids=[agent % _BASE, number // _BASE, number % _BASE],
+        payloads=[block],
+        deadline_ms=20_000,
+    )
+
+
+def answer_to(question_ids: Sequence[int]) -> str:
+    """The answer to a question."""
+    return "-".join(map(str, question_ids))
+
+
+def expected(agent: int, number: int) -> str:
+    """The answer to the number-th question of an agent."""
+    return answer_to(question(agent, number).question_ids)
+
+
+def spooled(agent: int, number: int, token_length: int = 16) -> NewQuestion:
+    """The same for an outbox."""
+    return NewQuestion(question(agent, number, token_length), SOURCE, str(number), BUNDLE_HASH)
+
+
+def record_of(item: Waiting, reply: Reply, model: str) -> Mapping[str, Any]:
+    """What an outbox keeps of an answer."""
+    return {"answer": reply.answer.text, "tries": reply.tries}

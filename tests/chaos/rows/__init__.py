@@ -1,0 +1,17 @@
+"""The rows. To add one: a module with ``async def run(scale, folder) -> Row`` here, and a line in
+:data:`ROWS`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+ROWS: Mapping[str, str] = MappingProxyType(
+    {
+        "kills": "tests.chaos.rows.kills",
+        "offline": "tests.chaos.rows.offline",
+        "impairments": "tests.chaos.rows.impairments",
+        "stampede": "tests.chaos.rows.stampede",
+    }
+)
+"""Module of each row, by name, in the order of the table."""
