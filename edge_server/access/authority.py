@@ -122,7 +122,7 @@ class Authority:
         """Give a device a certificate for a key; arguments as in :meth:`sign_request`."""
         end = NO_END if days >= (NO_END - now).days else now + timedelta(days=days)
         certificate = _sign(
-            _builder(device_id, public_key, self._certificate.subject, end, is_authority=False)
+            self._builder(device_id, public_key, end)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
             .add_extension(_usage(is_authority=False), critical=True),
             self._key,
@@ -150,7 +150,7 @@ class Authority:
         key = ec.generate_private_key(ec.SECP256R1())
         end = NO_END if days is None else datetime.now(UTC) + timedelta(days=days)
         certificate = _sign(
-            _builder(names[0][:64], key.public_key(), self._certificate.subject, end, is_authority=False)
+            self._builder(names[0][:64], key.public_key(), end)
             .add_extension(x509.SubjectAlternativeName([_san(name) for name in names]), critical=False)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
             .add_extension(_usage(is_authority=False), critical=True),
@@ -159,6 +159,14 @@ class Authority:
         write_private(folder / SERVER_KEY, key_pem(key))
         # The chain: who knows the authority needs only the first, others see from the second whose it is.
         write_private(folder / SERVER_CERTIFICATE, certificate.public_bytes(Encoding.PEM) + self.pem.encode())
+
+    def _builder(
+        self, common_name: str, public_key: ec.EllipticCurvePublicKey, end: datetime
+    ) -> x509.CertificateBuilder:
+        issuer = self._certificate
+        return _builder(common_name, public_key, issuer.subject, end, is_authority=False).add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
+        )
 
 
 def make_authority(folder: Path, name: str) -> Authority:
@@ -299,6 +307,7 @@ def _builder(
         .not_valid_before(ALWAYS_BEEN)
         .not_valid_after(end)
         .add_extension(x509.BasicConstraints(is_authority, 0 if is_authority else None), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
     )
 
 
