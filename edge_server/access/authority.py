@@ -85,41 +85,17 @@ class Authority:
         """Its certificate."""
         return self._certificate.public_bytes(Encoding.PEM).decode()
 
-    def sign_request(self, request_der: bytes, device_id: str, now: datetime, days: float) -> Signed:
-        """Give a device a certificate for the key in its request.
-
-        Args:
-            request_der: PKCS #10 request (RFC 2986).
-            device_id: becomes the common name, whatever the request says.
-            now: the server's clock.
-            days: until it ends.
-
-        Raises:
-            InvalidQuestionError: the request is none, or its key is of a kind that is not taken.
-        """
-        field = "certificate_request"
-        if len(request_der) > MAX_REQUEST_BYTES:
-            raise InvalidQuestionError(
-                field, f"takes {len(request_der)} bytes; at most {MAX_REQUEST_BYTES} are allowed"
-            )
-        try:
-            request = x509.load_der_x509_csr(request_der)
-            signed_by_its_key = request.is_signature_valid
-            public_key = request.public_key()
-        except (ValueError, UnsupportedAlgorithm) as error:
-            raise InvalidQuestionError(field, "is no PKCS #10 request in DER") from error
-        if not isinstance(public_key, ec.EllipticCurvePublicKey) or not isinstance(
-            public_key.curve, ec.SECP256R1
-        ):
-            raise InvalidQuestionError(field, "holds another kind of key than ECDSA on P-256")
-        if not signed_by_its_key:
-            raise InvalidQuestionError(field, "is not signed by the key in it")
-        return self.sign_key(public_key, device_id, now, days)
-
     def sign_key(
         self, public_key: ec.EllipticCurvePublicKey, device_id: str, now: datetime, days: float
     ) -> Signed:
-        """Give a device a certificate for a key; arguments as in :meth:`sign_request`."""
+        """Give a device a certificate.
+
+        Args:
+            public_key: the device's.
+            device_id: becomes the common name.
+            now: the server's clock.
+            days: until it ends.
+        """
         end = NO_END if days >= (NO_END - now).days else now + timedelta(days=days)
         certificate = _sign(
             self._builder(device_id, public_key, end)
@@ -167,6 +143,35 @@ class Authority:
         return _builder(common_name, public_key, issuer.subject, end, is_authority=False).add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
         )
+
+
+def read_request(request_der: bytes) -> ec.EllipticCurvePublicKey:
+    """The key that a certificate is asked for; whoever asks has it.
+
+    Args:
+        request_der: PKCS #10 request (RFC 2986). Only its key and its signature count.
+
+    Raises:
+        InvalidQuestionError: it is none, or its key is of a kind that is not taken.
+    """
+    field = "certificate_request"
+    if len(request_der) > MAX_REQUEST_BYTES:
+        raise InvalidQuestionError(
+            field, f"takes {len(request_der)} bytes; at most {MAX_REQUEST_BYTES} are allowed"
+        )
+    try:
+        request = x509.load_der_x509_csr(request_der)
+        public_key = request.public_key()
+        signed_by_its_key = request.is_signature_valid
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise InvalidQuestionError(field, "is no PKCS #10 request in DER") from error
+    if not isinstance(public_key, ec.EllipticCurvePublicKey) or not isinstance(
+        public_key.curve, ec.SECP256R1
+    ):
+        raise InvalidQuestionError(field, "holds another kind of key than ECDSA on P-256")
+    if not signed_by_its_key:
+        raise InvalidQuestionError(field, "is not signed by the key in it")
+    return public_key
 
 
 def make_authority(folder: Path, name: str) -> Authority:
