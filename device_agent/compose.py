@@ -20,14 +20,22 @@ from device_agent.uplink import Uplink
 def uplink_for(settings: DeviceSettings, bundle_hash: str, *, backoff: Backoff | None = None) -> Uplink:
     """An uplink to the server in the settings.
 
-    The device id gets a suffix of its own: to a server, two agents of the same name would be one session.
+    The device id gets a suffix of its own: to a server, two agents of the same name would be one session. A
+    device with a certificate goes by the name in it.
+
+    Raises:
+        ConfigurationError: a certificate or a key cannot be read.
     """
+    credentials = settings.credentials()
+    suffix = secrets.token_hex(4)
+    certified = credentials.device_id if credentials is not None else None
     return Uplink(
         settings.server,
         bundle_hash,
-        device_id=f"{settings.device_id}-{secrets.token_hex(4)}",
+        device_id=f"{certified}/{suffix}" if certified else f"{settings.device_id}-{suffix}",
         snr_db=settings.snr_db,
         backoff=backoff or Backoff(retries=settings.retries),
+        credentials=credentials,
     )
 
 

@@ -20,6 +20,7 @@ import grpc.aio
 
 from device_agent.backoff import Backoff
 from device_agent.conversation import Conversation
+from device_agent.credentials import Credentials
 from device_agent.errors import BundleError, ConfigurationError, DeadlineError, UplinkError
 from device_agent.session import Reply, Session
 from device_agent.status import TryAgainError, error_of_call, error_of_failure
@@ -56,6 +57,7 @@ class Uplink:
         device_id: what to call ourselves; no two agents at once may use the same.
         snr_db: what the device measures, told when a session is opened [dB].
         backoff: how often and when to try again.
+        credentials: for TLS; None: the link is not encrypted.
         rng: jitter.
         clock: monotonic seconds.
         sleep: waits that many seconds.
@@ -69,6 +71,7 @@ class Uplink:
         device_id: str,
         snr_db: float = 10.0,
         backoff: Backoff | None = None,
+        credentials: Credentials | None = None,
         rng: random.Random | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -78,6 +81,7 @@ class Uplink:
         self._device_id = device_id
         self._snr_db = snr_db
         self._backoff = backoff or Backoff()
+        self._credentials = credentials
         self._rng = rng or random.Random()  # noqa: S311 (jitter, not a secret)
         self._clock = clock
         self._sleep = sleep
@@ -227,7 +231,14 @@ class Uplink:
 
     def _stub(self) -> TokenLinkStub:
         if self._channel is None:
-            self._channel = grpc.aio.insecure_channel(self.server, options=_CHANNEL_OPTIONS)
+            if self._credentials is None:
+                self._channel = grpc.aio.insecure_channel(self.server, options=_CHANNEL_OPTIONS)
+            else:
+                self._channel = grpc.aio.secure_channel(
+                    self.server,
+                    self._credentials.channel_credentials(),
+                    options=(*_CHANNEL_OPTIONS, *self._credentials.channel_options()),
+                )
         return TokenLinkStub(self._channel)  # type: ignore[no-untyped-call]
 
     async def _open_session(self) -> Session:
