@@ -7,6 +7,7 @@ from starting.
 from __future__ import annotations
 
 import json
+import re
 import socket
 import stat
 from collections.abc import Iterator, Mapping
@@ -31,6 +32,8 @@ from edge_server.settings import SettingsError, load_config, where
 State: TypeAlias = Literal["ok", "warning", "failure"]
 
 EXPIRES_SOON_DAYS = 30
+
+_WORD = re.compile(r"[a-z_]+")
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -111,8 +114,8 @@ def examine(
 
 def _failure(error: ConfigurationError, setting: str, flags: Mapping[str, Any], advice: str) -> Finding:
     # Messages begin with the setting where they are about one.
-    named = str(error).partition(":")[0].partition(",")[0].partition(" is ")[0]
-    setting = named if named in ServerConfig.model_fields else setting
+    named = [word for word in _WORD.findall(str(error))[:2] if word in ServerConfig.model_fields]
+    setting = named[0] if named else setting
     return Finding(setting, "failure", str(error), where(setting, flags), advice)
 
 

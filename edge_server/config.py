@@ -82,8 +82,8 @@ class ServerConfig(BaseSettings):
     """Of one certificate or API key."""
     bytes_per_minute: Annotated[float, Field(ge=1024)] = 256.0 * _MIB
     """Of one certificate or API key."""
-    max_streams: Annotated[int, Field(ge=1)] = 16
-    """Streams that one certificate or API key may hold open."""
+    max_streams: Annotated[int, Field(ge=1)] = 64
+    """Streams of gRPC, or requests over REST, that one certificate or API key may have open."""
 
     max_grpc_message_bytes: Annotated[int, Field(ge=1024)] = 2 * _MIB
     """Largest message over gRPC; larger ones are not read."""

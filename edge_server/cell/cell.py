@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, Protocol, TypeAlias
 from weakref import WeakValueDictionary
 
@@ -84,7 +85,7 @@ class Cell(Generic[BackendT]):
         self._clock = clock
         self._observer = observer
         self._access = access
-        self.limits = limits or Limits(LimitConfig(), clock)
+        self.limits = limits if limits is not None else Limits(LimitConfig(), clock)
         self._log_lines = TokenBucket(_LOGGED_AT_ONCE, _LOGGED_PER_S, clock())
         self._sessions = Sessions(self.config.max_sessions, clock, new_id)
         self._arrivals = Arrivals(self.config.arrivals_per_s, self.config.arrivals_burst, clock)
@@ -134,6 +135,23 @@ class Cell(Generic[BackendT]):
         except EdgeServerError as error:
             self._rejected(error, peer)
             raise
+
+    @contextlib.contextmanager
+    def stream(self, peer: Peer | None) -> Iterator[None]:
+        """A stream of a peer, for as long as the context lasts.
+
+        Raises:
+            UnauthenticatedError: its credential is not good.
+            AdmissionRefusedError: it holds too many already.
+        """
+        with contextlib.ExitStack() as held:
+            try:
+                self._check_peer(peer)
+                held.enter_context(self.limits.stream(peer))
+            except EdgeServerError as error:
+                self._rejected(error, peer)
+                raise
+            yield
 
     def open(self, device_id: str, bundle_hash: str, snr_db: float, *, peer: Peer | None = None) -> Session:
         """Admit a device, or renew its grant.

@@ -84,8 +84,6 @@ class ApiKeys:
         response = response_of(error)
         if isinstance(error, UnauthenticatedError) and not scope["path"].startswith("/v1/"):
             response.headers["WWW-Authenticate"] = 'Basic realm="TokenLink: the API key is the password"'
-        # Its body is not read: the connection cannot be used again.
-        response.headers["Connection"] = "close"
         await response(scope, receive, send)
 
 

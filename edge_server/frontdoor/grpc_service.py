@@ -159,8 +159,7 @@ class TokenLinkService:
         """Many questions, multiplexed by request_id. What ends one without an answer is a Failure frame."""
         try:
             peer = self._peer(context)
-            self._cell.check(peer)
-            with self._cell.limits.stream(peer):
+            with self._cell.stream(peer):
                 async with asyncio.TaskGroup() as tasks:
                     reader = tasks.create_task(self._read(uplink, _Downlink(context), tasks, peer))
                     self._readers.add(reader)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
-
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -60,16 +58,12 @@ def response_of(error: EdgeServerError, *, code: str | None = None) -> JSONRespo
     return JSONResponse(body_of(error, code=code).model_dump(), status_of(error).http, headers)
 
 
-def http_response(
-    method: str, path: str, error: HTTPException, headers: Mapping[str, str] | None = None
-) -> JSONResponse:
+def http_response(method: str, path: str, error: HTTPException) -> JSONResponse:
     """An error of HTTP's own as a response."""
     kind = "invalid_request_error" if error.status_code < 500 else "server_error"
     message = f"{method} {path}: {error.detail}"
     detail = ErrorDetail(message=message, type=kind, code=_CODES.get(error.status_code))
-    return JSONResponse(
-        ErrorBody(error=detail).model_dump(), error.status_code, {**(error.headers or {}), **(headers or {})}
-    )
+    return JSONResponse(ErrorBody(error=detail).model_dump(), error.status_code, error.headers)
 
 
 def install(app: FastAPI) -> None:

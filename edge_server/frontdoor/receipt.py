@@ -59,9 +59,7 @@ class Receipt:
             if body and _may_be_json(scope):
                 check_json_shape(body)
         except HTTPException as error:
-            # What is left of the body is not read: the connection cannot be used again.
-            response = http_response(scope["method"], scope["path"], error, {"Connection": "close"})
-            await response(scope, receive, send)
+            await http_response(scope["method"], scope["path"], error)(scope, receive, send)
             return
         except EdgeServerError as error:
             await self._refuse(error, scope, receive, send)
@@ -83,9 +81,7 @@ class Receipt:
 
     async def _refuse(self, error: EdgeServerError, scope: Scope, receive: Receive, send: Send) -> None:
         self._refused(error.reason if isinstance(error, OverloadedError) else "invalid")
-        response = response_of(error)
-        response.headers["Connection"] = "close"
-        await response(scope, receive, send)
+        await response_of(error)(scope, receive, send)
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes | None:
         self._check_size(_content_length(scope))
@@ -110,7 +106,10 @@ class Receipt:
         except TimeoutError as error:
             self._refused("slow_sender")
             raise HTTPException(
-                408, f"the body did not arrive within {self._within_s:g} s; {read_bytes} bytes of it did"
+                408,
+                f"the body did not arrive within {self._within_s:g} s; {read_bytes} bytes of it did",
+                # Nobody waits for the rest.
+                {"Connection": "close"},
             ) from error
 
     def _check_size(self, size_bytes: int) -> None:

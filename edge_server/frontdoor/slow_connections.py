@@ -1,7 +1,8 @@
 """HTTP connections whose requests do not arrive: uvicorn closes idle ones only after a first answer.
 
 From the moment a connection opens, and again after each answer, the headers of the next request have a fixed
-time to be there as a whole, and a fixed size. What comes in single bytes does not earn more time.
+time to be there as a whole, and a fixed size. What comes in single bytes does not earn more time. The rest of
+a body that was answered before its end is thrown away, so that its sender gets to read the answer, for as long.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ def bounded_protocol(within_s: float, refused: Callable[[str], None]) -> type[as
 
         _deadline: asyncio.TimerHandle | None = None
         _header_bytes = 0
+        _in_body = False
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
@@ -35,7 +37,7 @@ def bounded_protocol(within_s: float, refused: Callable[[str], None]) -> type[as
         def data_received(self, data: bytes) -> None:
             waiting = self._deadline is not None
             super().data_received(data)
-            if waiting and self._deadline is not None:
+            if waiting and self._deadline is not None and not self._in_body:
                 self._header_bytes += len(data)
                 if self._header_bytes > MAX_HEADER_BYTES:
                     refused("too_large")
@@ -48,7 +50,18 @@ def bounded_protocol(within_s: float, refused: Callable[[str], None]) -> type[as
 
         def on_headers_complete(self) -> None:
             self._stop_waiting()
+            self._in_body = True
             super().on_headers_complete()
+
+        def on_message_complete(self) -> None:
+            self._stop_waiting()
+            self._in_body = False
+            super().on_message_complete()
+
+        def on_response_complete(self) -> None:
+            super().on_response_complete()
+            if self._in_body and self._deadline is None:
+                self._wait(within_s)
 
         def handle_websocket_upgrade(self) -> None:
             self._stop_waiting()
@@ -60,7 +73,10 @@ def bounded_protocol(within_s: float, refused: Callable[[str], None]) -> type[as
 
         def _wait_for_headers(self) -> None:
             self._header_bytes = 0
-            self._deadline = self.loop.call_later(within_s, self._too_late)
+            self._wait(within_s)
+
+        def _wait(self, seconds: float) -> None:
+            self._deadline = self.loop.call_later(seconds, self._too_late)
 
         def _stop_waiting(self) -> None:
             if self._deadline is not None:

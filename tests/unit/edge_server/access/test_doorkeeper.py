@@ -52,7 +52,15 @@ def test_keys_are_known_until_they_are_revoked(pki: Pki, door: Doorkeeper) -> No
     key = keys.add_key(pki.access, "app", time.time())
     peer = door.peer_of_key(key)
     assert peer.name == "key:app"
-    for wrong in ("", "x", key[:-1], key + "x", key.replace("tokenlink-", "tokenlink-0"), "tokenlink--", "ü-ü"):
+    for wrong in (
+        "",
+        "x",
+        key[:-1],
+        key + "x",
+        key.replace("tokenlink-", "tokenlink-0"),
+        "tokenlink--",
+        "ü-ü",
+    ):
         with pytest.raises(UnauthenticatedError) as refused:
             door.peer_of_key(wrong)
         assert refused.value.reason == "unknown_key"
