@@ -1,4 +1,4 @@
-"""An authority with a server's certificate and an access file, and devices that enrolled without a network."""
+"""An authority, a server's certificate, an access file, and devices that enrolled without a network."""
 
 from __future__ import annotations
 

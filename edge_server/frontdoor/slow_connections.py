@@ -1,8 +1,8 @@
 """HTTP connections whose requests do not arrive: uvicorn closes idle ones only after a first answer.
 
 From the moment a connection opens, and again after each answer, the headers of the next request have a fixed
-time to be there as a whole, and a fixed size. What comes in single bytes does not earn more time. The rest of
-a body that was answered before its end is thrown away, so that its sender gets to read the answer, for as long.
+time to be there as a whole, and a fixed size. What comes in single bytes does not earn more time. The rest
+of a body that was answered before its end is thrown away for as long, so that its sender reads the answer.
 """
 
 from __future__ import annotations

@@ -65,8 +65,16 @@ def test_a_file_that_was_named_has_to_be_there(file: Path) -> None:
 
 @pytest.mark.parametrize(
     ("host", "loopback"),
-    [("127.0.0.1", True), ("127.1.2.3", True), ("::1", True), ("localhost", True)]
-    + [("0.0.0.0", False), ("::", False), ("10.0.0.1", False), ("edge.example", False)],
+    [
+        ("127.0.0.1", True),
+        ("127.1.2.3", True),
+        ("::1", True),
+        ("localhost", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("10.0.0.1", False),
+        ("edge.example", False),
+    ],
 )
 def test_what_others_can_reach_needs_certificates_and_keys_or_a_word(host: str, loopback: bool) -> None:
     assert is_loopback(host) is loopback

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,10 +28,8 @@ def test_what_is_no_token_is_refused_without_being_repeated(text: str) -> None:
 @given(st.text(max_size=200))
 def test_no_text_breaks_the_reader(text: str) -> None:
     for each in (text, "tokenlink-enrol-1." + text):
-        try:
+        with contextlib.suppress(TokenError):
             EnrolToken.from_text(each)
-        except TokenError:
-            pass
 
 
 def test_a_proof_is_good_for_its_nonce_token_and_request_alone() -> None:

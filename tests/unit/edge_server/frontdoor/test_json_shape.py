@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 
@@ -45,10 +46,8 @@ def test_what_a_parser_could_not_take_is_named(body: bytes, named: str) -> None:
 )
 def test_no_body_takes_long(body: bytes) -> None:
     began_s = time.process_time()
-    try:
+    with contextlib.suppress(InvalidQuestionError):
         check_json_shape(body)
-    except InvalidQuestionError:
-        pass
     # Linear: a quadratic scan of these would take minutes.
     assert time.process_time() - began_s < 2.0
 
