@@ -21,6 +21,8 @@ from tests.weightless import BUNDLE_HASH
 RECEIVE_S = 1.0
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 SETTINGS = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+# Of 16,000 bytes, without an end of headers, on stream 1; what follows is all of its own.
+HEADERS = bytes([0, 0x3E, 0x80, 1, 0, 0, 0, 0, 1])
 
 BODY_HEAD = (
     b"POST /v1/infer HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 5000\r\n\r\n"
@@ -80,6 +82,7 @@ WAYS = {
     "grpc, nothing": ("grpc", b"", b""),
     "grpc, half a preface": ("grpc", PREFACE[:5], b""),
     "grpc, no call": ("grpc", PREFACE + SETTINGS, b""),
+    "grpc, a call's headers byte by byte": ("grpc", PREFACE + SETTINGS + HEADERS, b"\0"),
 }
 
 
