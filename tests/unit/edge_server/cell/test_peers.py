@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from edge_server.cell import Cell, CellConfig, LimitConfig, Limits, Peer
+from edge_server.cell import Cell, CellConfig, LimitConfig, Limits, Lineup, Peer
 from edge_server.engine import AnswerStream, Request
 from edge_server.errors import (
     AdmissionRefusedError,
@@ -38,9 +38,10 @@ class Bench:
         self.clock = FakeClock()
         self.runs = 0
         self.reasons: list[str] = []
-        self.cell = Cell(
-            self._submit,
-            (BUNDLE_HASH,),
+        self.bundle_hashes = (BUNDLE_HASH,)
+        self.token_lengths = (1, 2, 4, 8, 16, 32)
+        self.cell: Cell[Bench] = Cell(
+            Lineup(self),
             CellConfig(max_questions_in_flight=100),
             clock=self.clock,
             observer=self,
@@ -48,7 +49,7 @@ class Bench:
             limits=Limits(LimitConfig(questions_per_minute=50, max_streams=1), self.clock),
         )
 
-    def _submit(self, request: Request) -> AnswerStream:
+    def submit(self, request: Request) -> AnswerStream:
         self.runs += 1
         return AnswerStream(lambda: None)
 
