@@ -6,6 +6,7 @@ The command finds the server in its environment:
 
     TOKENLINK_DEVICE_SERVER   host:port of gRPC; device-agent reads it
     TOKENLINK_DEVICE_BUNDLE   the model's device bundle; device-agent reads it
+    TOKENLINK_DEVICE_TLS      false, also on a device that is enrolled elsewhere
     TOKENLINK_REST_URL        http://host:port of REST
 
 Exit code: the command's; 1 where the server does not come up (the end of its log is shown).
@@ -52,6 +53,7 @@ def edge_server(model: Path, settings: Mapping[str, str] = MappingProxyType({}))
         yield {
             "TOKENLINK_DEVICE_SERVER": facts["grpc"],
             "TOKENLINK_DEVICE_BUNDLE": str(model / "bundle"),
+            "TOKENLINK_DEVICE_TLS": "false",
             "TOKENLINK_REST_URL": facts["rest"],
         }
 

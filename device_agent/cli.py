@@ -26,7 +26,7 @@ from device_agent.compose import open_agent, uplink_for
 from device_agent.config import DeviceSettings
 from device_agent.doctor import Equipment, examine
 from device_agent.errors import BundleError, ConfigurationError, DeviceAgentError
-from device_agent.flags import with_settings
+from device_agent.flags import LINK_SECURITY, with_settings
 from device_agent.media import Clip, clip_from_file, join
 from device_agent.outbox_cli import app as outbox_app
 from device_agent.outbox_cli import ask_spooled
@@ -192,7 +192,18 @@ def bench(
 
 
 @app.command()
-@with_settings("server", "bundle", "device_id", "threads", "provider", "channel", "trace", "snr_db", "outbox")
+@with_settings(
+    "server",
+    "bundle",
+    "device_id",
+    "threads",
+    "provider",
+    "channel",
+    "trace",
+    "snr_db",
+    "outbox",
+    *LINK_SECURITY,
+)
 def doctor(
     settings: DeviceSettings,
     camera: Annotated[str | None, typer.Option(help="A camera that has to work.")] = None,
@@ -218,7 +229,7 @@ def doctor(
 
 
 @app.command()
-@with_settings("server", "bundle", "retries")
+@with_settings("server", "bundle", "retries", *LINK_SECURITY)
 def pull(
     settings: DeviceSettings,
     bundle_hash: Annotated[str, typer.Option(help="The bundle that it has to be; else the server's.")] = "",
@@ -245,6 +256,27 @@ def pull(
         typer.echo(json.dumps(values))
     else:
         typer.echo(f"{bundle.manifest.name} {bundle.hash[:12]} installed in {bundle.folder}")
+
+
+@app.command("enrol")
+@with_settings("identity", "server_name")
+def enrol_(
+    settings: DeviceSettings,
+    server: Annotated[str, typer.Option(help="Enrolment door of the edge server, host:port.")],
+    token: Annotated[
+        str, typer.Option(help="From `edge-server enrol-token`; - reads it from standard input.")
+    ],
+    as_json: Json = False,
+) -> None:
+    """Get a certificate for this device with a one-time token; its key is made here and stays here."""
+    from device_agent.enrol import enrol  # only here is anything signed
+
+    text = sys.stdin.readline() if token == "-" else token  # noqa: S105 (standard input, as is the custom)
+    identity = asyncio.run(enrol(server, text, settings.identity, server_name=settings.server_name))
+    if as_json:
+        typer.echo(json.dumps({"device_id": identity.device_id, "folder": str(identity.folder)}))
+    else:
+        typer.echo(f"enrolled as {identity.device_id}; key and certificate are in {identity.folder}")
 
 
 def main() -> None:

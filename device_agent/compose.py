@@ -37,16 +37,23 @@ def uplink_for(
     The device id gets a suffix: to a server, two agents of the same name would be one device. An agent with
     an outbox is known by its file's key, restart after restart, so that the server knows which answers are
     its; of the processes that share a file only one sends. Any other run of an agent is a device of its own.
+    A device with a certificate goes by the name in it.
+
+    Raises:
+        ConfigurationError: a certificate or a key cannot be read.
     """
-    key = outbox.device_key if outbox is not None else secrets.token_hex(4)
+    credentials = settings.credentials()
+    suffix = outbox.device_key if outbox is not None else secrets.token_hex(4)
+    certified = credentials.device_id if credentials is not None else None
     return Uplink(
         settings.server,
         bundle_hash,
-        device_id=f"{settings.device_id}-{key}",
+        device_id=f"{certified}/{suffix}" if certified else f"{settings.device_id}-{suffix}",
         snr_db=settings.snr_db,
         keep_session=outbox is not None,
         backoff=backoff or Backoff(retries=settings.retries),
         on_trouble=on_trouble,
+        credentials=credentials,
     )
 
 

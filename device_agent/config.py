@@ -21,6 +21,7 @@ from pydantic_settings import (
 )
 
 from device_agent.channel import ChannelConfig, ChannelName, CsiName, EqualizerName, FadingName
+from device_agent.credentials import AUTHORITY, CERTIFICATE, KEY, Credentials, load_credentials
 from device_agent.errors import ConfigurationError
 from device_agent.spool_records import Bounds, Evict
 
@@ -46,6 +47,11 @@ def default_bundle() -> Path:
 def default_state() -> Path:
     """The folder for what an agent remembers, when none is set."""
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "tokenlink"
+
+
+def default_identity() -> Path:
+    """Where key and certificate are kept when nothing else is set."""
+    return Path.home() / ".local" / "share" / "tokenlink" / "identity"
 
 
 class DeviceSettings(BaseSettings):
@@ -109,6 +115,18 @@ class DeviceSettings(BaseSettings):
     """After so long without an answer a question is dropped, and that reported [s]."""
     outbox_evict: Evict = "oldest"
     """Which question is dropped, and that reported, when there is no room."""
+    identity: Path = Field(default_factory=default_identity)
+    """Folder in which `enrol` keeps this device's key and certificate."""
+    tls: bool | None = None
+    """Whether the link is encrypted; none: if this device is enrolled, or tls_ca is set."""
+    tls_ca: Path | None = None
+    """Authorities of servers, PEM; none: as in identity."""
+    tls_cert: Path | None = None
+    """This device's certificate, PEM; none: as in identity."""
+    tls_key: Path | None = None
+    """That belongs to it, PEM; none: as in identity."""
+    server_name: str | None = None
+    """The name in the server's certificate, where it is not the one in its address."""
 
     @classmethod
     def settings_customise_sources(
@@ -133,6 +151,28 @@ class DeviceSettings(BaseSettings):
             max_bytes=self.outbox_max_bytes,
             ttl_s=self.outbox_ttl_s,
             evict=self.outbox_evict,
+        )
+
+    def credentials(self) -> Credentials | None:
+        """What this device shows the server, and by what it knows it; None: the link is not encrypted.
+
+        Raises:
+            ConfigurationError: a file cannot be read, or TLS is asked for and there is no authority.
+        """
+        enrolled = (self.identity / CERTIFICATE).is_file()
+        if self.tls is False or (self.tls is None and self.tls_ca is None and not enrolled):
+            return None
+        if self.tls_ca is None and not enrolled:
+            raise ConfigurationError(
+                f"tls: is on, but tls_ca is not set and {self.identity} holds no certificate; "
+                "enrol this device: device-agent enrol"
+            )
+        own = enrolled and self.tls_cert is None and self.tls_key is None
+        return load_credentials(
+            self.tls_ca or self.identity / AUTHORITY,
+            self.identity / CERTIFICATE if own else self.tls_cert,
+            self.identity / KEY if own else self.tls_key,
+            self.server_name,
         )
 
     def channel_config(self, granted_bandwidth_hz: float) -> ChannelConfig:

@@ -27,6 +27,12 @@ FLAGS: dict[str, Any] = {
     "server": Annotated[str | None, _option("Edge server, host:port.", _SERVER, default="127.0.0.1:50051")],
     "bundle": Annotated[Path | None, _option("Folder of the device bundle.", _SERVER)],
     "device_id": Annotated[str | None, _option("What to call this device.", _SERVER, default="host name")],
+    "identity": Annotated[Path | None, _option("Folder of this device's key and certificate.", _SERVER)],
+    "tls": Annotated[bool | None, _option("Encrypt the link.", _SERVER, default="if enrolled")],
+    "tls_ca": Annotated[Path | None, _option("Authorities of servers, PEM.", _SERVER)],
+    "tls_cert": Annotated[Path | None, _option("This device's certificate, PEM.", _SERVER)],
+    "tls_key": Annotated[Path | None, _option("Its key, PEM.", _SERVER)],
+    "server_name": Annotated[str | None, _option("Name in the server's certificate.", _SERVER)],
     "deadline_s": Annotated[float | None, _option("Give up after so many seconds.", _SERVER, default="30")],
     "retries": Annotated[int | None, _option("Tries after the first.", _SERVER, default="6")],
     "threads": Annotated[int | None, _option("Threads of each transmitter.", _SERVER, default="1")],
@@ -71,6 +77,9 @@ OUTBOX_FLAGS: dict[str, Any] = {
     ],
 }
 """Likewise, about questions that wait for the network."""
+
+LINK_SECURITY = ("identity", "tls", "tls_ca", "tls_cert", "tls_key", "server_name")
+"""The flags that every command needs which speaks to a server."""
 
 
 def with_settings(*names: str, outbox: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -58,7 +58,9 @@ def error_of_call(error: grpc.aio.AioRpcError, server: str) -> DeviceAgentError 
                 break
     match code:
         case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED | grpc.StatusCode.UNKNOWN:
-            return TryAgainError(ServerUnreachableError(f"no connection to {server}: {details}"))
+            return TryAgainError(
+                ServerUnreachableError(f"no connection to {server}: {details}{_tls_advice(details)}")
+            )
         case grpc.StatusCode.INTERNAL | grpc.StatusCode.DEADLINE_EXCEEDED:
             # The server's own words come as a Failure; these are the transport's.
             return TryAgainError(ServerUnreachableError(f"the connection to {server} broke: {details}"))
@@ -66,6 +68,23 @@ def error_of_call(error: grpc.aio.AioRpcError, server: str) -> DeviceAgentError 
             return UplinkError(f"{server} speaks another protocol: {details}; is it an edge server?")
         case _:
             return _error_of(code, details, "", 0.0)
+
+
+def _tls_advice(details: str) -> str:
+    """What a broken handshake may mean: gRPC says what happened, not what to do."""
+    if "CERTIFICATE_VERIFY_FAILED" in details or "Hostname Verification" in details:
+        return (
+            "\nThe server's certificate is not one that this device trusts under this name: is it another "
+            "server, or was its authority renewed? Then enrol again; a name of its own: --server-name."
+        )
+    if "WRONG_VERSION_NUMBER" in details:
+        return "\nThe server does not speak TLS there: is it the right port? Without TLS: --no-tls."
+    if "Socket closed" in details:
+        return (
+            "\nIf the server asks devices for certificates, it closes connections that show no good one: "
+            "enrol this device with `device-agent enrol`."
+        )
+    return ""
 
 
 def _error_of(

@@ -20,6 +20,7 @@ import grpc.aio
 
 from device_agent.backoff import Backoff
 from device_agent.conversation import Conversation
+from device_agent.credentials import Credentials
 from device_agent.errors import BundleError, ConfigurationError, DeadlineError, DeviceAgentError, UplinkError
 from device_agent.session import Reply, Session
 from device_agent.status import TryAgainError, error_of_call, error_of_failure
@@ -58,6 +59,7 @@ class Uplink:
         keep_session: leave the session to its grant's end: this device comes back under the same id.
         backoff: how often and when to try again.
         on_trouble: told what went wrong each time something is tried again.
+        credentials: for TLS; None: the link is not encrypted.
         rng: jitter.
         clock: monotonic seconds.
         sleep: waits that many seconds.
@@ -73,6 +75,7 @@ class Uplink:
         keep_session: bool = False,
         backoff: Backoff | None = None,
         on_trouble: Callable[[DeviceAgentError], None] = lambda error: None,
+        credentials: Credentials | None = None,
         rng: random.Random | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -84,6 +87,7 @@ class Uplink:
         self._keep_session = keep_session
         self._backoff = backoff or Backoff()
         self._on_trouble = on_trouble
+        self._credentials = credentials
         self._rng = rng or random.Random()  # noqa: S311 (jitter, not a secret)
         self._clock = clock
         self._sleep = sleep
@@ -254,7 +258,14 @@ class Uplink:
 
     def _stub(self) -> TokenLinkStub:
         if self._channel is None:
-            self._channel = grpc.aio.insecure_channel(self.server, options=_CHANNEL_OPTIONS)
+            if self._credentials is None:
+                self._channel = grpc.aio.insecure_channel(self.server, options=_CHANNEL_OPTIONS)
+            else:
+                self._channel = grpc.aio.secure_channel(
+                    self.server,
+                    self._credentials.channel_credentials(),
+                    options=(*_CHANNEL_OPTIONS, *self._credentials.channel_options()),
+                )
         return TokenLinkStub(self._channel)  # type: ignore[no-untyped-call]
 
     async def _open_session(self) -> Session:

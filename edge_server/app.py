@@ -29,11 +29,14 @@ from typing import Any, Generic
 
 import uvicorn
 
-from edge_server.cell import AnswerFile, Cell, KeptAnswers, Lineup
+from edge_server.access.identity import peer_of_certificate
+from edge_server.cell import AnswerFile, Cell, KeptAnswers, Limits, Lineup
 from edge_server.config import ServerConfig
+from edge_server.doors import doorkeeper_of, enrolment_door_of, rest_speaks_tls, tls_of
 from edge_server.engine import Engine, Model
 from edge_server.engine.model import StateT
 from edge_server.errors import ConfigurationError
+from edge_server.exposure import check_exposure
 from edge_server.frontdoor.asking import Asker
 from edge_server.frontdoor.backend import Backends, EngineBackend
 from edge_server.frontdoor.grpc_server import GrpcServer
@@ -41,6 +44,7 @@ from edge_server.frontdoor.grpc_service import TokenLinkService
 from edge_server.frontdoor.metrics import Metrics
 from edge_server.frontdoor.ports import BundleArchive, Ingest, LinkShape
 from edge_server.frontdoor.rest import build_app
+from edge_server.frontdoor.slow_connections import bounded_protocol
 from edge_server.rollout import Rollout
 
 logger = logging.getLogger(__name__)
@@ -76,6 +80,8 @@ class Addresses:
     host: str
     grpc_port: int
     rest_port: int
+    enrol_port: int | None = None
+    rest_scheme: str = "http"
 
     @property
     def grpc(self) -> str:
@@ -85,16 +91,26 @@ class Addresses:
     @property
     def rest(self) -> str:
         """Base URL of the REST door."""
-        return f"http://{_at(self.host, self.rest_port)}"
+        return f"{self.rest_scheme}://{_at(self.host, self.rest_port)}"
+
+    @property
+    def enrol(self) -> str | None:
+        """Target of a gRPC channel for enrolment, where that is open."""
+        return None if self.enrol_port is None else _at(self.host, self.enrol_port)
 
 
 class Server(Generic[StateT]):
-    """One engine with its two doors, on the running event loop.
+    """One engine with its two doors, on the running event loop; a third where devices can enrol.
 
     Args:
         config: settings.
         served: what to serve.
         clock: monotonic seconds.
+        wall_clock: seconds since the Unix epoch; certificates expire by it.
+
+    Raises:
+        ConfigurationError: what others could reach is not protected, or a file of certificates or keys cannot
+            be read.
     """
 
     def __init__(
@@ -103,7 +119,9 @@ class Server(Generic[StateT]):
         served: Served[StateT],
         *,
         clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
+        check_exposure(config)
         release = version("tokenlink")
         self.metrics = Metrics(version=release, outage_snr_db=config.outage_snr_db)
         self._answer_file = (
@@ -122,8 +140,18 @@ class Server(Generic[StateT]):
         self._config = config
         self._clock = clock
         self.backends: Backends = Lineup(self._backend(served))
+        limits = Limits(config.limits(), clock)
+        self._doorkeeper = doorkeeper_of(config, wall_clock)
+        tls = tls_of(config)
+        asks_devices = tls is not None and tls.client_ca is not None
         self.cell = Cell(
-            self.backends, config.cell(), clock=clock, observer=self.metrics, answers=self.answers
+            self.backends,
+            config.cell(),
+            clock=clock,
+            observer=self.metrics,
+            answers=self.answers,
+            access=self._doorkeeper if asks_devices else None,
+            limits=limits,
         )
         self._rollout = Rollout(
             self.backends, self.cell, keep_s=config.old_model_s, clock=clock, on_change=self._describe
@@ -136,23 +164,46 @@ class Server(Generic[StateT]):
             max_sessions=config.max_sessions,
         )
         self._grpc = GrpcServer(
-            TokenLinkService(self.cell, self.backends, self.metrics, version=release),
+            TokenLinkService(
+                self.cell,
+                self.backends,
+                self.metrics,
+                version=release,
+                wall_clock=wall_clock,
+                identify=peer_of_certificate if asks_devices else None,
+            ),
             max_message_bytes=config.max_grpc_message_bytes,
             max_calls=config.max_grpc_calls,
             max_streams=config.max_grpc_streams,
+            receive_s=config.receive_s,
+            refused=self.metrics.rejected,
+            tls=tls,
         )
+        self._enrolment = enrolment_door_of(config, self.metrics, clock, wall_clock)
         self.rest_app = build_app(
             Asker(self.backends, self.metrics),
             self.metrics,
             max_body_bytes=config.max_rest_body_bytes,
+            receive_s=config.receive_s,
+            limits=limits,
+            keys=self._doorkeeper,
+            metrics_open=config.metrics_open,
             version=release,
-            wall_clock=time.time,
+            wall_clock=wall_clock,
             new_id=lambda: secrets.token_hex(12),
         )
         self._rest = _Uvicorn(
             uvicorn.Config(
-                self.rest_app, log_config=None, access_log=False, lifespan="off", server_header=False
-            )
+                self.rest_app,
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                server_header=False,
+                http=bounded_protocol(config.receive_s, self.metrics.rejected),
+                ssl_certfile=config.tls_cert if rest_speaks_tls(config) else None,
+                ssl_keyfile=config.tls_key if rest_speaks_tls(config) else None,
+            ),
+            handshake_s=config.receive_s,
         )
         self._rest_task: asyncio.Task[None] | None = None
 
@@ -171,6 +222,9 @@ class Server(Generic[StateT]):
         sock = _listen(config.host, config.rest_port)
         try:
             await self.engine.start()
+            enrol_port = None
+            if self._enrolment is not None and config.enrol_port is not None:
+                enrol_port = await self._enrolment.start(config.host, config.enrol_port)
             grpc_port = await self._grpc.start(config.host, config.grpc_port)
         except BaseException:
             sock.close()
@@ -180,7 +234,13 @@ class Server(Generic[StateT]):
         self._rest_task = asyncio.create_task(self._rest.serve(sockets=[sock]), name="tokenlink-rest")
         while not self._rest.started and not self._rest_task.done():
             await asyncio.sleep(0.005)
-        return Addresses(config.host, grpc_port, sock.getsockname()[1])
+        return Addresses(
+            config.host,
+            grpc_port,
+            sock.getsockname()[1],
+            enrol_port,
+            "https" if rest_speaks_tls(config) else "http",
+        )
 
     async def drain(self) -> None:
         """Accept nothing new; return when everything that was accepted has ended."""
@@ -195,10 +255,14 @@ class Server(Generic[StateT]):
         """Close both doors; what is unanswered fails."""
         self._rest.should_exit = True
         await self._rollout.stop()
+        if self._enrolment is not None:
+            await self._enrolment.stop(0.0)
         await self._grpc.stop(_GRACE_S)
         await self._close_answers()
         if self._rest_task is not None:
             await self._rest_task
+        if self._doorkeeper is not None:
+            self._doorkeeper.close()
 
     async def _close_answers(self) -> None:
         answer_file, self._answer_file = self._answer_file, None
@@ -222,7 +286,32 @@ class Server(Generic[StateT]):
 
 
 class _Uvicorn(uvicorn.Server):
-    """Leaves the signals to :func:`serve`."""
+    """Leaves the signals to :func:`serve`, and gives TLS handshakes a deadline.
+
+    Args:
+        config: uvicorn's.
+        handshake_s: time for a handshake [s].
+    """
+
+    def __init__(self, config: uvicorn.Config, *, handshake_s: float) -> None:
+        super().__init__(config)
+        self._handshake_s = handshake_s
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen on the sockets that were passed."""
+        config = self.config
+        protocol: Any = config.http_protocol_class
+        self.servers = [
+            await asyncio.get_running_loop().create_server(
+                lambda: protocol(config=config, server_state=self.server_state, app_state={}),
+                sock=sock,
+                ssl=config.ssl,
+                ssl_handshake_timeout=self._handshake_s if config.ssl is not None else None,
+                backlog=config.backlog,
+            )
+            for sock in sockets or []
+        ]
+        self.started = True
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -301,6 +390,7 @@ def _announce(config: ServerConfig, served: Served[Any], addresses: Addresses) -
         "rest_port": addresses.rest_port,
         "model_name": served.model.name,
         "bundle_hash": served.model.bundle_hash,
+        "enrol": addresses.enrol,
         "pid": os.getpid(),
     }
     logger.info("serving", extra=facts)

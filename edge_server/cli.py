@@ -15,7 +15,6 @@ from types import MappingProxyType
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 
 from edge_server.errors import EdgeServerError
 
@@ -41,6 +40,12 @@ ELSEWHERE: Mapping[str, Elsewhere] = MappingProxyType(
         "train": Elsewhere("edge_server.training.cli", "Train a model, stage by stage."),
         "evaluate": Elsewhere("edge_server.evaluation.cli", "Measure a model; writes JSON."),
         "study": Elsewhere("edge_server.evaluation.study_cli", "Compare systems: results, figures, page."),
+        "check": Elsewhere("edge_server.check", "Check settings, certificates, model, ports."),
+        "certs": Elsewhere(
+            "edge_server.access.cli", "Make an authority; certificates of server and devices."
+        ),
+        "enrol-token": Elsewhere("edge_server.access.cli", "Let a device in, once.", "token_app"),
+        "keys": Elsewhere("edge_server.access.cli", "API keys for REST.", "keys_app"),
         "export": Elsewhere("edge_server.training.cli", "Write a model's device bundle.", "export_app"),
     }
 )
@@ -48,6 +53,7 @@ ELSEWHERE: Mapping[str, Elsewhere] = MappingProxyType(
 
 
 def serve(
+    config: Annotated[Path | None, typer.Option(help="Settings file, TOML.")] = None,
     model: Annotated[Path | None, typer.Option(help="Folder of the model, with bundle/ in it.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     grpc_port: Annotated[int | None, typer.Option(help="0: any free one.")] = None,
@@ -62,13 +68,27 @@ def serve(
     ] = None,
     ready_file: Annotated[Path | None, typer.Option(help="JSON with the ports, once they are open.")] = None,
     log_level: Annotated[str | None, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="The server's certificate, PEM.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its key, PEM.")] = None,
+    tls_ca: Annotated[Path | None, typer.Option(help="Authorities of devices, PEM.")] = None,
+    access: Annotated[Path | None, typer.Option(help="Access file: certificates and API keys.")] = None,
+    enrol_port: Annotated[int | None, typer.Option(help="Where devices get certificates.")] = None,
+    ca_key: Annotated[Path | None, typer.Option(help="Key of the first of --tls-ca, PEM; to enrol.")] = None,
+    rest_behind_proxy: Annotated[
+        bool | None, typer.Option("--rest-behind-proxy", help="A proxy ends TLS before REST.")
+    ] = None,
+    trusted_network: Annotated[
+        bool | None,
+        typer.Option("--trusted-network", help="Listen beyond this machine and let everybody in."),
+    ] = None,
 ) -> None:
     """Answer questions over gRPC and REST.
 
-    Every setting, these and more, can come from the environment: TOKENLINK_SERVER_MAX_BATCH=64.
+    Every setting, these and more, can come from the environment, TOKENLINK_SERVER_MAX_BATCH=64, or from
+    a TOML file, max_batch = 64. `edge-server check` says what is wrong with them.
     """
     from edge_server import app, logs
-    from edge_server.config import ServerConfig
+    from edge_server.settings import load_config
 
     flags: dict[str, Any] = {
         "model": model,
@@ -82,16 +102,19 @@ def serve(
         "answers": answers,
         "ready_file": ready_file,
         "log_level": log_level,
+        "tls_cert": tls_cert,
+        "tls_key": tls_key,
+        "tls_ca": tls_ca,
+        "access": access,
+        "enrol_port": enrol_port,
+        "ca_key": ca_key,
+        "rest_behind_proxy": rest_behind_proxy,
+        "trusted_network": trusted_network,
     }
     try:
-        config = ServerConfig(**{name: value for name, value in flags.items() if value is not None})
-        logs.configure(config.log_level)
-        app.run(config)
-    except ValidationError as error:
-        for problem in error.errors():
-            setting = ".".join(map(str, problem["loc"]))
-            typer.echo(f"{setting} is {problem['input']!r}: {problem['msg']}", err=True)
-        raise typer.Exit(2) from error
+        settings = load_config(flags, config)
+        logs.configure(settings.log_level)
+        app.run(settings)
     except EdgeServerError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from error

@@ -1,4 +1,8 @@
-"""Settings of ``edge-server serve``: flags win over the environment (``TOKENLINK_SERVER_*``)."""
+"""Settings of ``edge-server serve``: flags before environment (``TOKENLINK_SERVER_*``) before file.
+
+The file is TOML, at ``$TOKENLINK_SERVER_CONFIG`` or ``~/.config/tokenlink/server.toml``; see
+:mod:`edge_server.settings` for how errors in it are told.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +11,31 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
-from edge_server.cell import CellConfig
+from edge_server.cell import CellConfig, LimitConfig
 from edge_server.engine import EngineConfig
 
+ENV_PREFIX = "TOKENLINK_SERVER_"
+
 _MIB = 2**20
+
+
+def config_file() -> Path:
+    """Where the settings file is looked for; it need not exist."""
+    named = os.environ.get(f"{ENV_PREFIX}CONFIG")
+    return Path(named) if named else Path.home() / ".config" / "tokenlink" / "server.toml"
 
 
 class ServerConfig(BaseSettings):
     """Everything that can be set."""
 
-    model_config = SettingsConfigDict(env_prefix="TOKENLINK_SERVER_", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True)
 
     model: Path = Path("deploy/models/soundstage-small")
     """Folder of the model, with its device bundle in ``bundle/``."""
@@ -38,6 +55,35 @@ class ServerConfig(BaseSettings):
     """Least severe lines that are logged."""
     drain_s: Annotated[float, Field(ge=0)] = 30.0
     """After SIGTERM, accepted questions have this long to be answered [s]."""
+
+    trusted_network: bool = False
+    """Listen beyond this machine without certificates and keys: whoever reaches the ports is let in."""
+    tls_cert: Path | None = None
+    """The server's certificate, PEM with its chain; both doors speak TLS."""
+    tls_key: Path | None = None
+    """That belongs to it, PEM."""
+    tls_ca: Path | None = None
+    """The authorities of devices, PEM; the gRPC door asks every client for a certificate of theirs."""
+    access: Path | None = None
+    """The access file: certificates and API keys; REST asks for a key, and certificates can be revoked."""
+    rest_behind_proxy: bool = False
+    """A proxy before the REST door ends TLS: this door speaks plain HTTP, whatever tls_cert says."""
+    metrics_open: bool = True
+    """/metrics is shown without an API key."""
+    enrol_port: Annotated[int, Field(ge=0, le=65_535)] | None = None
+    """Port where devices get certificates; 0: any free one; none: nobody can enrol."""
+    ca_key: Path | None = None
+    """Of the first authority in tls_ca, PEM; needed to enrol."""
+    certificate_days: Annotated[float, Field(gt=0)] = 3650.0
+    """How long certificates of devices are good for, by this server's clock."""
+    receive_s: Annotated[float, Field(gt=0, le=600)] = 20.0
+    """A handshake, the headers of a request, its body: each has to arrive within this time [s]."""
+    questions_per_minute: Annotated[float, Field(gt=0)] = 6000.0
+    """Of one certificate or API key."""
+    bytes_per_minute: Annotated[float, Field(ge=1024)] = 256.0 * _MIB
+    """Of one certificate or API key."""
+    max_streams: Annotated[int, Field(ge=1)] = 64
+    """Streams of gRPC, or requests over REST, that one certificate or API key may have open."""
 
     max_grpc_message_bytes: Annotated[int, Field(ge=1024)] = 2 * _MIB
     """Largest message over gRPC; larger ones are not read."""
@@ -98,6 +144,26 @@ class ServerConfig(BaseSettings):
     """Answers of all devices that do."""
     answers_kept_s: Annotated[float, Field(gt=0)] = 86_400.0
     """How long they do [s]."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, environment, file."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=config_file())
+
+    def limits(self) -> LimitConfig:
+        """The bounds for each certificate and key."""
+        return LimitConfig(
+            questions_per_minute=self.questions_per_minute,
+            bytes_per_minute=self.bytes_per_minute,
+            max_streams=self.max_streams,
+        )
 
     def engine(self) -> EngineConfig:
         """The engine's part.

@@ -85,44 +85,20 @@ class Authority:
         """Its certificate."""
         return self._certificate.public_bytes(Encoding.PEM).decode()
 
-    def sign_request(self, request_der: bytes, device_id: str, now: datetime, days: float) -> Signed:
-        """Give a device a certificate for the key in its request.
-
-        Args:
-            request_der: PKCS #10 request (RFC 2986).
-            device_id: becomes the common name, whatever the request says.
-            now: the server's clock.
-            days: until it ends.
-
-        Raises:
-            InvalidQuestionError: the request is none, or its key is of a kind that is not taken.
-        """
-        field = "certificate_request"
-        if len(request_der) > MAX_REQUEST_BYTES:
-            raise InvalidQuestionError(
-                field, f"takes {len(request_der)} bytes; at most {MAX_REQUEST_BYTES} are allowed"
-            )
-        try:
-            request = x509.load_der_x509_csr(request_der)
-            signed_by_its_key = request.is_signature_valid
-            public_key = request.public_key()
-        except (ValueError, UnsupportedAlgorithm) as error:
-            raise InvalidQuestionError(field, "is no PKCS #10 request in DER") from error
-        if not isinstance(public_key, ec.EllipticCurvePublicKey) or not isinstance(
-            public_key.curve, ec.SECP256R1
-        ):
-            raise InvalidQuestionError(field, "holds another kind of key than ECDSA on P-256")
-        if not signed_by_its_key:
-            raise InvalidQuestionError(field, "is not signed by the key in it")
-        return self.sign_key(public_key, device_id, now, days)
-
     def sign_key(
         self, public_key: ec.EllipticCurvePublicKey, device_id: str, now: datetime, days: float
     ) -> Signed:
-        """Give a device a certificate for a key; arguments as in :meth:`sign_request`."""
+        """Give a device a certificate.
+
+        Args:
+            public_key: the device's.
+            device_id: becomes the common name.
+            now: the server's clock.
+            days: until it ends.
+        """
         end = NO_END if days >= (NO_END - now).days else now + timedelta(days=days)
         certificate = _sign(
-            _builder(device_id, public_key, self._certificate.subject, end, is_authority=False)
+            self._builder(device_id, public_key, end)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
             .add_extension(_usage(is_authority=False), critical=True),
             self._key,
@@ -150,7 +126,7 @@ class Authority:
         key = ec.generate_private_key(ec.SECP256R1())
         end = NO_END if days is None else datetime.now(UTC) + timedelta(days=days)
         certificate = _sign(
-            _builder(names[0][:64], key.public_key(), self._certificate.subject, end, is_authority=False)
+            self._builder(names[0][:64], key.public_key(), end)
             .add_extension(x509.SubjectAlternativeName([_san(name) for name in names]), critical=False)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
             .add_extension(_usage(is_authority=False), critical=True),
@@ -159,6 +135,43 @@ class Authority:
         write_private(folder / SERVER_KEY, key_pem(key))
         # The chain: who knows the authority needs only the first, others see from the second whose it is.
         write_private(folder / SERVER_CERTIFICATE, certificate.public_bytes(Encoding.PEM) + self.pem.encode())
+
+    def _builder(
+        self, common_name: str, public_key: ec.EllipticCurvePublicKey, end: datetime
+    ) -> x509.CertificateBuilder:
+        issuer = self._certificate
+        return _builder(common_name, public_key, issuer.subject, end, is_authority=False).add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
+        )
+
+
+def read_request(request_der: bytes) -> ec.EllipticCurvePublicKey:
+    """The key that a certificate is asked for; whoever asks has it.
+
+    Args:
+        request_der: PKCS #10 request (RFC 2986). Only its key and its signature count.
+
+    Raises:
+        InvalidQuestionError: it is none, or its key is of a kind that is not taken.
+    """
+    field = "certificate_request"
+    if len(request_der) > MAX_REQUEST_BYTES:
+        raise InvalidQuestionError(
+            field, f"takes {len(request_der)} bytes; at most {MAX_REQUEST_BYTES} are allowed"
+        )
+    try:
+        request = x509.load_der_x509_csr(request_der)
+        public_key = request.public_key()
+        signed_by_its_key = request.is_signature_valid
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise InvalidQuestionError(field, "is no PKCS #10 request in DER") from error
+    if not isinstance(public_key, ec.EllipticCurvePublicKey) or not isinstance(
+        public_key.curve, ec.SECP256R1
+    ):
+        raise InvalidQuestionError(field, "holds another kind of key than ECDSA on P-256")
+    if not signed_by_its_key:
+        raise InvalidQuestionError(field, "is not signed by the key in it")
+    return public_key
 
 
 def make_authority(folder: Path, name: str) -> Authority:
@@ -299,6 +312,7 @@ def _builder(
         .not_valid_before(ALWAYS_BEEN)
         .not_valid_after(end)
         .add_extension(x509.BasicConstraints(is_authority, 0 if is_authority else None), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
     )
 
 

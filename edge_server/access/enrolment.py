@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import logging
 import secrets
+import sqlite3
 import struct
 import time
 from collections.abc import Callable
@@ -18,9 +19,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from edge_server.access.authority import Authority, check_device_id
+from edge_server.access.authority import Authority, check_device_id, read_request
 from edge_server.access.devices import record
 from edge_server.access.store import transaction
 from edge_server.errors import InvalidQuestionError, UnauthenticatedError
@@ -131,43 +132,42 @@ class Enrolment:
         """
         self._check_nonce(nonce)
         now_s = self._wall_clock()
-        digest = hashlib.sha256(request_der).digest()
         with transaction(self._path) as database:
             row = database.execute("SELECT * FROM enrol_tokens WHERE token_id = ?", (token_id,)).fetchone()
             # Computed in any case: how long it takes does not tell which ids exist.
             kept = row["stored_key"] if row is not None else bytes(32)
             good = proof_is_good(kept, proof, nonce, token_id, request_der)
-            reason = ""
-            if row is None:
-                reason = "unknown_token"
-            elif row["failures"] >= MAX_FAILURES:
-                reason = "dead_token"
-            elif not good:
-                reason = "wrong_proof"
+            reason = _reason(row, good=good, now_s=now_s)
+            if reason == "wrong_proof":
                 database.execute(
                     "UPDATE enrol_tokens SET failures = failures + 1 WHERE token_id = ?", (token_id,)
                 )
-            elif row["expires_s"] <= now_s:
-                reason = "expired_token"
-            elif row["used_s"] is not None and row["request_digest"] != digest:
-                reason = "used_token"
-            elif row["used_s"] is not None:
-                # The answer was lost on its way: the same key gets the same certificate.
-                return Enrolled(row["device_id"], row["certificate"], self._authority.pem)
-            else:
-                device_id = row["device_id"]
-                signed = self._authority.sign_request(
-                    request_der, device_id, datetime.fromtimestamp(now_s, UTC), self._days
-                )
-                record(database, device_id, signed, now_s)
-                database.execute(
-                    "UPDATE enrol_tokens SET used_s = ?, request_digest = ?, certificate = ?"
-                    " WHERE token_id = ?",
-                    (now_s, digest, signed.pem, token_id),
-                )
-        if reason:
-            # Raised only now: what was counted has to be committed.
-            raise UnauthenticatedError(_REFUSAL, reason=reason)
+            given = self._give(database, row, request_der, now_s) if not reason else None
+        # Raised only now: what was counted has to be committed.
+        if given is None:
+            raise UnauthenticatedError(_REFUSAL, reason=reason or "used_token")
+        return given
+
+    def _give(
+        self, database: sqlite3.Connection, row: sqlite3.Row, request_der: bytes, now_s: float
+    ) -> Enrolled | None:
+        public_key = read_request(request_der)
+        digest = hashlib.sha256(
+            public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        ).digest()
+        device_id = row["device_id"]
+        if row["used_s"] is not None:
+            # The answer was lost on its way: the same key gets the same certificate, another none.
+            again = row["key_digest"] == digest
+            return Enrolled(device_id, row["certificate"], self._authority.pem) if again else None
+        signed = self._authority.sign_key(
+            public_key, device_id, datetime.fromtimestamp(now_s, UTC), self._days
+        )
+        record(database, device_id, signed, now_s)
+        database.execute(
+            "UPDATE enrol_tokens SET used_s = ?, key_digest = ?, certificate = ? WHERE token_id = ?",
+            (now_s, digest, signed.pem, row["token_id"]),
+        )
         logger.info("enrolled", extra={"device_id": device_id, "serial": signed.serial})
         return Enrolled(device_id, signed.pem, self._authority.pem)
 
@@ -178,3 +178,14 @@ class Enrolment:
             raise InvalidQuestionError("nonce", "was not given by this server; call Challenge first")
         if self._clock() - struct.unpack(">d", body[_RANDOM_BYTES:])[0] > NONCE_VALID_S:
             raise InvalidQuestionError("nonce", "is too old; call Challenge again")
+
+
+def _reason(row: sqlite3.Row | None, *, good: bool, now_s: float) -> str:
+    """Why a token is not taken; empty where it is."""
+    if row is None:
+        return "unknown_token"
+    if row["failures"] >= MAX_FAILURES:
+        return "dead_token"
+    if not good:
+        return "wrong_proof"
+    return "expired_token" if row["expires_s"] <= now_s else ""

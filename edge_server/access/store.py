@@ -32,7 +32,7 @@ CREATE TABLE enrol_tokens (
     expires_s REAL NOT NULL,
     failures INTEGER NOT NULL DEFAULT 0,
     used_s REAL,
-    request_digest BLOB,           -- what it was used for, so that a repeat gets the same certificate
+    key_digest BLOB,               -- SHA-256 of the key it was used for: a repeat gets the same certificate
     certificate TEXT
 ) STRICT;
 CREATE TABLE api_keys (

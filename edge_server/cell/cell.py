@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import math
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, Protocol, TypeAlias
 from weakref import WeakValueDictionary
 
@@ -13,7 +15,7 @@ from edge_server.cell.answers import KeptAnswers
 from edge_server.cell.arrivals import Arrivals
 from edge_server.cell.grant import CellConfig, make_grant
 from edge_server.cell.ledger import AnswerLedger, Subscription
-from edge_server.cell.limits import LimitConfig, Limits
+from edge_server.cell.limits import LimitConfig, Limits, TokenBucket
 from edge_server.cell.lineup import Backend, BackendT, Lineup
 from edge_server.cell.peer import Access, Peer
 from edge_server.cell.session import DeviceStatus, Session, Sessions, status_of
@@ -32,6 +34,11 @@ from edge_server.errors import (
 
 MAX_REQUEST_ID_CHARS = 64
 MAX_DEVICE_ID_CHARS = 128
+
+# Whoever is refused may try again as fast as the network lets them: all are counted, these are logged.
+_LOGGED_AT_ONCE, _LOGGED_PER_S = 20.0, 1.0
+
+logger = logging.getLogger(__name__)
 
 Prepare: TypeAlias = Callable[[Session], Request]
 """Decodes a question, once it is admitted, for the session that asks it."""
@@ -78,9 +85,11 @@ class Cell(Generic[BackendT]):
         self._clock = clock
         self._observer = observer
         self._access = access
-        self.limits = limits or Limits(LimitConfig(), clock)
+        self.limits = limits if limits is not None else Limits(LimitConfig(), clock)
+        self._log_lines = TokenBucket(_LOGGED_AT_ONCE, _LOGGED_PER_S, clock())
         self._sessions = Sessions(self.config.max_sessions, clock, new_id)
         self._arrivals = Arrivals(self.config.arrivals_per_s, self.config.arrivals_burst, clock)
+        # Compared with None: empty ones are false, and are still those that were passed.
         if answers is None:
             answers = KeptAnswers(
                 self.config.answers_kept,
@@ -122,8 +131,25 @@ class Cell(Generic[BackendT]):
         try:
             self._check_peer(peer)
         except EdgeServerError as error:
-            self._rejected(error)
+            self._rejected(error, peer)
             raise
+
+    @contextlib.contextmanager
+    def stream(self, peer: Peer | None) -> Iterator[None]:
+        """A stream of a peer, for as long as the context lasts.
+
+        Raises:
+            UnauthenticatedError: its credential is not good.
+            AdmissionRefusedError: it holds too many already.
+        """
+        with contextlib.ExitStack() as held:
+            try:
+                self._check_peer(peer)
+                held.enter_context(self.limits.stream(peer))
+            except EdgeServerError as error:
+                self._rejected(error, peer)
+                raise
+            yield
 
     def open(self, device_id: str, bundle_hash: str, snr_db: float, *, peer: Peer | None = None) -> Session:
         """Admit a device, or renew its grant.
@@ -157,7 +183,7 @@ class Cell(Generic[BackendT]):
             session = self._sessions.open(device_id, snr_db, grant, lambda: self._ledger(device_id), peer)
             session.bundle_hash = bundle_hash
         except EdgeServerError as error:
-            self._rejected(error)
+            self._rejected(error, peer)
             raise
         if self._observer is not None:
             self._observer.sessions(len(self._sessions))
@@ -176,7 +202,7 @@ class Cell(Generic[BackendT]):
         except SessionNotFoundError:
             pass
         except EdgeServerError as error:
-            self._rejected(error)
+            self._rejected(error, peer)
             raise
         session = self._sessions.remove(session_id)
         if session is not None:
@@ -244,14 +270,14 @@ class Cell(Generic[BackendT]):
                     retry_delay_s=0.1,
                 )
         except EdgeServerError as error:
-            self._rejected(error)
+            self._rejected(error, peer)
             raise
         # What the engine turns away it counts itself.
         backend.admit(session.session_id)
         try:
             request = prepare(session)
         except EdgeServerError as error:
-            self._rejected(error)
+            self._rejected(error, peer)
             raise
         return session.ledger.record(request_id, fingerprint, backend.submit(request))
 
@@ -270,7 +296,7 @@ class Cell(Generic[BackendT]):
             self._check_peer(peer)
             return self._sessions.get(session_id, peer)
         except (UnauthenticatedError, PermissionDeniedError) as error:
-            self._rejected(error)
+            self._rejected(error, peer)
             raise
 
     def _check_peer(self, peer: Peer | None) -> None:
@@ -294,7 +320,7 @@ class Cell(Generic[BackendT]):
             ledger = self._ledgers[device_id] = AnswerLedger(device_id, self._answers)
         return ledger
 
-    def _rejected(self, error: EdgeServerError) -> None:
+    def _rejected(self, error: EdgeServerError, peer: Peer | None) -> None:
         if self._observer is not None:
             match error:
                 case OverloadedError() | UnauthenticatedError() | PermissionDeniedError():
@@ -305,6 +331,12 @@ class Cell(Generic[BackendT]):
                     self._observer.rejected("session")
                 case _:
                     self._observer.rejected("invalid")
+        if isinstance(error, UnauthenticatedError | PermissionDeniedError):
+            now_s = self._clock()
+            if self._log_lines.wait_s(1.0, now_s) == 0.0:
+                self._log_lines.take(1.0, now_s)
+                facts = {"device_id": peer.name, "credential": peer.credential} if peer is not None else {}
+                logger.warning("not let in", extra={"reason": error.reason, **facts})
 
 
 def _check_request_id(request_id: str) -> None:

@@ -29,7 +29,7 @@ class LimitConfig:
     """Questions."""
     bytes_per_minute: float = 256.0 * 2**20
     """Bytes of questions."""
-    max_streams: int = 16
+    max_streams: int = 64
     """Streams that are open at once."""
 
     def __post_init__(self) -> None:

@@ -17,12 +17,14 @@ from typing import Any, TypeVar
 from fastapi import Request
 
 from edge_server import engine
+from edge_server.cell import Peer
 from edge_server.engine import AnswerStream, FeatureBlock, Priority, Prompt
 from edge_server.errors import InvalidQuestionError, QuestionCancelledError
 from edge_server.frontdoor.backend import Backends, EngineBackend
 from edge_server.frontdoor.metrics import Metrics
 from edge_server.frontdoor.ports import BlockCost, Ingested, LinkSettings, RawMedia
 from edge_server.frontdoor.questions import check_modalities
+from edge_server.frontdoor.receipt import PEER
 
 _Result = TypeVar("_Result")
 
@@ -130,7 +132,10 @@ class Asker:
 
 
 def user_of(request: Request, claimed: str | None) -> str:
-    """Whom a request counts for: who it says it is, or else where it comes from."""
+    """Whom a request counts for: whose key it came with, or who it says it is, or where it comes from."""
+    peer: Peer | None = request.scope.get(PEER)
+    if peer is not None:
+        return peer.name
     return claimed or (request.client.host if request.client is not None else "unknown")
 
 

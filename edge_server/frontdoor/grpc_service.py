@@ -19,7 +19,7 @@ from typing import Any, NoReturn, TypeAlias, TypeVar
 import grpc
 import grpc.aio
 
-from edge_server.cell import Cell, Subscription
+from edge_server.cell import Cell, Peer, Subscription
 from edge_server.engine import Delta, Event
 from edge_server.errors import (
     DrainingError,
@@ -64,6 +64,7 @@ class TokenLinkService:
         metrics: counts.
         version: of this server.
         wall_clock: seconds since the Unix epoch.
+        identify: who holds a certificate (PEM) that TLS has verified.
     """
 
     def __init__(
@@ -74,12 +75,14 @@ class TokenLinkService:
         *,
         version: str,
         wall_clock: Callable[[], float] = time.time,
+        identify: Callable[[bytes], Peer] | None = None,
     ) -> None:
         self._cell = cell
         self._backends = backends
         self._metrics = metrics
         self._version = version
         self._wall_clock = wall_clock
+        self._identify = identify
         self._draining = False
         self._readers: set[asyncio.Task[None]] = set()
 
@@ -97,7 +100,9 @@ class TokenLinkService:
             message = _parsed(request)
             if self._draining:
                 raise DrainingError
-            session = self._cell.open(message.device_id, message.bundle_hash, message.snr_db)
+            session = self._cell.open(
+                message.device_id, message.bundle_hash, message.snr_db, peer=self._peer(context)
+            )
         except EdgeServerError as error:
             await _abort(context, error)
         logger.info("session opened", extra={"device_id": session.device_id})
@@ -124,7 +129,7 @@ class TokenLinkService:
     ) -> pb.CloseSessionResponse:
         """End a session; its questions in flight are cancelled."""
         try:
-            self._cell.close(_parsed(request).session_id)
+            self._cell.close(_parsed(request).session_id, peer=self._peer(context))
         except EdgeServerError as error:
             await _abort(context, error)
         return pb.CloseSessionResponse()
@@ -135,7 +140,9 @@ class TokenLinkService:
         """One question. What ends it without an answer is the status of the call."""
         try:
             message = _parsed(request)
-            subscription = self._ask(message.session_id, message.bundle_hash, message.question)
+            subscription = self._ask(
+                message.session_id, message.bundle_hash, message.question, self._peer(context)
+            )
             try:
                 async for event in subscription:
                     await context.write(_frame(message.question.request_id, event))
@@ -150,20 +157,26 @@ class TokenLinkService:
         context: _Context[pb.DownlinkFrame],
     ) -> None:
         """Many questions, multiplexed by request_id. What ends one without an answer is a Failure frame."""
-        async with asyncio.TaskGroup() as tasks:
-            reader = tasks.create_task(self._read(uplink, _Downlink(context), tasks))
-            self._readers.add(reader)
-            reader.add_done_callback(self._readers.discard)
+        try:
+            peer = self._peer(context)
+            with self._cell.stream(peer):
+                async with asyncio.TaskGroup() as tasks:
+                    reader = tasks.create_task(self._read(uplink, _Downlink(context), tasks, peer))
+                    self._readers.add(reader)
+                    reader.add_done_callback(self._readers.discard)
+                    if self._draining:
+                        reader.cancel()
             if self._draining:
-                reader.cancel()
-        if self._draining:
-            await _abort(context, DrainingError())
+                raise DrainingError
+        except EdgeServerError as error:
+            await _abort(context, error)
 
     async def GetBundle(  # noqa: N802 (named by the contract)
         self, request: _Received[pb.GetBundleRequest], context: _Context[pb.BundleChunk]
     ) -> None:
         """A device bundle's archive, in chunks."""
         try:
+            self._cell.check(self._peer(context))
             bundle = self._wanted(_parsed(request))
         except EdgeServerError as error:
             await _abort(context, error)
@@ -193,33 +206,38 @@ class TokenLinkService:
         uplink: AsyncIterator[_Received[pb.UplinkFrame]],
         downlink: _Downlink,
         tasks: asyncio.TaskGroup,
+        peer: Peer | None,
     ) -> None:
         # A client that sends but does not read is not read from any more.
         slots = asyncio.Semaphore(_QUESTIONS_PER_STREAM)
         answering: set[tuple[str, str]] = set()
         async for frame in uplink:
             if isinstance(frame, pb.UplinkFrame) and frame.WhichOneof("body") == "cancel":
-                self._cancel(frame)
+                self._cancel(frame, peer)
                 continue
             await slots.acquire()
-            task = tasks.create_task(self._converse(frame, downlink, answering))
+            task = tasks.create_task(self._converse(frame, downlink, answering, peer))
             task.add_done_callback(lambda _: slots.release())
 
     async def _converse(
-        self, frame: _Received[pb.UplinkFrame], downlink: _Downlink, answering: set[tuple[str, str]]
+        self,
+        frame: _Received[pb.UplinkFrame],
+        downlink: _Downlink,
+        answering: set[tuple[str, str]],
+        peer: Peer | None,
     ) -> None:
         request_id = ""
         try:
             message = _parsed(frame)
             if message.WhichOneof("body") == "acknowledge":
-                self._acknowledge(message)
+                self._acknowledge(message, peer)
                 return
             if message.WhichOneof("body") != "question":
                 raise InvalidQuestionError(
                     "body", "is empty; a question, a cancel or an acknowledge is needed"
                 )
             request_id = message.question.request_id
-            subscription = self._ask(message.session_id, message.bundle_hash, message.question)
+            subscription = self._ask(message.session_id, message.bundle_hash, message.question, peer)
             key = (message.session_id, request_id)
             try:
                 if key in answering:
@@ -239,7 +257,16 @@ class TokenLinkService:
                 logger.exception("a question failed", extra={"request_id": request_id})
             await downlink.fail(request_id, known(error))
 
-    def _ask(self, session_id: str, bundle_hash: str, question: pb.Question) -> Subscription:
+    def _peer(self, context: _Context[_Message]) -> Peer | None:
+        """Who called, as TLS has verified; None where it was not asked for."""
+        if self._identify is None:
+            return None
+        shown = next(iter(context.auth_context().get("x509_pem_cert", ())), None)
+        return self._identify(shown) if shown is not None else None
+
+    def _ask(
+        self, session_id: str, bundle_hash: str, question: pb.Question, peer: Peer | None
+    ) -> Subscription:
         return self._cell.ask(
             session_id,
             bundle_hash,
@@ -249,23 +276,24 @@ class TokenLinkService:
             prepare=lambda session: request_of(
                 question, session, self._backends.of(bundle_hash).shape, self._metrics
             ),
+            peer=peer,
         )
 
-    def _acknowledge(self, frame: pb.UplinkFrame) -> None:
+    def _acknowledge(self, frame: pb.UplinkFrame, peer: Peer | None) -> None:
         request_ids = frame.acknowledge.request_ids
         if len(request_ids) > _MAX_ACKNOWLEDGED:
             raise InvalidQuestionError(
                 "acknowledge.request_ids", f"holds {len(request_ids)}; at most {_MAX_ACKNOWLEDGED} at once"
             )
         try:
-            self._cell.acknowledge(frame.session_id, request_ids)
+            self._cell.acknowledge(frame.session_id, request_ids, peer=peer)
         except NotFoundError as error:
             # The device says it again in its next session, or the answers' time to live ends.
             logger.debug("an acknowledge found no session: %s", error)
 
-    def _cancel(self, frame: pb.UplinkFrame) -> None:
+    def _cancel(self, frame: pb.UplinkFrame, peer: Peer | None) -> None:
         try:
-            self._cell.cancel(frame.session_id, frame.cancel.request_id)
+            self._cell.cancel(frame.session_id, frame.cancel.request_id, peer=peer)
         except EdgeServerError as error:
             # There is nothing left to cancel: what the client wanted.
             logger.debug("a cancel found no session: %s", error)

@@ -59,6 +59,14 @@ def response_of(error: EdgeServerError, *, code: str | None = None) -> JSONRespo
     return JSONResponse(body_of(error, code=code).model_dump(), status_of(error).http, headers)
 
 
+def http_response(method: str, path: str, error: HTTPException) -> JSONResponse:
+    """An error of HTTP's own as a response."""
+    kind = "invalid_request_error" if error.status_code < 500 else "server_error"
+    message = f"{method} {path}: {error.detail}"
+    detail = ErrorDetail(message=message, type=kind, code=_CODES.get(error.status_code))
+    return JSONResponse(ErrorBody(error=detail).model_dump(), error.status_code, error.headers)
+
+
 def install(app: FastAPI) -> None:
     """Map every error of an application."""
 
@@ -84,10 +92,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
-        kind = "invalid_request_error" if error.status_code < 500 else "server_error"
-        message = f"{request.method} {request.url.path}: {error.detail}"
-        detail = ErrorDetail(message=message, type=kind, code=_CODES.get(error.status_code))
-        return JSONResponse(ErrorBody(error=detail).model_dump(), error.status_code, error.headers)
+        return http_response(request.method, request.url.path, error)
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> JSONResponse:
@@ -99,6 +104,7 @@ _CODES = {
     400: "invalid_argument",
     404: "not_found",
     405: "method_not_allowed",
+    408: "request_timeout",
     413: "body_too_large",
     415: "unsupported_media_type",
 }

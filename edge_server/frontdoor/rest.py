@@ -10,13 +10,15 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 
+from edge_server.cell import Limits
 from edge_server.frontdoor import http_errors, openai
+from edge_server.frontdoor.api_keys import OPEN_PATHS, ApiKeys, KeyRing
 from edge_server.frontdoor.asking import Asker, RestQuestion, user_of, while_connected
-from edge_server.frontdoor.body_limit import BodyLimit
 from edge_server.frontdoor.http_errors import ErrorBody, ErrorDetail
 from edge_server.frontdoor.metrics import Metrics
 from edge_server.frontdoor.ports import RawMedia
 from edge_server.frontdoor.questions import block_of
+from edge_server.frontdoor.receipt import Receipt
 from edge_server.frontdoor.rest_schema import CostPart, InferRequest, InferResponse
 
 
@@ -33,9 +35,13 @@ def build_app(
     metrics: Metrics,
     *,
     max_body_bytes: int,
+    receive_s: float,
+    limits: Limits,
     version: str,
     wall_clock: Callable[[], float],
     new_id: Callable[[], str],
+    keys: KeyRing | None = None,
+    metrics_open: bool = True,
 ) -> FastAPI:
     """The REST application.
 
@@ -43,9 +49,13 @@ def build_app(
         asker: brings questions to the engine.
         metrics: counts, and is served.
         max_body_bytes: largest HTTP body.
+        receive_s: time for a body to arrive [s].
+        limits: on what each API key may ask.
         version: of this server.
         wall_clock: seconds since the Unix epoch.
         new_id: makes ids of answers.
+        keys: the API keys that are good; None: none is asked for.
+        metrics_open: ``/metrics`` is shown without one.
     """
     app = FastAPI(
         title="TokenLink edge server",
@@ -60,7 +70,13 @@ def build_app(
     app.include_router(_operations(asker, metrics))
     app.include_router(_infer(asker))
     app.include_router(openai.build_router(asker, wall_clock=wall_clock, new_id=new_id))
-    app.add_middleware(BodyLimit, max_bytes=max_body_bytes)
+    app.add_middleware(
+        Receipt, max_bytes=max_body_bytes, within_s=receive_s, limits=limits, refused=metrics.rejected
+    )
+    if keys is not None:
+        open_paths = OPEN_PATHS | {"/metrics"} if metrics_open else OPEN_PATHS
+        # Added last, asked first: nobody without a key is read from.
+        app.add_middleware(ApiKeys, keys=keys, open_paths=open_paths, refused=metrics.rejected)
     return app
 
 

@@ -57,8 +57,8 @@ class EnrolmentServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Enrol(self, request, context):
-        """A certificate for the key that the device made. With the same token and the same request it may be called
-        again (the answer may have been lost) and gives the same certificate.
+        """A certificate for the key that the device made. With the same token and the same key it may be called again
+        (the answer may have been lost) and gives the same certificate.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -16,7 +16,7 @@ def tree(root: type[errors.EdgeServerError]) -> Iterator[type[errors.EdgeServerE
 
 
 # Errors of commands; a door never sees them.
-NOT_OF_QUESTIONS = {"ConfigurationError", "ModelError", "ExportError", "DatasetError"}
+NOT_OF_QUESTIONS = {"ConfigurationError", "ModelError", "ExportError", "DatasetError", "SettingsError"}
 
 
 @pytest.mark.parametrize("kind", list(tree(errors.EdgeServerError)), ids=lambda kind: kind.__name__)
