@@ -311,9 +311,9 @@ BOMBS: dict[str, Hostile] = {
         "image", lambda: b"P6\n60000 60000\n255\n" + bytes(99)
     ),
     "SVG": Hostile("image", lambda: b'<svg xmlns="http://www.w3.org/2000/svg" width="9e9" height="9e9"/>'),
-    "WAV, a sample a second": Hostile("audio", lambda: wav(1, 1, 2**20)),
-    "WAV, two thousand million samples a second": Hostile("audio", lambda: wav(2**31 - 1, 1, 2**20)),
-    "WAV, 255 channels": Hostile("audio", lambda: wav(16_000, 255, 2**14)),
+    "WAV, a sample a second": Hostile("audio", lambda: wav(1, 1, 2**18)),
+    "WAV, two thousand million samples a second": Hostile("audio", lambda: wav(2**31 - 1, 1, 2**18)),
+    "WAV, 255 channels": Hostile("audio", lambda: wav(16_000, 255, 2**10)),
     "FLAC, eight channels at 655,350 Hz": Hostile(
         "audio", lambda: silence("flac", "flac", 655_350, "7.1", 8)
     ),

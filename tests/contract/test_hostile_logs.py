@@ -167,8 +167,12 @@ async def test_no_log_line_and_no_label_has_what_was_asked_sent_or_answered(
 
 async def test_labels_are_a_few_known_words(running: Running, http: httpx.AsyncClient) -> None:
     await talk(running, http)
-    exposition = (await http.get("/metrics")).text
+    exposition = "\n".join(
+        line for line in (await http.get("/metrics")).text.splitlines() if line.startswith("tokenlink_")
+    )
+    assert 'outcome="answered"' in exposition
     for values in re.findall(r"\{([^}]*)\}", exposition):
         for name, value in re.findall(r'(\w+)="([^"]*)"', values):
-            assert name in {"outcome", "reason", "modality", "le"}, name
-            assert re.fullmatch(r"[a-z_]+|\+Inf|[0-9.e+-]+", value), value
+            # The server's own names and numbers, or one of a few words; nothing that a client chose.
+            assert name in {"outcome", "reason", "modality", "le", "version", "model", "bundle_hash"}, name
+            assert re.fullmatch(r"[a-z_]+|\+Inf|[0-9.e+-]+|[0-9a-f]{64}", value), value

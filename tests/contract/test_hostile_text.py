@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,29 +34,29 @@ class Shipped:
 @pytest.fixture
 async def shipped() -> AsyncIterator[Shipped]:
     """The shipped model, both doors; remembers what the model was asked."""
-    with ExitStack() as resources:
-        config = ServerConfig(grpc_port=0, rest_port=0, threads=1)
-        served = load_served(config, resources)
-        prompts: list[Prompt] = []
-        check = served.model.check
+    config = ServerConfig(grpc_port=0, rest_port=0, threads=1)
+    served = load_served(config)
+    prompts: list[Prompt] = []
+    check = served.model.check
 
-        def noted(prompt: Prompt) -> int:
-            positions = int(check(prompt))
-            prompts.append(prompt)
-            return positions
+    def noted(prompt: Prompt) -> int:
+        positions = int(check(prompt))
+        prompts.append(prompt)
+        return positions
 
-        served.model.check = noted
-        server: Server[Any] = Server(config, served)
-        addresses = await server.start()
-        async with (
-            grpc.aio.insecure_channel(addresses.grpc) as channel,
-            httpx.AsyncClient(base_url=addresses.rest, timeout=60) as http,
-        ):
-            stub = TokenLinkStub(channel)
-            bundle_hash = served.model.bundle_hash
-            opened = await stub.OpenSession(pb.OpenSessionRequest(device_id="d", bundle_hash=bundle_hash))
-            yield Shipped(http, stub, opened.session_id, bundle_hash, prompts)
-        await server.stop()
+    served.model.check = noted
+    server: Server[Any] = Server(config, served)
+    addresses = await server.start()
+    async with (
+        grpc.aio.insecure_channel(addresses.grpc) as channel,
+        httpx.AsyncClient(base_url=addresses.rest, timeout=60) as http,
+    ):
+        stub = TokenLinkStub(channel)
+        bundle_hash = served.model.bundle_hash
+        opened = await stub.OpenSession(pb.OpenSessionRequest(device_id="d", bundle_hash=bundle_hash))
+        yield Shipped(http, stub, opened.session_id, bundle_hash, prompts)
+    await server.stop()
+    served.close()
 
 
 TOKENIZER = load_tokenizer(ServerConfig().model / "tokenizer.json")
