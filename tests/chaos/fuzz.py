@@ -1,7 +1,6 @@
 """Malformed messages: at a running server, beside good questions; at the payload codec; at the bundle loader.
 
-Run alone: ``python -m tests.chaos.fuzz``. A guided search of the same three, by coverage, is
-``python -m tests.chaos.fuzz_coverage``.
+A guided search of the same three, by coverage, is :mod:`tests.chaos.rows.fuzz_coverage`.
 """
 
 from __future__ import annotations
@@ -30,10 +29,8 @@ from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from protos.tokenlink.v1.tokenlink_pb2_grpc import TokenLinkStub
 from tests.chaos.mutation import spoilt_bytes, spoilt_frame, spoilt_payload, valid_question
 from tests.chaos.watched import WatchedServer
-from tests.chaos.row import Row, main_of
 from tests.weightless import CHANNEL_DIM
 
-FRAMES, PAYLOADS, BUNDLES = 100_000, 100_000, 5_000
 HANG_S = 60.0
 _PER_STREAM = 500
 _GOOD_EVERY = 10
@@ -370,41 +367,3 @@ def _spoil(part: dict[str, object], rng: random.Random) -> None:
         part.pop(key, None)
     else:
         part[key] = rng.choice(_ABSURD)
-
-
-def run(scale: float = 1.0) -> Row:
-    """All three, at a scale of the full counts."""
-    parts = {
-        "frames": fuzz_frames(max(200, round(FRAMES * scale))),
-        "payloads": fuzz_payloads(max(500, round(PAYLOADS * scale))),
-        "bundles": fuzz_bundles(max(100, round(BUNDLES * scale))),
-    }
-    figures: dict[str, float | int | str] = {}
-    for name, found in parts.items():
-        figures |= {
-            f"{name}_sent": found.sent,
-            f"{name}_crashes": found.crashes,
-            f"{name}_hangs": found.hangs,
-            f"{name}_internal": found.internal,
-            f"{name}_unnamed": found.unnamed,
-            f"{name}_changed": found.changed,
-            f"{name}_ends": json.dumps(found.codes),
-        }
-        if found.examples:
-            figures[f"{name}_examples"] = "\n".join(found.examples)
-    total = {
-        what: sum(getattr(found, what) for found in parts.values())
-        for what in ("crashes", "hangs", "internal", "unnamed", "changed")
-    }
-    return Row(
-        "Malformed frames, payloads and bundles",
-        "0 crashes, 0 hangs, 0 INTERNAL; every refusal names its field; good answers beside them unchanged",
-        f"{parts['frames'].sent} frames, {parts['payloads'].sent} payloads, {parts['bundles'].sent} bundles: "
-        + ", ".join(f"{count} {what}" for what, count in total.items()),
-        not any(found.wrong for found in parts.values()),
-        figures,
-    )
-
-
-if __name__ == "__main__":
-    main_of(run, __doc__.splitlines()[0])

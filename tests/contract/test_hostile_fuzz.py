@@ -1,4 +1,4 @@
-"""Malformed messages in numbers that fit a test; ``python -m tests.chaos.fuzz`` sends the full count."""
+"""Malformed messages in numbers that fit a test; ``python -m tests.chaos --row fuzz`` sends them all."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from protos import payload
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from tests.chaos import fuzz, fuzz_targets
-from tests.chaos.watched import WatchedServer
 from tests.chaos.serve_fingerprints import CROSSTALK
+from tests.chaos.watched import WatchedServer
 from tests.weightless import CHANNEL_DIM
 
 # Machines that run tests are busy: how long an example takes says nothing.

@@ -1,0 +1,1 @@
+"""Faults on purpose: kills, cut and crippled links, crowds. ``python -m tests.chaos --help``."""

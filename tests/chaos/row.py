@@ -1,0 +1,64 @@
+"""A row of the table: what was done, what came of it, what was promised."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+Scale: TypeAlias = Literal["test", "quick", "full"]
+"""Seconds, for the tests; a minute, for a look; as promised, for the results."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One promise.
+
+    Attributes:
+        what: was promised, in words.
+        found: what came of it.
+        limit: what was allowed.
+        kept: whether the promise was.
+    """
+
+    what: str
+    found: float
+    limit: float
+    kept: bool
+
+
+def at_most(what: str, found: float, limit: float) -> Check:
+    """A promise that something is no more than a limit."""
+    return Check(what, round(found, 3), limit, found <= limit)
+
+
+def exactly(what: str, found: float, wanted: float) -> Check:
+    """A promise that something is just that."""
+    return Check(what, found, wanted, found == wanted)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row.
+
+    Attributes:
+        name: of the row.
+        done: what was done, in words.
+        checks: what was promised.
+        facts: other figures.
+    """
+
+    name: str
+    done: str
+    checks: Sequence[Check]
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def kept(self) -> bool:
+        """Whether all promises were."""
+        return all(check.kept for check in self.checks)
+
+
+Run: TypeAlias = Callable[[Scale, Path], Awaitable[Row]]
+"""Does a row at a scale, in an empty folder."""

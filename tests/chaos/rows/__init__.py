@@ -1,0 +1,19 @@
+"""The rows. To add one: a module with ``async def run(scale, folder) -> Row`` here, and a line in
+:data:`ROWS`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+ROWS: Mapping[str, str] = MappingProxyType(
+    {
+        "fuzz": "tests.chaos.rows.fuzz",
+        "fuzz_coverage": "tests.chaos.rows.fuzz_coverage",
+        "openapi": "tests.chaos.rows.openapi",
+        "bombs": "tests.chaos.rows.bombs",
+        "trickle": "tests.chaos.rows.trickle",
+        "soak": "tests.chaos.rows.soak",
+    }
+)
+"""Module of each row, by name, in the order of the table."""
