@@ -222,6 +222,8 @@ async def test_a_body_that_is_no_question_is_refused_in_the_one_shape(
     response = await client.post("/v1/infer", content=content, headers={"content-type": "application/json"})
     assert response.status_code == 400
     assert error_of(response)["type"] == "invalid_request_error"
+    # A number that JSON does not have has a place; all else is the body as a whole.
+    assert error_of(response)["param"] == ("question" if b"NaN" in content else "body")
 
 
 async def test_unknown_paths_and_methods_answer_in_the_one_shape(client: httpx.AsyncClient) -> None:
@@ -256,6 +258,7 @@ class TestSmallBodies:
             response = await http.post("/v1/infer", content=pieces(), headers=headers)
             assert response.status_code == 413
             assert "2000" in str(error_of(response)["message"])
+            assert error_of(response)["param"] == "body"
             assert sent <= (1 if announced else 3)
             good = await http.post("/v1/infer", json={"question": "ab"})
             assert good.json()["answer"] == "2"
@@ -364,3 +367,11 @@ async def test_the_api_describes_itself(client: httpx.AsyncClient) -> None:
         described["paths"]
     )
     assert (await client.get("/docs")).status_code == 200
+    text = json.dumps(described)
+    assert "#/$defs" not in text, "a reference that leads nowhere"
+    assert '"422"' not in text, "a status that is never answered"
+    events = described["paths"]["/v1/chat/completions"]["post"]["responses"]["200"]["content"][
+        "text/event-stream"
+    ]
+    choice = events["schema"]["properties"]["choices"]["items"]
+    assert "content" in choice["properties"]["delta"]["properties"]
