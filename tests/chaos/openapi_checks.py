@@ -30,8 +30,10 @@ def refusals_name_their_field(ctx: CheckContext, response: Response, case: Case)
     """A 4xx has the shape that all errors have, and says which field is at fault."""
     if not 400 <= response.status_code < 500:
         return
-    error = json.loads(response.content)["error"]
-    assert set(error) == {"message", "type", "code", "param"}, f"another shape: {error}"
+    body = json.loads(response.content)
+    error = body.get("error") if isinstance(body, dict) else None
+    assert isinstance(error, dict), f"another shape: {body}"
+    assert set(error) == {"message", "type", "code", "param"}, f"another shape: {body}"
     assert error["message"], "no message"
     if response.status_code not in _WITHOUT_FIELD:
         assert error["param"], f"names no field: {error}"

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from tests.chaos.serve_fingerprints import TASKS_FILE
+
 ROOT = Path(__file__).resolve().parents[2]
 _START_S = 60.0
 
@@ -48,6 +50,7 @@ class WatchedServer:
         self._environment = dict(environment or {})
         self._folder = tempfile.TemporaryDirectory()
         self._log = Path(self._folder.name, "log")
+        self._tasks = Path(self._folder.name, "tasks")
         self._process: subprocess.Popen[bytes] | None = None
         self._doors: Doors | None = None
 
@@ -64,7 +67,10 @@ class WatchedServer:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", self._module],
                 cwd=ROOT,
-                env=os.environ | {"OMP_NUM_THREADS": "1"} | named | self._environment,
+                env=os.environ
+                | {"OMP_NUM_THREADS": "1", TASKS_FILE: str(self._tasks)}
+                | named
+                | self._environment,
                 stderr=log,
                 stdout=log,
             )
@@ -130,6 +136,11 @@ class WatchedServer:
     def threads(self) -> int:
         """Of the process."""
         return len(os.listdir(f"/proc/{self._pid}/task"))
+
+    @property
+    def tasks(self) -> int:
+        """Of its event loop, half a second ago at most."""
+        return int(self._tasks.read_text())
 
     @property
     def _pid(self) -> int:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from protos import payload
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from tests.chaos import fuzz, fuzz_targets
-from tests.chaos.serve_fingerprints import CROSSTALK
+from tests.chaos.serve_fingerprints import FAULT
 from tests.chaos.watched import WatchedServer
 from tests.weightless import CHANNEL_DIM
 
@@ -179,7 +179,7 @@ def test_spoilt_messages_in_bulk() -> None:
 
 
 def test_an_answer_that_a_neighbour_changes_is_found() -> None:
-    findings = fuzz.fuzz_frames(400, environment={CROSSTALK: "1"})
+    findings = fuzz.fuzz_frames(400, environment={FAULT: "crosstalk"})
     assert findings.changed > 0
     assert findings.wrong == findings.changed
 
