@@ -18,6 +18,7 @@ from device_agent.errors import MediaError, MediaLimitError
 MAX_SAMPLES = 500_000
 """In all tables of a file. A track has one per frame, or per 1,024 samples of sound."""
 
+MAX_TRACKS = 64
 MAX_BOXES = 20_000
 MAX_DEPTH = 12
 _MAX_TABLE_BYTES = 16 * 2**20
@@ -52,6 +53,8 @@ def check_boxes(file: BinaryIO, field: str) -> None:
             raise MediaLimitError(field, f"has more than {MAX_BOXES} boxes")
         if kind == b"trak":
             tracks.append(_Track())
+            if len(tracks) > MAX_TRACKS:
+                raise MediaLimitError(field, f"has more than {MAX_TRACKS} tracks")
         elif kind in _TABLES:
             file.seek(begin)
             tracks[-1].add(kind, file.read(min(max(end - begin, 0), _MAX_TABLE_BYTES)))

@@ -38,7 +38,7 @@ def test_a_bomb_is_refused_by_its_field(name: str) -> None:
         ("MP4, fifty million samples", "declares 50000000 samples"),
         ("MP4, fifty million samples in a fragment", "declares 50000000 samples"),
         ("MP4, fifty million offsets", "declares 50000000 samples"),
-        ("MP4, three thousand tracks", "boxes"),
+        ("MP4, three thousand tracks", "more than 64 tracks"),
         ("MP4, 1080p at 120 Hz", "pixels to decode in all"),
         ("MP4, 1,000 frames a second", "more than 2000 frames"),
         ("FLAC, eight channels at 655,350 Hz", "20971200 audio samples in its first 4 s"),
@@ -111,6 +111,11 @@ def test_two_tables_of_durations_do_not_hide_each_other() -> None:
     data = hostile.mov(MAX_SAMPLES + 1, tables=second)
     with pytest.raises(MediaLimitError, match="samples in its tables"):
         check_boxes(io.BytesIO(data), "clip")
+
+
+def test_a_file_of_nothing_but_boxes_is_refused() -> None:
+    with pytest.raises(MediaLimitError, match="more than 20000 boxes"):
+        check_boxes(io.BytesIO(hostile.box(b"free") * 30_000), "clip")
 
 
 def test_endless_boxes_are_refused() -> None:
