@@ -30,7 +30,7 @@ TASKS_FILE = "TOKENLINK_CHAOS_TASKS_FILE"
 MAX_TEXT_TOKENS = 96
 TOKEN_LENGTHS = (1, 2, 4, 8, 16, 32)
 
-_LEAKED_BYTES = 64 * 1024
+_LEAKED_BYTES = 256 * 1024
 
 
 def fingerprint(prompt: Prompt) -> str:
@@ -60,7 +60,7 @@ class Faulty:
         match self._fault:
             case "memory":
                 self._kept.append(bytearray(b"x" * _LEAKED_BYTES))  # written to, so that it is resident
-            case "descriptors" if self._asked % 5 == 0:
+            case "descriptors" if self._asked % 3 == 0:
                 self._kept.append(open(os.devnull))  # noqa: SIM115 (it is never closed on purpose)
             case "tasks" if self.loop is not None:
                 waiting = asyncio.run_coroutine_threadsafe(asyncio.Event().wait(), self.loop)
