@@ -106,7 +106,8 @@ def decode_file(
             if _is_image(container) and max_pixels is None and kind != "audio":
                 raise MediaError(field, "is an image behind something else; send the image alone")
             return decode_container(container, field, spec, limits, kind, max_pixels)
-    except (av.error.FFmpegError, ValueError, OverflowError, MemoryError) as error:
+    except (av.error.FFmpegError, ValueError, OverflowError, MemoryError, IndexError) as error:
+        # IndexError: PyAV, at the end, looks up a track that appeared midway among those of the start.
         what = f"no usable {kind}" if kind else "no usable picture, video or sound"
         reason = getattr(error, "strerror", None) or str(error) or repr(error)
         # A decoder reports a picture over the limit as invalid data: say both.

@@ -1,4 +1,4 @@
-"""Malformed messages: at a running server, beside good questions; at the payload codec; at the bundle loader.
+"""Malformed messages: at a running server, beside good questions; at payload codec, media, bundle loader.
 
 A guided search of the same three, by coverage, is :mod:`tests.chaos.rows.fuzz_coverage`.
 """
@@ -22,11 +22,14 @@ import numpy as np
 
 from device_agent.archive import unpack
 from device_agent.bundle import MANIFEST, bundle_hash
-from device_agent.errors import BundleError
+from device_agent.errors import BundleError, MediaError
+from device_agent.media import clip_from_bytes
+from edge_server.config import ServerConfig
 from protos import payload
 from protos.metadata import FAILURE_KEY
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from protos.tokenlink.v1.tokenlink_pb2_grpc import TokenLinkStub
+from tests import hostile_media
 from tests.chaos.mutation import spoilt_bytes, spoilt_frame, spoilt_payload, valid_question
 from tests.chaos.watched import WatchedServer
 from tests.weightless import CHANNEL_DIM
@@ -239,6 +242,63 @@ def try_payload(block: pb.TokenPayload, findings: Findings) -> None:
     sound = x_TC.dtype == np.float32 and list(x_TC.shape) == list(block.shape) and np.isfinite(x_TC).all()
     if not sound or not payload.MIN_SNR_DB <= snr_db <= payload.MAX_SNR_DB:
         findings.note("changed", block)
+
+
+def fuzz_media(count: int, seed: int = 0) -> Findings:
+    """Decode so many spoilt media files, of every format that is taken, as a server does."""
+    findings = Findings()
+    rng = random.Random(seed)
+    limits = ServerConfig().media()
+    whole = sound_media()
+    for _ in range(count):
+        data = rng.choice(whole)
+        # Headers are where a file says what it is.
+        head = min(len(data), rng.choice((32, 256, 4096, len(data))))
+        data = spoilt_bytes(rng, data[:head]) + data[head:]
+        findings.sent += 1
+        began = time.thread_time()
+        try:
+            clip_from_bytes(data, field="media[0].data", limits=limits)
+            findings.codes["decoded"] += 1
+        except MediaError as error:
+            findings.refusal("INVALID_ARGUMENT", error.field, str(error))
+        except Exception as error:
+            findings.note("crashes", (error, data[:100]))
+        if time.thread_time() - began > limits.max_decode_s + 1.0:
+            findings.note("hangs", data[:100])
+    return findings
+
+
+def sound_media() -> list[bytes]:
+    """A small file of each format."""
+    pictures = [
+        hostile_media.picture(name, 64, 48) for name in ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+    ]
+    videos = (
+        ("mp4", "libx264"),
+        ("matroska", "ffv1"),
+        ("avi", "mpeg4"),
+        ("mpegts", "mpeg2video"),
+        ("flv", "flv"),
+    )
+    sounds = (
+        ("flac", "flac"),
+        ("mp3", "mp3"),
+        ("adts", "aac"),
+        ("aiff", "pcm_s16be"),
+        ("mp4", "aac"),
+        ("flv", "mp3"),
+    )
+    return [
+        *pictures,
+        hostile_media.png_with(b"zTXt", 1000),
+        hostile_media.jpeg_of_scans(64, 3),
+        hostile_media.wav(16_000, 1, 4000),
+        hostile_media.fragments(10),
+        hostile_media.matroska([bytes(100)], compressed=False),
+        *(hostile_media.stillness(name, codec, 64, 48, 25, 25) for name, codec in videos),
+        *(hostile_media.silence(name, codec, 44_100, "mono", 1.0) for name, codec in sounds),
+    ]
 
 
 def fuzz_bundles(count: int, seed: int = 0) -> Findings:

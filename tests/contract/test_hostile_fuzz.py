@@ -172,7 +172,12 @@ def test_any_frames_leave_the_good_ones_beside_them_unchanged(
 
 
 def test_spoilt_messages_in_bulk() -> None:
-    for findings in (fuzz.fuzz_frames(1500), fuzz.fuzz_payloads(3000), fuzz.fuzz_bundles(200)):
+    for findings in (
+        fuzz.fuzz_frames(1500),
+        fuzz.fuzz_payloads(3000),
+        fuzz.fuzz_bundles(200),
+        fuzz.fuzz_media(300),
+    ):
         assert not findings.wrong, findings.examples
         # Neither all refused at the first check, nor all fine.
         assert len(findings.codes) > 1
@@ -196,6 +201,14 @@ def test_a_codec_that_breaks_or_forgets_the_field_is_found(monkeypatch: pytest.M
 
     monkeypatch.setattr(payload, "decode", forgets)
     assert fuzz.fuzz_payloads(20).unnamed > 0
+
+
+def test_a_decoder_that_breaks_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(*_: object) -> None:
+        raise IndexError
+
+    monkeypatch.setattr("device_agent.media._clip", breaks)
+    assert fuzz.fuzz_media(20).crashes == 20
 
 
 def test_a_loader_that_breaks_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,22 +8,27 @@ from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
 
-from tests.chaos.fuzz import fuzz_bundles, fuzz_frames, fuzz_payloads
+from tests.chaos.fuzz import fuzz_bundles, fuzz_frames, fuzz_media, fuzz_payloads
 from tests.chaos.row import Row, Scale, exactly
 
-COUNTS: Mapping[Scale, tuple[int, int, int]] = MappingProxyType(
-    {"test": (300, 1_000, 100), "quick": (3_000, 10_000, 500), "full": (100_000, 100_000, 10_000)}
+COUNTS: Mapping[Scale, tuple[int, int, int, int]] = MappingProxyType(
+    {
+        "test": (300, 1_000, 100, 100),
+        "quick": (2_000, 5_000, 200, 200),
+        "full": (100_000, 100_000, 10_000, 20_000),
+    }
 )
-"""Frames, payloads, bundles."""
+"""Frames, payloads, bundles, media files."""
 
 
 async def run(scale: Scale, folder: Path) -> Row:
-    """All three, in so many messages."""
-    frames, payloads, bundles = COUNTS[scale]
+    """All four, in so many messages."""
+    frames, payloads, bundles, media = COUNTS[scale]
     found = {
         "frames": await asyncio.to_thread(fuzz_frames, frames),
         "payloads": await asyncio.to_thread(fuzz_payloads, payloads),
         "bundles": await asyncio.to_thread(fuzz_bundles, bundles),
+        "media files": await asyncio.to_thread(fuzz_media, media),
     }
     promises = {
         "crashes": "crashes",
