@@ -145,5 +145,6 @@ def _extract(archive: Path | bytes, folder: Path, limits: ArchiveLimits) -> None
                     shutil.copyfileobj(content, file)
                 if (folder / entry.name).stat().st_size != entry.size:
                     raise BundleError(f"the archive's {entry.name!r} is cut short")
-    except (tarfile.TarError, EOFError, ValueError) as error:
+    except (tarfile.TarError, EOFError, ValueError, OverflowError, RecursionError) as error:
+        # Headers that each announce another one are read one within the other.
         raise BundleError(f"the archive is broken: {error}") from error

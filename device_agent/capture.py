@@ -62,7 +62,7 @@ def _record_one(
     try:
         container: Any = av.open(device, mode="r", format=format_name, timeout=timeout)
         with container:
-            frames, pcm, _ = decode_container(container, device, spec, limits, kind)
+            frames, pcm, _ = decode_container(container, device, spec, limits, kind, live=True)
     except (av.error.FFmpegError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise MediaError(device, f"cannot be recorded from ({format_name}: {reason})") from error

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from device_agent.errors import MediaError, MediaLimitError
 from device_agent.media import MediaLimits, MediaSpec
+from device_agent.wav import check_sound
 
 Frames = npt.NDArray[np.uint8]
 Pcm = npt.NDArray[np.float32]
@@ -39,12 +40,29 @@ class FrameSampler:
         self._on_show: Any = None
         self._start_s: float | None = None
         self._time_s = self._interval_s = 0.0
-        self._decoded = self._pixels = 0
+        self._decoded = self._pixels = self._expected = 0
+        self._size: tuple[int, int] | None = None
 
     @property
     def full(self) -> bool:
         """Whether the window is filled."""
         return len(self._kept) >= self._wanted
+
+    def expect(self, frames: int, frame_pixels: int) -> None:
+        """Say what is about to be decoded.
+
+        Args:
+            frames: how many.
+            frame_pixels: of each, as its container declares; 0 where it does not.
+
+        Raises:
+            MediaLimitError: more pixels in all than may be decoded.
+        """
+        self._expected = frames
+        if frames * frame_pixels > self._limits.max_total_pixels:
+            raise MediaLimitError(
+                self._field, f"has more than {self._limits.max_total_pixels} pixels to decode in all"
+            )
 
     def push(self, frame: Any) -> None:
         """Take the next decoded ``av.VideoFrame``."""
@@ -56,6 +74,12 @@ class FrameSampler:
             raise MediaLimitError(
                 self._field, f"has more than {self._limits.max_total_pixels} pixels to decode in all"
             )
+        if self._size is None:
+            # The container may have declared less, or nothing.
+            self.expect(self._expected, frame.width * frame.height)
+            self._size = (frame.width, frame.height)
+        if (frame.width, frame.height) != self._size:
+            raise MediaError(self._field, "changes its picture size midway")
         if frame.is_corrupt:
             raise MediaError(self._field, "is damaged: a picture cannot be decoded in full")
         time_s = frame.time if frame.time is not None else self._time_s + self._interval_s
@@ -75,8 +99,6 @@ class FrameSampler:
             self._kept.append(self._pixels_of(self._on_show))
         if not self._kept:
             return None
-        if len({frame.shape for frame in self._kept}) > 1:
-            raise MediaError(self._field, "changes its picture size midway")
         return np.stack(self._kept)
 
     def _hold_until(self, time_s: float) -> None:
@@ -123,8 +145,25 @@ class SoundCollector:
         """Whether the window is filled."""
         return self._samples >= self._wanted
 
+    def expect(self, rate_hz: int, channels: int) -> None:
+        """Say what is about to be decoded, as its container or its first piece declares.
+
+        Raises:
+            MediaError: no recording is like that.
+            MediaLimitError: the window takes more samples than may be decoded.
+        """
+        check_sound(rate_hz, channels, self._field)
+        samples = round(self._spec.window_s * rate_hz * channels)
+        if samples > self._limits.max_audio_samples:
+            raise MediaLimitError(
+                self._field,
+                f"has {samples} audio samples in its first {self._spec.window_s:g} s; "
+                f"at most {self._limits.max_audio_samples} are decoded",
+            )
+
     def push(self, frame: Any, start_s: float) -> None:
         """Take the next decoded ``av.AudioFrame``; ``start_s`` is when the whole clip starts [s]."""
+        self.expect(frame.sample_rate, len(frame.layout.channels))
         self._decoded += frame.samples * len(frame.layout.channels)
         if self._decoded > self._limits.max_audio_samples:
             raise MediaLimitError(

@@ -50,12 +50,20 @@ class MediaLimits:
     """Of the file."""
     max_frame_pixels: int = 40_000_000
     """Width times height."""
+    max_frame_bytes: int = 256 * 2**20
+    """Of one image in the decoder's memory."""
+    max_video_pixels: int = 40_000_000
+    """Width times height of a video, whose decoder may hold on to sixteen frames."""
     max_total_pixels: int = 4_000_000_000
     """Of all frames decoded, those thrown away between two kept ones included."""
     max_frames: int = 2_000
     """Decoded, likewise."""
+    max_streams: int = 32
+    """Tracks of any kind."""
     max_audio_samples: int = 8_000_000
     """Decoded, at the file's own rate, all channels."""
+    max_decode_s: float = 60.0
+    """Time of the processor, for what no header tells [s]."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,9 @@ from typing import BinaryIO
 from device_agent.errors import MediaError
 
 MAX_CHUNKS = 1000
+MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 768_000
+"""Of any recording: below, a few samples would be blown up to minutes; above lies nothing that is heard."""
+MAX_CHANNELS = 64
 
 
 def is_wav(head: bytes) -> bool:
@@ -58,7 +61,20 @@ def check_wav(file: BinaryIO, field: str) -> None:
         if declared % 2:
             file.seek(1, os.SEEK_CUR)
     file.seek(0)
-    if not rate or not channels:
-        raise MediaError(field, f"the WAV declares {channels} channels at {rate} Hz")
+    check_sound(rate, channels, field)
     if not sound_bytes:
         raise MediaError(field, "the WAV holds no sound")
+
+
+def check_sound(rate_hz: int, channels: int, field: str) -> None:
+    """Refuse what no recording declares.
+
+    Raises:
+        MediaError: names what was found and what is allowed.
+    """
+    if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ or not 1 <= channels <= MAX_CHANNELS:
+        raise MediaError(
+            field,
+            f"declares {channels} channels at {rate_hz} Hz; "
+            f"1 to {MAX_CHANNELS} at {MIN_RATE_HZ} to {MAX_RATE_HZ} are allowed",
+        )

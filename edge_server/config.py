@@ -18,6 +18,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from device_agent.media import MediaLimits
 from edge_server.cell import CellConfig, LimitConfig
 from edge_server.engine import EngineConfig
 
@@ -95,6 +96,18 @@ class ServerConfig(BaseSettings):
     """Largest body over HTTP; larger ones are not read."""
     max_media_bytes: Annotated[int, Field(ge=1024)] = 12 * _MIB
     """Largest media file over REST."""
+    max_image_pixels: Annotated[int, Field(ge=1)] = 16_000_000
+    """Largest image, width times height."""
+    max_image_bytes: Annotated[int, Field(ge=1)] = 32 * _MIB
+    """Largest image in the decoder's memory; a pixel takes 1.5 bytes in a JPEG photo, 3 or 4 in a PNG."""
+    max_video_pixels: Annotated[int, Field(ge=1)] = 2048 * 1088
+    """Largest video frame, width times height; its decoder may hold on to sixteen of them."""
+    max_media_pixels: Annotated[int, Field(ge=1)] = 600_000_000
+    """Decoded for one file: 1080p at 60 Hz for the window of 4 s takes 498 million."""
+    max_media_samples: Annotated[int, Field(ge=1)] = 8_000_000
+    """Samples of sound decoded for one file, at its own rate, all channels."""
+    max_decode_s: Annotated[float, Field(gt=0)] = 5.0
+    """Time of the processor that one file may take to decode [s]."""
     ingest_threads: Annotated[int, Field(ge=1)] = 2
     """Media files that are decoded at once."""
     max_ingest: Annotated[int, Field(ge=1)] = 32
@@ -163,6 +176,18 @@ class ServerConfig(BaseSettings):
             questions_per_minute=self.questions_per_minute,
             bytes_per_minute=self.bytes_per_minute,
             max_streams=self.max_streams,
+        )
+
+    def media(self) -> MediaLimits:
+        """What decoding one file over REST may cost."""
+        return MediaLimits(
+            max_bytes=self.max_media_bytes,
+            max_frame_pixels=self.max_image_pixels,
+            max_frame_bytes=self.max_image_bytes,
+            max_video_pixels=self.max_video_pixels,
+            max_total_pixels=self.max_media_pixels,
+            max_audio_samples=self.max_media_samples,
+            max_decode_s=self.max_decode_s,
         )
 
     def engine(self) -> EngineConfig:

@@ -18,7 +18,6 @@ import numpy as np
 from device_agent.archive import pack
 from device_agent.bundle import Bundle, load_bundle
 from device_agent.errors import DeviceAgentError
-from device_agent.media import MediaLimits
 from device_agent.transmitter import Transmitter
 from edge_server.app import Served
 from edge_server.config import ServerConfig
@@ -111,7 +110,7 @@ def ingest_of(config: ServerConfig, bundle: Bundle) -> MediaIngest:
     return MediaIngest(
         Transmitter(bundle),
         token_length=config.rest_token_length,
-        limits=MediaLimits(max_bytes=config.max_media_bytes),
+        limits=config.media(),
         threads=config.ingest_threads,
         max_pending=config.max_ingest,
         rng=np.random.default_rng(),

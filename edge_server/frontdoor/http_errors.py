@@ -63,7 +63,8 @@ def http_response(method: str, path: str, error: HTTPException) -> JSONResponse:
     """An error of HTTP's own as a response."""
     kind = "invalid_request_error" if error.status_code < 500 else "server_error"
     message = f"{method} {path}: {error.detail}"
-    detail = ErrorDetail(message=message, type=kind, code=_CODES.get(error.status_code))
+    param = "body" if error.status_code in _OF_THE_BODY else None
+    detail = ErrorDetail(message=message, type=kind, code=_CODES.get(error.status_code), param=param)
     return JSONResponse(ErrorBody(error=detail).model_dump(), error.status_code, error.headers)
 
 
@@ -79,11 +80,11 @@ def install(app: FastAPI) -> None:
         first = error.errors()[0]
         # The first part says where FastAPI looked ("body"); of a JSON error the second is an offset.
         path = [] if first["type"] == "json_invalid" else list(first["loc"][1:])
-        param = _path(path) or None
+        param = _path(path) or str(first["loc"][0])
         reason = first.get("ctx", {}).get("error", "") if first["type"] == "json_invalid" else ""
         message = f"{first['msg']}: {reason}" if reason else str(first["msg"])
         detail = ErrorDetail(
-            message=f"{param}: {message}" if param else message,
+            message=f"{param}: {message}",
             type="invalid_request_error",
             code="invalid_argument",
             param=param,
@@ -108,6 +109,9 @@ _CODES = {
     413: "body_too_large",
     415: "unsupported_media_type",
 }
+
+_OF_THE_BODY = frozenset({400, 408, 413, 415})
+"""What HTTP itself refuses because of the body."""
 
 
 def _path(parts: list[int | str]) -> str:

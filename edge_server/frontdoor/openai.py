@@ -33,6 +33,7 @@ from edge_server.frontdoor.openai_schema import (
     ModelList,
     TextPart,
     Usage,
+    schema_of,
 )
 from edge_server.frontdoor.ports import MediaModality, RawMedia
 
@@ -64,7 +65,7 @@ def build_router(asker: Asker, *, wall_clock: Callable[[], float], new_id: Calla
     @router.post(
         "/v1/chat/completions",
         response_model=ChatCompletion,
-        responses={200: {"content": {"text/event-stream": {"schema": ChatChunk.model_json_schema()}}}},
+        responses={200: {"content": {"text/event-stream": {"schema": schema_of(ChatChunk)}}}},
     )
     async def chat(body: ChatRequest, request: Request) -> ChatCompletion | StreamingResponse:
         """Ask, in OpenAI's words: text, ``image_url`` (data URL), ``input_audio``, ``video_url``."""

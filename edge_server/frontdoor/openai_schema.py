@@ -176,3 +176,24 @@ class ModelList(BaseModel):
 
     object: Literal["list"] = "list"
     data: list[ModelCard]
+
+
+def schema_of(model: type[BaseModel]) -> dict[str, JsonValue]:
+    """JSON schema of a model in one piece.
+
+    Its parts stand where they are used: within an API description, references to the model's own definitions
+    would lead nowhere. Not for models that hold themselves.
+    """
+    schema = model.model_json_schema(ref_template="{model}")
+    parts = schema.pop("$defs", {})
+
+    def whole(piece: JsonValue) -> JsonValue:
+        if isinstance(piece, list):
+            return [whole(each) for each in piece]
+        if not isinstance(piece, dict):
+            return piece
+        if isinstance(name := piece.get("$ref"), str):
+            return whole(parts[name])
+        return {key: whole(value) for key, value in piece.items()}
+
+    return {key: whole(value) for key, value in schema.items()}

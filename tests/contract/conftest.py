@@ -49,8 +49,14 @@ def settings() -> dict[str, object]:
 
 
 @pytest.fixture
+def media_limits() -> MediaLimits:
+    """What decoding one file may cost; override it."""
+    return MediaLimits(max_bytes=2**20)
+
+
+@pytest.fixture
 async def running(
-    model: WeightlessModel, settings: dict[str, object], tmp_path: Path
+    model: WeightlessModel, settings: dict[str, object], media_limits: MediaLimits, tmp_path: Path
 ) -> AsyncIterator[Running]:
     archive = tmp_path / "bundle.tar"
     archive.write_bytes(bytes(range(256)) * 3000)
@@ -59,7 +65,7 @@ async def running(
     ingest = MediaIngest(
         WeightlessTransmitter(),  # type: ignore[arg-type]
         token_length=16,
-        limits=MediaLimits(max_bytes=2**20),
+        limits=media_limits,
         threads=2,
         max_pending=8,
         rng=np.random.default_rng(1),

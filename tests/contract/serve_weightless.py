@@ -11,7 +11,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from device_agent.media import MediaLimits
 from edge_server import logs
 from edge_server.app import Served, serve
 from edge_server.config import ServerConfig
@@ -24,10 +23,11 @@ NEWER_BUNDLE_HASH = "cd" * 32
 
 
 def main() -> None:
+    config = ServerConfig()
     ingest = MediaIngest(
         WeightlessTransmitter(),  # type: ignore[arg-type]
         token_length=16,
-        limits=MediaLimits(),
+        limits=config.media(),
         threads=1,
         max_pending=4,
         rng=np.random.default_rng(1),
@@ -35,7 +35,6 @@ def main() -> None:
     model = WeightlessModel(answer=lambda prompt: "a long answer", decode_fault=lambda rows: time.sleep(0.1))
     served = Served(model, ingest, LinkShape(CHANNEL_DIM, 96), (1, 2, 4, 8, 16, 32))
     newer = replace(served, model=WeightlessModel(name="newer", bundle_hash=NEWER_BUNDLE_HASH))
-    config = ServerConfig()
     logs.configure(config.log_level)
     asyncio.run(serve(config, served, lambda: newer))
     ingest.close()

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import io
 import json
+import time
 import wave
 from collections.abc import AsyncIterator
 
@@ -223,6 +224,8 @@ async def test_a_body_that_is_no_question_is_refused_in_the_one_shape(
     response = await client.post("/v1/infer", content=content, headers={"content-type": "application/json"})
     assert response.status_code == 400
     assert error_of(response)["type"] == "invalid_request_error"
+    # A number that JSON does not have has a place; all else is the body as a whole.
+    assert error_of(response)["param"] == ("question" if b"NaN" in content else "body")
 
 
 async def test_unknown_paths_and_methods_answer_in_the_one_shape(client: httpx.AsyncClient) -> None:
@@ -257,6 +260,7 @@ class TestSmallBodies:
             response = await http.post("/v1/infer", content=pieces(), headers=headers)
             assert response.status_code == 413
             assert "2000" in str(error_of(response)["message"])
+            assert error_of(response)["param"] == "body"
             assert sent <= (1 if announced else 3)
             good = await http.post("/v1/infer", json={"question": "ab"})
             assert good.json()["answer"] == "2"
@@ -359,9 +363,28 @@ async def test_metrics_count_what_happened(client: httpx.AsyncClient) -> None:
     assert "tokenlink_decode_seconds_count" in text
 
 
+async def test_an_answer_on_a_kept_connection_does_not_wait_for_an_acknowledgement(running: Running) -> None:
+    # Nagle's algorithm and a delayed acknowledgement together take 40 ms, every time.
+    async with httpx.AsyncClient(base_url=running.addresses.rest) as http:
+        times = []
+        for _ in range(20):
+            began = time.perf_counter()
+            await http.get("/livez")
+            times.append(time.perf_counter() - began)
+    assert min(times[1:]) < 0.035
+
+
 async def test_the_api_describes_itself(client: httpx.AsyncClient) -> None:
     described = (await client.get("/openapi.json")).json()
     assert {"/v1/infer", "/v1/chat/completions", "/v1/models", "/livez", "/readyz", "/metrics"} <= set(
         described["paths"]
     )
     assert (await client.get("/docs")).status_code == 200
+    text = json.dumps(described)
+    assert "#/$defs" not in text, "a reference that leads nowhere"
+    assert '"422"' not in text, "a status that is never answered"
+    events = described["paths"]["/v1/chat/completions"]["post"]["responses"]["200"]["content"][
+        "text/event-stream"
+    ]
+    choice = events["schema"]["properties"]["choices"]["items"]
+    assert "content" in choice["properties"]["delta"]["properties"]

@@ -12,6 +12,12 @@ ROWS: Mapping[str, str] = MappingProxyType(
         "offline": "tests.chaos.rows.offline",
         "impairments": "tests.chaos.rows.impairments",
         "stampede": "tests.chaos.rows.stampede",
+        "fuzz": "tests.chaos.rows.fuzz",
+        "fuzz_coverage": "tests.chaos.rows.fuzz_coverage",
+        "openapi": "tests.chaos.rows.openapi",
+        "bombs": "tests.chaos.rows.bombs",
+        "trickle": "tests.chaos.rows.trickle",
+        "soak": "tests.chaos.rows.soak",
     }
 )
 """Module of each row, by name, in the order of the table."""

@@ -1,0 +1,34 @@
+"""Small versions of the rows of chaos that strangers cause; timings need a machine that does nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edge_server.config import ServerConfig
+from tests.chaos.row import Row
+from tests.chaos.rows import bombs, fuzz_coverage, trickle
+
+
+def broken(row: Row, *timings: str) -> list[str]:
+    return [
+        check.what for check in row.checks if not check.kept and not check.what.startswith(timings or ("-",))
+    ]
+
+
+async def test_bombs_are_refused_without_memory(tmp_path: Path) -> None:
+    row = await bombs.run("test", tmp_path)
+    assert not broken(row, "the slowest"), row
+
+
+async def test_a_guided_search_finds_nothing(tmp_path: Path) -> None:
+    pytest.importorskip("atheris")
+    row = await fuzz_coverage.run("test", tmp_path)
+    assert not broken(row), row.facts
+
+
+@pytest.mark.skipif("receive_s" not in ServerConfig.model_fields, reason="senders have no deadline")
+async def test_trickling_connections_of_every_kind_are_cut(tmp_path: Path) -> None:
+    row = await trickle.run("test", tmp_path)
+    assert not broken(row, "p99"), row.facts
