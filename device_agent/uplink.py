@@ -23,6 +23,7 @@ from device_agent.conversation import Conversation
 from device_agent.errors import BundleError, ConfigurationError, DeadlineError, UplinkError
 from device_agent.session import Reply, Session
 from device_agent.status import TryAgainError, error_of_call, error_of_failure
+from device_agent.tracing import NotTraced, Tracing
 from device_agent.version import agent_version
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from protos.tokenlink.v1.tokenlink_pb2_grpc import TokenLinkStub
@@ -56,6 +57,7 @@ class Uplink:
         device_id: what to call ourselves; no two agents at once may use the same.
         snr_db: what the device measures, told when a session is opened [dB].
         backoff: how often and when to try again.
+        tracing: told how long a question was on its way; None: nobody.
         rng: jitter.
         clock: monotonic seconds.
         sleep: waits that many seconds.
@@ -69,6 +71,7 @@ class Uplink:
         device_id: str,
         snr_db: float = 10.0,
         backoff: Backoff | None = None,
+        tracing: Tracing | None = None,
         rng: random.Random | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -78,6 +81,7 @@ class Uplink:
         self._device_id = device_id
         self._snr_db = snr_db
         self._backoff = backoff or Backoff()
+        self._tracing = tracing or NotTraced()
         self._rng = rng or random.Random()  # noqa: S311 (jitter, not a secret)
         self._clock = clock
         self._sleep = sleep
@@ -147,6 +151,7 @@ class Uplink:
             session = await self._open_session()
             frame = _frame(session, bundle_hash, question)
             tries, bytes_on_wire, text = tries + 1, frame.ByteSize(), ""
+            frame.traceparent = self._tracing.traceparent()
             async with contextlib.aclosing(self._answer_frames(session, frame)) as downlink:
                 async for received in downlink:
                     match received.WhichOneof("body"):
@@ -163,8 +168,8 @@ class Uplink:
             raise TryAgainError(UplinkError("the stream ended without an answer"))
 
         try:
-            async with asyncio.timeout(deadline_s):
-                async with self._granted_slot():
+            with self._tracing.span("uplink", request_id=question.request_id):
+                async with asyncio.timeout(deadline_s), self._granted_slot():
                     answer = await self._retrying(once)
         except TimeoutError as error:
             raise DeadlineError(f"no answer from {self.server} within {deadline_s:g} s") from error

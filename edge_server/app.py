@@ -28,6 +28,8 @@ from typing import Any, Generic
 
 import uvicorn
 
+from device_agent.errors import DeviceAgentError
+from device_agent.tracing import exporting_tracer
 from edge_server.cell import AnswerFile, Cell, KeptAnswers, Lineup
 from edge_server.config import ServerConfig
 from edge_server.engine import Engine, Model
@@ -40,6 +42,7 @@ from edge_server.frontdoor.grpc_service import TokenLinkService
 from edge_server.frontdoor.metrics import Metrics
 from edge_server.frontdoor.ports import BundleArchive, Ingest, LinkShape
 from edge_server.frontdoor.rest import build_app
+from edge_server.frontdoor.tracing import NotTraced, Traced, Tracing
 from edge_server.rollout import Rollout
 
 logger = logging.getLogger(__name__)
@@ -94,6 +97,7 @@ class Server(Generic[StateT]):
         config: settings.
         served: what to serve.
         clock: monotonic seconds.
+        tracing: begins spans; None: there are none.
     """
 
     def __init__(
@@ -102,6 +106,7 @@ class Server(Generic[StateT]):
         served: Served[StateT],
         *,
         clock: Callable[[], float] = time.monotonic,
+        tracing: Tracing | None = None,
     ) -> None:
         release = version("tokenlink")
         self.metrics = Metrics(version=release, outage_snr_db=config.outage_snr_db)
@@ -135,13 +140,13 @@ class Server(Generic[StateT]):
             max_sessions=config.max_sessions,
         )
         self._grpc = GrpcServer(
-            TokenLinkService(self.cell, self.backends, self.metrics, version=release),
+            TokenLinkService(self.cell, self.backends, self.metrics, version=release, tracing=tracing),
             max_message_bytes=config.max_grpc_message_bytes,
             max_calls=config.max_grpc_calls,
             max_streams=config.max_grpc_streams,
         )
         self.rest_app = build_app(
-            Asker(self.backends, self.metrics),
+            Asker(self.backends, self.metrics, tracing),
             self.metrics,
             max_body_bytes=config.max_rest_body_bytes,
             version=release,
@@ -229,7 +234,10 @@ class _Uvicorn(uvicorn.Server):
 
 
 async def serve(
-    config: ServerConfig, served: Served[Any], reload: Callable[[], Served[Any]] | None = None
+    config: ServerConfig,
+    served: Served[Any],
+    reload: Callable[[], Served[Any]] | None = None,
+    tracing: Tracing | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain.
 
@@ -237,6 +245,7 @@ async def serve(
         config: settings.
         served: what to serve first.
         reload: loads what to serve from now on, after a SIGHUP. Called in a thread.
+        tracing: begins spans; None: there are none.
 
     Raises:
         ConfigurationError: an address cannot be bound.
@@ -249,7 +258,7 @@ async def serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
-    server: Server[Any] = Server(config, served)
+    server: Server[Any] = Server(config, served, tracing=tracing)
     addresses = await server.start()
     reloading = asyncio.create_task(_reload(server, reload)) if reload is not None else None
     try:
@@ -325,8 +334,29 @@ def run(config: ServerConfig) -> None:
         loop_factory = None
     else:
         loop_factory = uvloop.new_event_loop
-    with contextlib.closing(served), asyncio.Runner(loop_factory=loop_factory) as runner:
-        runner.run(serve(config, served, lambda: load_served(config)))
+    with (
+        contextlib.closing(served),
+        _tracing(config) as tracing,
+        asyncio.Runner(loop_factory=loop_factory) as runner,
+    ):
+        runner.run(serve(config, served, lambda: load_served(config), tracing))
+
+
+@contextlib.contextmanager
+def _tracing(config: ServerConfig) -> Iterator[Tracing]:
+    """Spans to where the settings say.
+
+    Raises:
+        ConfigurationError: it is switched on and not installed.
+    """
+    if not config.tracing_endpoint:
+        yield NotTraced()
+        return
+    try:
+        with exporting_tracer(config.tracing_endpoint, "edge-server") as tracer:
+            yield Traced(tracer)
+    except DeviceAgentError as error:
+        raise ConfigurationError(str(error)) from error
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -36,6 +36,8 @@ class ServerConfig(BaseSettings):
     """After SIGHUP loaded another model, devices have this long to fetch its bundle [s]."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Least severe lines that are logged."""
+    tracing_endpoint: str | None = None
+    """Where spans go, an OTLP collector over gRPC such as http://127.0.0.1:4317; none: they are not made."""
     drain_s: Annotated[float, Field(ge=0)] = 30.0
     """After SIGTERM, accepted questions have this long to be answered [s]."""
 

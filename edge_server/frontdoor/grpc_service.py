@@ -19,8 +19,8 @@ from typing import Any, NoReturn, TypeAlias, TypeVar
 import grpc
 import grpc.aio
 
-from edge_server.cell import Cell, Subscription
-from edge_server.engine import Delta
+from edge_server.cell import Cell, Session, Subscription
+from edge_server.engine import Delta, Request
 from edge_server.errors import (
     DrainingError,
     EdgeServerError,
@@ -32,7 +32,8 @@ from edge_server.frontdoor.metrics import Metrics
 from edge_server.frontdoor.ports import BundleArchive
 from edge_server.frontdoor.questions import request_of
 from edge_server.frontdoor.status import failure_of, known, status_of
-from protos.metadata import FAILURE_KEY
+from edge_server.frontdoor.tracing import NotTraced, QuestionTrace, Tracing
+from protos.metadata import FAILURE_KEY, TRACEPARENT_KEY
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 
 logger = logging.getLogger(__name__)
@@ -64,6 +65,7 @@ class TokenLinkService:
         metrics: counts.
         version: of this server.
         wall_clock: seconds since the Unix epoch.
+        tracing: begins spans.
     """
 
     def __init__(
@@ -74,12 +76,14 @@ class TokenLinkService:
         *,
         version: str,
         wall_clock: Callable[[], float] = time.time,
+        tracing: Tracing | None = None,
     ) -> None:
         self._cell = cell
         self._backends = backends
         self._metrics = metrics
         self._version = version
         self._wall_clock = wall_clock
+        self._tracing = tracing or NotTraced()
         self._draining = False
         self._readers: set[asyncio.Task[None]] = set()
 
@@ -135,9 +139,11 @@ class TokenLinkService:
         """One question. What ends it without an answer is the status of the call."""
         try:
             message = _parsed(request)
-            subscription = self._ask(message.session_id, message.bundle_hash, message.question)
+            request_id = message.question.request_id
+            trace = self._tracing.question("Ask", _traceparent_of(context), request_id)
+            subscription = self._ask(message.session_id, message.bundle_hash, message.question, trace)
             try:
-                async for frame in _frames(message.question.request_id, subscription):
+                async for frame in _frames(request_id, subscription, trace):
                     await context.write(frame)
             finally:
                 subscription.close()
@@ -219,14 +225,15 @@ class TokenLinkService:
                     "body", "is empty; a question, a cancel or an acknowledge is needed"
                 )
             request_id = message.question.request_id
-            subscription = self._ask(message.session_id, message.bundle_hash, message.question)
+            trace = self._tracing.question("Converse", message.traceparent, request_id)
+            subscription = self._ask(message.session_id, message.bundle_hash, message.question, trace)
             key = (message.session_id, request_id)
             try:
                 if key in answering:
                     return  # sent twice over this stream: the answer is on its way already
                 answering.add(key)
                 try:
-                    async for downlink_frame in _frames(request_id, subscription):
+                    async for downlink_frame in _frames(request_id, subscription, trace):
                         await downlink.write(downlink_frame)
                 finally:
                     answering.discard(key)
@@ -239,17 +246,22 @@ class TokenLinkService:
                 logger.exception("a question failed", extra={"request_id": request_id})
             await downlink.fail(request_id, known(error))
 
-    def _ask(self, session_id: str, bundle_hash: str, question: pb.Question) -> Subscription:
-        return self._cell.ask(
-            session_id,
-            bundle_hash,
-            question.request_id,
-            digest=lambda: hashlib.sha256(question.SerializeToString(deterministic=True)).digest(),
-            size_bytes=question.ByteSize(),
-            prepare=lambda session: request_of(
-                question, session, self._backends.of(bundle_hash).shape, self._metrics
-            ),
-        )
+    def _ask(
+        self, session_id: str, bundle_hash: str, question: pb.Question, trace: QuestionTrace
+    ) -> Subscription:
+        def prepare(session: Session) -> Request:
+            trace.runs()
+            return request_of(question, session, self._backends.of(bundle_hash).shape, self._metrics)
+
+        with trace.admission():
+            return self._cell.ask(
+                session_id,
+                bundle_hash,
+                question.request_id,
+                digest=lambda: hashlib.sha256(question.SerializeToString(deterministic=True)).digest(),
+                size_bytes=question.ByteSize(),
+                prepare=prepare,
+            )
 
     def _acknowledge(self, frame: pb.UplinkFrame) -> None:
         request_ids = frame.acknowledge.request_ids
@@ -299,11 +311,15 @@ class _Downlink:
             logger.debug("a failure found no reader: %s", gone)
 
 
-async def _frames(request_id: str, subscription: Subscription) -> AsyncIterator[pb.DownlinkFrame]:
-    async for event in subscription:
-        if isinstance(event, Delta):
-            yield pb.DownlinkFrame(request_id=request_id, delta=pb.AnswerDelta(text=event.text))
-        else:
+async def _frames(
+    request_id: str, subscription: Subscription, trace: QuestionTrace
+) -> AsyncIterator[pb.DownlinkFrame]:
+    try:
+        async for event in subscription:
+            if isinstance(event, Delta):
+                yield pb.DownlinkFrame(request_id=request_id, delta=pb.AnswerDelta(text=event.text))
+                continue
+            trace.completed(event)
             yield pb.DownlinkFrame(
                 request_id=request_id,
                 answer=pb.Answer(
@@ -316,6 +332,16 @@ async def _frames(request_id: str, subscription: Subscription) -> AsyncIterator[
                     finish_reason=event.finish_reason,
                 ),
             )
+    except BaseException as error:
+        trace.end(error)
+        raise
+    trace.end()
+
+
+def _traceparent_of(context: _Context[_Message]) -> str:
+    metadata = dict(context.invocation_metadata() or ())
+    value = metadata.get(TRACEPARENT_KEY, "")
+    return value if isinstance(value, str) else ""
 
 
 def _parsed(received: _Received[_Message]) -> _Message:

@@ -11,7 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 
 from edge_server.frontdoor import http_errors, openai
-from edge_server.frontdoor.asking import Asker, RestQuestion, user_of, while_connected
+from edge_server.frontdoor.asking import Asker, RestQuestion, traceparent_of, user_of, while_connected
 from edge_server.frontdoor.body_limit import BodyLimit
 from edge_server.frontdoor.http_errors import ErrorBody, ErrorDetail
 from edge_server.frontdoor.metrics import Metrics
@@ -91,7 +91,8 @@ def _infer(asker: Asker) -> APIRouter:
                     link=question.link.settings(),
                     max_new_tokens=question.max_new_tokens,
                     deadline_s=question.deadline_s,
-                )
+                ),
+                traceparent_of(request),
             )
             try:
                 completion = await asked.stream.completion()
