@@ -22,7 +22,7 @@ QUICK := $(BIN)/edge-server study quick --runs build/results-quick/runs --data b
   --model $(MODEL) --out build/results-quick
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint loadtest protos dataset train results results-quick clean
+.PHONY: help demo test lint loadtest requirements protos dataset train results results-quick clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -66,6 +66,14 @@ lint: $(VENV)/.dev ## ruff, mypy --strict, import rules
 loadtest: $(VENV)/.dev ## gRPC and REST users for 20 s
 	@$(SERVED) $(BIN)/locust --locustfile deploy/loadtest/locustfile.py --headless --only-summary \
 	  --users 20 --spawn-rate 10 --run-time 20s
+
+requirements: build/tools/.ready ## What the images install, with hashes, into deploy/requirements
+	deploy/requirements/compile.sh build/tools/bin/uv
+
+build/tools/.ready: deploy/requirements/tools.txt
+	$(PYTHON) -m venv build/tools
+	build/tools/bin/pip --disable-pip-version-check install --quiet --require-hashes -r $<
+	@touch $@
 
 protos: $(VENV)/.dev ## Stubs from the .proto
 	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. --grpc_python_out=. \
