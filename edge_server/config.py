@@ -24,6 +24,8 @@ class ServerConfig(BaseSettings):
     """Folder of the model, with its device bundle in ``bundle/``."""
     threads: Annotated[int, Field(ge=1)] = os.cpu_count() or 1
     """Threads of the model's operators."""
+    device: str = "cpu"
+    """What the model computes on, in torch's words: cpu, cuda, cuda:1."""
     host: str = "127.0.0.1"
     """Address that both doors listen on."""
     grpc_port: Annotated[int, Field(ge=0, le=65_535)] = 50_051
