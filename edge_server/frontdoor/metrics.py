@@ -29,10 +29,10 @@ _SNRS_DB = (-20.0, -15.0, -10.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0, 30.0)
 REFUSALS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "overload": ("queue", "queue_per_user", "questions_in_flight", "sessions", "ingest", "arrivals"),
-        "limit": ("question_rate", "byte_rate", "streams"),
+        "limit": ("question_rate", "byte_rate", "streams", "slow_sender"),
         "access": (
-            *("no_certificate", "unknown_certificate", "unknown_key", "revoked", "expired"),
-            *("device_id", "foreign_session"),
+            *("no_certificate", "unknown_certificate", "no_key", "unknown_key", "revoked", "expired"),
+            *("device_id", "foreign_session", "tls_handshake", "enrolment"),
         ),
         "bundle": ("bundle",),
         "session": ("session",),
