@@ -162,6 +162,8 @@ class Metrics:
         for modality in MODALITY_NAMES.values():
             self._outages.labels(modality)
             self._token_length.labels(modality)
+            self._airtime.labels(modality)
+            self._snr.labels(modality)
 
     def describe(self, models: Iterable[tuple[str, Sequence[str]]]) -> None:
         """Show what is served from now on, as series of the value 1 whose labels tell it.
