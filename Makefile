@@ -25,8 +25,8 @@ QUICK := $(BIN)/edge-server study quick --runs build/results-quick/runs --data b
   --model $(MODEL) --out build/results-quick
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint loadtest locust bench peers chaos chaos-quick protos dataset train results \
-  results-quick clean
+.PHONY: help demo test lint loadtest locust bench peers chaos chaos-quick requirements protos dataset train \
+  results results-quick clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -82,6 +82,14 @@ chaos: $(VENV)/.dev ## Kill, cut and crowd, as promised; JSON into docs/results 
 
 chaos-quick: $(VENV)/.dev ## A small version, under 3 minutes
 	$(BIN)/python -m tests.chaos --quick
+
+requirements: build/tools/.ready ## What the images install, with hashes, into deploy/requirements
+	deploy/requirements/compile.sh build/tools/bin/uv
+
+build/tools/.ready: deploy/requirements/tools.txt
+	$(PYTHON) -m venv build/tools
+	build/tools/bin/pip --disable-pip-version-check install --quiet --require-hashes -r $<
+	@touch $@
 
 protos: $(VENV)/.dev ## Stubs from the .proto
 	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. --grpc_python_out=. \

@@ -21,6 +21,7 @@ from device_agent.config import DeviceSettings
 from device_agent.errors import ConfigurationError
 from device_agent.media import Clip
 from device_agent.session import Reply
+from device_agent.tracing import NotTraced, Tracing, traced
 from device_agent.transmitter import Tokens, Transmitter
 from device_agent.uplink import Uplink
 from protos import payload
@@ -162,6 +163,7 @@ class Agent:
         rng: the channel's randomness.
         trace: SNR over time, in place of the settings' SNR.
         clock: monotonic seconds.
+        tracing: told what takes how long; None: nobody.
     """
 
     def __init__(
@@ -173,7 +175,9 @@ class Agent:
         rng: np.random.Generator,
         trace: SnrTrace | None = None,
         clock: Callable[[], float] = time.monotonic,
+        tracing: Tracing | None = None,
     ) -> None:
+        self._tracing = tracing or NotTraced()
         self._settings = settings
         self._transmitter = transmitter
         self._uplink = uplink
@@ -183,6 +187,7 @@ class Agent:
         self._channel: Channel | None = None
         self._pacer: Pacer | None = None
 
+    @traced("ask")
     async def ask(
         self,
         question: str,
@@ -303,7 +308,8 @@ class Agent:
     def _encode(
         self, question: str, clip: Clip, token_length: int
     ) -> tuple[dict[str, Tokens], list[int], float]:
-        encoded = self._transmitter.encode(clip, token_length)
+        with self._tracing.span("encode", token_length=token_length):
+            encoded = self._transmitter.encode(clip, token_length)
         started_s = self._clock()
         tokens, ids = dict(encoded.tokens), self._transmitter.tokenize(question)
         if not ids:
@@ -313,7 +319,8 @@ class Agent:
         return tokens, ids, encoded.encode_s + self._clock() - started_s
 
     def _send(self, channel: Channel, modality: str, x_TC: Tokens) -> pb.TokenPayload:
-        reception = channel.transmit(x_TC)
+        with self._tracing.span("channel", modality=modality, token_length=len(x_TC)):
+            reception = channel.transmit(x_TC)
         report = pb.ChannelReport(
             model=CHANNEL_MODELS[channel.config.model],
             fading=FADINGS[channel.config.fading],

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from device_agent.outbox import Outbox
 from device_agent.session import Reply
 from device_agent.spool_records import NewQuestion, Stamp, Waiting
 from device_agent.spooling import Spooler
+from device_agent.tracing import NotTraced, Traced, Tracing, exporting_tracer
 from device_agent.transmitter import Transmitter
 from device_agent.uplink import Uplink
 
@@ -31,6 +32,7 @@ def uplink_for(
     backoff: Backoff | None = None,
     outbox: Outbox | None = None,
     on_trouble: Callable[[DeviceAgentError], None] = lambda error: None,
+    tracing: Tracing | None = None,
 ) -> Uplink:
     """An uplink to the server in the settings.
 
@@ -54,6 +56,7 @@ def uplink_for(
         backoff=backoff or Backoff(retries=settings.retries),
         on_trouble=on_trouble,
         credentials=credentials,
+        tracing=tracing,
     )
 
 
@@ -62,10 +65,11 @@ async def open_agent(settings: DeviceSettings, bundle: Bundle) -> AsyncIterator[
     """An agent for a verified bundle; its connection closes with the context.
 
     Raises:
-        ConfigurationError: the trace in the settings cannot be read.
+        ConfigurationError: the trace in the settings cannot be read, or tracing is on and not installed.
     """
-    async with uplink_for(settings, bundle.hash) as uplink:
-        yield _agent(settings, bundle, uplink)
+    with _tracing(settings) as tracing:
+        async with uplink_for(settings, bundle.hash, tracing=tracing) as uplink:
+            yield _agent(settings, bundle, uplink, tracing)
 
 
 @asynccontextmanager
@@ -74,9 +78,18 @@ async def open_spooler(
 ) -> AsyncIterator[tuple[Agent, Spooler]]:
     """An agent that makes questions, and what brings them from an outbox to answers; raises as above."""
     troubles = Troubles()
-    uplink = uplink_for(settings, bundle.hash, backoff=SPOOL_BACKOFF, outbox=outbox, on_trouble=troubles.say)
-    async with uplink:
-        yield _agent(settings, bundle, uplink), Spooler(outbox, uplink, _record_of, troubles)
+    with _tracing(settings) as tracing:
+        uplink = uplink_for(
+            settings,
+            bundle.hash,
+            backoff=SPOOL_BACKOFF,
+            outbox=outbox,
+            on_trouble=troubles.say,
+            tracing=tracing,
+        )
+        async with uplink:
+            agent = _agent(settings, bundle, uplink, tracing)
+            yield agent, Spooler(outbox, uplink, _record_of, troubles)
 
 
 def spooled(
@@ -92,11 +105,22 @@ def _record_of(item: Waiting, reply: Reply, model: str) -> Mapping[str, Any]:
     return outcome_of(prepared, reply, model).to_json()
 
 
-def _agent(settings: DeviceSettings, bundle: Bundle, uplink: Uplink) -> Agent:
+def _agent(settings: DeviceSettings, bundle: Bundle, uplink: Uplink, tracing: Tracing) -> Agent:
     return Agent(
         settings,
         Transmitter(bundle, settings.threads, provider=settings.provider),
         uplink,
         rng=np.random.default_rng(settings.seed),
         trace=read_trace(settings.trace) if settings.trace is not None else None,
+        tracing=tracing,
     )
+
+
+@contextmanager
+def _tracing(settings: DeviceSettings) -> Iterator[Tracing]:
+    if not settings.tracing_endpoint:
+        yield NotTraced()
+        return
+    facts = {"service.instance.id": settings.device_id}
+    with exporting_tracer(settings.tracing_endpoint, "device-agent", **facts) as tracer:
+        yield Traced(tracer)

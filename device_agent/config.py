@@ -103,6 +103,8 @@ class DeviceSettings(BaseSettings):
     """Tries after the first."""
     threads: int = Field(default=1, ge=1, le=256)
     """Threads of each transmitter."""
+    tracing_endpoint: str | None = None
+    """Where spans go, an OTLP collector over gRPC such as http://127.0.0.1:4317; none: they are not made."""
     provider: str = Field(default="CPUExecutionProvider", pattern=r"^[A-Za-z]+ExecutionProvider$")
     """What ONNX Runtime computes with."""
     outbox: Path | None = None

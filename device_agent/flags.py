@@ -55,6 +55,9 @@ FLAGS: dict[str, Any] = {
         TextPath | None, _option("Question as ids, or analog through the channel.", default="ids")
     ],
     "seed": Annotated[int | None, _option("Of the channel's randomness.", default="none")],
+    "tracing_endpoint": Annotated[
+        str | None, _option("Send spans to this OTLP collector, http://HOST:4317.", _SERVER, default="off")
+    ],
     "max_new_tokens": Annotated[int | None, _option("Longest answer.", _SERVER, default="the server's")],
     "priority": Annotated[
         Priority | None, _option("Whether somebody waits for the answer.", _SERVER, default="interactive")

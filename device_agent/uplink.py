@@ -24,6 +24,7 @@ from device_agent.credentials import Credentials
 from device_agent.errors import BundleError, ConfigurationError, DeadlineError, DeviceAgentError, UplinkError
 from device_agent.session import Reply, Session
 from device_agent.status import TryAgainError, error_of_call, error_of_failure
+from device_agent.tracing import NotTraced, Tracing
 from device_agent.version import agent_version
 from protos import keepalive
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
@@ -60,6 +61,7 @@ class Uplink:
         backoff: how often and when to try again.
         on_trouble: told what went wrong each time something is tried again.
         credentials: for TLS; None: the link is not encrypted.
+        tracing: told how long a question was on its way; None: nobody.
         rng: jitter.
         clock: monotonic seconds.
         sleep: waits that many seconds.
@@ -76,6 +78,7 @@ class Uplink:
         backoff: Backoff | None = None,
         on_trouble: Callable[[DeviceAgentError], None] = lambda error: None,
         credentials: Credentials | None = None,
+        tracing: Tracing | None = None,
         rng: random.Random | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -88,6 +91,7 @@ class Uplink:
         self._backoff = backoff or Backoff()
         self._on_trouble = on_trouble
         self._credentials = credentials
+        self._tracing = tracing or NotTraced()
         self._rng = rng or random.Random()  # noqa: S311 (jitter, not a secret)
         self._clock = clock
         self._sleep = sleep
@@ -157,6 +161,7 @@ class Uplink:
             session = await self._open_session()
             frame = _frame(session, bundle_hash, question)
             tries, bytes_on_wire, text = tries + 1, frame.ByteSize(), ""
+            frame.traceparent = self._tracing.traceparent()
             async with contextlib.aclosing(self._answer_frames(session, frame)) as downlink:
                 async for received in downlink:
                     match received.WhichOneof("body"):
@@ -173,8 +178,8 @@ class Uplink:
             raise TryAgainError(UplinkError("the stream ended without an answer"))
 
         try:
-            async with asyncio.timeout(deadline_s):
-                async with self._granted_slot():
+            with self._tracing.span("uplink", request_id=question.request_id):
+                async with asyncio.timeout(deadline_s), self._granted_slot():
                     answer = await self._retrying(once)
         except TimeoutError as error:
             raise DeadlineError(f"no answer from {self.server} within {deadline_s:g} s") from error

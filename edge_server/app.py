@@ -29,6 +29,8 @@ from typing import Any, Generic
 
 import uvicorn
 
+from device_agent.errors import DeviceAgentError
+from device_agent.tracing import exporting_tracer
 from edge_server.access.identity import peer_of_certificate
 from edge_server.cell import AnswerFile, Cell, KeptAnswers, Limits, Lineup
 from edge_server.config import ServerConfig
@@ -45,6 +47,7 @@ from edge_server.frontdoor.metrics import Metrics
 from edge_server.frontdoor.ports import BundleArchive, Ingest, LinkShape
 from edge_server.frontdoor.rest import build_app
 from edge_server.frontdoor.slow_connections import bounded_protocol
+from edge_server.frontdoor.tracing import NotTraced, Traced, Tracing
 from edge_server.rollout import Rollout
 
 logger = logging.getLogger(__name__)
@@ -107,6 +110,7 @@ class Server(Generic[StateT]):
         served: what to serve.
         clock: monotonic seconds.
         wall_clock: seconds since the Unix epoch; certificates expire by it.
+        tracing: begins spans; None: there are none.
 
     Raises:
         ConfigurationError: what others could reach is not protected, or a file of certificates or keys cannot
@@ -120,6 +124,7 @@ class Server(Generic[StateT]):
         *,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
+        tracing: Tracing | None = None,
     ) -> None:
         check_exposure(config)
         release = version("tokenlink")
@@ -171,6 +176,7 @@ class Server(Generic[StateT]):
                 version=release,
                 wall_clock=wall_clock,
                 identify=peer_of_certificate if asks_devices else None,
+                tracing=tracing,
             ),
             max_message_bytes=config.max_grpc_message_bytes,
             max_calls=config.max_grpc_calls,
@@ -181,7 +187,7 @@ class Server(Generic[StateT]):
         )
         self._enrolment = enrolment_door_of(config, self.metrics, clock, wall_clock)
         self.rest_app = build_app(
-            Asker(self.backends, self.metrics),
+            Asker(self.backends, self.metrics, tracing),
             self.metrics,
             max_body_bytes=config.max_rest_body_bytes,
             receive_s=config.receive_s,
@@ -319,7 +325,10 @@ class _Uvicorn(uvicorn.Server):
 
 
 async def serve(
-    config: ServerConfig, served: Served[Any], reload: Callable[[], Served[Any]] | None = None
+    config: ServerConfig,
+    served: Served[Any],
+    reload: Callable[[], Served[Any]] | None = None,
+    tracing: Tracing | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain.
 
@@ -327,6 +336,7 @@ async def serve(
         config: settings.
         served: what to serve first.
         reload: loads what to serve from now on, after a SIGHUP. Called in a thread.
+        tracing: begins spans; None: there are none.
 
     Raises:
         ConfigurationError: an address cannot be bound.
@@ -339,7 +349,7 @@ async def serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
-    server: Server[Any] = Server(config, served)
+    server: Server[Any] = Server(config, served, tracing=tracing)
     addresses = await server.start()
     reloading = asyncio.create_task(_reload(server, reload)) if reload is not None else None
     try:
@@ -419,8 +429,29 @@ def run(config: ServerConfig) -> None:
         loop_factory = None
     else:
         loop_factory = uvloop.new_event_loop
-    with contextlib.closing(served), asyncio.Runner(loop_factory=loop_factory) as runner:
-        runner.run(serve(config, served, lambda: load_served(config)))
+    with (
+        contextlib.closing(served),
+        _tracing(config) as tracing,
+        asyncio.Runner(loop_factory=loop_factory) as runner,
+    ):
+        runner.run(serve(config, served, lambda: load_served(config), tracing))
+
+
+@contextlib.contextmanager
+def _tracing(config: ServerConfig) -> Iterator[Tracing]:
+    """Spans to where the settings say.
+
+    Raises:
+        ConfigurationError: it is switched on and not installed.
+    """
+    if not config.tracing_endpoint:
+        yield NotTraced()
+        return
+    try:
+        with exporting_tracer(config.tracing_endpoint, "edge-server") as tracer:
+            yield Traced(tracer)
+    except DeviceAgentError as error:
+        raise ConfigurationError(str(error)) from error
 
 
 def _listen(host: str, port: int) -> socket.socket:

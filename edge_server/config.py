@@ -42,6 +42,8 @@ class ServerConfig(BaseSettings):
     """Folder of the model, with its device bundle in ``bundle/``."""
     threads: Annotated[int, Field(ge=1)] = os.cpu_count() or 1
     """Threads of the model's operators."""
+    device: str = "cpu"
+    """What the model computes on, in torch's words: cpu, cuda, cuda:1."""
     host: str = "127.0.0.1"
     """Address that both doors listen on."""
     grpc_port: Annotated[int, Field(ge=0, le=65_535)] = 50_051
@@ -54,6 +56,8 @@ class ServerConfig(BaseSettings):
     """After SIGHUP loaded another model, devices have this long to fetch its bundle [s]."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Least severe lines that are logged."""
+    tracing_endpoint: str | None = None
+    """Where spans go, an OTLP collector over gRPC such as http://127.0.0.1:4317; none: they are not made."""
     drain_s: Annotated[float, Field(ge=0)] = 30.0
     """After SIGTERM, accepted questions have this long to be answered [s]."""
 

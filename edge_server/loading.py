@@ -54,7 +54,7 @@ def _load(config: ServerConfig, resources: ExitStack) -> Served[Any]:
     # torch takes seconds to import: only once everything else is known to be right.
     from edge_server.model.serving import load
 
-    model = load(config.model, config.threads)
+    model = load(config.model, config.threads, config.device)
     if model.bundle_hash != bundle.hash:
         raise ConfigurationError(
             f"model: {config.model} answers for bundle {model.bundle_hash}, its bundle folder holds "

@@ -25,6 +25,8 @@ from edge_server.frontdoor.metrics import Metrics
 from edge_server.frontdoor.ports import BlockCost, Ingested, LinkSettings, RawMedia
 from edge_server.frontdoor.questions import check_modalities
 from edge_server.frontdoor.receipt import PEER
+from edge_server.frontdoor.tracing import NotTraced, Tracing
+from protos.metadata import TRACEPARENT_KEY
 
 _Result = TypeVar("_Result")
 
@@ -84,23 +86,36 @@ class Asker:
     Args:
         backends: the models that are served.
         metrics: counts.
+        tracing: begins spans.
     """
 
-    def __init__(self, backends: Backends, metrics: Metrics) -> None:
+    def __init__(self, backends: Backends, metrics: Metrics, tracing: Tracing | None = None) -> None:
         self._backends = backends
         self._metrics = metrics
+        self._tracing = tracing or NotTraced()
 
     @property
     def backend(self) -> EngineBackend[Any]:
         """What answers at present."""
         return self._backends.current
 
-    async def ask(self, question: RestQuestion) -> Asked:
+    async def ask(self, question: RestQuestion, traceparent: str = "") -> Asked:
         """Admit, make ready, submit.
+
+        Args:
+            question: as a door understood it.
+            traceparent: W3C Trace Context of the span that asks; empty: none.
 
         Raises:
             EdgeServerError: the question was not accepted.
         """
+        trace = self._tracing.question("REST", traceparent)
+        with trace.admission():
+            asked = await self._admitted(question)
+        trace.follow(asked.stream)
+        return asked
+
+    async def _admitted(self, question: RestQuestion) -> Asked:
         analog = any(block.modality == "text" for block in question.blocks)
         if not question.text.strip() and not analog:
             raise InvalidQuestionError("question", "is empty; ask something")
@@ -137,6 +152,11 @@ def user_of(request: Request, claimed: str | None) -> str:
     if peer is not None:
         return peer.name
     return claimed or (request.client.host if request.client is not None else "unknown")
+
+
+def traceparent_of(request: Request) -> str:
+    """W3C Trace Context of the span that asks; empty where the client is not traced."""
+    return str(request.headers.get(TRACEPARENT_KEY, ""))
 
 
 async def while_connected(request: Request, work: Awaitable[_Result]) -> _Result:

@@ -12,15 +12,15 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeAlias, TypeVar
 
 import grpc
 import grpc.aio
 
-from edge_server.cell import Cell, Peer, Subscription
-from edge_server.engine import Delta, Event
+from edge_server.cell import Cell, Peer, Session, Subscription
+from edge_server.engine import Completion, Delta, Event, Request
 from edge_server.errors import (
     DrainingError,
     EdgeServerError,
@@ -32,7 +32,8 @@ from edge_server.frontdoor.metrics import Metrics
 from edge_server.frontdoor.ports import BundleArchive
 from edge_server.frontdoor.questions import request_of
 from edge_server.frontdoor.status import failure_of, known, status_of
-from protos.metadata import FAILURE_KEY
+from edge_server.frontdoor.tracing import NotTraced, QuestionTrace, Tracing
+from protos.metadata import FAILURE_KEY, TRACEPARENT_KEY
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 
 logger = logging.getLogger(__name__)
@@ -65,6 +66,7 @@ class TokenLinkService:
         version: of this server.
         wall_clock: seconds since the Unix epoch.
         identify: who holds a certificate (PEM) that TLS has verified.
+        tracing: begins spans.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class TokenLinkService:
         version: str,
         wall_clock: Callable[[], float] = time.time,
         identify: Callable[[bytes], Peer] | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self._cell = cell
         self._backends = backends
@@ -83,6 +86,7 @@ class TokenLinkService:
         self._version = version
         self._wall_clock = wall_clock
         self._identify = identify
+        self._tracing = tracing or NotTraced()
         self._draining = False
         self._readers: set[asyncio.Task[None]] = set()
 
@@ -140,12 +144,13 @@ class TokenLinkService:
         """One question. What ends it without an answer is the status of the call."""
         try:
             message = _parsed(request)
+            request_id = message.question.request_id
+            trace = self._tracing.question("Ask", _traceparent_of(context), request_id)
             subscription = self._ask(
-                message.session_id, message.bundle_hash, message.question, self._peer(context)
+                message.session_id, message.bundle_hash, message.question, self._peer(context), trace
             )
             try:
-                async for event in subscription:
-                    await context.write(_frame(message.question.request_id, event))
+                await _send(request_id, subscription, trace, context.write)
             finally:
                 subscription.close()
         except EdgeServerError as error:
@@ -237,15 +242,15 @@ class TokenLinkService:
                     "body", "is empty; a question, a cancel or an acknowledge is needed"
                 )
             request_id = message.question.request_id
-            subscription = self._ask(message.session_id, message.bundle_hash, message.question, peer)
+            trace = self._tracing.question("Converse", message.traceparent, request_id)
+            subscription = self._ask(message.session_id, message.bundle_hash, message.question, peer, trace)
             key = (message.session_id, request_id)
             try:
                 if key in answering:
                     return  # sent twice over this stream: the answer is on its way already
                 answering.add(key)
                 try:
-                    async for event in subscription:
-                        await downlink.write(_frame(request_id, event))
+                    await _send(request_id, subscription, trace, downlink.write)
                 finally:
                     answering.discard(key)
             finally:
@@ -265,19 +270,27 @@ class TokenLinkService:
         return self._identify(shown) if shown is not None else None
 
     def _ask(
-        self, session_id: str, bundle_hash: str, question: pb.Question, peer: Peer | None
+        self,
+        session_id: str,
+        bundle_hash: str,
+        question: pb.Question,
+        peer: Peer | None,
+        trace: QuestionTrace,
     ) -> Subscription:
-        return self._cell.ask(
-            session_id,
-            bundle_hash,
-            question.request_id,
-            digest=lambda: hashlib.sha256(question.SerializeToString(deterministic=True)).digest(),
-            size_bytes=question.ByteSize(),
-            prepare=lambda session: request_of(
-                question, session, self._backends.of(bundle_hash).shape, self._metrics
-            ),
-            peer=peer,
-        )
+        def prepare(session: Session) -> Request:
+            trace.runs()
+            return request_of(question, session, self._backends.of(bundle_hash).shape, self._metrics)
+
+        with trace.admission():
+            return self._cell.ask(
+                session_id,
+                bundle_hash,
+                question.request_id,
+                digest=lambda: hashlib.sha256(question.SerializeToString(deterministic=True)).digest(),
+                size_bytes=question.ByteSize(),
+                prepare=prepare,
+                peer=peer,
+            )
 
     def _acknowledge(self, frame: pb.UplinkFrame, peer: Peer | None) -> None:
         request_ids = frame.acknowledge.request_ids
@@ -327,6 +340,24 @@ class _Downlink:
             logger.debug("a failure found no reader: %s", gone)
 
 
+async def _send(
+    request_id: str,
+    subscription: Subscription,
+    trace: QuestionTrace,
+    write: Callable[[pb.DownlinkFrame], Awaitable[None]],
+) -> None:
+    """Send an answer as it comes about; the trace ends with it."""
+    try:
+        async for event in subscription:
+            if isinstance(event, Completion):
+                trace.completed(event)
+            await write(_frame(request_id, event))
+    except BaseException as error:
+        trace.end(error)
+        raise
+    trace.end()
+
+
 def _frame(request_id: str, event: Event) -> pb.DownlinkFrame:
     if isinstance(event, Delta):
         return pb.DownlinkFrame(request_id=request_id, delta=pb.AnswerDelta(text=event.text))
@@ -342,6 +373,12 @@ def _frame(request_id: str, event: Event) -> pb.DownlinkFrame:
             finish_reason=event.finish_reason,
         ),
     )
+
+
+def _traceparent_of(context: _Context[_Message]) -> str:
+    metadata = dict(context.invocation_metadata() or ())
+    value = metadata.get(TRACEPARENT_KEY, "")
+    return value if isinstance(value, str) else ""
 
 
 def _parsed(received: _Received[_Message]) -> _Message:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import get_args
 
 from prometheus_client import (
     CollectorRegistry,
@@ -15,11 +17,33 @@ from prometheus_client import (
     generate_latest,
 )
 
+from edge_server.cell.answers import DropReason
 from edge_server.engine import Completion, Outcome, Request
+from protos.payload import MODALITY_NAMES
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _POWERS_OF_TWO = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _SNRS_DB = (-20.0, -15.0, -10.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0, 30.0)
+
+
+REFUSALS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "overload": ("queue", "queue_per_user", "questions_in_flight", "sessions", "ingest", "arrivals"),
+        "limit": ("question_rate", "byte_rate", "streams", "slow_sender"),
+        "access": (
+            *("no_certificate", "unknown_certificate", "no_key", "unknown_key", "revoked", "expired"),
+            *("device_id", "foreign_session", "tls_handshake", "enrolment"),
+        ),
+        "bundle": ("bundle",),
+        "session": ("session",),
+        "draining": ("draining",),
+        "invalid": ("invalid", "failed"),
+    }
+)
+"""Why a question or a session is not accepted, by what an operator does about it. Shown from the start, at 0:
+Prometheus sees no increase in a series that begins with its first event."""
+
+_KINDS = {reason: kind for kind, reasons in REFUSALS.items() for reason in reasons}
 
 
 class Metrics:
@@ -79,7 +103,10 @@ class Metrics:
             "tokenlink_questions", "Accepted questions by how they ended", ["outcome"], registry=r
         )
         self._rejections = Counter(
-            "tokenlink_rejections", "Questions and sessions that were not accepted", ["reason"], registry=r
+            "tokenlink_rejections",
+            "Questions and sessions that were not accepted",
+            ["kind", "reason"],
+            registry=r,
         )
         self._answer_tokens = Counter(
             "tokenlink_answer_tokens", "Language tokens decoded for questions that ended", registry=r
@@ -126,6 +153,17 @@ class Metrics:
         )
         for collector in (ProcessCollector, PlatformCollector):
             collector(registry=r)
+        for outcome in get_args(Outcome):
+            self._questions.labels(outcome)
+        for reason, kind in _KINDS.items():
+            self._rejections.labels(kind, reason)
+        for drop_reason in get_args(DropReason):
+            self._answers_dropped.labels(drop_reason)
+        for modality in MODALITY_NAMES.values():
+            self._outages.labels(modality)
+            self._token_length.labels(modality)
+            self._airtime.labels(modality)
+            self._snr.labels(modality)
 
     def describe(self, models: Iterable[tuple[str, Sequence[str]]]) -> None:
         """Show what is served from now on, as series of the value 1 whose labels tell it.
@@ -207,7 +245,7 @@ class Metrics:
 
     def rejected(self, reason: str) -> None:
         """A question or a session was not accepted."""
-        self._rejections.labels(reason).inc()
+        self._rejections.labels(_KINDS.get(reason, "other"), reason).inc()
 
     def worker_replaced(self) -> None:
         """The worker thread died and a new one took over."""

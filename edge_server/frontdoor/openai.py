@@ -15,7 +15,7 @@ from fastapi.responses import StreamingResponse
 
 from edge_server.engine import AnswerStream, Completion, Delta
 from edge_server.errors import EdgeServerError, InvalidQuestionError, NotFoundError
-from edge_server.frontdoor.asking import Asker, RestQuestion, user_of, while_connected
+from edge_server.frontdoor.asking import Asker, RestQuestion, traceparent_of, user_of, while_connected
 from edge_server.frontdoor.http_errors import body_of
 from edge_server.frontdoor.openai_schema import (
     AssistantMessage,
@@ -71,7 +71,7 @@ def build_router(asker: Asker, *, wall_clock: Callable[[], float], new_id: Calla
         """Ask, in OpenAI's words: text, ``image_url`` (data URL), ``input_audio``, ``video_url``."""
         _check_model(body.model, asker.backend.engine.model.name)
         question = question_of(body, user_of(request, body.safety_identifier or body.user))
-        asked = await while_connected(request, asker.ask(question))
+        asked = await while_connected(request, asker.ask(question, traceparent_of(request)))
         head = _Head(f"chatcmpl-{new_id()}", int(wall_clock()), asked.model)
         if body.stream:
             include_usage = body.stream_options is not None and body.stream_options.include_usage

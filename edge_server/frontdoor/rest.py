@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from edge_server.cell import Limits
 from edge_server.frontdoor import http_errors, openai
 from edge_server.frontdoor.api_keys import OPEN_PATHS, ApiKeys, KeyRing
-from edge_server.frontdoor.asking import Asker, RestQuestion, user_of, while_connected
+from edge_server.frontdoor.asking import Asker, RestQuestion, traceparent_of, user_of, while_connected
 from edge_server.frontdoor.http_errors import ErrorBody, ErrorDetail
 from edge_server.frontdoor.metrics import Metrics
 from edge_server.frontdoor.ports import RawMedia
@@ -108,7 +108,8 @@ def _infer(asker: Asker) -> APIRouter:
                     max_new_tokens=question.max_new_tokens,
                     deadline_s=question.deadline_s,
                     priority=question.priority,
-                )
+                ),
+                traceparent_of(request),
             )
             try:
                 completion = await asked.stream.completion()

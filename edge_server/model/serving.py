@@ -19,6 +19,7 @@ from torch import Tensor
 from transformers import Qwen2ForCausalLM
 
 from edge_server.engine.model import Prompt, Step
+from edge_server.errors import ModelError
 from edge_server.model import tokenizer as tk
 from edge_server.model.decoder import Decoder
 from edge_server.model.kv_cache import KeyValueCache
@@ -168,17 +169,23 @@ def has_bfloat16(device: torch.device) -> bool:
     return not known or bool(features["avx512_bf16"] or features.get("amx_bf16"))
 
 
-def load(directory: Path, threads: int) -> ServedLink:
+def load(directory: Path, threads: int, device: str = "cpu") -> ServedLink:
     """Load a model folder for serving.
 
     Args:
         directory: the model folder, with its device bundle in ``bundle/``.
         threads: threads torch computes with, process-wide.
+        device: what it computes on, in torch's words.
 
     Raises:
-        ModelError: the folder, or its bundle's manifest, cannot be read.
+        ModelError: the folder, or its bundle's manifest, cannot be read, or there is no such device.
     """
     from device_agent.bundle import read_manifest
 
     torch.set_num_threads(threads)
-    return ServedLink(Link.load(directory), read_manifest(directory / "bundle").bundle_hash)
+    link = Link.load(directory)
+    try:
+        link.to(torch.device(device))
+    except (RuntimeError, AssertionError) as error:  # what torch raises without CUDA is an AssertionError
+        raise ModelError(f"device is {device!r}: {str(error).splitlines()[0]}") from error
+    return ServedLink(link, read_manifest(directory / "bundle").bundle_hash)

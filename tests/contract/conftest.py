@@ -15,6 +15,7 @@ from device_agent.media import MediaLimits
 from edge_server.app import Addresses, Served, Server
 from edge_server.config import ServerConfig
 from edge_server.frontdoor.ports import BundleArchive, LinkShape
+from edge_server.frontdoor.tracing import NotTraced, Tracing
 from edge_server.ingest import MediaIngest
 from protos.tokenlink.v1.tokenlink_pb2_grpc import TokenLinkStub
 from tests.weightless import BUNDLE_HASH, CHANNEL_DIM, State, WeightlessModel, WeightlessTransmitter
@@ -55,8 +56,18 @@ def media_limits() -> MediaLimits:
 
 
 @pytest.fixture
+def tracing() -> Tracing:
+    """Where the server's spans go; override it."""
+    return NotTraced()
+
+
+@pytest.fixture
 async def running(
-    model: WeightlessModel, settings: dict[str, object], media_limits: MediaLimits, tmp_path: Path
+    model: WeightlessModel,
+    settings: dict[str, object],
+    media_limits: MediaLimits,
+    tracing: Tracing,
+    tmp_path: Path,
 ) -> AsyncIterator[Running]:
     archive = tmp_path / "bundle.tar"
     archive.write_bytes(bytes(range(256)) * 3000)
@@ -80,7 +91,9 @@ async def running(
             BundleArchive(SMALL_BUNDLE_HASH, small_archive, "int8"),
         ),
     )
-    server: Server[State] = Server(ServerConfig(grpc_port=0, rest_port=0, **settings), served)
+    server: Server[State] = Server(
+        ServerConfig(grpc_port=0, rest_port=0, **settings), served, tracing=tracing
+    )
     addresses = await server.start()
     async with grpc.aio.insecure_channel(addresses.grpc) as channel:
         yield Running(server, model, addresses, channel, TokenLinkStub(channel))

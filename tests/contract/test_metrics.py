@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -12,12 +14,14 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from edge_server.config import ServerConfig
+from edge_server.frontdoor.metrics import REFUSALS
 from edge_server.training.radio import RadioTraining
 from protos import payload
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from tests.contract.conftest import Running
 from tests.weightless import BUNDLE_HASH, CHANNEL_DIM
 
+SOURCE = Path(__file__).parents[2] / "edge_server"
 PROMISED = {
     *("tokenlink_queue_depth", "tokenlink_queue_capacity", "tokenlink_queue_wait_seconds"),
     *("tokenlink_batch_size", "tokenlink_batch_rows", "tokenlink_prefill_size"),
@@ -85,7 +89,7 @@ async def test_a_question_is_counted_where_it_passes(running: Running, client: h
     # Up to and including 10 dB; a histogram of values below 0 has no sum.
     assert seen["tokenlink_effective_snr_db_bucket", label(modality="video", le="5.0")] == 0
     assert seen["tokenlink_effective_snr_db_bucket", label(modality="video", le="10.0")] == 1
-    assert ("tokenlink_outages_total", label(modality="video")) not in seen
+    assert seen["tokenlink_outages_total", label(modality="video")] == 0
     assert seen["tokenlink_sessions", label()] == 1
     assert seen["tokenlink_model_info", label(model="weightless", bundle_hash=BUNDLE_HASH)] == 1
 
@@ -104,6 +108,27 @@ async def test_a_block_that_arrives_below_the_bound_is_an_outage(
 
 def test_the_bound_of_an_outage_is_the_least_snr_of_the_training() -> None:
     assert ServerConfig().outage_snr_db == RadioTraining().snr_db[0]
+
+
+def test_every_reason_of_a_refusal_is_of_a_kind() -> None:
+    known = {reason for reasons in REFUSALS.values() for reason in reasons}
+    named = set()
+    for room in ("access", "cell", "engine", "frontdoor"):
+        for path in (SOURCE / room).glob("*.py"):
+            named |= set(re.findall(r"""reason="([a-z_]+)\"""", path.read_text()))
+            named |= set(re.findall(r"""rejected\("([a-z_]+)"\)""", path.read_text()))
+    named |= set(re.findall(r"""reason="([a-z_]+)\"""", (SOURCE / "ingest.py").read_text()))
+    assert {"queue", "sessions", "bundle"} <= named
+    # A question that was evicted had been accepted: it is counted by its outcome.
+    assert named - known == {"evicted"}
+
+
+async def test_what_has_not_happened_yet_is_shown_as_0(client: httpx.AsyncClient) -> None:
+    seen = await samples(client)
+    for kind, reasons in REFUSALS.items():
+        for reason in reasons:
+            assert seen["tokenlink_rejections_total", label(kind=kind, reason=reason)] == 0
+    assert seen["tokenlink_questions_total", label(outcome="failed")] == 0
 
 
 async def test_draining_shows(running: Running, client: httpx.AsyncClient) -> None:

@@ -350,7 +350,7 @@ async def test_metrics_count_what_happened(client: httpx.AsyncClient) -> None:
     text = (await client.get("/metrics")).text
     for line in (
         'tokenlink_questions_total{outcome="answered"} 1.0',
-        'tokenlink_rejections_total{reason="invalid"} 1.0',
+        'tokenlink_rejections_total{kind="invalid",reason="invalid"} 1.0',
         'tokenlink_token_length_sum{modality="audio"} 8.0',
         'tokenlink_airtime_seconds_total{modality="audio"} 0.032',
         "tokenlink_time_to_first_token_seconds_count 1.0",

@@ -1,144 +1,75 @@
-"""``docker compose up --build`` for real: images are built, agents ask, answers come."""
+"""``docker compose up --build`` for real: images are built, agents ask, and what dies comes back."""
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import shutil
-import socket
 import subprocess
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import pytest
+import yaml
 
-from tests.e2e.conftest import ROOT
+from tests.e2e.stack import (
+    AGENTS,
+    ANSWERED_WITHIN_S,
+    CLIPS,
+    DEPLOY,
+    HEALED_WITHIN_S,
+    Stack,
+    brought_up,
+    docker,
+    fails,
+)
 
-DEPLOY = ROOT / "deploy"
-CLIPS = {path.name for path in (DEPLOY / "demo" / "clips").glob("*.mp4")}
-PROJECT = "tokenlink-e2e"
-BUILT_WITHIN_S = 1200
-ANSWERED_WITHIN_S = 180
-
-
-def compose_command() -> list[str] | None:
-    """Compose as a plugin or as a program, whichever there is; None without it or without an engine."""
-    if shutil.which("docker") is None or _fails("docker", "info"):
-        return None
-    if not _fails("docker", "compose", "version"):
-        return ["docker", "compose"]
-    return ["docker-compose"] if shutil.which("docker-compose") else None
-
-
-def _fails(*command: str) -> bool:
-    return subprocess.run(command, capture_output=True, timeout=60, check=False).returncode != 0
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
-
-
-def docker(*arguments: str) -> str:
-    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout + done.stderr
-
-
-@dataclass
-class Stack:
-    compose: list[str]
-    environment: dict[str, str]
-
-    def run(self, *arguments: str, timeout_s: float = 120) -> str:
-        done = subprocess.run(
-            [*self.compose, "-p", PROJECT, *arguments],
-            cwd=DEPLOY,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-        )
-        assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-        return done.stdout
-
-    def container(self, service: str) -> str:
-        return self.run("ps", "-q", service).strip()
-
-    def answers(self, service: str) -> dict[str, dict[str, object]]:
-        """What an agent has reported so far, by the name of the clip."""
-        found = {}
-        for line in docker("logs", self.container(service)).splitlines():
-            if line.startswith("{"):
-                record = json.loads(line)
-                found[record["file"].rpartition("/")[2]] = record
-        return found
-
-    def health(self, service: str) -> str:
-        return docker("inspect", "-f", "{{.State.Health.Status}}", self.container(service)).strip()
+ALERTED_WITHIN_S = 90
 
 
 @pytest.fixture(scope="module")
-def stack() -> Iterator[Stack]:
-    compose = compose_command()
-    if compose is None:
-        pytest.skip("no Docker engine, or no compose")
-    ports = {"TOKENLINK_GRPC_PORT": str(free_port()), "TOKENLINK_REST_PORT": str(free_port())}
-    running = Stack(compose, os.environ | ports)
-    try:
-        running.run("up", "--build", "--detach", timeout_s=BUILT_WITHIN_S)
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with brought_up(["compose.yaml"], tmp_path_factory) as running:
         yield running
-    finally:
-        running.run("down", "--volumes", "--remove-orphans", "--timeout", "10")
-
-
-def wait_for(condition: object, within_s: float, state: object) -> None:
-    deadline_s = time.monotonic() + within_s
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < deadline_s, state()  # type: ignore[operator]
-        time.sleep(1)
 
 
 @pytest.mark.docker
 @pytest.mark.slow
 class TestCompose:
-    def test_both_agents_get_every_clip_answered(self, stack: Stack) -> None:
-        for service in ("camera", "car"):
-            wait_for(
-                lambda service=service: set(stack.answers(service)) >= CLIPS,
-                ANSWERED_WITHIN_S,
-                lambda service=service: docker("logs", stack.container(service)),
-            )
-            answers = stack.answers(service)
-            assert set(answers) == CLIPS
-            assert all(record.get("answer") for record in answers.values()), answers
+    def test_every_agent_gets_every_clip_answered(self, stack: Stack) -> None:
+        for service in AGENTS:
+            stack.wait_for_answers(service, CLIPS, ANSWERED_WITHIN_S)
+            assert set(stack.answers(service)) == CLIPS
 
     def test_the_agents_have_different_links(self, stack: Stack) -> None:
         snrs_db = {
             service: [snr for record in stack.answers(service).values() for snr in snr_of(record)]
-            for service in ("camera", "car")
+            for service in AGENTS
         }
         assert snrs_db["camera"] == [10.0] * 2 * len(CLIPS)  # AWGN: what was set
         assert all(snr_db != 5.0 for snr_db in snrs_db["car"])  # fading: as it comes
+        assert sorted(snrs_db["cellar"])[0] < 0.0 < min(snrs_db["car"])
 
     def test_everything_becomes_healthy(self, stack: Stack) -> None:
-        for service in ("server", "camera", "car"):
-            wait_for(
-                lambda service=service: stack.health(service) == "healthy",
-                60,
-                lambda service=service: docker(
-                    "inspect", "-f", "{{json .State.Health}}", stack.container(service)
-                ),
-            )
+        for service in ("server", *AGENTS, "prometheus"):
+            stack.wait_for(service, lambda service=service: stack.healthy(service), 90)
 
-    @pytest.mark.parametrize("service", ["server", "camera", "car"])
-    def test_nothing_runs_as_root(self, stack: Stack, service: str) -> None:
-        assert docker("exec", stack.container(service), "id", "-u").strip() != "0"
+    @pytest.mark.parametrize("service", ["server", *AGENTS, "prometheus"])
+    def test_nothing_may_do_more_than_it_needs(self, stack: Stack, service: str) -> None:
+        container = stack.container(service)
+        assert docker("exec", container, "id", "-u").strip() != "0"
+        host = stack.inspect(service)["HostConfig"]
+        assert host["ReadonlyRootfs"]
+        assert host["CapDrop"] == ["ALL"]
+        assert not host["CapAdd"]
+        assert "no-new-privileges:true" in host["SecurityOpt"]
+        assert host["Memory"] > 0
+        assert host["PidsLimit"] > 0
+        status = docker("exec", container, "cat", "/proc/1/status")
+        assert re.search(r"^CapEff:\s+0+$", status, re.MULTILINE)
+        assert re.search(r"^NoNewPrivs:\s+1$", status, re.MULTILINE)
+        refused = subprocess.run(
+            ["docker", "exec", container, "sh", "-c", "echo > /etc/written"], capture_output=True, text=True
+        )
+        assert "Read-only" in refused.stderr
 
     def test_the_device_image_has_no_torch(self, stack: Stack) -> None:
         packages = docker("exec", stack.container("camera"), "python", "-m", "pip", "list", "--format=freeze")
@@ -148,13 +79,75 @@ class TestCompose:
         code = "import importlib.util as u, sys; sys.exit(u.find_spec('torch') is not None)"
         docker("exec", stack.container("camera"), "python", "-c", code)
 
-    def test_the_server_is_reached_from_outside(self, stack: Stack) -> None:
-        found = re.search(r"127\.0\.0\.1:(\d+)", docker("port", stack.container("server"), "8080"))
-        assert found
-        assert found[1] == stack.environment["TOKENLINK_REST_PORT"]
+    def test_the_server_is_reached_from_outside_and_only_from_this_machine(self, stack: Stack) -> None:
+        found = re.findall(r"(\S+):(\d+)", docker("port", stack.container("server"), "8080"))
+        assert found == [("127.0.0.1", stack.environment["TOKENLINK_REST_PORT"])]
+
+    def test_prometheus_sees_the_answers(self, stack: Stack) -> None:
+        expected = len(AGENTS) * len(CLIPS)
+        answered = 'sum(tokenlink_questions_total{outcome="answered"})'
+        stack.wait_for("prometheus", lambda: (stack.value(answered) or 0) >= expected, 30)
+        assert stack.value("tokenlink_sessions") == len(AGENTS)
+        groups = stack.prometheus("rules")["groups"]
+        assert all(rule["health"] == "ok" for group in groups for rule in group["rules"])
+
+    @pytest.mark.parametrize("service", AGENTS)
+    def test_an_agent_that_is_killed_comes_back_and_asks_nothing_twice(
+        self, stack: Stack, service: str
+    ) -> None:
+        before = set(stack.answers(service))
+        stack.kill(service)
+        stack.ask_about(f"after-{service}.mp4")
+        stack.wait_for_answers(service, {f"after-{service}.mp4"}, HEALED_WITHIN_S)
+        lines = docker("logs", stack.container(service)).splitlines()
+        for name in before:
+            assert sum(f"/{name}" in line and '"answer"' in line for line in lines) == 1, name
+
+    def test_a_server_that_is_killed_comes_back_and_answers_what_was_asked_meanwhile(
+        self, stack: Stack
+    ) -> None:
+        stack.kill("server")
+        stack.ask_about("while-the-server-is-gone.mp4")
+        took_s = stack.wait_for("server", lambda: stack.healthy("server"), HEALED_WITHIN_S)
+        for service in AGENTS:
+            stack.wait_for_answers(service, {"while-the-server-is-gone.mp4"}, HEALED_WITHIN_S - took_s)
+
+    def test_prometheus_that_is_killed_comes_back_with_what_it_knew(self, stack: Stack) -> None:
+        stack.kill("prometheus")
+        stack.wait_for("prometheus", lambda: stack.value('up{job="edge-server"}') == 1.0, HEALED_WITHIN_S)
+        known_s = stack.value('max_over_time((time() - timestamp(up{job="edge-server"} offset 1m))[5m:5s])')
+        assert known_s is not None
+
+    def test_an_operator_is_told_when_the_server_is_gone_and_when_it_is_back(self, stack: Stack) -> None:
+        stack.wait_for("prometheus", lambda: "EdgeServerDown" not in stack.firing(), ALERTED_WITHIN_S)
+        stack.run("stop", "--timeout", "20", "server")
+        # Stopped and not killed: it drained, and its exit code says that this was wanted.
+        assert stack.inspect("server")["State"]["ExitCode"] == 0
+        stack.wait_for("prometheus", lambda: "EdgeServerDown" in stack.firing(), ALERTED_WITHIN_S)
+        stack.run("start", "server")
+        stack.wait_for("server", lambda: stack.healthy("server"), HEALED_WITHIN_S)
+        stack.wait_for("prometheus", lambda: "EdgeServerDown" not in stack.firing(), HEALED_WITHIN_S)
 
 
 def snr_of(record: dict[str, object]) -> list[float]:
     told = record["effective_snr_db"]
     assert isinstance(told, dict)
     return list(told.values())
+
+
+@pytest.mark.parametrize("overlay", ["compose.gpu.yaml", "compose.tls.yaml"])
+def test_overlays_are_read(overlay: str) -> None:
+    compose = shutil.which("docker-compose")
+    command = [compose] if compose else ["docker", "compose"]
+    if not compose and (shutil.which("docker") is None or fails(*command, "version")):
+        pytest.skip("no compose")
+    done = subprocess.run(
+        [*command, "-f", "compose.yaml", "-f", overlay, "config"],
+        cwd=DEPLOY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    server = yaml.safe_load(done.stdout)["services"]["server"]
+    assert server["read_only"]  # what the overlay does not speak of stays

@@ -1,0 +1,24 @@
+"""Where a served model computes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edge_server.config import ServerConfig
+from edge_server.errors import ModelError
+from edge_server.model.serving import load
+
+SHIPPED = Path(__file__).parents[4] / ServerConfig().model
+
+
+@pytest.mark.parametrize("device", ["cuda:97", "abacus"])
+def test_a_device_that_is_not_there_is_named(device: str) -> None:
+    with pytest.raises(ModelError, match=f"device is '{device}'"):
+        load(SHIPPED, 1, device)
+
+
+def test_the_cpu_is_the_default() -> None:
+    assert ServerConfig().device == "cpu"
+    assert load(SHIPPED, 1).bundle_hash
