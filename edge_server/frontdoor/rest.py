@@ -10,12 +10,12 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 
-from edge_server.frontdoor import http_errors, openai
+from edge_server.frontdoor import http_errors, openai, root
 from edge_server.frontdoor.asking import Asker, RestQuestion, user_of, while_connected
 from edge_server.frontdoor.body_limit import BodyLimit
 from edge_server.frontdoor.http_errors import ErrorBody, ErrorDetail
 from edge_server.frontdoor.metrics import Metrics
-from edge_server.frontdoor.ports import RawMedia
+from edge_server.frontdoor.ports import Page, RawMedia
 from edge_server.frontdoor.questions import block_of
 from edge_server.frontdoor.rest_schema import CostPart, InferRequest, InferResponse
 
@@ -36,6 +36,7 @@ def build_app(
     version: str,
     wall_clock: Callable[[], float],
     new_id: Callable[[], str],
+    page: Page | None = None,
 ) -> FastAPI:
     """The REST application.
 
@@ -46,6 +47,7 @@ def build_app(
         version: of this server.
         wall_clock: seconds since the Unix epoch.
         new_id: makes ids of answers.
+        page: for browsers, at ``/``.
     """
     app = FastAPI(
         title="TokenLink edge server",
@@ -60,6 +62,7 @@ def build_app(
     app.include_router(_operations(asker, metrics))
     app.include_router(_infer(asker))
     app.include_router(openai.build_router(asker, wall_clock=wall_clock, new_id=new_id))
+    root.install(app, page, lambda: asker.backend.engine.model.name)
     app.add_middleware(BodyLimit, max_bytes=max_body_bytes)
     return app
 
