@@ -2,7 +2,7 @@
 
               ┌─ gRPC ─▶ cell ─┐
     Server ───┤                ├─▶ Engine ─▶ Model
-              └─ REST ─▶ ingest┘
+              └─ REST ─▶ ingest┘      and a page for browsers, where that is installed
 
 On SIGTERM or SIGINT: health says NOT_SERVING, nothing new is accepted, accepted questions are answered,
 the process exits with 0. A second signal does not wait for the answers.
@@ -41,6 +41,8 @@ from edge_server.frontdoor.metrics import Metrics
 from edge_server.frontdoor.ports import BundleArchive, Ingest, LinkShape
 from edge_server.frontdoor.rest import build_app
 from edge_server.rollout import Rollout
+from edge_server.ui.extra import page_is_served
+from edge_server.ui.gate import Gate
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +96,8 @@ class Server(Generic[StateT]):
         config: settings.
         served: what to serve.
         clock: monotonic seconds.
+        with_page: serve the page for browsers too; one server of a process can.
+        gate: who may look at the page and ask from it; None: everybody.
     """
 
     def __init__(
@@ -102,9 +106,21 @@ class Server(Generic[StateT]):
         served: Served[StateT],
         *,
         clock: Callable[[], float] = time.monotonic,
+        with_page: bool = False,
+        gate: Gate | None = None,
     ) -> None:
         release = version("tokenlink")
-        self.metrics = Metrics(version=release, outage_snr_db=config.outage_snr_db)
+        builder = None
+        if with_page:
+            # The page's libraries: a server without it never has them in memory.
+            from edge_server.front_page import PageBuilder
+
+            builder = PageBuilder(config, release, clock, gate)
+        self.metrics = (
+            Metrics(version=release, outage_snr_db=config.outage_snr_db)
+            if builder is None
+            else builder.metrics
+        )
         self._answer_file = (
             AnswerFile(config.answers, self.metrics.answers_not_written)
             if config.answers is not None
@@ -140,17 +156,27 @@ class Server(Generic[StateT]):
             max_calls=config.max_grpc_calls,
             max_streams=config.max_grpc_streams,
         )
+        asker = Asker(self.backends, self.metrics)
+        self._page = None if builder is None else builder.build(asker, self.cell)
+        self._to_close = contextlib.AsyncExitStack()
         self.rest_app = build_app(
-            Asker(self.backends, self.metrics),
+            asker,
             self.metrics,
             max_body_bytes=config.max_rest_body_bytes,
             version=release,
             wall_clock=time.time,
             new_id=lambda: secrets.token_hex(12),
+            page=self._page,
         )
         self._rest = _Uvicorn(
             uvicorn.Config(
-                self.rest_app, log_config=None, access_log=False, lifespan="off", server_header=False
+                self.rest_app,
+                log_config=None,
+                # At INFO it logs the page's WebSockets with the ids that open them, which are secrets.
+                log_level=logging.WARNING,
+                access_log=False,
+                lifespan="off",
+                server_header=False,
             )
         )
         self._rest_task: asyncio.Task[None] | None = None
@@ -170,11 +196,15 @@ class Server(Generic[StateT]):
         sock = _listen(config.host, config.rest_port)
         try:
             await self.engine.start()
+            if self._page is not None:
+                self._rest.config.load()  # the page looks for its server among those that have loaded theirs
+                await self._to_close.enter_async_context(self._page.running())
             grpc_port = await self._grpc.start(config.host, config.grpc_port)
         except BaseException:
             sock.close()
             await self.engine.stop()
             await self._close_answers()
+            await self._to_close.aclose()
             raise
         self._rest_task = asyncio.create_task(self._rest.serve(sockets=[sock]), name="tokenlink-rest")
         while not self._rest.started and not self._rest_task.done():
@@ -198,6 +228,7 @@ class Server(Generic[StateT]):
         await self._close_answers()
         if self._rest_task is not None:
             await self._rest_task
+        await self._to_close.aclose()
 
     async def _close_answers(self) -> None:
         answer_file, self._answer_file = self._answer_file, None
@@ -229,7 +260,10 @@ class _Uvicorn(uvicorn.Server):
 
 
 async def serve(
-    config: ServerConfig, served: Served[Any], reload: Callable[[], Served[Any]] | None = None
+    config: ServerConfig,
+    served: Served[Any],
+    reload: Callable[[], Served[Any]] | None = None,
+    gate: Gate | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain.
 
@@ -237,6 +271,7 @@ async def serve(
         config: settings.
         served: what to serve first.
         reload: loads what to serve from now on, after a SIGHUP. Called in a thread.
+        gate: who may look at the page; None: everybody.
 
     Raises:
         ConfigurationError: an address cannot be bound.
@@ -249,7 +284,7 @@ async def serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
-    server: Server[Any] = Server(config, served)
+    server: Server[Any] = Server(config, served, with_page=page_is_served(config.ui), gate=gate)
     addresses = await server.start()
     reloading = asyncio.create_task(_reload(server, reload)) if reload is not None else None
     try:

@@ -36,6 +36,10 @@ class ServerConfig(BaseSettings):
     """After SIGHUP loaded another model, devices have this long to fetch its bundle [s]."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Least severe lines that are logged."""
+    ui: Literal["auto", "on", "off"] = "auto"
+    """Whether a page is served at ``/``; ``auto``: where the extra ``tokenlink[ui]`` is installed."""
+    ui_demo: Path = Path("deploy/demo")
+    """Folder of the clips and questions that the page's playground offers; it may be missing."""
     drain_s: Annotated[float, Field(ge=0)] = 30.0
     """After SIGTERM, accepted questions have this long to be answered [s]."""
 

@@ -24,21 +24,24 @@ class PageBuilder:
 
     Args:
         config: settings.
+        version: of the server.
         clock: monotonic seconds.
         gate: who may look; None: everybody.
     """
 
-    def __init__(self, config: ServerConfig, clock: Callable[[], float], gate: Gate | None) -> None:
-        self.metrics = WatchedMetrics(clock=clock)
-        self._config, self._clock, self._gate = config, clock, gate or OpenGate()
+    def __init__(
+        self, config: ServerConfig, version: str, clock: Callable[[], float], gate: Gate | None
+    ) -> None:
+        self.metrics = WatchedMetrics(version=version, outage_snr_db=config.outage_snr_db, clock=clock)
+        self._config, self._version, self._clock = config, version, clock
+        self._gate = gate or OpenGate()
 
-    def build(self, asker: Asker, cell: Cell[Any], version: str) -> FrontPage:
+    def build(self, asker: Asker, cell: Cell[Any]) -> FrontPage:
         """The page of a server.
 
         Args:
             asker: brings the playground's questions to the engine.
             cell: whose devices are shown.
-            version: of the server.
 
         Raises:
             ConfigurationError: the demo folder is not there though it was asked for, or cannot be read.
@@ -52,7 +55,7 @@ class PageBuilder:
                 shelf=Shelf(self._shipped(), max_clip_bytes=self._config.max_media_bytes),
                 gate=self._gate,
                 token_length=self._config.rest_token_length,
-                version=version,
+                version=self._version,
                 clock=self._clock,
             )
         )

@@ -85,14 +85,19 @@ class WatchedMetrics(Metrics):
     """Metrics that can also be looked at. Observed from the worker thread and the event loop.
 
     Args:
-        registry: as with :class:`Metrics`.
+        registry, version, outage_snr_db: as with :class:`Metrics`.
         clock: monotonic seconds.
     """
 
     def __init__(
-        self, registry: CollectorRegistry | None = None, *, clock: Callable[[], float] = time.monotonic
+        self,
+        registry: CollectorRegistry | None = None,
+        *,
+        version: str = "",
+        outage_snr_db: float = -12.0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        super().__init__(registry)
+        super().__init__(registry, version=version, outage_snr_db=outage_snr_db)
         self.name_of: Callable[[str], str] = lambda user: user
         """What a user of the engine is called on the page; its ids of sessions are secrets."""
         self._clock = clock
@@ -142,9 +147,9 @@ class WatchedMetrics(Metrics):
         with self._lock:
             self._recent.appendleft(answer)
 
-    def ended(self, outcome: Outcome, answer_tokens: int) -> None:
+    def ended(self, outcome: Outcome, answer_tokens: int, since_submit_s: float) -> None:
         """As in :class:`Metrics`."""
-        super().ended(outcome, answer_tokens)
+        super().ended(outcome, answer_tokens, since_submit_s)
         with self._lock:
             self._outcomes[outcome] += 1
 
@@ -154,9 +159,9 @@ class WatchedMetrics(Metrics):
         with self._lock:
             self._refusals[reason] += 1
 
-    def block(self, modality: str, token_length: int, airtime_s: float) -> None:
+    def block(self, modality: str, token_length: int, airtime_s: float, effective_snr_db: float) -> None:
         """As in :class:`Metrics`."""
-        super().block(modality, token_length, airtime_s)
+        super().block(modality, token_length, airtime_s, effective_snr_db)
         if airtime_s > 0.0:
             self._airtime_s.observe(airtime_s)
 
