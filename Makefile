@@ -14,7 +14,8 @@ DATA   ?= datasets/soundstage
 SEED   ?= 1
 # A command after this runs beside an edge server on free ports, and finds it in its environment.
 SERVED := $(BIN)/python deploy/with_server.py --model $(MODEL) --
-SCRIPTS := deploy/with_server.py deploy/demo/demo.py deploy/demo/make_clips.py deploy/loadtest/locustfile.py \
+SCRIPTS := deploy/with_server.py deploy/demo/demo.py deploy/demo/make_clips.py deploy/demo/screenshots.py \
+  deploy/loadtest/locustfile.py \
   tests/closed_forms.py tests/benchmarks/channel.py tests/benchmarks/device_cost.py \
   tests/benchmarks/paper_scale.py
 RESULTS := docs/results
@@ -22,7 +23,7 @@ QUICK := $(BIN)/edge-server study quick --runs build/results-quick/runs --data b
   --model $(MODEL) --out build/results-quick
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint loadtest protos dataset train results results-quick clean
+.PHONY: help demo test lint loadtest screenshots protos dataset train results results-quick clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -66,6 +67,9 @@ lint: $(VENV)/.dev ## ruff, mypy --strict, import rules
 loadtest: $(VENV)/.dev ## gRPC and REST users for 20 s
 	@$(SERVED) $(BIN)/locust --locustfile deploy/loadtest/locustfile.py --headless --only-summary \
 	  --users 20 --spawn-rate 10 --run-time 20s
+
+screenshots: $(VENV)/.dev ## Pictures of the page, into docs/images
+	@$(SERVED) $(BIN)/python deploy/demo/screenshots.py
 
 protos: $(VENV)/.dev ## Stubs from the .proto
 	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. --grpc_python_out=. \
