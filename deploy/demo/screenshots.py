@@ -2,8 +2,8 @@
 
     make screenshots
 
-Finds the server in its environment (deploy/with_server.py sets it), asks a question in the playground and writes
-docs/images/playground.png.
+Finds the server in its environment (deploy/with_server.py sets it), asks a question in the playground and
+writes docs/images/playground.png.
 """
 
 from __future__ import annotations

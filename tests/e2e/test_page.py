@@ -20,6 +20,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import grpc
+import httpx
 import numpy as np
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Route, WebSocketRoute, expect, sync_playwright
@@ -117,6 +118,7 @@ class WeightlessServer:
 
     def __init__(self, folder: Path, key: str = "") -> None:
         self._ready = folder / "ready.json"
+        self.log = folder / "server.log"
         self._arguments = [key] if key else []
         self._ports = ("0", "0")
         self.process: subprocess.Popen[bytes] | None = None
@@ -132,10 +134,11 @@ class WeightlessServer:
             "TOKENLINK_SERVER_UI_DEMO": str(ROOT / "deploy" / "demo"),
         }
         command = [sys.executable, "-m", "tests.contract.serve_weightless", *self._arguments]
-        self.process = subprocess.Popen(command, cwd=ROOT, env=environment)
+        with self.log.open("ab") as sink:
+            self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=sink)
         deadline = time.monotonic() + 60
         while not self._ready.exists():
-            assert self.process.poll() is None, "the server ended"
+            assert self.process.poll() is None, self.log.read_text()
             assert time.monotonic() < deadline, "the server does not come up"
             time.sleep(0.05)
         facts = json.loads(self._ready.read_text())
@@ -159,6 +162,9 @@ def weightless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WeightlessS
     server.start()
     yield server
     server.kill()
+    log = server.log.read_text()
+    assert '"serving"' in log
+    assert "client_id" not in log, "who has the id of a browser's page can take it over"
 
 
 def ask_over_grpc(server: WeightlessServer, device_id: str) -> str:
@@ -411,8 +417,8 @@ def test_a_phone_shows_all_without_scrolling_sideways(
 NAMELESS = """
 () => [...document.querySelectorAll("button, a[href], input, textarea, [role=tab], [role=combobox]")]
   .filter(e => e.offsetParent !== null && !e.closest('.tl-uploader'))
-  .filter(e => !(e.ariaLabel || e.innerText?.trim() || e.labels?.length || e.closest('label')?.innerText?.trim()
-                 || e.getAttribute('aria-labelledby')))
+  .filter(e => !(e.ariaLabel || e.innerText?.trim() || e.labels?.length
+                 || e.closest('label')?.innerText?.trim() || e.getAttribute('aria-labelledby')))
   .map(e => e.outerHTML.slice(0, 200))
 """
 
@@ -437,8 +443,6 @@ def test_the_keyboard_reaches_everything_and_everything_has_a_name(
 
 
 def test_other_paths_keep_their_errors(weightless: WeightlessServer) -> None:
-    import httpx
-
     with httpx.Client(base_url=weightless.rest) as http:
         assert http.get("/").headers["content-type"].startswith("text/html")
         assert http.get("/nothing-here").json()["error"]["code"] == "not_found"
