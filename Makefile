@@ -15,7 +15,8 @@ SEED   ?= 1
 PROFILE ?= smoke
 # A command after this runs beside an edge server on free ports, and finds it in its environment.
 SERVED := $(BIN)/python deploy/with_server.py --model $(MODEL) --
-SCRIPTS := deploy/with_server.py deploy/demo/demo.py deploy/demo/make_clips.py $(wildcard deploy/loadtest/*.py) \
+SCRIPTS := deploy/with_server.py deploy/demo/demo.py deploy/demo/make_clips.py deploy/demo/screenshots.py \
+  $(wildcard deploy/loadtest/*.py) \
   tests/closed_forms.py tests/benchmarks/channel.py tests/benchmarks/device_cost.py \
   tests/benchmarks/paper_scale.py tests/benchmarks/forward_pass.py $(wildcard tests/benchmarks/serving/*.py) \
   $(wildcard tests/benchmarks/peers/*.py tests/benchmarks/peer_servers/*.py) \
@@ -25,8 +26,8 @@ QUICK := $(BIN)/edge-server study quick --runs build/results-quick/runs --data b
   --model $(MODEL) --out build/results-quick
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint loadtest locust bench peers chaos chaos-quick requirements protos dataset train \
-  results results-quick clean
+.PHONY: help demo test lint loadtest locust bench peers chaos chaos-quick requirements screenshots protos dataset \
+  train results results-quick clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -90,6 +91,9 @@ build/tools/.ready: deploy/requirements/tools.txt
 	$(PYTHON) -m venv build/tools
 	build/tools/bin/pip --disable-pip-version-check install --quiet --require-hashes -r $<
 	@touch $@
+
+screenshots: $(VENV)/.dev ## Pictures of the page, into docs/images
+	@$(SERVED) $(BIN)/python deploy/demo/screenshots.py
 
 protos: $(VENV)/.dev ## Stubs from the .proto
 	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. --grpc_python_out=. \

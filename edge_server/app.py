@@ -2,7 +2,7 @@
 
               ┌─ gRPC ─▶ cell ─┐
     Server ───┤                ├─▶ Engine ─▶ Model
-              └─ REST ─▶ ingest┘
+              └─ REST ─▶ ingest┘      and a page for browsers, where that is installed
 
 On SIGTERM or SIGINT: health says NOT_SERVING, nothing new is accepted, accepted questions are answered,
 the process exits with 0. A second signal does not wait for the answers.
@@ -49,6 +49,8 @@ from edge_server.frontdoor.rest import build_app
 from edge_server.frontdoor.slow_connections import bounded_protocol
 from edge_server.frontdoor.tracing import NotTraced, Traced, Tracing
 from edge_server.rollout import Rollout
+from edge_server.ui.extra import page_is_served
+from edge_server.ui.gate import Gate, KeyGate, OpenGate
 
 logger = logging.getLogger(__name__)
 
@@ -111,6 +113,8 @@ class Server(Generic[StateT]):
         clock: monotonic seconds.
         wall_clock: seconds since the Unix epoch; certificates expire by it.
         tracing: begins spans; None: there are none.
+        with_page: serve the page for browsers too; one server of a process can.
+        gate: who may look at the page and ask from it; None: whoever the REST doors let in.
 
     Raises:
         ConfigurationError: what others could reach is not protected, or a file of certificates or keys cannot
@@ -125,10 +129,22 @@ class Server(Generic[StateT]):
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
         tracing: Tracing | None = None,
+        with_page: bool = False,
+        gate: Gate | None = None,
     ) -> None:
         check_exposure(config)
         release = version("tokenlink")
-        self.metrics = Metrics(version=release, outage_snr_db=config.outage_snr_db)
+        builder = None
+        if with_page:
+            # The page's libraries: a server without it never has them in memory.
+            from edge_server.front_page import PageBuilder
+
+            builder = PageBuilder(config, release, clock)
+        self.metrics = (
+            Metrics(version=release, outage_snr_db=config.outage_snr_db)
+            if builder is None
+            else builder.metrics
+        )
         self._answer_file = (
             AnswerFile(config.answers, self.metrics.answers_not_written)
             if config.answers is not None
@@ -186,8 +202,13 @@ class Server(Generic[StateT]):
             tls=tls,
         )
         self._enrolment = enrolment_door_of(config, self.metrics, clock, wall_clock)
+        asker = Asker(self.backends, self.metrics, tracing)
+        if gate is None and self._doorkeeper is not None:
+            gate = KeyGate(self._doorkeeper, limits)
+        self._page = None if builder is None else builder.build(asker, self.cell, gate or OpenGate())
+        self._to_close = contextlib.AsyncExitStack()
         self.rest_app = build_app(
-            Asker(self.backends, self.metrics, tracing),
+            asker,
             self.metrics,
             max_body_bytes=config.max_rest_body_bytes,
             receive_s=config.receive_s,
@@ -197,11 +218,14 @@ class Server(Generic[StateT]):
             version=release,
             wall_clock=wall_clock,
             new_id=lambda: secrets.token_hex(12),
+            page=self._page,
         )
         self._rest = _Uvicorn(
             uvicorn.Config(
                 self.rest_app,
                 log_config=None,
+                # At INFO it logs the page's WebSockets with the ids that open them, which are secrets.
+                log_level=logging.WARNING,
                 access_log=False,
                 lifespan="off",
                 server_header=False,
@@ -231,11 +255,15 @@ class Server(Generic[StateT]):
             enrol_port = None
             if self._enrolment is not None and config.enrol_port is not None:
                 enrol_port = await self._enrolment.start(config.host, config.enrol_port)
+            if self._page is not None:
+                self._rest.config.load()  # the page looks for its server among those that have loaded theirs
+                await self._to_close.enter_async_context(self._page.running())
             grpc_port = await self._grpc.start(config.host, config.grpc_port)
         except BaseException:
             sock.close()
             await self.engine.stop()
             await self._close_answers()
+            await self._to_close.aclose()
             raise
         self._rest_task = asyncio.create_task(self._rest.serve(sockets=[sock]), name="tokenlink-rest")
         while not self._rest.started and not self._rest_task.done():
@@ -269,6 +297,7 @@ class Server(Generic[StateT]):
             await self._rest_task
         if self._doorkeeper is not None:
             self._doorkeeper.close()
+        await self._to_close.aclose()
 
     async def _close_answers(self) -> None:
         answer_file, self._answer_file = self._answer_file, None
@@ -329,6 +358,7 @@ async def serve(
     served: Served[Any],
     reload: Callable[[], Served[Any]] | None = None,
     tracing: Tracing | None = None,
+    gate: Gate | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain.
 
@@ -337,6 +367,7 @@ async def serve(
         served: what to serve first.
         reload: loads what to serve from now on, after a SIGHUP. Called in a thread.
         tracing: begins spans; None: there are none.
+        gate: who may look at the page; None: everybody.
 
     Raises:
         ConfigurationError: an address cannot be bound.
@@ -349,7 +380,9 @@ async def serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
-    server: Server[Any] = Server(config, served, tracing=tracing)
+    server: Server[Any] = Server(
+        config, served, tracing=tracing, with_page=page_is_served(config.ui), gate=gate
+    )
     addresses = await server.start()
     reloading = asyncio.create_task(_reload(server, reload)) if reload is not None else None
     try:

@@ -58,6 +58,10 @@ class ServerConfig(BaseSettings):
     """Least severe lines that are logged."""
     tracing_endpoint: str | None = None
     """Where spans go, an OTLP collector over gRPC such as http://127.0.0.1:4317; none: they are not made."""
+    ui: Literal["auto", "on", "off"] = "auto"
+    """Whether a page is served at ``/``; ``auto``: where the extra ``tokenlink[ui]`` is installed."""
+    ui_demo: Path = Path("deploy/demo")
+    """Folder of the clips and questions that the page's playground offers; it may be missing."""
     drain_s: Annotated[float, Field(ge=0)] = 30.0
     """After SIGTERM, accepted questions have this long to be answered [s]."""
 

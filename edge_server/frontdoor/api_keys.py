@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Protocol
 
 from starlette.requests import HTTPConnection
@@ -44,7 +44,7 @@ class ApiKeys:
     Args:
         app: what to protect.
         keys: the keys that are good.
-        open_paths: that need none.
+        is_open: whether a path needs none.
         refused: told, in one word, why somebody was not let in.
     """
 
@@ -53,17 +53,17 @@ class ApiKeys:
         app: ASGIApp,
         *,
         keys: KeyRing,
-        open_paths: Collection[str],
+        is_open: Callable[[str], bool],
         refused: Callable[[str], None],
     ) -> None:
         self._app = app
         self._keys = keys
-        self._open_paths = frozenset(open_paths)
+        self._is_open = is_open
         self._refused = refused
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request pass whose key is good."""
-        if scope["type"] in ("http", "websocket") and scope["path"] not in self._open_paths:
+        if scope["type"] in ("http", "websocket") and not self._is_open(scope["path"]):
             try:
                 scope[PEER] = self._keys.peer_of_key(_key_of(HTTPConnection(scope)))
             except EdgeServerError as error:

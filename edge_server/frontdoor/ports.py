@@ -15,6 +15,7 @@ from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from starlette.types import Receive, Scope, Send
 
 from edge_server.engine import FeatureBlock
 from edge_server.errors import InvalidQuestionError
@@ -146,6 +147,16 @@ class Ingest(Protocol):
             QuestionTooLargeError: media beyond the limits.
             AdmissionRefusedError: too much is being decoded already.
         """
+
+
+class Page(Protocol):
+    """A page for browsers. An ASGI application that is given the paths which it says are its own."""
+
+    def serves(self, path: str) -> bool:
+        """Whether a path belongs to the page."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or hold one WebSocket."""
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 
 from edge_server.cell import Limits
-from edge_server.frontdoor import http_errors, openai
+from edge_server.frontdoor import http_errors, openai, root
 from edge_server.frontdoor.api_keys import OPEN_PATHS, ApiKeys, KeyRing
 from edge_server.frontdoor.asking import Asker, RestQuestion, traceparent_of, user_of, while_connected
 from edge_server.frontdoor.http_errors import ErrorBody, ErrorDetail
 from edge_server.frontdoor.metrics import Metrics
-from edge_server.frontdoor.ports import RawMedia
+from edge_server.frontdoor.ports import Page, RawMedia
 from edge_server.frontdoor.questions import block_of
 from edge_server.frontdoor.receipt import Receipt
 from edge_server.frontdoor.rest_schema import CostPart, InferRequest, InferResponse
@@ -42,6 +42,7 @@ def build_app(
     new_id: Callable[[], str],
     keys: KeyRing | None = None,
     metrics_open: bool = True,
+    page: Page | None = None,
 ) -> FastAPI:
     """The REST application.
 
@@ -56,6 +57,7 @@ def build_app(
         new_id: makes ids of answers.
         keys: the API keys that are good; None: none is asked for.
         metrics_open: ``/metrics`` is shown without one.
+        page: for browsers, at ``/``; it asks for keys itself.
     """
     app = FastAPI(
         title="TokenLink edge server",
@@ -70,13 +72,19 @@ def build_app(
     app.include_router(_operations(asker, metrics))
     app.include_router(_infer(asker))
     app.include_router(openai.build_router(asker, wall_clock=wall_clock, new_id=new_id))
+    root.install(app, page, lambda: asker.backend.engine.model.name)
     app.add_middleware(
         Receipt, max_bytes=max_body_bytes, within_s=receive_s, limits=limits, refused=metrics.rejected
     )
     if keys is not None:
         open_paths = OPEN_PATHS | {"/metrics"} if metrics_open else OPEN_PATHS
         # Added last, asked first: nobody without a key is read from.
-        app.add_middleware(ApiKeys, keys=keys, open_paths=open_paths, refused=metrics.rejected)
+        app.add_middleware(
+            ApiKeys,
+            keys=keys,
+            is_open=lambda path: path in open_paths or (page is not None and page.serves(path)),
+            refused=metrics.rejected,
+        )
     return app
 
 

@@ -1,43 +1,67 @@
 """A server process without weights, for tests of what processes do.
 
-Run as ``python -m tests.contract.serve_weightless``.
+Run as ``python -m tests.contract.serve_weightless``, with a key after it to have the page ask for one.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from dataclasses import replace
 
 import numpy as np
 
+from device_agent.media import MediaLimits
 from edge_server import logs
 from edge_server.app import Served, serve
 from edge_server.config import ServerConfig
+from edge_server.errors import InvalidQuestionError
 from edge_server.frontdoor.ports import LinkShape
 from edge_server.ingest import MediaIngest
-from tests.weightless import CHANNEL_DIM, WeightlessModel, WeightlessTransmitter
+from tests.weightless import CHANNEL_DIM, State, WeightlessModel, WeightlessTransmitter
 
 NEWER_BUNDLE_HASH = "cd" * 32
 """Of what is served after a SIGHUP."""
 
 
-def main() -> None:
-    config = ServerConfig()
+class KeyGate:
+    """Implements the page's gate with one key."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    def needs_key(self, host: str) -> bool:
+        return True
+
+    def user_of(self, key: str, host: str) -> str:
+        if key != self._key:
+            raise InvalidQuestionError("key", "is not known here")
+        return "key-1"
+
+
+def served(limits: MediaLimits | None = None) -> Served[State]:
+    """What :mod:`tests.weightless` can do, as slowly as something can be watched."""
     ingest = MediaIngest(
         WeightlessTransmitter(),  # type: ignore[arg-type]
         token_length=16,
-        limits=config.media(),
+        limits=limits or MediaLimits(),
         threads=1,
         max_pending=4,
         rng=np.random.default_rng(1),
     )
     model = WeightlessModel(answer=lambda prompt: "a long answer", decode_fault=lambda rows: time.sleep(0.1))
-    served = Served(model, ingest, LinkShape(CHANNEL_DIM, 96), (1, 2, 4, 8, 16, 32))
-    newer = replace(served, model=WeightlessModel(name="newer", bundle_hash=NEWER_BUNDLE_HASH))
+    return Served(model, ingest, LinkShape(CHANNEL_DIM, 96), (1, 2, 4, 8, 16, 32), close=ingest.close)
+
+
+def main() -> None:
+    config = ServerConfig()
+    first = served(config.media())
+    newer = replace(first, model=WeightlessModel(name="newer", bundle_hash=NEWER_BUNDLE_HASH))
     logs.configure(config.log_level)
-    asyncio.run(serve(config, served, lambda: newer))
-    ingest.close()
+    gate = KeyGate(sys.argv[1]) if len(sys.argv) > 1 else None
+    asyncio.run(serve(config, first, lambda: newer, gate=gate))
+    first.close()
 
 
 if __name__ == "__main__":

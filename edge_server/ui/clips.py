@@ -1,0 +1,195 @@
+"""Clips that the playground asks about: those that ship with the server, and those that visitors upload.
+
+Uploads lie in a scratch folder, bounded in number and bytes; the oldest goes first. They are served under
+names that cannot be guessed, as media only: never as something that a browser would run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from tempfile import TemporaryDirectory
+from types import MappingProxyType
+
+from edge_server.errors import ConfigurationError, InvalidQuestionError, QuestionTooLargeError
+from edge_server.frontdoor.ports import MediaModality
+
+MEDIA_TYPES: Mapping[str, str] = MappingProxyType(
+    {
+        ".mp4": "video/mp4",
+        ".m4v": "video/mp4",
+        ".mov": "video/quicktime",
+        ".webm": "video/webm",
+        ".mkv": "video/x-matroska",
+        ".avi": "video/x-msvideo",
+        ".png": "image/png",
+        ".jpg": "image/jpeg",
+        ".jpeg": "image/jpeg",
+        ".webp": "image/webp",
+        ".gif": "image/gif",
+        ".bmp": "image/bmp",
+        ".wav": "audio/wav",
+        ".mp3": "audio/mpeg",
+        ".m4a": "audio/mp4",
+        ".aac": "audio/aac",
+        ".flac": "audio/flac",
+        ".ogg": "audio/ogg",
+        ".opus": "audio/ogg",
+    }
+)
+"""What a file is taken as, by the end of its name; whether it is that, decoding finds out."""
+
+_QUESTIONS = "questions.json"
+_CLIPS = "clips"
+
+
+@dataclass(frozen=True)
+class Example:
+    """A question that ships with a clip.
+
+    Attributes:
+        text: the question.
+        truth: its answer.
+        kind: its type, such as ``"Audio-Visual Counting"``.
+    """
+
+    text: str
+    truth: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class ClipFile:
+    """A clip that can be asked about.
+
+    Attributes:
+        key: names it in a URL.
+        name: shown to the visitor.
+        path: the file.
+        size_bytes: of the file.
+        media_type: what it is served as.
+        examples: questions that ship with it.
+    """
+
+    key: str
+    name: str
+    path: Path
+    size_bytes: int
+    media_type: str
+    examples: tuple[Example, ...] = ()
+
+    @property
+    def modality(self) -> MediaModality:
+        """What it is taken as."""
+        match self.media_type.partition("/")[0]:
+            case "image":
+                return "image"
+            case "audio":
+                return "audio"
+            case _:
+                return "video"
+
+
+def shipped_clips(folder: Path) -> tuple[ClipFile, ...]:
+    """The clips of a demo folder, each with its questions: ``questions.json`` and ``clips/``.
+
+    Raises:
+        ConfigurationError: the folder is there but cannot be read.
+    """
+    listed = folder / _QUESTIONS
+    try:
+        rows = json.loads(listed.read_text(encoding="utf-8"))
+        examples: dict[str, list[Example]] = {}
+        for row in rows:
+            example = Example(str(row["question"]), str(row["answer"]), " ".join(row["type"]))
+            examples.setdefault(PurePath(row["clip"]).name, []).append(example)
+        return tuple(
+            ClipFile(
+                key=name,
+                name=f"Clip {number}",
+                path=folder / _CLIPS / name,
+                size_bytes=(folder / _CLIPS / name).stat().st_size,
+                media_type=MEDIA_TYPES[PurePath(name).suffix],
+                examples=tuple(examples[name]),
+            )
+            for number, name in enumerate(sorted(examples), 1)
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigurationError(f"ui_demo: {listed} cannot be read: {error!r}") from error
+
+
+class Shelf:
+    """Shipped clips, and uploads for as long as there is room.
+
+    Args:
+        shipped: always there.
+        max_clip_bytes: of one upload.
+        max_uploads: that lie here at once.
+        new_key: makes names that cannot be guessed.
+    """
+
+    def __init__(
+        self,
+        shipped: tuple[ClipFile, ...],
+        *,
+        max_clip_bytes: int,
+        max_uploads: int = 16,
+        new_key: Callable[[], str] = lambda: secrets.token_urlsafe(18),
+    ) -> None:
+        self.shipped = shipped
+        self.max_clip_bytes = max_clip_bytes
+        self._scratch: TemporaryDirectory[str] | None = None
+        self._max_uploads = max_uploads
+        self._new_key = new_key
+        self._uploads: OrderedDict[str, ClipFile] = OrderedDict()
+
+    async def put(self, name: str, data: bytes) -> ClipFile:
+        """Take an upload.
+
+        Args:
+            name: what the visitor's file is called; says what it is taken as.
+            data: the file.
+
+        Raises:
+            InvalidQuestionError: it is nothing that shows or sounds, or empty.
+            QuestionTooLargeError: it is larger than allowed.
+        """
+        shown = PurePath(name).name[:80] or "upload"
+        media_type = MEDIA_TYPES.get(PurePath(name).suffix.lower())
+        if media_type is None:
+            raise InvalidQuestionError(
+                "clip", f"{shown!r} is no video, image or sound; allowed are {' '.join(sorted(MEDIA_TYPES))}"
+            )
+        if not data:
+            raise InvalidQuestionError("clip", f"{shown!r} is empty")
+        if len(data) > self.max_clip_bytes:
+            raise QuestionTooLargeError(
+                "clip", f"{shown!r} has {len(data)} bytes; at most {self.max_clip_bytes} are allowed"
+            )
+        key = self._new_key()
+        clip = self._uploads[key] = ClipFile(key, shown, self._folder() / key, len(data), media_type)
+        while len(self._uploads) > self._max_uploads:
+            self._uploads.popitem(last=False)[1].path.unlink(missing_ok=True)
+        await asyncio.to_thread(clip.path.write_bytes, data)
+        return clip
+
+    def close(self) -> None:
+        """Forget the uploads."""
+        self._uploads.clear()
+        if self._scratch is not None:
+            self._scratch.cleanup()
+            self._scratch = None
+
+    def find(self, key: str) -> ClipFile | None:
+        """A clip by its key; None if it never was here or had to leave."""
+        return self._uploads.get(key) or next((clip for clip in self.shipped if clip.key == key), None)
+
+    def _folder(self) -> Path:
+        if self._scratch is None:
+            self._scratch = TemporaryDirectory(prefix="tokenlink-clips-")
+        return Path(self._scratch.name)

@@ -1,0 +1,61 @@
+"""Who may look at the page and ask from it: the hook for whoever guards the other doors."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from edge_server.cell import Limits
+from edge_server.frontdoor.api_keys import KeyRing
+
+
+class Gate(Protocol):
+    """Asked for every visitor, before anything is shown, and again for every question."""
+
+    def needs_key(self, host: str) -> bool:
+        """Whether a visitor from this address has to show an API key."""
+
+    def user_of(self, key: str, host: str) -> str:
+        """Whom a visitor's questions count for, as the REST doors count them.
+
+        Args:
+            key: what the visitor showed; empty where none is needed.
+            host: address that the visitor comes from; empty where it is not known.
+
+        Raises:
+            EdgeServerError: the key is missing, wrong or revoked, or its limits are reached.
+        """
+
+
+class OpenGate:
+    """Lets everybody in, as the REST doors do where no keys are set up."""
+
+    def needs_key(self, host: str) -> bool:
+        """Nobody needs one."""
+        return False
+
+    def user_of(self, key: str, host: str) -> str:
+        """Every address is a user."""
+        return host or "unknown"
+
+
+class KeyGate:
+    """Lets in whoever has an API key, within that key's limits: as the REST doors do.
+
+    Args:
+        keys: the keys that are good.
+        limits: on what each may ask.
+    """
+
+    def __init__(self, keys: KeyRing, limits: Limits) -> None:
+        self._keys = keys
+        self._limits = limits
+
+    def needs_key(self, host: str) -> bool:
+        """Everybody needs one."""
+        return True
+
+    def user_of(self, key: str, host: str) -> str:
+        """The key's name; raises as the port says."""
+        peer = self._keys.peer_of_key(key)
+        self._limits.spend(peer, questions=1, size_bytes=0)
+        return peer.name

@@ -1,0 +1,175 @@
+"""The page as one ASGI application, to be put in front of a server's other routes.
+
+NiceGUI is one per process: so is this page. It serves ``/``, its own files and WebSocket, and the clips of
+the playground; every other path stays with the REST door, whose errors keep their shape.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from importlib.resources import files
+
+from fastapi import FastAPI, HTTPException
+from fastapi.responses import FileResponse
+from nicegui import Client, ui
+from nicegui import app as nicegui_app
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from edge_server.errors import EdgeServerError
+from edge_server.ui.desk import Desk
+from edge_server.ui.live import REFRESH_S, LivePanel
+from edge_server.ui.playground import CLIP_URL, Playground
+
+PREFIXES = ("/_nicegui", "/_ui/")
+"""Below these lie the page's own files, its WebSocket and its clips."""
+RECONNECT_S = 10.0
+"""A browser whose link was cut for no longer than this finds its page as it left it [s]."""
+_TITLE = "TokenLink edge server"
+_ICON = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">'
+    '<rect width="32" height="32" rx="7" fill="#0b62c4"/><path d="M7 20c3-8 6-8 9 0s6 8 9 0" fill="none" '
+    'stroke="#fff" stroke-width="3" stroke-linecap="round"/></svg>'
+)
+
+
+class FrontPage:
+    """What a browser sees of a server. An ASGI application.
+
+    Args:
+        desk: the server's parts.
+    """
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._app: ASGIApp = self._build()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request of a browser."""
+        await self._app(scope, receive, send)
+
+    @staticmethod
+    def serves(path: str) -> bool:
+        """Whether a path belongs to the page."""
+        return path == "/" or path.startswith(PREFIXES)
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """For as long as the page is served."""
+        async with self._shell.router.lifespan_context(self._shell):
+            try:
+                yield
+            finally:
+                self._desk.shelf.close()
+
+    def _build(self) -> FastAPI:
+        self._shell = shell = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+
+        @shell.get(CLIP_URL + "{key}")
+        async def clip(key: str) -> FileResponse:
+            found = self._desk.shelf.find(key)
+            if found is None or not found.path.is_file():
+                raise HTTPException(404, "there is no such clip, or no longer")
+            headers = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "sandbox"}
+            return FileResponse(found.path, media_type=found.media_type, headers=headers)
+
+        @ui.page("/")
+        def front(client: Client) -> None:
+            self._page(client)
+
+        # A browser that keeps polling would keep a server that shuts down from ending.
+        nicegui_app.config.socket_io_js_transports = ["websocket"]
+        ui.run_with(
+            shell,
+            title=_TITLE,
+            favicon=_ICON,
+            dark=None,
+            language="en-US",
+            binding_refresh_interval=None,
+            reconnect_timeout=RECONNECT_S,
+            tailwind=False,
+            show_welcome_message=False,
+        )
+        return shell
+
+    def _page(self, client: Client) -> None:
+        style = files("edge_server.ui").joinpath("style.css").read_text(encoding="utf-8")
+        ui.add_head_html(f"<style>{style}</style>")
+        ui.colors(primary="#0b62c4")
+        self._header()
+        main = ui.element("main").classes("tl-main")
+        ui.skip_link("Skip to content", target=main)
+        with main:
+            if self._desk.gate.needs_key(client.ip):
+                self._ask_for_key(client, main)
+            else:
+                self._content(client, "")
+
+    def _header(self) -> None:
+        backend = self._desk.asker.backend
+        dark = ui.dark_mode(None)
+        with ui.element("header").classes("tl-header"):
+            ui.html(
+                f'<h1>{_ICON}<span>TokenLink</span></h1><p class="tl-note">{backend.engine.model.name} · '
+                f"{self._desk.version}</p>",
+                sanitize=True,
+            ).classes("tl-brand")
+            state = ui.label().classes("tl-pill").props('role="status"')
+            ui.link("API", "/docs").classes("tl-link")
+            ui.link("Metrics", "/metrics").classes("tl-link")
+
+            def shade() -> None:
+                dark.set_value({None: True, True: False, False: None}[dark.value])
+                button.props(f'icon={_SHADES[dark.value][0]} aria-label="Colours: {_SHADES[dark.value][1]}"')
+
+            button = ui.button(on_click=shade).props("flat round dense").classes("tl-shade")
+            button.props(f'icon={_SHADES[None][0]} aria-label="Colours: {_SHADES[None][1]}"')
+
+        def look() -> None:
+            engine = self._desk.asker.backend.engine
+            word = "ready" if engine.ready else "draining" if engine.draining else "not ready"
+            if state.text != word:
+                state.set_text(word)
+                state.classes(replace=f"tl-pill {word.replace(' ', '-')}")
+
+        look()
+        ui.timer(REFRESH_S, look)
+
+    def _content(self, client: Client, key: str) -> None:
+        with ui.tabs().classes("tl-tabs").props("no-caps align=left inline-label") as tabs:
+            live = ui.tab("live", label="Live", icon="monitor_heart")
+            playground = ui.tab("playground", label="Playground", icon="science")
+        with ui.tab_panels(tabs, value=live, animated=False).classes("tl-panels"):
+            with ui.tab_panel(live):
+                LivePanel(self._desk)
+            with ui.tab_panel(playground):
+                Playground(self._desk, client.ip, key)
+
+    def _ask_for_key(self, client: Client, main: ui.element) -> None:
+        with ui.element("form").classes("tl-card tl-key-form") as form:
+            ui.html("This server asks for an API key", sanitize=True, tag="h2")
+            field = ui.input(label="API key", password=True).props('outlined autocomplete="off"')
+            refused = ui.label().classes("tl-error").props('role="alert"')
+            refused.visible = False
+            ui.button("Enter").props("unelevated no-caps type=submit")
+
+        def enter() -> None:
+            key = str(field.value or "")
+            try:
+                self._desk.gate.user_of(key, client.ip)
+            except EdgeServerError as error:
+                refused.set_text(str(error))
+                refused.visible = True
+                return
+            main.clear()
+            with main:
+                self._content(client, key)
+
+        form.on("submit.prevent", enter)
+
+
+_SHADES = {
+    None: ("brightness_auto", "as the system"),
+    True: ("dark_mode", "dark"),
+    False: ("light_mode", "light"),
+}

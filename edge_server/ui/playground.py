@@ -1,0 +1,282 @@
+"""The playground: a clip, a question and a radio link; the answer, the tokens on both sides, and the cost."""
+
+from __future__ import annotations
+
+import logging
+from html import escape
+from typing import cast, get_args
+
+from nicegui import events, ui
+
+from edge_server.engine import Completion
+from edge_server.errors import EdgeServerError
+from edge_server.frontdoor.ports import ChannelName, FadingName, LinkSettings, PayloadName
+from edge_server.frontdoor.status import known
+from edge_server.ui import markup, trial
+from edge_server.ui.clips import MEDIA_TYPES, ClipFile
+from edge_server.ui.desk import Desk
+from edge_server.ui.live import Fragment, card
+from edge_server.ui.range_input import RangeInput
+
+logger = logging.getLogger(__name__)
+
+CLIP_URL = "/_ui/clips/"
+_CHANNELS = {"none": "Perfect", "awgn": "AWGN", "rayleigh": "Rayleigh", "rician": "Rician"}
+_FADINGS = {"block": "One gain per codeword", "fast": "One per symbol"}
+_SNRS_DB = range(-15, 31)
+_STARTS_AT_DB = 10
+_STARTS_WITH = LinkSettings(channel="awgn", payload="float16")
+_MAX_QUESTION_CHARS = 400
+
+
+class Playground:
+    """One visitor's playground.
+
+    Args:
+        desk: what asks and what can be asked about.
+        host: address that the visitor comes from.
+        key: what the visitor showed at the gate.
+    """
+
+    def __init__(self, desk: Desk, host: str, key: str) -> None:
+        self._desk, self._host, self._key = desk, host, key
+        self._lengths = tuple(desk.asker.backend.token_lengths)
+        self._clips = {clip.key: clip for clip in desk.shelf.shipped}
+        self._busy = self._again = self._asked_once = self._answered = False
+        with ui.element("div").classes("tl-playground"):
+            with ui.element("div").classes("tl-controls"):
+                self._build_clip()
+                self._build_question()
+                self._build_link()
+            with ui.element("div").classes("tl-results"):
+                self._build_results()
+        if self._clips:
+            self._choose(next(iter(self._clips.values())))
+
+    def _build_clip(self) -> None:
+        with card("Clip", "tl-order-1"):
+            self._player = Fragment("tl-player")
+            names = {key: clip.name for key, clip in self._clips.items()}
+            self._clip = ui.select(names, label="Clip", on_change=self._on_clip).props("outlined dense")
+            self._clip.visible = bool(names)
+            # The uploader's own list of files is of no use here; its button is.
+            self._upload = (
+                ui.upload(
+                    auto_upload=True, max_file_size=self._desk.shelf.max_clip_bytes, on_upload=self._on_upload
+                )
+                .props(f'accept="{",".join(MEDIA_TYPES)},*/*"')
+                .classes("tl-uploader")
+            )
+            self._upload.on_rejected(self._on_rejected)
+            picker = f"() => getElement({self._upload.id}).$refs.qRef.pickFiles()"
+            upload = ui.button("Upload a clip", icon="upload", color=None).props("outline no-caps")
+            upload.classes("tl-upload").on("click", js_handler=picker)
+            self._clip_error = ui.label().classes("tl-error").props('role="alert"')
+            self._clip_error.visible = False
+
+    def _build_question(self) -> None:
+        with card("Question", "tl-order-2"):
+            self._question = ui.input(label="Question").props(
+                f'outlined autogrow type=textarea maxlength={_MAX_QUESTION_CHARS} name="question"'
+            )
+            self._question.on("keydown.enter.prevent", self.ask)
+            self._examples = ui.select([], label="Example questions", on_change=self._on_example)
+            self._examples.props("outlined dense options-dense")
+            self._button = ui.button("Ask", icon="send", on_click=self.ask).props("unelevated no-caps")
+            self._button.classes("tl-ask")
+
+    def _build_link(self) -> None:
+        lengths = self._lengths
+        with card("Radio link", "tl-order-4"):
+            self._snr_label = _field("SNR")
+            self._snr = RangeInput(
+                "SNR", [f"{snr_db} dB" for snr_db in _SNRS_DB], _SNRS_DB.index(_STARTS_AT_DB), self._on_link
+            )
+            _field("Channel")
+            self._channel = ui.toggle(_CHANNELS, value=_STARTS_WITH.channel, on_change=self._on_link)
+            _field("Fading")
+            self._fading = ui.toggle(_FADINGS, value=_STARTS_WITH.fading, on_change=self._on_link)
+            self._length_label = _field("Token length")
+            nearest = min(lengths, key=lambda length: abs(length - self._desk.token_length))
+            self._length = RangeInput(
+                "Token length", list(map(str, lengths)), lengths.index(nearest), self._on_link
+            )
+            _field("Payload")
+            self._payload = ui.toggle(
+                list(get_args(PayloadName)), value=_STARTS_WITH.payload, on_change=self._on_link
+            )
+            for name, toggle in (
+                ("Channel", self._channel),
+                ("Fading", self._fading),
+                ("Payload", self._payload),
+            ):
+                toggle.props(f'unelevated no-caps spread role=group aria-label="{name}"').classes("tl-toggle")
+            self._live = ui.switch("Ask again when the link changes", value=True)
+            self._show_settings()
+
+    def _build_results(self) -> None:
+        self._answer_box = card("Answer", "tl-order-3")
+        with self._answer_box:
+            with ui.element("div").props('aria-live="polite"'):
+                self._answer = ui.label("Ask something.").classes("tl-answer")
+            self._error = ui.label().classes("tl-error").props('role="alert"')
+            self._error.visible = False
+            self._facts = Fragment()
+        self._cost_card = card("Cost", "tl-order-5")
+        with self._cost_card:
+            self._cost = Fragment()
+        self._tokens_card = card("Tokens before and after the channel", "tl-order-5")
+        with self._tokens_card:
+            ui.label("A row is a token, a column one of its values: blue below zero, orange above.").classes(
+                "tl-note"
+            )
+            self._tokens = Fragment()
+        self._cost_card.visible = self._tokens_card.visible = False
+
+    # What the visitor does.
+
+    def _on_clip(self, event: events.ValueChangeEventArguments[str | None]) -> None:
+        if event.value in self._clips:
+            self._show(self._clips[event.value])
+
+    def _on_example(self, event: events.ValueChangeEventArguments[str | None]) -> None:
+        if event.value:
+            self._question.set_value(event.value)
+
+    def _show_settings(self) -> None:
+        link = self._link()
+        unused = ", without meaning on a perfect channel" if link.channel == "none" else ""
+        self._snr_label.set_content(f"SNR <strong>{link.snr_db:.0f} dB</strong>{unused}")
+        self._length_label.set_content(f"Token length <strong>{link.token_length}</strong> per modality")
+        self._fading.set_enabled(link.channel in ("rayleigh", "rician"))
+
+    async def _on_link(self) -> None:
+        self._show_settings()
+        if self._live.value and self._asked_once:
+            await self.ask()
+
+    async def _on_upload(self, event: events.UploadEventArguments) -> None:
+        self._upload.reset()
+        try:
+            clip = await self._desk.shelf.put(event.file.name, await event.file.read())
+        except EdgeServerError as error:
+            self._complain(self._clip_error, str(error))
+            return
+        self._clips[clip.key] = clip
+        self._clip.set_options({key: known_clip.name for key, known_clip in self._clips.items()})
+        self._clip.visible = True
+        self._choose(clip)
+
+    def _on_rejected(self) -> None:
+        self._upload.reset()
+        limit = markup.size(self._desk.shelf.max_clip_bytes)
+        self._complain(
+            self._clip_error, f"clip: is larger than the {limit} that are allowed, or no single file"
+        )
+
+    async def ask(self) -> None:
+        """Ask what is set; while an answer is under way, once more after it."""
+        if self._busy:
+            self._again = True
+            return
+        self._busy = self._asked_once = True
+        self._button.props("loading")
+        try:
+            self._again = True
+            while self._again:
+                self._again = False
+                await self._ask_once()
+        finally:
+            self._busy = False
+            self._button.props(remove="loading")
+
+    async def _ask_once(self) -> None:
+        self._error.visible = False
+        # What was answered before stays, pale, until there is something new: a drag does not make it flicker.
+        self._answer_box.classes("tl-stale")
+        if not self._answered:
+            self._answer.set_text("…")
+        link, clip = self._link(), self._clips.get(self._clip.value or "")
+        question = str(self._question.value or "").strip()
+        try:
+            user = self._desk.gate.user_of(self._key, self._host)
+            asked = await trial.ask(self._desk.asker, clip, question, link, user)
+            try:
+                self._show_link(trial.codewords(asked.ready), link, clip)
+                text = ""
+                async for event in asked.stream:
+                    if isinstance(event, Completion):
+                        self._show_completion(event, question, clip)
+                    else:
+                        text += event.text
+                        self._answer.set_text(text)
+                        self._answer_box.classes(remove="tl-stale")
+            finally:
+                asked.stream.cancel()
+        except Exception as error:
+            if not isinstance(error, EdgeServerError):
+                logger.exception("a playground question failed")
+            self._answered = False
+            self._answer.set_text("No answer")
+            self._facts.show("")
+            self._complain(self._error, str(known(error)))
+        finally:
+            self._answer_box.classes(remove="tl-stale")
+
+    # What is shown.
+
+    def _choose(self, clip: ClipFile) -> None:
+        """Select a clip, which shows it."""
+        if self._clip.value == clip.key:
+            self._show(clip)
+        else:
+            self._clip.set_value(clip.key)
+
+    def _show(self, clip: ClipFile) -> None:
+        self._clip_error.visible = False
+        url, label = CLIP_URL + clip.key, escape(clip.name, quote=True)
+        match clip.modality:
+            case "image":
+                media = f'<img src="{url}" alt="{label}">'
+            case "audio":
+                media = f'<audio controls preload="metadata" src="{url}" aria-label="{label}"></audio>'
+            case _:
+                media = f'<video controls preload="metadata" src="{url}" aria-label="{label}"></video>'
+        self._player.show(f'{media}<p class="tl-note">{label} · {markup.size(clip.size_bytes)}</p>')
+        texts = [example.text for example in clip.examples]
+        self._examples.set_options(texts, value=texts[0] if texts else None)
+        self._examples.visible = bool(texts)
+
+    def _show_link(
+        self, words: tuple[trial.Codeword, ...], link: LinkSettings, clip: ClipFile | None
+    ) -> None:
+        self._cost_card.visible = self._tokens_card.visible = bool(words)
+        if words and clip is not None:
+            tokens = trial.bill_of_tokens(tuple(word.cost for word in words))
+            kind = {"image": "image", "audio": "recording"}.get(clip.modality, "clip")
+            self._cost.show(markup.comparison(tokens, trial.bill_of_clip(clip.size_bytes, link), kind))
+            self._tokens.show("".join(map(markup.pictures, words)))
+
+    def _show_completion(self, completion: Completion, question: str, clip: ClipFile | None) -> None:
+        self._answered = True
+        self._answer_box.classes(remove="tl-stale")
+        self._answer.set_text(completion.text.strip() or "(an empty answer)")
+        truths = [example.truth for example in clip.examples if example.text == question] if clip else []
+        self._facts.show(markup.answer_facts(completion, truths[0] if truths else None))
+
+    def _complain(self, where: ui.label, what: str) -> None:
+        where.set_text(what)
+        where.visible = True
+
+    def _link(self) -> LinkSettings:
+        return LinkSettings(
+            channel=cast(ChannelName, self._channel.value),
+            fading=cast(FadingName, self._fading.value),
+            snr_db=float(_SNRS_DB[self._snr.index]),
+            token_length=self._lengths[self._length.index],
+            payload=cast(PayloadName, self._payload.value),
+        )
+
+
+def _field(name: str) -> ui.html:
+    return ui.html(name, sanitize=True).classes("tl-field")

@@ -1,0 +1,110 @@
+"""One try of the playground: a clip and a question over a link, and what that cost beside sending the clip.
+
+Sending the clip is counted kindly: its bits at the channel's capacity, which no real code reaches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_server.errors import InvalidQuestionError
+from edge_server.frontdoor.asking import Asked, Asker, RestQuestion
+from edge_server.frontdoor.ports import BlockCost, Ingested, LinkSettings, RawMedia
+from edge_server.ui.clips import ClipFile
+
+
+@dataclass(frozen=True)
+class Codeword:
+    """One modality's tokens on both sides of the channel.
+
+    Attributes:
+        sent_TC, received_TC: float32, [token_length, channel_dim].
+        cost: what they took.
+    """
+
+    sent_TC: npt.NDArray[np.float32]
+    received_TC: npt.NDArray[np.float32]
+    cost: BlockCost
+
+    @property
+    def error_db(self) -> float:
+        """Power of what was added on the way, over the power of what was sent [dB]; -inf: nothing was."""
+        added = float(np.square(self.received_TC - self.sent_TC, dtype=np.float64).mean())
+        sent = float(np.square(self.sent_TC, dtype=np.float64).mean())
+        return 10.0 * math.log10(added / sent) if added else -math.inf
+
+
+@dataclass(frozen=True)
+class Bill:
+    """What tokens cost, or the clip itself.
+
+    Attributes:
+        size_bytes: in the network.
+        channel_uses: complex symbols on the air; None where a perfect wire has no capacity to count with.
+        airtime_s: time on the air [s]; likewise.
+    """
+
+    size_bytes: int
+    channel_uses: int | None
+    airtime_s: float | None
+
+
+async def ask(asker: Asker, clip: ClipFile | None, question: str, link: LinkSettings, user: str) -> Asked:
+    """Ask as a REST client would.
+
+    Args:
+        asker: admits, makes ready, submits.
+        clip: what it is about; None: nothing.
+        question: its text.
+        link: what the clip's tokens pass.
+        user: whom it counts for.
+
+    Raises:
+        EdgeServerError: it was not accepted.
+    """
+    media = () if clip is None else (await asyncio.to_thread(_raw, clip),)
+    return await asker.ask(RestQuestion(text=question, user=user, media=media, link=link))
+
+
+def codewords(ready: Ingested) -> tuple[Codeword, ...]:
+    """The tokens of every modality, before and after the channel."""
+    return tuple(
+        Codeword(sent_TC, block.x_TC, cost)
+        for sent_TC, block, cost in zip(ready.sent, ready.blocks, ready.costs, strict=True)
+    )
+
+
+def bill_of_tokens(costs: tuple[BlockCost, ...]) -> Bill:
+    """What all blocks of a question took together."""
+    return Bill(
+        sum(cost.payload_bytes for cost in costs),
+        sum(cost.channel_uses for cost in costs),
+        sum(cost.airtime_s for cost in costs),
+    )
+
+
+def bill_of_clip(size_bytes: int, link: LinkSettings) -> Bill:
+    """What the clip's file would take at least over the same link: its bits, log2(1 + SNR) of them a use.
+
+    That is the capacity of the AWGN channel (Shannon 1948). With fading it is less at the same mean SNR
+    (Jensen), so this is a lower bound there too.
+    """
+    if link.channel == "none":
+        return Bill(size_bytes, None, None)
+    bits_per_use = math.log2(1.0 + 10.0 ** (link.snr_db / 10.0))
+    uses = math.ceil(size_bytes * 8 / bits_per_use)
+    return Bill(size_bytes, uses, uses / link.bandwidth_hz)
+
+
+def _raw(clip: ClipFile) -> RawMedia:
+    try:
+        data = clip.path.read_bytes()
+    except OSError as error:
+        raise InvalidQuestionError("clip", f"{clip.name!r} is no longer here; upload it again") from error
+    return RawMedia(clip.modality, base64.b64encode(data).decode("ascii"), "clip")

@@ -1,0 +1,454 @@
+"""The page in headless Chromium: live numbers, the playground, and what happens when the link to it is cut.
+
+Every test fails on an error in the browser's console, and on any request that leaves the server.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import grpc
+import httpx
+import numpy as np
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, Route, WebSocketRoute, expect, sync_playwright
+
+from protos import payload
+from protos.tokenlink.v1 import tokenlink_pb2 as pb
+from protos.tokenlink.v1.tokenlink_pb2_grpc import TokenLinkStub
+from tests.weightless import BUNDLE_HASH, CHANNEL_DIM
+
+ROOT = Path(__file__).resolve().parents[2]
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+WIDE, PHONE = (1280, 900), (390, 844)
+NOT_MEDIA = b"this is a shopping list, whatever its name says\n" * 40
+
+
+@dataclass
+class Watched:
+    """A page, and what it did that it should not have."""
+
+    page: Page
+    wrong: list[str] = field(default_factory=list)
+
+
+@pytest.fixture(scope="module")  # no longer: its event loop would be in the way of other modules' tests
+def browser() -> Iterator[Browser]:
+    executable = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    if executable is None:
+        pytest.skip("no Chromium: apt-get install chromium")
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@contextmanager
+def looking(
+    browser: Browser,
+    url: str,
+    *,
+    viewport: tuple[int, int] = WIDE,
+    dark: bool = False,
+    prepare: Callable[[BrowserContext], None] = lambda context: None,
+    forgiven: tuple[str, ...] = (),
+) -> Iterator[Watched]:
+    """The page at a URL, in a browser of its own; ends with a check that nothing went wrong.
+
+    Args:
+        browser: to look with.
+        url: of the server.
+        viewport: width and height [pixels].
+        dark: what the visitor's system prefers.
+        prepare: called before the page is opened.
+        forgiven: parts of console errors that belong to the test.
+    """
+    context = browser.new_context(
+        viewport={"width": viewport[0], "height": viewport[1]}, color_scheme="dark" if dark else "light"
+    )
+    context.set_default_timeout(15_000)
+    page = context.new_page()
+    watched = Watched(page)
+
+    def only_to_the_server(route: Route) -> None:
+        if urlsplit(route.request.url).netloc == urlsplit(url).netloc:
+            route.continue_()
+        else:
+            watched.wrong.append(f"a request to {route.request.url}")
+            route.abort()
+
+    def said(kind: str, text: str) -> None:
+        if kind in ("error", "warning") and not any(part in text for part in forgiven):
+            watched.wrong.append(f"{kind}: {text}")
+
+    context.route("**/*", only_to_the_server)
+    page.on("console", lambda message: said(message.type, message.text))
+    page.on("pageerror", lambda error: said("error", str(error)))
+    page.on(
+        "websocket",
+        lambda socket: (
+            None
+            if urlsplit(socket.url).netloc == urlsplit(url).netloc
+            else watched.wrong.append(f"a WebSocket to {socket.url}")
+        ),
+    )
+    prepare(context)
+    try:
+        page.goto(url)
+        yield watched
+        assert not watched.wrong, watched.wrong
+    finally:
+        context.close()
+
+
+class WeightlessServer:
+    """A server process that can be killed and come back at the same ports."""
+
+    def __init__(self, folder: Path, key: str = "") -> None:
+        self._ready = folder / "ready.json"
+        self.log = folder / "server.log"
+        self._arguments = [key] if key else []
+        self._ports = ("0", "0")
+        self.process: subprocess.Popen[bytes] | None = None
+        self.rest = self.grpc = ""
+
+    def start(self) -> None:
+        self._ready.unlink(missing_ok=True)
+        environment = os.environ | {
+            "TOKENLINK_SERVER_GRPC_PORT": self._ports[0],
+            "TOKENLINK_SERVER_REST_PORT": self._ports[1],
+            "TOKENLINK_SERVER_READY_FILE": str(self._ready),
+            "TOKENLINK_SERVER_UI": "on",
+            "TOKENLINK_SERVER_UI_DEMO": str(ROOT / "deploy" / "demo"),
+        }
+        command = [sys.executable, "-m", "tests.contract.serve_weightless", *self._arguments]
+        with self.log.open("ab") as sink:
+            self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=sink)
+        deadline = time.monotonic() + 60
+        while not self._ready.exists():
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline, "the server does not come up"
+            time.sleep(0.05)
+        facts = json.loads(self._ready.read_text())
+        self._ports = (str(facts["grpc_port"]), str(facts["rest_port"]))
+        self.rest, self.grpc = facts["rest"], facts["grpc"]
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def terminate(self) -> int:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(20)
+
+
+@pytest.fixture(scope="module")
+def weightless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WeightlessServer]:
+    server = WeightlessServer(tmp_path_factory.mktemp("weightless"))
+    server.start()
+    yield server
+    server.kill()
+    log = server.log.read_text()
+    assert '"serving"' in log
+    assert "client_id" not in log, "who has the id of a browser's page can take it over"
+
+
+def ask_over_grpc(server: WeightlessServer, device_id: str) -> str:
+    """One question of a device that leaves its session open; the answer."""
+    with grpc.insecure_channel(server.grpc) as channel:
+        stub = TokenLinkStub(channel)
+        opened = stub.OpenSession(
+            pb.OpenSessionRequest(device_id=device_id, bundle_hash=BUNDLE_HASH, snr_db=7.5)
+        )
+        block = np.full((8, CHANNEL_DIM), 0.5, np.float32)
+        question = pb.Question(
+            request_id=f"q{zlib.crc32(device_id.encode())}",
+            payloads=[payload.encode(block, "video", "int8", pb.ChannelReport(airtime_s=0.002))],
+            question_ids=list(b"what plays?"),
+        )
+        request = pb.AskRequest(session_id=opened.session_id, bundle_hash=BUNDLE_HASH, question=question)
+        return "".join(frame.answer.text for frame in stub.Ask(request))
+
+
+def ask_in_playground(page: Page) -> None:
+    page.get_by_role("tab", name="Playground").click()
+    page.get_by_role("button", name="Ask", exact=True).click()
+
+
+def test_a_device_that_asks_is_seen_while_the_page_is_open(
+    browser: Browser, weightless: WeightlessServer
+) -> None:
+    with looking(browser, weightless.rest) as watched:
+        page = watched.page
+        expect(page.get_by_role("status")).to_have_text("ready")
+        name = "<b>roof</b>-camera"
+        assert ask_over_grpc(weightless, name) == "a long answer"
+        row = page.get_by_role("table", name="Devices with a session").get_by_role("row", name=name)
+        expect(row).to_contain_text("idle")
+        expect(row).to_contain_text("7.5")
+        expect(row).to_contain_text("16 of 32")
+        expect(row).to_contain_text("2×")
+        answer = page.get_by_role("table", name="Recent answers").get_by_role("row", name="what plays?").first
+        for part in ("a long answer", "video 8", name):
+            expect(answer).to_contain_text(part)
+        times = page.get_by_role("table", name="Times in the last five minutes")
+        expect(times.get_by_role("row", name="Channel")).to_contain_text("ms")
+        expect(times.get_by_role("row", name="Inference")).to_contain_text("s")
+        expect(page.get_by_role("table", name="questions, decode steps")).to_be_visible()
+        with grpc.insecure_channel(weightless.grpc) as channel, pytest.raises(grpc.RpcError):
+            TokenLinkStub(channel).OpenSession(pb.OpenSessionRequest(device_id="x", bundle_hash="ee" * 32))
+        expect(page.get_by_role("table", name="reason, refused")).to_contain_text("another bundle")
+
+
+def test_an_answer_is_shown_as_it_comes_about(browser: Browser, weightless: WeightlessServer) -> None:
+    with looking(browser, weightless.rest) as watched:
+        ask_in_playground(watched.page)
+        # On its way: a tenth of a second for each letter.
+        watched.page.wait_for_function(
+            "/^a( l|$)/.test(document.querySelector('.tl-answer').innerText) && "
+            "document.querySelector('.tl-answer').innerText.length < 13",
+            polling=20,
+        )
+        expect(watched.page.locator(".tl-answer")).to_have_text("a long answer")
+        expect(watched.page.locator(".tl-probability")).to_be_visible()
+
+
+@pytest.mark.parametrize("how", ["killed", "terminated"])
+def test_the_page_heals_when_its_server_comes_back(browser: Browser, tmp_path: Path, how: str) -> None:
+    server = WeightlessServer(tmp_path)
+    server.start()
+    forgiven = ("WebSocket connection", "ERR_CONNECTION_REFUSED", "Failed to load resource")
+    try:
+        with looking(browser, server.rest, forgiven=forgiven) as watched:
+            page = watched.page
+            expect(page.get_by_role("status")).to_have_text("ready")
+            if how == "killed":
+                server.kill()
+            else:
+                assert server.terminate() == 0, "an open page does not keep a server from ending"
+            expect(page.locator("#popup")).to_have_attribute("aria-hidden", "false")
+            server.start()
+            # Nobody touches the browser: it finds the server, and shows what happens there from now on.
+            expect(page.locator("#popup")).to_have_attribute("aria-hidden", "true", timeout=30_000)
+            ask_over_grpc(server, "after-the-restart")
+            expect(page.locator(".tl-devices")).to_contain_text("after-the-restart")
+            ask_in_playground(page)
+            expect(page.locator(".tl-answer")).to_have_text("a long answer")
+    finally:
+        server.kill()
+
+
+def test_the_page_heals_when_only_its_connection_is_cut(
+    browser: Browser, weightless: WeightlessServer
+) -> None:
+    sockets: list[WebSocketRoute] = []
+
+    def through(socket: WebSocketRoute) -> None:
+        socket.connect_to_server()
+        sockets.append(socket)
+
+    def prepare(context: BrowserContext) -> None:
+        context.route_web_socket("**/*", through)
+
+    with looking(browser, weightless.rest, prepare=prepare) as watched:
+        page = watched.page
+        page.get_by_role("tab", name="Playground").click()
+        question = page.get_by_role("textbox", name="Question")
+        question.fill("typed before the cut")
+        expect(page.get_by_role("status")).to_have_text("ready")
+        page.wait_for_function("window.did_handshake")
+        sockets[-1].close(code=1001, reason="cut")
+        expect(page.locator("#popup")).to_have_attribute("aria-hidden", "false")
+        expect(page.locator("#popup")).to_have_attribute("aria-hidden", "true")
+        assert len(sockets) > 1
+        expect(question).to_have_value("typed before the cut")
+        page.get_by_role("button", name="Ask", exact=True).click()
+        expect(page.locator(".tl-answer")).to_have_text("a long answer")
+
+
+def test_where_a_key_is_needed_nothing_is_shown_without_it(browser: Browser, tmp_path: Path) -> None:
+    server = WeightlessServer(tmp_path, key="the-key")
+    server.start()
+    try:
+        ask_over_grpc(server, "secret-device")
+        with looking(browser, server.rest) as watched:
+            page = watched.page
+            key = page.get_by_label("API key")
+            expect(key).to_be_visible()
+            assert "secret-device" not in page.content()
+            assert page.get_by_role("tab").count() == 0
+            key.fill("a guess")
+            key.press("Enter")
+            expect(page.get_by_role("alert")).to_contain_text("not known here")
+            assert "secret-device" not in page.content()
+            key.fill("the-key")
+            key.press("Enter")
+            expect(page.locator(".tl-devices")).to_contain_text("secret-device")
+            ask_in_playground(page)
+            expect(page.locator(".tl-answer")).to_have_text("a long answer")
+            page.get_by_role("tab", name="Live").click()
+            expect(page.locator(".tl-answers")).to_contain_text("key-1")
+    finally:
+        server.kill()
+
+
+def test_the_playground_answers_and_shows_what_the_channel_did(
+    browser: Browser, served: dict[str, str], tmp_path: Path
+) -> None:
+    with looking(browser, served["TOKENLINK_REST_URL"]) as watched:
+        page = watched.page
+        ask_in_playground(page)
+        expect(page.locator(".tl-probability")).to_contain_text("%")
+        assert page.locator(".tl-answer").inner_text() not in ("", "…", "No answer")
+        expect(page.locator(".tl-verdict")).to_be_visible()
+        # Video and audio: before, after, and what the channel added.
+        expect(page.locator("img.tl-heatmap")).to_have_count(6)
+        widths = page.locator("img.tl-heatmap").evaluate_all("all => all.map(image => image.naturalWidth)")
+        assert widths == [32] * 6
+        pictures = page.locator("img.tl-heatmap").evaluate_all("all => all.map(image => image.src)")
+        assert len(set(pictures)) == 6
+        expect(page.locator("svg.tl-symbols")).to_have_count(2)
+        page.wait_for_function("document.querySelector('video').readyState >= 1")
+        cost = page.get_by_role("table", name="Cost")
+        expect(cost.get_by_role("row", name="Bytes")).to_contain_text("kB")
+        expect(cost.get_by_role("row", name="Airtime")).to_contain_text("≥")
+        page.screenshot(path=tmp_path / "playground.png", full_page=True)
+
+
+def test_what_is_dragged_is_asked_again(browser: Browser, served: dict[str, str]) -> None:
+    with looking(browser, served["TOKENLINK_REST_URL"]) as watched:
+        page = watched.page
+        ask_in_playground(page)
+        expect(page.locator(".tl-word").first).to_contain_text("16 tokens of 32 reals · 256 channel uses")
+        expect(page.locator(".tl-word").first).to_contain_text("effective SNR 10.0")
+        expect(page.get_by_role("button", name="Ask", exact=True)).not_to_have_class("q-btn--loading")
+        snr = page.get_by_role("slider", name="SNR")
+        snr.focus()
+        page.keyboard.press("ArrowRight")
+        expect(page.locator(".tl-word").first).to_contain_text("effective SNR 11.0")
+        length = page.get_by_role("slider", name="Token length")
+        length.focus()
+        page.keyboard.press("ArrowLeft")
+        expect(page.locator(".tl-word").first).to_contain_text("8 tokens of 32 reals · 128 channel uses")
+        page.get_by_role("button", name="Perfect").click()
+        expect(page.locator(".tl-word").first).to_contain_text("error")
+        page.get_by_role("button", name="float32").click()
+        expect(page.locator(".tl-word").first).to_contain_text("arrived as sent")
+        expect(page.locator(".tl-cost")).to_contain_text("2.05")
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("notes.txt", "no video, image or sound"), ("holiday.mp4", "clip"), ("empty.mp4", "empty")],
+)
+def test_a_file_that_is_no_clip_gets_an_error_that_says_so(
+    browser: Browser, served: dict[str, str], tmp_path: Path, name: str, says: str
+) -> None:
+    file = tmp_path / name
+    file.write_bytes(b"" if name.startswith("empty") else NOT_MEDIA)
+    # The browser cannot play it either, and says so in its own words.
+    with looking(browser, served["TOKENLINK_REST_URL"]) as watched:
+        page = watched.page
+        page.get_by_role("tab", name="Playground").click()
+        with page.expect_file_chooser() as chooser:
+            page.get_by_role("button", name="Upload a clip").click()
+        chooser.value.set_files(file)
+        if name == "holiday.mp4":
+            expect(page.locator(".tl-player")).to_contain_text(name)
+            page.get_by_role("textbox", name="Question").fill("What is it?")
+            page.get_by_role("button", name="Ask", exact=True).click()
+            expect(page.locator(".tl-answer")).to_have_text("No answer")
+        alert = page.get_by_role("alert").filter(has_text=says)
+        expect(alert).to_be_visible()
+        assert "Traceback" not in page.content()
+        # The page goes on: the next question is answered.
+        page.get_by_role("combobox", name="Clip", exact=True).click()
+        page.get_by_role("option", name="Clip 2").click()
+        page.get_by_role("button", name="Ask", exact=True).click()
+        expect(page.locator(".tl-probability")).to_be_visible()
+
+
+def test_a_clip_of_the_visitors_own_is_answered(browser: Browser, served: dict[str, str]) -> None:
+    clip = ROOT / "deploy" / "demo" / "clips" / "soundstage_test_000016.mp4"
+    with looking(browser, served["TOKENLINK_REST_URL"]) as watched:
+        page = watched.page
+        page.get_by_role("tab", name="Playground").click()
+        with page.expect_file_chooser() as chooser:
+            page.get_by_role("button", name="Upload a clip").click()
+        chooser.value.set_files(clip)
+        expect(page.locator(".tl-player")).to_contain_text(clip.name)
+        page.get_by_role("textbox", name="Question").fill("Where is the guitar?")
+        page.get_by_role("textbox", name="Question").press("Enter")
+        expect(page.locator(".tl-probability")).to_be_visible()
+        expect(page.locator("img.tl-heatmap")).to_have_count(6)
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_a_phone_shows_all_without_scrolling_sideways(
+    browser: Browser, served: dict[str, str], *, dark: bool
+) -> None:
+    sideways = "document.scrollingElement.scrollWidth - window.innerWidth"
+    with looking(browser, served["TOKENLINK_REST_URL"], viewport=PHONE, dark=dark) as watched:
+        page = watched.page
+        expect(page.locator(".tl-tiles")).to_be_visible()
+        assert page.evaluate(sideways) <= 0
+        ask_in_playground(page)
+        expect(page.locator(".tl-probability")).to_be_visible()
+        assert page.evaluate(sideways) <= 0
+        background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        brightness = sum(map(int, background.removeprefix("rgb(").removesuffix(")").split(",")))
+        assert (brightness < 200) == dark
+
+
+NAMELESS = """
+() => [...document.querySelectorAll("button, a[href], input, textarea, [role=tab], [role=combobox]")]
+  .filter(e => e.offsetParent !== null && !e.closest('.tl-uploader'))
+  .filter(e => !(e.ariaLabel || e.innerText?.trim() || e.labels?.length
+                 || e.closest('label')?.innerText?.trim() || e.getAttribute('aria-labelledby')))
+  .map(e => e.outerHTML.slice(0, 200))
+"""
+
+
+def test_the_keyboard_reaches_everything_and_everything_has_a_name(
+    browser: Browser, served: dict[str, str]
+) -> None:
+    with looking(browser, served["TOKENLINK_REST_URL"]) as watched:
+        page = watched.page
+        expect(page.locator(".tl-tiles")).to_be_visible()
+        page.keyboard.press("Tab")
+        expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
+        page.get_by_role("tab", name="Live").focus()
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("button", name="Ask", exact=True)).to_be_visible()
+        assert page.evaluate(NAMELESS) == []
+        page.get_by_role("textbox", name="Question").focus()
+        page.keyboard.press("Enter")
+        expect(page.locator(".tl-probability")).to_be_visible()
+        assert page.evaluate("document.documentElement.lang") == "en-US"
+
+
+def test_other_paths_keep_their_errors(weightless: WeightlessServer) -> None:
+    with httpx.Client(base_url=weightless.rest) as http:
+        assert http.get("/").headers["content-type"].startswith("text/html")
+        assert http.get("/nothing-here").json()["error"]["code"] == "not_found"
+        assert http.get("/v1/infer").json()["error"]["code"] == "method_not_allowed"
+        missing = http.get("/_ui/clips/nothing-here")
+        assert missing.status_code == 404
+        clip = http.get("/_ui/clips/soundstage_test_000001.mp4", headers={"Range": "bytes=0-9"})
+        assert (clip.status_code, len(clip.content)) == (206, 10)
+        assert clip.headers["x-content-type-options"] == "nosniff"
