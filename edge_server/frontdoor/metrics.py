@@ -33,11 +33,12 @@ REFUSALS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "access": (
             *("no_certificate", "unknown_certificate", "no_key", "unknown_key", "revoked", "expired"),
             *("device_id", "foreign_session", "tls_handshake", "enrolment"),
+            *("unknown_token", "dead_token", "expired_token", "used_token", "wrong_proof"),
         ),
         "bundle": ("bundle",),
         "session": ("session",),
         "draining": ("draining",),
-        "invalid": ("invalid", "failed"),
+        "invalid": ("invalid", "failed", "too_large"),
     }
 )
 """Why a question or a session is not accepted, by what an operator does about it. Shown from the start, at 0:

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -92,7 +93,7 @@ def fuzz_frames(count: int, seed: int = 0, environment: Mapping[str, str] | None
     settings = {"default_deadline_s": 20, "max_questions_in_flight": 256, "max_queue_per_user": 256}
     with WatchedServer(settings, environment=environment) as server:
         with grpc.insecure_channel(server.doors.grpc) as channel:
-            stub = TokenLinkStub(channel)
+            stub = TokenLinkStub(channel)  # type: ignore[no-untyped-call]
             sessions = [
                 stub.OpenSession(
                     pb.OpenSessionRequest(device_id=name, bundle_hash=server.doors.bundle_hash), timeout=10
@@ -119,7 +120,7 @@ def _good(number: int, session_id: str, bundle_hash: str) -> pb.UplinkFrame:
 
 
 def _ends(channel: grpc.Channel, frames: list[pb.UplinkFrame], findings: Findings) -> dict[str, str]:
-    converse = TokenLinkStub(channel).Converse
+    converse = TokenLinkStub(channel).Converse  # type: ignore[no-untyped-call]
     ends = {}
     for frame in converse(iter(frames), timeout=HANG_S):
         if frame.HasField("answer"):
@@ -153,7 +154,7 @@ def _stream(
                 expected[good.question.request_id] = text
                 yield good.SerializeToString()
 
-    converse = channel.stream_stream("/tokenlink.v1.TokenLink/Converse")
+    converse: Any = channel.stream_stream("/tokenlink.v1.TokenLink/Converse")
     answered: dict[str, str] = {}
     try:
         for data in converse(frames(), timeout=HANG_S):
@@ -194,7 +195,8 @@ def _calls(
             data = spoilt_bytes(rng, message.SerializeToString())
             findings.sent += 1
             try:
-                for _ in channel.unary_stream(f"/tokenlink.v1.TokenLink/{name}")(data, timeout=HANG_S):
+                call: Any = channel.unary_stream(f"/tokenlink.v1.TokenLink/{name}")
+                for _ in call(data, timeout=HANG_S):
                     pass
                 findings.codes["answered"] += 1
             except grpc.RpcError as error:
@@ -204,7 +206,8 @@ def _calls(
                     findings.note("hangs", (name, data))
                     continue
                 failure = pb.Failure()
-                failure.ParseFromString(dict(error.trailing_metadata() or ()).get(FAILURE_KEY, b""))
+                metadata: dict[str, Any] = dict(error.trailing_metadata() or ())  # type: ignore[arg-type]
+                failure.ParseFromString(metadata.get(FAILURE_KEY, b""))
                 findings.refusal(error.code().name, failure.field, (name, error.details(), data))
 
 
@@ -336,7 +339,7 @@ def try_bundle(data: bytes, scratch: Path, findings: Findings) -> None:
         findings.note("changed", left)
 
 
-_ABSURD = (
+_ABSURD: tuple[Any, ...] = (
     None,
     -1,
     0,

@@ -145,6 +145,9 @@ class _Taker:
     bundle_hashes = (BUNDLE_HASH,)
     token_lengths = TOKEN_LENGTHS
 
+    def admit(self, user: str) -> None:
+        pass
+
     def submit(self, request: Request) -> AnswerStream:
         raise _TakenError
 

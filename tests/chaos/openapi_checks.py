@@ -26,7 +26,7 @@ def map_body(context: HookContext, body: Any) -> Any:
 
 
 @schemathesis.check
-def refusals_name_their_field(ctx: CheckContext, response: Response, case: Case) -> None:
+def refusals_name_their_field(ctx: CheckContext, response: Response, case: Case[Any]) -> None:
     """A 4xx has the shape that all errors have, and says which field is at fault."""
     if not 400 <= response.status_code < 500:
         return

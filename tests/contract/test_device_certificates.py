@@ -75,8 +75,12 @@ async def is_answered(running: Running, device: Device, request_id: str = "q") -
 
 
 def rejections(running: Running, reason: str) -> float:
-    value = running.server.metrics.registry.get_sample_value("tokenlink_rejections_total", {"reason": reason})
-    return value or 0.0
+    return sum(
+        sample.value
+        for family in running.server.metrics.registry.collect()
+        for sample in family.samples
+        if sample.name == "tokenlink_rejections_total" and sample.labels["reason"] == reason
+    )
 
 
 @contextlib.asynccontextmanager

@@ -144,7 +144,7 @@ async def _device(doors: Doors, number: int, load: Load) -> None:
         async with grpc.aio.insecure_channel(
             doors.grpc, options=(("grpc.use_local_subchannel_pool", 1),)
         ) as channel:
-            stub = TokenLinkStub(channel)
+            stub = TokenLinkStub(channel)  # type: ignore[no-untyped-call]
             opened = await stub.OpenSession(
                 pb.OpenSessionRequest(device_id=f"device{number}", bundle_hash=doors.bundle_hash, snr_db=10.0)
             )

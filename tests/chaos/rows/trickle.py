@@ -126,7 +126,7 @@ async def _honest(doors: Doors, seconds: float | None, stop: asyncio.Event | Non
         grpc.aio.insecure_channel(doors.grpc) as channel,
         httpx.AsyncClient(base_url=doors.rest, timeout=30) as http,
     ):
-        stub = TokenLinkStub(channel)
+        stub = TokenLinkStub(channel)  # type: ignore[no-untyped-call]
         opened = await stub.OpenSession(
             pb.OpenSessionRequest(device_id="honest", bundle_hash=doors.bundle_hash)
         )

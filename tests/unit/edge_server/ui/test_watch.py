@@ -95,7 +95,7 @@ def test_what_is_counted_for_prometheus_is_seen_too() -> None:
     assert answer.blocks == (("video", 4), ("audio", 4))
     exposed = watched.exposition().decode()
     for line in (
-        'tokenlink_rejections_total{reason="queue"} 1.0',
+        'tokenlink_rejections_total{kind="overload",reason="queue"} 1.0',
         "tokenlink_queue_depth 3.0",
         "tokenlink_inference_seconds_count 1.0",
         'tokenlink_questions_total{outcome="answered"} 1.0',
