@@ -174,5 +174,14 @@ async def test_labels_are_a_few_known_words(running: Running, http: httpx.AsyncC
     for values in re.findall(r"\{([^}]*)\}", exposition):
         for name, value in re.findall(r'(\w+)="([^"]*)"', values):
             # The server's own names and numbers, or one of a few words; nothing that a client chose.
-            assert name in {"outcome", "reason", "modality", "le", "version", "model", "bundle_hash"}, name
+            assert name in {
+                "outcome",
+                "kind",
+                "reason",
+                "modality",
+                "le",
+                "version",
+                "model",
+                "bundle_hash",
+            }, name
             assert re.fullmatch(r"[a-z_]+|\+Inf|[0-9.e+-]+|[0-9a-f]{64}", value), value

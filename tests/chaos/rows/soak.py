@@ -94,8 +94,13 @@ async def run(scale: Scale, folder: Path, fault: str = "") -> Row:
         load.stop.set()
         await asyncio.gather(*askers)
         until = time.monotonic() + _SETTLE_S
-        while (settled := _sample(server)).descriptors > idle.descriptors and time.monotonic() < until:
+        settled = _sample(server)
+        # Connections that were kept for a next question go first, their tasks after them.
+        while (
+            settled.descriptors > idle.descriptors or settled.tasks > idle.tasks
+        ) and time.monotonic() < until:
             await asyncio.sleep(_SAMPLE_S)
+            settled = _sample(server)
     growth = _change(samples, lambda each: each.memory_bytes)
     counts = load.counts
     return Row(

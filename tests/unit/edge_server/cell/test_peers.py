@@ -49,6 +49,9 @@ class Bench:
             limits=Limits(LimitConfig(questions_per_minute=50, max_streams=1), self.clock),
         )
 
+    def admit(self, user: str) -> None:
+        pass
+
     def submit(self, request: Request) -> AnswerStream:
         self.runs += 1
         return AnswerStream(lambda: None)
