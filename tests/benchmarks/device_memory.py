@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 import numpy as np
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 from device_agent.bundle import load_bundle
 from device_agent.media import Clip
