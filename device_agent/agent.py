@@ -19,10 +19,11 @@ import numpy as np
 from device_agent.channel import Channel, Pacer, SnrTrace, clamp_snr_db
 from device_agent.config import DeviceSettings
 from device_agent.errors import ConfigurationError
-from device_agent.media import Clip
-from device_agent.session import Reply
+from device_agent.media import Clip, MediaSpec
+from device_agent.session import Reply, Session
 from device_agent.tracing import NotTraced, Tracing, traced
 from device_agent.transmitter import Tokens, Transmitter
+from device_agent.updating import Updater
 from device_agent.uplink import Uplink
 from protos import payload
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
@@ -111,11 +112,13 @@ class Prepared:
         question: as it goes over the network.
         token_length: tokens sent per modality of the clip.
         encode_s: what the transmitters took [s].
+        bundle_hash: of the bundle that made its tokens; empty: it is not known any more.
     """
 
     question: pb.Question
     token_length: int
     encode_s: float
+    bundle_hash: str = ""
 
 
 def outcome_of(prepared: Prepared, reply: Reply, model: str) -> Outcome:
@@ -181,6 +184,7 @@ class Agent:
         self._settings = settings
         self._transmitter = transmitter
         self._uplink = uplink
+        self._updater = Updater(uplink, settings.bundle, active=settings.auto_update)
         self._rng = rng
         self._trace = trace
         self._clock = clock
@@ -210,12 +214,15 @@ class Agent:
             DeviceAgentError: any of the tree; see :mod:`device_agent.errors`.
         """
         check_question(question)
-        session = await self._uplink.open(self._measured_snr_db())
+        session = await self._admitted()
         prepared = await self.prepare(
             question, clip, session.grant, context=context, token_length=token_length
         )
         reply = await self._uplink.ask(
-            prepared.question, deadline_s=self._settings.deadline_s, on_delta=on_delta
+            prepared.question,
+            bundle_hash=prepared.bundle_hash,
+            deadline_s=self._settings.deadline_s,
+            on_delta=on_delta,
         )
         return outcome_of(prepared, reply, session.model_name)
 
@@ -242,10 +249,13 @@ class Agent:
         """
         check_question(question)
         clip = clip or Clip()
+        transmitter = self._transmitter  # to the end, whatever takes its place meanwhile
         channel, pacer = self._radio(grant.bandwidth_hz)
         wanted = self._settings.token_length if token_length is None else token_length
-        token_length = self._token_length(wanted, grant)
-        tokens, ids, encode_s = await asyncio.to_thread(self._encode, question, clip, token_length)
+        token_length = self._token_length(wanted, grant, transmitter)
+        tokens, ids, encode_s = await asyncio.to_thread(
+            self._encode, transmitter, question, clip, token_length
+        )
         payloads = []
         for modality, x_TC in tokens.items():
             payloads.append(self._send(channel, modality, x_TC))
@@ -256,12 +266,12 @@ class Agent:
             request_id=uuid.uuid4().hex,
             payloads=payloads,
             question_ids=ids,
-            context_ids=self._transmitter.tokenize("\n".join(texts)) if texts else [],
+            context_ids=transmitter.tokenize("\n".join(texts)) if texts else [],
             max_new_tokens=self._settings.max_new_tokens,
             deadline_ms=max(1, round(self._settings.deadline_s * 1000)),
             priority=_PRIORITIES[self._settings.priority],
         )
-        return Prepared(message, token_length, encode_s)
+        return Prepared(message, token_length, encode_s, transmitter.bundle.hash)
 
     async def grant(self) -> pb.Grant:
         """What the server grants this device; opens the session if need be.
@@ -269,17 +279,23 @@ class Agent:
         Raises:
             DeviceAgentError: any of the tree.
         """
-        return (await self._uplink.open(self._measured_snr_db())).grant
+        return (await self._admitted()).grant
 
     @property
-    def bundle_hash(self) -> str:
-        """Of the bundle that makes the tokens."""
-        return self._transmitter.bundle.hash
+    def media_spec(self) -> MediaSpec:
+        """What clips have to be like for the present bundle."""
+        return self._transmitter.bundle.media_spec()
 
     def usual_grant(self) -> pb.Grant:
         """What to go by before any server was heard: a middle token length, a usual channel."""
         lengths = sorted(self._transmitter.bundle.manifest.token_lengths)
         return pb.Grant(max_token_length=lengths[-1], token_length=lengths[len(lengths) // 2])
+
+    async def _admitted(self) -> Session:
+        session, bundle = await self._updater.open(self._measured_snr_db(), self._transmitter.bundle)
+        if bundle is not self._transmitter.bundle:
+            self._transmitter = self._transmitter.of(bundle)
+        return session
 
     def _measured_snr_db(self) -> float:
         if self._channel is not None:
@@ -294,7 +310,7 @@ class Agent:
             self._pacer = Pacer(config.bandwidth_hz, clock=self._clock)
         return self._channel, self._pacer
 
-    def _token_length(self, wanted: int | None, grant: pb.Grant) -> int:
+    def _token_length(self, wanted: int | None, grant: pb.Grant, transmitter: Transmitter) -> int:
         if wanted is not None:
             if wanted > grant.max_token_length:
                 raise ConfigurationError(
@@ -302,20 +318,20 @@ class Agent:
                 )
             return wanted
         most = min(grant.token_length, grant.max_token_length)
-        allowed = self._transmitter.bundle.manifest.token_lengths
+        allowed = transmitter.bundle.manifest.token_lengths
         return max([length for length in allowed if length <= most], default=min(allowed))
 
     def _encode(
-        self, question: str, clip: Clip, token_length: int
+        self, transmitter: Transmitter, question: str, clip: Clip, token_length: int
     ) -> tuple[dict[str, Tokens], list[int], float]:
         with self._tracing.span("encode", token_length=token_length):
-            encoded = self._transmitter.encode(clip, token_length)
+            encoded = transmitter.encode(clip, token_length)
         started_s = self._clock()
-        tokens, ids = dict(encoded.tokens), self._transmitter.tokenize(question)
+        tokens, ids = dict(encoded.tokens), transmitter.tokenize(question)
         if not ids:
             raise ConfigurationError("question: holds nothing that the bundle's tokenizer knows")
         if self._settings.text_path == "analog":
-            tokens["text"], ids = self._transmitter.encode_text(ids), []
+            tokens["text"], ids = transmitter.encode_text(ids), []
         return tokens, ids, encoded.encode_s + self._clock() - started_s
 
     def _send(self, channel: Channel, modality: str, x_TC: Tokens) -> pb.TokenPayload:

@@ -92,12 +92,10 @@ async def open_spooler(
             yield agent, Spooler(outbox, uplink, _record_of, troubles)
 
 
-def spooled(
-    prepared: Prepared, source: str, label: str, bundle_hash: str, stamp: Stamp | None = None
-) -> NewQuestion:
+def spooled(prepared: Prepared, source: str, label: str, stamp: Stamp | None = None) -> NewQuestion:
     """A question as an outbox takes it."""
     facts = {"token_length": prepared.token_length, "encode_s": prepared.encode_s}
-    return NewQuestion(prepared.question, source, label, bundle_hash, facts, stamp)
+    return NewQuestion(prepared.question, source, label, prepared.bundle_hash, facts, stamp)
 
 
 def _record_of(item: Waiting, reply: Reply, model: str) -> Mapping[str, Any]:

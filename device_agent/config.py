@@ -105,6 +105,8 @@ class DeviceSettings(BaseSettings):
     """Threads of each transmitter."""
     tracing_endpoint: str | None = None
     """Where spans go, an OTLP collector over gRPC such as http://127.0.0.1:4317; none: they are not made."""
+    auto_update: bool = False
+    """Whether another bundle is fetched and run when the server serves another model."""
     provider: str = Field(default="CPUExecutionProvider", pattern=r"^[A-Za-z]+ExecutionProvider$")
     """What ONNX Runtime computes with."""
     outbox: Path | None = None

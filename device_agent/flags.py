@@ -36,6 +36,10 @@ FLAGS: dict[str, Any] = {
     "deadline_s": Annotated[float | None, _option("Give up after so many seconds.", _SERVER, default="30")],
     "retries": Annotated[int | None, _option("Tries after the first.", _SERVER, default="6")],
     "threads": Annotated[int | None, _option("Threads of each transmitter.", _SERVER, default="1")],
+    "auto_update": Annotated[
+        bool | None,
+        _option("Fetch the bundle of another model when the server has one.", _SERVER, default="no"),
+    ],
     "provider": Annotated[
         str | None, _option("What ONNX Runtime computes with.", _SERVER, default="CPUExecutionProvider")
     ],

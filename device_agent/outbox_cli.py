@@ -53,7 +53,7 @@ async def ask_spooled(
         grant = await spooler.grant(agent.grant, agent.usual_grant())
         prepared = await agent.prepare(question, clip, grant, context=context)
         source = ASKED + prepared.question.request_id
-        await outbox.put(spooled(prepared, source, question, bundle.hash))
+        await outbox.put(spooled(prepared, source, question))
         arrived: list[Delivery] = []
 
         async def answer() -> None:

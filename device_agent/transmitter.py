@@ -77,6 +77,10 @@ class Transmitter:
         self._sessions: dict[str, onnxruntime.InferenceSession] = {}
         self._tokenizer: tokenizers.Tokenizer | None = None
 
+    def of(self, bundle: Bundle) -> Transmitter:
+        """One like this, of another bundle."""
+        return Transmitter(bundle, self._threads, provider=self._provider, clock=self._clock)
+
     def encode(self, clip: Clip, token_length: int) -> Encoded:
         """Tokens of every modality that a clip has.
 

@@ -14,7 +14,7 @@ from device_agent.bundle import load_bundle
 from device_agent.compose import open_spooler, spooled
 from device_agent.config import DeviceSettings
 from device_agent.errors import MediaError, OutboxFullError
-from device_agent.media import MediaSpec, clip_from_file
+from device_agent.media import clip_from_file
 from device_agent.outbox import Outbox
 from device_agent.spool_records import Delivery
 from device_agent.spooling import Spooler, together
@@ -77,7 +77,7 @@ async def watch_folder(
             together(
                 spooler.send(),
                 spooler.deliver(source, show),
-                _take_in(agent, spooler, watcher, bundle.media_spec(), source, question, context, report),
+                _take_in(agent, spooler, watcher, source, question, context, report),
             ),
             f"watching {folder}",
         )
@@ -103,7 +103,6 @@ async def _take_in(
     agent: Agent,
     spooler: Spooler,
     watcher: Watcher,
-    spec: MediaSpec,
     source: str,
     question: str,
     context: str | None,
@@ -113,7 +112,7 @@ async def _take_in(
     async for path, stamp in watcher.files():
         try:
             try:
-                clip = await asyncio.to_thread(clip_from_file, path, spec=spec)
+                clip = await asyncio.to_thread(clip_from_file, path, spec=agent.media_spec)
                 grant = await spooler.grant(agent.grant, agent.usual_grant())
                 prepared = await agent.prepare(question, clip, grant, context=context)
             except MediaError as error:
@@ -121,7 +120,7 @@ async def _take_in(
                     uuid.uuid4().hex, source, path.name, stamp, "refused", str(error)
                 )
             else:
-                await spooler.outbox.put(spooled(prepared, source, path.name, agent.bundle_hash, stamp))
+                await spooler.outbox.put(spooled(prepared, source, path.name, stamp))
         except OutboxFullError as error:
             # The file stays where it is, and comes again at the next look.
             if not full:
