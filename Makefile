@@ -59,7 +59,7 @@ demo: $(VENV)/.server ## Ask about the shipped clips, at two SNRs
 	@$(SERVED) $(BIN)/python deploy/demo/demo.py
 
 test: lint ## Lint, then all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not benchmark"
 
 lint: $(VENV)/.dev ## ruff, mypy --strict, import rules
 	$(BIN)/ruff check

@@ -18,7 +18,7 @@ from tests.e2e.conftest import ROOT
 MODEL = ROOT / "deploy" / "models" / "soundstage-small"
 
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.benchmark
 
 
 @pytest.fixture(scope="module")

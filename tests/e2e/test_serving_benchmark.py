@@ -31,7 +31,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return out, done.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.benchmark
 def test_every_row_is_measured(results: tuple[Path, str]) -> None:
     out, shown = results
     report = json.loads(out.read_text())
@@ -44,7 +44,7 @@ def test_every_row_is_measured(results: tuple[Path, str]) -> None:
     assert (out.parent / "serving_cost.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.slow
+@pytest.mark.benchmark
 def test_what_does_not_depend_on_speed_holds_on_any_machine(results: tuple[Path, str]) -> None:
     found: dict[str, Any] = {
         name: row["found"] for name, row in json.loads(results[0].read_text())["rows"].items()
@@ -68,7 +68,7 @@ def test_what_does_not_depend_on_speed_holds_on_any_machine(results: tuple[Path,
     assert found["noop"]["over_unary"]["median"] > 0.9
 
 
-@pytest.mark.slow
+@pytest.mark.benchmark
 def test_the_table_and_the_plots_come_from_the_results_alone(
     results: tuple[Path, str], tmp_path: Path
 ) -> None:
