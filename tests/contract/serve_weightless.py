@@ -57,10 +57,14 @@ def served(limits: MediaLimits | None = None) -> Served[State]:
 def main() -> None:
     config = ServerConfig()
     first = served(config.media())
-    newer = replace(first, model=WeightlessModel(name="newer", bundle_hash=NEWER_BUNDLE_HASH))
+
+    def reload() -> Served[State]:
+        model = WeightlessModel(name="newer", bundle_hash=NEWER_BUNDLE_HASH)
+        return replace(served(config.media()), model=model)
+
     logs.configure(config.log_level)
     gate = KeyGate(sys.argv[1]) if len(sys.argv) > 1 else None
-    asyncio.run(serve(config, first, lambda: newer, gate=gate))
+    asyncio.run(serve(config, first, reload, gate=gate))
     first.close()
 
 
