@@ -29,6 +29,22 @@ PROVIDER_PACKAGES = {
 _MIB = 2**20
 
 
+ENROL_AGAIN = "on the server: edge-server enrol-token NAME; here: device-agent enrol --server HOST:ENROL_PORT --token TOKEN"
+"""How a device gets a certificate that is good."""
+
+
+def certificate_finding(settings: DeviceSettings) -> Finding | None:
+    """Whether what this device shows and trusts can be read; None where the link is not encrypted."""
+    try:
+        credentials = settings.credentials()
+    except DeviceAgentError as error:
+        return Finding("certificate", "failure", str(error), ENROL_AGAIN)
+    if credentials is None:
+        return None
+    shown = "none of its own" if credentials.device_id is None else f"that of {credentials.device_id}"
+    return Finding("certificate", "ok", shown)
+
+
 def versions_finding() -> Finding:
     """Whether everything that the agent needs is installed."""
     found, missing = [f"tokenlink {agent_version()}"], []

@@ -1,8 +1,8 @@
 """Looks at everything an answer depends on, and says what to do about what it finds.
 
-this device   versions, bundle, transmitters, ONNX provider, trace, disk, camera, microphone
+this device   versions, bundle, transmitters, ONNX provider, trace, disk, camera, microphone, certificate
 the way       server; where it is not reached: name, port
-the server    bundle match, server version, clock, SNR
+the server    admission, bundle match, server version, clock, SNR
 """
 
 from __future__ import annotations
@@ -14,15 +14,22 @@ from dataclasses import dataclass
 from device_agent.bundle import Bundle
 from device_agent.config import DeviceSettings
 from device_agent.device_findings import (
+    ENROL_AGAIN,
     bundle_finding,
     capture_findings,
+    certificate_finding,
     disk_finding,
     provider_finding,
     trace_finding,
     transmitters_finding,
     versions_finding,
 )
-from device_agent.errors import BundleMismatchError, DeviceAgentError, ServerUnreachableError
+from device_agent.errors import (
+    BundleMismatchError,
+    DeviceAgentError,
+    NotAdmittedError,
+    ServerUnreachableError,
+)
 from device_agent.finding import Finding
 from device_agent.link_findings import clock_finding, snr_finding, unreachable_findings, version_finding
 from device_agent.uplink import Uplink
@@ -70,7 +77,11 @@ async def examine(
         findings.append(trace_finding(settings.trace))
     findings.append(disk_finding(settings.outbox_path(), equipment.least_free_bytes))
     findings += capture_findings(equipment.camera, equipment.microphone)
-    findings += await _server(settings, bundle, uplink_of, wall_clock)
+    certificate = certificate_finding(settings)
+    if certificate is not None:
+        findings.append(certificate)
+    if certificate is None or certificate.state == "ok":
+        findings += await _server(settings, bundle, uplink_of, wall_clock)
     return findings
 
 
@@ -91,6 +102,9 @@ async def _server(
             first_line = str(error).splitlines()[0]
             advice = f"device-agent pull --server {settings.server}"
             return [reached, Finding("bundle match", "failure", first_line, advice)]
+        except NotAdmittedError as error:
+            reached = Finding("server", "ok", f"{settings.server} answers")
+            return [reached, Finding("admission", "failure", str(error), ENROL_AGAIN)]
         except ServerUnreachableError as error:
             return await unreachable_findings(settings.server, str(error))
         except DeviceAgentError as error:

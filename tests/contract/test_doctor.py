@@ -21,6 +21,7 @@ from device_agent.bundle import Bundle, load_bundle, write_manifest
 from device_agent.compose import uplink_for
 from device_agent.config import DeviceSettings
 from device_agent.doctor import Equipment, examine
+from device_agent.errors import UnauthenticatedError
 from device_agent.finding import Finding
 from tests.contract.conftest import Running
 from tests.weightless import WeightlessModel
@@ -70,6 +71,35 @@ def faults(found: dict[str, Finding]) -> dict[str, str]:
 
 async def test_a_healthy_device_is_found_healthy(running: Running) -> None:
     assert faults(await look(running)) == {}
+
+
+async def test_a_bad_certificate(running: Running, tmp_path: Path) -> None:
+    certificate, key = tmp_path / "device.pem", tmp_path / "device.key"
+    certificate.write_text("no certificate")
+    key.write_text("no key")
+    found = await look(running, tls_ca=certificate, tls_cert=certificate, tls_key=key)
+    assert list(faults(found)) == ["certificate"]
+    assert "device-agent enrol" in faults(found)["certificate"]
+    assert "server" not in found  # who cannot show a certificate need not knock
+
+
+async def test_a_device_that_is_not_let_in(running: Running, bundle: Bundle) -> None:
+    class Shut:
+        async def __aenter__(self) -> Shut:
+            return self
+
+        async def __aexit__(self, *_: object) -> None:
+            pass
+
+        async def open(self) -> None:
+            raise UnauthenticatedError("the certificate of camera was revoked")
+
+    chosen = DeviceSettings(server=running.addresses.grpc, bundle=SHIPPED)
+    findings = await examine(chosen, lambda bundle_hash: Shut())  # type: ignore[arg-type, return-value]
+    found = {finding.name: finding for finding in findings}
+    assert found["server"].state == "ok"
+    assert list(faults(found)) == ["admission"]
+    assert "was revoked" in found["admission"].found
 
 
 async def test_a_wrong_clock(running: Running) -> None:
