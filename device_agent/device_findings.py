@@ -29,7 +29,7 @@ PROVIDER_PACKAGES = {
 _MIB = 2**20
 
 
-ENROL_AGAIN = "on the server: edge-server enrol-token NAME; here: device-agent enrol --server HOST:ENROL_PORT --token TOKEN"
+ENROL_AGAIN = "edge-server enrol-token NAME there; device-agent enrol --server HOST:ENROL_PORT --token TOKEN"
 """How a device gets a certificate that is good."""
 
 
