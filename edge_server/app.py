@@ -1,4 +1,4 @@
-"""The composition root: one engine, and two doors that open on it.
+"""The composition root: an engine for each model that is served, and the doors that open on them.
 
               ┌─ gRPC ─▶ cell ─┐
     Server ───┤                ├─▶ Engine ─▶ Model
@@ -105,7 +105,7 @@ class Addresses:
 
 
 class Server(Generic[StateT]):
-    """One engine with its two doors, on the running event loop; a third where devices can enrol.
+    """Engines with their two doors, on the running event loop; a third where devices can enrol.
 
     Args:
         config: settings.
@@ -367,7 +367,7 @@ async def serve(
         served: what to serve first.
         reload: loads what to serve from now on, after a SIGHUP. Called in a thread.
         tracing: begins spans; None: there are none.
-        gate: who may look at the page; None: everybody.
+        gate: who may look at the page; None: whoever the REST doors let in.
 
     Raises:
         ConfigurationError: an address cannot be bound.

@@ -196,14 +196,8 @@ class Cell(Generic[BackendT]):
             UnauthenticatedError: the peer's credential is not good.
             PermissionDeniedError: another device opened it.
         """
-        try:
-            self._check_peer(peer)
-            self._sessions.get(session_id, peer)
-        except SessionNotFoundError:
-            pass
-        except EdgeServerError as error:
-            self._rejected(error, peer)
-            raise
+        with contextlib.suppress(SessionNotFoundError):
+            self._session(session_id, peer)
         session = self._sessions.remove(session_id)
         if session is not None:
             session.ledger.cancel_all()
@@ -291,6 +285,14 @@ class Cell(Generic[BackendT]):
         """
         return self._session(session_id, peer).ledger.cancel(request_id)
 
+    def acknowledge(self, session_id: str, request_ids: Iterable[str], *, peer: Peer | None = None) -> None:
+        """The device has the answers to these safe: they need not be kept.
+
+        Raises:
+            UnauthenticatedError, SessionNotFoundError, PermissionDeniedError: as :meth:`cancel`.
+        """
+        self._session(session_id, peer).ledger.acknowledge(request_ids)
+
     def _session(self, session_id: str, peer: Peer | None) -> Session:
         try:
             self._check_peer(peer)
@@ -305,14 +307,6 @@ class Cell(Generic[BackendT]):
         if peer is None:
             raise UnauthenticatedError("no device certificate came with this call", reason="no_certificate")
         self._access.check(peer)
-
-    def acknowledge(self, session_id: str, request_ids: Iterable[str], *, peer: Peer | None = None) -> None:
-        """The device has the answers to these safe: they need not be kept.
-
-        Raises:
-            UnauthenticatedError, SessionNotFoundError, PermissionDeniedError: as :meth:`cancel`.
-        """
-        self._session(session_id, peer).ledger.acknowledge(request_ids)
 
     def _ledger(self, device_id: str) -> AnswerLedger:
         ledger = self._ledgers.get(device_id)
