@@ -181,6 +181,8 @@ class Server(Generic[StateT]):
         self.metrics.watch(
             ready=lambda: self.engine.ready,
             draining=lambda: self.engine.draining,
+            waiting=lambda: sum(backend.engine.waiting for backend in self.backends),
+            running=lambda: sum(backend.engine.running for backend in self.backends),
             queue_capacity=config.max_queue,
             max_sessions=config.max_sessions,
         )

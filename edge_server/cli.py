@@ -58,8 +58,9 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     grpc_port: Annotated[int | None, typer.Option(help="0: any free one.")] = None,
     rest_port: Annotated[int | None, typer.Option(help="0: any free one.")] = None,
+    batches: Annotated[int | None, typer.Option(help="Batches side by side; on a GPU, 1.")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of the model's operators.")] = None,
-    max_batch: Annotated[int | None, typer.Option(help="Questions that are decoded together.")] = None,
+    max_batch: Annotated[int | None, typer.Option(help="Questions that a batch decodes together.")] = None,
     max_queue: Annotated[int | None, typer.Option(help="Questions that may wait.")] = None,
     drain_s: Annotated[float | None, typer.Option(help="Time to finish after SIGTERM [s].")] = None,
     answers: Annotated[
@@ -95,6 +96,7 @@ def serve(
         "host": host,
         "grpc_port": grpc_port,
         "rest_port": rest_port,
+        "batches": batches,
         "threads": threads,
         "max_batch": max_batch,
         "max_queue": max_queue,

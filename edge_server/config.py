@@ -26,6 +26,10 @@ ENV_PREFIX = "TOKENLINK_SERVER_"
 
 _MIB = 2**20
 
+_CORES = os.cpu_count() or 1
+# More would mostly wait for the interpreter's lock; further cores go to the operators of each.
+_BATCHES = min(_CORES, 4)
+
 
 def config_file() -> Path:
     """Where the settings file is looked for; it need not exist."""
@@ -40,8 +44,10 @@ class ServerConfig(BaseSettings):
 
     model: Path = Path("deploy/models/soundstage-small")
     """Folder of the model, with its device bundle in ``bundle/``."""
-    threads: Annotated[int, Field(ge=1)] = os.cpu_count() or 1
-    """Threads of the model's operators."""
+    batches: Annotated[int, Field(ge=1)] = _BATCHES
+    """Batches that run side by side, each on a thread of its own; on a GPU, 1."""
+    threads: Annotated[int, Field(ge=1)] = max(_CORES // _BATCHES, 1)
+    """Threads of the model's operators, in each batch."""
     device: str = "cpu"
     """What the model computes on, in torch's words: cpu, cuda, cuda:1."""
     host: str = "127.0.0.1"
@@ -124,7 +130,7 @@ class ServerConfig(BaseSettings):
     """Tokens per modality of media over REST, where the request does not say."""
 
     max_batch: Annotated[int, Field(ge=1)] = 32
-    """Questions that are decoded together."""
+    """Questions of one batch, which are decoded together."""
     max_batch_positions: Annotated[int, Field(ge=1)] = 16_384
     """Context positions that these may take in all."""
     max_prefill_positions: Annotated[int, Field(ge=1)] = 2048
@@ -205,6 +211,7 @@ class ServerConfig(BaseSettings):
             ConfigurationError: two settings contradict each other.
         """
         return EngineConfig(
+            batches=self.batches,
             max_batch=self.max_batch,
             max_batch_positions=self.max_batch_positions,
             max_prefill_positions=self.max_prefill_positions,

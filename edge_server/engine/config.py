@@ -15,8 +15,10 @@ class EngineConfig:
         ConfigurationError: a bound is not positive, or a default lies above its bound.
     """
 
+    batches: int = 1
+    """Batches that run side by side, each on a thread of its own; for a processor with many cores."""
     max_batch: int = 32
-    """Questions that are decoded together."""
+    """Questions of one batch, which are decoded together."""
     max_batch_positions: int = 16_384
     """Context positions (prompt and answer) that these may take in all."""
     max_prefill_positions: int = 2048

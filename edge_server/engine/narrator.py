@@ -49,7 +49,7 @@ class Progress:
 
 
 class Narrator:
-    """Makes publications of progress. One thread puts, another is driven through it.
+    """Makes publications of progress. Threads of running batches put, one other is driven through it.
 
     Args:
         text: decoder of language token ids.

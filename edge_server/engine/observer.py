@@ -1,7 +1,7 @@
 """What the engine tells about itself, to whoever counts it.
 
 The engine knows no metrics library; the front door's Prometheus registry implements this port.
-Calls come from the worker thread and from the event loop; implementations are thread-safe and quick.
+Calls come from the worker threads and from the event loop; implementations are thread-safe and quick.
 """
 
 from __future__ import annotations
@@ -16,12 +16,6 @@ Outcome: TypeAlias = Literal["answered", "cancelled", "expired", "invalid", "fai
 
 class EngineObserver(Protocol):
     """The port through which an engine is watched."""
-
-    def queue_depth(self, questions: int) -> None:
-        """Questions that wait, after this changed."""
-
-    def batch_rows(self, rows: int) -> None:
-        """Rows of a decode step, or 0 when the engine went idle."""
 
     def prefilled(self, prompts: int, seconds: float) -> None:
         """One prefill of so many prompts took so long [s]."""
@@ -42,17 +36,11 @@ class EngineObserver(Protocol):
         """A question was not accepted."""
 
     def worker_replaced(self) -> None:
-        """The worker thread died and a new one took over."""
+        """A worker thread died and a new one took over."""
 
 
 class SilentObserver:
     """Watches nothing; for tests and tools."""
-
-    def queue_depth(self, questions: int) -> None:
-        """Ignore it."""
-
-    def batch_rows(self, rows: int) -> None:
-        """Ignore it."""
 
     def prefilled(self, prompts: int, seconds: float) -> None:
         """Ignore it."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 from edge_server.engine.request import Job, Priority
@@ -27,7 +27,7 @@ PARTS: Mapping[Priority, float] = MappingProxyType({"interactive": 8.0, "backgro
 
 
 class FairQueue:
-    """Questions that wait. Thread-safe: the event loop pushes and removes, the worker pops.
+    """Questions that wait. Thread-safe: the event loop pushes and removes, workers pop.
 
     Args:
         max_jobs: bound over all users and classes.
@@ -44,7 +44,6 @@ class FairQueue:
         self._floor = 0.0
         self._size = 0
         self._earliest_deadline = math.inf
-        self._woken = False
 
     def __len__(self) -> int:
         return self._size
@@ -148,16 +147,14 @@ class FairQueue:
             )
             return expired
 
-    def wait(self) -> None:
-        """Block until a question waits or :meth:`wake` is called."""
+    def wait(self, otherwise: Callable[[], bool]) -> None:
+        """Block until a question waits or something else is the case, which is looked at on :meth:`wake`."""
         with self._changed:
-            self._changed.wait_for(lambda: self._size > 0 or self._woken)
-            self._woken = False
+            self._changed.wait_for(lambda: self._size > 0 or otherwise())
 
     def wake(self) -> None:
-        """End a :meth:`wait` that has nothing to wait for."""
+        """Have everybody who waits look again."""
         with self._changed:
-            self._woken = True
             self._changed.notify_all()
 
     def _find_room(self, user: str, priority: Priority, seconds_per_question: float) -> Job | None:
@@ -183,7 +180,8 @@ class FairQueue:
         raise EngineOverloadedError(
             f"{self._size} questions are waiting, at most {self._max_jobs} may",
             reason="queue",
-            retry_delay_s=_retry_delay_s(self._size, seconds_per_question),
+            # When half of the queue is through: who came back to an empty one would have left the model idle.
+            retry_delay_s=_retry_delay_s(self._size // 2, seconds_per_question),
         )
 
     def _discard(self, job: Job) -> bool:

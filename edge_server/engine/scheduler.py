@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 
 class Scheduler(Generic[StateT]):
-    """The running batch.
+    """One running batch. Several may take from one queue, each on a thread of its own.
 
     Args:
         model: what answers.
@@ -70,19 +70,22 @@ class Scheduler(Generic[StateT]):
         self._taken: dict[Job, None] = {}
         self._suspect: Job | None = None
         self._news: list[Progress] = []
+        self._woken = False
 
     @property
     def rows(self) -> int:
-        """Questions in the running batch."""
+        """Questions in this batch."""
         return len(self._taken)
 
     def wait(self) -> None:
         """Block until there is something to do, or :meth:`wake` is called."""
         if not self._taken:
-            self._queue.wait()
+            self._queue.wait(lambda: self._woken)
+        self._woken = False
 
     def wake(self) -> None:
         """End a :meth:`wait` that has nothing to wait for."""
+        self._woken = True
         self._queue.wake()
 
     def step(self) -> None:
@@ -92,8 +95,6 @@ class Scheduler(Generic[StateT]):
         if self._rows:
             self._decode()
         self._flush()
-        if not self._rows:
-            self._observer.batch_rows(0)
 
     def revive(self) -> None:
         """Take over what a worker that died left behind: its questions are run again."""
@@ -129,7 +130,6 @@ class Scheduler(Generic[StateT]):
             budget -= job.positions
             background += job.request.priority == "background"
             arrivals.append(job)
-        self._observer.queue_depth(len(self._queue))
         if arrivals:
             self._prefill(arrivals)
 
@@ -168,7 +168,6 @@ class Scheduler(Generic[StateT]):
             self._recover(rows)
             return
         self._observer.decoded(len(rows), self._clock() - began)
-        self._observer.batch_rows(len(rows))
         self._state = state
         self._keep(self._absorb(rows, steps))
 

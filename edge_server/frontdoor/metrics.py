@@ -68,8 +68,6 @@ class Metrics:
         self.registry = registry or CollectorRegistry()
         self._outage_snr_db = outage_snr_db
         r = self.registry
-        self._queue_depth = Gauge("tokenlink_queue_depth", "Questions that wait", registry=r)
-        self._rows = Gauge("tokenlink_batch_rows", "Questions in the running batch", registry=r)
         self._batch_size = Histogram(
             "tokenlink_batch_size", "Rows per decode step", buckets=_POWERS_OF_TWO, registry=r
         )
@@ -182,6 +180,8 @@ class Metrics:
         *,
         ready: Callable[[], bool],
         draining: Callable[[], bool],
+        waiting: Callable[[], int],
+        running: Callable[[], int],
         queue_capacity: int,
         max_sessions: int,
     ) -> None:
@@ -190,13 +190,17 @@ class Metrics:
         Args:
             ready: whether questions are accepted and the engine makes progress.
             draining: whether the server takes nothing new.
+            waiting: questions in the queues of all engines.
+            running: questions in their running batches.
             queue_capacity: questions that may wait.
             max_sessions: sessions that may be open.
         """
         r = self.registry
-        states = (
+        states: tuple[tuple[str, str, Callable[[], float]], ...] = (
             ("tokenlink_ready", "1 while questions are accepted and the engine makes progress", ready),
             ("tokenlink_draining", "1 while the server takes nothing new", draining),
+            ("tokenlink_queue_depth", "Questions that wait", waiting),
+            ("tokenlink_batch_rows", "Questions in the running batches", running),
         )
         for name, text, state in states:
             Gauge(name, text, registry=r).set_function(state)
@@ -207,16 +211,6 @@ class Metrics:
         """Everything, in Prometheus' text format."""
         return generate_latest(self.registry)
 
-    def queue_depth(self, questions: int) -> None:
-        """Questions that wait, after this changed."""
-        self._queue_depth.set(questions)
-
-    def batch_rows(self, rows: int) -> None:
-        """Rows of a decode step, or 0 when the engine went idle."""
-        self._rows.set(rows)
-        if rows:
-            self._batch_size.observe(rows)
-
     def prefilled(self, prompts: int, seconds: float) -> None:
         """One prefill of so many prompts took so long [s]."""
         self._prefill_size.observe(prompts)
@@ -225,6 +219,7 @@ class Metrics:
 
     def decoded(self, rows: int, seconds: float) -> None:
         """One decode step of so many rows took so long [s]."""
+        self._batch_size.observe(rows)
         self._decode.observe(seconds)
         self._generated.inc(rows)
 

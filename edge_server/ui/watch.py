@@ -55,7 +55,7 @@ class View:
     Attributes:
         up_s: since the watch began [s].
         queue_depth: questions that wait.
-        batch_rows: questions in the running batch.
+        batch_rows: questions in the running batches.
         answered: questions that were.
         outcomes: accepted questions by how they ended.
         refusals: questions and sessions that were not accepted, by reason.
@@ -82,7 +82,7 @@ class View:
 
 
 class WatchedMetrics(Metrics):
-    """Metrics that can also be looked at. Observed from the worker thread and the event loop.
+    """Metrics that can also be looked at. Observed from worker threads and the event loop.
 
     Args:
         registry, version, outage_snr_db: as with :class:`Metrics`.
@@ -103,7 +103,8 @@ class WatchedMetrics(Metrics):
         self._clock = clock
         self._began_at = clock()
         self._lock = threading.Lock()
-        self._queue_now = self._rows_now = 0
+        self._waiting: Callable[[], int] = lambda: 0
+        self._running: Callable[[], int] = lambda: 0
         self._outcomes: Counter[str] = Counter()
         self._refusals: Counter[str] = Counter()
         self._queue_s, self._airtime_s, self._inference_s, self._sizes = (
@@ -113,17 +114,31 @@ class WatchedMetrics(Metrics):
         self._view: View | None = None
         self._viewed_at = 0.0
 
-    def queue_depth(self, questions: int) -> None:
+    def watch(
+        self,
+        *,
+        ready: Callable[[], bool],
+        draining: Callable[[], bool],
+        waiting: Callable[[], int],
+        running: Callable[[], int],
+        queue_capacity: int,
+        max_sessions: int,
+    ) -> None:
         """As in :class:`Metrics`."""
-        super().queue_depth(questions)
-        self._queue_now = questions
+        super().watch(
+            ready=ready,
+            draining=draining,
+            waiting=waiting,
+            running=running,
+            queue_capacity=queue_capacity,
+            max_sessions=max_sessions,
+        )
+        self._waiting, self._running = waiting, running
 
-    def batch_rows(self, rows: int) -> None:
+    def decoded(self, rows: int, seconds: float) -> None:
         """As in :class:`Metrics`."""
-        super().batch_rows(rows)
-        self._rows_now = rows
-        if rows:
-            self._sizes.observe(rows)
+        super().decoded(rows, seconds)
+        self._sizes.observe(rows)
 
     def first_token(self, queue_s: float, since_submit_s: float) -> None:
         """As in :class:`Metrics`."""
@@ -177,8 +192,8 @@ class WatchedMetrics(Metrics):
             outcomes, refusals, recent = dict(self._outcomes), dict(self._refusals), tuple(self._recent)
         return View(
             up_s=now - self._began_at,
-            queue_depth=self._queue_now,
-            batch_rows=self._rows_now,
+            queue_depth=self._waiting(),
+            batch_rows=self._running(),
             answered=outcomes.get("answered", 0),
             outcomes=outcomes,
             refusals=refusals,

@@ -92,7 +92,10 @@ async def running(
         ),
     )
     server: Server[State] = Server(
-        ServerConfig(grpc_port=0, rest_port=0, **settings), served, tracing=tracing
+        # One batch, so that a test knows what runs and what waits.
+        ServerConfig.model_validate({"grpc_port": 0, "rest_port": 0, "batches": 1, **settings}),
+        served,
+        tracing=tracing,
     )
     addresses = await server.start()
     async with grpc.aio.insecure_channel(addresses.grpc) as channel:

@@ -235,7 +235,7 @@ class _Comparison:
         return await self._record.turn(turn, run)
 
     def _ours(self) -> AbstractAsyncContextManager[Served]:
-        return our_server(self._model, self._effort.threads, self._folder, self._first.ask())
+        return our_server(self._model, self._folder, self._first.ask())
 
     async def _with(
         self, name: str, choice: Choice | None, use: Callable[[Served], Awaitable[dict[str, Any]]]

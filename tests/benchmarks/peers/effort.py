@@ -22,7 +22,7 @@ class Effort:
     trial_s: float = 4.0
     """Of every choice of every peer; 0: the first is taken, with one copy of the model [s]."""
     threads: int = CORES
-    """Of the operators of our server's model and of the limit's."""
+    """Of the operators of the limit's model."""
     groups: int | None = None
     """Of questions; None: all."""
     limit_batches: tuple[int, ...] = (32, 64)

@@ -39,12 +39,11 @@ class Served:
 
 
 @asynccontextmanager
-async def our_server(model: Path, threads: int, folder: Path, first: Question) -> AsyncIterator[Served]:
+async def our_server(model: Path, folder: Path, first: Question) -> AsyncIterator[Served]:
     """The edge server as it is shipped, with its own defaults for all else.
 
     Args:
         model: folder of the model.
-        threads: of the model's operators.
         folder: takes its log.
         first: a question to see that it answers.
 
@@ -54,7 +53,7 @@ async def our_server(model: Path, threads: int, folder: Path, first: Question) -
     ready = folder / "ready.json"
     ready.unlink(missing_ok=True)
     command: list[str | Path] = [Path(sys.executable).with_name("edge-server"), "serve"]
-    command += ["--model", model, "--threads", str(threads), "--ready-file", ready]
+    command += ["--model", model, "--ready-file", ready]
     command += ["--grpc-port", "0", "--rest-port", "0", "--log-level", "WARNING"]
     with ServerProcess(command, _environment(), folder / "ours.log", ROOT) as process:
         end_s = time.monotonic() + READY_WITHIN_S

@@ -136,7 +136,7 @@ def _measured(row: Row, context: Context) -> dict[str, Any]:
             "quick": context.quick,
             "seed": context.seed,
             "model": context.model.name,
-            "machine": machine() | {"threads": ServerConfig().threads},
+            "machine": machine() | {"batches": ServerConfig().batches, "threads": ServerConfig().threads},
         },
     }
 

@@ -143,6 +143,30 @@ async def test_a_full_queue_refuses_and_an_obedient_client_succeeds(start: Start
     assert [await outcome(stream) for stream in accepted] == ["1"] * 3
 
 
+async def test_a_batch_that_stands_still_does_not_hold_another(start: Start) -> None:
+    held = threading.Event()
+
+    def hold(rows: State) -> None:
+        if rows[0].prompt.question_ids[0] == 13:
+            held.wait(10)
+
+    engine = await start(WeightlessModel(prefill_fault=hold), batches=2)
+    slow = engine.submit(Request(ask(13), "slow"))
+    await until(lambda: engine.running == 1)
+    assert [await outcome(engine.submit(Request(ask(n), "quick"))) for n in (1, 2)] == ["1", "1"]
+    assert not slow.ended
+    held.set()
+    assert await outcome(slow) == "1"
+
+
+async def test_idle_batches_all_stop(start: Start) -> None:
+    engine = await start(WeightlessModel(), batches=4)
+    await asyncio.sleep(0.05)
+    async with asyncio.timeout(5):
+        await engine.stop(timeout_s=4)
+    assert not [each.name for each in threading.enumerate() if each.name.startswith("tokenlink-batch")]
+
+
 async def test_draining_answers_what_it_has_and_takes_nothing_new(start: Start) -> None:
     model = WeightlessModel()
     model.gate.close()
@@ -277,7 +301,8 @@ async def test_the_model_goes_on_while_words_are_found_and_waits_when_too_many_a
     assert await outcome(stream) == "x" * 100
 
 
-async def test_every_question_ends_exactly_once_whatever_happens(start: Start) -> None:
+@pytest.mark.parametrize("batches", [1, 3])
+async def test_every_question_ends_exactly_once_whatever_happens(start: Start, batches: int) -> None:
     """Batch failures, poisoned rows, dying workers, cancellations, malformed questions, a full queue."""
     chance = random.Random(7)
 
@@ -300,7 +325,9 @@ async def test_every_question_ends_exactly_once_whatever_happens(start: Start) -
         prefill_fault=fault,
         decode_fault=fault,
     )
-    engine = await start(model, max_batch=8, max_queue=64, max_queue_per_user=32, max_recoveries=20)
+    engine = await start(
+        model, batches=batches, max_batch=8, max_queue=64, max_queue_per_user=32, max_recoveries=20
+    )
     ends: Counter[str] = Counter()
 
     async def one(number: int) -> None:

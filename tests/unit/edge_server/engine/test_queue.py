@@ -104,7 +104,7 @@ def test_a_full_queue_refuses_with_a_delay_that_follows_the_pace() -> None:
     with pytest.raises(EngineOverloadedError) as refused:
         queue.push(job("a"), 0.5)
     assert refused.value.reason == "queue"
-    assert refused.value.retry_delay_s == pytest.approx(2.0)
+    assert refused.value.retry_delay_s == pytest.approx(1.0)
     with pytest.raises(EngineOverloadedError):
         queue.refuse_if_full("a", 0.5)
 

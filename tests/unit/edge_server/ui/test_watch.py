@@ -69,10 +69,16 @@ def test_what_is_counted_for_prometheus_is_seen_too() -> None:
     watched = WatchedMetrics(clock=clock)
     watched.name_of = {"session-secret": "camera"}.__getitem__
     request = Request(ask(7, 8, blocks={"video": 4, "audio": 4}), "session-secret")
-    watched.queue_depth(3)
-    watched.batch_rows(2)
-    watched.batch_rows(2)
-    watched.batch_rows(1)
+    watched.watch(
+        ready=lambda: True,
+        draining=lambda: False,
+        waiting=lambda: 3,
+        running=lambda: 1,
+        queue_capacity=8,
+        max_sessions=8,
+    )
+    for rows in (2, 2, 1):
+        watched.decoded(rows, 0.01)
     watched.first_token(0.2, 0.3)
     watched.block("video", 4, 0.001, 9.0)
     watched.block("audio", 4, math.nan, 9.0)
