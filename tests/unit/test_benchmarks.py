@@ -11,6 +11,7 @@ import pytest
 from device_agent.channel import link
 from edge_server.model.decoder import Decoder
 from tests.benchmarks import channel, forward_pass
+from tests.benchmarks.serving import profile
 
 
 def test_the_channel_benchmark_finds_theory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -64,3 +65,23 @@ def test_the_forward_pass_benchmark_notices_that_the_two_say_different_things(
     monkeypatch.setattr(Decoder, "_norm", lambda self, x, weight: -honest(self, x, weight))
     with pytest.raises(SystemExit, match=r"served language token \d+, Hugging Face's class says \d+"):
         forward_pass.main([*TINY, "--out", str(tmp_path / "out.json")])
+
+
+def test_a_profile_counts_a_sample_for_the_innermost_place_it_knows() -> None:
+    core = "thread (1): tokenlink-batch-0;Worker._run (w.py:1);Scheduler.step (s.py:2);"
+    shares = profile.shares_of(
+        [
+            f"{core}ServedLink.prefill (m.py:3);PromptLayout._receive (p.py:4);linear (torch.py:5) 30",
+            f"{core}ServedLink.decode (m.py:3);Decoder.decode (d.py:4);Decoder._attend (d.py:5) 50",
+            f"{core}FairQueue.pop (q.py:1) 10",
+            "thread (2): MainThread;Runner.run (asyncio/runners.py:118) 6",
+            "thread (3): other;somewhere (x.py:1) 4",
+        ]
+    )
+    assert shares == {
+        ("core", "foundation: decode"): 0.5,
+        ("core", "receivers"): 0.3,
+        ("core", "scheduler, slots"): 0.1,
+        ("loop", "event loop, gRPC"): 0.06,
+        profile.ELSEWHERE: 0.04,
+    }

@@ -25,7 +25,7 @@ from rich.table import Table
 
 from edge_server.config import ServerConfig
 from tests.benchmarks.device_report import machine
-from tests.benchmarks.serving import captions, cost, endings, fairness, idle, noop, offline, overload
+from tests.benchmarks.serving import captions, cost, endings, fairness, idle, noop, offline, overload, profile
 from tests.benchmarks.serving.elsewhere import PROGRAMS, Line
 from tests.benchmarks.serving.row import Context, Row
 
@@ -35,7 +35,7 @@ WIDTH_WITHOUT_TERMINAL = 150
 
 def rows() -> dict[str, Row]:
     """The rows that are measured here, by name, in the order of the table."""
-    modules = (offline, captions, fairness, overload, idle, endings, noop, cost)
+    modules = (offline, captions, fairness, overload, idle, endings, noop, cost, profile)
     return {module.ROW.name: module.ROW for module in modules}
 
 
@@ -61,7 +61,7 @@ def show(report: Mapping[str, Any], out: Path, console: Console) -> None:
     for heading in ("row", "what", "asked", "measured", "met"):
         table.add_column(heading, overflow="fold")
     for name, title, lines in _all_lines(report, out):
-        for line in lines or [Line(title, "", "not measured", None)]:
+        for line in [Line(title, "", "not measured", None)] if lines is None else lines:
             met = {True: "yes", False: "[red]no[/red]", None: ""}[line.met]
             table.add_row(name, line.what, line.asked, line.measured, met)
     console.print(table)

@@ -52,6 +52,11 @@ class ServedModel:
         assert self._known is not None, "a model without weights has no bundle"
         return self._known
 
+    @property
+    def pid(self) -> int:
+        """Number of the process."""
+        return self._process.pid
+
     def cpu_s(self) -> float:
         """CPU time that the process has used in all its threads [s]."""
         times = self._process.cpu_times()

@@ -1,0 +1,139 @@
+"""Where the server's time goes while 64 users ask: a sampling profile, by what a question passes.
+
+py-spy looks at all threads of the server, many times a second, from outside. A sample of a thread that runs
+counts for the innermost place that is known by name; shares of samples are shares of CPU time. It needs the
+right to look into another process (root, or ``kernel.yama.ptrace_scope = 0``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sys
+import sysconfig
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from deploy.loadtest.generator import closed_loop
+from deploy.loadtest.running import held
+from tests.benchmarks.serving.row import Claim, Context, Row, Values
+from tests.benchmarks.serving.served import serving
+
+USERS = 64
+SAMPLES_HZ = 200
+
+PLACES: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "PromptLayout._receive": ("core", "receivers"),
+        "PromptLayout.": ("core", "laying prompts out"),
+        "Decoder.prefill": ("core", "foundation: prefill"),
+        "Decoder.decode": ("core", "foundation: decode"),
+        "ServedLink._say": ("core", "choosing words"),
+        "Scheduler.": ("core", "scheduler, slots"),
+        "Narrator.": ("post", "words to text"),
+        "request_of": ("loop", "decoding payloads"),
+        "Cell.ask": ("loop", "admission"),
+        "Engine.": ("loop", "handing over"),
+        "_Downlink.write": ("loop", "writing answers"),
+        "TokenLinkService.": ("loop", "frames and streams"),
+        "(asyncio/": ("loop", "event loop, gRPC"),
+    }
+)
+"""What stands in a frame, and what that is part of; of two that stand in one frame, the first counts."""
+ELSEWHERE = ("other", "everything else")
+
+
+def place_of(stack: str) -> tuple[str, str]:
+    """Part and place of one stack.
+
+    Args:
+        stack: frames from the thread to the innermost, separated by semicolons.
+    """
+    for frame in reversed(stack.split(";")):
+        for mark, place in PLACES.items():
+            if mark in frame:
+                return place
+    return ELSEWHERE
+
+
+def shares_of(lines: Iterable[str]) -> dict[tuple[str, str], float]:
+    """Share of each place among the samples, the largest first.
+
+    Args:
+        lines: stacks, each followed by the number of its samples (py-spy's format ``raw``).
+    """
+    samples: Counter[tuple[str, str]] = Counter()
+    for line in lines:
+        stack, count = line.rsplit(" ", 1)
+        samples[place_of(stack)] += int(count)
+    return {place: count / samples.total() for place, count in samples.most_common()}
+
+
+async def measure(context: Context) -> dict[str, Any]:
+    seconds = context.pick(30, 1)
+    async with serving(context.model) as served:
+        users = served.users(USERS, context.seed)
+        target = served.target()
+        async with held(target, users.numbers) as (door, _):
+            await closed_loop(door, users.numbers, users.draw, context.pick(3.0, 0.5))
+            began_cpu_s = served.cpu_s()
+            # The time of looking is not the server's, but it slows the server down: costs come without it.
+            run = await closed_loop(door, users.numbers, users.draw, seconds)
+            cpu_s = (served.cpu_s() - began_cpu_s) / run.outcomes["answered"]
+            looking = asyncio.create_task(_sampled(served.pid, seconds))
+            asking = closed_loop(door, users.numbers, users.draw, seconds + context.pick(3.0, 2.0))
+            shares, _ = await asyncio.gather(looking, asking)
+        await target.close()
+    return {
+        "users": USERS,
+        "cpu_s_per_question": cpu_s,
+        "places": [{"part": part, "place": place, "share": share} for (part, place), share in shares.items()],
+    }
+
+
+async def _sampled(pid: int, seconds: int) -> dict[tuple[str, str], float]:
+    program = shutil.which("py-spy", path=sysconfig.get_path("scripts")) or "py-spy"
+    with tempfile.TemporaryDirectory() as scratch:
+        stacks = Path(scratch, "stacks")
+        command = [program, "record", "--format", "raw", "--threads", "--output", str(stacks)]
+        command += ["--rate", str(SAMPLES_HZ), "--duration", str(seconds), "--pid", str(pid)]
+        process = await asyncio.create_subprocess_exec(
+            *command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
+        )
+        _, said = await process.communicate()
+        if process.returncode:
+            sys.stderr.write(said.decode(errors="replace"))
+            raise RuntimeError(f"py-spy ended with {process.returncode}")
+        return shares_of(stacks.read_text(encoding="utf-8").splitlines())
+
+
+def claims(found: Values) -> list[Claim]:
+    """Nothing was promised."""
+    return []
+
+
+def plot(found: Values, picture: Path) -> None:
+    """CPU time of a question, place by place."""
+    from matplotlib.figure import Figure
+
+    places = found["places"]
+    total_ms = 1e3 * found["cpu_s_per_question"]
+    colours = {"core": "tab:blue", "loop": "tab:orange", "post": "tab:green", "other": "tab:gray"}
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot()
+    axes.barh(
+        [f"{each['place']} ({each['part']})" for each in places],
+        [total_ms * each["share"] for each in places],
+        color=[colours[each["part"]] for each in places],
+    )
+    axes.invert_yaxis()
+    axes.set_xlabel(f"CPU time of the server per question [ms], of {total_ms:.2f} ms")
+    axes.grid(axis="x", alpha=0.3)
+    figure.savefig(picture, dpi=150)
+
+
+ROW = Row("profile", "Where the time goes", measure, claims, plot)
