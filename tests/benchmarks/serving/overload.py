@@ -89,7 +89,7 @@ async def measure(context: Context) -> dict[str, Any]:
     async with serving(context.model, settings) as served:
         users = served.users(context.pick(PATIENT_USERS, 50), context.seed, deadline_s=DEADLINE_S)
         target = served.target()
-        async with held(target, users.numbers) as (door, _):
+        async with held(target, users.numbers[:USERS]) as (door, _):
             crowd = _Crowd(served, door, users, random.Random(context.seed), capacity_s)
             # What an allocator keeps after a crowd it keeps once: the crowd has to have been there before.
             await crowd.come(TIMES * await crowd.capacity_hz(), capacity_s, KINDS["unruly"])
@@ -99,6 +99,8 @@ async def measure(context: Context) -> dict[str, Any]:
             turns = {kind: await crowd.turn(seconds, manners) for kind, manners in KINDS.items()}
             await asyncio.sleep(quiet_s)
             end_bytes = served.resident_bytes()
+        # Not before: a stream that says nothing for long is taken for a slow sender's and ended.
+        async with held(target, users.numbers) as (door, _):
             patient = await closed_loop(
                 door, users.numbers, users.draw, capacity_s, manners=Manners(patience_s=120.0)
             )

@@ -55,7 +55,7 @@ class ServedModel:
     @property
     def pid(self) -> int:
         """Number of the process."""
-        return self._process.pid
+        return int(self._process.pid)
 
     def cpu_s(self) -> float:
         """CPU time that the process has used in all its threads [s]."""
