@@ -67,21 +67,24 @@ def test_the_forward_pass_benchmark_notices_that_the_two_say_different_things(
         forward_pass.main([*TINY, "--out", str(tmp_path / "out.json")])
 
 
-def test_a_profile_counts_a_sample_for_the_innermost_place_it_knows() -> None:
+def test_a_profile_shares_a_threads_time_among_the_places_it_was_seen_in() -> None:
     core = "thread (1): tokenlink-batch-0;Worker._run (w.py:1);Scheduler.step (s.py:2);"
     shares = profile.shares_of(
         [
             f"{core}ServedLink.prefill (m.py:3);PromptLayout._receive (p.py:4);linear (torch.py:5) 30",
             f"{core}ServedLink.decode (m.py:3);Decoder.decode (d.py:4);Decoder._attend (d.py:5) 50",
-            f"{core}FairQueue.pop (q.py:1) 10",
+            f"{core}FairQueue.pop (q.py:1) 20",
             "thread (2): MainThread;Runner.run (asyncio/runners.py:118) 6",
-            "thread (3): other;somewhere (x.py:1) 4",
-        ]
+            "thread (3): tokenlink-narrator;Narrator.wait (n.py:1);Condition.wait (threading.py:327) 100",
+        ],
+        {1: 8.0, 2: 1.0, 3: 0.0, 4: 1.0},
     )
-    assert shares == {
-        ("core", "foundation: decode"): 0.5,
-        ("core", "receivers"): 0.3,
-        ("core", "scheduler, slots"): 0.1,
-        ("loop", "event loop, gRPC"): 0.06,
-        profile.ELSEWHERE: 0.04,
-    }
+    assert shares == pytest.approx(
+        {
+            ("core", "foundation: decode"): 0.4,
+            ("core", "receivers"): 0.24,
+            ("core", "scheduler, slots"): 0.16,
+            ("loop", "event loop, gRPC"): 0.1,
+            profile.ELSEWHERE: 0.1,
+        }
+    )

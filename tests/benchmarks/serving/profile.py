@@ -1,8 +1,9 @@
 """Where the server's time goes while 64 users ask: a sampling profile, by what a question passes.
 
-py-spy looks at all threads of the server, many times a second, from outside. A sample of a thread that runs
-counts for the innermost place that is known by name; shares of samples are shares of CPU time. It needs the
-right to look into another process (root, or ``kernel.yama.ptrace_scope = 0``).
+py-spy looks at all threads of the server, many times a second, from outside. A sample counts for the
+innermost place that is known by name, and a thread's CPU time is shared out among its samples: who waits is
+sometimes taken for one who works, but uses none. It needs the right to look into another process (root, or
+``kernel.yama.ptrace_scope = 0``).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import shutil
 import sys
 import sysconfig
 import tempfile
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -21,7 +22,7 @@ from typing import Any
 from deploy.loadtest.generator import closed_loop
 from deploy.loadtest.running import held
 from tests.benchmarks.serving.row import Claim, Context, Row, Values
-from tests.benchmarks.serving.served import serving
+from tests.benchmarks.serving.served import ServedModel, serving
 
 USERS = 64
 SAMPLES_HZ = 200
@@ -45,6 +46,8 @@ PLACES: Mapping[str, tuple[str, str]] = MappingProxyType(
 )
 """What stands in a frame, and what that is part of; of two that stand in one frame, the first counts."""
 ELSEWHERE = ("other", "everything else")
+WAITING = ("Condition.wait", "Event.wait")
+"""Innermost frames of threads that wait."""
 
 
 def place_of(stack: str) -> tuple[str, str]:
@@ -60,17 +63,26 @@ def place_of(stack: str) -> tuple[str, str]:
     return ELSEWHERE
 
 
-def shares_of(lines: Iterable[str]) -> dict[tuple[str, str], float]:
-    """Share of each place among the samples, the largest first.
+def shares_of(lines: Iterable[str], cpu_s: Mapping[int, float]) -> dict[tuple[str, str], float]:
+    """Share of each place in the CPU time, the largest first.
 
     Args:
         lines: stacks, each followed by the number of its samples (py-spy's format ``raw``).
+        cpu_s: what each thread used meanwhile, by its number [s].
     """
-    samples: Counter[tuple[str, str]] = Counter()
+    samples: defaultdict[int, Counter[tuple[str, str]]] = defaultdict(Counter)
     for line in lines:
         stack, count = line.rsplit(" ", 1)
-        samples[place_of(stack)] += int(count)
-    return {place: count / samples.total() for place, count in samples.most_common()}
+        frames = stack.split(";")
+        if not any(mark in frames[-1] for mark in WAITING):
+            samples[int(frames[0].partition("(")[2].partition(")")[0])][place_of(stack)] += int(count)
+    spent_s: defaultdict[tuple[str, str], float] = defaultdict(float)
+    for thread, thread_s in cpu_s.items():
+        seen = samples[thread] or Counter([ELSEWHERE])
+        for place, times in seen.items():
+            spent_s[place] += thread_s * times / seen.total()
+    total_s = sum(spent_s.values())
+    return {place: spent_s[place] / total_s for place in sorted(spent_s, key=lambda each: -spent_s[each])}
 
 
 async def measure(context: Context) -> dict[str, Any]:
@@ -84,7 +96,7 @@ async def measure(context: Context) -> dict[str, Any]:
             # The time of looking is not the server's, but it slows the server down: costs come without it.
             run = await closed_loop(door, users.numbers, users.draw, seconds)
             cpu_s = (served.cpu_s() - began_cpu_s) / run.outcomes["answered"]
-            looking = asyncio.create_task(_sampled(served.pid, seconds))
+            looking = asyncio.create_task(_sampled(served, seconds))
             asking = closed_loop(door, users.numbers, users.draw, seconds + context.pick(3.0, 2.0))
             shares, _ = await asyncio.gather(looking, asking)
         await target.close()
@@ -95,12 +107,13 @@ async def measure(context: Context) -> dict[str, Any]:
     }
 
 
-async def _sampled(pid: int, seconds: int) -> dict[tuple[str, str], float]:
+async def _sampled(served: ServedModel, seconds: int) -> dict[tuple[str, str], float]:
     program = shutil.which("py-spy", path=sysconfig.get_path("scripts")) or "py-spy"
     with tempfile.TemporaryDirectory() as scratch:
         stacks = Path(scratch, "stacks")
         command = [program, "record", "--format", "raw", "--threads", "--output", str(stacks)]
-        command += ["--rate", str(SAMPLES_HZ), "--duration", str(seconds), "--pid", str(pid)]
+        command += ["--rate", str(SAMPLES_HZ), "--duration", str(seconds), "--pid", str(served.pid)]
+        began_s = served.cpu_s_by_thread()
         process = await asyncio.create_subprocess_exec(
             *command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
         )
@@ -108,7 +121,8 @@ async def _sampled(pid: int, seconds: int) -> dict[tuple[str, str], float]:
         if process.returncode:
             sys.stderr.write(said.decode(errors="replace"))
             raise RuntimeError(f"py-spy ended with {process.returncode}")
-        return shares_of(stacks.read_text(encoding="utf-8").splitlines())
+        cpu_s = {thread: s - began_s.get(thread, 0.0) for thread, s in served.cpu_s_by_thread().items()}
+        return shares_of(stacks.read_text(encoding="utf-8").splitlines(), cpu_s)
 
 
 def claims(found: Values) -> list[Claim]:

@@ -62,6 +62,10 @@ class ServedModel:
         times = self._process.cpu_times()
         return float(times.user + times.system)
 
+    def cpu_s_by_thread(self) -> dict[int, float]:
+        """CPU time of each thread, by its number [s]."""
+        return {each.id: each.user_time + each.system_time for each in self._process.threads()}
+
     def resident_bytes(self) -> int:
         """Memory of the process that is its own: resident, not shared with others."""
         return int(self._process.memory_full_info().uss)
