@@ -6,7 +6,7 @@
                               the model
 
 Each scheduler runs a batch of its own. On a processor that is how the cores are used best: threads that share
-one small product wait for one another most of the time, batches side by side never do.
+one small product wait for one another at each, batches side by side only for the interpreter's lock.
 
 Every accepted question ends exactly once: with its answer, an error that says why, or its cancellation.
 :meth:`Engine._settle` is the one place where it does.

@@ -66,6 +66,10 @@ class Metrics:
         outage_snr_db: float = -12.0,
     ) -> None:
         self.registry = registry or CollectorRegistry()
+        self.waiting: Callable[[], int] = lambda: 0
+        """Questions in the queues of all engines."""
+        self.running: Callable[[], int] = lambda: 0
+        """Questions in their running batches."""
         self._outage_snr_db = outage_snr_db
         r = self.registry
         self._batch_size = Histogram(
@@ -195,6 +199,7 @@ class Metrics:
             queue_capacity: questions that may wait.
             max_sessions: sessions that may be open.
         """
+        self.waiting, self.running = waiting, running
         r = self.registry
         states: tuple[tuple[str, str, Callable[[], float]], ...] = (
             ("tokenlink_ready", "1 while questions are accepted and the engine makes progress", ready),

@@ -103,8 +103,6 @@ class WatchedMetrics(Metrics):
         self._clock = clock
         self._began_at = clock()
         self._lock = threading.Lock()
-        self._waiting: Callable[[], int] = lambda: 0
-        self._running: Callable[[], int] = lambda: 0
         self._outcomes: Counter[str] = Counter()
         self._refusals: Counter[str] = Counter()
         self._queue_s, self._airtime_s, self._inference_s, self._sizes = (
@@ -113,27 +111,6 @@ class WatchedMetrics(Metrics):
         self._recent: deque[RecentAnswer] = deque(maxlen=_ANSWERS_SHOWN)
         self._view: View | None = None
         self._viewed_at = 0.0
-
-    def watch(
-        self,
-        *,
-        ready: Callable[[], bool],
-        draining: Callable[[], bool],
-        waiting: Callable[[], int],
-        running: Callable[[], int],
-        queue_capacity: int,
-        max_sessions: int,
-    ) -> None:
-        """As in :class:`Metrics`."""
-        super().watch(
-            ready=ready,
-            draining=draining,
-            waiting=waiting,
-            running=running,
-            queue_capacity=queue_capacity,
-            max_sessions=max_sessions,
-        )
-        self._waiting, self._running = waiting, running
 
     def decoded(self, rows: int, seconds: float) -> None:
         """As in :class:`Metrics`."""
@@ -192,8 +169,8 @@ class WatchedMetrics(Metrics):
             outcomes, refusals, recent = dict(self._outcomes), dict(self._refusals), tuple(self._recent)
         return View(
             up_s=now - self._began_at,
-            queue_depth=self._waiting(),
-            batch_rows=self._running(),
+            queue_depth=self.waiting(),
+            batch_rows=self.running(),
             answered=outcomes.get("answered", 0),
             outcomes=outcomes,
             refusals=refusals,
