@@ -261,7 +261,8 @@ class Cell(Generic[BackendT]):
                     f"{session.ledger.in_flight} questions of this session are in flight, "
                     f"at most {grant.max_questions_in_flight} may be",
                     reason="questions_in_flight",
-                    retry_delay_s=0.1,
+                    # Users take turns: of each one's questions half are answered when half of all are.
+                    retry_delay_s=backend.half_time_s,
                 )
         except EdgeServerError as error:
             self._rejected(error, peer)

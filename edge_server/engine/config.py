@@ -45,6 +45,11 @@ class EngineConfig:
         """Background questions that are decoded together; the other rows wait for interactive ones."""
         return max(self.max_batch - self.max_batch // 4, 1)
 
+    @property
+    def max_user_rows(self) -> int:
+        """Rows, of all batches, that one user's questions may hold while others' are there."""
+        return max(self.batches * self.max_batch // 4, 1)
+
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)

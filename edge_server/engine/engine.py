@@ -26,7 +26,8 @@ from edge_server.engine.config import EngineConfig
 from edge_server.engine.model import InvalidPromptError, Model, StateT
 from edge_server.engine.narrator import Narrator, Publication
 from edge_server.engine.observer import EngineObserver, Outcome, SilentObserver
-from edge_server.engine.queue import FairQueue
+from edge_server.engine.pace import Pace
+from edge_server.engine.queue import FairQueue, retry_delay_s
 from edge_server.engine.request import Completion, Delta, Job, Priority, Request
 from edge_server.engine.scheduler import Scheduler
 from edge_server.engine.worker import Driven, Worker
@@ -44,7 +45,6 @@ logger = logging.getLogger(__name__)
 
 _WATCH_INTERVAL_S = 0.25
 _DEADLINE_GRACE_S = 1.0
-_FIRST_GUESS_S_PER_QUESTION = 0.02
 
 
 class Engine(Generic[StateT]):
@@ -71,7 +71,9 @@ class Engine(Generic[StateT]):
         self.config = config or EngineConfig()
         self._clock = clock
         self._observer = observer or SilentObserver()
-        self._queue = FairQueue(self.config.max_queue, self.config.max_queue_per_user)
+        self._queue = FairQueue(
+            self.config.max_queue, self.config.max_queue_per_user, self.config.max_user_rows
+        )
         self._narrator = Narrator(model.text, self._publish)
         self._schedulers = [
             Scheduler(model, self._queue, self.config, clock, self._observer, self._narrator.put)
@@ -84,8 +86,7 @@ class Engine(Generic[StateT]):
         self._idle = asyncio.Event()
         self._idle.set()
         self._accepting = False
-        self._s_per_question = _FIRST_GUESS_S_PER_QUESTION
-        self._last_answer_at = clock()
+        self._pace = Pace(clock())
 
     async def start(self) -> None:
         """Start the threads and accept questions."""
@@ -125,6 +126,11 @@ class Engine(Generic[StateT]):
         """Accepted questions whose end has not come."""
         return len(self._streams)
 
+    @property
+    def half_time_s(self) -> float:
+        """How long the answers to half of what is unanswered now will take, at the current pace [s]."""
+        return retry_delay_s(len(self._streams) // 2, self._pace.s_per_question)
+
     def admit(self, user: str, priority: Priority = "interactive") -> None:
         """Tell whether a question of this user would be accepted now, before work is put into it.
 
@@ -135,7 +141,7 @@ class Engine(Generic[StateT]):
         try:
             if not self._accepting:
                 raise DrainingError
-            self._queue.refuse_if_full(user, self._s_per_question, priority)
+            self._queue.refuse_if_full(user, self._pace.s_per_question, priority)
         except (DrainingError, EngineOverloadedError) as error:
             self._observer.rejected(_reason(error))
             raise
@@ -152,7 +158,7 @@ class Engine(Generic[StateT]):
             if not self._accepting:
                 raise DrainingError
             job = self._job(request)
-            evicted = self._queue.push(job, self._s_per_question)
+            evicted = self._queue.push(job, self._pace.s_per_question)
         except EdgeServerError as error:
             self._observer.rejected(_reason(error))
             raise
@@ -165,7 +171,7 @@ class Engine(Generic[StateT]):
                 EngineOverloadedError(
                     "the queue is full and a question that goes before this one came",
                     reason="evicted",
-                    retry_delay_s=max(self._s_per_question * self.config.max_queue, 0.05),
+                    retry_delay_s=self.half_time_s,
                 ),
             )
         return stream
@@ -238,6 +244,9 @@ class Engine(Generic[StateT]):
             self._loop.call_soon_threadsafe(self._deliver, news)
 
     def _deliver(self, news: list[Publication]) -> None:
+        answers = [event for _, event in news if isinstance(event, Completion)]
+        if answers:
+            self._pace.ended(answers, self._clock())
         for job, event in news:
             if isinstance(event, Delta):
                 stream = self._streams.get(job)
@@ -255,19 +264,11 @@ class Engine(Generic[StateT]):
             stream.push(how)
             self._observer.answered(job.request, how)
             self._observer.ended("answered", how.answer_tokens, since_submit_s)
-            self._learn_pace(how)
         else:
             stream.fail(how)
             self._observer.ended(_outcome(how), len(job.token_ids), since_submit_s)
         if not self._streams:
             self._idle.set()
-
-    def _learn_pace(self, completion: Completion) -> None:
-        # Between answers of a busy engine lies the time that one question takes; an idle spell is no pace.
-        now = self._clock()
-        pace = min(now - self._last_answer_at, completion.compute_s)
-        self._last_answer_at = now
-        self._s_per_question += 0.1 * (pace - self._s_per_question)
 
     @property
     def _driven(self) -> dict[str, Driven]:

@@ -6,13 +6,18 @@
 
 While both classes wait, service is shared in this proportion, by the same kind of counter that shares it
 between users: background questions go on slowly and never starve. Where one class is alone, it gets all.
+
+Turns bound how long a question waits for others to be taken, not how long those take: a batch that one user
+has filled is a slow one for everybody who joins it. So a user holds no more than part of the rows while
+others have questions too.
 """
 
 from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence, Set
 from types import MappingProxyType
 
 from edge_server.engine.request import Job, Priority
@@ -32,11 +37,14 @@ class FairQueue:
     Args:
         max_jobs: bound over all users and classes.
         max_jobs_per_user: bound for each user, over all classes.
+        max_taken_per_user: of a user's questions that were taken and not released, while there are others'.
     """
 
-    def __init__(self, max_jobs: int, max_jobs_per_user: int) -> None:
+    def __init__(self, max_jobs: int, max_jobs_per_user: int, max_taken_per_user: float = math.inf) -> None:
         self._max_jobs = max_jobs
         self._max_jobs_per_user = max_jobs_per_user
+        self._max_taken_per_user = max_taken_per_user
+        self._taken: Counter[str] = Counter()
         self._changed = threading.Condition()
         self._classes: dict[Priority, FairShare] = {priority: FairShare() for priority in PARTS}
         # Service that each class received, over its part; a class that was away gets no credit for it.
@@ -91,20 +99,19 @@ class FairQueue:
         return evicted
 
     def pop(self, room: int, *, background: bool = True) -> Job | None:
-        """The next question, charged to its user; None where none waits or the next one does not fit.
+        """The next question, charged to its user; None where none may be taken or the next one does not fit.
 
-        A question that does not fit is waited for: passing it over would starve long prompts.
+        A question that does not fit is waited for: passing it over would starve long prompts. Whoever takes
+        one tells when it has ended (:meth:`release`).
 
         Args:
             room: context positions that it may take.
             background: whether it may be a background question.
         """
         with self._changed:
-            first = {
-                priority: job
-                for priority, share in self._classes.items()
-                if (background or priority != "background") and (job := share.first()) is not None
-            }
+            first = self._first()
+            if not background:
+                first.pop("background", None)
             if not first:
                 return None
             # By where each would stand afterwards: what costs its class much waits for its time.
@@ -113,10 +120,20 @@ class FairQueue:
             if job.reserved > room:
                 return None
             share.take(job)
+            self._taken[job.request.user] += 1
             self._size -= 1
             self._floor = max(self._floor, self._service[priority])
             self._service[priority] += job.positions / PARTS[priority]
             return job
+
+    def release(self, job: Job) -> None:
+        """A question that was taken has ended."""
+        user = job.request.user
+        with self._changed:
+            self._taken[user] -= 1
+            if not self._taken[user]:
+                del self._taken[user]
+            self._changed.notify_all()
 
     def charge_tokens(self, jobs: Sequence[Job]) -> None:
         """Count one decoded language token for each of these questions."""
@@ -148,14 +165,28 @@ class FairQueue:
             return expired
 
     def wait(self, otherwise: Callable[[], bool]) -> None:
-        """Block until a question waits or something else is the case, which is looked at on :meth:`wake`."""
+        """Block until a question may be taken or something else is the case, looked at on :meth:`wake`."""
         with self._changed:
-            self._changed.wait_for(lambda: self._size > 0 or otherwise())
+            self._changed.wait_for(lambda: bool(self._first()) or otherwise())
 
     def wake(self) -> None:
         """Have everybody who waits look again."""
         with self._changed:
             self._changed.notify_all()
+
+    def _first(self) -> dict[Priority, Job]:
+        """The question of each class whose turn it is."""
+        held_back = self._held_back()
+        first = {priority: share.first(held_back) for priority, share in self._classes.items()}
+        return {priority: job for priority, job in first.items() if job is not None}
+
+    def _held_back(self) -> Set[str]:
+        """Users that hold all they may."""
+        users = {user for user, taken in self._taken.items() if taken >= self._max_taken_per_user}
+        alone = len(self._taken) == 1 and all(
+            share.waiting.keys() <= users for share in self._classes.values()
+        )
+        return frozenset() if alone else users
 
     def _find_room(self, user: str, priority: Priority, seconds_per_question: float) -> Job | None:
         own = sum(len(share.waiting.get(user, {})) for share in self._classes.values())
@@ -165,7 +196,7 @@ class FairQueue:
                 f"{own} questions of this user are waiting, at most {self._max_jobs_per_user} may",
                 reason="queue_per_user",
                 # The user's questions are served in turn with everybody else's.
-                retry_delay_s=_retry_delay_s(own * users, seconds_per_question),
+                retry_delay_s=retry_delay_s(own * users, seconds_per_question),
             )
         if self._size < self._max_jobs:
             return None
@@ -181,14 +212,17 @@ class FairQueue:
             f"{self._size} questions are waiting, at most {self._max_jobs} may",
             reason="queue",
             # When half of the queue is through: who came back to an empty one would have left the model idle.
-            retry_delay_s=_retry_delay_s(self._size // 2, seconds_per_question),
+            retry_delay_s=retry_delay_s(self._size // 2, seconds_per_question),
         )
 
     def _discard(self, job: Job) -> bool:
         found = self._classes[job.request.priority].discard(job)
         self._size -= found
+        # Who was held back beside this one may be alone now.
+        self._changed.notify_all()
         return found
 
 
-def _retry_delay_s(questions_ahead: int, seconds_per_question: float) -> float:
+def retry_delay_s(questions_ahead: int, seconds_per_question: float) -> float:
+    """After how long another try pays, where so many questions have to be answered first [s]."""
     return min(max(questions_ahead * seconds_per_question, 0.05), 30.0)

@@ -209,7 +209,9 @@ class Scheduler(Generic[StateT]):
         return True
 
     def _end(self, job: Job, how: FinishReason | EdgeServerError) -> None:
-        self._taken.pop(job, None)
+        if job in self._taken:
+            del self._taken[job]
+            self._queue.release(job)
         self._news.append(Progress(job, len(job.token_ids), how, self._clock()))
 
     def _flush(self) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+from collections.abc import Set
 
 from edge_server.engine.request import Job
 
@@ -55,9 +56,12 @@ class FairShare:
             del self.waiting[user]
         return True
 
-    def first(self) -> Job | None:
-        """The question whose turn it is; None where none waits."""
+    def first(self, passed_over: Set[str] = frozenset()) -> Job | None:
+        """The question whose turn it is; None where none waits but of users that are passed over."""
         user = self._next_user()
+        if user in passed_over:
+            others = [other for other in self.waiting if other not in passed_over]
+            user = min(others, key=self._service.__getitem__, default=None)
         return None if user is None else next(iter(self.waiting[user]))
 
     def take(self, job: Job) -> None:

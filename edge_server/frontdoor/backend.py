@@ -39,6 +39,11 @@ class EngineBackend(Generic[StateT]):
         model = self.engine.model
         return tuple(dict.fromkeys([model.bundle_hash, *(bundle.bundle_hash for bundle in self.bundles)]))
 
+    @property
+    def half_time_s(self) -> float:
+        """How long the engine takes for half of what it has to answer [s]."""
+        return self.engine.half_time_s
+
     def admit(self, user: str) -> None:
         """Tell whether the engine would accept a question of this user now; raises what that raises."""
         self.engine.admit(user)

@@ -26,6 +26,7 @@ from edge_server.errors import (
     EdgeServerError,
     InvalidQuestionError,
     NotFoundError,
+    OverloadedError,
 )
 from edge_server.frontdoor.backend import Backends, EngineBackend, bundle_for
 from edge_server.frontdoor.metrics import Metrics
@@ -40,6 +41,7 @@ logger = logging.getLogger(__name__)
 
 _CHUNK_BYTES = 256 * 1024
 _QUESTIONS_PER_STREAM = 256
+_LONGEST_PAUSE_S = 0.2
 _MAX_ACKNOWLEDGED = 1024
 """Answers that one frame may acknowledge; the contract says so."""
 
@@ -220,6 +222,7 @@ class TokenLinkService:
             if isinstance(frame, pb.UplinkFrame) and frame.WhichOneof("body") == "cancel":
                 self._cancel(frame, peer)
                 continue
+            await downlink.pause()
             await slots.acquire()
             task = tasks.create_task(self._converse(frame, downlink, answering, peer))
             task.add_done_callback(lambda _: slots.release())
@@ -318,6 +321,7 @@ class _Downlink:
     def __init__(self, context: _Context[pb.DownlinkFrame]) -> None:
         self._context = context
         self._turn = asyncio.Lock()
+        self._refused_until_s = 0.0
 
     async def write(self, frame: pb.DownlinkFrame) -> None:
         """Send a frame.
@@ -332,8 +336,20 @@ class _Downlink:
                 # grpc.aio has no one exception for this: internal errors, usage errors, invalid states.
                 raise ConnectionError("the client has gone") from error
 
+    async def pause(self) -> None:
+        """Wait, if this client has just been told to.
+
+        A refusal costs about as much of the event loop as an answer does. Who asks on regardless is read more
+        slowly, until the stream's flow control slows it down too; else refusing would leave nobody to answer.
+        """
+        pause_s = self._refused_until_s - time.monotonic()
+        if pause_s > 0.0:
+            await asyncio.sleep(pause_s)
+
     async def fail(self, request_id: str, error: EdgeServerError) -> None:
         """End a question without an answer; nothing if the client has gone."""
+        if isinstance(error, OverloadedError):
+            self._refused_until_s = time.monotonic() + min(error.retry_delay_s, _LONGEST_PAUSE_S)
         try:
             await self.write(pb.DownlinkFrame(request_id=request_id, failure=failure_of(error)))
         except ConnectionError as gone:

@@ -407,6 +407,38 @@ class TestOverload:
         assert (await texts(device.ask(question("refused"))))[1].text == "2"
         await call.done_writing()
 
+    async def test_who_asks_on_after_a_refusal_is_read_more_slowly_and_nobody_else(
+        self, running: Running, device: Device
+    ) -> None:
+        running.model.gate.close()
+        call = running.stub.Converse()
+        await call.write(device.frame(question("running")))
+        await running.until(lambda: running.server.engine.running == 1)
+        await call.write(device.frame(question("waiting")))
+        await running.until(lambda: running.server.engine.waiting == 1)
+        began = asyncio.get_running_loop().time()
+        impatient = [f"impatient-{n}" for n in range(5)]
+        for request_id in impatient:
+            await call.write(device.frame(question(request_id)))
+        # While he waits, who comes over another stream is told at once.
+        assert (await refusal(device.ask(question("other"))))[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
+        refused = {}
+        while len(refused) < len(impatient):
+            frame = await call.read()
+            if frame.HasField("failure"):
+                refused[frame.request_id] = frame.failure
+        assert sorted(refused) == impatient
+        pauses_s = [min(failure.retry_delay_ms / 1000, 0.2) for failure in refused.values()]
+        # A millisecond: delays on the wire are rounded up to one.
+        assert asyncio.get_running_loop().time() - began >= sum(pauses_s[:-1]) - 0.001 * len(pauses_s)
+        running.model.gate.open()
+        answered = set()
+        while len(answered) < 2:
+            frame = await call.read()
+            if frame.HasField("answer"):
+                answered.add(frame.request_id)
+        assert answered == {"running", "waiting"}
+
     async def test_sessions_are_bounded(self, running: Running, device: Device) -> None:
         code, _, failure = await refusal(
             running.stub.OpenSession(pb.OpenSessionRequest(device_id="one-more", bundle_hash=BUNDLE_HASH))

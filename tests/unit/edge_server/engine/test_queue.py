@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from edge_server.engine.queue import FairQueue
@@ -234,3 +236,51 @@ def test_a_users_bound_counts_both_classes() -> None:
     with pytest.raises(EngineOverloadedError) as refused:
         queue.push(job("a"), 0.1)
     assert refused.value.reason == "queue_per_user"
+
+
+def test_while_others_have_questions_too_a_user_holds_only_part_of_the_rows() -> None:
+    queue = FairQueue(64, 64, max_taken_per_user=3)
+    heavy = [job("heavy") for _ in range(10)]
+    for each in heavy:
+        queue.push(each, 0.0)
+    queue.push(job("light"), 0.0)
+    assert order(queue) == ["heavy", "light", "heavy", "heavy"]
+    assert len(queue) == 7
+    # A row of its own comes free: the next of its questions may come.
+    queue.release(heavy[0])
+    assert order(queue) == ["heavy"]
+
+
+def test_alone_a_user_may_hold_every_row() -> None:
+    queue = FairQueue(64, 64, max_taken_per_user=3)
+    for _ in range(10):
+        queue.push(job("heavy"), 0.0)
+    assert order(queue) == ["heavy"] * 10
+
+
+def test_who_is_left_alone_is_not_held_back_any_more() -> None:
+    queue = FairQueue(64, 64, max_taken_per_user=1)
+    light = job("light")
+    queue.push(light, 0.0)
+    for _ in range(3):
+        queue.push(job("heavy"), 0.0)
+    assert order(queue) == ["light", "heavy"]
+    waiter = threading.Thread(target=queue.wait, args=(lambda: False,))
+    waiter.start()
+    waiter.join(0.05)
+    assert waiter.is_alive(), "what waits may not be taken"
+    queue.release(light)
+    waiter.join(10)
+    assert not waiter.is_alive()
+    assert order(queue) == ["heavy", "heavy"]
+
+
+def test_a_question_taken_back_leaves_its_neighbour_alone() -> None:
+    queue = FairQueue(64, 64, max_taken_per_user=1)
+    for _ in range(2):
+        queue.push(job("heavy"), 0.0)
+    assert queue.pop(ROOM) is not None
+    light = job("light")
+    queue.push(light, 0.0)
+    assert queue.remove(light)
+    assert order(queue) == ["heavy"]
