@@ -28,6 +28,8 @@ from deploy.loadtest.running import Report, run
 from deploy.loadtest.show import show, watch_on
 from deploy.loadtest.target import Failed, Refused
 from deploy.loadtest.users import Users
+from device_agent.credentials import AUTHORITY, CERTIFICATE, KEY, Credentials, load_credentials
+from device_agent.errors import DeviceAgentError
 
 WIDTH_WITHOUT_TERMINAL = 150
 
@@ -54,6 +56,9 @@ def loadtest(
     bundle: Annotated[
         Path, typer.Option(envvar="TOKENLINK_DEVICE_BUNDLE", help="Device bundle, for agents.")
     ] = Path("deploy/models/soundstage-small/bundle"),
+    identity: Annotated[
+        Path | None, typer.Option(help="Folder of `device-agent enrol`: gRPC over mutual TLS.")
+    ] = None,
     transport: Annotated[Transport | None, typer.Option(help="In place of the profile's.")] = None,
     seconds: Annotated[
         float | None, typer.Option(min=0.1, help="Of every phase, in place of its own [s].")
@@ -68,8 +73,11 @@ def loadtest(
         console.width = WIDTH_WITHOUT_TERMINAL
     try:
         chosen = _changed(read_profile(profile), transport, seconds)
-        report = _runner()(_run(chosen, grpc, rest, bundle, seed, console))
-    except (ProfileError, ValueError, Failed, Refused) as error:
+        if identity is not None and chosen.transport != "grpc":
+            raise ProfileError(f"--identity is for gRPC, not for transport {chosen.transport}")
+        credentials = None if identity is None else _credentials(identity)
+        report = _runner()(_run(chosen, grpc, rest, bundle, credentials, seed, console))
+    except (ProfileError, ValueError, Failed, Refused, DeviceAgentError) as error:
         typer.echo(f"loadtest: {error}", err=True)
         raise typer.Exit(2) from error
     show(report, console)
@@ -97,8 +105,20 @@ def _changed(profile: Profile, transport: Transport | None, seconds: float | Non
     return Profile.model_validate(values)
 
 
-async def _run(profile: Profile, grpc: str, rest: str, bundle: Path, seed: int, console: Console) -> Report:
-    known = await asyncio.to_thread(bundle_of, grpc)
+def _credentials(identity: Path) -> Credentials:
+    return load_credentials(identity / AUTHORITY, identity / CERTIFICATE, identity / KEY, None)
+
+
+async def _run(
+    profile: Profile,
+    grpc: str,
+    rest: str,
+    bundle: Path,
+    credentials: Credentials | None,
+    seed: int,
+    console: Console,
+) -> Report:
+    known = await asyncio.to_thread(bundle_of, grpc, credentials)
     users, first = [], 0
     for group in profile.groups:
         users.append(Users(group, known, first, seed))
@@ -116,7 +136,9 @@ async def _run(profile: Profile, grpc: str, rest: str, bundle: Path, seed: int, 
             agents = AgentTarget(grpc, bundle, trace=traces.get, seed=seed)
             return await run(profile, agents, users, rng=rng, watch=watch)
         case _:
-            target = GrpcTarget(grpc, known.hash, users_per_channel=profile.users_per_channel)
+            target = GrpcTarget(
+                grpc, known.hash, users_per_channel=profile.users_per_channel, credentials=credentials
+            )
             try:
                 return await run(profile, target, users, rng=rng, watch=watch)
             finally:

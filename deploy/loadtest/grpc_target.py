@@ -11,6 +11,7 @@ import grpc.aio
 
 from deploy.loadtest.questions import Bundle, fetch_bundle
 from deploy.loadtest.target import Failed, Question, Refused
+from device_agent.credentials import Credentials
 from protos.metadata import FAILURE_KEY
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from protos.tokenlink.v1.tokenlink_pb2_grpc import TokenLinkStub
@@ -26,13 +27,22 @@ _CHANNEL_OPTIONS = (
 )
 
 
-def bundle_of(address: str) -> Bundle:
+def bundle_of(address: str, credentials: Credentials | None = None) -> Bundle:
     """The bundle that a server answers for; blocks, for use before a run.
+
+    Args:
+        address: ``host:port``.
+        credentials: for TLS; None: the server speaks none.
 
     Raises:
         Failed: it cannot be had.
     """
-    with grpc.insecure_channel(address) as channel:
+    if credentials is None:
+        opened = grpc.insecure_channel(address)
+    else:
+        options = credentials.channel_options()
+        opened = grpc.secure_channel(address, credentials.channel_credentials(), options)
+    with opened as channel:
         try:
             return fetch_bundle(TokenLinkStub(channel))  # type: ignore[no-untyped-call]  # generated
         except grpc.RpcError as error:
@@ -48,15 +58,25 @@ class GrpcTarget:
         bundle_hash: of the bundle that made the questions.
         users_per_channel: sessions that share one HTTP/2 connection.
         snr_db: what every device reports [dB].
+        credentials: for TLS; all users are agents of the one device that they name.
     """
 
     def __init__(
-        self, address: str, bundle_hash: str, *, users_per_channel: int = 8, snr_db: float = 10.0
+        self,
+        address: str,
+        bundle_hash: str,
+        *,
+        users_per_channel: int = 8,
+        snr_db: float = 10.0,
+        credentials: Credentials | None = None,
     ) -> None:
         self.address = address
         self.bundle_hash = bundle_hash
         self._users_per_channel = users_per_channel
         self._snr_db = snr_db
+        self._credentials = credentials
+        device_id = credentials.device_id if credentials is not None else None
+        self._prefix = "" if device_id is None else f"{device_id}/"
         self._channels: dict[int, grpc.aio.Channel] = {}
 
     async def connect(self, user: int) -> GrpcConnection:
@@ -64,7 +84,7 @@ class GrpcTarget:
         channel = self._channel(user // self._users_per_channel)
         stub = TokenLinkStub(channel)  # type: ignore[no-untyped-call]
         request = pb.OpenSessionRequest(
-            device_id=f"loadtest-{user}",
+            device_id=f"{self._prefix}loadtest-{user}",
             bundle_hash=self.bundle_hash,
             agent_version="loadtest",
             snr_db=self._snr_db,
@@ -83,9 +103,17 @@ class GrpcTarget:
     def _channel(self, number: int) -> grpc.aio.Channel:
         channel = self._channels.get(number)
         if channel is None:
-            channel = grpc.aio.insecure_channel(self.address, options=_CHANNEL_OPTIONS)
-            self._channels[number] = channel
+            channel = self._channels[number] = self._connected()
         return channel
+
+    def _connected(self) -> grpc.aio.Channel:
+        if self._credentials is None:
+            return grpc.aio.insecure_channel(self.address, options=_CHANNEL_OPTIONS)
+        return grpc.aio.secure_channel(
+            self.address,
+            self._credentials.channel_credentials(),
+            options=(*_CHANNEL_OPTIONS, *self._credentials.channel_options()),
+        )
 
 
 class GrpcConnection:

@@ -33,6 +33,11 @@ def at_most(what: str, found: float, limit: float) -> Check:
     return Check(what, round(found, 3), limit, found <= limit)
 
 
+def at_least(what: str, found: float, limit: float) -> Check:
+    """A promise that something is no less than a limit."""
+    return Check(what, round(found, 3), limit, found >= limit)
+
+
 def exactly(what: str, found: float, wanted: float) -> Check:
     """A promise that something is just that."""
     return Check(what, found, wanted, found == wanted)

@@ -15,6 +15,7 @@ from deploy.loadtest.questions import Bundle, random_block, template_of
 from deploy.loadtest.rest_target import RestTarget
 from deploy.loadtest.target import EXPIRED, Connection, Failed, Refused, Template
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
+from tests.authority import Pki, make_pki
 from tests.contract.conftest import Running
 from tests.weightless import BUNDLE_HASH, CHANNEL_DIM
 
@@ -117,3 +118,36 @@ def test_words_travel_without_blocks() -> None:
     template = Template.of(pb.Question(question_ids=[7]), "what", "clip.mp4")
     assert pb.Question.FromString(template.ask().data).question_ids == [7]
     assert Path(template.clip).suffix == ".mp4"
+
+
+class TestMutualTls:
+    @pytest.fixture
+    def pki(self, tmp_path: Path) -> Pki:
+        return make_pki(tmp_path / "certs")
+
+    @pytest.fixture
+    def settings(self, pki: Pki) -> dict[str, object]:
+        return pki.settings()
+
+    async def test_users_are_agents_of_one_enrolled_device(
+        self, running: Running, pki: Pki, template: Template
+    ) -> None:
+        target = GrpcTarget(
+            running.addresses.grpc, BUNDLE_HASH, credentials=pki.device("crowd").credentials()
+        )
+        lines = [await target.connect(user) for user in range(2)]
+        assert [await line.ask(template.ask()) for line in lines] == ["1+audio:4"] * 2
+        assert {device.device_id for device in running.server.cell.devices()} == {
+            "crowd/loadtest-0",
+            "crowd/loadtest-1",
+        }
+        for line in lines:
+            await line.close()
+        await target.close()
+
+    async def test_without_a_certificate_nobody_connects(self, running: Running) -> None:
+        target = GrpcTarget(running.addresses.grpc, BUNDLE_HASH)
+        with pytest.raises(asyncio.TimeoutError):
+            async with asyncio.timeout(0.5):
+                await target.connect(0)
+        await target.close()

@@ -14,7 +14,7 @@ from tests.chaos.judge import judge_one
 from tests.chaos.proxy import Impairment, Proxy
 from tests.chaos.questions import expected
 from tests.chaos.row import Row, at_most, exactly
-from tests.chaos.rows import ROWS
+from tests.chaos.rows import ROWS, mtls
 
 
 @pytest.mark.parametrize("name", ["kills", "offline", "impairments"])
@@ -22,6 +22,13 @@ async def test_what_is_promised_is_kept(name: str, tmp_path: Path) -> None:
     row: Row = await importlib.import_module(ROWS[name]).run("test", tmp_path)
     assert [check for check in row.checks if not check.kept] == []
     assert row.checks
+
+
+async def test_a_crowd_is_answered_with_mutual_tls_and_without(tmp_path: Path) -> None:
+    row = await mtls.run("test", tmp_path)
+    # How fast is a matter for a machine that does nothing else.
+    assert [check.what for check in row.checks if not check.kept and "throughput" not in check.what] == []
+    assert all(rate > 0 for rates in row.facts["answered_hz"].values() for rate in rates)
 
 
 def test_every_row_is_there() -> None:

@@ -23,6 +23,7 @@ from deploy.loadtest.profile import Group
 from deploy.loadtest.questions import Bundle
 from deploy.loadtest.users import Users
 from deploy.with_server import server_process
+from device_agent.credentials import Credentials
 
 PROBE_FILE = "TOKENLINK_PROBE_FILE"
 """Environment variable: where a server under test writes its inventory when it gets SIGUSR1."""
@@ -36,13 +37,21 @@ class ServedModel:
         grpc: its gRPC door.
         rest: its REST door.
         bundle: that it answers for; None of a model without weights.
+        credentials: with which its gRPC door is called; None: without TLS.
     """
 
-    def __init__(self, facts: Mapping[str, Any], probe_file: Path, bundle: Bundle | None) -> None:
+    def __init__(
+        self,
+        facts: Mapping[str, Any],
+        probe_file: Path,
+        bundle: Bundle | None,
+        credentials: Credentials | None = None,
+    ) -> None:
         self.grpc: str = facts["grpc"]
         self.rest: str = facts["rest"]
         self.bundle_hash: str = facts["bundle_hash"]
         self._known = bundle
+        self._credentials = credentials
         self._probe_file = probe_file
         self._process = psutil.Process(facts["pid"])
 
@@ -101,7 +110,12 @@ class ServedModel:
 
     def target(self, users_per_channel: int = 8) -> GrpcTarget:
         """Its gRPC door for a load generator; the caller closes it."""
-        return GrpcTarget(self.grpc, self.bundle_hash, users_per_channel=users_per_channel)
+        return GrpcTarget(
+            self.grpc,
+            self.bundle_hash,
+            users_per_channel=users_per_channel,
+            credentials=self._credentials,
+        )
 
     def users(self, count: int, seed: int, *, first: int = 0, **like: Any) -> Users:
         """Users of it, without think times; their blocks have 16 tokens unless ``like`` says otherwise."""
@@ -111,13 +125,16 @@ class ServedModel:
 
 @asynccontextmanager
 async def serving(
-    model: Path | None, settings: Mapping[str, object] = MappingProxyType({})
+    model: Path | None,
+    settings: Mapping[str, object] = MappingProxyType({}),
+    credentials: Credentials | None = None,
 ) -> AsyncIterator[ServedModel]:
     """A server in a process of its own.
 
     Args:
         model: folder; None: a model without weights.
         settings: names as in :class:`edge_server.config.ServerConfig`.
+        credentials: of a device that its settings let in; None: they ask for none.
     """
     with tempfile.TemporaryDirectory() as scratch:
         probe_file = Path(scratch, "inventory.json")
@@ -128,5 +145,5 @@ async def serving(
         if model is not None:
             command.append(str(model.resolve()))
         with server_process(command, environment) as facts:
-            bundle = None if model is None else await asyncio.to_thread(bundle_of, facts["grpc"])
-            yield ServedModel(facts, probe_file, bundle)
+            bundle = None if model is None else await asyncio.to_thread(bundle_of, facts["grpc"], credentials)
+            yield ServedModel(facts, probe_file, bundle, credentials)

@@ -17,6 +17,7 @@ ROWS: Mapping[str, str] = MappingProxyType(
         "openapi": "tests.chaos.rows.openapi",
         "bombs": "tests.chaos.rows.bombs",
         "trickle": "tests.chaos.rows.trickle",
+        "mtls": "tests.chaos.rows.mtls",
         "soak": "tests.chaos.rows.soak",
     }
 )
