@@ -43,12 +43,6 @@ class AnswerStream:
         last = self._events[-1] if self._events else None
         return last if isinstance(last, Completion) else None
 
-    @property
-    def last(self) -> Completion | None:
-        """The whole answer, once it is there."""
-        event = self._events[-1] if self._events else None
-        return event if isinstance(event, Completion) else None
-
     def __aiter__(self) -> AnswerReader:
         return AnswerReader(self)
 

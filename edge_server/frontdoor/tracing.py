@@ -182,7 +182,7 @@ class _Trace:
         self.runs()
 
         def ended() -> None:
-            completion = stream.last
+            completion = stream.answer
             if completion is not None:
                 self.completed(completion)
             self.end(stream.error)

@@ -16,6 +16,7 @@ from typing import Any
 
 import grpc.aio
 import numpy as np
+import psutil
 
 from deploy.loadtest.measurement import Latencies
 from deploy.loadtest.questions import random_block
@@ -24,7 +25,7 @@ from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from protos.tokenlink.v1.tokenlink_pb2_grpc import TokenLinkStub
 from tests.benchmarks.serving import echo
 from tests.benchmarks.serving.row import Claim, Context, Row, Values, spread
-from tests.benchmarks.serving.served import ServedModel, serving
+from tests.benchmarks.serving.served import ServedModel, cpu_s_of, serving
 from tests.weightless import CHANNEL_DIM
 
 TOKEN_LENGTH = 16
@@ -36,7 +37,7 @@ async def measure(context: Context) -> dict[str, Any]:
     calls = context.pick(250, 20)
     async with (
         serving(None) as served,
-        echoing() as address,
+        echoing() as (address, echo_process),
         grpc.aio.insecure_channel(served.grpc) as ours,
         grpc.aio.insecure_channel(address) as bare,
     ):
@@ -53,16 +54,21 @@ async def measure(context: Context) -> dict[str, Any]:
                 pass
 
         contestants: dict[str, Call] = {"ask": ask, "unary": echo_unary, "stream": echo_stream}
+        processes = {"ask": served.cpu_s, "unary": echo_process, "stream": echo_process}
         p50_s: dict[str, list[float]] = {name: [] for name in contestants}
+        cpu_s = dict.fromkeys(contestants, 0.0)
         for call in contestants.values():
             await _time(call, calls)
         for _ in range(rounds):
             for name, call in contestants.items():
+                began_cpu_s = processes[name]()
                 p50_s[name].append((await _time(call, calls)).at(50))
+                cpu_s[name] += processes[name]() - began_cpu_s
     return {
         "question_bytes": size_bytes,
         "calls": rounds * calls,
         "p50_s": {name: spread(values) for name, values in p50_s.items()},
+        "server_cpu_s_per_call": {name: value / (rounds * calls) for name, value in cpu_s.items()},
         "over_unary": spread([a / b for a, b in zip(p50_s["ask"], p50_s["unary"], strict=True)]),
         "over_stream": spread([a / b for a, b in zip(p50_s["ask"], p50_s["stream"], strict=True)]),
     }
@@ -105,10 +111,10 @@ async def _time(call: Call, calls: int) -> Latencies:
 
 
 @asynccontextmanager
-async def echoing() -> AsyncIterator[str]:
-    """A bare echo in a process of its own; its address."""
+async def echoing() -> AsyncIterator[tuple[str, Callable[[], float]]]:
+    """A bare echo in a process of its own: its address, and the CPU time that it has used [s]."""
     with server_process([sys.executable, "-m", "tests.benchmarks.serving.echo"], {}) as facts:
-        yield facts["grpc"]
+        yield facts["grpc"], lambda: cpu_s_of(psutil.Process(facts["pid"]))
 
 
 def claims(found: Values) -> list[Claim]:

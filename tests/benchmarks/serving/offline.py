@@ -4,12 +4,17 @@ The loop has all questions before it begins, in full batches, and no transport, 
 Both run the same model code; compared is CPU time per question of the process that answers, as generator and
 server share a machine. They take turns. The loop runs with as many threads as the server, and with one:
 threads that wait for one another cost CPU time too, and a limit is what costs the least.
+
+A loop that has the machine to itself also has its caches and its clock rate to itself, which a server beside
+a generator has not. How much that is show loops of one thread, one on every core, all at once; they are
+reported, and nothing is promised of them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import statistics
 import sys
 from pathlib import Path
@@ -31,6 +36,8 @@ async def measure(context: Context) -> dict[str, Any]:
     served_cpu_s: list[float] = []
     threads = sorted({1, ServerConfig().threads})
     limits: dict[int, list[dict[str, float]]] = {count: [] for count in threads}
+    beside_cpu_s: list[float] = []
+    cores = os.cpu_count() or 1
     answered_hz: list[float] = []
     async with serving(context.model) as served:
         users = served.users(USERS, context.seed)
@@ -44,6 +51,10 @@ async def measure(context: Context) -> dict[str, Any]:
                 answered_hz.append(run.answered_hz)
                 for count in threads:
                     limits[count].append(await _offline(context.model, context.seed, batches, count))
+                beside = (_offline(context.model, context.seed, batches, 1) for _ in range(cores))
+                beside_cpu_s.append(
+                    statistics.mean(each["cpu_s_per_question"] for each in await asyncio.gather(*beside))
+                )
         await target.close()
     costs = {count: [each["cpu_s_per_question"] for each in limits[count]] for count in threads}
     cheapest = min(threads, key=lambda count: statistics.median(costs[count]))
@@ -54,6 +65,9 @@ async def measure(context: Context) -> dict[str, Any]:
         "users": USERS,
         "served_cpu_s": spread(served_cpu_s),
         "limit_cpu_s": spread(limit_cpu_s),
+        "loops_side_by_side": cores,
+        "side_by_side_cpu_s": spread(beside_cpu_s),
+        "side_by_side_over_served": spread([a / b for a, b in zip(beside_cpu_s, served_cpu_s, strict=True)]),
         "served_hz": spread(answered_hz),
         "limit_hz": spread([each["answered_hz"] for each in limit]),
         "limit_over_served": spread([a / b for a, b in zip(limit_cpu_s, served_cpu_s, strict=True)]),

@@ -30,6 +30,12 @@ PROBE_FILE = "TOKENLINK_PROBE_FILE"
 _SETTLED_WITHIN_S = 10.0
 
 
+def cpu_s_of(process: psutil.Process) -> float:
+    """CPU time that a process has used in all its threads [s]."""
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
 class ServedModel:
     """A server that runs.
 
@@ -68,8 +74,7 @@ class ServedModel:
 
     def cpu_s(self) -> float:
         """CPU time that the process has used in all its threads [s]."""
-        times = self._process.cpu_times()
-        return float(times.user + times.system)
+        return cpu_s_of(self._process)
 
     def cpu_s_by_thread(self) -> dict[int, float]:
         """CPU time of each thread, by its number [s]."""
