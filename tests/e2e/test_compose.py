@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import yaml
@@ -82,6 +84,13 @@ class TestCompose:
     def test_the_server_is_reached_from_outside_and_only_from_this_machine(self, stack: Stack) -> None:
         found = re.findall(r"(\S+):(\d+)", docker("port", stack.container("server"), "8080"))
         assert found == [("127.0.0.1", stack.environment["TOKENLINK_REST_PORT"])]
+
+    def test_the_page_is_served_with_the_clips_of_the_playground(self, stack: Stack) -> None:
+        port = stack.environment["TOKENLINK_REST_PORT"]
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/") as response:
+            page = response.read().decode()
+        assert "TokenLink" in page
+        assert [name for name in CLIPS if Path(name).stem in page]
 
     def test_prometheus_sees_the_answers(self, stack: Stack) -> None:
         expected = len(AGENTS) * len(CLIPS)
