@@ -4,104 +4,46 @@
     Server ───┤                ├─▶ Engine ─▶ Model
               └─ REST ─▶ ingest┘      and a page for browsers, where that is installed
 
-On SIGTERM or SIGINT: health says NOT_SERVING, nothing new is accepted, accepted questions are answered,
-the process exits with 0. A second signal does not wait for the answers.
-
-On SIGHUP the model folder is read again.
+:mod:`edge_server.process` runs it until it is told to end.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
-import json
 import logging
-import os
 import secrets
-import signal
-import socket
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any, Generic
 
 import uvicorn
 
-from device_agent.errors import DeviceAgentError
-from device_agent.tracing import exporting_tracer
 from edge_server.access.identity import peer_of_certificate
+from edge_server.addresses import Addresses
 from edge_server.cell import AnswerFile, Cell, KeptAnswers, Limits, Lineup
 from edge_server.config import ServerConfig
 from edge_server.doors import doorkeeper_of, enrolment_door_of, rest_speaks_tls, tls_of
-from edge_server.engine import Engine, Model
+from edge_server.engine import Engine
 from edge_server.engine.model import StateT
-from edge_server.errors import ConfigurationError
 from edge_server.exposure import check_exposure
 from edge_server.frontdoor.asking import Asker
 from edge_server.frontdoor.backend import Backends, EngineBackend
 from edge_server.frontdoor.grpc_server import GrpcServer
 from edge_server.frontdoor.grpc_service import TokenLinkService
 from edge_server.frontdoor.metrics import Metrics
-from edge_server.frontdoor.ports import BundleArchive, Ingest, LinkShape
 from edge_server.frontdoor.rest import build_app
 from edge_server.frontdoor.slow_connections import bounded_protocol
-from edge_server.frontdoor.tracing import NotTraced, Traced, Tracing
+from edge_server.frontdoor.tracing import Tracing
+from edge_server.rest_server import RestServer, listen
 from edge_server.rollout import Rollout
-from edge_server.ui.extra import page_is_served
+from edge_server.served import Served
 from edge_server.ui.gate import Gate, KeyGate, OpenGate
 
 logger = logging.getLogger(__name__)
 
 _GRACE_S = 2.0
-
-
-@dataclass(frozen=True)
-class Served(Generic[StateT]):
-    """What a server serves.
-
-    Attributes:
-        model: answers.
-        ingest: makes media of REST requests ready.
-        shape: token blocks that the model takes.
-        token_lengths: that it was trained for.
-        bundles: given to devices that ask for one; the model answers for them all, and its own is first.
-        close: frees what it holds beside its memory.
-    """
-
-    model: Model[StateT]
-    ingest: Ingest
-    shape: LinkShape
-    token_lengths: tuple[int, ...]
-    bundles: tuple[BundleArchive, ...] = ()
-    close: Callable[[], None] = lambda: None
-
-
-@dataclass(frozen=True)
-class Addresses:
-    """Where the doors are open."""
-
-    host: str
-    grpc_port: int
-    rest_port: int
-    enrol_port: int | None = None
-    rest_scheme: str = "http"
-
-    @property
-    def grpc(self) -> str:
-        """Target of a gRPC channel."""
-        return _at(self.host, self.grpc_port)
-
-    @property
-    def rest(self) -> str:
-        """Base URL of the REST door."""
-        return f"{self.rest_scheme}://{_at(self.host, self.rest_port)}"
-
-    @property
-    def enrol(self) -> str | None:
-        """Target of a gRPC channel for enrolment, where that is open."""
-        return None if self.enrol_port is None else _at(self.host, self.enrol_port)
 
 
 class Server(Generic[StateT]):
@@ -222,7 +164,7 @@ class Server(Generic[StateT]):
             new_id=lambda: secrets.token_hex(12),
             page=self._page,
         )
-        self._rest = _Uvicorn(
+        self._rest = RestServer(
             uvicorn.Config(
                 self.rest_app,
                 log_config=None,
@@ -251,7 +193,7 @@ class Server(Generic[StateT]):
             ConfigurationError: an address cannot be bound.
         """
         config = self._config
-        sock = _listen(config.host, config.rest_port)
+        sock = listen(config.host, config.rest_port)
         try:
             await self.engine.start()
             enrol_port = None
@@ -320,189 +262,3 @@ class Server(Generic[StateT]):
             bundles=served.bundles,
             close=served.close,
         )
-
-
-class _Uvicorn(uvicorn.Server):
-    """Leaves the signals to :func:`serve`, and gives TLS handshakes a deadline.
-
-    Args:
-        config: uvicorn's.
-        handshake_s: time for a handshake [s].
-    """
-
-    def __init__(self, config: uvicorn.Config, *, handshake_s: float) -> None:
-        super().__init__(config)
-        self._handshake_s = handshake_s
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen on the sockets that were passed."""
-        config = self.config
-        protocol: Any = config.http_protocol_class
-        self.servers = [
-            await asyncio.get_running_loop().create_server(
-                lambda: protocol(config=config, server_state=self.server_state, app_state={}),
-                sock=sock,
-                ssl=config.ssl,
-                ssl_handshake_timeout=self._handshake_s if config.ssl is not None else None,
-                backlog=config.backlog,
-            )
-            for sock in sockets or []
-        ]
-        self.started = True
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-async def serve(
-    config: ServerConfig,
-    served: Served[Any],
-    reload: Callable[[], Served[Any]] | None = None,
-    tracing: Tracing | None = None,
-    gate: Gate | None = None,
-) -> None:
-    """Serve until SIGTERM or SIGINT, then drain.
-
-    Args:
-        config: settings.
-        served: what to serve first.
-        reload: loads what to serve from now on, after a SIGHUP. Called in a thread.
-        tracing: begins spans; None: there are none.
-        gate: who may look at the page; None: whoever the REST doors let in.
-
-    Raises:
-        ConfigurationError: an address cannot be bound.
-    """
-    asked_to_end, asked_again = asyncio.Event(), asyncio.Event()
-
-    def on_signal() -> None:
-        (asked_again if asked_to_end.is_set() else asked_to_end).set()
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
-    server: Server[Any] = Server(
-        config, served, tracing=tracing, with_page=page_is_served(config.ui), gate=gate
-    )
-    addresses = await server.start()
-    reloading = asyncio.create_task(_reload(server, reload)) if reload is not None else None
-    try:
-        _announce(config, served, addresses)
-        await asked_to_end.wait()
-        logger.info("draining", extra={"unanswered": server.engine.unanswered})
-        draining = asyncio.create_task(server.drain())
-        hurrying = asyncio.create_task(asked_again.wait())
-        await asyncio.wait({draining, hurrying}, timeout=config.drain_s, return_when=asyncio.FIRST_COMPLETED)
-        for task in (draining, hurrying):
-            task.cancel()
-    finally:
-        if reloading is not None:
-            loop.remove_signal_handler(signal.SIGHUP)
-            reloading.cancel()
-            await asyncio.wait({reloading})
-        await server.stop()
-        if config.ready_file is not None:
-            config.ready_file.unlink(missing_ok=True)
-    logger.info("stopped")
-
-
-async def _reload(server: Server[Any], load: Callable[[], Served[Any]]) -> None:
-    """Serve what the model folder holds at every SIGHUP; what cannot be loaded changes nothing."""
-    asked = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, asked.set)
-    while True:
-        await asked.wait()
-        asked.clear()
-        try:
-            served = await asyncio.to_thread(load)
-        except Exception as error:
-            # Whatever it is, it is no reason to stop answering.
-            logger.error("the model was not reloaded; the one that is served stays: %s", error)
-            continue
-        if served.model.bundle_hash == server.engine.model.bundle_hash:
-            logger.info("the model's bundle is the one that is served; nothing changes")
-            served.close()
-            continue
-        await server.replace(served)
-
-
-def _announce(config: ServerConfig, served: Served[Any], addresses: Addresses) -> None:
-    facts = {
-        "grpc": addresses.grpc,
-        "rest": addresses.rest,
-        "grpc_port": addresses.grpc_port,
-        "rest_port": addresses.rest_port,
-        "model_name": served.model.name,
-        "bundle_hash": served.model.bundle_hash,
-        "enrol": addresses.enrol,
-        "pid": os.getpid(),
-    }
-    logger.info("serving", extra=facts)
-    if config.ready_file is not None:
-        # Renamed into place: whoever waits for the file never reads half of it.
-        draft = config.ready_file.with_name(f".{config.ready_file.name}.{os.getpid()}")
-        draft.write_text(json.dumps(facts) + "\n", encoding="utf-8")
-        draft.replace(config.ready_file)
-
-
-def run(config: ServerConfig) -> None:
-    """Load what the settings name and serve it; returns when the server has drained.
-
-    Raises:
-        ConfigurationError: a setting names what is not there.
-    """
-    from edge_server.loading import load_served
-
-    served = load_served(config)
-    # What is loaded by now stays: the collector need not go through all of it while answers wait.
-    gc.collect()
-    gc.freeze()
-    try:
-        import uvloop
-    except ImportError:
-        loop_factory = None
-    else:
-        loop_factory = uvloop.new_event_loop
-    with (
-        contextlib.closing(served),
-        _tracing(config) as tracing,
-        asyncio.Runner(loop_factory=loop_factory) as runner,
-    ):
-        runner.run(serve(config, served, lambda: load_served(config), tracing))
-
-
-@contextlib.contextmanager
-def _tracing(config: ServerConfig) -> Iterator[Tracing]:
-    """Spans to where the settings say.
-
-    Raises:
-        ConfigurationError: it is switched on and not installed.
-    """
-    if not config.tracing_endpoint:
-        yield NotTraced()
-        return
-    try:
-        with exporting_tracer(config.tracing_endpoint, "edge-server") as tracer:
-            yield Traced(tracer)
-    except DeviceAgentError as error:
-        raise ConfigurationError(str(error)) from error
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # Named, or asyncio would not know that it is TCP, and answers would wait 40 ms for acknowledgements.
-    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind((host, port))
-    except OSError as error:
-        sock.close()
-        raise ConfigurationError(
-            f"rest_port: cannot listen on {_at(host, port)}: {error.strerror}"
-        ) from error
-    return sock
-
-
-def _at(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -88,7 +88,7 @@ def serve(
     Every setting, these and more, can come from the environment, TOKENLINK_SERVER_MAX_BATCH=64, or from
     a TOML file, max_batch = 64. `edge-server check` says what is wrong with them.
     """
-    from edge_server import app, logs
+    from edge_server import logs, process
     from edge_server.settings import load_config
 
     flags: dict[str, Any] = {
@@ -116,7 +116,7 @@ def serve(
     try:
         settings = load_config(flags, config)
         logs.configure(settings.log_level)
-        app.run(settings)
+        process.run(settings)
     except EdgeServerError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from error

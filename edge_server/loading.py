@@ -19,11 +19,11 @@ from device_agent.archive import pack
 from device_agent.bundle import Bundle, load_bundle
 from device_agent.errors import DeviceAgentError
 from device_agent.transmitter import Transmitter
-from edge_server.app import Served
 from edge_server.config import ServerConfig
 from edge_server.errors import ConfigurationError
 from edge_server.frontdoor.ports import BundleArchive, LinkShape
 from edge_server.ingest import MediaIngest
+from edge_server.served import Served
 
 
 def load_served(config: ServerConfig) -> Served[Any]:

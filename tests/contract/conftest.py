@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 
 from device_agent.media import MediaLimits
-from edge_server.app import Addresses, Served, Server
+from edge_server.addresses import Addresses
+from edge_server.app import Server
 from edge_server.config import ServerConfig
 from edge_server.frontdoor.ports import BundleArchive, LinkShape
 from edge_server.frontdoor.tracing import NotTraced, Tracing
 from edge_server.ingest import MediaIngest
+from edge_server.served import Served
 from protos.tokenlink.v1.tokenlink_pb2_grpc import TokenLinkStub
 from tests.weightless import BUNDLE_HASH, CHANNEL_DIM, State, WeightlessModel, WeightlessTransmitter
 

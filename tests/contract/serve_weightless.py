@@ -14,11 +14,12 @@ import numpy as np
 
 from device_agent.media import MediaLimits
 from edge_server import logs
-from edge_server.app import Served, serve
 from edge_server.config import ServerConfig
 from edge_server.errors import InvalidQuestionError
 from edge_server.frontdoor.ports import LinkShape
 from edge_server.ingest import MediaIngest
+from edge_server.process import serve
+from edge_server.served import Served
 from tests.weightless import CHANNEL_DIM, State, WeightlessModel, WeightlessTransmitter
 
 NEWER_BUNDLE_HASH = "cd" * 32

@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from edge_server import rollout
-from edge_server.app import Served
 from edge_server.frontdoor.ports import BundleArchive, LinkShape
+from edge_server.served import Served
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from tests.contract.conftest import SMALL_BUNDLE_HASH, Running
 from tests.weightless import BUNDLE_HASH, CHANNEL_DIM, WeightlessModel

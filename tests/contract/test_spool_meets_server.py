@@ -20,9 +20,10 @@ from device_agent.session import Reply
 from device_agent.spool_records import Bounds, Delivery, NewQuestion, Waiting
 from device_agent.spooling import Spooler, together
 from device_agent.uplink import Uplink
-from edge_server.app import Served, Server
+from edge_server.app import Server
 from edge_server.config import ServerConfig
 from edge_server.frontdoor.ports import LinkShape
+from edge_server.served import Served
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from tests.contract.conftest import Running
 from tests.contract.test_agent_meets_server import Relay

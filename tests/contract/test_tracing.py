@@ -265,8 +265,8 @@ def test_spans_reach_a_collector_before_the_process_goes_on(collector: tuple[Col
     [
         ("device_agent.cli", "opentelemetry"),
         # FastAPI brings the API, which does nothing without the SDK.
-        ("edge_server.app", "opentelemetry.sdk"),
-        ("edge_server.app", "opentelemetry.exporter"),
+        ("edge_server.process", "opentelemetry.sdk"),
+        ("edge_server.process", "opentelemetry.exporter"),
     ],
 )
 def test_off_is_the_default_and_imports_nothing(module: str, unwanted: str) -> None:

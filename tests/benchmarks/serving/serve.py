@@ -23,11 +23,12 @@ import uvloop
 
 from device_agent.media import MediaLimits
 from edge_server import logs
-from edge_server.app import Served, serve
 from edge_server.config import ServerConfig
 from edge_server.frontdoor.ports import LinkShape
 from edge_server.ingest import MediaIngest
 from edge_server.loading import load_served
+from edge_server.process import serve
+from edge_server.served import Served
 from tests.benchmarks.serving.served import PROBE_FILE
 from tests.weightless import CHANNEL_DIM, WeightlessModel, WeightlessTransmitter
 
