@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -19,7 +19,7 @@ from fastapi import Request
 from edge_server import engine
 from edge_server.cell import Peer
 from edge_server.engine import AnswerStream, FeatureBlock, Priority, Prompt
-from edge_server.errors import InvalidQuestionError, QuestionCancelledError
+from edge_server.errors import InvalidQuestionError, OverloadedError, QuestionCancelledError
 from edge_server.frontdoor.backend import Backends, EngineBackend
 from edge_server.frontdoor.metrics import Metrics
 from edge_server.frontdoor.ports import BlockCost, Ingested, LinkSettings, RawMedia
@@ -115,20 +115,36 @@ class Asker:
         trace.follow(asked.stream)
         return asked
 
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator[None]:
+        try:
+            yield
+        except OverloadedError as error:
+            self._metrics.rejected(error.reason)
+            raise
+        except InvalidQuestionError:
+            self._metrics.rejected("invalid")
+            raise
+
     async def _admitted(self, question: RestQuestion) -> Asked:
-        analog = any(block.modality == "text" for block in question.blocks)
-        if not question.text.strip() and not analog:
-            raise InvalidQuestionError("question", "is empty; ask something")
-        if question.text.strip() and analog:
-            raise InvalidQuestionError("question", "came as text and as a text block; one of them")
-        check_modalities([part.modality for part in question.media], "media")
+        with self._counted():
+            analog = any(block.modality == "text" for block in question.blocks)
+            if not question.text.strip() and not analog:
+                raise InvalidQuestionError("question", "is empty; ask something")
+            if question.text.strip() and analog:
+                raise InvalidQuestionError("question", "came as text and as a text block; one of them")
+            check_modalities([part.modality for part in question.media], "media")
         # The same from here to the end, whatever takes its place meanwhile.
         backend = self.backend
+        # What the engine turns away it counts itself.
         backend.engine.admit(question.user, question.priority)
-        ready = await backend.ingest.prepare(question.media, question.text, question.context, question.link)
-        blocks = (*question.blocks, *ready.blocks)
-        # A video brings its sound along: only now is it known what there is.
-        check_modalities([block.modality for block in blocks], "media")
+        with self._counted():
+            ready = await backend.ingest.prepare(
+                question.media, question.text, question.context, question.link
+            )
+            blocks = (*question.blocks, *ready.blocks)
+            # A video brings its sound along: only now is it known what there is.
+            check_modalities([block.modality for block in blocks], "media")
         for cost in ready.costs:
             self._metrics.block(cost.modality, cost.token_length, cost.airtime_s, cost.effective_snr_db)
         for block in question.blocks:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from edge_server.errors import AdmissionRefusedError
 from protos import payload
 from tests.contract.conftest import Running
 from tests.weightless import BUNDLE_HASH, CHANNEL_DIM
@@ -361,6 +362,28 @@ async def test_metrics_count_what_happened(client: httpx.AsyncClient) -> None:
         assert line in text
     assert "tokenlink_batch_size_bucket" in text
     assert "tokenlink_decode_seconds_count" in text
+
+
+async def test_what_is_refused_before_it_reaches_the_engine_is_counted(
+    running: Running, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def count(reason: str) -> float:
+        text = (await client.get("/metrics")).text
+        (line,) = [line for line in text.splitlines() if f'reason="{reason}"' in line and "_total" in line]
+        return float(line.split()[-1])
+
+    for body in ({"question": " "}, {"question": "a", "media": [image(b"broken")]}):
+        before = await count("invalid")
+        assert (await client.post("/v1/infer", json=body)).status_code == 400
+        assert await count("invalid") == before + 1
+
+    async def full(*_: object) -> None:
+        raise AdmissionRefusedError("enough", reason="ingest", retry_delay_s=1.0)
+
+    monkeypatch.setattr(running.server.backends.current.ingest, "prepare", full)
+    response = await client.post("/v1/infer", json={"question": "a", "media": [image()]})
+    assert response.status_code == 429
+    assert await count("ingest") == 1
 
 
 async def test_an_answer_on_a_kept_connection_does_not_wait_for_an_acknowledgement(running: Running) -> None:
