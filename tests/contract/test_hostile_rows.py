@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from edge_server.config import ServerConfig
 from tests.chaos.row import Row
-from tests.chaos.rows import bombs, fuzz_coverage, trickle
+from tests.chaos.rows import bombs, fuzz, fuzz_coverage, trickle
 
 
 def broken(row: Row, *timings: str) -> list[str]:
@@ -32,3 +34,11 @@ async def test_a_guided_search_finds_nothing(tmp_path: Path) -> None:
 async def test_trickling_connections_of_every_kind_are_cut(tmp_path: Path) -> None:
     row = await trickle.run("test", tmp_path)
     assert not broken(row, "p99"), row.facts
+
+
+async def test_what_malformed_messages_came_to_can_be_written_down(tmp_path: Path) -> None:
+    row = await fuzz.run("test", tmp_path)
+    assert [check for check in row.checks if not check.kept] == []
+    written = json.loads(json.dumps(asdict(row)))
+    frames = written["facts"]["frames"]
+    assert sum(frames["codes"].values()) > 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
 
@@ -44,5 +43,6 @@ async def run(scale: Scale, folder: Path) -> Row:
             exactly(words, sum(getattr(each, name) for each in found.values()), 0)
             for name, words in promises.items()
         ],
-        {name: asdict(each) for name, each in found.items()},
+        # Not asdict, which makes of a counter one of its items.
+        {name: {**vars(each), "codes": dict(each.codes)} for name, each in found.items()},
     )
