@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
+from starlette.convertors import Convertor, register_url_convertor
 
 from edge_server.engine import AnswerStream, Completion, Delta
 from edge_server.errors import EdgeServerError, InvalidQuestionError, NotFoundError
@@ -37,6 +38,23 @@ from edge_server.frontdoor.openai_schema import (
 )
 from edge_server.frontdoor.ports import MediaModality, RawMedia
 
+
+class _Whatever(Convertor[str]):
+    """Any text in a path, slashes and line ends included: a name that is wrong is refused as a name."""
+
+    regex = r"[\s\S]*"
+
+    def convert(self, value: str) -> str:
+        """As it is."""
+        return value
+
+    def to_string(self, value: str) -> str:
+        """As it is."""
+        return value
+
+
+register_url_convertor("whatever", _Whatever())
+
 _DATA_URL = re.compile(r"data:(?P<kind>[a-z]+)/[a-z0-9.+-]+(;[a-z0-9=.+-]+)*;base64,", re.IGNORECASE)
 
 
@@ -56,7 +74,7 @@ def build_router(asker: Asker, *, wall_clock: Callable[[], float], new_id: Calla
         """The model that is served."""
         return ModelList(data=[ModelCard(id=asker.backend.engine.model.name, created=started)])
 
-    @router.get("/v1/models/{model_id:path}")
+    @router.get("/v1/models/{model_id:whatever}")
     async def model(model_id: str) -> ModelCard:
         """The model that is served, by name."""
         _check_model(model_id, asker.backend.engine.model.name)

@@ -397,6 +397,15 @@ async def test_an_answer_on_a_kept_connection_does_not_wait_for_an_acknowledgeme
     assert min(times[1:]) < 0.035
 
 
+@pytest.mark.parametrize("name", ["gpt-7", "a/b", "%0Agpt", "gpt%0A", "a%0D%0A/b", "%00"])
+async def test_a_model_that_is_not_served_is_named_whatever_its_name(
+    client: httpx.AsyncClient, name: str
+) -> None:
+    response = await client.get(f"/v1/models/{name}")
+    assert response.status_code == 404
+    assert error_of(response)["param"] == "model"
+
+
 async def test_the_api_describes_itself(client: httpx.AsyncClient) -> None:
     described = (await client.get("/openapi.json")).json()
     assert {"/v1/infer", "/v1/chat/completions", "/v1/models", "/livez", "/readyz", "/metrics"} <= set(
