@@ -18,6 +18,8 @@ ROWS: Mapping[str, str] = MappingProxyType(
         "bombs": "tests.chaos.rows.bombs",
         "trickle": "tests.chaos.rows.trickle",
         "mtls": "tests.chaos.rows.mtls",
+        "strangers": "tests.chaos.rows.strangers",
+        "compose": "tests.chaos.rows.compose",
         "soak": "tests.chaos.rows.soak",
     }
 )

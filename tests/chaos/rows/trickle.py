@@ -14,10 +14,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
+import multiprocessing
 import statistics
 import struct
 import time
 from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -60,18 +63,21 @@ async def run(scale: Scale, folder: Path) -> Row:
     """Honest questions alone, then beside the trickling connections until these are cut."""
     settings = {"receive_s": RECEIVE_S[scale], "arrivals_per_s": 1000, "arrivals_burst": 1000}
     count = CONNECTIONS[scale]
-    with WatchedServer(settings) as server:
+    give_up_s = CUT_WITHIN_S[scale] * _GIVE_UP_S
+    loop = asyncio.get_running_loop()
+    with (
+        WatchedServer(settings) as server,
+        # Not this process: honest questions are not to wait for those who attack, but for the server.
+        ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as strangers,
+    ):
+        await loop.run_in_executor(
+            strangers, _attack, server.doors, 0, give_up_s
+        )  # imports
         await _honest(server.doors, COMPARED_S[scale] / 3)  # warm
         alone = await _honest(server.doors, COMPARED_S[scale])
-        trickles = Trickles()
         stop = asyncio.Event()
         beside = asyncio.create_task(_honest(server.doors, None, stop))
-        await asyncio.gather(
-            *(
-                _trickle(server.doors, KINDS[number % len(KINDS)], CUT_WITHIN_S[scale] * _GIVE_UP_S, trickles)
-                for number in range(count)
-            )
-        )
+        trickles = await loop.run_in_executor(strangers, _attack, server.doors, count, give_up_s)
         stop.set()
         during = await beside
         alive = server.alive
@@ -163,6 +169,18 @@ async def _honest(doors: Doors, seconds: float | None, stop: asyncio.Event | Non
                 await asyncio.sleep(seconds)
                 enough.set()
     return found
+
+
+def _attack(doors: Doors, count: int, give_up_s: float) -> Trickles:
+    """So many slow connections of all kinds at once, until all are cut."""
+    trickles = Trickles()
+
+    async def attack() -> None:
+        kinds = itertools.islice(itertools.cycle(KINDS), count)
+        await asyncio.gather(*(_trickle(doors, kind, give_up_s, trickles) for kind in kinds))
+
+    asyncio.run(attack())
+    return trickles
 
 
 async def _trickle(doors: Doors, kind: str, give_up_s: float, trickles: Trickles) -> None:
