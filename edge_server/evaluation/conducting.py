@@ -1,9 +1,11 @@
 """Conducting a study: tasks beside one another, each trained and then asked what the figures need.
 
     Study ─▶ one task per (system, seed) ─▶ Run.join ─▶ examined.jsonl (between rounds), answers.jsonl (after)
+                                            weights, in the run          in the record
 
 Tasks run in a process and a thread each, and can be cut at any moment: training goes on from its checkpoint,
-and settings that stand in ``answers.jsonl`` are not asked again.
+and settings that stand in ``answers.jsonl`` are not asked again. Whose record is complete is not trained
+again, wherever its weights are.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import multiprocessing
+import shutil
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import replace
@@ -35,7 +38,7 @@ from edge_server.evaluation.study import (
 from edge_server.model.link import Link
 from edge_server.training.claim import claim
 from edge_server.training.clips import EncodedClips, encode_clips
-from edge_server.training.loop import Examine
+from edge_server.training.loop import EXAMINED, LOG, Examine
 from edge_server.training.run import Run, pretrain_shared
 from edge_server.training.soundstage import SoundstageSplit
 
@@ -59,19 +62,23 @@ def encoded_split(link: Link, run: Run, data: Path, split: SplitName) -> Encoded
     return encode_clips(link, loaded, run.stage(f"features-{split}"), split)
 
 
-def conduct(study: Study, runs: Path, data: Path, jobs: int, only: Sequence[str] = ()) -> None:
+def conduct(study: Study, runs: Path, data: Path, records: Path, jobs: int, only: Sequence[str] = ()) -> None:
     """Train and examine everything that has not been.
 
     Args:
         study: what.
         runs: folder of runs.
         data: the Soundstage data set.
+        records: folder of records.
         jobs: tasks beside one another.
         only: these systems; all where empty.
     """
-    prepare(study, runs, data, jobs)
     systems = study.systems
-    waiting = [task for task in study.tasks() if not only or task.system in only]
+    wanted = [task for task in study.tasks() if not only or task.system in only]
+    waiting = [task for task in wanted if not is_complete(task, records)]
+    if not waiting:
+        return
+    prepare(study, runs, data, jobs)
     with (
         Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
@@ -83,13 +90,20 @@ def conduct(study: Study, runs: Path, data: Path, jobs: int, only: Sequence[str]
 
         def ready(task: Task) -> bool:
             shared = systems[task.system].shares_alignment
-            busy = {(t.system, t.seed) for t in (*waiting, *running.values())}
-            return shared is None or (shared, task.seed) not in busy
+            if shared is None:
+                return True
+            if (shared, task.seed) in {(t.system, t.seed) for t in (*waiting, *running.values())}:
+                return False
+            # Whose record is complete may have been aligned elsewhere: the first who needs it does it again.
+            others = [t for t in running.values() if t.seed == task.seed]
+            return (task.run(runs, data).stage("alignment") / "done.json").exists() or not any(
+                systems[t.system].shares_alignment == shared for t in others
+            )
 
         while waiting or running:
             while len(running) < jobs and (task := next(filter(ready, waiting), None)) is not None:
                 waiting.remove(task)
-                running[pool.submit(examine_system, task, runs, data)] = task
+                running[pool.submit(examine_system, task, runs, data, records)] = task
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
                 task = running.pop(future)
@@ -97,20 +111,27 @@ def conduct(study: Study, runs: Path, data: Path, jobs: int, only: Sequence[str]
                 bar.update(shown, advance=1, description=f"{study.name}: {task.system}, seed {task.seed}")
 
 
-def examine_system(task: Task, runs: Path, data: Path) -> None:
+def is_complete(task: Task, records: Path) -> bool:
+    """Whether everything is known of a system with a seed that the figures need."""
+    return not missing_settings(task, records) and (task.record(records) / LOG).exists()
+
+
+def examine_system(task: Task, runs: Path, data: Path, records: Path) -> None:
     """Train one system with one seed, and ask it everything that the figures need."""
     torch.set_num_threads(1)
-    study, run = STUDIES[task.study], task.run(runs, data)
+    study, run, record = STUDIES[task.study], task.run(runs, data), task.record(records)
     claim(run)
+    claim(replace(run, directory=record))
     with (run.directory / "train.log").open("a") as log, contextlib.redirect_stdout(log):
         link = trained(study, run, data)
-    missing = missing_settings(task, run)
-    if not missing:
-        return
+    # What was said between rounds; nothing where the system was trained on its own, not by a study.
+    for name in (EXAMINED, LOG):
+        if (run.stage("finetune") / name).exists():
+            shutil.copyfile(run.stage("finetune") / name, record / name)
     clips = encoded_split(link, run, data, "test")
     exam = Exam(clips.split.split, study.test_clips)
-    with (run.directory / ANSWERS).open("a") as file:
-        for setting in missing:
+    with (record / ANSWERS).open("a") as file:
+        for setting in missing_settings(task, records):
             score = exam.mark(link, over_channel(link, clips.features, setting))
             file.write(json.dumps({**key_of(setting), "score": score.to_json()}) + "\n")
             file.flush()

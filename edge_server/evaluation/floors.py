@@ -12,17 +12,16 @@ from edge_server.data.soundstage.dataset import load_split
 from edge_server.evaluation.accuracy import Examiner, Setting
 from edge_server.evaluation.exam import Exam, over_channel
 from edge_server.evaluation.held_out import HeldOut
-from edge_server.evaluation.study import CHANNELS, SNRS_DB, Study, Task
+from edge_server.evaluation.study import CHANNELS, SNRS_DB, Study
 from edge_server.model.link import Link
 from edge_server.training.clips import encode_clips
 from edge_server.training.soundstage import SoundstageSplit
 
 
-def floors(study: Study, runs: Path, data: Path) -> dict[str, Any]:
-    """Blind prior and text oracle of the study's test clips; kept beside the pretraining."""
-    first = study.tasks()[0]
-    run = Task(study.name, first.system, first.seed).run(runs, data)
-    kept = run.stage(f"floors-{study.test_clips}.json")
+def floors(study: Study, runs: Path, data: Path, records: Path) -> dict[str, Any]:
+    """Blind prior and text oracle of the study's test clips; kept among the records."""
+    run = study.tasks()[0].run(runs, data)
+    kept = records / f"floors-{study.test_clips}.json"
     if kept.exists():
         found: dict[str, Any] = json.loads(kept.read_text())
         return found
@@ -34,6 +33,7 @@ def floors(study: Study, runs: Path, data: Path) -> dict[str, Any]:
         "blind_prior": examiner.blind_prior(load_split(data, "val").questions).to_json(),
         "text_oracle": examiner.text_oracle().to_json(),
     }
+    kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_text(json.dumps(found, indent=2) + "\n")
     return found
 

@@ -17,22 +17,23 @@ from edge_server.evaluation.rivals import Half, Rivals
 from edge_server.model.foundation import SLOTS
 from edge_server.training.run import Run
 
-#: Where sizes and accuracies are kept, in the two-stage system's run.
+#: Where sizes and accuracies are kept, in the two-stage system's record.
 SIZES = "sizes.jsonl"
 
 
-def measure_sizes(run: Run, rivals: Rivals, movies: int) -> None:
+def measure_sizes(run: Run, record: Path, rivals: Rivals, movies: int) -> None:
     """Accuracy of one seed's link at every size that may be worth sending.
 
     Args:
         run: of the two-stage link.
+        record: of it.
         rivals: on that link.
         movies: test clips that are rendered again at full size and sent as MP4.
     """
     lines = [*_pairs(rivals), *_movies(rivals, run.stage(f"ladders-movie-{movies}"), movies)]
-    partial = run.directory / (SIZES + ".partial")
+    partial = record / (SIZES + ".partial")
     partial.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    partial.replace(run.directory / SIZES)
+    partial.replace(record / SIZES)
 
 
 def _pairs(rivals: Rivals) -> Iterator[dict[str, Any]]:

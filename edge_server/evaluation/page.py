@@ -34,7 +34,7 @@ Every number here is read from a JSON file in this folder by `edge-server study`
 figures. The systems: [`systems.py`](../../edge_server/training/systems.py); seeds, settings, budgets:
 [`study.py`](../../edge_server/evaluation/study.py). All systems share encoders, foundation and clips; they
 differ in the link and in how it was trained. ± is the standard deviation over training seeds, how many in
-brackets; a value with one seed has none.
+brackets; a value with one seed has none. What each system and seed answered, setting by setting: `study`.
 """
 
 _SECTIONS: Mapping[str, Callable[[Found], str]] = {

@@ -36,7 +36,7 @@ from edge_server.training.run import Run
 
 #: The trained system whose link the rivals use.
 LINK_OF = "two-stage"
-#: Where the rivals' answers are kept, in that system's run.
+#: Where the rivals' answers are kept, in that system's record.
 ANSWERED = "rivals.jsonl"
 
 Arrived: TypeAlias = Mapping[str, npt.NDArray[np.bool_]]
@@ -88,9 +88,9 @@ def rivals_of(study: Study, run: Run, data: Path) -> Rivals:
     )
 
 
-def unanswered(run: Run) -> list[tuple[str, ChannelConfig]]:
+def unanswered(record: Path) -> list[tuple[str, ChannelConfig]]:
     """Which rival has yet to be asked over which of figure A's channels."""
-    known = [_key(line["system"], line) for line in read_lines(run.directory / ANSWERED)]
+    known = [_key(line["system"], line) for line in read_lines(record / ANSWERED)]
     channels = [
         ChannelConfig(model=model, fading=fading, snr_db=snr_db)
         for model, fading in CHANNELS
@@ -104,16 +104,16 @@ def unanswered(run: Run) -> list[tuple[str, ChannelConfig]]:
     ]
 
 
-def meet_rivals(run: Run, rivals: Rivals, codes: Mapping[str, Code]) -> None:
+def meet_rivals(record: Path, rivals: Rivals, codes: Mapping[str, Code]) -> None:
     """Ask one seed's link what figure A needs of the rivals and does not have.
 
     Args:
-        run: of the two-stage link.
+        record: of the two-stage link.
         rivals: on that link.
         codes: which code each rival uses, by its name.
     """
-    missing = unanswered(run)
-    with (run.directory / ANSWERED).open("a") as file:
+    missing = unanswered(record)
+    with (record / ANSWERED).open("a") as file:
         for rival, channel in missing:
             code = codes[rival]
             found = rivals.tokens(code, channel) if rival == QUANTISED else rivals.media(code, channel)

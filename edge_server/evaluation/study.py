@@ -1,6 +1,8 @@
 """A study: which systems are compared, with which seeds, and where each is examined.
 
-:mod:`edge_server.evaluation.conducting` trains and asks; the figures read what is left on disk.
+:mod:`edge_server.evaluation.conducting` trains and asks. What is found goes into a record of each system and
+seed, a small folder beside the results: the figures read records alone, and a study goes on from them on a
+machine that has none of the trained weights.
 """
 
 from __future__ import annotations
@@ -48,7 +50,7 @@ CHANNELS: tuple[tuple[ChannelName, FadingName], ...] = (
 SNRS_DB = (-10.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0)
 #: The digital rivals: media over a real code and over an ideal one, and quantised tokens over the real one.
 DIGITAL, DIGITAL_CAPACITY, QUANTISED = RIVALS = ("digital", "digital-capacity", "quantised")
-#: Where a setting's answers are kept, in a system's run.
+#: Where a setting's answers are kept, in a record.
 ANSWERS = "answers.jsonl"
 
 
@@ -131,6 +133,10 @@ class Task:
         recipe = STUDIES[self.study].systems[self.system]
         return Run.among(runs, recipe, self.seed, data, jobs=1)
 
+    def record(self, records: Path) -> Path:
+        """Folder of what was found."""
+        return records / f"{self.system}-seed-{self.seed}"
+
 
 def settings_of(system: str, budget: Budget) -> list[Setting]:
     """Where a trained system is examined."""
@@ -182,15 +188,15 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return found
 
 
-def answered(run: Run) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+def answered(record: Path) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     """What a system has answered: the setting, as :func:`key_of` has it, and the score of each line."""
-    lines = read_lines(run.directory / ANSWERS)
+    lines = read_lines(record / ANSWERS)
     return [({k: v for k, v in line.items() if k != "score"}, line["score"]) for line in lines]
 
 
-def missing_settings(task: Task, run: Run) -> list[Setting]:
+def missing_settings(task: Task, records: Path) -> list[Setting]:
     """Where a task's system has yet to be examined."""
-    known = [key for key, _ in answered(run)]
+    known = [key for key, _ in answered(task.record(records))]
     budget = STUDIES[task.study].budget
     return [setting for setting in settings_of(task.system, budget) if key_of(setting) not in known]
 
@@ -200,20 +206,20 @@ def channel_uses(token_length: int, channel_dim: int) -> int:
     return len(SLOTS) * token_length * channel_dim // 2
 
 
-def results(study: Study, runs: Path, data: Path) -> Iterator[dict[str, Any]]:
+def results(study: Study, records: Path) -> Iterator[dict[str, Any]]:
     """Everything that was answered: a line per system, seed and setting."""
     for task in study.tasks():
         wanted = [key_of(s) for s in settings_of(task.system, study.budget)]
-        for key, score in answered(task.run(runs, data)):
+        for key, score in answered(task.record(records)):
             if key in wanted:
                 yield {"system": task.system, "training_seed": task.seed, **key, "score": score}
 
 
-def coverage(study: Study, runs: Path, data: Path) -> dict[str, Any]:
+def coverage(study: Study, records: Path) -> dict[str, Any]:
     """How far a study is: per system, the training seeds that have answered everything."""
     complete: dict[str, list[int]] = {system: [] for system in study.systems}
     for task in study.tasks():
-        if not missing_settings(task, task.run(runs, data)):
+        if not missing_settings(task, records):
             complete[task.system].append(task.seed)
     return {"seeds": list(study.seeds), "complete": complete}
 

@@ -45,7 +45,8 @@ from edge_server.evaluation.study import (
     results,
 )
 from edge_server.export import current_commit
-from edge_server.training.run import Run, cores
+from edge_server.training.adoption import adopt_pretraining
+from edge_server.training.run import cores
 from edge_server.training.systems import USUAL_DIM
 
 app = typer.Typer(help="Compare systems; writes JSON, figures and a page.", pretty_exceptions_enable=False)
@@ -53,6 +54,8 @@ app = typer.Typer(help="Compare systems; writes JSON, figures and a page.", pret
 Make = Callable[[], dict[str, Any]]
 
 Part = Literal["all", "train", "rivals", "figures"]
+#: Folder of the records, beside the results.
+RECORDS = "study"
 #: Block error rates of the channel codes, beside the results.
 CODES = "channel_codes.json"
 
@@ -65,6 +68,10 @@ def study(
     data: Annotated[Path, typer.Option(help="Soundstage data set.")] = Path("datasets/soundstage"),
     out: Annotated[Path, typer.Option(help="Where JSON and figures go.")] = Path("docs/results"),
     model: Annotated[Path, typer.Option(help="The shipped model.")] = Path("deploy/models/soundstage-small"),
+    base: Annotated[
+        Path | None,
+        typer.Option(help="Take encoders and foundation of this model folder; else they are pretrained."),
+    ] = None,
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Processes beside one another.  [default: all cores]")
     ] = None,
@@ -80,16 +87,18 @@ def study(
         raise typer.BadParameter(f"{name!r}; allowed: {', '.join(STUDIES)}", param_hint="NAME")
     chosen = STUDIES[name]
     if part in ("all", "train"):
-        conduct(chosen, runs, data, jobs or cores(), only or ())
+        if base is not None:
+            adopt_pretraining(base, chosen.tasks()[0].run(runs, data))
+        conduct(chosen, runs, data, out / RECORDS, jobs or cores(), only or ())
     if part in ("all", "rivals"):
         compare_rivals(chosen, runs, data, out, jobs or cores())
     if part in ("all", "figures"):
-        makers = figure_makers(chosen, runs, data, model)
+        makers = figure_makers(chosen, runs, data, out / RECORDS, model)
         unknown = sorted(set(figure or ()) - set(makers))
         if unknown:
             raise typer.BadParameter(f"{unknown[0]!r}; allowed: {', '.join(makers)}", param_hint="--figure")
         found = gather(chosen, {name: makers[name] for name in figure or makers})
-        write_figures({**found, "coverage": covered(chosen, runs, data)}, out)
+        write_figures({**found, "coverage": covered(chosen, out / RECORDS)}, out)
         write_page(out)
         typer.echo(f"{out}: {', '.join(sorted(found))}")
 
@@ -108,43 +117,46 @@ def compare_rivals(study: Study, runs: Path, data: Path, out: Path, jobs: int) -
             job.result()
 
 
-def covered(study: Study, runs: Path, data: Path) -> dict[str, Any]:
+def covered(study: Study, records: Path) -> dict[str, Any]:
     """How far a study is, the digital rivals included."""
-    found = coverage(study, runs, data)
-    runs_of_seed = {seed: Task(study.name, LINK_OF, seed).run(runs, data) for seed in study.seeds}
-    found["complete"]["digital rivals"] = [seed for seed, run in runs_of_seed.items() if not _is_open(run)]
+    found = coverage(study, records)
+    of_seed = {seed: Task(study.name, LINK_OF, seed).record(records) for seed in study.seeds}
+    found["complete"]["digital rivals"] = [seed for seed, record in of_seed.items() if not _is_open(record)]
     return found
 
 
-def _is_open(run: Run) -> bool:
+def _is_open(record: Path) -> bool:
     """Whether the rivals on a seed's link have something left to answer."""
-    return not (run.directory / SIZES).exists() or bool(unanswered(run))
+    return not (record / SIZES).exists() or bool(unanswered(record))
 
 
 def _rivals_of_seed(name: str, seed: int, runs: Path, data: Path, out: Path) -> None:
-    study = STUDIES[name]
-    run = Task(name, LINK_OF, seed).run(runs, data)
-    if not _is_open(run):
+    study, task = STUDIES[name], Task(name, LINK_OF, seed)
+    run, record = task.run(runs, data), task.record(out / RECORDS)
+    if not _is_open(record):
         return
+    record.mkdir(parents=True, exist_ok=True)
     rivals = rivals_of(study, run, data)
     ldpc = LdpcQam(ErrorTable(out / CODES))
     codes: dict[str, Code] = {DIGITAL: ldpc, DIGITAL_CAPACITY: IdealCode(), QUANTISED: ldpc}
-    meet_rivals(run, rivals, codes)
-    if not (run.directory / SIZES).exists():
-        measure_sizes(run, rivals, min(study.movies, study.test_clips))
+    meet_rivals(record, rivals, codes)
+    if not (record / SIZES).exists():
+        measure_sizes(run, record, rivals, min(study.movies, study.test_clips))
 
 
-def figure_makers(study: Study, runs: Path, data: Path, model: Path) -> dict[str, Make]:
+def figure_makers(study: Study, runs: Path, data: Path, records: Path, model: Path) -> dict[str, Make]:
     """What makes each figure's data, by name."""
     length = study.budget.token_length
-    answers = Answers(results(study, runs, data))
-    rivals, sizes = (Answers(_lines(study, runs, data, ANSWERED)), _lines(study, runs, data, SIZES))
+    answers = Answers(results(study, records))
+    rivals, sizes = (Answers(_lines(study, records, ANSWERED)), _lines(study, records, SIZES))
     usual_dim = study.systems[LINK_OF].channel_dim
     return {
-        "accuracy_snr": lambda: accuracy_snr.build(answers, rivals, length, floors(study, runs, data)),
-        "convergence": lambda: convergence.build(study, runs, data),
+        "accuracy_snr": lambda: accuracy_snr.build(
+            answers, rivals, length, floors(study, runs, data, records)
+        ),
+        "convergence": lambda: convergence.build(study, records),
         "token_length": lambda: token_length.build(answers),
-        "alignment_seen": lambda: alignment_seen.build(study, runs, data),
+        "alignment_seen": lambda: alignment_seen.build(study, runs, data, records),
         "question_size": lambda: question_size.build(answers, sizes, usual_dim),
         "ablation": lambda: ablation.build(answers, length),
         "shipped": lambda: shipped(model, data, study.budget.token_length),
@@ -167,10 +179,10 @@ def write_figures(found: Mapping[str, dict[str, Any]], out: Path) -> None:
     (out / "must_show.json").write_text(json.dumps(must_show.build(files), indent=1) + "\n")
 
 
-def _lines(study: Study, runs: Path, data: Path, file: str) -> list[dict[str, Any]]:
-    """Lines of a file in every seed's two-stage run."""
+def _lines(study: Study, records: Path, file: str) -> list[dict[str, Any]]:
+    """Lines of a file in every seed's two-stage record."""
     return [
         {"training_seed": seed, **line}
         for seed in study.seeds
-        for line in read_lines(Task(study.name, LINK_OF, seed).run(runs, data).directory / file)
+        for line in read_lines(Task(study.name, LINK_OF, seed).record(records) / file)
     ]

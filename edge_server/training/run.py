@@ -41,6 +41,8 @@ from edge_server.training.recipes import Recipe
 from edge_server.training.registry import BASES, folder_of
 from edge_server.training.soundstage import SoundstageSplit
 
+#: In ``done.json`` of a part that was not pretrained but taken from a model: from which.
+ADOPTED = "adopted_from"
 PRETRAININGS = ("foundation", "visual", "audio")
 
 
@@ -145,7 +147,10 @@ class Run:
         return tk.load_tokenizer(path)
 
     def pretrain(self, part: str) -> None:
-        """One of PRETRAININGS."""
+        """One of PRETRAININGS; nothing where it was adopted from a model."""
+        done = self.stage(part) / "done.json"
+        if done.exists() and ADOPTED in json.loads(done.read_text()):
+            return
         torch.manual_seed(self.seed)
         recipe = self.recipe
         if part == "foundation":

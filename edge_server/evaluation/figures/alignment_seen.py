@@ -6,6 +6,7 @@ means). A text counts as found when it says the same as the clip's own, whatever
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,8 @@ from edge_server.training.soundstage import SoundstageSplit
 
 #: Systems whose stage 1 is looked at: ours, and the paper's own with our link.
 SYSTEMS = ("two-stage", "rung-length")
+#: What was seen, in a record.
+SEEN = "alignment.json"
 #: SNR of the pictures [dB].
 PICTURE_SNR_DB = 10.0
 _STAGE = 9
@@ -44,8 +47,6 @@ _STAGE = 9
 class _Look:
     """A link before or after its stage 1, and clips to look at through it."""
 
-    system: str
-    seed: int
     when: str
     link: Link
     features: dict[str, npt.NDArray[np.float16]]
@@ -60,20 +61,27 @@ class _Look:
         return [self.split.dictated(clip, slot) for clip in range(self.clips)]
 
 
-def build(study: Study, runs: Path, data: Path) -> dict[str, Any]:
-    """The figure's data: recall over SNR for every seed, and the first seed's map before and after."""
-    token_length = study.budget.token_length
+def build(study: Study, runs: Path, data: Path, records: Path) -> dict[str, Any]:
+    """The figure's data: recall over SNR for every seed, and the first seed's map before and after.
+
+    A seed is looked at where its weights are; what was seen is kept in its record.
+    """
     found: dict[tuple[str, str, str, float], list[dict[str, float]]] = {}
     maps = []
-    for look in _looks(study, runs, data):
-        for snr_db in SNRS_DB:
-            for slot, (tokens_BE, texts_BE) in received_means(look, snr_db, token_length).items():
-                recall = retrieval(tokens_BE, texts_BE, look.said(slot))
-                found.setdefault((look.system, slot, look.when, snr_db), []).append(recall)
-                if look.seed == study.seeds[0] and snr_db == PICTURE_SNR_DB:
-                    shown = {"system": look.system, "slot": slot, "when": look.when}
-                    scenes = look.split.split.scenes[: look.clips]
-                    maps.append(shown | _map(tokens_BE, texts_BE, scenes, slot))
+    for system in SYSTEMS:
+        for seed in study.seeds:
+            task = Task(study.name, system, seed)
+            kept = task.record(records) / SEEN
+            if not kept.exists():
+                if not (task.run(runs, data).stage("alignment") / "done.json").exists():
+                    continue
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                kept.write_text(json.dumps(_seen(study, task, runs, data)) + "\n")
+            seen = json.loads(kept.read_text())
+            for recall in seen["recall"]:
+                key = (system, recall.pop("slot"), recall.pop("when"), recall.pop("snr_db"))
+                found.setdefault(key, []).append(recall)
+            maps += seen["maps"]
     recalls = []
     for system, slot, when in dict.fromkeys(key[:3] for key in found):
         curve: dict[str, Any] = {"system": system, "slot": slot, "when": when, "snr_db": list(SNRS_DB)}
@@ -84,19 +92,31 @@ def build(study: Study, runs: Path, data: Path) -> dict[str, Any]:
     return {"clips": study.test_clips, "picture_snr_db": PICTURE_SNR_DB, "recall": recalls, "maps": maps}
 
 
-def _looks(study: Study, runs: Path, data: Path) -> Iterator[_Look]:
-    for system in SYSTEMS:
-        for seed in study.seeds:
-            run = Task(study.name, system, seed).run(runs, data)
-            if not (run.stage("alignment") / "done.json").exists():
-                continue
-            torch.manual_seed(seed)  # as training began
-            link = run.pretrained_link().eval()
-            clips = encoded_split(link, run, data, "test")
-            features = {slot: clips.features[slot][: study.test_clips] for slot in SLOTS}
-            yield _Look(system, seed, "before", link, features, clips.split)
-            _restore(link, run.stage("alignment") / "checkpoint.safetensors")
-            yield _Look(system, seed, "after", link, features, clips.split)
+def _seen(study: Study, task: Task, runs: Path, data: Path) -> dict[str, Any]:
+    """Recall of one link before and after its stage 1, and maps where it is the first seed's."""
+    recalls, maps = [], []
+    for look in _looks(study, task, runs, data):
+        for snr_db in SNRS_DB:
+            means = received_means(look, snr_db, study.budget.token_length)
+            for slot, (tokens_BE, texts_BE) in means.items():
+                where = {"slot": slot, "when": look.when, "snr_db": snr_db}
+                recalls.append(where | retrieval(tokens_BE, texts_BE, look.said(slot)))
+                if task.seed == study.seeds[0] and snr_db == PICTURE_SNR_DB:
+                    shown = {"system": task.system, "slot": slot, "when": look.when}
+                    scenes = look.split.split.scenes[: look.clips]
+                    maps.append(shown | _map(tokens_BE, texts_BE, scenes, slot))
+    return {"recall": recalls, "maps": maps}
+
+
+def _looks(study: Study, task: Task, runs: Path, data: Path) -> Iterator[_Look]:
+    run = task.run(runs, data)
+    torch.manual_seed(task.seed)  # as training began
+    link = run.pretrained_link().eval()
+    clips = encoded_split(link, run, data, "test")
+    features = {slot: clips.features[slot][: study.test_clips] for slot in SLOTS}
+    yield _Look("before", link, features, clips.split)
+    _restore(link, run.stage("alignment") / "checkpoint.safetensors")
+    yield _Look("after", link, features, clips.split)
 
 
 @torch.inference_mode()

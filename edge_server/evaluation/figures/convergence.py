@@ -15,17 +15,15 @@ from edge_server.training.loop import EXAMINED, LOG
 NEARLY = 0.9
 
 
-def build(study: Study, runs: Path, data: Path) -> dict[str, Any]:
+def build(study: Study, records: Path) -> dict[str, Any]:
     """The figure's data: per system, accuracy and loss over rounds, and rounds until nearly there."""
     curves = []
     for system in CONVERGENCE:
         accuracies, losses = [], []
         for seed in study.seeds:
-            folder = Task(study.name, system, seed).run(runs, data).stage("finetune")
-            if (folder / "done.json").exists():
-                looks, lines = read_lines(folder / EXAMINED), read_lines(folder / LOG)
-                if not looks:  # trained on its own, not by the study
-                    continue
+            record = Task(study.name, system, seed).record(records)
+            looks, lines = read_lines(record / EXAMINED), read_lines(record / LOG)
+            if looks:  # trained by the study, not on its own
                 accuracies.append({int(look["steps"]): float(look["accuracy"]) for look in looks})
                 losses.append({int(line["step"]): float(line["loss"]) for line in lines})
         if not accuracies:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from edge_server.evaluation.plots.drawings import DRAWINGS
-from edge_server.evaluation.study import PROMISED, STUDIES, settings_of
-from edge_server.evaluation.study_cli import app
+from edge_server.evaluation.study import ANSWERS, PROMISED, STUDIES, Task, settings_of
+from edge_server.evaluation.study_cli import RECORDS, app
 from edge_server.training.registry import all_recipes
 
 FOLDERS = ("runs", "data", "out")
@@ -63,7 +64,7 @@ def test_the_page_has_every_section_and_no_missing_figure_but_the_device(folder:
 
 def test_a_second_call_trains_and_asks_nothing_again(folder: Path) -> None:
     def state() -> dict[Path, tuple[int, int]]:
-        logs = {path: (path.stat().st_size, 0) for path in (folder / "runs").rglob("*.jsonl")}
+        logs = {path: (path.stat().st_size, 0) for path in folder.rglob("*.jsonl")}
         weights = (folder / "runs").rglob("*.safetensors")
         return logs | {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in weights}
 
@@ -71,6 +72,35 @@ def test_a_second_call_trains_and_asks_nothing_again(folder: Path) -> None:
     conduct(folder, "--part", "train")
     conduct(folder, "--part", "rivals")
     assert state() == before
+
+
+def figures(out: Path) -> dict[str, object]:
+    found = {path.stem: json.loads(path.read_text()) for path in out.glob("*.json")}
+    return {name: {k: v for k, v in each.items() if k != "commit"} for name, each in found.items()}
+
+
+def test_figures_need_the_records_alone(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "out", tmp_path / "out")
+    (tmp_path / "data").symlink_to(folder / "data")
+    for part in ("train", "rivals", "figures"):
+        conduct(tmp_path, "--part", part)
+    assert not (tmp_path / "runs").exists()
+    assert figures(tmp_path / "out") == figures(folder / "out")
+
+
+def test_what_is_missing_is_trained_anew_on_the_encoders_of_a_model(folder: Path, tmp_path: Path) -> None:
+    system = "two-stage-linspace"
+    shutil.copytree(folder / "out", tmp_path / "out")
+    (tmp_path / "data").symlink_to(folder / "data")
+    record = Task("quick", system, 1).record(tmp_path / "out" / RECORDS)
+    before = (record / ANSWERS).read_text()
+    shutil.rmtree(record)
+    model = Task("quick", "authors", 1).run(folder / "runs", folder / "data").model
+    conduct(tmp_path, "--part", "train", "--base", str(model))
+    # Aligned and fine-tuned again, on encoders that came another way: the same to the digit.
+    assert (record / ANSWERS).read_text() == before
+    trained = {path.parent.name for path in (tmp_path / "runs").rglob("finetune")}
+    assert trained == {Task("quick", system, 1).run(tmp_path / "runs", tmp_path / "data").directory.name}
 
 
 def test_systems_are_recipes_that_can_be_asked_for_by_name() -> None:
