@@ -135,6 +135,8 @@ class ServerConfig(BaseSettings):
     """Context positions that these may take in all."""
     max_prefill_positions: Annotated[int, Field(ge=1)] = 2048
     """Positions of prompts, about, that a step reads while answers are under way."""
+    words_between_prefills: Annotated[int, Field(ge=1)] = 4
+    """Words that answers under way are told after a prefill before the next."""
     max_queue: Annotated[int, Field(ge=1)] = 256
     """Questions that may wait."""
     max_queue_per_user: Annotated[int, Field(ge=1)] = 64
@@ -215,6 +217,7 @@ class ServerConfig(BaseSettings):
             max_batch=self.max_batch,
             max_batch_positions=self.max_batch_positions,
             max_prefill_positions=self.max_prefill_positions,
+            words_between_prefills=self.words_between_prefills,
             max_queue=self.max_queue,
             max_queue_per_user=self.max_queue_per_user,
             default_new_tokens=self.default_new_tokens,

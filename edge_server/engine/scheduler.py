@@ -5,7 +5,9 @@
      └────────────────────────────────────────────────┘
 
 A step reads no more prompts than :attr:`EngineConfig.max_prefill_positions` while rows wait for their next
-word: what a step takes, and with it the gap between two words of an answer, is bounded.
+word: what a step takes, and with it the gap between two words of an answer, is bounded. To read even one
+prompt takes longer than a word, so that after a prefill some words are told before the next: who comes
+meanwhile waits a little, and is read together with others.
 
 No threads, no event loop in here: :class:`Scheduler` is driven by a worker thread, or by a test.
 
@@ -71,6 +73,7 @@ class Scheduler(Generic[StateT]):
         self._suspect: Job | None = None
         self._news: list[Progress] = []
         self._woken = False
+        self._words_since_prefill = 0
 
     @property
     def rows(self) -> int:
@@ -91,7 +94,8 @@ class Scheduler(Generic[StateT]):
     def step(self) -> None:
         """Run one iteration. Errors of the model end in the questions they belong to, never here."""
         self._drop()
-        self._admit()
+        if not self._rows or self._words_since_prefill >= self._config.words_between_prefills:
+            self._admit()
         if self._rows:
             self._decode()
         self._flush()
@@ -135,6 +139,7 @@ class Scheduler(Generic[StateT]):
 
     def _prefill(self, arrivals: list[Job]) -> None:
         began = self._clock()
+        self._words_since_prefill = 0
         try:
             state, steps = self._model.prefill([job.request.prompt for job in arrivals], self._state)
         except Exception as error:
@@ -159,6 +164,7 @@ class Scheduler(Generic[StateT]):
     def _decode(self) -> None:
         assert self._state is not None  # noqa: S101 (rows and state come and go together)
         rows = self._rows
+        self._words_since_prefill += 1
         began = self._clock()
         try:
             state, steps = self._model.decode(self._state)

@@ -70,9 +70,7 @@ async def run(scale: Scale, folder: Path) -> Row:
         # Not this process: honest questions are not to wait for those who attack, but for the server.
         ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as strangers,
     ):
-        await loop.run_in_executor(
-            strangers, _attack, server.doors, 0, give_up_s
-        )  # imports
+        await loop.run_in_executor(strangers, _attack, server.doors, 0, give_up_s)  # imports
         await _honest(server.doors, COMPARED_S[scale] / 3)  # warm
         alone = await _honest(server.doors, COMPARED_S[scale])
         stop = asyncio.Event()

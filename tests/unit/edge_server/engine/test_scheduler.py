@@ -24,7 +24,7 @@ class Bench:
 
     def __init__(self, model: WeightlessModel, config: EngineConfig | None = None) -> None:
         self.model = model
-        self.config = config or EngineConfig()
+        self.config = config or EngineConfig(words_between_prefills=1)
         self.clock = FakeClock()
         self.queue = FairQueue(256, 256)
         self.ends: dict[Job, Completion | EdgeServerError] = {}
@@ -161,7 +161,9 @@ def test_the_batch_is_bounded_in_positions() -> None:
 
 
 def test_while_answers_are_under_way_a_step_reads_only_so_many_prompts() -> None:
-    bench = Bench(speaks({1: "x" * 40, 2: "yes"}), EngineConfig(max_prefill_positions=50, max_batch=32))
+    bench = Bench(
+        speaks({1: "x" * 40, 2: "yes"}), EngineConfig(max_prefill_positions=50, words_between_prefills=1)
+    )
     caption = bench.ask(ask(1))
     bench.scheduler.step()
     questions = [bench.ask(ask(2, blocks={"video": 16})) for _ in range(10)]
@@ -184,8 +186,38 @@ def test_with_nobody_to_keep_waiting_all_prompts_are_read_at_once() -> None:
     assert bench.model.prefills == [10]
 
 
+def test_after_a_prefill_answers_get_some_words_further_before_the_next() -> None:
+    bench = Bench(speaks({1: "x" * 40, 2: "yes"}), EngineConfig(words_between_prefills=4))
+    caption = bench.ask(ask(1))
+    for _ in range(6):
+        bench.scheduler.step()
+    assert len(bench.said[caption]) == 7
+    # Nobody came for a while: who comes now need not wait.
+    first = bench.ask(ask(2))
+    bench.scheduler.step()
+    assert bench.model.prefills == [1, 1]
+    others = [bench.ask(ask(2)) for _ in range(3)]
+    for _ in range(3):
+        bench.scheduler.step()
+        assert bench.model.prefills == [1, 1]
+    assert bench.answer(first) == "yes"
+    bench.scheduler.step()
+    assert bench.model.prefills == [1, 1, 3]
+    bench.run()
+    assert [bench.answer(job) for job in others] == ["yes"] * 3
+
+
+def test_with_no_answer_under_way_nobody_waits_for_words() -> None:
+    bench = Bench(speaks({2: "y"}), EngineConfig(words_between_prefills=4))
+    for count in range(1, 6):
+        job = bench.ask(ask(2))
+        bench.run()
+        assert bench.answer(job) == "y"
+        assert bench.model.prefills == [1] * count
+
+
 def test_one_word_answers_pass_long_captions() -> None:
-    bench = Bench(speaks({1: "x" * 90, 2: "y"}), EngineConfig(max_batch=9))
+    bench = Bench(speaks({1: "x" * 90, 2: "y"}), EngineConfig(max_batch=9, words_between_prefills=1))
     captions = [bench.ask(ask(1)) for _ in range(8)]
     bench.scheduler.step()
     for _ in range(20):
@@ -196,7 +228,7 @@ def test_one_word_answers_pass_long_captions() -> None:
 
 
 def test_background_leaves_rows_to_those_who_are_waited_for() -> None:
-    bench = Bench(speaks({1: "x" * 50, 2: "yes"}), EngineConfig(max_batch=4))
+    bench = Bench(speaks({1: "x" * 50, 2: "yes"}), EngineConfig(max_batch=4, words_between_prefills=1))
     background = [bench.ask(ask(1), priority="background") for _ in range(6)]
     bench.scheduler.step()
     assert bench.scheduler.rows == 3
