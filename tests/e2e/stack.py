@@ -119,7 +119,7 @@ class Stack:
 
     def healthy(self, service: str) -> bool:
         state = self.inspect(service)["State"]
-        return state["Running"] and state["Health"]["Status"] == "healthy"
+        return bool(state["Running"] and state["Health"]["Status"] == "healthy")
 
     def kill(self, service: str) -> None:
         """End its first process as a fault would; `docker kill` counts as wanted and is not restarted."""
