@@ -12,6 +12,7 @@ import asyncio
 import importlib
 import json
 import logging
+import shutil
 import sys
 import tempfile
 import time
@@ -36,9 +37,7 @@ def run_row(name: str, scale: Scale) -> Row:
     folder = Path(tempfile.mkdtemp(prefix=f"tokenlink-chaos-{name}-"))
     row = asyncio.run(run(scale, folder))
     if row.kept:
-        for path in sorted(folder.rglob("*"), reverse=True):
-            path.rmdir() if path.is_dir() else path.unlink()
-        folder.rmdir()
+        shutil.rmtree(folder)
     else:
         print(f"{name}: what was left lies in {folder}", file=sys.stderr)
     return row
