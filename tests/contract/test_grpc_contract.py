@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import AsyncIterator, Iterable
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -384,15 +385,20 @@ class TestOverload:
     def settings(self) -> dict[str, object]:
         return {"max_batch": 1, "max_queue": 1, "max_questions_in_flight": 4, "max_sessions": 1}
 
-    async def test_what_is_too_much_is_refused_with_a_delay_that_leads_to_success(
-        self, running: Running, device: Device
-    ) -> None:
+    async def filled(self, running: Running, device: Device) -> Any:
+        """A stream whose two questions take all the room there is, for as long as the gate is closed."""
         running.model.gate.close()
         call = running.stub.Converse()
         await call.write(device.frame(question("running")))
         await running.until(lambda: running.server.engine.running == 1)
         await call.write(device.frame(question("waiting")))
         await running.until(lambda: running.server.engine.waiting == 1)
+        return call
+
+    async def test_what_is_too_much_is_refused_with_a_delay_that_leads_to_success(
+        self, running: Running, device: Device
+    ) -> None:
+        call = await self.filled(running, device)
         code, _, failure = await refusal(device.ask(question("refused")))
         assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert failure.retry_delay_ms > 0
@@ -410,12 +416,7 @@ class TestOverload:
     async def test_who_asks_on_after_a_refusal_is_read_more_slowly_and_nobody_else(
         self, running: Running, device: Device
     ) -> None:
-        running.model.gate.close()
-        call = running.stub.Converse()
-        await call.write(device.frame(question("running")))
-        await running.until(lambda: running.server.engine.running == 1)
-        await call.write(device.frame(question("waiting")))
-        await running.until(lambda: running.server.engine.waiting == 1)
+        call = await self.filled(running, device)
         began = asyncio.get_running_loop().time()
         impatient = [f"impatient-{n}" for n in range(5)]
         for request_id in impatient:
