@@ -1,7 +1,7 @@
 """The composition root: an engine for each model that is served, and the doors that open on them.
 
               ┌─ gRPC ─▶ cell ─┐
-    Server ───┤                ├─▶ Engine ─▶ Model
+    Server ───┤                ├─▶ Engine ─▶ Core
               └─ REST ─▶ ingest┘      and a page for browsers, where that is installed
 
 :mod:`edge_server.process` runs it until it is told to end.
@@ -255,7 +255,13 @@ class Server(Generic[StateT]):
 
     def _backend(self, served: Served[StateT]) -> EngineBackend[StateT]:
         return EngineBackend(
-            engine=Engine(served.model, self._config.engine(), clock=self._clock, observer=self.metrics),
+            engine=Engine(
+                served.model,
+                self._config.engine(),
+                core_of=served.core_of,
+                clock=self._clock,
+                observer=self.metrics,
+            ),
             ingest=served.ingest,
             shape=served.shape,
             token_lengths=served.token_lengths,

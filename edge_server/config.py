@@ -27,7 +27,7 @@ ENV_PREFIX = "TOKENLINK_SERVER_"
 _MIB = 2**20
 
 _CORES = os.cpu_count() or 1
-# More would mostly wait for the interpreter's lock; further cores go to the operators of each.
+# Each has weights and an interpreter of its own; further cores go to the operators of each.
 _BATCHES = min(_CORES, 4)
 
 
@@ -45,7 +45,9 @@ class ServerConfig(BaseSettings):
     model: Path = Path("deploy/models/soundstage-small")
     """Folder of the model, with its device bundle in ``bundle/``."""
     batches: Annotated[int, Field(ge=1)] = _BATCHES
-    """Batches that run side by side, each on a thread of its own; on a GPU, 1."""
+    """Batches that run side by side; on a GPU, 1."""
+    core_processes: bool = True
+    """Each batch computes in a process, with weights of its own; else on a thread, and all share theirs."""
     threads: Annotated[int, Field(ge=1)] = max(_CORES // _BATCHES, 1)
     """Threads of the model's operators, in each batch."""
     device: str = "cpu"

@@ -8,8 +8,11 @@ MODEL/bundle-*/  bundles of other precisions, made from that one: given to devic
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,8 @@ from device_agent.bundle import Bundle, load_bundle
 from device_agent.errors import DeviceAgentError
 from device_agent.transmitter import Transmitter
 from edge_server.config import ServerConfig
+from edge_server.engine import Core, Model
+from edge_server.engine.core_process import CoreProcess
 from edge_server.errors import ConfigurationError
 from edge_server.frontdoor.ports import BundleArchive, LinkShape
 from edge_server.ingest import MediaIngest
@@ -51,10 +56,7 @@ def _load(config: ServerConfig, resources: ExitStack) -> Served[Any]:
     except DeviceAgentError as error:
         raise ConfigurationError(f"model: {error}") from error
     resources.callback(ingest.close)
-    # torch takes seconds to import: only once everything else is known to be right.
-    from edge_server.model.serving import load
-
-    model = load(config.model, config.threads, config.device)
+    model, core_of = _in_processes(config, resources) if config.core_processes else _in_threads(config)
     if model.bundle_hash != bundle.hash:
         raise ConfigurationError(
             f"model: {config.model} answers for bundle {model.bundle_hash}, its bundle folder holds "
@@ -62,11 +64,46 @@ def _load(config: ServerConfig, resources: ExitStack) -> Served[Any]:
         )
     return Served(
         model=model,
+        core_of=core_of,
         ingest=ingest,
         shape=shape_of(bundle),
         token_lengths=tuple(bundle.manifest.token_lengths),
         bundles=archives,
     )
+
+
+# torch takes seconds to import: only once everything else is known to be right.
+
+
+def _in_threads(config: ServerConfig) -> tuple[Model, Callable[[int], Core[Any]]]:
+    """One model for all batches, in this process."""
+    from edge_server.model.serving import load
+
+    model = load(config.model, config.threads, config.device)
+    return model, lambda _: model
+
+
+def _in_processes(config: ServerConfig, resources: ExitStack) -> tuple[Model, Callable[[int], Core[Any]]]:
+    """A model for each batch, in a process of its own; here is what is known of it without weights."""
+    make = partial(load_core, config.model, config.threads, config.device)
+    cores = [CoreProcess(make, preload=["edge_server.model.serving"]) for _ in range(config.batches)]
+    for core in cores:
+        resources.callback(core.close)
+    with ThreadPoolExecutor() as pool:
+        started = [pool.submit(core.start) for core in cores]
+        from edge_server.model.front import load_front
+
+        model = load_front(config.model)
+        for each in started:
+            each.result()
+    return model, cores.__getitem__
+
+
+def load_core(model: Path, threads: int, device: str) -> Core[Any]:
+    """What computes a batch, in the process where it is to compute."""
+    from edge_server.model.serving import load
+
+    return load(model, threads, device)
 
 
 def load_bundles(model: Path) -> tuple[Bundle, ...]:

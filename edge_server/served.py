@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic
 
-from edge_server.engine import Model
+from edge_server.engine import Core, Model
 from edge_server.engine.model import StateT
 from edge_server.frontdoor.ports import BundleArchive, Ingest, LinkShape
 
@@ -16,7 +16,8 @@ class Served(Generic[StateT]):
     """What a server serves.
 
     Attributes:
-        model: answers.
+        model: what is asked.
+        core_of: what each of the engine's batches computes with, by its number.
         ingest: makes media of REST requests ready.
         shape: token blocks that the model takes.
         token_lengths: that it was trained for.
@@ -24,7 +25,8 @@ class Served(Generic[StateT]):
         close: frees what it holds beside its memory.
     """
 
-    model: Model[StateT]
+    model: Model
+    core_of: Callable[[int], Core[StateT]]
     ingest: Ingest
     shape: LinkShape
     token_lengths: tuple[int, ...]

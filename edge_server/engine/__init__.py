@@ -3,7 +3,7 @@
     submit ──▶ queue (fair, bounded) ──▶ scheduler (a thread) ──▶ narrator (a thread) ──▶ AnswerStream
                                             │  prefill, decode, keep
                                             ▼
-                                          Model (a port: :mod:`edge_server.engine.model`)
+                                          Core (a port: :mod:`edge_server.engine.model`)
 
 Knows no transport and no model library.
 """
@@ -11,13 +11,23 @@ Knows no transport and no model library.
 from edge_server.engine.answer import AnswerStream
 from edge_server.engine.config import EngineConfig
 from edge_server.engine.engine import Engine
-from edge_server.engine.model import FeatureBlock, InvalidPromptError, Model, Prompt, Step
+from edge_server.engine.model import (
+    BatchLostError,
+    Core,
+    FeatureBlock,
+    InvalidPromptError,
+    Model,
+    Prompt,
+    Step,
+)
 from edge_server.engine.observer import EngineObserver, Outcome, SilentObserver
 from edge_server.engine.request import Completion, Delta, Event, Priority, Request
 
 __all__ = [
     "AnswerStream",
+    "BatchLostError",
     "Completion",
+    "Core",
     "Delta",
     "Engine",
     "EngineConfig",

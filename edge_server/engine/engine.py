@@ -3,10 +3,10 @@
                               core threads          post thread
     submit ──▶ FairQueue ──▶ Scheduler ──▶ queue ──▶ Narrator ──▶ call_soon_threadsafe ──▶ AnswerStream
                          └─▶ Scheduler ──┘           text          once per step
-                              the model
+                              its core
 
-Each scheduler runs a batch of its own. On a processor that is how the cores are used best: threads that share
-one small product wait for one another at each, batches side by side only for the interpreter's lock.
+Each scheduler runs a batch of its own on a core of its own. On a processor that is how it is used best:
+threads that share one small product wait for one another at each, batches side by side do not.
 
 Every accepted question ends exactly once: with its answer, an error that says why, or its cancellation.
 :meth:`Engine._settle` is the one place where it does.
@@ -23,7 +23,7 @@ from typing import Generic
 
 from edge_server.engine.answer import AnswerStream
 from edge_server.engine.config import EngineConfig
-from edge_server.engine.model import InvalidPromptError, Model, StateT
+from edge_server.engine.model import Core, InvalidPromptError, Model, StateT
 from edge_server.engine.narrator import Narrator, Publication
 from edge_server.engine.observer import EngineObserver, Outcome, SilentObserver
 from edge_server.engine.pace import Pace
@@ -53,17 +53,19 @@ class Engine(Generic[StateT]):
     All methods are called from the event loop that called :meth:`start`.
 
     Args:
-        model: what answers.
+        model: what is asked.
         config: bounds.
+        core_of: what each of the batches computes with, by its number.
         clock: monotonic seconds.
         observer: is told what happens.
     """
 
     def __init__(
         self,
-        model: Model[StateT],
+        model: Model,
         config: EngineConfig | None = None,
         *,
+        core_of: Callable[[int], Core[StateT]],
         clock: Callable[[], float] = time.monotonic,
         observer: EngineObserver | None = None,
     ) -> None:
@@ -76,8 +78,16 @@ class Engine(Generic[StateT]):
         )
         self._narrator = Narrator(model.text, self._publish)
         self._schedulers = [
-            Scheduler(model, self._queue, self.config, clock, self._observer, self._narrator.put)
-            for _ in range(self.config.batches)
+            Scheduler(
+                core_of(number),
+                model.eos_id,
+                self._queue,
+                self.config,
+                clock,
+                self._observer,
+                self._narrator.put,
+            )
+            for number in range(self.config.batches)
         ]
         self._workers: dict[str, Worker] = {}
         self._watch: asyncio.Task[None] | None = None

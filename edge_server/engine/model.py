@@ -1,9 +1,10 @@
-"""The port through which a model enters the engine.
+"""The ports through which a model enters the engine.
 
-The engine batches; it knows no torch. Whatever implements :class:`Model` can be served: the trained
-foundation with its receivers (:mod:`edge_server.model.serving`) or a weight-free stand-in in a test.
+The engine batches; it knows no torch. Whatever implements these can be served: the trained foundation with
+its receivers (:mod:`edge_server.model.serving`) or a weight-free stand-in in a test.
 
-All calls but :meth:`Model.check` come from one worker thread, never from two at a time.
+:class:`Model` is what the event loop asks, :class:`Core` what computes one batch. They may be one object, or
+the core may be elsewhere, in a process of its own (:mod:`edge_server.engine.core_process`).
 """
 
 from __future__ import annotations
@@ -62,16 +63,15 @@ class InvalidPromptError(ValueError):
         self.field = field
 
 
+class BatchLostError(RuntimeError):
+    """A core has lost its states: no row of its batch is as it was, whichever call raised this."""
+
+
 StateT = TypeVar("StateT")
 
 
-class Model(Protocol, Generic[StateT]):
-    """A causal model that answers batches of prompts.
-
-    ``StateT`` is a running batch (key/value caches), opaque to the engine; row *i* of a state belongs
-    to the *i*-th prompt in it. A state is used up by the call that makes another from it, unless that call
-    raises: the engine keeps no two states of one batch. One without rows may be given prompts again.
-    """
+class Model(Protocol):
+    """What is known of a causal model without running it. Thread-safe."""
 
     @property
     def name(self) -> str:
@@ -90,7 +90,7 @@ class Model(Protocol, Generic[StateT]):
         """Longest prompt with its answer [positions]."""
 
     def check(self, prompt: Prompt) -> int:
-        """Validate a prompt cheaply, without running it. Thread-safe.
+        """Validate a prompt cheaply, without running it.
 
         Returns:
             The number of positions that the prompt takes in the model's context.
@@ -98,6 +98,20 @@ class Model(Protocol, Generic[StateT]):
         Raises:
             InvalidPromptError: names the field that is at fault; the prompt leaves no room for an answer.
         """
+
+    def text(self, token_ids: Sequence[int]) -> str:
+        """The text that language token ids spell, special tokens left out."""
+
+
+class Core(Protocol, Generic[StateT]):
+    """Computes the answers to batches of prompts. Called by one thread at a time.
+
+    ``StateT`` is a running batch (key/value caches), opaque to the engine; row *i* of a state belongs
+    to the *i*-th prompt in it. A state is used up by the call that makes another from it, unless that call
+    raises: the engine keeps no two states of one batch. One without rows may be given prompts again.
+
+    Every call may raise :class:`BatchLostError`; then no state is as it was.
+    """
 
     def prefill(self, prompts: Sequence[Prompt], state: StateT | None = None) -> tuple[StateT, list[Step]]:
         """Start answering prompts of any mix of lengths and modalities.
@@ -119,6 +133,3 @@ class Model(Protocol, Generic[StateT]):
 
     def keep(self, state: StateT, rows: Sequence[int]) -> StateT:
         """Only these rows, in this order; the others' memory is freed."""
-
-    def text(self, token_ids: Sequence[int]) -> str:
-        """The text that language token ids spell, special tokens left out. Thread-safe."""

@@ -36,7 +36,7 @@ class EngineObserver(Protocol):
         """A question was not accepted."""
 
     def worker_replaced(self) -> None:
-        """A worker thread died and a new one took over."""
+        """A worker thread, or a process that computed for one, died and a new one took over."""
 
 
 class SilentObserver:

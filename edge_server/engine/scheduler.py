@@ -11,7 +11,7 @@ meanwhile waits a little, and is read together with others.
 
 No threads, no event loop in here: :class:`Scheduler` is driven by a worker thread, or by a test.
 
-When the model raises, its state is not trusted any more: every row is run again alone, from its prompt
+When the core raises, its state is not trusted any more: every row is run again alone, from its prompt
 up to where it was, so that only the question that is at fault fails (:meth:`Scheduler._recover`).
 """
 
@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from typing import Generic
 
 from edge_server.engine.config import EngineConfig
-from edge_server.engine.model import InvalidPromptError, Model, StateT, Step
+from edge_server.engine.model import BatchLostError, Core, InvalidPromptError, StateT, Step
 from edge_server.engine.narrator import Progress
 from edge_server.engine.observer import EngineObserver
 from edge_server.engine.queue import FairQueue
@@ -43,7 +43,8 @@ class Scheduler(Generic[StateT]):
     """One running batch. Several may take from one queue, each on a thread of its own.
 
     Args:
-        model: what answers.
+        core: what computes.
+        eos_id: language token id that ends an answer.
         queue: where questions come from.
         config: bounds.
         clock: monotonic seconds.
@@ -53,14 +54,16 @@ class Scheduler(Generic[StateT]):
 
     def __init__(
         self,
-        model: Model[StateT],
+        core: Core[StateT],
+        eos_id: int,
         queue: FairQueue,
         config: EngineConfig,
         clock: Callable[[], float],
         observer: EngineObserver,
         tell: Callable[[list[Progress]], None],
     ) -> None:
-        self._model = model
+        self._core = core
+        self._eos_id = eos_id
         self._queue = queue
         self._config = config
         self._clock = clock
@@ -141,7 +144,10 @@ class Scheduler(Generic[StateT]):
         began = self._clock()
         self._words_since_prefill = 0
         try:
-            state, steps = self._model.prefill([job.request.prompt for job in arrivals], self._state)
+            state, steps = self._core.prefill([job.request.prompt for job in arrivals], self._state)
+        except BatchLostError as error:
+            self._lost(error, [*self._rows, *arrivals])
+            return
         except Exception as error:
             logger.warning("a prefill of %d questions failed (%s); each is run alone", len(arrivals), error)
             # The running rows' state is as it was.
@@ -167,8 +173,11 @@ class Scheduler(Generic[StateT]):
         self._words_since_prefill += 1
         began = self._clock()
         try:
-            state, steps = self._model.decode(self._state)
+            state, steps = self._core.decode(self._state)
             _check_rows(steps, len(rows))
+        except BatchLostError as error:
+            self._lost(error, rows)
+            return
         except Exception as error:
             logger.warning("a decode step of %d rows failed (%s); each is run alone", len(rows), error)
             self._recover(rows)
@@ -194,7 +203,7 @@ class Scheduler(Generic[StateT]):
         if not (math.isfinite(step.probability) and 0.0 <= step.probability <= 1.0 + 1e-6):
             self._end(job, EngineFailureError(f"the model gave a probability of {step.probability}"))
             return False
-        if step.token_id == self._model.eos_id:
+        if step.token_id == self._eos_id:
             self._end(job, "stop")
             return False
         job.token_ids.append(step.token_id)
@@ -233,15 +242,22 @@ class Scheduler(Generic[StateT]):
         survivors = [self._rows[row] for row in rows]
         assert self._state is not None  # noqa: S101 (rows and state come and go together)
         try:
-            self._state = self._model.keep(self._state, rows)
+            self._state = self._core.keep(self._state, rows)
             self._rows = survivors
+        except BatchLostError as error:
+            self._lost(error, survivors)
         except Exception as error:
             logger.warning("leaving the batch failed (%s); every row is run again", error)
             self._recover(survivors)
 
     def _join(self, state: StateT, jobs: list[Job]) -> None:
-        self._state = state if self._state is None else self._model.merge(self._state, state)
+        self._state = state if self._state is None else self._core.merge(self._state, state)
         self._rows = [*self._rows, *jobs]
+
+    def _lost(self, error: BatchLostError, jobs: Sequence[Job]) -> None:
+        logger.error("a batch was lost (%s); its %d questions are run again", error, len(jobs))
+        self._observer.worker_replaced()
+        self._recover(jobs)
 
     def _recover(self, jobs: Sequence[Job]) -> None:
         """Build the batch again, each row alone from its prompt; those at fault fail on the way."""
@@ -256,7 +272,7 @@ class Scheduler(Generic[StateT]):
         self._run_alone(innocent)
 
     def _run_alone(self, jobs: Sequence[Job]) -> None:
-        for job in jobs:
+        for number, job in enumerate(jobs):
             if self._end_if_dead(job, self._clock()):
                 continue
             self._suspect = job
@@ -264,6 +280,15 @@ class Scheduler(Generic[StateT]):
                 state, step = self._replay(job)
                 if self._accept(job, step):
                     self._join(state, [job])
+            except BatchLostError as error:
+                # Those that had joined again are lost once more; this one goes, so that it comes to an end.
+                logger.error("question %r was run alone when the batch was lost", job.request.request_id)
+                self._observer.worker_replaced()
+                self._end(job, EngineFailureError(f"the batch was lost while this question was run: {error}"))
+                self._suspect = None
+                joined, self._state, self._rows = self._rows, None, []
+                self._run_alone([*joined, *jobs[number + 1 :]])
+                return
             except InvalidPromptError as error:
                 self._end(job, InvalidQuestionError(error.field, str(error)))
             except EdgeServerError as error:
@@ -280,12 +305,12 @@ class Scheduler(Generic[StateT]):
         Raises:
             EngineFailureError: it came out differently this time, and some of it has been said already.
         """
-        state, steps = self._model.prefill([job.request.prompt])
+        state, steps = self._core.prefill([job.request.prompt])
         _check_rows(steps, 1)
         for token_id in job.token_ids:
             if steps[0].token_id != token_id:
                 raise EngineFailureError("the answer was cut off by a failure of the batch; ask once more")
-            state, steps = self._model.decode(state)
+            state, steps = self._core.decode(state)
             _check_rows(steps, 1)
         return state, steps[0]
 

@@ -1,4 +1,4 @@
-"""The link and its foundation behind the engine's model port.
+"""The link and its foundation behind the engine's ports.
 
     prompts ─check─▶ receivers, one pass per slot ─▶ embeddings, packed
             ─prefill─▶ Running ─decode─▶ Running ─ ... rows join (prefill, merge) and leave (keep) ...
@@ -20,11 +20,10 @@ from transformers import Qwen2ForCausalLM
 
 from edge_server.engine.model import Prompt, Step
 from edge_server.errors import ModelError
-from edge_server.model import tokenizer as tk
 from edge_server.model.decoder import Decoder
+from edge_server.model.front import LinkFront, bundle_hash_of
 from edge_server.model.kv_cache import KeyValueCache
 from edge_server.model.link import Link
-from edge_server.model.prompt_check import PromptCheck
 from edge_server.model.prompt_layout import PromptLayout
 
 
@@ -41,8 +40,8 @@ class Running:
     slots: tuple[int, ...]
 
 
-class ServedLink:
-    """Implements :class:`edge_server.engine.model.Model` (greedy decoding).
+class ServedLink(LinkFront):
+    """Implements the engine's ports: the front, and :class:`edge_server.engine.model.Core` (greedy decoding).
 
     Args:
         link: a trained link; its LoRA is merged into the foundation. On a processor that has no
@@ -55,49 +54,14 @@ class ServedLink:
     """
 
     def __init__(self, link: Link, bundle_hash: str) -> None:
-        self._link = link.eval()
+        super().__init__(link, bundle_hash)
+        link.eval()
         link.merge_lora()
         assert isinstance(link.foundation, Qwen2ForCausalLM)  # noqa: S101 - narrows the type
         if link.embedding.weight.dtype == torch.bfloat16 and not has_bfloat16(link.device):
             link.foundation.float()
-        self._bundle_hash = bundle_hash
-        self._check = PromptCheck(link)
         self._layout = PromptLayout(link)
         self._decoder = Decoder(link.foundation, self.max_positions)
-
-    @property
-    def name(self) -> str:
-        """Name of the model, as shown to clients."""
-        return self._link.config.name
-
-    @property
-    def bundle_hash(self) -> str:
-        """SHA-256 (hexadecimal) of the device bundle this model answers for."""
-        return self._bundle_hash
-
-    @property
-    def eos_id(self) -> int:
-        """Language token id that ends an answer."""
-        return self._link.special.eos
-
-    @property
-    def channel_dim(self) -> int:
-        """Reals per feature token."""
-        return self._link.config.channel_dim
-
-    @property
-    def token_lengths(self) -> tuple[int, ...]:
-        """Token lengths that a feature block may have."""
-        return self._link.config.token_lengths
-
-    @property
-    def max_positions(self) -> int:
-        """Longest prompt with its answer."""
-        return self._link.config.foundation.max_positions
-
-    def check(self, prompt: Prompt) -> int:
-        """Validate a prompt without running it; see the port."""
-        return self._check(prompt)
 
     def prefill(self, prompts: Sequence[Prompt], state: Running | None = None) -> tuple[Running, list[Step]]:
         """Start answering prompts; see the port."""
@@ -141,10 +105,6 @@ class ServedLink:
             state.cache.give_back(sorted(set(state.slots).difference(slots)))
             return Running(state.cache, slots)
 
-    def text(self, token_ids: Sequence[int]) -> str:
-        """The text that language token ids spell, special tokens left out."""
-        return tk.decode(self._link.tokenizer, token_ids)
-
     def _say(self, logits_BV: Tensor, cache: KeyValueCache, slots: Sequence[int]) -> list[Step]:
         """The likeliest language token of each row, remembered in its slot."""
         logits_BV = logits_BV.float()
@@ -180,12 +140,10 @@ def load(directory: Path, threads: int, device: str = "cpu") -> ServedLink:
     Raises:
         ModelError: the folder, or its bundle's manifest, cannot be read, or there is no such device.
     """
-    from device_agent.bundle import read_manifest
-
     torch.set_num_threads(threads)
     link = Link.load(directory)
     try:
         link.to(torch.device(device))
     except (RuntimeError, AssertionError) as error:  # what torch raises without CUDA is an AssertionError
         raise ModelError(f"device is {device!r}: {str(error).splitlines()[0]}") from error
-    return ServedLink(link, read_manifest(directory / "bundle").bundle_hash)
+    return ServedLink(link, bundle_hash_of(directory))

@@ -86,7 +86,7 @@ def main() -> None:
     )
     # Counting each step, as tests of batches do, would itself be a leak over millions of them.
     model = WeightlessModel(answer=answer, prefills=_Forgetful(), decodes=_Forgetful())
-    served = Served(model, ingest, LinkShape(CHANNEL_DIM, MAX_TEXT_TOKENS), TOKEN_LENGTHS)
+    served = Served(model, lambda _: model, ingest, LinkShape(CHANNEL_DIM, MAX_TEXT_TOKENS), TOKEN_LENGTHS)
 
     async def serve_watched() -> None:
         answer.loop = asyncio.get_running_loop()

@@ -37,8 +37,10 @@ def main() -> None:
     """Serve until SIGTERM."""
     config = ServerConfig()
     logs.configure(config.log_level)
+    model = WeightlessModel(answer=echo)
     served = Served(
-        WeightlessModel(answer=echo),
+        model,
+        lambda _: model,
         NoIngest(),  # type: ignore[arg-type]
         LinkShape(CHANNEL_DIM, 96),
         (1, 2, 4, 8, 16, 32),

@@ -85,6 +85,7 @@ async def running(
     )
     served = Served(
         model=model,
+        core_of=lambda _: model,
         ingest=ingest,
         shape=LinkShape(CHANNEL_DIM, 96),
         token_lengths=(1, 2, 4, 8, 16, 32),

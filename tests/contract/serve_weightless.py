@@ -52,7 +52,8 @@ def served(limits: MediaLimits | None = None) -> Served[State]:
         rng=np.random.default_rng(1),
     )
     model = WeightlessModel(answer=lambda prompt: "a long answer", decode_fault=lambda rows: time.sleep(0.1))
-    return Served(model, ingest, LinkShape(CHANNEL_DIM, 96), (1, 2, 4, 8, 16, 32), close=ingest.close)
+    shape = LinkShape(CHANNEL_DIM, 96)
+    return Served(model, lambda _: model, ingest, shape, (1, 2, 4, 8, 16, 32), close=ingest.close)
 
 
 def main() -> None:

@@ -38,6 +38,7 @@ def served(running: Running, new_model: WeightlessModel, tmp_path: Path) -> Serv
     closed: list[bool] = []
     made = Served(
         model=new_model,
+        core_of=lambda _: new_model,
         ingest=running.server.backends.current.ingest,
         shape=LinkShape(CHANNEL_DIM, 96),
         token_lengths=(1, 2, 4),

@@ -287,7 +287,11 @@ class TestRestart:
         async def start(port: int = 0, answers: Path | None = tmp_path / "answers.db") -> AsyncIterator[Any]:
             model = WeightlessModel()
             served: Served[State] = Served(
-                model, running.server.rest_app, LinkShape(CHANNEL_DIM, 96), (1, 2, 4, 8, 16, 32)
+                model,
+                lambda _: model,
+                running.server.rest_app,
+                LinkShape(CHANNEL_DIM, 96),
+                (1, 2, 4, 8, 16, 32),
             )
             server: Server[State] = Server(ServerConfig(grpc_port=port, rest_port=0, answers=answers), served)
             addresses = await server.start()

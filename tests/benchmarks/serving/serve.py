@@ -56,7 +56,8 @@ def weightless() -> Served[Any]:
         rng=np.random.default_rng(1),
     )
     model = WeightlessModel(answer=lambda prompt: "")
-    return Served(model, ingest, LinkShape(CHANNEL_DIM, 96), (1, 2, 4, 8, 16, 32), close=ingest.close)
+    shape = LinkShape(CHANNEL_DIM, 96)
+    return Served(model, lambda _: model, ingest, shape, (1, 2, 4, 8, 16, 32), close=ingest.close)
 
 
 async def serve_and_tell(config: ServerConfig, served: Served[Any]) -> None:

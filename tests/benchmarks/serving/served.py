@@ -31,9 +31,14 @@ _SETTLED_WITHIN_S = 10.0
 
 
 def cpu_s_of(process: psutil.Process) -> float:
-    """CPU time that a process has used in all its threads [s]."""
-    times = process.cpu_times()
-    return float(times.user + times.system)
+    """CPU time that a process has used, and those that compute for it, in all their threads [s]."""
+    times = [each.cpu_times() for each in family_of(process)]
+    return float(sum(each.user + each.system for each in times))
+
+
+def family_of(process: psutil.Process) -> list[psutil.Process]:
+    """A process and those that it, or one of them, has started."""
+    return [process, *process.children(recursive=True)]
 
 
 class ServedModel:
@@ -73,7 +78,7 @@ class ServedModel:
         return int(self._process.pid)
 
     def cpu_s(self) -> float:
-        """CPU time that the process has used in all its threads [s]."""
+        """CPU time that the process has used, and those that compute for it, in all their threads [s]."""
         return cpu_s_of(self._process)
 
     def cpu_s_by_thread(self) -> dict[int, float]:
@@ -81,8 +86,8 @@ class ServedModel:
         return {each.id: each.user_time + each.system_time for each in self._process.threads()}
 
     def resident_bytes(self) -> int:
-        """Memory of the process that is its own: resident, not shared with others."""
-        return int(self._process.memory_full_info().uss)
+        """Memory that only the process, and those that compute for it, have: resident, not shared."""
+        return sum(int(each.memory_full_info().uss) for each in family_of(self._process))
 
     async def metrics(self) -> dict[str, float]:
         """Its Prometheus series, by name and labels."""

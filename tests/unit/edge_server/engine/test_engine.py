@@ -31,7 +31,8 @@ async def start() -> AsyncIterator[Start]:
     async def begin(
         model: WeightlessModel, *, clock: Callable[[], float] = time.monotonic, **bounds: float
     ) -> Engine[State]:
-        engine: Engine[State] = Engine(model, EngineConfig(**bounds), clock=clock)  # type: ignore[arg-type]
+        config = EngineConfig(**bounds)  # type: ignore[arg-type]
+        engine: Engine[State] = Engine(model, config, core_of=lambda _: model, clock=clock)
         engines.append(engine)
         await engine.start()
         return engine

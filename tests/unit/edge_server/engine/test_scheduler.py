@@ -31,7 +31,7 @@ class Bench:
         self.said: dict[Job, str] = {}
         self.narrator = Narrator(model.text, self._publish)
         self.scheduler: Scheduler[State] = Scheduler(
-            model, self.queue, self.config, self.clock, SilentObserver(), self._tell
+            model, model.eos_id, self.queue, self.config, self.clock, SilentObserver(), self._tell
         )
 
     def _tell(self, progress: list[Progress]) -> None:

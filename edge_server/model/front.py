@@ -1,0 +1,82 @@
+"""What is known of a served link without its weights: what it can be asked, what its language tokens say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from edge_server.engine.model import Prompt
+from edge_server.model import tokenizer as tk
+from edge_server.model.link import Link
+from edge_server.model.prompt_check import PromptCheck
+
+
+class LinkFront:
+    """Implements :class:`edge_server.engine.model.Model`.
+
+    Args:
+        link: its weights are not looked at.
+        bundle_hash: of the device bundle whose tokens it understands.
+    """
+
+    def __init__(self, link: Link, bundle_hash: str) -> None:
+        self._link = link
+        self._bundle_hash = bundle_hash
+        self._check = PromptCheck(link)
+
+    @property
+    def name(self) -> str:
+        """Name of the model, as shown to clients."""
+        return self._link.config.name
+
+    @property
+    def bundle_hash(self) -> str:
+        """SHA-256 (hexadecimal) of the device bundle this model answers for."""
+        return self._bundle_hash
+
+    @property
+    def eos_id(self) -> int:
+        """Language token id that ends an answer."""
+        return self._link.special.eos
+
+    @property
+    def channel_dim(self) -> int:
+        """Reals per feature token."""
+        return self._link.config.channel_dim
+
+    @property
+    def token_lengths(self) -> tuple[int, ...]:
+        """Token lengths that a feature block may have."""
+        return self._link.config.token_lengths
+
+    @property
+    def max_positions(self) -> int:
+        """Longest prompt with its answer."""
+        return self._link.config.foundation.max_positions
+
+    def check(self, prompt: Prompt) -> int:
+        """Validate a prompt without running it; see the port."""
+        return self._check(prompt)
+
+    def text(self, token_ids: Sequence[int]) -> str:
+        """The text that language token ids spell, special tokens left out."""
+        return tk.decode(self._link.tokenizer, token_ids)
+
+
+def load_front(directory: Path) -> LinkFront:
+    """Read what a model folder says of the model, not its weights.
+
+    Raises:
+        ModelError: the folder, or its bundle's manifest, cannot be read.
+    """
+    with torch.device("meta"):
+        return LinkFront(Link.described(directory), bundle_hash_of(directory))
+
+
+def bundle_hash_of(directory: Path) -> str:
+    """SHA-256 (hexadecimal) of the device bundle that a model folder holds."""
+    from device_agent.bundle import read_manifest
+
+    return read_manifest(directory / "bundle").bundle_hash

@@ -1,0 +1,229 @@
+"""Cores in processes of their own: real processes, which are really killed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import psutil
+import pytest
+
+from edge_server.engine import BatchLostError, Engine, EngineConfig, InvalidPromptError, Prompt, Request
+from edge_server.engine.core_process import CoreProcess, HeldState
+from edge_server.errors import EngineFailureError, ModelError
+from tests.weightless import Row, State, WeightlessModel, ask
+
+POISON, BROKEN, WRONG = 66, 77, 88
+"""Question ids that kill the process, raise in it, and are found invalid in it."""
+
+
+def made(prefix: str) -> WeightlessModel:
+    def fault(rows: State) -> None:
+        for row in rows:
+            _misbehave(row)
+
+    return WeightlessModel(answer=lambda prompt: prefix + "a" * len(prompt.question_ids), decode_fault=fault)
+
+
+def _misbehave(row: Row) -> None:
+    if POISON in row.prompt.question_ids:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if BROKEN in row.prompt.question_ids:
+        raise RuntimeError("broken")
+    if WRONG in row.prompt.question_ids:
+        raise InvalidPromptError("question_ids[0]", "is wrong")
+
+
+polite = partial(made, "it ")
+
+
+def impossible() -> WeightlessModel:
+    raise ModelError("there are no weights")
+
+
+def stubborn() -> WeightlessModel:
+    model = made("")
+    model.gate.close()
+    return model
+
+
+Start = Callable[..., CoreProcess]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    cores: list[CoreProcess] = []
+
+    def begin(make: Callable[[], WeightlessModel] = polite) -> CoreProcess:
+        core = CoreProcess(make)
+        cores.append(core)
+        core.start()
+        return core
+
+    yield begin
+    for core in cores:
+        core.close()
+
+
+def kill(core: CoreProcess) -> None:
+    assert core.pid is not None
+    process = psutil.Process(core.pid)
+    process.kill()
+    process.wait(10)
+
+
+def said(core: CoreProcess, state: HeldState, steps: int) -> list[bytes]:
+    rows: list[list[int]] = []
+    for _ in range(steps):
+        state, step = core.decode(state)
+        rows.append([each.token_id for each in step])
+    return [bytes(row) for row in zip(*rows, strict=True)]
+
+
+def test_it_computes_what_its_core_does(start: Start) -> None:
+    core = start()
+    first, steps = core.prefill([ask(1, 2), ask(1, 2, 3)])
+    assert [(step.token_id, step.probability) for step in steps] == [
+        (step.token_id, step.probability) for step in made("it ").prefill([ask(1, 2), ask(1, 2, 3)])[1]
+    ]
+    second, _ = core.prefill([ask(9, blocks={"audio": 4})])
+    joined = core.keep(core.merge(first, second), [2, 0])
+    assert said(core, joined, 4) == [b"t a\0", b"t aa"]
+
+
+def test_what_it_holds_is_freed_once_nobody_wants_it(start: Start) -> None:
+    core = start()
+    for _ in range(50):
+        state, _ = core.prefill([ask(1, 2)])
+        del state
+    state, _ = core.prefill([ask(1, 2)])
+    stale = HeldState(1, state.process)
+    with pytest.raises(RuntimeError, match="KeyError"):
+        core.decode(stale)
+
+
+def test_an_error_leaves_its_state_as_it_was(start: Start) -> None:
+    core = start()
+    state, _ = core.prefill([ask(1, 2)])
+    with pytest.raises(RuntimeError, match="IndexError") as raised:
+        core.keep(state, [7])
+    assert "weightless.py" in "".join(raised.value.__notes__), "where it was raised is lost"
+    assert said(core, state, 2) == [b"t "]
+
+
+def test_an_invalid_prompt_names_its_field(start: Start) -> None:
+    core = start()
+    state, _ = core.prefill([ask(WRONG)])
+    with pytest.raises(InvalidPromptError, match="is wrong") as raised:
+        core.decode(state)
+    assert raised.value.field == "question_ids[0]"
+
+
+def test_killed_it_says_so_and_the_next_call_has_another(start: Start) -> None:
+    core = start()
+    before = core.pid
+    state, _ = core.prefill([ask(1, 2)])
+    kill(core)
+    with pytest.raises(BatchLostError, match="-9"):
+        core.decode(state)
+    again, _ = core.prefill([ask(1, 2)])
+    assert core.pid not in (None, before)
+    with pytest.raises(BatchLostError, match="has ended"):
+        core.decode(state)
+    del state
+    assert said(core, again, 4) == [b"t aa"]
+
+
+def test_what_cannot_be_made_says_why() -> None:
+    with pytest.raises(ModelError, match="there are no weights"):
+        CoreProcess(impossible).start()
+
+
+def test_one_that_cannot_be_started_again_is_not_tried_at_every_question(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    core = start()
+    kill(core)
+    tries = 0
+
+    def fail() -> None:
+        nonlocal tries
+        tries += 1
+        raise ModelError("gone")
+
+    monkeypatch.setattr(core, "start", fail)
+    for _ in range(5):
+        with pytest.raises(BatchLostError):
+            core.prefill([ask(1)])
+    assert tries == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_the_whole_group_does_not_end_it(start: Start, number: signal.Signals) -> None:
+    core = start()
+    assert core.pid is not None
+    os.kill(core.pid, number)
+    state, _ = core.prefill([ask(1, 2)])
+    assert said(core, state, 4) == [b"t aa"]
+
+
+def test_closed_it_is_gone_even_from_the_middle_of_a_step(start: Start) -> None:
+    core = start(stubborn)
+    state, _ = core.prefill([ask(1, 2)])
+    assert core.pid is not None
+    process = psutil.Process(core.pid)
+
+    async def close_meanwhile() -> None:
+        stuck = asyncio.create_task(asyncio.to_thread(core.decode, state))
+        await asyncio.sleep(0.2)
+        await asyncio.to_thread(core.close)
+        with pytest.raises(BatchLostError):
+            await stuck
+
+    asyncio.run(close_meanwhile())
+    assert not process.is_running()
+    with pytest.raises(BatchLostError, match="no longer served"):
+        core.prefill([ask(1)])
+
+
+async def answer_of(engine: Engine[HeldState], prompt: Prompt) -> str:
+    return (await engine.submit(Request(prompt, "user")).completion()).text
+
+
+async def test_of_a_batch_whose_process_is_killed_every_question_is_answered(start: Start) -> None:
+    cores = [start(partial(made, "x" * 400)) for _ in range(2)]
+    config = EngineConfig(batches=2, max_batch=8, default_new_tokens=256)
+    engine: Engine[HeldState] = Engine(made("x" * 400), config, core_of=cores.__getitem__)
+    await engine.start()
+    try:
+        asking = [asyncio.create_task(answer_of(engine, ask(n))) for n in range(1, 13)]
+        for core in cores:
+            while not engine.running:
+                await asyncio.sleep(0.001)
+            kill(core)
+        async with asyncio.timeout(30):
+            assert await asyncio.gather(*asking) == ["x" * 256] * 12
+    finally:
+        await engine.stop()
+
+
+async def test_a_question_that_kills_its_process_fails_alone(start: Start) -> None:
+    core = start()
+    engine: Engine[HeldState] = Engine(made("it "), EngineConfig(), core_of=lambda _: core)
+    await engine.start()
+    try:
+        good = [asyncio.create_task(answer_of(engine, ask(1, n))) for n in range(1, 6)]
+        bad = engine.submit(Request(ask(POISON), "user"))
+        broken = engine.submit(Request(ask(BROKEN), "user"))
+        async with asyncio.timeout(30):
+            assert await asyncio.gather(*good) == ["it aa"] * 5
+            with pytest.raises(EngineFailureError, match="lost while this question"):
+                await bad.completion()
+            with pytest.raises(EngineFailureError, match="broken"):
+                await broken.completion()
+            assert await answer_of(engine, ask(1, 2, 3)) == "it aaa"
+    finally:
+        await engine.stop()
