@@ -114,7 +114,7 @@ class EagerLink:
             receiver = self._link.receiver(slot)
             received = receiver(x_BTC, snr_db_B, lengths_B)
             for (row, block), embeddings in zip(blocks, received, strict=True):
-                slots[row][slot] = embeddings[: receiver.slots(len(block.x_TC))]
+                slots[row][slot] = embeddings[: self._link.config.receiver.embeddings(len(block.x_TC))]
         return [
             prompt_pieces(filled, question, prompt.context_ids, self._link.special)
             for prompt, filled, question in zip(prompts, slots, questions, strict=True)

@@ -5,8 +5,7 @@
     the interpreter's lock of the event loop    └── a lock, a heap and a life of its own
 
 The event loop and the batches then share no lock: nobody waits for another's bytecode. What dies in native
-code, or is killed for its memory, takes no more with it than its batch, whose questions are run again in a new
-process.
+code, or is killed for its memory, takes no more along than its batch, and its questions are run again.
 
 Processes are forked from a server that has imported what they need and has no threads, so that a new one is
 there at once. What goes over the pipe stays on this machine and comes from this program alone.

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
+from tokenizers import Tokenizer
 
 from edge_server.engine.model import Prompt
 from edge_server.model import tokenizer as tk
-from edge_server.model.link import Link
+from edge_server.model.link import LinkConfig, read_description
 from edge_server.model.prompt_check import PromptCheck
 
 
@@ -17,19 +17,21 @@ class LinkFront:
     """Implements :class:`edge_server.engine.model.Model`.
 
     Args:
-        link: its weights are not looked at.
+        config: of the link.
+        tokenizer: its foundation's.
         bundle_hash: of the device bundle whose tokens it understands.
     """
 
-    def __init__(self, link: Link, bundle_hash: str) -> None:
-        self._link = link
+    def __init__(self, config: LinkConfig, tokenizer: Tokenizer, bundle_hash: str) -> None:
+        self._config = config
+        self._tokenizer = tokenizer
         self._bundle_hash = bundle_hash
-        self._check = PromptCheck(link)
+        self._check = PromptCheck(config, tokenizer)
 
     @property
     def name(self) -> str:
         """Name of the model, as shown to clients."""
-        return self._link.config.name
+        return self._config.name
 
     @property
     def bundle_hash(self) -> str:
@@ -39,22 +41,22 @@ class LinkFront:
     @property
     def eos_id(self) -> int:
         """Language token id that ends an answer."""
-        return self._link.special.eos
+        return self._config.foundation.special.eos
 
     @property
     def channel_dim(self) -> int:
         """Reals per feature token."""
-        return self._link.config.channel_dim
+        return self._config.channel_dim
 
     @property
     def token_lengths(self) -> tuple[int, ...]:
         """Token lengths that a feature block may have."""
-        return self._link.config.token_lengths
+        return self._config.token_lengths
 
     @property
     def max_positions(self) -> int:
         """Longest prompt with its answer."""
-        return self._link.config.foundation.max_positions
+        return self._config.foundation.max_positions
 
     def check(self, prompt: Prompt) -> int:
         """Validate a prompt without running it; see the port."""
@@ -62,7 +64,7 @@ class LinkFront:
 
     def text(self, token_ids: Sequence[int]) -> str:
         """The text that language token ids spell, special tokens left out."""
-        return tk.decode(self._link.tokenizer, token_ids)
+        return tk.decode(self._tokenizer, token_ids)
 
 
 def load_front(directory: Path) -> LinkFront:
@@ -71,8 +73,7 @@ def load_front(directory: Path) -> LinkFront:
     Raises:
         ModelError: the folder, or its bundle's manifest, cannot be read.
     """
-    with torch.device("meta"):
-        return LinkFront(Link.described(directory), bundle_hash_of(directory))
+    return LinkFront(*read_description(directory), bundle_hash_of(directory))
 
 
 def bundle_hash_of(directory: Path) -> str:

@@ -246,20 +246,6 @@ class Link(nn.Module):
         save_file(_plain(dict(self.link_parameters())), directory / "link.safetensors")
 
     @classmethod
-    def described(cls, directory: Path) -> Link:
-        """The link of a model folder, with weights that are not its own.
-
-        Raises:
-            ModelError: a description is missing, or is none.
-        """
-        try:
-            raw: dict[str, Any] = json.loads((directory / "model.json").read_text())
-            config = TypeAdapter(LinkConfig).validate_python(raw)
-            return cls(config, load_tokenizer(directory / "tokenizer.json"))
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise ModelError(f"{directory}: not a model folder that can be read: {error}") from error
-
-    @classmethod
     def load(cls, directory: Path) -> Link:
         """Read a model folder.
 
@@ -267,7 +253,7 @@ class Link(nn.Module):
             ModelError: a file is missing, or does not fit the configuration.
         """
         try:
-            link = cls.described(directory)
+            link = cls(*read_description(directory))
             link.encoders.load_state_dict(load_file(directory / "encoders.safetensors"))
             base = load_file(directory / "foundation.safetensors")
             # Left out where it is the embedding itself.
@@ -287,6 +273,20 @@ class Link(nn.Module):
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise ModelError(f"{directory}: not a model folder that can be read: {error}") from error
         return link.eval()
+
+
+def read_description(directory: Path) -> tuple[LinkConfig, Tokenizer]:
+    """What a model folder says of its link, and its foundation's tokenizer.
+
+    Raises:
+        ModelError: a file is missing, or says something else.
+    """
+    try:
+        raw: dict[str, Any] = json.loads((directory / "model.json").read_text())
+        config = TypeAdapter(LinkConfig).validate_python(raw)
+        return config, load_tokenizer(directory / "tokenizer.json")
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{directory}: not a model folder that can be read: {error}") from error
 
 
 def _random_parts(config: LinkConfig) -> Parts:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 
+from tokenizers import Tokenizer
+
 from edge_server.engine.model import FeatureBlock, InvalidPromptError, Prompt
 from edge_server.model import tokenizer as tk
-from edge_server.model.link import SLOT_OF_MODALITY, Link
+from edge_server.model.foundation import SLOTS
+from edge_server.model.link import SLOT_OF_MODALITY, LinkConfig
 
 # What stands around a prompt's parts takes positions too: see edge_server.model.foundation.
 _AROUND_QUESTION = 3
@@ -18,19 +21,19 @@ class PromptCheck:
     """Checks prompts for one link. Thread-safe.
 
     Args:
-        link: what will be asked.
+        config: of what will be asked.
+        tokenizer: its foundation's.
     """
 
-    def __init__(self, link: Link) -> None:
-        config = link.config
+    def __init__(self, config: LinkConfig, tokenizer: Tokenizer) -> None:
         self._channel_dim = config.channel_dim
         self._max_text_tokens = config.max_text_tokens
         self._max_positions = config.foundation.max_positions
-        self._vocab_size = link.tokenizer.get_vocab_size(with_added_tokens=True)
-        self._special = tk.special_ids_of(link.tokenizer)
+        self._vocab_size = tokenizer.get_vocab_size(with_added_tokens=True)
+        self._special = tk.special_ids_of(tokenizer)
         self._slots = {
-            slot: {length: link.receiver(slot).slots(length) for length in config.token_lengths}
-            for slot in link.receivers
+            slot: {length: config.receiver.embeddings(length) for length in config.token_lengths}
+            for slot in SLOTS
         }
 
     def __call__(self, prompt: Prompt) -> int:

@@ -75,7 +75,7 @@ class PromptLayout:
             if slot == "question":
                 question = [_PLACE_OF[slot]] * length
             else:
-                fill[slot] = [_PLACE_OF[slot]] * self._link.receiver(slot).slots(length)
+                fill[slot] = [_PLACE_OF[slot]] * self._link.config.receiver.embeddings(length)
         pieces = prompt_pieces(fill, question, prompt.context_ids, self._link.special)
         return [int(i) for i in chain.from_iterable(pieces)]
 

@@ -43,6 +43,10 @@ class ReceiverConfig:
     slots: int = 14
     """Embeddings that the foundation gets."""
 
+    def embeddings(self, token_length: int) -> int:
+        """Embeddings that the foundation gets for so many tokens."""
+        return token_length if self.kind == "mlp" else self.slots
+
 
 class SnrFilm(nn.Module):
     """Scale and shift of every channel from the SNR."""
@@ -72,10 +76,6 @@ class MlpReceiver(nn.Module):
         super().__init__()
         self.inner = nn.Linear(channel_dim, config.width)
         self.outer = nn.Linear(config.width, embedding_size)
-
-    def slots(self, token_length: int) -> int:
-        """Embeddings that the foundation gets for so many tokens: as many."""
-        return token_length
 
     def forward(self, x_BTC: Tensor, snr_db_B: Tensor, token_length_B: Tensor | None = None) -> Tensor:
         """Received tokens to embeddings [B, T, E], each alone; the SNR is not looked at."""
@@ -108,10 +108,6 @@ class QueryReceiver(nn.Module):
         self.queries = nn.Parameter(torch.randn(config.slots, config.width) * 0.5)
         self.norm = nn.LayerNorm(config.width)
         self.outer = nn.Linear(config.width, embedding_size)
-
-    def slots(self, token_length: int) -> int:
-        """Embeddings that the foundation gets, however many tokens were sent."""
-        return self.config.slots
 
     def forward(self, x_BTC: Tensor, snr_db_B: Tensor, token_length_B: Tensor | None = None) -> Tensor:
         """Received tokens to embeddings.

@@ -54,14 +54,19 @@ class ServedLink(LinkFront):
     """
 
     def __init__(self, link: Link, bundle_hash: str) -> None:
-        super().__init__(link, bundle_hash)
-        link.eval()
+        super().__init__(link.config, link.tokenizer, bundle_hash)
+        self._link = link.eval()
         link.merge_lora()
         assert isinstance(link.foundation, Qwen2ForCausalLM)  # noqa: S101 - narrows the type
         if link.embedding.weight.dtype == torch.bfloat16 and not has_bfloat16(link.device):
             link.foundation.float()
         self._layout = PromptLayout(link)
         self._decoder = Decoder(link.foundation, self.max_positions)
+
+    @property
+    def link(self) -> Link:
+        """What is served, its LoRA merged."""
+        return self._link
 
     def prefill(self, prompts: Sequence[Prompt], state: Running | None = None) -> tuple[Running, list[Step]]:
         """Start answering prompts; see the port."""

@@ -1,9 +1,9 @@
 """Where the server's time goes while 64 users ask: a sampling profile, by what a question passes.
 
-py-spy looks at all threads of the server, many times a second, from outside. A sample counts for the
-innermost place that is known by name, and a thread's CPU time is shared out among its samples: who waits is
-sometimes taken for one who works, but uses none. It needs the right to look into another process (root, or
-``kernel.yama.ptrace_scope = 0``).
+py-spy looks at all threads of the server and its processes, many times a second, from outside. A sample
+counts for the innermost place that is known by name, and a thread's CPU time is shared out among its samples:
+who waits is sometimes taken for one who works, but uses none. It needs the right to look into another process
+(root, or ``kernel.yama.ptrace_scope = 0``).
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ PLACES: Mapping[str, tuple[str, str]] = MappingProxyType(
         "Decoder.prefill": ("core", "foundation: prefill"),
         "Decoder.decode": ("core", "foundation: decode"),
         "ServedLink._say": ("core", "choosing words"),
+        "CoreProcess.": ("core", "between processes"),
+        "_compute": ("core", "between processes"),
         "Scheduler.": ("core", "scheduler, slots"),
         "Narrator.": ("post", "words to text"),
         "request_of": ("loop", "decoding payloads"),
@@ -46,7 +48,7 @@ PLACES: Mapping[str, tuple[str, str]] = MappingProxyType(
 )
 """What stands in a frame, and what that is part of; of two that stand in one frame, the first counts."""
 ELSEWHERE = ("other", "everything else")
-WAITING = ("Condition.wait", "Event.wait")
+WAITING = ("Condition.wait", "Event.wait", "Connection._recv")
 """Innermost frames of threads that wait."""
 
 
@@ -75,7 +77,9 @@ def shares_of(lines: Iterable[str], cpu_s: Mapping[int, float]) -> dict[tuple[st
         stack, count = line.rsplit(" ", 1)
         frames = stack.split(";")
         if not any(mark in frames[-1] for mark in WAITING):
-            samples[int(frames[0].partition("(")[2].partition(")")[0])][place_of(stack)] += int(count)
+            # Of a process that another has started, the first frame is its own.
+            thread = next(frame for frame in frames if frame.startswith("thread ("))
+            samples[int(thread.partition("(")[2].partition(")")[0])][place_of(stack)] += int(count)
     spent_s: defaultdict[tuple[str, str], float] = defaultdict(float)
     for thread, thread_s in cpu_s.items():
         seen = samples[thread] or Counter([ELSEWHERE])
@@ -111,7 +115,16 @@ async def _sampled(served: ServedModel, seconds: int) -> dict[tuple[str, str], f
     program = shutil.which("py-spy", path=sysconfig.get_path("scripts")) or "py-spy"
     with tempfile.TemporaryDirectory() as scratch:
         stacks = Path(scratch, "stacks")
-        command = [program, "record", "--format", "raw", "--threads", "--output", str(stacks)]
+        command = [
+            program,
+            "record",
+            "--format",
+            "raw",
+            "--threads",
+            "--subprocesses",
+            "--output",
+            str(stacks),
+        ]
         command += ["--rate", str(SAMPLES_HZ), "--duration", str(seconds), "--pid", str(served.pid)]
         began_s = served.cpu_s_by_thread()
         process = await asyncio.create_subprocess_exec(

@@ -83,7 +83,11 @@ class ServedModel:
 
     def cpu_s_by_thread(self) -> dict[int, float]:
         """CPU time of each thread, by its number [s]."""
-        return {each.id: each.user_time + each.system_time for each in self._process.threads()}
+        return {
+            thread.id: thread.user_time + thread.system_time
+            for process in family_of(self._process)
+            for thread in process.threads()
+        }
 
     def resident_bytes(self) -> int:
         """Memory that only the process, and those that compute for it, have: resident, not shared."""
