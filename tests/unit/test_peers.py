@@ -291,32 +291,37 @@ def test_ratios_are_taken_within_a_round() -> None:
             ("closed", "limit"): [100.0, 50.0, 100.0],
             ("closed", "ray"): [45.0, 22.5, 45.0],
             ("closed", "bentoml"): [30.0, 15.0, 30.0],
+            ("library", "ray"): [18.0, 9.0, 18.0],
+            ("library", "bentoml"): [22.5, 11.25, 22.5],
             ("open", "ours"): [0.1, 0.2, 0.1],
             ("open", "ray"): [0.4, 0.8, 0.4],
             ("open", "bentoml"): [0.2, 0.4, 0.2],
         }
     )
     result = summarise(found)
-    throughput, latency = rows(result)
+    throughput, library, latency = rows(result)
     assert result["ratios"]["words"]["ours_over_limit"]["median"] == pytest.approx(0.9)
     assert throughput["measured"] == {"words": pytest.approx(2.0)}
     assert throughput["best"] == {"words": "ray"}
+    assert library["measured"] == {"words": pytest.approx(4.0)}
+    assert library["best"] == {"words": "bentoml"}
     assert latency["measured"] == {"words": pytest.approx(0.5)}
     assert latency["best"] == {"words": "bentoml"}
-    assert [row["met"] for row in (throughput, latency)] == [True, True]
+    assert [row["met"] for row in (throughput, library, latency)] == [True, True, True]
     assert throughput["spread"]["words"]["low"] == throughput["spread"]["words"]["high"] == pytest.approx(2.0)
 
 
 def test_what_falls_short_and_what_was_not_measured_is_said() -> None:
     slow = {("closed", "ours"): [10.0], ("closed", "limit"): [20.0], ("closed", "ray"): [15.0]}
     result = summarise(turns(slow))
-    throughput, latency = rows(result)
+    throughput, library, latency = rows(result)
     assert throughput["met"] is False
-    assert latency["met"] is None
-    assert "words" in latency["missing"]
+    for row in (library, latency):
+        assert row["met"] is None
+        assert "words" in row["missing"]
 
 
 def test_a_peer_that_answers_otherwise_is_not_compared() -> None:
     figures = {("closed", "ours"): [20.0], ("closed", "ray"): [100.0], ("closed", "bentoml"): [10.0]}
-    throughput, _ = rows(summarise(turns(figures, wrong="ray")))
+    throughput, *_ = rows(summarise(turns(figures, wrong="ray")))
     assert throughput["best"] == {"words": "bentoml"}

@@ -1,22 +1,28 @@
 """The model as every peer calls it: a batch of serialized questions in, their texts out.
 
-The model's code is that of the edge server (:mod:`edge_server.model.serving`), through its public port only.
-The batch is static, as with ``generate()``: all prompts are prefilled together, and all rows are decoded
-until the last one has ended.
+What computes is lent by the edge server (:mod:`edge_server.model.serving`), through its public port only; or
+it is what a user would write who has no such thing: Hugging Face's class with prompts padded to the longest.
+Both ways the batch is static, as with ``generate()``: all prompts are prefilled together, and all rows are
+decoded until the last one has ended.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from edge_server.engine import EngineConfig, Prompt
 from edge_server.frontdoor.ports import LinkShape
 from edge_server.frontdoor.questions import block_of
 from edge_server.model.serving import ServedLink, load
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
+from tests.benchmarks.peer_servers.settings import Forward
+from tests.eager_reference import EagerLink
 
 NEW_TOKENS = EngineConfig().default_new_tokens
+Steps: TypeAlias = Callable[[Sequence[Prompt]], Iterator[list[int]]]
+"""Language tokens of all rows, step by step, without end."""
 
 
 class Answerer:
@@ -25,13 +31,16 @@ class Answerer:
     Args:
         model: folder of the model.
         threads: of its operators, process-wide.
+        forward: what computes.
 
     Raises:
         ModelError: the folder cannot be read.
     """
 
-    def __init__(self, model: Path | str, threads: int) -> None:
+    def __init__(self, model: Path | str, threads: int, forward: Forward = "lent") -> None:
         self._model: ServedLink = load(Path(model), threads)
+        self._steps: Steps = self._lent if forward == "lent" else self._library
+        self._eager = EagerLink(self._model.link)
         self._shape = LinkShape(self._model.channel_dim, self._model.max_positions)
 
     def prompt(self, data: bytes) -> tuple[Prompt, int]:
@@ -63,14 +72,25 @@ class Answerer:
         limits = [limit for _, limit in asked]
         ids: list[list[int]] = [[] for _ in asked]
         going_on = set(range(len(asked)))
-        state, steps = self._model.prefill([prompt for prompt, _ in asked])
-        while True:
+        for tokens in self._steps([prompt for prompt, _ in asked]):
             for row in tuple(going_on):
-                if steps[row].token_id != self._model.eos_id:
-                    ids[row].append(steps[row].token_id)
+                if tokens[row] != self._model.eos_id:
+                    ids[row].append(tokens[row])
                     if len(ids[row]) < limits[row]:
                         continue
                 going_on.discard(row)
             if not going_on:
-                return [self._model.text(each) for each in ids]
+                break
+        return [self._model.text(each) for each in ids]
+
+    def _lent(self, prompts: Sequence[Prompt]) -> Iterator[list[int]]:
+        state, steps = self._model.prefill(prompts)
+        while True:
+            yield [step.token_id for step in steps]
             state, steps = self._model.decode(state)
+
+    def _library(self, prompts: Sequence[Prompt]) -> Iterator[list[int]]:
+        rows = self._eager.prefill(prompts)
+        while True:
+            yield rows.tokens
+            rows = self._eager.decode(rows)

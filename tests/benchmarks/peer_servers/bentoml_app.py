@@ -31,7 +31,7 @@ class TokenLink:
     """The model as a service."""
 
     def __init__(self) -> None:
-        self._answerer = Answerer(_SETTINGS.model, _SETTINGS.threads)
+        self._answerer = Answerer(_SETTINGS.model, _SETTINGS.threads, _SETTINGS.forward)
 
     @bentoml.api(  # type: ignore[untyped-decorator]
         batchable=True,

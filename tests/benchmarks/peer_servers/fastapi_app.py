@@ -23,7 +23,7 @@ async def _with_model(app: FastAPI) -> AsyncIterator[None]:
     from tests.benchmarks.peer_servers.answering import Answerer
 
     settings = Settings.from_environment()
-    app.state.answerer = Answerer(settings.model, settings.threads)
+    app.state.answerer = Answerer(settings.model, settings.threads, settings.forward)
     app.state.turn = threading.Lock()  # a copy of the model takes one call at a time
     yield
 

@@ -21,7 +21,7 @@ class Served(ls.LitAPI):  # type: ignore[misc]  # typed only where LitServe is i
     def setup(self, device: str) -> None:
         """Once per worker."""
         settings = Settings.from_environment()
-        self.answerer = Answerer(settings.model, settings.threads)
+        self.answerer = Answerer(settings.model, settings.threads, settings.forward)
 
     def decode_request(self, request: Annotated[bytes, Body(media_type="application/x-protobuf")]) -> bytes:
         """The question as it came; it is read in the batch, like everywhere else."""

@@ -29,7 +29,7 @@ Strings = npt.NDArray[np.object_]
 
 def instance(settings: Settings) -> Callable[..., Any]:
     """A callable with a copy of the model; Triton calls it from one thread."""
-    answerer = Answerer(settings.model, settings.threads)
+    answerer = Answerer(settings.model, settings.threads, settings.forward)
 
     @batch  # type: ignore[untyped-decorator]
     def infer(question: Strings) -> dict[str, Strings]:

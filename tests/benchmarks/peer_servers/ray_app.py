@@ -36,7 +36,7 @@ def application(settings: Settings) -> serve.Application:
 
     class Served:
         def __init__(self) -> None:
-            self._answerer = Answerer(settings.model, settings.threads)
+            self._answerer = Answerer(settings.model, settings.threads, settings.forward)
             self._thread = ThreadPoolExecutor(1)
 
         @serve.batch(  # type: ignore[untyped-decorator]

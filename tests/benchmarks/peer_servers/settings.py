@@ -6,7 +6,9 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Literal, TypeAlias
 
+Forward: TypeAlias = Literal["lent", "library"]
 VARIABLE = "TOKENLINK_PEER"
 
 
@@ -21,6 +23,7 @@ class Settings:
         threads: of each copy's operators.
         max_batch: questions that are answered together.
         wait_s: how long a batch waits for more of them, where the library waits [s].
+        forward: what computes: the edge server's own forward pass, lent, or Hugging Face's class.
     """
 
     model: str
@@ -29,6 +32,7 @@ class Settings:
     threads: int
     max_batch: int
     wait_s: float
+    forward: Forward = "lent"
 
     def to_environment(self) -> dict[str, str]:
         """As a variable of the environment."""

@@ -2,6 +2,7 @@
 
     trial     each peer's choices ─▶ the fastest is kept
     closed    64 users, everybody in turn, in rounds ─▶ throughput, CPU seconds per question
+    library   in the same rounds the peers again, computing with Hugging Face's class
     open      half of the best peer's throughput, in rounds ─▶ median and 99th percentile of latency
 
 Only one server runs at a time. Interleaving spreads what disturbs the machine over all of them.
@@ -22,6 +23,7 @@ from typing import Any
 from deploy.loadtest.target import Failed, Refused
 from device_agent.bundle import read_manifest
 from tests.benchmarks.device_report import machine
+from tests.benchmarks.peer_servers.settings import Forward
 from tests.benchmarks.peers.contestants import CORES, PEERS, Choice, Peer
 from tests.benchmarks.peers.effort import Effort
 from tests.benchmarks.peers.environments import MissingEnvironmentError
@@ -105,11 +107,14 @@ class _Comparison:
             self._expected = await answers(served, self._groups["captions"], self._effort.users)
         trials = {name: await self._try(peer) for name, peer in self._peers.items()}
         limit_trial = await self._try_limit()
-        closed = [
-            await self._closed(number, name)
+        in_turn: list[tuple[str, Forward]] = [(name, "lent") for name in (OURS, LIMIT, *_able(trials))]
+        in_turn += [(name, "library") for name in _able(trials)]
+        loops = [
+            await self._closed(number, name, forward)
             for number in range(self._effort.rounds)
-            for name in (OURS, LIMIT, *_able(trials))
+            for name, forward in in_turn
         ]
+        closed = [turn for turn in loops if turn["phase"] == "closed"]
         for name in _able(trials):
             faults = [turn["fault"] for turn in closed if turn["name"] == name and "fault" in turn]
             if len(faults) == self._effort.rounds:
@@ -125,7 +130,7 @@ class _Comparison:
             "questions": {name: sum(map(len, groups)) for name, groups in self._groups.items()},
             "contestants": self._contestants(trials, limit_trial),
             "open_rates_hz": rates_hz,
-            "turns": [*closed, *opened],
+            "turns": [*loops, *opened],
         }
 
     def _contestants(self, trials: Mapping[str, Any], limit: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -175,22 +180,24 @@ class _Comparison:
             self._limit_batch = max(found, key=lambda batch: speed(found[batch]))
         return {"kept": Choice(1, self._effort.threads, self._limit_batch, 0.0).to_json()}
 
-    async def _closed(self, number: int, name: str) -> dict[str, Any]:
+    async def _closed(self, number: int, name: str, forward: Forward = "lent") -> dict[str, Any]:
+        phase = "closed" if forward == "lent" else forward
         if name == LIMIT:
             found = await self._limit(f"closed {number} {name}", self._limit_batch)
         else:
             load = Load(self._effort.users, self._effort.closed_s, self._effort.warm_s)
+            chosen = self._chosen.get(name)
 
             async def run() -> dict[str, Any]:
                 return await self._with(
                     name,
-                    self._chosen.get(name),
+                    chosen and replace(chosen, forward=forward),
                     lambda served: self._closed_loops(served, load, seed=number),
                 )
 
-            found = await self._record.turn(f"closed {number} {name}", run)
-        self._say(f"closed {number + 1}/{self._effort.rounds}  {name}: {outcome(found)}")
-        return {"phase": "closed", "round": number, "name": name, **found}
+            found = await self._record.turn(f"{phase} {number} {name}", run)
+        self._say(f"{phase} {number + 1}/{self._effort.rounds}  {name}: {outcome(found)}")
+        return {"phase": phase, "round": number, "name": name, **found}
 
     async def _open(self, number: int, name: str, rates_hz: Mapping[str, float]) -> dict[str, Any]:
         load = Load(self._effort.users, self._effort.open_s, self._effort.warm_s)

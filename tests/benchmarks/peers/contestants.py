@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.peer_servers.settings import Settings
+from tests.benchmarks.peer_servers.settings import Forward, Settings
 from tests.benchmarks.peers import environments, wires
 from tests.benchmarks.peers.wires import Wire
 
@@ -31,6 +31,7 @@ class Choice:
         max_batch: questions that are answered together.
         wait_s: how long a batch waits for more [s].
         environment: variables that its process gets.
+        forward: what computes.
     """
 
     workers: int
@@ -38,10 +39,13 @@ class Choice:
     max_batch: int
     wait_s: float
     environment: Mapping[str, str] = field(default_factory=dict)
+    forward: Forward = "lent"
 
     def settings(self, model: Path, port: int) -> Settings:
         """For a server of this model on this port."""
-        return Settings(str(model), port, self.workers, self.threads, self.max_batch, self.wait_s)
+        return Settings(
+            str(model), port, self.workers, self.threads, self.max_batch, self.wait_s, self.forward
+        )
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""

@@ -2,7 +2,8 @@
 
     python -m tests.benchmarks.peers.plot docs/results/peers.json docs/results/peers.png
 
-Per workload: throughput, CPU time per question, and latency at half of the best peer's throughput.
+Per workload: throughput, also with Hugging Face's class in place of the forward pass that is lent; CPU time
+per question; latency at half of the best peer's throughput.
 """
 
 from __future__ import annotations
@@ -35,6 +36,18 @@ def draw(result: Mapping[str, Any]) -> Figure:
         closed, opened = result["closed"][workload], result["open"][workload]
         names = sorted(closed, key=lambda name: closed[name]["answered_hz"]["median"])
         _bars(throughput, names, labels, [closed[name]["answered_hz"] for name in names], 1.0)
+        eager = result["library"][workload]
+        computed = [name for name in names if name in eager]
+        throughput.plot(
+            [eager[name]["answered_hz"]["median"] for name in computed],
+            [names.index(name) for name in computed],
+            "D",
+            color="white",
+            markeredgecolor="black",
+            label="with Hugging Face's class",
+        )
+        if computed:
+            throughput.legend()
         throughput.set(xlabel="answers per second", title=said.partition(",")[0])
         _bars(cpu, names, labels, [closed[name]["cpu_s_per_question"] for name in names], _MS)
         cpu.set(xlabel="CPU ms per question, server", title=f"{result['effort']['users']} users, closed loop")

@@ -95,6 +95,7 @@ def _message(
         payloads=[_sent(channel, modality, x_TC) for modality, x_TC in tokens.items()],
         question_ids=transmitter.tokenize(text),
         deadline_ms=round(1000 * DEADLINE_S),
+        whole_answer=True,  # as the peers give it
     )
 
 

@@ -18,16 +18,19 @@ def show(result: Mapping[str, Any], console: Console) -> None:
     contestants = {each["name"]: each for each in result["contestants"]}
     for workload, said in result["workloads"].items():
         table = Table(title=f"{result['model']}: {said}; {result['effort']['users']} users")
-        for heading in ("server", "setup", "answers/s", "CPU ms each", "p50 ms", "p99 ms", "other answers"):
+        headings = ("server", "setup", "answers/s", "with the library's class", "CPU ms each")
+        for heading in (*headings, "p50 ms", "p99 ms", "other answers"):
             table.add_column(heading, justify="left" if heading in ("server", "setup") else "right")
-        closed, opened = result["closed"][workload], result["open"][workload]
+        closed, library, opened = (result[phase][workload] for phase in ("closed", "library", "open"))
         for name, figures in sorted(closed.items(), key=lambda item: -item[1]["answered_hz"]["median"]):
             who = contestants[name]
             latency = opened.get(name, {})
+            eager = library.get(name)
             table.add_row(
                 f"{who['label']} {who['version']}".strip(),
                 _setup(who.get("kept")),
                 _spread(figures["answered_hz"], 1.0),
+                _spread(eager["answered_hz"], 1.0) if eager else "",
                 _spread(figures["cpu_s_per_question"], _MS, digits=2),
                 _spread(latency["p50_s"], _MS, digits=1) if latency else "",
                 _spread(latency["p99_s"], _MS, digits=1) if latency else "",
