@@ -216,7 +216,12 @@ class Agent:
         check_question(question)
         session = await self._admitted()
         prepared = await self.prepare(
-            question, clip, session.grant, context=context, token_length=token_length
+            question,
+            clip,
+            session.grant,
+            context=context,
+            token_length=token_length,
+            whole_answer=on_delta is None,
         )
         reply = await self._uplink.ask(
             prepared.question,
@@ -234,6 +239,7 @@ class Agent:
         *,
         context: str | None = None,
         token_length: int | None = None,
+        whole_answer: bool = True,
     ) -> Prepared:
         """All of :meth:`ask` that needs no server: encode, and cross the channel, at its pace.
 
@@ -243,6 +249,7 @@ class Agent:
             grant: what may be sent; the last one that is known where the server cannot be asked.
             context: text that goes with the question.
             token_length: tokens per modality of this question; None: as in the settings.
+            whole_answer: no piece of the answer is wanted before its end.
 
         Raises:
             DeviceAgentError: any of the tree but what the uplink raises.
@@ -270,6 +277,7 @@ class Agent:
             max_new_tokens=self._settings.max_new_tokens,
             deadline_ms=max(1, round(self._settings.deadline_s * 1000)),
             priority=_PRIORITIES[self._settings.priority],
+            whole_answer=whole_answer,
         )
         return Prepared(message, token_length, encode_s, transmitter.bundle.hash)
 

@@ -110,7 +110,7 @@ def template_of(
     max_new_tokens: int = 0,
     deadline_s: float = 0.0,
 ) -> Template:
-    """A question as a device would send it.
+    """A question as a device would send it that waits for the whole answer.
 
     Args:
         bundle: that the server answers for.
@@ -125,5 +125,6 @@ def template_of(
         payloads=blocks,
         max_new_tokens=max_new_tokens,
         deadline_ms=round(deadline_s * 1000),
+        whole_answer=True,
     )
     return Template.of(message, text, clip)

@@ -23,6 +23,7 @@ class Request:
         deadline_s: seconds from now within which an answer is of use; 0: the engine's default.
         request_id: for log lines; the engine does not need it to be unique.
         priority: its class; fairness between users holds inside each.
+        whole: the answer is wanted in one piece: nothing is told before its end.
     """
 
     prompt: Prompt
@@ -31,6 +32,7 @@ class Request:
     deadline_s: float = 0.0
     request_id: str = ""
     priority: Priority = "interactive"
+    whole: bool = False
 
 
 @dataclass(frozen=True)

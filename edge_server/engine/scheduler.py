@@ -211,7 +211,8 @@ class Scheduler(Generic[StateT]):
         if len(job.token_ids) >= job.max_new_tokens:
             self._end(job, "length")
             return False
-        self._news.append(Progress(job, len(job.token_ids), None, 0.0))
+        if not job.request.whole:
+            self._news.append(Progress(job, len(job.token_ids), None, 0.0))
         return True
 
     def _end_if_dead(self, job: Job, now: float) -> bool:

@@ -45,6 +45,7 @@ class RestQuestion:
         max_new_tokens: of the answer; 0: the engine's default.
         deadline_s: 0: the engine's default.
         priority: whether somebody waits for it.
+        whole: the answer is wanted in one piece.
     """
 
     text: str
@@ -56,6 +57,7 @@ class RestQuestion:
     max_new_tokens: int = 0
     deadline_s: float = 0.0
     priority: Priority = "interactive"
+    whole: bool = True
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,7 @@ class Asker:
                 max_new_tokens=question.max_new_tokens,
                 deadline_s=question.deadline_s,
                 priority=question.priority,
+                whole=question.whole,
             )
         )
         model = backend.engine.model

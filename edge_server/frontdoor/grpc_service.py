@@ -152,7 +152,7 @@ class TokenLinkService:
                 message.session_id, message.bundle_hash, message.question, self._peer(context), trace
             )
             try:
-                await _send(request_id, subscription, trace, context.write)
+                await _send(message.question, subscription, trace, context.write)
             finally:
                 subscription.close()
         except EdgeServerError as error:
@@ -253,7 +253,7 @@ class TokenLinkService:
                     return  # sent twice over this stream: the answer is on its way already
                 answering.add(key)
                 try:
-                    await _send(request_id, subscription, trace, downlink.write)
+                    await _send(message.question, subscription, trace, downlink.write)
                 finally:
                     answering.discard(key)
             finally:
@@ -357,7 +357,7 @@ class _Downlink:
 
 
 async def _send(
-    request_id: str,
+    question: pb.Question,
     subscription: Subscription,
     trace: QuestionTrace,
     write: Callable[[pb.DownlinkFrame], Awaitable[None]],
@@ -367,7 +367,9 @@ async def _send(
         async for event in subscription:
             if isinstance(event, Completion):
                 trace.completed(event)
-            await write(_frame(request_id, event))
+            elif question.whole_answer:
+                continue
+            await write(_frame(question.request_id, event))
     except BaseException as error:
         trace.end(error)
         raise

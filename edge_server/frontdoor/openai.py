@@ -138,6 +138,7 @@ def question_of(body: ChatRequest, user: str) -> RestQuestion:
         context="\n".join(piece for piece in earlier if piece),
         media=tuple(_media(body.messages)),
         max_new_tokens=body.new_tokens,
+        whole=not body.stream,
     )
 
 

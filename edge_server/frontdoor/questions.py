@@ -50,6 +50,7 @@ def request_of(question: pb.Question, session: Session, shape: LinkShape, metric
         deadline_s=question.deadline_ms / 1000.0,
         request_id=question.request_id,
         priority=_priority_of(question.priority),
+        whole=question.whole_answer,
     )
 
 

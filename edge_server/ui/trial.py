@@ -69,7 +69,7 @@ async def ask(asker: Asker, clip: ClipFile | None, question: str, link: LinkSett
         EdgeServerError: it was not accepted.
     """
     media = () if clip is None else (await asyncio.to_thread(_raw, clip),)
-    return await asker.ask(RestQuestion(text=question, user=user, media=media, link=link))
+    return await asker.ask(RestQuestion(text=question, user=user, media=media, link=link, whole=False))
 
 
 def codewords(ready: Ingested) -> tuple[Codeword, ...]:

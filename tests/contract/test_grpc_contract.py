@@ -117,6 +117,13 @@ async def test_a_question_is_answered_in_pieces_that_join_to_the_answer(device: 
     assert answer.probability == pytest.approx(0.5**answer.answer_tokens)
 
 
+@pytest.mark.parametrize("tries", [1, 2], ids=["first", "kept"])
+async def test_an_answer_that_is_wanted_whole_comes_in_one_frame(device: Device, tries: int) -> None:
+    for _ in range(tries):
+        frames = [frame async for frame in device.ask(question("q1", whole_answer=True))]
+    assert [(frame.WhichOneof("body"), frame.answer.text) for frame in frames] == [("answer", "2")]
+
+
 async def test_a_question_on_the_analog_path_needs_no_ids(device: Device) -> None:
     asked = pb.Question(request_id="q", payloads=[block("text", 40)])
     assert (await texts(device.ask(asked)))[1].text == "0+text:40"

@@ -29,12 +29,14 @@ class Bench:
         self.queue = FairQueue(256, 256)
         self.ends: dict[Job, Completion | EdgeServerError] = {}
         self.said: dict[Job, str] = {}
+        self.told = 0
         self.narrator = Narrator(model.text, self._publish)
         self.scheduler: Scheduler[State] = Scheduler(
             model, model.eos_id, self.queue, self.config, self.clock, SilentObserver(), self._tell
         )
 
     def _tell(self, progress: list[Progress]) -> None:
+        self.told += 1
         self.narrator.put(progress)
         self.narrator.step()
 
@@ -54,9 +56,10 @@ class Bench:
         new_tokens: int = 100,
         deadline_s: float = 60.0,
         priority: Priority = "interactive",
+        whole: bool = False,
     ) -> Job:
         job = Job(
-            Request(prompt, "user", priority=priority),
+            Request(prompt, "user", priority=priority, whole=whole),
             positions=self.model.check(prompt),
             max_new_tokens=new_tokens,
             deadline_s=deadline_s,
@@ -107,6 +110,14 @@ def test_an_answer_with_its_figures() -> None:
         finish_reason="stop",
         first_token_s=0.5,
     )
+
+
+def test_of_an_answer_that_is_wanted_whole_nothing_is_told_before_its_end() -> None:
+    bench = Bench(speaks({1: "violin"}))
+    job = bench.ask(ask(1), whole=True)
+    bench.run()
+    assert bench.answer(job) == "violin"
+    assert bench.told == 1
 
 
 def test_an_answer_is_cut_at_max_new_tokens() -> None:
