@@ -7,7 +7,9 @@
     call       a gRPC call whose one message never arrives
     stream     a Converse stream whose first frame never arrives
 
-A connection counts as cut when it is closed, or the call on it is ended.
+A connection counts as cut when it is closed, or the call on it is ended. They come within some seconds, each
+at a moment of its own: strangers do not keep step, and what the bytes of all of them at one instant cost is
+another question.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import asyncio
 import contextlib
 import itertools
 import multiprocessing
+import random
 import statistics
 import struct
 import time
@@ -45,6 +48,8 @@ ROUNDS: Mapping[Scale, int] = MappingProxyType({"test": 1, "quick": 1, "full": 4
 MOST_TIMES_SLOWER = 1.2
 
 _BYTE_EVERY_S = 1.0
+_COME_WITHIN_S = 4.0
+"""All connections are there after this time [s]."""
 _GIVE_UP_S = 1.5
 """Watched for so many times as long as they may last."""
 _ASKERS, _PAUSE_S = 4, 0.02
@@ -190,14 +195,20 @@ def _attack(doors: Doors, count: int, give_up_s: float) -> Trickles:
 
     async def attack() -> None:
         kinds = itertools.islice(itertools.cycle(KINDS), count)
-        await asyncio.gather(*(_trickle(doors, kind, give_up_s, trickles) for kind in kinds))
+        moments_s = random.Random(count)
+        async with asyncio.TaskGroup() as strangers:
+            for kind in kinds:
+                strangers.create_task(
+                    _trickle(doors, kind, moments_s.uniform(0.0, _COME_WITHIN_S), give_up_s, trickles)
+                )
 
     asyncio.run(attack())
     return trickles
 
 
-async def _trickle(doors: Doors, kind: str, give_up_s: float, trickles: Trickles) -> None:
-    """One slow connection, until it is cut."""
+async def _trickle(doors: Doors, kind: str, after_s: float, give_up_s: float, trickles: Trickles) -> None:
+    """One slow connection, from a moment on until it is cut."""
+    await asyncio.sleep(after_s)
     address = doors.rest.removeprefix("http://") if kind in ("head", "body", "silence") else doors.grpc
     host, _, port = address.rpartition(":")
     began = time.monotonic()
