@@ -20,6 +20,7 @@ _CODES = {code.value[0]: code for code in grpc.StatusCode}
 _TRY_AGAIN = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE)
 _CONVERSE = f"/{pb.DESCRIPTOR.services_by_name['TokenLink'].full_name}/Converse"
 _CALL_WITHIN_S = 30.0
+_ACKNOWLEDGED_AT_ONCE = 32
 _CHANNEL_OPTIONS = (
     # Otherwise all channels to one address would share one connection.
     ("grpc.use_local_subchannel_pool", 1),
@@ -117,7 +118,7 @@ class GrpcTarget:
 
 
 class GrpcConnection:
-    """One session with one stream.
+    """One session with one stream, as a device with an outbox has it: answers are acknowledged, some at once.
 
     A task of its own writes the frames: gRPC cancels a whole stream when one of its writes is cancelled.
 
@@ -139,7 +140,8 @@ class GrpcConnection:
         self._waiting: dict[str, asyncio.Future[str]] = {}
         self._sent: set[str] = set()
         self._ending: Refused | Failed | None = None
-        self._outbox: asyncio.Queue[Question | str] = asyncio.Queue()
+        self._outbox: asyncio.Queue[Question | str | pb.Acknowledge] = asyncio.Queue()
+        self._answered: list[str] = []
         self._reader = asyncio.create_task(self._read())
         self._writer = asyncio.create_task(self._write())
 
@@ -177,6 +179,8 @@ class GrpcConnection:
                     continue  # taken back before it left
                 frame = self._head + _question_field(out.data)
                 self._sent.add(out.request_id)
+            elif isinstance(out, pb.Acknowledge):
+                frame = self._head + pb.UplinkFrame(acknowledge=out).SerializeToString()
             elif out in self._sent:
                 self._sent.remove(out)
                 self.taken_back.add(out)
@@ -216,8 +220,15 @@ class GrpcConnection:
             return  # its asker has just been cancelled
         if frame.HasField("answer"):
             end.set_result(frame.answer.text)
+            self._acknowledge(request_id)
         else:
             end.set_exception(ending_of(frame.failure))
+
+    def _acknowledge(self, request_id: str) -> None:
+        self._answered.append(request_id)
+        if len(self._answered) == _ACKNOWLEDGED_AT_ONCE:
+            answered, self._answered = self._answered, []
+            self._outbox.put_nowait(pb.Acknowledge(request_ids=answered))
 
 
 def _question_field(data: bytes) -> bytes:

@@ -52,6 +52,14 @@ async def test_a_question_is_answered(connection: Connection, template: Template
     assert await connection.ask(template.ask()) in ("1+audio:4", "4+audio:4")
 
 
+async def test_answers_that_came_are_not_kept_for_long(
+    connection: Connection, template: Template, running: Running
+) -> None:
+    for _ in range(70):
+        await connection.ask(template.ask())
+    await running.until(lambda: len(running.server.answers) < 32)
+
+
 async def test_many_at_once_are_told_apart(connection: Connection, template: Template) -> None:
     answers = await asyncio.gather(*(connection.ask(template.ask()) for _ in range(6)))
     assert len(set(answers)) == 1
