@@ -194,9 +194,9 @@ class Server(Generic[StateT]):
         """
         config = self._config
         sock = listen(config.host, config.rest_port)
+        enrol_port = None
         try:
             await self.engine.start()
-            enrol_port = None
             if self._enrolment is not None and config.enrol_port is not None:
                 enrol_port = await self._enrolment.start(config.host, config.enrol_port)
             if self._page is not None:
@@ -205,6 +205,8 @@ class Server(Generic[StateT]):
             grpc_port = await self._grpc.start(config.host, config.grpc_port)
         except BaseException:
             sock.close()
+            if self._enrolment is not None and enrol_port is not None:
+                await self._enrolment.stop(0.0)
             await self.engine.stop()
             await self._close_answers()
             await self._to_close.aclose()

@@ -133,7 +133,7 @@ class FairQueue:
             self._taken[user] -= 1
             if not self._taken[user]:
                 del self._taken[user]
-            self._changed.notify_all()
+            self._tell_who_waits()
 
     def charge_tokens(self, jobs: Sequence[Job]) -> None:
         """Count one decoded language token for each of these questions."""
@@ -219,8 +219,13 @@ class FairQueue:
         found = self._classes[job.request.priority].discard(job)
         self._size -= found
         # Who was held back beside this one may be alone now.
-        self._changed.notify_all()
+        self._tell_who_waits()
         return found
+
+    def _tell_who_waits(self) -> None:
+        # A thread that is woken for nothing takes the interpreter's lock from one that works.
+        if self._size:
+            self._changed.notify_all()
 
 
 def retry_delay_s(questions_ahead: int, seconds_per_question: float) -> float:

@@ -12,7 +12,7 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeAlias, TypeVar
 
@@ -20,15 +20,15 @@ import grpc
 import grpc.aio
 
 from edge_server.cell import Cell, Peer, Session, Subscription
-from edge_server.engine import Completion, Delta, Event, Request
+from edge_server.engine import Request
 from edge_server.errors import (
     DrainingError,
     EdgeServerError,
     InvalidQuestionError,
     NotFoundError,
-    OverloadedError,
 )
 from edge_server.frontdoor.backend import Backends, EngineBackend, bundle_for
+from edge_server.frontdoor.downlink import Downlink, send
 from edge_server.frontdoor.metrics import Metrics
 from edge_server.frontdoor.ports import BundleArchive
 from edge_server.frontdoor.questions import request_of
@@ -41,7 +41,6 @@ logger = logging.getLogger(__name__)
 
 _CHUNK_BYTES = 256 * 1024
 _QUESTIONS_PER_STREAM = 256
-_LONGEST_PAUSE_S = 0.2
 _MAX_ACKNOWLEDGED = 1024
 """Answers that one frame may acknowledge; the contract says so."""
 
@@ -152,7 +151,7 @@ class TokenLinkService:
                 message.session_id, message.bundle_hash, message.question, self._peer(context), trace
             )
             try:
-                await _send(message.question, subscription, trace, context.write)
+                await send(message.question, subscription, trace, context.write)
             finally:
                 subscription.close()
         except EdgeServerError as error:
@@ -168,7 +167,7 @@ class TokenLinkService:
             peer = self._peer(context)
             with self._cell.stream(peer):
                 async with asyncio.TaskGroup() as tasks:
-                    reader = tasks.create_task(self._read(uplink, _Downlink(context), tasks, peer))
+                    reader = tasks.create_task(self._read(uplink, Downlink(context), tasks, peer))
                     self._readers.add(reader)
                     reader.add_done_callback(self._readers.discard)
                     if self._draining:
@@ -211,7 +210,7 @@ class TokenLinkService:
     async def _read(
         self,
         uplink: AsyncIterator[_Received[pb.UplinkFrame]],
-        downlink: _Downlink,
+        downlink: Downlink,
         tasks: asyncio.TaskGroup,
         peer: Peer | None,
     ) -> None:
@@ -230,7 +229,7 @@ class TokenLinkService:
     async def _converse(
         self,
         frame: _Received[pb.UplinkFrame],
-        downlink: _Downlink,
+        downlink: Downlink,
         answering: set[tuple[str, str]],
         peer: Peer | None,
     ) -> None:
@@ -253,7 +252,7 @@ class TokenLinkService:
                     return  # sent twice over this stream: the answer is on its way already
                 answering.add(key)
                 try:
-                    await _send(message.question, subscription, trace, downlink.write)
+                    await send(message.question, subscription, trace, downlink.write)
                 finally:
                     answering.discard(key)
             finally:
@@ -313,84 +312,6 @@ class TokenLinkService:
         except EdgeServerError as error:
             # There is nothing left to cancel: what the client wanted.
             logger.debug("a cancel found no session: %s", error)
-
-
-class _Downlink:
-    """Writes of many tasks to one stream, one at a time."""
-
-    def __init__(self, context: _Context[pb.DownlinkFrame]) -> None:
-        self._context = context
-        self._turn = asyncio.Lock()
-        self._refused_until_s = 0.0
-
-    async def write(self, frame: pb.DownlinkFrame) -> None:
-        """Send a frame.
-
-        Raises:
-            ConnectionError: the client has gone; its handler is about to be cancelled.
-        """
-        async with self._turn:
-            try:
-                await self._context.write(frame)
-            except Exception as error:
-                # grpc.aio has no one exception for this: internal errors, usage errors, invalid states.
-                raise ConnectionError("the client has gone") from error
-
-    async def pause(self) -> None:
-        """Wait, if this client has just been told to.
-
-        A refusal costs about as much of the event loop as an answer does. Who asks on regardless is read more
-        slowly, until the stream's flow control slows it down too; else refusing would leave nobody to answer.
-        """
-        pause_s = self._refused_until_s - time.monotonic()
-        if pause_s > 0.0:
-            await asyncio.sleep(pause_s)
-
-    async def fail(self, request_id: str, error: EdgeServerError) -> None:
-        """End a question without an answer; nothing if the client has gone."""
-        if isinstance(error, OverloadedError):
-            self._refused_until_s = time.monotonic() + min(error.retry_delay_s, _LONGEST_PAUSE_S)
-        try:
-            await self.write(pb.DownlinkFrame(request_id=request_id, failure=failure_of(error)))
-        except ConnectionError as gone:
-            logger.debug("a failure found no reader: %s", gone)
-
-
-async def _send(
-    question: pb.Question,
-    subscription: Subscription,
-    trace: QuestionTrace,
-    write: Callable[[pb.DownlinkFrame], Awaitable[None]],
-) -> None:
-    """Send an answer as it comes about; the trace ends with it."""
-    try:
-        async for event in subscription:
-            if isinstance(event, Completion):
-                trace.completed(event)
-            elif question.whole_answer:
-                continue
-            await write(_frame(question.request_id, event))
-    except BaseException as error:
-        trace.end(error)
-        raise
-    trace.end()
-
-
-def _frame(request_id: str, event: Event) -> pb.DownlinkFrame:
-    if isinstance(event, Delta):
-        return pb.DownlinkFrame(request_id=request_id, delta=pb.AnswerDelta(text=event.text))
-    return pb.DownlinkFrame(
-        request_id=request_id,
-        answer=pb.Answer(
-            text=event.text,
-            probability=event.probability,
-            prompt_tokens=event.prompt_tokens,
-            answer_tokens=event.answer_tokens,
-            queue_s=event.queue_s,
-            compute_s=event.compute_s,
-            finish_reason=event.finish_reason,
-        ),
-    )
 
 
 def _traceparent_of(context: _Context[_Message]) -> str:

@@ -41,8 +41,9 @@ PLACES: Mapping[str, tuple[str, str]] = MappingProxyType(
         "request_of": ("loop", "decoding payloads"),
         "Cell.ask": ("loop", "admission"),
         "Engine.": ("loop", "handing over"),
-        "_Downlink.write": ("loop", "writing answers"),
+        "Downlink.write": ("loop", "writing answers"),
         "TokenLinkService.": ("loop", "frames and streams"),
+        "(edge_server/frontdoor/downlink.py": ("loop", "frames and streams"),
         "(asyncio/": ("loop", "event loop, gRPC"),
     }
 )

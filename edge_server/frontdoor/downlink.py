@@ -1,0 +1,102 @@
+"""What goes down to a device: answers as they come about, failures, and the pace at which it is read from."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+import grpc.aio
+
+from edge_server.cell import Subscription
+from edge_server.engine import Completion, Delta, Event
+from edge_server.errors import EdgeServerError, OverloadedError
+from edge_server.frontdoor.status import failure_of
+from edge_server.frontdoor.tracing import QuestionTrace
+from protos.tokenlink.v1 import tokenlink_pb2 as pb
+
+logger = logging.getLogger(__name__)
+
+_LONGEST_PAUSE_S = 0.2
+
+Context: TypeAlias = "grpc.aio.ServicerContext[object, pb.DownlinkFrame]"
+
+
+class Downlink:
+    """Writes of many tasks to one stream, one at a time."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._turn = asyncio.Lock()
+        self._refused_until_s = 0.0
+
+    async def write(self, frame: pb.DownlinkFrame) -> None:
+        """Send a frame.
+
+        Raises:
+            ConnectionError: the client has gone; its handler is about to be cancelled.
+        """
+        async with self._turn:
+            try:
+                await self._context.write(frame)
+            except Exception as error:
+                # grpc.aio has no one exception for this: internal errors, usage errors, invalid states.
+                raise ConnectionError("the client has gone") from error
+
+    async def pause(self) -> None:
+        """Wait, if this client has just been told to.
+
+        A refusal costs about as much of the event loop as an answer does. Who asks on regardless is read more
+        slowly, until the stream's flow control slows it down too; else refusing would leave nobody to answer.
+        """
+        pause_s = self._refused_until_s - time.monotonic()
+        if pause_s > 0.0:
+            await asyncio.sleep(pause_s)
+
+    async def fail(self, request_id: str, error: EdgeServerError) -> None:
+        """End a question without an answer; nothing if the client has gone."""
+        if isinstance(error, OverloadedError):
+            self._refused_until_s = time.monotonic() + min(error.retry_delay_s, _LONGEST_PAUSE_S)
+        try:
+            await self.write(pb.DownlinkFrame(request_id=request_id, failure=failure_of(error)))
+        except ConnectionError as gone:
+            logger.debug("a failure found no reader: %s", gone)
+
+
+async def send(
+    question: pb.Question,
+    subscription: Subscription,
+    trace: QuestionTrace,
+    write: Callable[[pb.DownlinkFrame], Awaitable[None]],
+) -> None:
+    """Send an answer as it comes about; the trace ends with it."""
+    try:
+        async for event in subscription:
+            if isinstance(event, Completion):
+                trace.completed(event)
+            elif question.whole_answer:
+                continue
+            await write(_frame(question.request_id, event))
+    except BaseException as error:
+        trace.end(error)
+        raise
+    trace.end()
+
+
+def _frame(request_id: str, event: Event) -> pb.DownlinkFrame:
+    if isinstance(event, Delta):
+        return pb.DownlinkFrame(request_id=request_id, delta=pb.AnswerDelta(text=event.text))
+    return pb.DownlinkFrame(
+        request_id=request_id,
+        answer=pb.Answer(
+            text=event.text,
+            probability=event.probability,
+            prompt_tokens=event.prompt_tokens,
+            answer_tokens=event.answer_tokens,
+            queue_s=event.queue_s,
+            compute_s=event.compute_s,
+            finish_reason=event.finish_reason,
+        ),
+    )
