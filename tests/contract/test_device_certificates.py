@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import shutil
+import socket
 import stat
 import subprocess
 import sys
@@ -33,13 +34,17 @@ from device_agent.uplink import Uplink
 from edge_server.access import devices
 from edge_server.access.authority import read_certificate
 from edge_server.access.enrolment import make_token
+from edge_server.app import Server
+from edge_server.config import ServerConfig
+from edge_server.errors import ConfigurationError as ServerConfigurationError
+from edge_server.served import Served
 from protos import payload
 from protos.enrolment import EnrolToken
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from protos.tokenlink.v1.tokenlink_pb2_grpc import TokenLinkStub
 from tests.authority import Device, Pki, make_pki
 from tests.contract.conftest import Running
-from tests.weightless import BUNDLE_HASH, CHANNEL_DIM
+from tests.weightless import BUNDLE_HASH, CHANNEL_DIM, State
 
 YEAR_S = 365.25 * 86_400
 
@@ -471,3 +476,21 @@ async def test_a_certificate_of_the_server_that_ends_shuts_out_a_device_with_a_l
     assert "certificate has expired" in output
     code, output = await run_agent(clock_shim, 0.0, *arguments)
     assert code == 0, output
+
+
+async def test_a_start_that_fails_leaves_no_door_open(running: Running, pki: Pki) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        enrol_port = free.getsockname()[1]
+    config = ServerConfig.model_validate(
+        {"rest_port": 0, **pki.settings(enrol=True)}
+        | {"grpc_port": running.addresses.grpc_port, "enrol_port": enrol_port}
+    )
+    backend = running.server.backends.current
+    served: Served[State] = Served(
+        running.model, lambda _: running.model, backend.ingest, backend.shape, backend.token_lengths
+    )
+    server: Server[State] = Server(config, served)
+    with pytest.raises(ServerConfigurationError, match="grpc_port"):
+        await server.start()
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", enrol_port)
