@@ -44,11 +44,10 @@ def draw(result: Mapping[str, Any]) -> Figure:
             "D",
             color="white",
             markeredgecolor="black",
-            label="with Hugging Face's class",
         )
-        if computed:
-            throughput.legend()
-        throughput.set(xlabel="answers per second", title=said.partition(",")[0])
+        throughput.set(
+            xlabel="answers per second; diamonds: with Hugging Face's class", title=said.replace(", ", ",\n")
+        )
         _bars(cpu, names, labels, [closed[name]["cpu_s_per_question"] for name in names], _MS)
         cpu.set(xlabel="CPU ms per question, server", title=f"{result['effort']['users']} users, closed loop")
         measured = [name for name in names if name in opened and opened[name]["answered"]]
