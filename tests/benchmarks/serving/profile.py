@@ -79,8 +79,8 @@ def shares_of(lines: Iterable[str], cpu_s: Mapping[int, float]) -> dict[tuple[st
         frames = stack.split(";")
         if not any(mark in frames[-1] for mark in WAITING):
             # Of a process that another has started, the first frame is its own.
-            thread = next(frame for frame in frames if frame.startswith("thread ("))
-            samples[int(thread.partition("(")[2].partition(")")[0])][place_of(stack)] += int(count)
+            named = next(frame for frame in frames if frame.startswith("thread ("))
+            samples[int(named.partition("(")[2].partition(")")[0])][place_of(stack)] += int(count)
     spent_s: defaultdict[tuple[str, str], float] = defaultdict(float)
     for thread, thread_s in cpu_s.items():
         seen = samples[thread] or Counter([ELSEWHERE])
