@@ -28,6 +28,7 @@ from edge_server.engine.core_process import CoreProcess
 from edge_server.errors import ConfigurationError
 from edge_server.frontdoor.ports import BundleArchive, LinkShape
 from edge_server.ingest import MediaIngest
+from edge_server.model.core import PRELOAD, load_core
 from edge_server.served import Served
 
 
@@ -86,7 +87,7 @@ def _in_threads(config: ServerConfig) -> tuple[Model, Callable[[int], Core[Any]]
 def _in_processes(config: ServerConfig, resources: ExitStack) -> tuple[Model, Callable[[int], Core[Any]]]:
     """A model for each batch, in a process of its own; here is what is known of it without weights."""
     make = partial(load_core, config.model, config.threads, config.device)
-    cores = [CoreProcess(make, preload=["edge_server.model.serving"]) for _ in range(config.batches)]
+    cores = [CoreProcess(make, PRELOAD) for _ in range(config.batches)]
     for core in cores:
         resources.callback(core.close)
     with ThreadPoolExecutor() as pool:
@@ -97,13 +98,6 @@ def _in_processes(config: ServerConfig, resources: ExitStack) -> tuple[Model, Ca
         for each in started:
             each.result()
     return model, cores.__getitem__
-
-
-def load_core(model: Path, threads: int, device: str) -> Core[Any]:
-    """What computes a batch, in the process where it is to compute."""
-    from edge_server.model.serving import load
-
-    return load(model, threads, device)
 
 
 def load_bundles(model: Path) -> tuple[Bundle, ...]:
