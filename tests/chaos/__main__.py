@@ -8,14 +8,8 @@ python -m tests.chaos --row kills --row stampede
 from __future__ import annotations
 
 import argparse
-import asyncio
-import importlib
 import json
-import logging
-import shutil
 import sys
-import tempfile
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,23 +18,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tests.chaos.row import Row, Run, Scale
+from tests.chaos.row import Scale
 from tests.chaos.rows import ROWS
+from tests.chaos.running import run_rows
 
 RESULTS = Path("docs/results/chaos.json")
 QUICK_RESULTS = Path("build/chaos-quick.json")
-
-
-def run_row(name: str, scale: Scale) -> Row:
-    """Run one row in a fresh folder, which stays where a promise was not kept."""
-    run: Run = importlib.import_module(ROWS[name]).run
-    folder = Path(tempfile.mkdtemp(prefix=f"tokenlink-chaos-{name}-"))
-    row = asyncio.run(run(scale, folder))
-    if row.kept:
-        shutil.rmtree(folder)
-    else:
-        print(f"{name}: what was left lies in {folder}", file=sys.stderr)
-    return row
 
 
 def main() -> None:
@@ -58,15 +41,11 @@ def main() -> None:
     keep = not (arguments.again or arguments.quick or arguments.row)
     results: dict[str, Any] = json.loads(out.read_text()) if out.exists() else {}
     done: dict[str, Any] = results.get("rows", {}) if results.get("scale") == scale else {}
-    logging.disable(logging.WARNING)
-    for name in names:
-        if keep and name in done and done[name]["kept"]:
-            print(f"{name}: is there already", file=sys.stderr)
-            continue
-        print(f"{name} ...", file=sys.stderr)
-        started_s = time.monotonic()
-        row = run_row(name, scale)
-        done[name] = {**asdict(row), "kept": row.kept, "took_s": round(time.monotonic() - started_s, 1)}
+    there = [name for name in names if keep and name in done and done[name]["kept"]]
+    for name in there:
+        print(f"{name}: is there already", file=sys.stderr)
+    for name, row, took_s in run_rows([name for name in names if name not in there], scale):
+        done[name] = {**asdict(row), "kept": row.kept, "took_s": round(took_s, 1)}
         out.parent.mkdir(parents=True, exist_ok=True)
         ordered = {row_name: done[row_name] for row_name in ROWS if row_name in done}
         out.write_text(json.dumps({"scale": scale, "rows": ordered}, indent=2) + "\n")

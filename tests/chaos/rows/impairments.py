@@ -62,8 +62,8 @@ CASES: dict[str, Case] = {
 }
 SLOW = frozenset(("loss 20 %", "partition"))
 """Not at the smallest scale."""
-QUESTIONS: dict[Scale, int] = {"test": 10, "quick": 20, "full": 200}
-PACE_S: dict[Scale, float] = {"test": 0.1, "quick": 0.3, "full": 0.3}
+QUESTIONS: dict[Scale, int] = {"test": 10, "quick": 10, "full": 200}
+PACE_S: dict[Scale, float] = {"test": 0.1, "quick": 0.2, "full": 0.3}
 WITHIN_S: dict[Scale, float] = {"test": 40.0, "quick": 120.0, "full": 600.0}
 
 

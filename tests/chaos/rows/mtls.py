@@ -20,8 +20,8 @@ from tests.benchmarks.serving.served import ServedModel, serving
 from tests.chaos.row import Row, Scale, at_least, exactly
 
 MODEL = Path(__file__).resolve().parents[3] / "deploy" / "models" / "soundstage-small"
-USERS: Mapping[Scale, int] = MappingProxyType({"test": 8, "quick": 64, "full": 64})
-SECONDS: Mapping[Scale, float] = MappingProxyType({"test": 0.5, "quick": 2.0, "full": 10.0})
+USERS: Mapping[Scale, int] = MappingProxyType({"test": 8, "quick": 16, "full": 64})
+SECONDS: Mapping[Scale, float] = MappingProxyType({"test": 0.5, "quick": 1.0, "full": 10.0})
 TURNS: Mapping[Scale, int] = MappingProxyType({"test": 1, "quick": 1, "full": 7})
 LEAST_SHARE = 0.9
 

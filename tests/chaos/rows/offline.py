@@ -33,7 +33,7 @@ class Plan:
 
 PLANS: dict[Scale, Plan] = {
     "test": Plan((2.0,), 1.0, 0.1, 1.0),
-    "quick": Plan((3.0, 3.0, 6.0), 2.0, 0.2, 3.0),
+    "quick": Plan((2.0, 2.0, 3.0), 2.0, 0.2, 3.0),
     # Six times 5 minutes, twice 15, once 30, at a tenth.
     "full": Plan((30.0,) * 6 + (90.0,) * 2 + (180.0,), 15.0, 0.5, 60.0),
 }

@@ -34,8 +34,8 @@ from tests.chaos.serve_fingerprints import FAULT
 from tests.chaos.watched import Doors, WatchedServer
 from tests.weightless import CHANNEL_DIM
 
-DURATION_S: Mapping[Scale, float] = MappingProxyType({"test": 12.0, "quick": 20.0, "full": 3600.0})
-WARM_UP_S: Mapping[Scale, float] = MappingProxyType({"test": 5.0, "quick": 6.0, "full": 300.0})
+DURATION_S: Mapping[Scale, float] = MappingProxyType({"test": 12.0, "quick": 12.0, "full": 3600.0})
+WARM_UP_S: Mapping[Scale, float] = MappingProxyType({"test": 5.0, "quick": 5.0, "full": 300.0})
 MOST_GROWTH_BYTES = 20 * 10**6
 MOST_MORE = 10
 """Descriptors, or tasks, more at the end than after the warm-up: they come and go with what is in flight."""

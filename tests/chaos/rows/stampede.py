@@ -33,7 +33,7 @@ class Plan:
 
 PLANS: dict[Scale, Plan] = {
     "test": Plan(40, {"arrivals_per_s": 2.5, "arrivals_burst": 1}),
-    "quick": Plan(60, {"arrivals_per_s": 4, "arrivals_burst": 1}),
+    "quick": Plan(30, {"arrivals_per_s": 2, "arrivals_burst": 1}),
     "full": Plan(1000, {}),
 }
 

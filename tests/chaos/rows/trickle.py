@@ -39,9 +39,9 @@ from tests.chaos.watched import Doors, WatchedServer
 KINDS = ("head", "body", "silence", "preface", "call", "stream")
 CONNECTIONS: Mapping[Scale, int] = MappingProxyType({"test": 48, "quick": 120, "full": 500})
 CUT_WITHIN_S: Mapping[Scale, float] = MappingProxyType({"test": 6.0, "quick": 10.0, "full": 30.0})
-RECEIVE_S: Mapping[Scale, float] = MappingProxyType({"test": 2.0, "quick": 4.0, "full": 20.0})
+RECEIVE_S: Mapping[Scale, float] = MappingProxyType({"test": 2.0, "quick": 3.0, "full": 20.0})
 """The server's own bound; at full scale as it comes."""
-COMPARED_S: Mapping[Scale, float] = MappingProxyType({"test": 3.0, "quick": 8.0, "full": 20.0})
+COMPARED_S: Mapping[Scale, float] = MappingProxyType({"test": 3.0, "quick": 3.0, "full": 20.0})
 """How long honest questions are timed without the others, each time."""
 ROUNDS: Mapping[Scale, int] = MappingProxyType({"test": 1, "quick": 1, "full": 4})
 """How often both are timed, in turns."""
