@@ -1,4 +1,4 @@
-"""Runs rows: one after the other at full scale; some at once in the small version, most of which is waiting."""
+"""Runs rows: one after the other at full scale; in the small version, which mostly waits, some at once."""
 
 from __future__ import annotations
 
