@@ -99,7 +99,7 @@ async def _reload(server: Server[Any], load: Callable[[], Served[Any]]) -> None:
             continue
         if served.model.bundle_hash == server.engine.model.bundle_hash:
             logger.info("the model's bundle is the one that is served; nothing changes")
-            served.close()
+            await asyncio.to_thread(served.close)
             continue
         await server.replace(served)
 

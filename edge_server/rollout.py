@@ -79,7 +79,7 @@ class Rollout:
         await asyncio.gather(*tasks, return_exceptions=True)
         for backend in self._backends:
             await backend.engine.stop()
-            backend.close()
+            await asyncio.to_thread(backend.close)
 
     async def _retire(self, old: EngineBackend[Any]) -> None:
         began = self._clock()
@@ -97,5 +97,5 @@ class Rollout:
         self._backends.remove(old)
         self._on_change()
         await old.engine.stop()
-        old.close()
+        await asyncio.to_thread(old.close)
         logger.info("an old model is gone", extra={"bundle_hash": old.bundle_hashes[0]})

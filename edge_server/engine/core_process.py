@@ -77,7 +77,7 @@ class CoreProcess:
         atexit.register(self.close)
         try:
             fault = ours.recv()
-        except EOFError:
+        except (EOFError, OSError):
             fault = "its process ended at once"
         if fault is not None:
             self._end()
