@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from device_agent.bundle import Bundle, write_manifest
 from edge_server.errors import ExportError
+from edge_server.model.config import TOKEN_LENGTHS
 from edge_server.model.link import Link
-from edge_server.model.selection import TOKEN_LENGTHS
 
 #: Largest difference between ONNX Runtime and torch, relative to the tokens' root mean square.
 PARITY_TOLERANCE = 1e-3

@@ -29,6 +29,7 @@ from edge_server.errors import ConfigurationError
 from edge_server.frontdoor.ports import BundleArchive, LinkShape
 from edge_server.ingest import MediaIngest
 from edge_server.model.core import PRELOAD, load_core
+from edge_server.model.front import load_front
 from edge_server.served import Served
 
 
@@ -73,11 +74,9 @@ def _load(config: ServerConfig, resources: ExitStack) -> Served[Any]:
     )
 
 
-# torch takes seconds to import: only once everything else is known to be right.
-
-
 def _in_threads(config: ServerConfig) -> tuple[Model, Callable[[int], Core[Any]]]:
     """One model for all batches, in this process."""
+    # torch takes seconds to import: only once everything else is known to be right.
     from edge_server.model.serving import load
 
     model = load(config.model, config.threads, config.device)
@@ -92,8 +91,6 @@ def _in_processes(config: ServerConfig, resources: ExitStack) -> tuple[Model, Ca
         resources.callback(core.close)
     with ThreadPoolExecutor() as pool:
         started = [pool.submit(core.start) for core in cores]
-        from edge_server.model.front import load_front
-
         model = load_front(config.model)
         for each in started:
             each.result()

@@ -16,8 +16,9 @@ from torch import Tensor
 from transformers import DynamicCache, Qwen2ForCausalLM
 
 from edge_server.engine import FeatureBlock, Prompt
+from edge_server.model.config import SLOT_OF_MODALITY
 from edge_server.model.foundation import Piece, embed_pieces, prompt_pieces
-from edge_server.model.link import SLOT_OF_MODALITY, Link
+from edge_server.model.link import Link
 
 
 @dataclass(frozen=True)

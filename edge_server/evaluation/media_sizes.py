@@ -14,7 +14,7 @@ import numpy as np
 
 from edge_server.evaluation.digital.ladder import Ladder, build_movie_ladders
 from edge_server.evaluation.rivals import Half, Rivals
-from edge_server.model.foundation import SLOTS
+from edge_server.model.config import SLOTS
 from edge_server.training.run import Run
 
 #: Where sizes and accuracies are kept, in the two-stage system's record.

@@ -29,9 +29,8 @@ from edge_server.evaluation.digital.codes import Code
 from edge_server.evaluation.digital.ladder import Ladder, build_ladder
 from edge_server.evaluation.exam import Exam, Receive
 from edge_server.evaluation.study import CHANNELS, QUANTISED, RIVALS, SNRS_DB, Study, channel_uses, read_lines
-from edge_server.model.foundation import SLOTS
+from edge_server.model.config import SLOTS, TOKEN_LENGTHS
 from edge_server.model.link import Link
-from edge_server.model.selection import TOKEN_LENGTHS
 from edge_server.training.run import Run
 
 #: The trained system whose link the rivals use.

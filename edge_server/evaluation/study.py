@@ -17,8 +17,7 @@ from typing import Any
 from device_agent.channel import ChannelConfig, ChannelName, FadingName
 from edge_server.evaluation.accuracy import Setting
 from edge_server.evaluation.digital.coding import Effort
-from edge_server.model.foundation import SLOTS
-from edge_server.model.selection import TOKEN_LENGTHS
+from edge_server.model.config import SLOTS, TOKEN_LENGTHS
 from edge_server.training.recipes import Recipe
 from edge_server.training.registry import BASES
 from edge_server.training.run import Run

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -28,57 +27,16 @@ from transformers import (
 )
 
 from edge_server.errors import ModelError
-from edge_server.model.checkpoint_front_ends import (
+from edge_server.model.checkpoint_config import (
+    CheckpointAudio,
+    CheckpointVisual,
     FilterBankFormat,
-    FilterBankFrontEnd,
     PictureFormat,
-    PictureFrontEnd,
 )
+from edge_server.model.checkpoint_front_ends import FilterBankFrontEnd, PictureFrontEnd
 from edge_server.model.selection import pooling_matrix
 
 ModelT = TypeVar("ModelT", bound=PreTrainedModel)
-
-#: Widest picture whose shortest edge a device should be able to send in full: 16 to 9.
-_WIDEST = 16 / 9
-
-
-@dataclass(frozen=True)
-class CheckpointVisual:
-    """A published visual encoder (ViViT)."""
-
-    architecture: dict[str, Any]
-    """Its Hugging Face configuration."""
-    format: PictureFormat
-    """What it takes."""
-    windows: int | None = None
-    """Averages that it ends with; None for all of its tokens."""
-    order: Literal["time", "columns"] = "time"
-    """What windows run along: time (as patches come) or the picture's columns, left to right."""
-    window_s: float = 10.0
-    """Window that a device takes [s]; the frames are spread over it."""
-
-    @property
-    def frame_rate_hz(self) -> float:
-        """Frames that a device takes per second."""
-        return self.format.frames / self.window_s
-
-    @property
-    def max_side(self) -> int:
-        """Largest side of a frame that makes a difference [px]."""
-        resize = self.format.resize
-        return max(resize) if isinstance(resize, tuple) else math.ceil(resize * _WIDEST)
-
-
-@dataclass(frozen=True)
-class CheckpointAudio:
-    """A published audio encoder (AST)."""
-
-    architecture: dict[str, Any]
-    """Its Hugging Face configuration."""
-    format: FilterBankFormat
-    """What it takes."""
-    windows: int | None = None
-    """Averages that it ends with; None for all of its tokens."""
 
 
 class CheckpointVisualEncoder(nn.Module):

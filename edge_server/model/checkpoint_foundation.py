@@ -7,9 +7,7 @@ a foundation is its LoRA alone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
 
 import torch
 from tokenizers import Tokenizer
@@ -18,9 +16,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen2
 
 from edge_server.errors import ModelError
 from edge_server.model import tokenizer as tk
+from edge_server.model.checkpoint_config import CheckpointFoundation, DTypeName
 from edge_server.model.checkpoint_encoders import read_checkpoint
-
-DTypeName: TypeAlias = Literal["float32", "bfloat16"]
 
 #: What the embedding of an added token begins as: the average of these words'.
 _MEANING = {
@@ -35,25 +32,6 @@ _MEANING = {
     "question": "question",
     "answer": "answer",
 }
-
-
-@dataclass(frozen=True)
-class CheckpointFoundation:
-    """A published foundation."""
-
-    architecture: dict[str, Any]
-    """Its Hugging Face configuration."""
-    special: tk.SpecialIds = field(default_factory=tk.SpecialIds)
-    """Special tokens of its tokenizer."""
-    dtype: DTypeName = "float32"
-    """Type of its weights."""
-    max_positions: int = 1024
-    """Longest prompt with its answer that is served [language and feature tokens]."""
-
-    @property
-    def hidden_size(self) -> int:
-        """Embedding width E."""
-        return int(self.architecture["hidden_size"])
 
 
 def build_checkpoint_foundation(config: CheckpointFoundation) -> Qwen2ForCausalLM:

@@ -8,68 +8,19 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.audio_utils import mel_filter_bank, window_function
 
+from edge_server.model.checkpoint_config import FRAME, HOP, FilterBankFormat, PictureFormat
 from edge_server.model.preprocess import pick_frames, resize_weights
 
-_FRAME = 400
-_HOP = 160
 _FFT = 512
 _PRE_EMPHASIS = 0.97
 _LOWEST_HZ = 20.0
 _MEL_FLOOR = 1.192092955078125e-07
-
-
-@dataclass(frozen=True)
-class PictureFormat:
-    """What a published visual encoder takes."""
-
-    frames: int
-    """Frames, evenly spaced over the window."""
-    crop: tuple[int, int]
-    """Rows and columns that are cut out of the middle [px]."""
-    resize: int | tuple[int, int]
-    """Length of the shortest edge, or rows and columns, before that [px]."""
-    scale: tuple[float, float, float]
-    """A channel is its byte times this ..."""
-    shift: tuple[float, float, float]
-    """... plus this."""
-
-    @property
-    def height(self) -> int:
-        """Rows [px]."""
-        return self.crop[0]
-
-    @property
-    def width(self) -> int:
-        """Columns [px]."""
-        return self.crop[1]
-
-
-@dataclass(frozen=True)
-class FilterBankFormat:
-    """What a published audio encoder takes."""
-
-    sample_rate_hz: int
-    """Rate of the PCM [Hz]."""
-    spectra: int
-    """Spectra in a window, one each 10 ms."""
-    mel_bins: int
-    """Mel bands from 20 Hz to half the sample rate."""
-    mean: float
-    """Taken off a logarithm ..."""
-    deviation: float
-    """... which is then divided by twice this."""
-
-    @property
-    def samples(self) -> int:
-        """Window; shorter sound is padded, longer is cut."""
-        return _FRAME + (self.spectra - 1) * _HOP
 
 
 class PictureFrontEnd(nn.Module):
@@ -141,12 +92,12 @@ class FilterBankFrontEnd(nn.Module):
         format = self.format
         silence = torch.zeros(format.samples, dtype=pcm.dtype, device=pcm.device)
         x = torch.cat([pcm[: format.samples], silence])[: format.samples]
-        spectrum = F.conv1d(x[None, None, :], self.basis, stride=_HOP)[0]
+        spectrum = F.conv1d(x[None, None, :], self.basis, stride=HOP)[0]
         real, imaginary = spectrum.chunk(2, dim=0)
         power = real * real + imaginary * imaginary
         bank = torch.log(torch.matmul(self.filters, power).clamp(min=_MEL_FLOOR)).transpose(0, 1)
         # Spectra that lie wholly within the sound; of the others none is computed, they are zero.
-        ends = torch.arange(format.spectra, device=pcm.device) * _HOP + _FRAME
+        ends = torch.arange(format.spectra, device=pcm.device) * HOP + FRAME
         reached = ends <= torch.ones_like(ends[0]) * pcm.shape[0]
         bank = torch.where(reached[:, None], bank, torch.zeros_like(bank))
         return (bank - format.mean) / (2 * format.deviation)
@@ -176,12 +127,12 @@ def _frame_to_spectrum() -> Tensor:
     Kaldi's order: the frame's mean is taken off, then pre-emphasis (the first sample is its own
     predecessor), then a symmetric Hann window, then a Fourier transform padded to 512.
     """
-    time = torch.arange(_FRAME, dtype=torch.float64)
-    centred = torch.eye(_FRAME, dtype=torch.float64) - 1.0 / _FRAME
-    emphasis = torch.eye(_FRAME, dtype=torch.float64)
+    time = torch.arange(FRAME, dtype=torch.float64)
+    centred = torch.eye(FRAME, dtype=torch.float64) - 1.0 / FRAME
+    emphasis = torch.eye(FRAME, dtype=torch.float64)
     emphasis[time[1:].long(), time[:-1].long()] = -_PRE_EMPHASIS
     emphasis[0, 0] = 1.0 - _PRE_EMPHASIS
-    window = torch.from_numpy(window_function(_FRAME, "hann", periodic=False))
+    window = torch.from_numpy(window_function(FRAME, "hann", periodic=False))
     bins = torch.arange(_FFT // 2 + 1, dtype=torch.float64)
     angle = 2 * torch.pi * bins[:, None] * time[None, :] / _FFT
     transform = torch.cat([torch.cos(angle), -torch.sin(angle)])

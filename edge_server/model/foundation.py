@@ -11,47 +11,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from edge_server.model import tokenizer as tk
-
-#: Slots that feature tokens may fill, in the prompt's order.
-SLOTS = ("visual", "audio")
+from edge_server.model.config import SLOTS, FoundationConfig
 
 _LOOK_BACK_BIAS = 10.0
 _LOOK_UP_GAIN = 1.5
 # Rotary dimensions that tell neighbours apart, and those that turn within a caption's length.
 _FAST_PAIRS = 3
 _TURNING_PAIRS = 5
-
-
-@dataclass(frozen=True)
-class FoundationConfig:
-    """Size of a foundation that is trained from nothing."""
-
-    vocab_size: int
-    """Language tokens, special ones included."""
-    hidden_size: int = 128
-    """Embedding width E."""
-    layers: int = 5
-    """Decoder blocks."""
-    heads: int = 4
-    """Attention heads; as many key/value heads."""
-    intermediate_size: int = 384
-    """Width of the gated MLP."""
-    max_positions: int = 512
-    """Longest prompt with its answer [language and feature tokens]."""
-    rope_theta: float = 1e6
-    """Base of the rotary position embedding; large, so that most dimensions compare content, not place."""
-
-    @property
-    def special(self) -> tk.SpecialIds:
-        """Special tokens of its tokenizer."""
-        return tk.OWN_IDS
 
 
 def build_foundation(config: FoundationConfig) -> Qwen2ForCausalLM:

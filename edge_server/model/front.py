@@ -7,9 +7,10 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from device_agent.bundle import read_manifest
 from edge_server.engine.model import Prompt
 from edge_server.model import tokenizer as tk
-from edge_server.model.link import LinkConfig, read_description
+from edge_server.model.config import LinkConfig, read_description
 from edge_server.model.prompt_check import PromptCheck
 
 
@@ -78,6 +79,4 @@ def load_front(directory: Path) -> LinkFront:
 
 def bundle_hash_of(directory: Path) -> str:
     """SHA-256 (hexadecimal) of the device bundle that a model folder holds."""
-    from device_agent.bundle import read_manifest
-
     return read_manifest(directory / "bundle").bundle_hash

@@ -8,23 +8,15 @@ One set of weights serves every token length.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from edge_server.model.selection import TOKEN_LENGTHS, SelectionName, build_selection
+from edge_server.model.config import TOKEN_LENGTHS, HeadConfig
+from edge_server.model.selection import build_selection
 
 #: Mean square of a real of a codeword: two reals make a complex symbol of unit energy.
 REAL_POWER = 0.5
-
-
-@dataclass(frozen=True)
-class HeadConfig:
-    """The heads of feature modalities."""
-
-    selection: SelectionName = "window"
-    """How encoder tokens become as many as are sent."""
 
 
 def position_features(token_length: Tensor | int, positions: Tensor, dim: int) -> Tensor:

@@ -15,87 +15,30 @@ from __future__ import annotations
 import json
 import warnings
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
-from pydantic import Field, TypeAdapter
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import Qwen2ForCausalLM
 
 from edge_server.errors import ModelError
-from edge_server.model.checkpoint_encoders import (
-    CheckpointAudio,
-    CheckpointAudioEncoder,
-    CheckpointVisual,
-    CheckpointVisualEncoder,
-)
-from edge_server.model.checkpoint_foundation import CheckpointFoundation, build_checkpoint_foundation
-from edge_server.model.foundation import SLOTS, FoundationConfig, build_foundation
-from edge_server.model.head import HeadConfig, TextHead, TransmitterHead
-from edge_server.model.receiver import (
-    MlpReceiver,
-    QueryReceiver,
-    Receiver,
-    ReceiverConfig,
-    TextReceiver,
-    build_receiver,
-)
-from edge_server.model.selection import TOKEN_LENGTHS
-from edge_server.model.tokenizer import SpecialIds, load_tokenizer
-from edge_server.model.transmitter import AudioConfig, AudioEncoder, VisualConfig, VisualEncoder
-
-#: Which transmitter, receiver and slot of the prompt serve which modality on the wire.
-SLOT_OF_MODALITY = {"image": "visual", "video": "visual", "audio": "audio"}
-
+from edge_server.model.checkpoint_config import CheckpointAudio, CheckpointFoundation, CheckpointVisual
+from edge_server.model.checkpoint_encoders import CheckpointAudioEncoder, CheckpointVisualEncoder
+from edge_server.model.checkpoint_foundation import build_checkpoint_foundation
+from edge_server.model.config import SLOTS, LinkConfig, read_description
+from edge_server.model.foundation import build_foundation
+from edge_server.model.head import TextHead, TransmitterHead
+from edge_server.model.receiver import MlpReceiver, QueryReceiver, Receiver, TextReceiver, build_receiver
+from edge_server.model.tokenizer import SpecialIds
+from edge_server.model.transmitter import AudioEncoder, VisualEncoder
 
 Encoder: TypeAlias = VisualEncoder | AudioEncoder | CheckpointVisualEncoder | CheckpointAudioEncoder
 """The encoder of a feature modality: trained here, or published."""
-
-# Configurations of published parts have a key that the others lack; these, with all their defaults, fit any.
-_FIRST_THAT_FITS = Field(union_mode="left_to_right")
-
-
-@dataclass(frozen=True)
-class LoraTraining:
-    """Low-rank adaptation of the foundation (stage 2)."""
-
-    rank: int = 8
-    """Rank of the update."""
-    alpha: int = 16
-    """Scale: the update counts alpha / rank."""
-    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-    """Which projections get one."""
-
-
-@dataclass(frozen=True)
-class LinkConfig:
-    """Everything that defines the model but its weights."""
-
-    name: str
-    """Name, as shown to clients."""
-    foundation: Annotated[CheckpointFoundation | FoundationConfig, _FIRST_THAT_FITS]
-    """The foundation model: published, or trained from nothing."""
-    visual: Annotated[CheckpointVisual | VisualConfig, _FIRST_THAT_FITS] = field(default_factory=VisualConfig)
-    """The visual encoder, likewise."""
-    audio: Annotated[CheckpointAudio | AudioConfig, _FIRST_THAT_FITS] = field(default_factory=AudioConfig)
-    """The audio encoder, likewise."""
-    head: HeadConfig = field(default_factory=HeadConfig)
-    """The heads of feature modalities."""
-    receiver: ReceiverConfig = field(default_factory=ReceiverConfig)
-    """The receivers of feature modalities."""
-    lora: LoraTraining = field(default_factory=LoraTraining)
-    """LoRA of the foundation."""
-    channel_dim: int = 32
-    """Reals per sent token C."""
-    max_text_tokens: int = 96
-    """Longest question or context [language tokens]."""
-    token_lengths: tuple[int, ...] = TOKEN_LENGTHS
-    """Token lengths that a device may choose from; each doubles the one before."""
 
 
 @dataclass(frozen=True)
@@ -273,20 +216,6 @@ class Link(nn.Module):
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise ModelError(f"{directory}: not a model folder that can be read: {error}") from error
         return link.eval()
-
-
-def read_description(directory: Path) -> tuple[LinkConfig, Tokenizer]:
-    """What a model folder says of its link, and its foundation's tokenizer.
-
-    Raises:
-        ModelError: a file is missing, or says something else.
-    """
-    try:
-        raw: dict[str, Any] = json.loads((directory / "model.json").read_text())
-        config = TypeAdapter(LinkConfig).validate_python(raw)
-        return config, load_tokenizer(directory / "tokenizer.json")
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{directory}: not a model folder that can be read: {error}") from error
 
 
 def _random_parts(config: LinkConfig) -> Parts:

@@ -8,45 +8,13 @@ convolution with a windowed Fourier basis.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-@dataclass(frozen=True)
-class VisualFormat:
-    """What the visual encoder takes."""
-
-    frames: int = 8
-    """Frames, evenly spaced over the window."""
-    height: int = 72
-    """Rows [px]."""
-    width: int = 120
-    """Columns [px]."""
-
-
-@dataclass(frozen=True)
-class AudioFormat:
-    """What the audio encoder takes."""
-
-    sample_rate_hz: int = 16_000
-    """Rate of the PCM [Hz]."""
-    samples: int = 64_000
-    """Window; shorter sound is padded with silence, longer is cut."""
-    fft_size: int = 512
-    """Analysis window (Hann) [samples]."""
-    hop: int = 320
-    """Step between two spectra [samples]."""
-    mel_bins: int = 64
-    """Mel bands between 50 Hz and half the sample rate."""
-
-    @property
-    def spectra(self) -> int:
-        """Spectra in a window."""
-        return self.samples // self.hop
+from edge_server.model.config import AudioFormat, VisualFormat
 
 
 class VisualFrontEnd(nn.Module):

@@ -8,8 +8,7 @@ from tokenizers import Tokenizer
 
 from edge_server.engine.model import FeatureBlock, InvalidPromptError, Prompt
 from edge_server.model import tokenizer as tk
-from edge_server.model.foundation import SLOTS
-from edge_server.model.link import SLOT_OF_MODALITY, LinkConfig
+from edge_server.model.config import SLOT_OF_MODALITY, SLOTS, LinkConfig
 
 # What stands around a prompt's parts takes positions too: see edge_server.model.foundation.
 _AROUND_QUESTION = 3

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from edge_server.engine.model import FeatureBlock, Prompt
-from edge_server.model.foundation import SLOTS, Piece, prompt_pieces
-from edge_server.model.link import SLOT_OF_MODALITY, Link
+from edge_server.model.config import SLOT_OF_MODALITY, SLOTS
+from edge_server.model.foundation import Piece, prompt_pieces
+from edge_server.model.link import Link
 from edge_server.model.reception import Reception, receive_text
 
 # Stands in a row of language token ids for a position that something received will fill.

@@ -12,40 +12,16 @@ are told nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 
+from edge_server.model.config import ReceiverConfig
 from edge_server.model.head import position_features
 
 #: The receiver is told SNRs within these bounds [dB]; beyond them nothing changes any more.
 SNR_BOUNDS_DB = (-20.0, 30.0)
-
-
-@dataclass(frozen=True)
-class ReceiverConfig:
-    """Kind and size of a receiver."""
-
-    kind: Literal["queries", "mlp"] = "queries"
-    """Learned queries to the received tokens, or two linear layers (of which only the width counts)."""
-    film: bool = True
-    """Whether the SNR is told."""
-    width: int = 128
-    """Inner width."""
-    heads: int = 4
-    """Attention heads."""
-    self_layers: int = 1
-    """Blocks in which received tokens look at each other."""
-    query_layers: int = 2
-    """Blocks in which queries look at received tokens."""
-    slots: int = 14
-    """Embeddings that the foundation gets."""
-
-    def embeddings(self, token_length: int) -> int:
-        """Embeddings that the foundation gets for so many tokens."""
-        return token_length if self.kind == "mlp" else self.slots
 
 
 class SnrFilm(nn.Module):

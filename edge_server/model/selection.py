@@ -12,15 +12,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-#: Token lengths that a device may choose from, unless a model says otherwise; each doubles the one before.
-TOKEN_LENGTHS = (1, 2, 4, 8, 16, 32)
-
-SelectionName: TypeAlias = Literal["window", "linspace", "queries"]
+from edge_server.model.config import TOKEN_LENGTHS, SelectionName
 
 
 class MatrixSelection(nn.Module):

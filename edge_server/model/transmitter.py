@@ -6,77 +6,14 @@ raw media ─▶ front end ─▶ encoder ─▶ [B, P, D] ─▶ head (edge_ser
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import ASTConfig, ASTModel, VivitConfig, VivitModel
 
-from edge_server.model.preprocess import AudioFormat, AudioFrontEnd, VisualFormat, VisualFrontEnd
-
-
-@dataclass(frozen=True)
-class EncoderConfig:
-    """Size of an encoder."""
-
-    hidden_size: int = 128
-    """Width D."""
-    layers: int = 4
-    """Transformer blocks."""
-    heads: int = 4
-    """Attention heads."""
-    intermediate_size: int = 256
-    """Width of the MLP."""
-
-
-@dataclass(frozen=True)
-class VisualConfig:
-    """The visual encoder (ViViT)."""
-
-    format: VisualFormat = field(default_factory=VisualFormat)
-    """What it takes."""
-    encoder: EncoderConfig = field(default_factory=EncoderConfig)
-    """Its size."""
-    stem: tuple[int, ...] = (16, 32, 64)
-    """Channels of the convolutions before ViViT, each halving rows and columns; () for none. Early
-    convolutions let a small vision transformer learn from few clips (Xiao et al. 2021)."""
-    stem_blocks: int = 2
-    """Residual blocks behind these, each seeing twice as far as the one before: a patch cuts an instrument
-    in pieces, and what sees it whole recognises it wherever it stands."""
-    tubelet: tuple[int, int, int] = (2, 3, 3)
-    """Frames, rows and columns of one patch, behind the stem."""
-    order: Literal["time", "columns"] = "columns"
-    """What pooling windows run along: time (as patches come) or the picture's columns, left to right."""
-    frame_rate_hz: ClassVar[float] = 8.0
-    """Frames that a device takes per second; the graph picks its own from these."""
-    window_s: ClassVar[float] = 4.0
-    """Window that a device takes [s]."""
-    max_side: ClassVar[int] = 320
-    """Largest side of a frame that a device keeps [px]."""
-
-
-@dataclass(frozen=True)
-class AudioConfig:
-    """The audio encoder (AST)."""
-
-    format: AudioFormat = field(default_factory=AudioFormat)
-    """What it takes."""
-    encoder: EncoderConfig = field(default_factory=EncoderConfig)
-    """Its size."""
-    stem: tuple[int, ...] = (32, 64, 64)
-    """Channels of the convolutions before AST; () for none. The first two halve time and frequency, the last
-    quarters frequency: what is left of a time is one patch, so AST's tokens follow one another in time."""
-    stem_blocks: int = 2
-    """Residual blocks before the last of these, each seeing twice as far as the one before: a timbre is a
-    pattern of harmonics, and how they come and go."""
-    patch: int = 16
-    """Side of a patch [rows, spectra]."""
-    frequency_stride: int = 16
-    """Step between patches [rows]."""
-    time_stride: int = 16
-    """Step between patches [spectra]."""
+from edge_server.model.config import AudioConfig, VisualConfig
+from edge_server.model.preprocess import AudioFrontEnd, VisualFrontEnd
 
 
 class ResidualBlock(nn.Module):

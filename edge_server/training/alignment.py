@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from edge_server.model import tokenizer as tk
-from edge_server.model.foundation import SLOTS
+from edge_server.model.config import SLOTS
 from edge_server.model.link import Link
 from edge_server.training.clips import EncodedClips
 from edge_server.training.loop import Schedule

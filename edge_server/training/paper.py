@@ -23,10 +23,8 @@ from edge_server.errors import ConfigurationError
 from edge_server.export import current_commit
 from edge_server.model.checkpoint_encoders import audio_from, visual_from
 from edge_server.model.checkpoint_foundation import foundation_from
-from edge_server.model.foundation import SLOTS
-from edge_server.model.head import HeadConfig
-from edge_server.model.link import Link, LinkConfig, LoraTraining, Parts
-from edge_server.model.receiver import ReceiverConfig
+from edge_server.model.config import SLOTS, HeadConfig, LinkConfig, LoraTraining, ReceiverConfig
+from edge_server.model.link import Link, Parts
 from edge_server.training.alignment import Alignment, AlignmentTraining
 from edge_server.training.card import RECORD, Origin, write_record
 from edge_server.training.clips import EncodedClips, encode_clips

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edge_server.model import tokenizer as tk
-from edge_server.model.foundation import SLOTS, Piece, context_pieces, embed_pieces, question_pieces
+from edge_server.model.config import SLOTS
+from edge_server.model.foundation import Piece, context_pieces, embed_pieces, question_pieces
 from edge_server.model.link import Link
 from edge_server.training.clips import EncodedClips
 from edge_server.training.losses import IGNORE

@@ -23,21 +23,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edge_server.data.soundstage.dataset import Split
-from edge_server.data.soundstage.scene import (
-    DURATION_S,
-    KINDS,
-    MAX_SOUNDING,
-    PLACES,
-    Scene,
-)
+from edge_server.data.soundstage.scene import DURATION_S, KINDS, MAX_SOUNDING, PLACES, Scene
+from edge_server.model.config import AudioConfig, VisualConfig
 from edge_server.model.preprocess import AudioFrontEnd, VisualFrontEnd
 from edge_server.model.selection import WindowPooling
-from edge_server.model.transmitter import (
-    AudioConfig,
-    AudioEncoder,
-    VisualConfig,
-    VisualEncoder,
-)
+from edge_server.model.transmitter import AudioEncoder, VisualEncoder
 from edge_server.training.loop import Schedule
 from edge_server.training.losses import IGNORE
 

@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from edge_server.model.foundation import FoundationConfig
-from edge_server.model.head import HeadConfig
-from edge_server.model.link import LoraTraining
-from edge_server.model.receiver import ReceiverConfig
-from edge_server.model.transmitter import AudioConfig, VisualConfig
+from edge_server.model.config import (
+    AudioConfig,
+    FoundationConfig,
+    HeadConfig,
+    LoraTraining,
+    ReceiverConfig,
+    VisualConfig,
+)
 from edge_server.training.alignment import AlignmentTraining
 from edge_server.training.finetune import FinetuneTraining
 from edge_server.training.loop import Schedule

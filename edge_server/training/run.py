@@ -27,8 +27,9 @@ from edge_server.data.soundstage.dataset import SplitName, generate, load_split
 from edge_server.errors import DatasetError, ModelError
 from edge_server.export import current_commit
 from edge_server.model import tokenizer as tk
+from edge_server.model.config import LinkConfig
 from edge_server.model.foundation import build_foundation
-from edge_server.model.link import Link, LinkConfig
+from edge_server.model.link import Link
 from edge_server.training.alignment import Alignment
 from edge_server.training.card import STAGES, Origin, write_card
 from edge_server.training.claim import RECORD, claim

@@ -11,10 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from edge_server.model.head import HeadConfig
-from edge_server.model.link import LoraTraining
-from edge_server.model.receiver import ReceiverConfig
-from edge_server.model.selection import TOKEN_LENGTHS
+from edge_server.model.config import TOKEN_LENGTHS, HeadConfig, LoraTraining, ReceiverConfig
 from edge_server.training.alignment import AlignmentTraining
 from edge_server.training.finetune import FinetuneTraining
 from edge_server.training.loop import Schedule

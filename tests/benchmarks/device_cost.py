@@ -31,7 +31,7 @@ from edge_server.data.soundstage.device_clip import device_clips
 from edge_server.evaluation.accuracy import Setting
 from edge_server.evaluation.exam import Exam, Receive, receive_blocks
 from edge_server.model import tokenizer as tk
-from edge_server.model.foundation import SLOTS
+from edge_server.model.config import SLOTS
 from edge_server.model.link import Link
 from edge_server.quantization import CALIBRATION_CLIPS, CHECK_CLIPS, quantise_bundle
 from protos import payload

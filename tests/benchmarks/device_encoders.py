@@ -15,7 +15,7 @@ from device_agent.bundle import Bundle
 from device_agent.media import Clip
 from device_agent.transmitter import Transmitter
 from edge_server.export import AudioGraph, VisualGraph
-from edge_server.model.foundation import SLOTS
+from edge_server.model.config import SLOTS
 from edge_server.model.link import Link
 
 Tokens = npt.NDArray[np.float32]

@@ -16,7 +16,8 @@ from edge_server.config import ServerConfig
 from edge_server.data.annotations import QuestionRow
 from edge_server.data.soundstage.dataset import Split, sample_scenes
 from edge_server.evaluation.plots import device_cost as plot
-from edge_server.model.preprocess import VisualFormat, VisualFrontEnd
+from edge_server.model.config import VisualFormat
+from edge_server.model.preprocess import VisualFrontEnd
 from edge_server.quantization import quantise_bundle
 from protos.payload import DTYPES
 from tests.benchmarks import device_cost

@@ -29,7 +29,8 @@ from edge_server.data.soundstage.captions import describe, describe_picture, des
 from edge_server.data.soundstage.questions import Balancer
 from edge_server.data.soundstage.scene import Performer, Scene, Sound, sample_scene
 from edge_server.errors import DatasetError
-from edge_server.model.preprocess import VisualFormat, VisualFrontEnd
+from edge_server.model.config import VisualFormat
+from edge_server.model.preprocess import VisualFrontEnd
 
 SplitName = Literal["train", "val", "test"]
 FORMAT_VERSION = 1

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from device_agent.channel import ChannelConfig, power, sample_gain, sample_noise
 from edge_server.evaluation.digital.codes import Code, Codeword
-from edge_server.model.foundation import SLOTS
+from edge_server.model.config import SLOTS
 
 SHARES: tuple[Mapping[str, float], ...] = (
     {"visual": 0.5, "audio": 0.5},

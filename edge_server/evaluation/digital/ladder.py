@@ -33,9 +33,9 @@ from edge_server.evaluation.digital.media import (
     through_opus,
 )
 from edge_server.evaluation.digital.movie import MP4_STEPS, Movie, Mp4Step
-from edge_server.model.foundation import SLOTS
+from edge_server.model.config import SLOTS, VisualFormat
 from edge_server.model.link import Link
-from edge_server.model.preprocess import VisualFormat, VisualFrontEnd
+from edge_server.model.preprocess import VisualFrontEnd
 from edge_server.training.clips import encode_media
 
 Arrays: TypeAlias = dict[str, npt.NDArray[Any]]

@@ -22,8 +22,7 @@ from device_agent.channel import ChannelConfig, clamp_snr_db
 from edge_server.errors import ConfigurationError
 from edge_server.evaluation.digital.codes import Code, Codeword, mean_loss
 from edge_server.evaluation.digital.delivery import Choice, Plan, arrivals, divisions
-from edge_server.model.foundation import SLOTS
-from edge_server.model.selection import TOKEN_LENGTHS
+from edge_server.model.config import SLOTS, TOKEN_LENGTHS
 
 BITS_PER_REAL = (1, 2, 3, 4, 6, 8)
 

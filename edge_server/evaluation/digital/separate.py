@@ -22,7 +22,7 @@ from device_agent.channel import ChannelConfig
 from edge_server.evaluation.digital.codes import Code, Codeword, mean_loss
 from edge_server.evaluation.digital.delivery import Choice, Plan, arrivals, divisions
 from edge_server.evaluation.digital.ladder import Ladder
-from edge_server.model.foundation import SLOTS
+from edge_server.model.config import SLOTS
 
 StepAccuracy: TypeAlias = Callable[[int | None, int | None], float]
 """Accuracy when all clips arrive at a step of the visual and a step of the audio ladder; None: it is lost."""

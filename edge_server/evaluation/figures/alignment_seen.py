@@ -28,7 +28,7 @@ from edge_server.evaluation.exam import over_channel
 from edge_server.evaluation.figures.answers import spread
 from edge_server.evaluation.study import SNRS_DB, Study, Task
 from edge_server.model import tokenizer as tk
-from edge_server.model.foundation import SLOTS
+from edge_server.model.config import SLOTS
 from edge_server.model.link import Link
 from edge_server.training.passage import PassageTraining, draw_of, receive_texts
 from edge_server.training.radio import RadioTraining

@@ -10,8 +10,7 @@ from edge_server.evaluation.digital.codes import capacity_bits
 from edge_server.evaluation.figures.answers import Answers, spread
 from edge_server.evaluation.figures.token_length import SNRS_DB
 from edge_server.evaluation.study import channel_uses
-from edge_server.model.foundation import SLOTS
-from edge_server.model.selection import TOKEN_LENGTHS
+from edge_server.model.config import SLOTS, TOKEN_LENGTHS
 
 #: System whose tokens are compared.
 SYSTEM = "two-stage"

@@ -7,7 +7,7 @@ from typing import Any
 from device_agent.channel import airtime_s
 from edge_server.evaluation.figures.answers import Answers, spread
 from edge_server.evaluation.study import channel_uses
-from edge_server.model.selection import TOKEN_LENGTHS
+from edge_server.model.config import TOKEN_LENGTHS
 from edge_server.training.systems import CHANNEL_DIMS, USUAL_DIM, of_width
 
 #: Bandwidth that airtime is given at [Hz].

@@ -7,9 +7,8 @@ import torch
 from tokenizers import Tokenizer
 
 from edge_server.model import tokenizer as tk
-from edge_server.model.foundation import FoundationConfig
-from edge_server.model.link import Link, LinkConfig
-from edge_server.model.receiver import ReceiverConfig
+from edge_server.model.config import FoundationConfig, LinkConfig, ReceiverConfig
+from edge_server.model.link import Link
 from edge_server.model.serving import ServedLink
 from edge_server.training.pretrain_foundation import world_texts
 

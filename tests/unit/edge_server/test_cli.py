@@ -9,7 +9,9 @@ from typer.testing import CliRunner
 from edge_server.cli import ELSEWHERE, build
 
 
-@pytest.mark.parametrize("module", ["edge_server.cli", "edge_server.process", "edge_server.loading"])
+@pytest.mark.parametrize(
+    "module", ["edge_server.cli", "edge_server.process", "edge_server.loading", "edge_server.model.front"]
+)
 def test_serving_starts_without_torch_or_training_code(module: str) -> None:
     heavy = ["torch", "transformers", "peft", "edge_server.training", "edge_server.data"]
     code = f"import sys, {module}; print(*[name for name in {heavy} if name in sys.modules])"

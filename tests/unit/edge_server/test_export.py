@@ -20,8 +20,8 @@ from edge_server.export import (
     check_parity,
     export_bundle,
 )
+from edge_server.model.config import TOKEN_LENGTHS
 from edge_server.model.link import Link
-from edge_server.model.selection import TOKEN_LENGTHS
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from edge_server.data.soundstage.picture import FRAMES, HEIGHT, WIDTH, render_fr
 from edge_server.data.soundstage.scene import KINDS, Action, Performer, Place, Scene, Sound
 from edge_server.data.soundstage.sound import SAMPLE_RATE_HZ, SAMPLES, render_sound
 from edge_server.errors import DatasetError
-from edge_server.model.preprocess import VisualFormat
+from edge_server.model.config import VisualFormat
 
 
 def stage(action: Action, place: Place = "middle", seed: int = 5) -> Scene:

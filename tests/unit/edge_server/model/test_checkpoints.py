@@ -23,14 +23,10 @@ from transformers import (
 
 from edge_server.errors import ModelError
 from edge_server.model import tokenizer as tk
+from edge_server.model.checkpoint_config import FilterBankFormat, PictureFormat
 from edge_server.model.checkpoint_encoders import audio_from, visual_from
 from edge_server.model.checkpoint_foundation import foundation_from
-from edge_server.model.checkpoint_front_ends import (
-    FilterBankFormat,
-    FilterBankFrontEnd,
-    PictureFormat,
-    PictureFrontEnd,
-)
+from edge_server.model.checkpoint_front_ends import FilterBankFrontEnd, PictureFrontEnd
 from edge_server.model.selection import pooling_matrix
 from edge_server.training.paper import Checkpoints
 from tests.tiny_checkpoints import END, ROWS, write_checkpoints, write_foundation

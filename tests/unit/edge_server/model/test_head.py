@@ -4,12 +4,11 @@ import pytest
 import torch
 
 from device_agent.channel import to_symbols
-from edge_server.model.head import HeadConfig, TextHead, TransmitterHead, normalise_power
+from edge_server.model.config import TOKEN_LENGTHS, HeadConfig, SelectionName
+from edge_server.model.head import TextHead, TransmitterHead, normalise_power
 from edge_server.model.selection import (
-    TOKEN_LENGTHS,
     LinspaceSelection,
     NestedQueries,
-    SelectionName,
     WindowPooling,
     build_selection,
     linspace_matrix,

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from edge_server.model.preprocess import AudioFormat, AudioFrontEnd, VisualFormat, VisualFrontEnd
-from edge_server.model.transmitter import AudioConfig, AudioEncoder, VisualConfig, VisualEncoder
+from edge_server.model.config import AudioConfig, AudioFormat, VisualConfig, VisualFormat
+from edge_server.model.preprocess import AudioFrontEnd, VisualFrontEnd
+from edge_server.model.transmitter import AudioEncoder, VisualEncoder
 
 
 def test_resizing_keeps_a_flat_picture_flat_and_its_mean() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from edge_server.model.foundation import FoundationConfig, build_foundation
+from edge_server.model.config import FoundationConfig
+from edge_server.model.foundation import build_foundation
 from edge_server.training.packing import CONTEXT, packed_mask, packed_positions
 
 

@@ -21,7 +21,8 @@ from edge_server.evaluation.digital.media import (
     through_opus,
 )
 from edge_server.evaluation.digital.movie import MP4_STEPS, Movie
-from edge_server.model.preprocess import VisualFormat, VisualFrontEnd
+from edge_server.model.config import VisualFormat
+from edge_server.model.preprocess import VisualFrontEnd
 
 SAMPLES = 64_000
 #: Mean square error of what is only quantised and has its colours at half the resolution; neighbouring frames
