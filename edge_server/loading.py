@@ -79,13 +79,13 @@ def _in_threads(config: ServerConfig) -> tuple[Model, Callable[[int], Core[Any]]
     # torch takes seconds to import: only once everything else is known to be right.
     from edge_server.model.serving import load
 
-    model = load(config.model, config.threads, config.device)
+    model = load(config.model, config.threads, config.device, bfloat16=config.bfloat16)
     return model, lambda _: model
 
 
 def _in_processes(config: ServerConfig, resources: ExitStack) -> tuple[Model, Callable[[int], Core[Any]]]:
     """A model for each batch, in a process of its own; here is what is known of it without weights."""
-    make = partial(load_core, config.model, config.threads, config.device)
+    make = partial(load_core, config.model, config.threads, config.device, config.bfloat16)
     cores = [CoreProcess(make, PRELOAD) for _ in range(config.batches)]
     for core in cores:
         resources.callback(core.close)

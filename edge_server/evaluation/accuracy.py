@@ -94,13 +94,22 @@ class Examiner:
         split: clips, questions and, for the text oracle, captions.
         limit: only the first questions; None for all.
         batch_size: questions answered together.
+        bfloat16: as for :class:`ServedLink`.
     """
 
-    def __init__(self, link: Link, split: HeldOut, limit: int | None = None, batch_size: int = 64) -> None:
+    def __init__(
+        self,
+        link: Link,
+        split: HeldOut,
+        limit: int | None = None,
+        batch_size: int = 64,
+        *,
+        bfloat16: bool = False,
+    ) -> None:
         # LoRA learns to read received tokens, not captions: the oracle answers without it.
         self.oracle = None if split.captions is None else ServedLink(without_lora(link), bundle_hash="")
         self.link = link
-        self.served = ServedLink(link, bundle_hash="")
+        self.served = ServedLink(link, bundle_hash="", bfloat16=bfloat16)
         self.questions = split.questions[:limit]
         self.split = split
         self.batch_size = batch_size

@@ -18,6 +18,7 @@ from edge_server.evaluation.accuracy import Examiner, Setting
 from edge_server.evaluation.held_out import Evaluation, open_data
 from edge_server.export import current_commit
 from edge_server.model.link import Link
+from edge_server.model.serving import has_bfloat16
 from edge_server.training.run import cores
 
 #: Tokens per modality that the model this project ships is served with.
@@ -46,6 +47,9 @@ def evaluate(
     ] = None,
     questions: Annotated[int | None, typer.Option(min=1, help="Only the first N questions.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the channel realisations.")] = 0,
+    bfloat16: Annotated[
+        bool, typer.Option(help="Read prompts in bfloat16, as a server does where the processor has it.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Write the figures here as JSON.")] = None,
 ) -> None:
     """Ask a model held-out questions through the channel; print and write its accuracy."""
@@ -53,7 +57,9 @@ def evaluate(
     link = Link.load(model)
     lengths = _lengths(link, token_length)
     opened = _open(data, split, link)
-    examiner = Examiner(link, opened.asked, questions)
+    if bfloat16 and not has_bfloat16(link.device):
+        raise typer.BadParameter("this processor has no instructions for it", param_hint="--bfloat16")
+    examiner = Examiner(link, opened.asked, questions, bfloat16=bfloat16)
     settings = [
         Setting(ChannelConfig(model=channel, fading=fading, snr_db=snr), length, seed)
         for length in lengths
@@ -78,6 +84,7 @@ def evaluate(
         "channel": channel,
         "fading": fading,
         "seed": seed,
+        "bfloat16": bfloat16,
         "commit": current_commit(),
         "blind_prior": prior,
         **oracle,

@@ -11,8 +11,8 @@ PRELOAD = ("edge_server.model.serving",)
 """Modules that :func:`load_core` needs."""
 
 
-def load_core(directory: Path, threads: int, device: str) -> Core[Any]:
+def load_core(directory: Path, threads: int, device: str, bfloat16: bool) -> Core[Any]:
     """Load a model folder; see :func:`edge_server.model.serving.load`."""
     from edge_server.model.serving import load
 
-    return load(directory, threads, device)
+    return load(directory, threads, device, bfloat16=bfloat16)

@@ -8,6 +8,8 @@ What it does that the class itself does not, with the same outcome:
 - Keys and values are written where they stay (:mod:`edge_server.model.kv_cache`).
 - Query, key and value are one product; a rotary pair stands side by side in the weights, so that turning it
   is one complex product; residuals are added within the products.
+- On a processor that multiplies in bfloat16, prompts pass their products in it. What is between products, and
+  decode steps, whose few rows gain nothing, stay in the weights' own type.
 
 Gate and up projection as one product were no faster on a CPU: halves that lie apart cost more later.
 
@@ -18,7 +20,7 @@ G key/value heads, D head width, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -48,6 +50,11 @@ class _Block:
     up_EI: Tensor
     down_IE: Tensor
 
+    def in_bfloat16(self) -> _Block:
+        """The same, its matrices rounded."""
+        names = ("qkv_EX", "qkv_X", "out_XE", "gate_EI", "up_EI", "down_IE")
+        return replace(self, **{name: getattr(self, name).bfloat16() for name in names})
+
 
 class Decoder:
     """Prefill and decoding with the weights of a foundation.
@@ -55,12 +62,13 @@ class Decoder:
     Args:
         foundation: loaded, its LoRA merged; its matrices are shared, but for query, key and value.
         max_positions: longest row that is asked for.
+        bfloat16: read prompts with products in bfloat16; their matrices are then held in it as well.
 
     Raises:
         ModelError: its configuration asks for something of the Qwen2 class that is not served.
     """
 
-    def __init__(self, foundation: Qwen2ForCausalLM, max_positions: int) -> None:
+    def __init__(self, foundation: Qwen2ForCausalLM, max_positions: int, *, bfloat16: bool = False) -> None:
         config: Qwen2Config = foundation.config
         _refuse_what_is_not_served(config, max_positions)
         self.heads: int = config.num_attention_heads
@@ -68,6 +76,9 @@ class Decoder:
         self.head_dim: int = getattr(config, "head_dim", None) or config.hidden_size // self.heads
         with torch.no_grad():
             self.blocks = [self._block(layer) for layer in foundation.model.layers]
+            # What prompts pass; also one that is read alone, for which it is no faster: an answer must not
+            # depend on who is read with it.
+            self._reading = [block.in_bfloat16() for block in self.blocks] if bfloat16 else self.blocks
             self._norm_E: Tensor = foundation.model.norm.weight.detach()
             self._vocabulary_EV: Tensor = foundation.lm_head.weight.detach().t()
             self.dtype, self.device = self._norm_E.dtype, self._norm_E.device
@@ -101,28 +112,28 @@ class Decoder:
         groups = list(_groups(packing, slot_B))
         turns_N1D = self._turns[packing.tensor(packing.position_of_each)][:, None]
         queries = self.heads * self.head_dim
-        *blocks, last_block = self.blocks
+        *blocks, last_block = self._reading
         x = x_NE
         for block, layer in zip(blocks, cache.layers, strict=False):
-            qkv_NX = torch.addmm(block.qkv_X, self._norm(x, block.norm_E), block.qkv_EX)
+            qkv_NX = self._project(self._norm(x, block.norm_E), block)
             self._turn(qkv_NX, self.heads + self.kv_heads, turns_N1D)
-            seen_NX = x.new_empty(len(x), queries)
+            seen_NX = block.out_XE.new_empty(len(x), queries)
             for group in groups:
                 seen_NX[group.tokens] = self._attend(qkv_NX[group.tokens], group, layer)
             self._finish(x, seen_NX, block)
         # The last block's keys and values come from every position, its answer from the last alone.
         h_NE = self._norm(x, last_block.norm_E)
-        kv_NX = torch.addmm(last_block.qkv_X[queries:], h_NE, last_block.qkv_EX[:, queries:])
+        kv_NX = self._project(h_NE, last_block, slice(queries, None))
         self._turn(kv_NX, self.kv_heads, turns_N1D)
         layer = cache.layers[-1]
         for group in groups:
             self._store(layer, group, group.packing.pad(kv_NX[group.tokens]))
         h_BE, x_BE = (each.index_select(0, packing.last_of_each) for each in (h_NE, x))
-        q_BX = torch.addmm(last_block.qkv_X[:queries], h_BE, last_block.qkv_EX[:, :queries])
+        q_BX = self._project(h_BE, self.blocks[-1], slice(queries))
         self._turn(q_BX, self.heads, turns_N1D.index_select(0, packing.last_of_each))
         kv = layer[:, :, :, : packing.longest][:, _neighbours(slot_B)]
         ends = self._hide_ends(packing.lengths, packing.longest)
-        self._finish(x_BE, self._look_back(q_BX, kv, ends), last_block)
+        self._finish(x_BE, self._look_back(q_BX, kv, ends), self.blocks[-1])
         return self._logits(x_BE)
 
     def decode(self, x_BE: Tensor, cache: KeyValueCache) -> Tensor:
@@ -145,7 +156,7 @@ class Decoder:
         ends = self._hide_ends(lengths + 1, longest)
         queries = self.heads * self.head_dim
         for block, layer in zip(self.blocks, cache.layers, strict=True):
-            qkv_BX = torch.addmm(block.qkv_X, self._norm(x_BE, block.norm_E), block.qkv_EX)
+            qkv_BX = self._project(self._norm(x_BE, block.norm_E), block)
             self._turn(qkv_BX, self.heads + self.kv_heads, turns_B1D)
             new = qkv_BX[:, queries:].reshape(-1, self.head_dim)
             layer.view(-1, self.head_dim).index_copy_(0, places, new)
@@ -190,6 +201,11 @@ class Decoder:
         scale = torch.addcmul(self._eps, length, length, value=1 / x.shape[-1]).rsqrt_()
         return (x * scale).to(x.dtype).mul_(weight_E)
 
+    def _project(self, h: Tensor, block: _Block, which: slice = slice(None)) -> Tensor:
+        """Queries, keys and values, or those of them that are asked for, in the type of h."""
+        product = torch.addmm(block.qkv_X[which], h.to(block.qkv_X.dtype), block.qkv_EX[:, which])
+        return product.to(h.dtype)
+
     def _turn(self, x_NX: Tensor, heads: int, turns_N1D: Tensor) -> None:
         """Rotary position embedding of the first heads, in place."""
         pairs = x_NX[:, : heads * self.head_dim].view(len(x_NX), heads, self.head_dim // 2, 2)
@@ -218,10 +234,10 @@ class Decoder:
 
     def _finish(self, x: Tensor, seen: Tensor, block: _Block) -> None:
         """The rest of a block: what attention saw, and the MLP, are added to x."""
-        x.addmm_(seen, block.out_XE)
-        h = self._norm(x, block.mlp_norm_E)
+        _add_product(x, seen, block.out_XE)
+        h = self._norm(x, block.mlp_norm_E).to(block.gate_EI.dtype)
         gate = F.silu(torch.mm(h, block.gate_EI), inplace=True)
-        x.addmm_(gate.mul_(torch.mm(h, block.up_EI)), block.down_IE)
+        _add_product(x, gate.mul_(torch.mm(h, block.up_EI)), block.down_IE)
 
     def _logits(self, x_BE: Tensor) -> Tensor:
         return torch.mm(self._norm(x_BE, self._norm_E), self._vocabulary_EV)
@@ -243,6 +259,14 @@ class Decoder:
         kv = kv_BTX.view(rows, longest, 2, self.kv_heads, self.head_dim).permute(2, 0, 3, 1, 4)
         layer[:, :, :, :longest][:, _neighbours(group.slot_B)] = kv
         return kv
+
+
+def _add_product(x: Tensor, y: Tensor, weight: Tensor) -> None:
+    """Add y times a matrix to x, whose type may be another than theirs."""
+    if x.dtype == y.dtype:
+        x.addmm_(y, weight)
+    else:
+        x.add_(torch.mm(y, weight))
 
 
 @dataclass(frozen=True)

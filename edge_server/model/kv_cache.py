@@ -59,10 +59,12 @@ class KeyValueCache:
 
     def take(self, lengths: Sequence[int]) -> list[int]:
         """Free slots for rows of these lengths, in ascending order."""
-        needed = len(lengths) - len(self._free)
+        needed, longest = len(lengths) - len(self._free), max(lengths)
         if needed > 0:
-            self._resize(max(_FEWEST_ROWS, self.rows + needed, 2 * self.rows), self.positions)
-        self.reach(max(lengths))
+            # Both at once: each change of size is a copy of everything.
+            rows = max(_FEWEST_ROWS, self.rows + needed, 2 * self.rows)
+            self._resize(rows, self._room_for(longest))
+        self.reach(longest)
         slots = sorted(self._free)[: len(lengths)]
         self._clean(slots)
         self._free.difference_update(slots)
@@ -89,7 +91,13 @@ class KeyValueCache:
     def reach(self, length: int) -> None:
         """See to it that a row of this length fits, and that it can grow a little."""
         if length > self.positions:
-            self._resize(self.rows, max(length + _POSITIONS_STEP, 3 * self.positions // 2))
+            self._resize(self.rows, self._room_for(length))
+
+    def _room_for(self, length: int) -> int:
+        """Positions of a slot in which a row of this length can grow a little."""
+        if length <= self.positions:
+            return self.positions
+        return max(length + _POSITIONS_STEP, 3 * self.positions // 2)
 
     def close_ranks(self, slots: Sequence[int]) -> list[int]:
         """Move rows so that they fill the slots from 0 on, without holes; where each row stands then."""

@@ -20,6 +20,7 @@ from transformers import Qwen2ForCausalLM
 
 from edge_server.engine.model import Prompt, Step
 from edge_server.errors import ModelError
+from edge_server.model.allocator import keep_freed_memory
 from edge_server.model.decoder import Decoder
 from edge_server.model.front import LinkFront, bundle_hash_of
 from edge_server.model.kv_cache import KeyValueCache
@@ -48,20 +49,24 @@ class ServedLink(LinkFront):
             instructions for bfloat16, a foundation in bfloat16 becomes one in float32: twice the memory,
             several times the speed.
         bundle_hash: of the device bundle whose tokens it understands.
+        bfloat16: read prompts with products in bfloat16, where the processor has instructions for it.
 
     Raises:
         ModelError: its foundation asks for something of the Qwen2 class that is not served.
     """
 
-    def __init__(self, link: Link, bundle_hash: str) -> None:
+    def __init__(self, link: Link, bundle_hash: str, *, bfloat16: bool = False) -> None:
         super().__init__(link.config, link.tokenizer, bundle_hash)
         self._link = link.eval()
         link.merge_lora()
         assert isinstance(link.foundation, Qwen2ForCausalLM)  # noqa: S101 - narrows the type
-        if link.embedding.weight.dtype == torch.bfloat16 and not has_bfloat16(link.device):
+        fast = has_bfloat16(link.device)
+        if link.embedding.weight.dtype == torch.bfloat16 and fast is False:
             link.foundation.float()
         self._layout = PromptLayout(link)
-        self._decoder = Decoder(link.foundation, self.max_positions)
+        # On a GPU it is the foundation's own type that says what is computed in.
+        rounded = bfloat16 and fast is True and link.device.type == "cpu"
+        self._decoder = Decoder(link.foundation, self.max_positions, bfloat16=rounded)
 
     @property
     def link(self) -> Link:
@@ -125,30 +130,33 @@ class ServedLink(LinkFront):
         return [Step(t, p) for t, p in zip(tokens_B.tolist(), probabilities, strict=True)]
 
 
-def has_bfloat16(device: torch.device) -> bool:
-    """Whether a device multiplies in bfloat16 faster than in float32. What is not known is taken to."""
+def has_bfloat16(device: torch.device) -> bool | None:
+    """Whether a device multiplies in bfloat16 faster than in float32; None: it does not tell."""
     if device.type != "cpu":
         return True
     features = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    known = "avx512_bf16" in features
-    return not known or bool(features["avx512_bf16"] or features.get("amx_bf16"))
+    if "avx512_bf16" not in features:
+        return None
+    return bool(features["avx512_bf16"] or features.get("amx_bf16"))
 
 
-def load(directory: Path, threads: int, device: str = "cpu") -> ServedLink:
-    """Load a model folder for serving.
+def load(directory: Path, threads: int, device: str = "cpu", *, bfloat16: bool = True) -> ServedLink:
+    """Load a model folder for serving. From here on the process keeps memory that it has freed.
 
     Args:
         directory: the model folder, with its device bundle in ``bundle/``.
         threads: threads torch computes with, process-wide.
         device: what it computes on, in torch's words.
+        bfloat16: as for :class:`ServedLink`.
 
     Raises:
         ModelError: the folder, or its bundle's manifest, cannot be read, or there is no such device.
     """
     torch.set_num_threads(threads)
+    keep_freed_memory()
     link = Link.load(directory)
     try:
         link.to(torch.device(device))
     except (RuntimeError, AssertionError) as error:  # what torch raises without CUDA is an AssertionError
         raise ModelError(f"device is {device!r}: {str(error).splitlines()[0]}") from error
-    return ServedLink(link, bundle_hash_of(directory))
+    return ServedLink(link, bundle_hash_of(directory), bfloat16=bfloat16)

@@ -46,7 +46,8 @@ def test_the_forward_pass_benchmark_times_both_in_turn(
     for batch in report["batches"].values():
         assert batch["positions"]["shortest"] <= batch["positions"]["mean"] <= batch["positions"]["longest"]
         for part in ("prefill", "decode_step"):
-            assert all(batch[part][who]["median"] > 0 for who in ("served_s", "hugging_face_s", "ratio"))
+            assert all(batch[part][f"{who}_s"]["median"] > 0 for who in forward_pass.WHO)
+            assert all(batch[part][ratio]["median"] > 0 for ratio in ("ratio", "float32_ratio"))
     assert "times faster" in " ".join(capsys.readouterr().out.split())
 
 

@@ -193,6 +193,26 @@ def test_in_bfloat16_it_strays_no_further_than_the_class_does() -> None:
     assert (ours - truth).square().mean() < 1.5 * (theirs - truth).square().mean()
 
 
+def test_prompts_that_are_read_in_bfloat16_stray_less_than_a_foundation_in_it() -> None:
+    exact, rounded = qwen2(num_key_value_heads=2), qwen2(num_key_value_heads=2).bfloat16()
+    decoder = Decoder(exact, MAX_POSITIONS, bfloat16=True)
+    prompts = prompts_of(exact, [30, 21, 21, 4])
+    cache, lengths = decoder.new_cache(), [len(prompt) for prompt in prompts]
+    with torch.inference_mode():
+        ours = decoder.prefill(torch.cat(prompts), lengths, cache, cache.take(lengths))
+        alone = [
+            decoder.prefill(each.clone(), [len(each)], one := decoder.new_cache(), one.take([len(each)]))
+            for each in prompts
+        ]
+    truth = read_embeddings(exact, prompts).logits_BV
+    theirs = read_embeddings(rounded, [prompt.bfloat16() for prompt in prompts]).logits_BV.float()
+    assert 0 < (ours - truth).square().mean() < (theirs - truth).square().mean()
+    # Who is read with it makes no difference beyond the order of sums.
+    torch.testing.assert_close(torch.cat(alone), ours, atol=2e-2, rtol=0)
+    # What is kept, and every step after, is in the weights' own type.
+    assert cache.layers[0].dtype == ours.dtype == torch.float32
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_on_a_gpu_it_says_the_same() -> None:
     model = qwen2(num_key_value_heads=2)

@@ -237,6 +237,37 @@ def test_bfloat16_is_computed_with_where_the_processor_can(
     assert len(more) == len(expected.slots)
 
 
+@pytest.mark.parametrize(
+    ("features", "wanted", "reads_in"),
+    [
+        ({"avx512_bf16": True}, True, torch.bfloat16),
+        ({"avx512_bf16": False, "amx_bf16": True}, True, torch.bfloat16),
+        ({"avx512_bf16": True}, False, torch.float32),
+        ({"avx512_bf16": False}, True, torch.float32),
+        ({"neon": True}, True, torch.float32),
+    ],
+)
+def test_prompts_are_read_in_bfloat16_where_the_processor_says_that_it_can(
+    link: Link,
+    monkeypatch: pytest.MonkeyPatch,
+    features: dict[str, bool],
+    wanted: bool,
+    reads_in: torch.dtype,
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: features, raising=False)
+    seen = []
+    silu = torch.nn.functional.silu
+    monkeypatch.setattr(
+        torch.nn.functional, "silu", lambda x, inplace: (seen.append(x.dtype), silu(x, inplace))[1]
+    )
+    state, steps = ServedLink(link, "ab" * 32, bfloat16=wanted).prefill(mixed_prompts())
+    assert seen[0] == reads_in
+    assert seen[-1] == torch.float32  # the last position, whose words are said
+    assert state.cache.layers[0].dtype == torch.float32
+    exact = ServedLink(link, "ab" * 32).prefill(mixed_prompts())[1]
+    assert [step.probability for step in steps] == pytest.approx([s.probability for s in exact], rel=0.1)
+
+
 def test_positions_are_those_prefill_takes(served: ServedLink) -> None:
     for prompt in mixed_prompts():
         state, _ = served.prefill([prompt])
