@@ -35,6 +35,9 @@ from edge_server.model.packed import Integers, Packing, hide_ends
 
 # Prompts of at least this share of a longer one's length are padded to it inside attention.
 _ABOUT_AS_LONG = 0.75
+# Products in bfloat16 are made ready for each number of rows, which takes as long as to multiply, and as many
+# as a thousand are kept. With numbers rounded up to these few there is nothing to make.
+_ROWS_TOGETHER = 64
 # Who decodes without an engine may let rows go on for a while that have come to their end.
 _BEYOND = 256
 
@@ -113,11 +116,15 @@ class Decoder:
         turns_N1D = self._turns[packing.tensor(packing.position_of_each)][:, None]
         queries = self.heads * self.head_dim
         *blocks, last_block = self._reading
-        x = x_NE
+        x, count = x_NE, len(x_NE)
+        if last_block.qkv_EX.dtype != x.dtype and count % _ROWS_TOGETHER:
+            more = _ROWS_TOGETHER - count % _ROWS_TOGETHER
+            x, turns_N1D = F.pad(x, (0, 0, 0, more)), F.pad(turns_N1D, (0, 0, 0, 0, 0, more))
         for block, layer in zip(blocks, cache.layers, strict=False):
             qkv_NX = self._project(self._norm(x, block.norm_E), block)
             self._turn(qkv_NX, self.heads + self.kv_heads, turns_N1D)
             seen_NX = block.out_XE.new_empty(len(x), queries)
+            seen_NX[count:] = 0
             for group in groups:
                 seen_NX[group.tokens] = self._attend(qkv_NX[group.tokens], group, layer)
             self._finish(x, seen_NX, block)
