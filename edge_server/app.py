@@ -35,6 +35,7 @@ from edge_server.frontdoor.grpc_service import TokenLinkService
 from edge_server.frontdoor.metrics import Metrics
 from edge_server.frontdoor.rest import build_app
 from edge_server.frontdoor.slow_connections import bounded_protocol
+from edge_server.frontdoor.tls import TlsFiles
 from edge_server.frontdoor.tracing import Tracing
 from edge_server.rest_server import RestServer, listen
 from edge_server.rollout import Rollout
@@ -178,6 +179,7 @@ class Server(Generic[StateT]):
                 ssl_keyfile=config.tls_key if rest_speaks_tls(config) else None,
             ),
             handshake_s=config.receive_s,
+            tls=TlsFiles(tls.certificate, tls.key) if tls is not None and rest_speaks_tls(config) else None,
         )
         self._rest_task: asyncio.Task[None] | None = None
 

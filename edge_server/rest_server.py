@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
+import ssl
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,19 +14,28 @@ import uvicorn
 
 from edge_server.addresses import host_port
 from edge_server.errors import ConfigurationError
+from edge_server.frontdoor.tls import TlsFiles
+
+logger = logging.getLogger(__name__)
+
+# uvicorn's ticks, ten a second, between two looks at the files of the certificate.
+_LOOK_EACH_TICKS = 10
 
 
 class RestServer(uvicorn.Server):
-    """Leaves the signals to the process, and gives TLS handshakes a deadline.
+    """Leaves signals to the process, gives TLS handshakes a deadline, takes up a new certificate by itself.
 
     Args:
-        config: uvicorn's.
+        config: uvicorn's, with the same files.
         handshake_s: time for a handshake [s].
+        tls: its certificate and key; None: it speaks plain HTTP.
     """
 
-    def __init__(self, config: uvicorn.Config, *, handshake_s: float) -> None:
+    def __init__(self, config: uvicorn.Config, *, handshake_s: float, tls: TlsFiles | None) -> None:
         super().__init__(config)
         self._handshake_s = handshake_s
+        self._tls = tls
+        self._stamp = tls.stamp() if tls is not None else ()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen on the sockets that were passed."""
@@ -41,6 +52,28 @@ class RestServer(uvicorn.Server):
             for sock in sockets or []
         ]
         self.started = True
+
+    async def on_tick(self, counter: int) -> bool:
+        """As uvicorn's, and look whether the certificate is a new one."""
+        if self._tls is not None and counter % _LOOK_EACH_TICKS == 0:
+            self._read_again(self._tls)
+        return await super().on_tick(counter)
+
+    def _read_again(self, tls: TlsFiles) -> None:
+        """Show what is in the files from the next connection on, if they have changed."""
+        with contextlib.suppress(OSError):  # being replaced: there is a next look
+            stamp = tls.stamp()
+            if stamp == self._stamp or self.config.ssl is None:
+                return
+            self._stamp = stamp
+            try:
+                # Tried elsewhere first: one that does not go with its key would leave a context with no key.
+                ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(tls.certificate, tls.key)
+                self.config.ssl.load_cert_chain(tls.certificate, tls.key)
+            except ssl.SSLError as error:
+                logger.error("REST's certificate cannot be read again; the one before stays: %s", error)
+                return
+            logger.info("REST's certificate was read again")
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

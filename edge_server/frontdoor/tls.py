@@ -1,4 +1,4 @@
-"""TLS at the gRPC doors: certificates that are read again when they change, and handshakes that lead nowhere.
+"""TLS at the doors: certificates that are read again when they change, and handshakes that lead nowhere.
 
 gRPC for Python either requires a client's certificate or does not ask for one; there is nothing in between.
 So TokenLink's door requires one, and enrolment, whose callers have none yet, has a door of its own. Nor does
@@ -42,6 +42,15 @@ class TlsFiles:
     key: Path
     client_ca: Path | None = None
 
+    def stamp(self) -> tuple[int, ...]:
+        """When they were last changed; another one after each change.
+
+        Raises:
+            OSError: one is not there.
+        """
+        paths = (self.certificate, self.key, self.client_ca)
+        return tuple(path.stat().st_mtime_ns for path in paths if path is not None)
+
 
 class TlsDoor:
     """Makes gRPC's credentials from files, and again from each new connection on if they have changed.
@@ -64,7 +73,7 @@ class TlsDoor:
             ConfigurationError: a file cannot be read.
         """
         try:
-            self._stamp = self._stamp_now()
+            self._stamp = self._files.stamp()
             first = self._read()
         except OSError as error:
             raise ConfigurationError(f"tls: {error.filename} cannot be read: {error.strerror}") from error
@@ -78,7 +87,7 @@ class TlsDoor:
         self._on_handshake()
         with self._lock:
             try:
-                stamp = self._stamp_now()
+                stamp = self._files.stamp()
                 if stamp == self._stamp:
                     return None
                 renewed = self._read()
@@ -88,11 +97,6 @@ class TlsDoor:
             self._stamp = stamp
         logger.info("certificates were read again")
         return renewed
-
-    def _stamp_now(self) -> tuple[int, ...]:
-        files = self._files
-        paths = [path for path in (files.certificate, files.key, files.client_ca) if path is not None]
-        return tuple(path.stat().st_mtime_ns for path in paths)
 
     def _read(self) -> grpc.ServerCertificateConfiguration:
         files = self._files

@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 import socket
+import ssl
 import stat
 import subprocess
 import sys
@@ -273,16 +274,36 @@ async def test_a_new_certificate_of_the_server_is_taken_up_without_a_restart(
 ) -> None:
     camera = pki.device("camera")
     assert await is_answered(running, camera, "q1")
-    shown = await asyncio.to_thread(server_certificate, running)
+    ports = [running.addresses.enrol_port or 0, running.addresses.rest_port]
+    shown = [await server_certificate(port) for port in ports]
+    assert shown[0] == shown[1]
     pki.authority.make_server(pki.folder, ["localhost", "127.0.0.1"], None)
     assert await is_answered(running, camera, "q2")
-    assert await asyncio.to_thread(server_certificate, running) != shown
+    async with asyncio.timeout(10.0):
+        for port in ports:
+            while await server_certificate(port) == shown[0]:
+                await asyncio.sleep(0.1)
 
 
-def server_certificate(running: Running) -> str:
-    import ssl
+async def test_a_certificate_without_its_key_is_not_shown_and_its_key_mends_it(
+    running: Running, pki: Pki, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    port = running.addresses.rest_port
+    shown = await server_certificate(port)
+    pki.authority.make_server(tmp_path, ["localhost", "127.0.0.1"], None)
+    shutil.copy(tmp_path / "server.pem", pki.folder / "server.pem")
+    async with asyncio.timeout(10.0):
+        while "REST's certificate cannot be read again" not in caplog.text:
+            await asyncio.sleep(0.1)
+    assert await server_certificate(port) == shown
+    shutil.copy(tmp_path / "server.key", pki.folder / "server.key")
+    async with asyncio.timeout(10.0):
+        while await server_certificate(port) == shown:
+            await asyncio.sleep(0.1)
 
-    return ssl.get_server_certificate(("127.0.0.1", running.addresses.enrol_port or 0), timeout=5)
+
+async def server_certificate(port: int) -> str:
+    return await asyncio.to_thread(ssl.get_server_certificate, ("127.0.0.1", port), timeout=5)
 
 
 class TestLimits:
