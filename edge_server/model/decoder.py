@@ -31,13 +31,10 @@ from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer
 
 from edge_server.errors import ModelError
 from edge_server.model.kv_cache import KeyValueCache
-from edge_server.model.packed import Integers, Packing, hide_ends
+from edge_server.model.packed import Integers, Packing, hide_ends, rows_together
 
 # Prompts of at least this share of a longer one's length are padded to it inside attention.
 _ABOUT_AS_LONG = 0.75
-# Products in bfloat16 are made ready for each number of rows, which takes as long as to multiply, and as many
-# as a thousand are kept. With numbers rounded up to these few there is nothing to make.
-_ROWS_TOGETHER = 64
 # Who decodes without an engine may let rows go on for a while that have come to their end.
 _BEYOND = 256
 
@@ -117,8 +114,8 @@ class Decoder:
         queries = self.heads * self.head_dim
         *blocks, last_block = self._reading
         x, count = x_NE, len(x_NE)
-        if last_block.qkv_EX.dtype != x.dtype and count % _ROWS_TOGETHER:
-            more = _ROWS_TOGETHER - count % _ROWS_TOGETHER
+        if last_block.qkv_EX.dtype != x.dtype:
+            more = rows_together(count) - count
             x, turns_N1D = F.pad(x, (0, 0, 0, more)), F.pad(turns_N1D, (0, 0, 0, 0, 0, more))
         for block, layer in zip(blocks, cache.layers, strict=False):
             qkv_NX = self._project(self._norm(x, block.norm_E), block)
