@@ -7,7 +7,7 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Generic, Protocol, TypeAlias
 from weakref import WeakValueDictionary
 
@@ -134,22 +134,19 @@ class Cell(Generic[BackendT]):
             self._rejected(error, peer)
             raise
 
-    @contextlib.contextmanager
-    def stream(self, peer: Peer | None) -> Iterator[None]:
-        """A stream of a peer, for as long as the context lasts.
+    def stream(self, peer: Peer | None) -> contextlib.AbstractContextManager[None]:
+        """Let a peer have a stream, until the context that is returned ends.
 
         Raises:
             UnauthenticatedError: its credential is not good.
             AdmissionRefusedError: it holds too many already.
         """
-        with contextlib.ExitStack() as held:
-            try:
-                self._check_peer(peer)
-                held.enter_context(self.limits.stream(peer))
-            except EdgeServerError as error:
-                self._rejected(error, peer)
-                raise
-            yield
+        try:
+            self._check_peer(peer)
+            return self.limits.stream(peer)
+        except EdgeServerError as error:
+            self._rejected(error, peer)
+            raise
 
     def open(self, device_id: str, bundle_hash: str, snr_db: float, *, peer: Peer | None = None) -> Session:
         """Admit a device, or renew its grant.

@@ -7,8 +7,8 @@ peers who have shown who they are are counted: anybody else could take another n
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from edge_server.cell.peer import Peer
@@ -84,6 +84,22 @@ class _Account:
     streams: int = 0
 
 
+class _Stream(AbstractContextManager[None]):
+    """A stream that is counted; a thousand may be open, so it is small."""
+
+    __slots__ = ("_account",)
+
+    def __init__(self, account: _Account) -> None:
+        self._account = account
+        account.streams += 1
+
+    def __exit__(self, *ended: object) -> None:
+        self._account.streams -= 1
+
+
+_UNCOUNTED = nullcontext()
+
+
 class Limits:
     """Counts what each peer asks. Nobody is ``None``, and is not counted.
 
@@ -123,16 +139,14 @@ class Limits:
         account.questions.take(questions, now_s)
         account.bytes.take(size_bytes, now_s)
 
-    @contextmanager
-    def stream(self, peer: Peer | None) -> Iterator[None]:
-        """A stream of a peer, for as long as the context lasts.
+    def stream(self, peer: Peer | None) -> AbstractContextManager[None]:
+        """Count a stream of a peer, until the context that is returned ends.
 
         Raises:
             AdmissionRefusedError: it holds too many already.
         """
         if peer is None:
-            yield
-            return
+            return _UNCOUNTED
         account = self._account(peer)
         if account.streams >= self.config.max_streams:
             raise AdmissionRefusedError(
@@ -140,11 +154,7 @@ class Limits:
                 reason="streams",
                 retry_delay_s=1.0,
             )
-        account.streams += 1
-        try:
-            yield
-        finally:
-            account.streams -= 1
+        return _Stream(account)
 
     def _account(self, peer: Peer) -> _Account:
         now_s = self._clock()

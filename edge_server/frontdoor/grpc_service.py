@@ -225,6 +225,7 @@ class TokenLinkService:
             await slots.acquire()
             task = tasks.create_task(self._converse(frame, downlink, answering, peer))
             task.add_done_callback(lambda _: slots.release())
+            del frame, task  # a stream that is idle holds nobody's question
 
     async def _converse(
         self,

@@ -53,12 +53,14 @@ async def begun_in_time(
     incoming = aiter(requests)
     try:
         async with asyncio.timeout(within_s):
-            first = await anext(incoming)
+            request = await anext(incoming)
     except TimeoutError:
         report()
         return
     except StopAsyncIteration:
         return
-    yield first
+    yield request
+    del request  # a stream that is idle holds nobody's question
     async for request in incoming:
         yield request
+        del request
