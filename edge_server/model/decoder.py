@@ -31,7 +31,8 @@ from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer
 
 from edge_server.errors import ModelError
 from edge_server.model.kv_cache import KeyValueCache
-from edge_server.model.packed import Integers, Packing, hide_ends, rows_together
+from edge_server.model.packed import Integers, Packing, hide_ends
+from edge_server.model.products import add_product, product, rows_together
 
 # Prompts of at least this share of a longer one's length are padded to it inside attention.
 _ABOUT_AS_LONG = 0.75
@@ -207,8 +208,7 @@ class Decoder:
 
     def _project(self, h: Tensor, block: _Block, which: slice = slice(None)) -> Tensor:
         """Queries, keys and values, or those of them that are asked for, in the type of h."""
-        product = torch.addmm(block.qkv_X[which], h.to(block.qkv_X.dtype), block.qkv_EX[:, which])
-        return product.to(h.dtype)
+        return product(h.to(block.qkv_X.dtype), block.qkv_EX[:, which], block.qkv_X[which]).to(h.dtype)
 
     def _turn(self, x_NX: Tensor, heads: int, turns_N1D: Tensor) -> None:
         """Rotary position embedding of the first heads, in place."""
@@ -238,10 +238,10 @@ class Decoder:
 
     def _finish(self, x: Tensor, seen: Tensor, block: _Block) -> None:
         """The rest of a block: what attention saw, and the MLP, are added to x."""
-        _add_product(x, seen, block.out_XE)
+        add_product(x, seen, block.out_XE)
         h = self._norm(x, block.mlp_norm_E).to(block.gate_EI.dtype)
-        gate = F.silu(torch.mm(h, block.gate_EI), inplace=True)
-        _add_product(x, gate.mul_(torch.mm(h, block.up_EI)), block.down_IE)
+        gate = F.silu(product(h, block.gate_EI), inplace=True)
+        add_product(x, gate.mul_(product(h, block.up_EI)), block.down_IE)
 
     def _logits(self, x_BE: Tensor) -> Tensor:
         return torch.mm(self._norm(x_BE, self._norm_E), self._vocabulary_EV)
@@ -263,14 +263,6 @@ class Decoder:
         kv = kv_BTX.view(rows, longest, 2, self.kv_heads, self.head_dim).permute(2, 0, 3, 1, 4)
         layer[:, :, :, :longest][:, _neighbours(group.slot_B)] = kv
         return kv
-
-
-def _add_product(x: Tensor, y: Tensor, weight: Tensor) -> None:
-    """Add y times a matrix to x, whose type may be another than theirs."""
-    if x.dtype == y.dtype:
-        x.addmm_(y, weight)
-    else:
-        x.add_(torch.mm(y, weight))
 
 
 @dataclass(frozen=True)

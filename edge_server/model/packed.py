@@ -20,7 +20,6 @@ Integers = npt.NDArray[np.int64]
 
 # Attention on a CPU takes as many positions at once; the rest one by one.
 _TOGETHER = 8
-_STEPS_PER_DOUBLING = 16
 
 
 class Packing:
@@ -84,13 +83,3 @@ def hide_ends(lengths: Integers, longest: int, dtype: torch.dtype, device: torch
     """A mask that attention adds: 0 where a row has tokens, minus infinity after them; [B, 1, 1, longest]."""
     allowed = np.where(np.arange(longest) < lengths[:, None], np.float32(0), np.float32(-np.inf))
     return torch.from_numpy(allowed[:, None, None]).to(device, dtype)
-
-
-def rows_together(count: int) -> int:
-    """How many rows go through a product in bfloat16 where there are this many; at most a sixteenth more.
-
-    torch makes such a product ready for each number of rows, which takes as long as to multiply, and keeps a
-    thousand of them. Rounded up, the numbers are so few that there is soon nothing left to make.
-    """
-    step = max(1, (1 << count.bit_length() - 1) // _STEPS_PER_DOUBLING)
-    return -(-count // step) * step

@@ -1,0 +1,40 @@
+"""Products of many rows with one matrix, in bfloat16 a thousand rows at a time.
+
+torch makes a product in bfloat16 ready for each number of rows that it meets: that takes as long as to
+multiply, and memory, which it keeps. So rows come in pieces of a few sizes, and the last one is filled up.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_PIECE = 1024
+_FILLED_UP_TO = 64
+
+
+def rows_together(count: int) -> int:
+    """How many rows there have to be where there are this many."""
+    return -(-count // _FILLED_UP_TO) * _FILLED_UP_TO
+
+
+def product(x_NX: Tensor, weight_XY: Tensor, bias_Y: Tensor | None = None) -> Tensor:
+    """Rows times a matrix, [N, Y]; all are of one type, and in bfloat16 :func:`rows_together` of them."""
+    if x_NX.dtype != torch.bfloat16:
+        return torch.mm(x_NX, weight_XY) if bias_Y is None else torch.addmm(bias_Y, x_NX, weight_XY)
+    out_NY = x_NX.new_empty(len(x_NX), weight_XY.shape[1])
+    for begin in range(0, len(x_NX), _PIECE):
+        piece, out = x_NX[begin : begin + _PIECE], out_NY[begin : begin + _PIECE]
+        if bias_Y is None:
+            torch.mm(piece, weight_XY, out=out)
+        else:
+            torch.addmm(bias_Y, piece, weight_XY, out=out)
+    return out_NY
+
+
+def add_product(x_NY: Tensor, y_NX: Tensor, weight_XY: Tensor) -> None:
+    """Add rows times a matrix to x, whose type may be another than theirs."""
+    if x_NY.dtype == y_NX.dtype == torch.float32:
+        x_NY.addmm_(y_NX, weight_XY)
+    else:
+        x_NY.add_(product(y_NX, weight_XY))
