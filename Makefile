@@ -18,7 +18,7 @@ SERVED := $(BIN)/python deploy/with_server.py --model $(MODEL) --
 SCRIPTS := deploy/with_server.py deploy/demo/demo.py deploy/demo/make_clips.py deploy/demo/screenshots.py \
   $(wildcard deploy/loadtest/*.py) \
   tests/closed_forms.py tests/benchmarks/channel.py tests/benchmarks/device_cost.py \
-  tests/benchmarks/paper_scale.py tests/benchmarks/forward_pass.py $(wildcard tests/benchmarks/serving/*.py) \
+  tests/benchmarks/paper_scale.py $(wildcard tests/benchmarks/forward_*.py tests/benchmarks/serving/*.py) \
   $(wildcard tests/benchmarks/peers/*.py tests/benchmarks/peer_servers/*.py) \
   $(wildcard tests/chaos/*.py tests/chaos/rows/*.py)
 RESULTS := docs/results

@@ -218,7 +218,7 @@ class Cell(Generic[BackendT]):
             session_id: who asks.
             bundle_hash: of the bundle that made its tokens.
             request_id: idempotency key of the device.
-            digest: fingerprint of the question's content, taken once its size is known to be granted.
+            digest: fingerprint of the question's content; taken only of one that is run, or was sent before.
             size_bytes: what it took on the wire.
             prepare: decodes it; called only if it is admitted and was not asked before.
             peer: who sent it.
@@ -249,8 +249,7 @@ class Cell(Generic[BackendT]):
                 )
             session.seen_at, session.question_bytes = self._clock(), size_bytes
             self.limits.spend(peer, questions=1, size_bytes=size_bytes)
-            fingerprint = digest()
-            known = session.ledger.find(request_id, fingerprint)
+            known = session.ledger.find(request_id, digest)
             if known is not None:
                 return known
             if session.ledger.in_flight >= grant.max_questions_in_flight:
@@ -271,7 +270,7 @@ class Cell(Generic[BackendT]):
         except EdgeServerError as error:
             self._rejected(error, peer)
             raise
-        return session.ledger.record(request_id, fingerprint, backend.submit(request))
+        return session.ledger.record(request_id, digest(), backend.submit(request))
 
     def cancel(self, session_id: str, request_id: str, *, peer: Peer | None = None) -> bool:
         """Take a question back; False if none of that key is in flight.

@@ -9,7 +9,7 @@ What ended without an answer (cancelled, refused, failed) is forgotten at once: 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from edge_server.cell.answers import KeptAnswers
 from edge_server.engine import AnswerStream, Completion, Delta, Event
@@ -92,12 +92,12 @@ class AnswerLedger:
         """Questions whose end has not come."""
         return len(self._running)
 
-    def find(self, request_id: str, digest: bytes) -> Subscription | None:
+    def find(self, request_id: str, digest: Callable[[], bytes]) -> Subscription | None:
         """The run of a question that was asked before, or its answer in one piece.
 
         Args:
             request_id: its key.
-            digest: of its content.
+            digest: of its content; taken only where the key is known.
 
         Raises:
             RequestConflictError: the key belongs to a question with other content.
@@ -105,7 +105,7 @@ class AnswerLedger:
         entry = self._running.get(request_id) or self._kept(request_id)
         if entry is None:
             return None
-        if entry.digest != digest:
+        if entry.digest != digest():
             raise RequestConflictError(request_id)
         return Subscription(entry)
 

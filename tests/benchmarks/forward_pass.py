@@ -2,12 +2,13 @@
 
     python -m tests.benchmarks.forward_pass --out docs/results/forward_pass.json
 
-Both read the same prompts with the same weights in turn, in one process: first it is checked that they say
-the same, then a prefill and some decode steps of each are timed, the one that begins changing every round.
-Times are medians over rounds with quartiles, ratios are taken within a round. Run it on an idle machine.
+Both read the same prompts with the same weights in turn: first it is checked that they say the same, then a
+prefill and some decode steps of each are timed, the one that begins changing every round. Each is in a
+process of its own, ours as a server's, theirs as it comes. Times are medians over rounds with quartiles,
+ratios are of one round. Run it on an idle machine.
 
 Ours is timed twice: as it is served, which on a processor with instructions for bfloat16 reads prompts in it,
-and in float32. The process keeps the memory that it frees, as the server does; that helps both sides.
+and in float32.
 
 Two batches. ``mixed``: what many users ask at once, media of every kind and token length, captions as text, a
 question over the analog path. ``media``: every prompt with picture and sound, so that prompts differ by their
@@ -19,10 +20,8 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -39,10 +38,10 @@ from edge_server.data.soundstage.questions import draw_questions
 from edge_server.data.soundstage.scene import sample_scene
 from edge_server.engine.model import FeatureBlock, Prompt
 from edge_server.model import tokenizer as tk
-from edge_server.model.allocator import keep_freed_memory
 from edge_server.model.link import Link
 from edge_server.model.serving import ServedLink
 from tests.benchmarks.device_report import machine
+from tests.benchmarks.forward_turns import WHO, Contestant, Times, contestants
 from tests.eager_reference import EagerLink
 
 #: How many times faster the prefill of the mixed batch has to be.
@@ -51,8 +50,7 @@ LEAST_PREFILL_RATIO = 2.0
 TOKEN_LENGTHS = (1, 2, 4, 8, 16, 32)
 _MEDIA = ("video", "audio")
 KINDS = (_MEDIA, ("image",), ("video",), ("audio",), ("caption",), _MEDIA, ("analog",))
-#: What is timed: ours as it is served, ours in float32, and theirs.
-WHO = ("served", "float32", "hugging_face")
+PARTS = ("prefill", "decode_step")
 _SNR_DB = 10.0
 # A row that is this undecided between two language tokens may say either.
 _UNDECIDED = 1e-3
@@ -127,50 +125,76 @@ def check_parity(served: ServedLink, reference: EagerLink, prompts: Sequence[Pro
             state, said = served.decode(state)
 
 
-def measure(link: Link, effort: Effort, advance: Callable[[Sequence[int]], Sequence[int]]) -> dict[str, Any]:
-    """Time both, batch by batch.
+def measure(
+    model: Path, effort: Effort, threads: int, advance: Callable[[Sequence[int]], Sequence[int]]
+) -> dict[str, Any]:
+    """Time all, batch by batch.
 
     Args:
-        link: what answers.
+        model: model folder.
         effort: how closely to look.
+        threads: that torch computes with.
         advance: is given the rounds, and may show how far they are.
     """
-    keep_freed_memory()
+    link = Link.load(model)
     served, exact = ServedLink(link, bundle_hash="", bfloat16=True), ServedLink(link, bundle_hash="")
-    reference = EagerLink(link)
-    report: dict[str, Any] = {
+    drawn = batches(link, effort.prompts)
+    for prompts in drawn.values():
+        check_parity(exact, EagerLink(link), prompts, effort.steps)
+    with contestants(model, drawn, effort.steps, threads) as those:
+        found = {
+            name: _row(_time(those, name, effort.rounds, advance), exact, prompts)
+            | {"same_first_word": _agreement(served, exact, prompts)}
+            for name, prompts in drawn.items()
+        }
+    return {
         "model": link.config.name,
-        "machine": machine() | {"threads": torch.get_num_threads(), "transformers": version("transformers")},
+        "machine": machine() | {"threads": threads, "transformers": version("transformers")},
         "prompts": effort.prompts,
         "decode_steps": effort.steps,
         "rounds": effort.rounds,
         "asked": {"mixed_prefill_ratio": LEAST_PREFILL_RATIO},
-        "batches": {},
+        "batches": found,
     }
-    for name, prompts in batches(link, effort.prompts).items():
-        check_parity(exact, reference, prompts, effort.steps)
-        taken_s = _time({"served": served, "float32": exact}, reference, prompts, effort, advance)
-        positions = [served.check(prompt) for prompt in prompts]
-        report["batches"][name] = {
-            "positions": {
-                "shortest": min(positions),
-                "mean": statistics.mean(positions),
-                "longest": max(positions),
-            },
-            "same_first_word": _agreement(served, exact, prompts),
-            **{
-                part: {
-                    **{
-                        f"{who}_s": spread(taken_s[who, part])
-                        for who in ("served", "float32", "hugging_face")
-                    },
-                    "ratio": _ratio(taken_s["hugging_face", part], taken_s["served", part]),
-                    "float32_ratio": _ratio(taken_s["hugging_face", part], taken_s["float32", part]),
-                }
-                for part in ("prefill", "decode_step")
-            },
+
+
+def _time(
+    those: Mapping[str, Contestant],
+    batch: str,
+    rounds: int,
+    advance: Callable[[Sequence[int]], Sequence[int]],
+) -> dict[str, list[Times]]:
+    """Times of each round, by who."""
+    turns = list(those)
+    taken_s: dict[str, list[Times]] = {who: [] for who in turns}
+    for who in turns:
+        those[who].run(batch)
+    for _ in advance(range(rounds)):
+        turns.reverse()
+        for who in turns:
+            taken_s[who].append(those[who].run(batch))
+    return taken_s
+
+
+def _row(
+    taken_s: Mapping[str, Sequence[Times]], exact: ServedLink, prompts: Sequence[Prompt]
+) -> dict[str, Any]:
+    positions = [exact.check(prompt) for prompt in prompts]
+    row: dict[str, Any] = {
+        "positions": {
+            "shortest": min(positions),
+            "mean": statistics.mean(positions),
+            "longest": max(positions),
         }
-    return report
+    }
+    for number, part in enumerate(PARTS):
+        part_s = {who: [times[number] for times in taken_s[who]] for who in WHO}
+        row[part] = {
+            **{f"{who}_s": spread(part_s[who]) for who in WHO},
+            "ratio": _ratio(part_s["hugging_face"], part_s["served"]),
+            "float32_ratio": _ratio(part_s["hugging_face"], part_s["float32"]),
+        }
+    return row
 
 
 def _agreement(served: ServedLink, exact: ServedLink, prompts: Sequence[Prompt]) -> float:
@@ -181,54 +205,6 @@ def _agreement(served: ServedLink, exact: ServedLink, prompts: Sequence[Prompt])
 
 def _ratio(theirs_s: Sequence[float], ours_s: Sequence[float]) -> dict[str, float]:
     return spread([theirs / ours for theirs, ours in zip(theirs_s, ours_s, strict=True)])
-
-
-def _time(
-    served: Mapping[str, ServedLink],
-    reference: EagerLink,
-    prompts: Sequence[Prompt],
-    effort: Effort,
-    advance: Callable[[Sequence[int]], Sequence[int]],
-) -> dict[tuple[str, str], list[float]]:
-    """Seconds of each round, by who and what."""
-    taken_s: dict[tuple[str, str], list[float]] = {}
-    # As in the engine, a batch that has become empty is the one that the next prompts join.
-    empty = {who: model.keep(model.prefill(prompts)[0], []) for who, model in served.items()}
-
-    def ours(who: str) -> tuple[float, float, float]:
-        model = served[who]
-        begin_s = time.perf_counter()
-        state, _ = model.prefill(prompts, empty[who])
-        read_s = time.perf_counter()
-        for _ in range(effort.steps):
-            state, _ = model.decode(state)
-        end_s = time.perf_counter()
-        empty[who] = model.keep(state, [])
-        return begin_s, read_s, end_s
-
-    def theirs() -> tuple[float, float, float]:
-        begin_s = time.perf_counter()
-        rows = reference.prefill(prompts)
-        _ = rows.tokens
-        read_s = time.perf_counter()
-        for _ in range(effort.steps):
-            rows = reference.decode(rows)
-            _ = rows.tokens
-        return begin_s, read_s, time.perf_counter()
-
-    turns: list[tuple[str, Callable[[], tuple[float, float, float]]]] = [
-        *((who, partial(ours, who)) for who in served),
-        ("hugging_face", theirs),
-    ]
-    for _, run in turns:
-        run()
-    for _ in advance(range(effort.rounds)):
-        turns.reverse()
-        for who, run in turns:
-            begin_s, read_s, end_s = run()
-            taken_s.setdefault((who, "prefill"), []).append(read_s - begin_s)
-            taken_s.setdefault((who, "decode_step"), []).append((end_s - read_s) / effort.steps)
-    return taken_s
 
 
 def spread(numbers: Sequence[float]) -> dict[str, float]:
@@ -249,7 +225,7 @@ def show(report: Mapping[str, Any], console: Console) -> None:
         table.add_column(heading, justify="left" if heading in ("batch", "") else "right")
     for name, batch in report["batches"].items():
         where = batch["positions"]
-        for part in ("prefill", "decode_step"):
+        for part in PARTS:
             row = batch[part]
             table.add_row(
                 name if part == "prefill" else "",
@@ -284,12 +260,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--out", type=Path, default=Path("docs/results/forward_pass.json"), help="figures as JSON"
     )
     options = parser.parse_args(arguments)
-    torch.set_num_threads(options.threads)
     console = Console()
     effort = Effort(options.prompts, options.steps, max(options.rounds, 2))
     report = measure(
-        Link.load(options.model),
+        options.model,
         effort,
+        options.threads,
         lambda rounds: track(rounds, "rounds", console=console, transient=True),  # type: ignore[arg-type,return-value]
     )
     show(report, console)

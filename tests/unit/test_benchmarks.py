@@ -11,6 +11,7 @@ import pytest
 from device_agent.channel import link
 from edge_server.model.decoder import Decoder
 from tests.benchmarks import channel, forward_pass
+from tests.benchmarks.forward_turns import WHO
 from tests.benchmarks.serving import profile
 
 
@@ -46,7 +47,7 @@ def test_the_forward_pass_benchmark_times_both_in_turn(
     for batch in report["batches"].values():
         assert batch["positions"]["shortest"] <= batch["positions"]["mean"] <= batch["positions"]["longest"]
         for part in ("prefill", "decode_step"):
-            assert all(batch[part][f"{who}_s"]["median"] > 0 for who in forward_pass.WHO)
+            assert all(batch[part][f"{who}_s"]["median"] > 0 for who in WHO)
             assert all(batch[part][ratio]["median"] > 0 for ratio in ("ratio", "float32_ratio"))
     assert "times faster" in " ".join(capsys.readouterr().out.split())
 

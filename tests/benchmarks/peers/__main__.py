@@ -23,6 +23,8 @@ from tests.benchmarks.peers.effort import QUICK, Effort
 from tests.benchmarks.peers.show import show
 
 WIDTH_WITHOUT_TERMINAL = 160
+#: Where a run with everybody is written.
+RESULTS = Path("docs/results/peers.json")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -34,7 +36,9 @@ def main(arguments: list[str] | None = None) -> None:
         "--only", action="append", choices=[peer.name for peer in PEERS], help="may be repeated"
     )
     parser.add_argument("--rounds", type=int, help="in place of the usual number")
-    parser.add_argument("--out", type=Path, help="write the figures here as JSON")
+    parser.add_argument(
+        "--out", type=Path, help=f"figures as JSON; of a whole run {RESULTS}, of others none, if not said"
+    )
     options = parser.parse_args(arguments)
     # Without it, whatever server runs just then would outlive this process.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
@@ -43,6 +47,8 @@ def main(arguments: list[str] | None = None) -> None:
         if options.rounds < 1:
             parser.error(f"--rounds is {options.rounds}; at least 1")
         effort = replace(effort, rounds=options.rounds)
+    whole = not options.quick and not options.only
+    out: Path | None = options.out or (RESULTS if whole else None)
     wanted = options.only or ([FASTAPI.name] if options.quick else [peer.name for peer in PEERS])
     console = Console(highlight=False)
     if not console.is_terminal:
@@ -51,13 +57,13 @@ def main(arguments: list[str] | None = None) -> None:
         options.model,
         effort,
         [peer for peer in PEERS if peer.name in wanted],
-        record=None if options.out is None else options.out.with_suffix(".part"),
+        record=None if out is None else out.with_suffix(".part"),
         say=lambda line: console.print(line, soft_wrap=True),
     )
     show(result, console)
-    if options.out is not None:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
