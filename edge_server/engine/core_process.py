@@ -16,6 +16,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import multiprocessing
+import os
 import signal
 import time
 import traceback
@@ -31,6 +32,9 @@ from edge_server.engine.model import BatchLostError, Core, InvalidPromptError, P
 from edge_server.errors import ModelError
 
 _ENDS_WITHIN_S = 2.0
+_NICENESS = 5
+"""Of the processes, above the server's own. When all cores are full the event loop still gets to read, refuse
+and answer at once: it needs little, and else every question on its way would wait for it."""
 _TRY_AGAIN_S = 5.0
 """Where a process could not be started: before the next try."""
 
@@ -184,6 +188,7 @@ def _compute(pipe: Connection, make: Callable[[], Core[Any]]) -> None:
     # Whoever ends the server ends its whole group; questions that it has accepted are answered first.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    os.nice(_NICENESS)
     with contextlib.suppress(EOFError, OSError):
         try:
             core = make()

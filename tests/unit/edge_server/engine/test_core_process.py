@@ -137,6 +137,10 @@ def test_killed_it_says_so_and_the_next_call_has_another(start: Start) -> None:
     assert said(core, again, 4) == [b"t aa"]
 
 
+def test_it_lets_the_event_loop_go_first(start: Start) -> None:
+    assert psutil.Process(start().pid).nice() == min(psutil.Process().nice() + 5, 19)
+
+
 def test_what_cannot_be_made_says_why() -> None:
     with pytest.raises(ModelError, match="there are no weights"):
         CoreProcess(impossible).start()
