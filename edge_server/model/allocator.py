@@ -1,8 +1,7 @@
 """What the process does with memory that was freed: it keeps it.
 
 A batch's tensors are megabytes that come and go with every step. glibc gives blocks of that size back to the
-kernel at once, and the kernel makes every page of the next one anew: where prompts were read, that took a
-tenth of the time.
+kernel at once, and the kernel makes every page of the next one anew, which takes long where prompts are read.
 """
 
 from __future__ import annotations

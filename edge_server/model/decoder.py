@@ -32,7 +32,7 @@ from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer
 from edge_server.errors import ModelError
 from edge_server.model.kv_cache import KeyValueCache
 from edge_server.model.packed import Integers, Packing, hide_ends
-from edge_server.model.products import add_product, product, rows_together
+from edge_server.model.products import add_product, in_pieces, product, rows_together
 
 # Prompts of at least this share of a longer one's length are padded to it inside attention.
 _ABOUT_AS_LONG = 0.75
@@ -115,7 +115,7 @@ class Decoder:
         queries = self.heads * self.head_dim
         *blocks, last_block = self._reading
         x, count = x_NE, len(x_NE)
-        if last_block.qkv_EX.dtype != x.dtype:
+        if in_pieces(last_block.qkv_EX):
             more = rows_together(count) - count
             x, turns_N1D = F.pad(x, (0, 0, 0, more)), F.pad(turns_N1D, (0, 0, 0, 0, 0, more))
         for block, layer in zip(blocks, cache.layers, strict=False):

@@ -1,7 +1,7 @@
-"""Products of many rows with one matrix, in bfloat16 a thousand rows at a time.
+"""Products of many rows with one matrix; on a CPU in bfloat16, a thousand rows at a time.
 
-torch makes a product in bfloat16 ready for each number of rows that it meets: that takes as long as to
-multiply, and memory, which it keeps. So rows come in pieces of a few sizes, and the last one is filled up.
+There, torch makes a product ready for each number of rows that it meets: that takes as long as to multiply,
+and memory, which it keeps. So rows come in pieces of a few sizes, and the last one is filled up.
 """
 
 from __future__ import annotations
@@ -13,14 +13,19 @@ _PIECE = 1024
 _FILLED_UP_TO = 64
 
 
+def in_pieces(matrix: Tensor) -> bool:
+    """Whether products with a matrix are made in pieces."""
+    return matrix.dtype == torch.bfloat16 and matrix.device.type == "cpu"
+
+
 def rows_together(count: int) -> int:
     """How many rows there have to be where there are this many."""
     return -(-count // _FILLED_UP_TO) * _FILLED_UP_TO
 
 
 def product(x_NX: Tensor, weight_XY: Tensor, bias_Y: Tensor | None = None) -> Tensor:
-    """Rows times a matrix, [N, Y]; all are of one type, and in bfloat16 :func:`rows_together` of them."""
-    if x_NX.dtype != torch.bfloat16:
+    """Rows times a matrix, [N, Y], all of one type; in pieces they are :func:`rows_together`, or few."""
+    if not in_pieces(weight_XY):
         return torch.mm(x_NX, weight_XY) if bias_Y is None else torch.addmm(bias_Y, x_NX, weight_XY)
     out_NY = x_NX.new_empty(len(x_NX), weight_XY.shape[1])
     for begin in range(0, len(x_NX), _PIECE):
@@ -34,7 +39,7 @@ def product(x_NX: Tensor, weight_XY: Tensor, bias_Y: Tensor | None = None) -> Te
 
 def add_product(x_NY: Tensor, y_NX: Tensor, weight_XY: Tensor) -> None:
     """Add rows times a matrix to x, whose type may be another than theirs."""
-    if x_NY.dtype == y_NX.dtype == torch.float32:
+    if x_NY.dtype == y_NX.dtype and not in_pieces(weight_XY):
         x_NY.addmm_(y_NX, weight_XY)
     else:
         x_NY.add_(product(y_NX, weight_XY))
