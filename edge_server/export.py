@@ -11,12 +11,14 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
 import torch
 from torch import Tensor, nn
+from torch.onnx.utils import register_custom_op_symbolic
 
 from device_agent.bundle import Bundle, write_manifest
 from edge_server.errors import ExportError
@@ -226,6 +228,7 @@ def _samples(token_lengths: Sequence[int]) -> Iterator[_Sample]:
 def _export(
     graph: nn.Module, inputs: Mapping[str, Tensor], dynamic: Mapping[str, Mapping[int, str]], path: Path
 ) -> None:
+    register_custom_op_symbolic("aten::_upsample_bilinear2d_aa", _resize, _OPSET)
     with warnings.catch_warnings(), torch.inference_mode():
         # The tracing exporter is the one that keeps a token length chosen at run time; it warns of its age,
         # and of shapes that are constants here on purpose. The parity check is what vouches for the result.
@@ -241,3 +244,20 @@ def _export(
             dynamo=False,
         )
     onnx.checker.check_model(str(path), full_check=True)
+
+
+def _resize(graph: Any, maps: Any, size: Any, align_corners: Any, scales: Any) -> Any:
+    """Antialiased resizing as ONNX's operator: the one step that the tracing exporter does not know."""
+    unused = graph.op("Constant", value_t=torch.tensor([], dtype=torch.float32))
+    return graph.op(
+        "Resize",
+        maps,
+        unused,  # region of interest
+        unused,  # scales
+        size,
+        axes_i=[2, 3],
+        mode_s="linear",
+        coordinate_transformation_mode_s="half_pixel",
+        antialias_i=1,
+        exclude_outside_i=1,
+    )

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers.audio_utils import mel_filter_bank, window_function
 
 from edge_server.model.checkpoint_config import FRAME, HOP, FilterBankFormat, PictureFormat
-from edge_server.model.preprocess import pick_frames, resize_weights
+from edge_server.model.preprocess import pick_frames
 
 _FFT = 512
 _PRE_EMPHASIS = 0.97
@@ -64,7 +64,25 @@ class PictureFrontEnd(nn.Module):
 
     @staticmethod
     def _cropped(size: int, full: Tensor, crop: int, like: Tensor) -> Tensor:
-        return resize_weights(size, full, crop, like, begin=torch.floor((full - crop) / 2))
+        return _resize_weights(size, full, crop, like, begin=torch.floor((full - crop) / 2))
+
+
+def _resize_weights(size: int, full: Tensor, count: int, like: Tensor, begin: Tensor) -> Tensor:
+    """Rows of triangle-filter weights, [count, size], each summing to one.
+
+    Args:
+        size: pixels before resizing.
+        full: pixels after resizing.
+        count: how many of these are wanted.
+        like: of the device and type that the weights get.
+        begin: the first that is wanted.
+    """
+    scale = torch.ones_like(like[0, 0, 0, 0]) * size / full
+    centres = (torch.arange(count, device=like.device) + 0.5 + begin) * scale
+    positions = torch.arange(size, device=like.device) + 0.5
+    distance = (positions[None, :] - centres[:, None]).abs() / torch.clamp(scale, min=1.0)
+    weights = torch.clamp(1.0 - distance, min=0.0)
+    return weights / weights.sum(dim=1, keepdim=True)
 
 
 class FilterBankFrontEnd(nn.Module):
