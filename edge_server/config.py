@@ -133,23 +133,23 @@ class ServerConfig(BaseSettings):
     rest_token_length: Annotated[int, Field(ge=1)] = 16
     """Tokens per modality of media over REST, where the request does not say."""
 
-    max_batch: Annotated[int, Field(ge=1)] = 32
+    max_batch: Annotated[int, Field(ge=1)] = EngineConfig.max_batch
     """Questions of one batch, which are decoded together."""
-    max_batch_positions: Annotated[int, Field(ge=1)] = 16_384
+    max_batch_positions: Annotated[int, Field(ge=1)] = EngineConfig.max_batch_positions
     """Context positions that these may take in all."""
-    max_prefill_positions: Annotated[int, Field(ge=1)] = 2048
+    max_prefill_positions: Annotated[int, Field(ge=1)] = EngineConfig.max_prefill_positions
     """Positions of prompts, about, that a step reads while answers are under way."""
-    words_between_prefills: Annotated[int, Field(ge=1)] = 4
+    words_between_prefills: Annotated[int, Field(ge=1)] = EngineConfig.words_between_prefills
     """Words that answers under way are told after a prefill before the next."""
-    max_queue: Annotated[int, Field(ge=1)] = 256
+    max_queue: Annotated[int, Field(ge=1)] = EngineConfig.max_queue
     """Questions that may wait."""
-    max_queue_per_user: Annotated[int, Field(ge=1)] = 64
+    max_queue_per_user: Annotated[int, Field(ge=1)] = EngineConfig.max_queue_per_user
     """Questions of one user that may wait."""
-    default_new_tokens: Annotated[int, Field(ge=1)] = 32
+    default_new_tokens: Annotated[int, Field(ge=1)] = EngineConfig.default_new_tokens
     """Language tokens of an answer, where the question does not say."""
-    max_new_tokens: Annotated[int, Field(ge=1)] = 256
+    max_new_tokens: Annotated[int, Field(ge=1)] = EngineConfig.max_new_tokens
     """Most that a question may ask for."""
-    default_deadline_s: Annotated[float, Field(gt=0)] = 30.0
+    default_deadline_s: Annotated[float, Field(gt=0)] = EngineConfig.default_deadline_s
     """Seconds within which an answer is of use, where the question does not say."""
 
     max_sessions: Annotated[int, Field(ge=1)] = 2048

@@ -257,8 +257,8 @@ class Cell(Generic[BackendT]):
                     f"{session.ledger.in_flight} questions of this session are in flight, "
                     f"at most {grant.max_questions_in_flight} may be",
                     reason="questions_in_flight",
-                    # Users take turns: of each one's questions half are answered when half of all are.
-                    retry_delay_s=backend.half_time_s,
+                    # Users take turns: of each one's questions as many are answered as of all.
+                    retry_delay_s=backend.drain_s,
                 )
         except EdgeServerError as error:
             self._rejected(error, peer)

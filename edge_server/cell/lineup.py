@@ -27,8 +27,8 @@ class Backend(Protocol):
         """Token lengths that it was trained for."""
 
     @property
-    def half_time_s(self) -> float:
-        """How long its engine takes for half of what it has to answer [s]."""
+    def drain_s(self) -> float:
+        """How long its engine takes for most of what it has to answer [s]."""
 
     def admit(self, user: str) -> None:
         """Tell whether its engine would accept a question of this user now; raises what the engine raises."""

@@ -25,7 +25,7 @@ class EngineConfig:
     """Positions of prompts, about, that a step reads while answers are under way; at least one prompt."""
     words_between_prefills: int = 4
     """Words that answers under way are told after a prefill before the next."""
-    max_queue: int = 256
+    max_queue: int = 512
     """Questions that may wait."""
     max_queue_per_user: int = 64
     """Questions of one user that may wait."""

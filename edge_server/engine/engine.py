@@ -45,6 +45,9 @@ logger = logging.getLogger(__name__)
 
 _WATCH_INTERVAL_S = 0.25
 _DEADLINE_GRACE_S = 1.0
+#: Of what is unanswered when somebody is refused, this much is answered before it pays to come again: a crowd
+#: that comes back to more room is refused less often, and to all of it would find an idle model.
+_DRAINED_SHARE = 0.75
 
 
 class Engine(Generic[StateT]):
@@ -137,9 +140,9 @@ class Engine(Generic[StateT]):
         return len(self._streams)
 
     @property
-    def half_time_s(self) -> float:
-        """How long the answers to half of what is unanswered now will take, at the current pace [s]."""
-        return retry_delay_s(len(self._streams) // 2, self._pace.s_per_question)
+    def drain_s(self) -> float:
+        """How long the answers to most of what is unanswered now will take, at the current pace [s]."""
+        return retry_delay_s(int(_DRAINED_SHARE * len(self._streams)), self._pace.s_per_question)
 
     def admit(self, user: str, priority: Priority = "interactive") -> None:
         """Tell whether a question of this user would be accepted now, before work is put into it.
@@ -181,7 +184,7 @@ class Engine(Generic[StateT]):
                 EngineOverloadedError(
                     "the queue is full and a question that goes before this one came",
                     reason="evicted",
-                    retry_delay_s=self.half_time_s,
+                    retry_delay_s=self.drain_s,
                 ),
             )
         return stream

@@ -40,9 +40,9 @@ class EngineBackend(Generic[StateT]):
         return tuple(dict.fromkeys([model.bundle_hash, *(bundle.bundle_hash for bundle in self.bundles)]))
 
     @property
-    def half_time_s(self) -> float:
-        """How long the engine takes for half of what it has to answer [s]."""
-        return self.engine.half_time_s
+    def drain_s(self) -> float:
+        """How long the engine takes for most of what it has to answer [s]."""
+        return self.engine.drain_s
 
     def admit(self, user: str) -> None:
         """Tell whether the engine would accept a question of this user now; raises what that raises."""

@@ -19,7 +19,8 @@ from protos.tokenlink.v1 import tokenlink_pb2 as pb
 
 logger = logging.getLogger(__name__)
 
-_LONGEST_PAUSE_S = 0.2
+#: A cancel that comes after an impatient question is read so late at most.
+_LONGEST_PAUSE_S = 1.0
 
 Context: TypeAlias = "grpc.aio.ServicerContext[object, pb.DownlinkFrame]"
 

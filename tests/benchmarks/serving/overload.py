@@ -24,7 +24,7 @@ from tests.benchmarks.serving.served import ServedModel, serving
 USERS = 64
 TIMES = 10.0
 DEADLINE_S = 10.0
-PATIENT_USERS = 400
+PATIENT_USERS = 800
 """More than wait and run at once."""
 MORE_MEMORY_SHARE = 0.05
 KINDS = {"obedient": Manners(patience_s=0.0), "unruly": Manners(patience_s=0.0, obeys=False)}
