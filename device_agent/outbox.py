@@ -32,7 +32,7 @@ class Outbox:
         wall_clock: seconds since the Unix epoch; None: the system's.
 
     Attributes:
-        device_key: of the file; see :attr:`Spool.device_key`.
+        device_key: of the file; see :attr:`SpoolFile.device_key`.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Outbox:
         loop = asyncio.get_running_loop()
         try:
             self._spool = await loop.run_in_executor(self._thread, self._open)
-            self.device_key = await self._call(lambda spool: spool.device_key)
+            self.device_key = await self._call(lambda spool: spool.file.device_key)
         except BaseException:
             self._thread.shutdown()
             raise
@@ -173,12 +173,12 @@ class Outbox:
         return await self._call(Spool.counts)
 
     async def note(self, name: str, default: bytes) -> bytes:
-        """As :meth:`Spool.note`."""
-        return await self._call(lambda spool: spool.note(name, default))
+        """As :meth:`SpoolFile.note`."""
+        return await self._call(lambda spool: spool.file.note(name, default))
 
     async def take_note(self, name: str, value: bytes) -> None:
-        """As :meth:`Spool.take_note`."""
-        await self._call(lambda spool: spool.take_note(name, value))
+        """As :meth:`SpoolFile.take_note`."""
+        await self._call(lambda spool: spool.file.take_note(name, value))
 
     async def _change(self, work: Callable[[Spool], _Result]) -> _Result:
         result = await self._call(work)

@@ -22,60 +22,23 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import secrets
-import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from device_agent.errors import ConfigurationError, OutboxError, OutboxFullError
+from device_agent.errors import ConfigurationError
+from device_agent.spool_file import SpoolFile
 from device_agent.spool_records import Bounds, Delivery, Entry, NewQuestion, Outcome, Stamp, Waiting
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 
 logger = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 1
 HISTORY = 10_000
 """Delivered outcomes that are kept to be looked at; likewise, outcomes that nobody fetches."""
 _ROW_BYTES = 400
 """What a question takes beside its message, roughly [bytes]."""
 _DROPS = frozenset(("expired", "evicted"))
-_BUSY_TIMEOUT_S = 10.0
-_PAGE_BYTES = 4096
-_SCHEMA = """
-CREATE TABLE question (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    request_id TEXT NOT NULL UNIQUE,
-    digest BLOB NOT NULL,
-    source TEXT NOT NULL,
-    label TEXT NOT NULL,
-    created_at_s REAL NOT NULL,
-    bundle_hash TEXT NOT NULL,
-    message BLOB,
-    bytes INTEGER NOT NULL,
-    facts TEXT NOT NULL,
-    state TEXT NOT NULL,
-    outcome TEXT NOT NULL DEFAULT '',
-    record TEXT NOT NULL DEFAULT '{}',
-    ended_at_s REAL,
-    unacknowledged INTEGER NOT NULL DEFAULT 0
-);
-CREATE INDEX by_state ON question (state, number, bytes, created_at_s);
-CREATE INDEX by_source ON question (source, state, number);
-CREATE INDEX by_acknowledgement ON question (number) WHERE unacknowledged;
-CREATE TABLE seen (
-    source TEXT NOT NULL,
-    name TEXT NOT NULL,
-    size INTEGER NOT NULL,
-    changed_ns INTEGER NOT NULL,
-    PRIMARY KEY (source, name)
-) WITHOUT ROWID;
-CREATE TABLE counter (outcome TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE about (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
-"""
-
 _READY = (
     "source = :source AND state = 'ended' AND number < coalesce("
     "(SELECT min(number) FROM question WHERE source = :source AND state = 'waiting'), 1 << 62)"
@@ -90,6 +53,9 @@ class Spool:
         bounds: how much may wait, for how long.
         wall_clock: seconds since the Unix epoch.
 
+    Attributes:
+        file: where they are kept, beside small notes.
+
     Raises:
         OutboxError: it cannot be opened, or was written by another version.
     """
@@ -97,41 +63,15 @@ class Spool:
     def __init__(
         self, path: Path, bounds: Bounds | None = None, *, wall_clock: Callable[[], float] = time.time
     ) -> None:
-        self.path = path
         self.bounds = bounds or Bounds()
         self._wall_clock = wall_clock
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
-        except (OSError, sqlite3.Error) as error:
-            raise OutboxError(f"outbox: {path} cannot be opened: {error}") from error
-        try:
-            with self._errors("opened"):
-                self._prepare()
-        except BaseException:
-            self._db.close()
-            raise
+        # Behind the bound on questions, so that a mistake in its bookkeeping cannot fill a disk.
+        self.file = SpoolFile(path, max_bytes=2 * self.bounds.max_bytes)
+        self._db = self.file.db
 
     def close(self) -> None:
         """Close the file."""
-        self._db.close()
-
-    @property
-    def device_key(self) -> str:
-        """Made with the file and kept in it: by this, a server knows the device again after a restart."""
-        return self.note("device_key", b"").decode()
-
-    def note(self, name: str, default: bytes) -> bytes:
-        """Something small that was noted, or the default."""
-        with self._errors("read"):
-            row = self._db.execute("SELECT value FROM about WHERE name = ?", (name,)).fetchone()
-        return bytes(row[0]) if row is not None else default
-
-    def take_note(self, name: str, value: bytes) -> None:
-        """Note something small under a name."""
-        if self.note(name, b"") != value:
-            with self._transaction():
-                self._db.execute("INSERT OR REPLACE INTO about VALUES (?, ?)", (name, value))
+        self.file.close()
 
     def put(self, question: NewQuestion) -> bool:
         """Keep a question until its answer has come; it may be sent once this returns.
@@ -148,7 +88,7 @@ class Spool:
         digest = hashlib.sha256(message).digest()
         size = len(message) + _ROW_BYTES
         request_id = question.question.request_id
-        with self._transaction():
+        with self.file.transaction():
             known = self._db.execute(
                 "SELECT digest FROM question WHERE request_id = ?", (request_id,)
             ).fetchone()
@@ -176,7 +116,7 @@ class Spool:
     ) -> None:
         """Take something in that could not even be asked, for its turn to be reported; raises as
         :meth:`put`."""
-        with self._transaction():
+        with self.file.transaction():
             self._db.execute(
                 "INSERT INTO question (request_id, digest, source, label, created_at_s, bundle_hash, "
                 "message, bytes, facts, state) VALUES (?, x'', ?, ?, ?, '', NULL, ?, '{}', 'waiting')",
@@ -187,19 +127,19 @@ class Spool:
 
     def expire(self) -> int:
         """End the questions whose time to live is over; how many there were."""
-        with self._errors("read"):
+        with self.file.reading():
             overdue = self._db.execute(
                 "SELECT 1 FROM question WHERE state = 'waiting' AND created_at_s <= ?", (self._too_old_s(),)
             ).fetchone()
         if overdue is None:
             return 0
-        with self._transaction():
+        with self.file.transaction():
             return self._expire()
 
     def still_waiting(self, request_ids: Sequence[str]) -> set[str]:
         """Those of these that no outcome has ended meanwhile."""
         marks = ", ".join("?" * len(request_ids))
-        with self._errors("read"):
+        with self.file.reading():
             rows = self._db.execute(
                 f"SELECT request_id FROM question WHERE state = 'waiting' AND request_id IN ({marks})",  # noqa: S608 (marks)
                 list(request_ids),
@@ -213,7 +153,7 @@ class Spool:
             most: how many.
             without: request_ids to leave out.
         """
-        with self._errors("read"):
+        with self.file.reading():
             rows = self._db.execute(
                 "SELECT request_id, source, label, created_at_s, bundle_hash, message, facts FROM question "
                 "WHERE state = 'waiting' ORDER BY number LIMIT ?",
@@ -242,12 +182,12 @@ class Spool:
         Raises:
             OutboxFullError: the disk is full; the question still waits.
         """
-        with self._transaction():
+        with self.file.transaction():
             return self._finish(request_id, "answered", record, acknowledge=True)
 
     def end(self, request_id: str, outcome: Outcome, reason: str) -> bool:
         """End a question without an answer; False if it does not wait any more."""
-        with self._transaction():
+        with self.file.transaction():
             return bool(self._end([request_id], outcome, reason))
 
     def deliver(self, source: str) -> list[Delivery]:
@@ -256,11 +196,11 @@ class Spool:
         Args:
             source: whose; an outcome waits until those before it, of the same source, are there.
         """
-        with self._errors("read"):
+        with self.file.reading():
             found = self._db.execute(f"SELECT 1 FROM question WHERE {_READY}", {"source": source})  # noqa: S608
             if found.fetchone() is None:
                 return []
-        with self._transaction():
+        with self.file.transaction():
             rows = self._db.execute(
                 f"UPDATE question SET state = 'delivered' WHERE {_READY} "  # noqa: S608 (a constant)
                 "RETURNING number, request_id, label, outcome, record, created_at_s, ended_at_s",
@@ -279,7 +219,7 @@ class Spool:
 
     def unacknowledged(self, most: int) -> list[str]:
         """Answers that are safe here, of which the server has not been told."""
-        with self._errors("read"):
+        with self.file.reading():
             rows = self._db.execute(
                 "SELECT request_id FROM question WHERE unacknowledged ORDER BY number LIMIT ?", (most,)
             ).fetchall()
@@ -287,7 +227,7 @@ class Spool:
 
     def acknowledged(self, request_ids: Sequence[str]) -> None:
         """The server has been told of these."""
-        with self._transaction():
+        with self.file.transaction():
             self._db.executemany(
                 "UPDATE question SET unacknowledged = 0 WHERE request_id = ?",
                 [(request_id,) for request_id in request_ids],
@@ -295,7 +235,7 @@ class Spool:
 
     def seen(self, source: str) -> dict[str, Stamp]:
         """Files of a source that were dealt with, by name."""
-        with self._errors("read"):
+        with self.file.reading():
             rows = self._db.execute(
                 "SELECT name, size, changed_ns FROM seen WHERE source = ?", (source,)
             ).fetchall()
@@ -303,7 +243,7 @@ class Spool:
 
     def see(self, source: str, files: Mapping[str, Stamp]) -> None:
         """Files that were dealt with in another way; those that are known keep what is known of them."""
-        with self._transaction():
+        with self.file.transaction():
             self._db.executemany(
                 "INSERT OR IGNORE INTO seen VALUES (?, ?, ?, ?)",
                 [(source, name, *stamp) for name, stamp in files.items()],
@@ -318,7 +258,7 @@ class Spool:
         Returns:
             How many there were.
         """
-        with self._transaction():
+        with self.file.transaction():
             if request_ids is None:
                 rows = self._db.execute("SELECT request_id FROM question WHERE state = 'waiting'").fetchall()
                 request_ids = [request_id for (request_id,) in rows]
@@ -330,7 +270,7 @@ class Spool:
         Args:
             delivered: also what was delivered, as far as it is kept.
         """
-        with self._errors("read"):
+        with self.file.reading():
             rows = self._db.execute(
                 "SELECT number, request_id, source, label, state, outcome, created_at_s, ended_at_s, bytes, "
                 "record FROM question WHERE state != 'delivered' OR ? ORDER BY number",
@@ -340,7 +280,7 @@ class Spool:
 
     def sources(self) -> list[str]:
         """Those with outcomes or questions that were not delivered."""
-        with self._errors("read"):
+        with self.file.reading():
             rows = self._db.execute(
                 "SELECT source FROM question WHERE state != 'delivered' GROUP BY source ORDER BY min(number)"
             ).fetchall()
@@ -348,33 +288,10 @@ class Spool:
 
     def counts(self) -> dict[str, int]:
         """Questions by outcome since the file was made, and how many wait."""
-        with self._errors("read"):
+        with self.file.reading():
             counted = dict(self._db.execute("SELECT outcome, count FROM counter").fetchall())
             (waiting,) = self._db.execute("SELECT count(*) FROM question WHERE state = 'waiting'").fetchone()
         return {"waiting": waiting, **counted}
-
-    def _prepare(self) -> None:
-        db = self._db
-        db.execute("PRAGMA journal_mode = WAL")
-        # What was committed survives a power cut, not only a kill.
-        db.execute("PRAGMA synchronous = FULL")
-        db.execute("PRAGMA journal_size_limit = 4194304")
-        with self._transaction():
-            (version,) = db.execute("PRAGMA user_version").fetchone()
-            if version == 0:
-                for statement in _SCHEMA.split(";"):
-                    db.execute(statement)
-                db.execute(
-                    "INSERT INTO about VALUES ('device_key', ?)", (secrets.token_hex(4).encode("ascii"),)
-                )
-                db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-            elif version != SCHEMA_VERSION:
-                raise OutboxError(
-                    f"outbox: {self.path} has schema version {version}, this agent writes {SCHEMA_VERSION}; "
-                    "name another file with --outbox"
-                )
-        # Behind the bound on questions, so that a mistake in its bookkeeping cannot fill a disk.
-        db.execute(f"PRAGMA max_page_count = {2 * self.bounds.max_bytes // _PAGE_BYTES + 256}")
 
     def _too_old_s(self) -> float:
         return self._wall_clock() - self.bounds.ttl_s
@@ -449,28 +366,3 @@ class Spool:
     def _see(self, source: str, name: str, stamp: Stamp | None) -> None:
         if stamp is not None:
             self._db.execute("INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?)", (source, name, *stamp))
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with self._errors("written"):
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
-
-    @contextmanager
-    def _errors(self, doing: str) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-            if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
-                raise OutboxFullError(
-                    f"outbox: {self.path} cannot be {doing} ({error}); free space on its disk, "
-                    "or name another place with --outbox"
-                ) from error
-            raise OutboxError(f"outbox: {self.path} cannot be {doing}: {error}") from error

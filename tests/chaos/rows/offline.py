@@ -68,15 +68,15 @@ class Device:
         """From now on the file cannot grow; SQLite says the same of a disk without space."""
 
         def fill(spool: Spool) -> None:
-            spool._db.execute("VACUUM")
-            (pages,) = spool._db.execute("PRAGMA page_count").fetchone()
-            spool._db.execute(f"PRAGMA max_page_count = {pages}")
+            spool.file.db.execute("VACUUM")
+            (pages,) = spool.file.db.execute("PRAGMA page_count").fetchone()
+            spool.file.db.execute(f"PRAGMA max_page_count = {pages}")
 
         await self.outbox._call(fill)
 
     async def free_disk(self) -> None:
         """It can again."""
-        await self.outbox._call(lambda spool: spool._db.execute("PRAGMA max_page_count = 1000000"))
+        await self.outbox._call(lambda spool: spool.file.db.execute("PRAGMA max_page_count = 1000000"))
 
     @property
     def outcomes(self) -> Counter[str]:

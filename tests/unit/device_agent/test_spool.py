@@ -264,7 +264,7 @@ def test_what_was_delivered_is_kept_within_bounds(reopen: Open, monkeypatch: pyt
 
 def test_an_outbox_has_a_key_of_its_own(reopen: Open, tmp_path: Path) -> None:
     another = Spool(tmp_path / "another.db")
-    assert reopen().device_key == reopen().device_key != another.device_key
+    assert reopen().file.device_key == reopen().file.device_key != another.file.device_key
     another.close()
 
 

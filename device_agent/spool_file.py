@@ -1,0 +1,160 @@
+"""The file that the outbox is kept in: its schema, its transactions, what its faults mean.
+
+One connection of one thread; several processes may have the file open. Every transaction that has ended is on
+the disk.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from device_agent.errors import OutboxError, OutboxFullError
+
+SCHEMA_VERSION = 1
+_BUSY_TIMEOUT_S = 10.0
+_PAGE_BYTES = 4096
+_SCHEMA = """
+CREATE TABLE question (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    request_id TEXT NOT NULL UNIQUE,
+    digest BLOB NOT NULL,
+    source TEXT NOT NULL,
+    label TEXT NOT NULL,
+    created_at_s REAL NOT NULL,
+    bundle_hash TEXT NOT NULL,
+    message BLOB,
+    bytes INTEGER NOT NULL,
+    facts TEXT NOT NULL,
+    state TEXT NOT NULL,
+    outcome TEXT NOT NULL DEFAULT '',
+    record TEXT NOT NULL DEFAULT '{}',
+    ended_at_s REAL,
+    unacknowledged INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX by_state ON question (state, number, bytes, created_at_s);
+CREATE INDEX by_source ON question (source, state, number);
+CREATE INDEX by_acknowledgement ON question (number) WHERE unacknowledged;
+CREATE TABLE seen (
+    source TEXT NOT NULL,
+    name TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    changed_ns INTEGER NOT NULL,
+    PRIMARY KEY (source, name)
+) WITHOUT ROWID;
+CREATE TABLE counter (outcome TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE about (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+"""
+
+
+class SpoolFile:
+    """An SQLite file with the tables of an outbox.
+
+    Args:
+        path: of the file; made if need be, its folder too.
+        max_bytes: it does not grow much beyond this [bytes].
+
+    Attributes:
+        db: the connection; what is read or written through it is within :meth:`reading` or
+            :meth:`transaction`.
+
+    Raises:
+        OutboxError: it cannot be opened, or was written by another version.
+    """
+
+    def __init__(self, path: Path, max_bytes: int) -> None:
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.db = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
+        except (OSError, sqlite3.Error) as error:
+            raise OutboxError(f"outbox: {path} cannot be opened: {error}") from error
+        try:
+            with self._errors("opened"):
+                self._prepare(max_bytes)
+        except BaseException:
+            self.db.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file."""
+        self.db.close()
+
+    @property
+    def device_key(self) -> str:
+        """Made with the file and kept in it: by this, a server knows the device again after a restart."""
+        return self.note("device_key", b"").decode()
+
+    def note(self, name: str, default: bytes) -> bytes:
+        """Something small that was noted, or the default."""
+        with self.reading():
+            row = self.db.execute("SELECT value FROM about WHERE name = ?", (name,)).fetchone()
+        return bytes(row[0]) if row is not None else default
+
+    def take_note(self, name: str, value: bytes) -> None:
+        """Note something small under a name."""
+        if self.note(name, b"") != value:
+            with self.transaction():
+                self.db.execute("INSERT OR REPLACE INTO about VALUES (?, ?)", (name, value))
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Whatever cannot be read in here is an :class:`OutboxError`."""
+        with self._errors("read"):
+            yield
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """What is written in here is on the disk at its end, or not at all.
+
+        Raises:
+            OutboxFullError: the disk is full.
+            OutboxError: it cannot be written for another reason.
+        """
+        with self._errors("written"):
+            self.db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self.db.execute("COMMIT")
+            except BaseException:
+                if self.db.in_transaction:
+                    self.db.execute("ROLLBACK")
+                raise
+
+    def _prepare(self, max_bytes: int) -> None:
+        db = self.db
+        db.execute("PRAGMA journal_mode = WAL")
+        # What was committed survives a power cut, not only a kill.
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute("PRAGMA journal_size_limit = 4194304")
+        with self.transaction():
+            (version,) = db.execute("PRAGMA user_version").fetchone()
+            if version == 0:
+                for statement in _SCHEMA.split(";"):
+                    db.execute(statement)
+                db.execute(
+                    "INSERT INTO about VALUES ('device_key', ?)", (secrets.token_hex(4).encode("ascii"),)
+                )
+                db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            elif version != SCHEMA_VERSION:
+                raise OutboxError(
+                    f"outbox: {self.path} has schema version {version}, this agent writes {SCHEMA_VERSION}; "
+                    "name another file with --outbox"
+                )
+        db.execute(f"PRAGMA max_page_count = {max_bytes // _PAGE_BYTES + 256}")
+
+    @contextmanager
+    def _errors(self, doing: str) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+            if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+                raise OutboxFullError(
+                    f"outbox: {self.path} cannot be {doing} ({error}); free space on its disk, "
+                    "or name another place with --outbox"
+                ) from error
+            raise OutboxError(f"outbox: {self.path} cannot be {doing}: {error}") from error
