@@ -27,6 +27,8 @@ THINK_NOT: Callable[[int], float] = lambda user: 0.0  # noqa: E731 - a default, 
 _NO_DELAY_GIVEN_S = 1.0
 """What a user waits that was turned away without being told how long."""
 _LONGEST_SLEEP_S = 0.05
+_FULL_S = 0.001
+"""How long it is not looked again whether one of too many questions has ended: looking takes time as well."""
 _CONNECTED_WITHIN_S = 120.0
 _LONGEST_ANSWER_S = 300.0
 """After which a question that has not ended is given up, where it has no deadline."""
@@ -136,7 +138,7 @@ async def open_loop(
     begin_s = time.perf_counter()
     run = _Run(counted, manners or Manners(), begin_s + seconds)
     outstanding: set[asyncio.Task[None]] = set()
-    due_s, turn = begin_s, 0
+    due_s, turn, full_until_s = begin_s, 0, begin_s
     try:
         while True:
             due_s += rng.expovariate(rate_hz)
@@ -152,11 +154,16 @@ async def open_loop(
                 if turn % 64 == 0:
                     await asyncio.sleep(0)
                 continue
+            if due_s < full_until_s:
+                counted.offered += 1
+                counted.dropped += 1
+                continue
             while (early_s := due_s - time.perf_counter()) > 0.0:
                 await asyncio.sleep(min(early_s, _LONGEST_SLEEP_S))
             counted.offered += 1
             if len(outstanding) >= most_outstanding:
                 counted.dropped += 1
+                full_until_s = time.perf_counter() + _FULL_S
                 # Whoever is late all the time would otherwise never let an answer in.
                 await asyncio.sleep(0)
                 continue

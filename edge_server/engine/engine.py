@@ -27,7 +27,7 @@ from edge_server.engine.model import Core, InvalidPromptError, Model, StateT
 from edge_server.engine.narrator import Narrator, Publication
 from edge_server.engine.observer import EngineObserver, Outcome, SilentObserver
 from edge_server.engine.pace import Pace
-from edge_server.engine.queue import FairQueue, retry_delay_s
+from edge_server.engine.queue import FairQueue, drain_s
 from edge_server.engine.request import Completion, Delta, Job, Priority, Request
 from edge_server.engine.scheduler import Scheduler
 from edge_server.engine.worker import Driven, Worker
@@ -45,9 +45,6 @@ logger = logging.getLogger(__name__)
 
 _WATCH_INTERVAL_S = 0.25
 _DEADLINE_GRACE_S = 1.0
-#: Of what is unanswered when somebody is refused, this much is answered before it pays to come again: a crowd
-#: that comes back to more room is refused less often, and to all of it would find an idle model.
-_DRAINED_SHARE = 0.75
 
 
 class Engine(Generic[StateT]):
@@ -142,7 +139,7 @@ class Engine(Generic[StateT]):
     @property
     def drain_s(self) -> float:
         """How long the answers to most of what is unanswered now will take, at the current pace [s]."""
-        return retry_delay_s(int(_DRAINED_SHARE * len(self._streams)), self._pace.s_per_question)
+        return drain_s(len(self._streams), self._pace.s_per_question)
 
     def admit(self, user: str, priority: Priority = "interactive") -> None:
         """Tell whether a question of this user would be accepted now, before work is put into it.

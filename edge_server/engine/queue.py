@@ -24,6 +24,10 @@ from edge_server.engine.request import Job, Priority
 from edge_server.engine.share import FairShare
 from edge_server.errors import EngineOverloadedError
 
+#: Of what is unanswered when somebody is refused, this much is answered before it pays to come again: a crowd
+#: that comes back to more room is refused less often; if all of it were free, the model had been idle.
+_DRAINED_SHARE = 0.75
+
 TOKEN_COST = 2.0
 """Service of one decoded token, in prefilled positions: decoding is the dearer half (VTC's weights)."""
 
@@ -77,7 +81,7 @@ class FairQueue:
         Returns:
             The question that had to leave for it if the queue was full: background makes room for
             interactive, and inside a class the newest question of the user with the most waiting, where
-            that user had more waiting than this one.
+            these were at least twice as many as this user's are now.
 
         Raises:
             EngineOverloadedError: the queue, or this user's share of it, is full.
@@ -206,13 +210,14 @@ class FairQueue:
                 return heaviest[0]
         share = self._classes[priority]
         heaviest = share.newest_of_heaviest()
-        if heaviest is not None and heaviest[1] > len(share.waiting.get(user, {})) + 1:
+        # Among users that ask about as much, each would else put out the others' questions, and all the work
+        # that these have cost already.
+        if heaviest is not None and heaviest[1] >= 2 * (len(share.waiting.get(user, {})) + 1):
             return heaviest[0]
         raise EngineOverloadedError(
             f"{self._size} questions are waiting, at most {self._max_jobs} may",
             reason="queue",
-            # When half of the queue is through: who came back to an empty one would have left the model idle.
-            retry_delay_s=retry_delay_s(self._size // 2, seconds_per_question),
+            retry_delay_s=drain_s(self._size, seconds_per_question),
         )
 
     def _discard(self, job: Job) -> bool:
@@ -226,6 +231,11 @@ class FairQueue:
         # A thread that is woken for nothing takes the interpreter's lock from one that works.
         if self._size:
             self._changed.notify_all()
+
+
+def drain_s(questions: int, seconds_per_question: float) -> float:
+    """After how long it pays to come again to so many unanswered questions [s]."""
+    return retry_delay_s(int(_DRAINED_SHARE * questions), seconds_per_question)
 
 
 def retry_delay_s(questions_ahead: int, seconds_per_question: float) -> float:

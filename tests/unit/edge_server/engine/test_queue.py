@@ -106,7 +106,8 @@ def test_a_full_queue_refuses_with_a_delay_that_follows_the_pace() -> None:
     with pytest.raises(EngineOverloadedError) as refused:
         queue.push(job("a"), 0.5)
     assert refused.value.reason == "queue"
-    assert refused.value.retry_delay_s == pytest.approx(1.0)
+    # Three of the four are through by then.
+    assert refused.value.retry_delay_s == pytest.approx(1.5)
     with pytest.raises(EngineOverloadedError):
         queue.refuse_if_full("a", 0.5)
 
@@ -128,6 +129,20 @@ def test_in_a_full_queue_the_heaviest_user_makes_room_for_a_light_one() -> None:
         queue.push(heavy, 0.0)
     assert queue.push(job("light"), 0.0) is jobs[-1]
     assert len(queue) == 4
+
+
+def test_users_that_ask_about_as_much_do_not_put_out_one_anothers_questions() -> None:
+    queue = FairQueue(8, 8)
+    jobs = [job("more") for _ in range(5)]
+    for each in (*jobs, *(job("less") for _ in range(3))):
+        queue.push(each, 0.0)
+    with pytest.raises(EngineOverloadedError):
+        queue.push(job("less"), 0.0)
+    # Of one that has fewer than half as many, each takes the place of one of theirs.
+    assert queue.push(job("new"), 0.0) is jobs[-1]
+    assert queue.push(job("new"), 0.0) is jobs[-2]
+    with pytest.raises(EngineOverloadedError):
+        queue.push(job("new"), 0.0)
 
 
 def test_what_does_not_fit_is_waited_for() -> None:
