@@ -10,9 +10,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 
@@ -20,7 +18,8 @@ from device_agent.channel import Channel, Pacer, SnrTrace, clamp_snr_db
 from device_agent.config import DeviceSettings
 from device_agent.errors import ConfigurationError
 from device_agent.media import Clip, MediaSpec
-from device_agent.session import Reply, Session
+from device_agent.outcome import Outcome, Prepared, outcome_of
+from device_agent.session import Session
 from device_agent.tracing import NotTraced, Tracing, traced
 from device_agent.transmitter import Tokens, Transmitter
 from device_agent.updating import Updater
@@ -43,107 +42,6 @@ FADINGS: Mapping[str, pb.Fading] = MappingProxyType({"block": pb.FADING_BLOCK, "
 
 # What is usual is left out, and takes no bytes.
 _PRIORITIES = {"interactive": pb.PRIORITY_UNSPECIFIED, "background": pb.PRIORITY_BACKGROUND}
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What an answer cost.
-
-    Attributes:
-        channel_uses: complex symbols over the radio, pilots included.
-        bytes_on_wire: of the question's frame in the network behind the radio.
-        airtime_s: what the symbols took on the air [s].
-        encode_s: what the transmitters took [s].
-        round_trip_s: from sending the question to having the answer, retries included, airtime not [s].
-    """
-
-    channel_uses: int
-    bytes_on_wire: int
-    airtime_s: float
-    encode_s: float
-    round_trip_s: float
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """An answer and its cost.
-
-    Attributes:
-        text: the answer.
-        probability: product of its language tokens' probabilities.
-        finish_reason: ``"stop"`` or ``"length"``.
-        token_length: tokens sent per modality of the clip.
-        effective_snr_db: per modality, what the receiver was told [dB].
-        cost: what it took.
-        queue_s: waiting at the server [s].
-        compute_s: the server's model [s].
-        model: name of the model that answered.
-        tries: how often the question was sent.
-    """
-
-    text: str
-    probability: float
-    finish_reason: str
-    token_length: int
-    effective_snr_db: Mapping[str, float] = field(default_factory=dict)
-    cost: Cost = field(default_factory=lambda: Cost(0, 0, 0.0, 0.0, 0.0))
-    queue_s: float = 0.0
-    compute_s: float = 0.0
-    model: str = ""
-    tries: int = 1
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain values; the answer's key is ``answer``."""
-        values = asdict(self)
-        return {"answer": values.pop("text"), **values, "effective_snr_db": dict(self.effective_snr_db)}
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Outcome:
-        """From what :meth:`to_json` gave."""
-        rest = {name: value for name, value in values.items() if name not in ("answer", "cost")}
-        return cls(text=values["answer"], cost=Cost(**values["cost"]), **rest)
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A question that has crossed the channel and can be sent.
-
-    Attributes:
-        question: as it goes over the network.
-        token_length: tokens sent per modality of the clip.
-        encode_s: what the transmitters took [s].
-        bundle_hash: of the bundle that made its tokens; empty: it is not known any more.
-    """
-
-    question: pb.Question
-    token_length: int
-    encode_s: float
-    bundle_hash: str = ""
-
-
-def outcome_of(prepared: Prepared, reply: Reply, model: str) -> Outcome:
-    """An answer and its cost, from what was sent and what came back."""
-    answer, blocks = reply.answer, prepared.question.payloads
-    return Outcome(
-        text=answer.text,
-        probability=answer.probability,
-        finish_reason=answer.finish_reason,
-        token_length=prepared.token_length,
-        effective_snr_db={
-            payload.MODALITY_NAMES[block.modality]: block.channel.effective_snr_db for block in blocks
-        },
-        cost=Cost(
-            channel_uses=sum(block.channel.channel_uses for block in blocks),
-            bytes_on_wire=reply.bytes_on_wire,
-            airtime_s=sum(block.channel.airtime_s for block in blocks),
-            encode_s=prepared.encode_s,
-            round_trip_s=reply.round_trip_s,
-        ),
-        queue_s=answer.queue_s,
-        compute_s=answer.compute_s,
-        model=model,
-        tries=reply.tries,
-    )
 
 
 def check_question(question: str) -> None:

@@ -12,10 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from device_agent.agent import Agent, Cost
+from device_agent.agent import Agent
 from device_agent.bundle import Bundle
 from device_agent.errors import ConfigurationError
 from device_agent.media import Clip
+from device_agent.outcome import Cost
 
 
 @dataclass(frozen=True)

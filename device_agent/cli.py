@@ -17,7 +17,6 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.text import Text
 
-from device_agent.agent import Outcome
 from device_agent.archive import install
 from device_agent.backoff import Backoff
 from device_agent.bench import Report, measure
@@ -30,6 +29,7 @@ from device_agent.flags import LINK_SECURITY, with_settings
 from device_agent.media import Clip, clip_from_file, join
 from device_agent.outbox_cli import app as outbox_app
 from device_agent.outbox_cli import ask_spooled
+from device_agent.outcome import Outcome
 from device_agent.show import show_cost, show_findings, show_report
 from device_agent.version import agent_version
 from device_agent.watching import watch_folder

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from device_agent.agent import Agent, Prepared, outcome_of
+from device_agent.agent import Agent
 from device_agent.backoff import Backoff
 from device_agent.bundle import Bundle
 from device_agent.channel import read_trace
@@ -17,6 +17,7 @@ from device_agent.config import DeviceSettings
 from device_agent.errors import DeviceAgentError
 from device_agent.flushing import SPOOL_BACKOFF, Troubles
 from device_agent.outbox import Outbox
+from device_agent.outcome import Prepared, outcome_of
 from device_agent.session import Reply
 from device_agent.spool_records import NewQuestion, Stamp, Waiting
 from device_agent.spooling import Spooler

@@ -14,7 +14,6 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from device_agent.agent import Outcome
 from device_agent.bundle import Bundle, load_bundle
 from device_agent.compose import open_spooler, spooled
 from device_agent.config import DeviceSettings
@@ -22,6 +21,7 @@ from device_agent.errors import ConfigurationError, DeadlineError, RefusedError
 from device_agent.flags import with_settings
 from device_agent.media import Clip
 from device_agent.outbox import Outbox
+from device_agent.outcome import Outcome
 from device_agent.show import seconds
 from device_agent.spool import Spool
 from device_agent.spool_records import Delivery, Entry

@@ -6,9 +6,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from device_agent.agent import Cost, Outcome
 from device_agent.bench import Report, Spread
 from device_agent.finding import Finding
+from device_agent.outcome import Cost, Outcome
 
 MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "failure": ("✗", "red")}
 """Sign and colour of each state of a finding."""
