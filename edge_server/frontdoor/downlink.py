@@ -31,7 +31,7 @@ class Downlink:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._turn = asyncio.Lock()
-        self._refused_until_s = 0.0
+        self._read_from_s = 0.0
 
     async def write(self, frame: pb.DownlinkFrame) -> None:
         """Send a frame.
@@ -52,14 +52,15 @@ class Downlink:
         A refusal costs about as much of the event loop as an answer does. Who asks on regardless is read more
         slowly, until the stream's flow control slows it down too; else refusing would leave nobody to answer.
         """
-        pause_s = self._refused_until_s - time.monotonic()
+        pause_s = self._read_from_s - time.monotonic()
         if pause_s > 0.0:
             await asyncio.sleep(pause_s)
 
     async def fail(self, request_id: str, error: EdgeServerError) -> None:
         """End a question without an answer; nothing if the client has gone."""
         if isinstance(error, OverloadedError):
-            self._refused_until_s = time.monotonic() + min(error.retry_delay_s, _LONGEST_PAUSE_S)
+            # Half of the delay: who keeps to it finds his stream empty when he comes back.
+            self._read_from_s = time.monotonic() + min(error.retry_delay_s / 2, _LONGEST_PAUSE_S)
         try:
             await self.write(pb.DownlinkFrame(request_id=request_id, failure=failure_of(error)))
         except ConnectionError as gone:
