@@ -258,7 +258,7 @@ class Cell(Generic[BackendT]):
                     f"at most {grant.max_questions_in_flight} may be",
                     reason="questions_in_flight",
                     # Users take turns: of each one's questions as many are answered as of all.
-                    retry_delay_s=backend.drain_s,
+                    retry_delay_s=backend.retry_delay_s,
                 )
         except EdgeServerError as error:
             self._rejected(error, peer)

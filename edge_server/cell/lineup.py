@@ -27,8 +27,8 @@ class Backend(Protocol):
         """Token lengths that it was trained for."""
 
     @property
-    def drain_s(self) -> float:
-        """How long its engine takes for most of what it has to answer [s]."""
+    def retry_delay_s(self) -> float:
+        """After how long it pays to ask its engine again, where one was turned away now [s]."""
 
     def admit(self, user: str) -> None:
         """Tell whether its engine would accept a question of this user now; raises what the engine raises."""

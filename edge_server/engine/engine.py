@@ -27,7 +27,7 @@ from edge_server.engine.model import Core, InvalidPromptError, Model, StateT
 from edge_server.engine.narrator import Narrator, Publication
 from edge_server.engine.observer import EngineObserver, Outcome, SilentObserver
 from edge_server.engine.pace import Pace
-from edge_server.engine.queue import FairQueue, drain_s
+from edge_server.engine.queue import FairQueue, crowd_delay_s
 from edge_server.engine.request import Completion, Delta, Job, Priority, Request
 from edge_server.engine.scheduler import Scheduler
 from edge_server.engine.worker import Driven, Worker
@@ -137,9 +137,9 @@ class Engine(Generic[StateT]):
         return len(self._streams)
 
     @property
-    def drain_s(self) -> float:
-        """How long the answers to most of what is unanswered now will take, at the current pace [s]."""
-        return drain_s(len(self._streams), self._pace.s_per_question)
+    def retry_delay_s(self) -> float:
+        """After how long it pays to come again: most of what is unanswered now is answered then [s]."""
+        return crowd_delay_s(len(self._streams), self._pace.s_per_question)
 
     def admit(self, user: str, priority: Priority = "interactive") -> None:
         """Tell whether a question of this user would be accepted now, before work is put into it.
@@ -181,7 +181,7 @@ class Engine(Generic[StateT]):
                 EngineOverloadedError(
                     "the queue is full and a question that goes before this one came",
                     reason="evicted",
-                    retry_delay_s=self.drain_s,
+                    retry_delay_s=self.retry_delay_s,
                 ),
             )
         return stream

@@ -25,7 +25,7 @@ from edge_server.engine.share import FairShare
 from edge_server.errors import EngineOverloadedError
 
 #: Of what is unanswered when somebody is refused, this much is answered before it pays to come again: a crowd
-#: that comes back to more room is refused less often; if all of it were free, the model had been idle.
+#: that comes back to more room is refused less often; were all of it free, the model would have been idle.
 _DRAINED_SHARE = 0.75
 
 TOKEN_COST = 2.0
@@ -217,7 +217,7 @@ class FairQueue:
         raise EngineOverloadedError(
             f"{self._size} questions are waiting, at most {self._max_jobs} may",
             reason="queue",
-            retry_delay_s=drain_s(self._size, seconds_per_question),
+            retry_delay_s=crowd_delay_s(self._size, seconds_per_question),
         )
 
     def _discard(self, job: Job) -> bool:
@@ -233,7 +233,7 @@ class FairQueue:
             self._changed.notify_all()
 
 
-def drain_s(questions: int, seconds_per_question: float) -> float:
+def crowd_delay_s(questions: int, seconds_per_question: float) -> float:
     """After how long it pays to come again to so many unanswered questions [s]."""
     return retry_delay_s(int(_DRAINED_SHARE * questions), seconds_per_question)
 

@@ -40,9 +40,9 @@ class EngineBackend(Generic[StateT]):
         return tuple(dict.fromkeys([model.bundle_hash, *(bundle.bundle_hash for bundle in self.bundles)]))
 
     @property
-    def drain_s(self) -> float:
-        """How long the engine takes for most of what it has to answer [s]."""
-        return self.engine.drain_s
+    def retry_delay_s(self) -> float:
+        """After how long it pays to ask the engine again, where one was turned away now [s]."""
+        return self.engine.retry_delay_s
 
     def admit(self, user: str) -> None:
         """Tell whether the engine would accept a question of this user now; raises what that raises."""

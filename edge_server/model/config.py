@@ -47,7 +47,7 @@ class AudioFormat:
     samples: int = 64_000
     """Window; shorter sound is padded with silence, longer is cut."""
     fft_size: int = 512
-    """Analysis window (Hann) [samples]."""
+    """Analysis window (Hann), a multiple of 4 [samples]."""
     hop: int = 320
     """Step between two spectra [samples]."""
     mel_bins: int = 64

@@ -144,7 +144,7 @@ class _Taker:
 
     bundle_hashes = (BUNDLE_HASH,)
     token_lengths = TOKEN_LENGTHS
-    drain_s = 0.05
+    retry_delay_s = 0.05
 
     def admit(self, user: str) -> None:
         pass

@@ -34,7 +34,7 @@ class Bench:
         ids = itertools.count()
         self.bundle_hashes = (BUNDLE_HASH, OTHER_HASH)
         self.token_lengths = (1, 2, 4, 8, 16, 32)
-        self.drain_s = 0.75
+        self.retry_delay_s = 0.75
         self.cell: Cell[Bench] = Cell(
             Lineup(self),
             config,
@@ -288,7 +288,7 @@ def test_an_answer_that_ended_makes_room_for_the_next_question() -> None:
     bench.ask(session, "q2")
     with pytest.raises(AdmissionRefusedError) as refused:
         bench.ask(session, "q3")
-    assert refused.value.retry_delay_s == bench.drain_s
+    assert refused.value.retry_delay_s == bench.retry_delay_s
     bench.runs[0][1].push(ANSWER)
     bench.ask(session, "q3")
     assert session.ledger.in_flight == 2

@@ -40,7 +40,7 @@ class Bench:
         self.reasons: list[str] = []
         self.bundle_hashes = (BUNDLE_HASH,)
         self.token_lengths = (1, 2, 4, 8, 16, 32)
-        self.drain_s = 0.05
+        self.retry_delay_s = 0.05
         self.cell: Cell[Bench] = Cell(
             Lineup(self),
             CellConfig(max_questions_in_flight=100),
