@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import get_args
 
@@ -45,6 +46,16 @@ REFUSALS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 Prometheus sees no increase in a series that begins with its first event."""
 
 _KINDS = {reason: kind for kind, reasons in REFUSALS.items() for reason in reasons}
+
+
+@dataclass(frozen=True, slots=True)
+class _BlockSeries:
+    """Of one modality."""
+
+    token_length: Histogram
+    airtime: Counter
+    snr: Histogram
+    outages: Counter
 
 
 class Metrics:
@@ -102,7 +113,7 @@ class Metrics:
         self._generated = Counter(
             "tokenlink_generated_tokens", "Language tokens made, end tokens too", registry=r
         )
-        self._questions = Counter(
+        questions = Counter(
             "tokenlink_questions", "Accepted questions by how they ended", ["outcome"], registry=r
         )
         self._rejections = Counter(
@@ -114,24 +125,22 @@ class Metrics:
         self._answer_tokens = Counter(
             "tokenlink_answer_tokens", "Language tokens decoded for questions that ended", registry=r
         )
-        self._token_length = Histogram(
+        token_length = Histogram(
             "tokenlink_token_length",
             "Feature tokens received per block",
             ["modality"],
             buckets=_POWERS_OF_TWO,
             registry=r,
         )
-        self._airtime = Counter(
-            "tokenlink_airtime_seconds", "Time on the (emulated) air", ["modality"], registry=r
-        )
-        self._snr = Histogram(
+        airtime = Counter("tokenlink_airtime_seconds", "Time on the (emulated) air", ["modality"], registry=r)
+        snr = Histogram(
             "tokenlink_effective_snr_db",
             "Es/N0 after equalisation, per block, in dB",
             ["modality"],
             buckets=_SNRS_DB,
             registry=r,
         )
-        self._outages = Counter(
+        outages = Counter(
             "tokenlink_outages", "Blocks that arrived too noisy to be understood", ["modality"], registry=r
         )
         self._sessions = Gauge("tokenlink_sessions", "Open sessions", registry=r)
@@ -156,17 +165,20 @@ class Metrics:
         )
         for collector in (ProcessCollector, PlatformCollector):
             collector(registry=r)
-        for outcome in get_args(Outcome):
-            self._questions.labels(outcome)
+        # Looked up once: to find a series by its labels takes as long as to count in it.
+        self._ended: Mapping[Outcome, Counter] = {
+            outcome: questions.labels(outcome) for outcome in get_args(Outcome)
+        }
+        self._blocks = {
+            name: _BlockSeries(
+                token_length.labels(name), airtime.labels(name), snr.labels(name), outages.labels(name)
+            )
+            for name in MODALITY_NAMES.values()
+        }
         for reason, kind in _KINDS.items():
             self._rejections.labels(kind, reason)
         for drop_reason in get_args(DropReason):
             self._answers_dropped.labels(drop_reason)
-        for modality in MODALITY_NAMES.values():
-            self._outages.labels(modality)
-            self._token_length.labels(modality)
-            self._airtime.labels(modality)
-            self._snr.labels(modality)
 
     def describe(self, models: Iterable[tuple[str, Sequence[str]]]) -> None:
         """Show what is served from now on, as series of the value 1 whose labels tell it.
@@ -241,7 +253,7 @@ class Metrics:
         """An accepted question ended; how long it took counts only where an answer came of it [s]."""
         if outcome == "answered":
             self._question.observe(since_submit_s)
-        self._questions.labels(outcome).inc()
+        self._ended[outcome].inc()
         self._answer_tokens.inc(answer_tokens)
 
     def rejected(self, reason: str) -> None:
@@ -270,10 +282,11 @@ class Metrics:
 
     def block(self, modality: str, token_length: int, airtime_s: float, effective_snr_db: float) -> None:
         """A block was received; airtime and SNR are the sender's word and counted only if they can be."""
-        self._token_length.labels(modality).observe(token_length)
+        series = self._blocks[modality]
+        series.token_length.observe(token_length)
         if math.isfinite(effective_snr_db):
-            self._snr.labels(modality).observe(effective_snr_db)
+            series.snr.observe(effective_snr_db)
         if effective_snr_db < self._outage_snr_db:
-            self._outages.labels(modality).inc()
+            series.outages.inc()
         if math.isfinite(airtime_s) and airtime_s > 0.0:
-            self._airtime.labels(modality).inc(airtime_s)
+            series.airtime.inc(airtime_s)
