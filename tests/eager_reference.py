@@ -38,7 +38,7 @@ class EagerRows:
     @property
     def tokens(self) -> list[int]:
         """Each row's likeliest next language token."""
-        return [int(token) for token in self.logits_BV.argmax(-1)]
+        return [int(token) for token in self.logits_BV.argmax(-1).tolist()]
 
 
 def read_embeddings(foundation: Qwen2ForCausalLM, rows: Sequence[Tensor]) -> EagerRows:
@@ -46,6 +46,7 @@ def read_embeddings(foundation: Qwen2ForCausalLM, rows: Sequence[Tensor]) -> Eag
     longest = max(len(row) for row in rows)
     x_BTE = torch.stack([F.pad(row, (0, 0, longest - len(row), 0)) for row in rows])
     mask_BT = torch.stack([F.pad(torch.ones(len(row)), (longest - len(row), 0)) for row in rows])
+    mask_BT = mask_BT.to(x_BTE.device)
     with torch.inference_mode():
         out = foundation(
             inputs_embeds=x_BTE,
@@ -82,13 +83,15 @@ class EagerLink:
     def __init__(self, link: Link) -> None:
         assert isinstance(link.foundation, Qwen2ForCausalLM), "its LoRA is not merged"
         self._link = link
+        self._device = link.device
         self.foundation = link.foundation
 
     def prefill(self, prompts: Sequence[Prompt]) -> EagerRows:
         """Read prompts."""
         with torch.inference_mode():
             rows = [embed_pieces(self._link.embedding, pieces) for pieces in self._lay_out(prompts)]
-        return read_embeddings(self.foundation, rows)
+        # What was received is float32.
+        return read_embeddings(self.foundation, [row.to(self.foundation.dtype) for row in rows])
 
     def decode(self, rows: EagerRows) -> EagerRows:
         """One more step for every row."""
@@ -101,19 +104,20 @@ class EagerLink:
         for row, prompt in enumerate(prompts):
             for block in prompt.blocks:
                 if block.modality == "text":
-                    x_1LC = torch.from_numpy(block.x_TC)[None]
-                    questions[row] = self._link.text_receiver(x_1LC, torch.tensor([block.snr_db]))[0]
+                    x_1LC = torch.from_numpy(block.x_TC)[None].to(self._device)
+                    snr_db_1 = torch.tensor([block.snr_db], device=self._device)
+                    questions[row] = self._link.text_receiver(x_1LC, snr_db_1)[0]
                 else:
                     by_slot.setdefault(SLOT_OF_MODALITY[block.modality], []).append((row, block))
         for slot, blocks in by_slot.items():
-            lengths_B = torch.tensor([len(block.x_TC) for _, block in blocks])
-            longest = int(lengths_B.max())
+            lengths_B = torch.tensor([len(block.x_TC) for _, block in blocks], device=self._device)
+            longest = max(len(block.x_TC) for _, block in blocks)
             x_BTC = torch.stack(
                 [F.pad(torch.from_numpy(b.x_TC), (0, 0, 0, longest - len(b.x_TC))) for _, b in blocks]
             )
-            snr_db_B = torch.tensor([block.snr_db for _, block in blocks])
+            snr_db_B = torch.tensor([block.snr_db for _, block in blocks], device=self._device)
             receiver = self._link.receiver(slot)
-            received = receiver(x_BTC, snr_db_B, lengths_B)
+            received = receiver(x_BTC.to(self._device), snr_db_B, lengths_B)
             for (row, block), embeddings in zip(blocks, received, strict=True):
                 slots[row][slot] = embeddings[: self._link.config.receiver.embeddings(len(block.x_TC))]
         return [

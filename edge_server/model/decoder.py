@@ -19,7 +19,7 @@ G key/value heads, D head width, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -31,11 +31,11 @@ from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer
 
 from edge_server.errors import ModelError
 from edge_server.model.kv_cache import KeyValueCache
-from edge_server.model.packed import Integers, Packing, hide_ends
+from edge_server.model.packed import Packing, hide_ends
+from edge_server.model.placing import on_device
 from edge_server.model.products import add_product, in_pieces, product, rows_together
+from edge_server.model.prompt_groups import PromptGroup, prompt_groups, slots_as_index
 
-# Prompts of at least this share of a longer one's length are padded to it inside attention.
-_ABOUT_AS_LONG = 0.75
 # Who decodes without an engine may let rows go on for a while that have come to their end.
 _BEYOND = 256
 
@@ -109,8 +109,8 @@ class Decoder:
             Logits after each prompt's last position, [B, V].
         """
         packing = Packing(lengths, self.device)
-        slot_B = np.asarray(slots)
-        groups = list(_groups(packing, slot_B))
+        slot_B = np.asarray(slots, np.int64)
+        groups = prompt_groups(packing, slot_B)
         turns_N1D = self._turns[packing.tensor(packing.position_of_each)][:, None]
         queries = self.heads * self.head_dim
         *blocks, last_block = self._reading
@@ -136,8 +136,8 @@ class Decoder:
         h_BE, x_BE = (each.index_select(0, packing.last_of_each) for each in (h_NE, x))
         q_BX = self._project(h_BE, self.blocks[-1], slice(queries))
         self._turn(q_BX, self.heads, turns_N1D.index_select(0, packing.last_of_each))
-        kv = layer[:, :, :, : packing.longest][:, _neighbours(slot_B)]
-        ends = self._hide_ends(packing.lengths, packing.longest)
+        kv = layer[:, :, :, : packing.longest][:, slots_as_index(slot_B, self.device)]
+        ends = self._hide_ends(packing.tensor(packing.lengths), packing.longest)
         self._finish(x_BE, self._look_back(q_BX, kv, ends), self.blocks[-1])
         return self._logits(x_BE)
 
@@ -152,13 +152,27 @@ class Decoder:
             Logits, [B, V].
         """
         rows = len(x_BE)
-        lengths = cache.lengths[:rows]
-        longest = int(lengths.max()) + 1
-        cache.reach(longest)
-        lengths = cache.lengths[:rows]
-        turns_B1D = self._turns[torch.from_numpy(lengths).to(self.device)][:, None]
-        places = torch.from_numpy(cache.places(lengths)).to(self.device)
-        ends = self._hide_ends(lengths + 1, longest)
+        longest = cache.room_for_one_more(rows)
+        logits_BV = self.advance(x_BE, on_device(cache.lengths[:rows], self.device), cache, longest)
+        cache.lengths[:rows] += 1
+        return logits_BV
+
+    def advance(self, x_BE: Tensor, positions_B: Tensor, cache: KeyValueCache, longest: int) -> Tensor:
+        """What :meth:`decode` computes, on the device from its beginning to its end.
+
+        Args:
+            x_BE: embedding of each row's newest language token; overwritten.
+            positions_B: where it stands in its row.
+            cache: its memory is written, and has room; its lengths are neither read nor changed.
+            longest: positions of a row that are read, at least those of the longest.
+
+        Returns:
+            Logits, [B, V].
+        """
+        rows = len(x_BE)
+        turns_B1D = self._turns[positions_B][:, None]
+        places = cache.places(positions_B)
+        ends = self._hide_ends(positions_B + 1, longest)
         queries = self.heads * self.head_dim
         for block, layer in zip(self.blocks, cache.layers, strict=True):
             qkv_BX = self._project(self._norm(x_BE, block.norm_E), block)
@@ -167,7 +181,6 @@ class Decoder:
             layer.view(-1, self.head_dim).index_copy_(0, places, new)
             kv = layer[:, :rows, :, :longest]
             self._finish(x_BE, self._look_back(qkv_BX[:, :queries], kv, ends), block)
-        cache.lengths[:rows] += 1
         return self._logits(x_BE)
 
     def _block(self, layer: Qwen2DecoderLayer) -> _Block:
@@ -230,10 +243,10 @@ class Decoder:
         weights_MQT = scores_MQT.softmax(-1, dtype=torch.float32).to(v_MTD.dtype)
         return torch.bmm(weights_MQT, v_MTD).view(len(q_BX), -1)
 
-    def _hide_ends(self, lengths: Integers, longest: int) -> Tensor:
+    def _hide_ends(self, lengths_B: Tensor, longest: int) -> Tensor:
         """The mask of :meth:`_look_back`, for rows and key heads M, [M, Q, longest]."""
-        ends = hide_ends(lengths, longest, self.dtype, self.device)
-        shape = (len(lengths), self.kv_heads, self.heads // self.kv_heads, longest)
+        ends = hide_ends(lengths_B, longest, self.dtype)
+        shape = (len(lengths_B), self.kv_heads, self.heads // self.kv_heads, longest)
         return ends.expand(shape).flatten(0, 1)
 
     def _finish(self, x: Tensor, seen: Tensor, block: _Block) -> None:
@@ -246,7 +259,7 @@ class Decoder:
     def _logits(self, x_BE: Tensor) -> Tensor:
         return torch.mm(self._norm(x_BE, self._norm_E), self._vocabulary_EV)
 
-    def _attend(self, qkv_NX: Tensor, group: _Group, layer: Tensor) -> Tensor:
+    def _attend(self, qkv_NX: Tensor, group: PromptGroup, layer: Tensor) -> Tensor:
         """Causal attention of prompts to themselves, [N, H * D]; their keys and values go to the cache."""
         packing = group.packing
         qkv_BTX = packing.pad(qkv_NX)
@@ -257,44 +270,12 @@ class Decoder:
         seen = F.scaled_dot_product_attention(q.transpose(1, 2), k, v, is_causal=True, enable_gqa=grouped)
         return packing.pack(seen.transpose(1, 2).flatten(2))
 
-    def _store(self, layer: Tensor, group: _Group, kv_BTX: Tensor) -> Tensor:
+    def _store(self, layer: Tensor, group: PromptGroup, kv_BTX: Tensor) -> Tensor:
         """Write keys and values of prompts into their slots of a layer; returns them, [2, B, G, T, D]."""
         rows, longest, _ = kv_BTX.shape
         kv = kv_BTX.view(rows, longest, 2, self.kv_heads, self.head_dim).permute(2, 0, 3, 1, 4)
-        layer[:, :, :, :longest][:, _neighbours(group.slot_B)] = kv
+        layer[:, :, :, :longest][:, group.slots] = kv
         return kv
-
-
-@dataclass(frozen=True)
-class _Group:
-    """Prompts that attention takes together: neighbours, of about one length.
-
-    Attributes:
-        packing: of them alone.
-        tokens: where they stand among all packed positions.
-        slot_B: where their keys and values are.
-    """
-
-    packing: Packing
-    tokens: slice
-    slot_B: Integers
-
-
-def _groups(packing: Packing, slot_B: Integers) -> Iterator[_Group]:
-    ends = np.cumsum(packing.lengths)
-    begin = 0
-    while begin < packing.rows:
-        alike = packing.lengths >= _ABOUT_AS_LONG * packing.lengths[begin]
-        end = int(np.count_nonzero(alike))
-        tokens = slice(int(ends[begin] - packing.lengths[begin]), int(ends[end - 1]))
-        yield _Group(Packing(packing.lengths[begin:end], packing.device), tokens, slot_B[begin:end])
-        begin = end
-
-
-def _neighbours(slot_B: Integers) -> slice | list[int]:
-    """Slots as an index; a slice, which copies nothing, where they are neighbours."""
-    first, last = int(slot_B[0]), int(slot_B[-1])
-    return slice(first, last + 1) if last - first == len(slot_B) - 1 else slot_B.tolist()
 
 
 def _refuse_what_is_not_served(config: Qwen2Config, max_positions: int) -> None:

@@ -9,12 +9,14 @@ slot 3  k k k k k k k .     slots 0 to B - 1 as they are. Under load, arrivals h
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from edge_server.model.packed import Integers
+from edge_server.model.placing import on_device
 
 # A multiple of what padding rounds lengths up to.
 _POSITIONS_STEP = 32
@@ -46,6 +48,8 @@ class KeyValueCache:
         self.layers = [self._empty(0, 0) for _ in range(layers)]
         self._free: set[int] = set()
         self._unfit: set[int] = set()
+        #: What is recorded of work over exactly this memory; gone when it moves.
+        self.recorded: dict[tuple[int, int], Any] = {}
 
     @property
     def rows(self) -> int:
@@ -84,6 +88,10 @@ class KeyValueCache:
         if in_use < _TOO_LITTLE_USED * self.rows and self._free.isdisjoint(range(in_use)):
             self._resize(max(in_use, _FEWEST_ROWS), self.positions)
 
+    def remember(self, slots: Sequence[int], tokens_B: Tensor) -> None:
+        """The newest language token of each slot, [B]."""
+        self.last_R.index_copy_(0, self._index(slots), tokens_B.to(self.last_R.dtype))
+
     def condemn(self, slot: int) -> None:
         """A slot holds what is no number: clean it before another row gets it."""
         self._unfit.add(slot)
@@ -92,6 +100,12 @@ class KeyValueCache:
         """See to it that a row of this length fits, and that it can grow a little."""
         if length > self.positions:
             self._resize(self.rows, self._room_for(length))
+
+    def room_for_one_more(self, rows: int) -> int:
+        """See to it that the first rows can grow by a position; how many the longest has then."""
+        longest = int(self.lengths[:rows].max()) + 1
+        self.reach(longest)
+        return longest
 
     def _room_for(self, length: int) -> int:
         """Positions of a slot in which a row of this length can grow a little."""
@@ -108,7 +122,7 @@ class KeyValueCache:
         movers = sorted(slot for slot in slots if slot >= count)
         longest = int(self.lengths[movers].max())
         self._clean(holes)
-        to, from_ = (torch.tensor(which, device=self._device) for which in (holes, movers))
+        to, from_ = self._index(holes), self._index(movers)
         for layer in self.layers:
             used = layer[:, :, :, :longest]
             used.index_copy_(1, to, used.index_select(1, from_))
@@ -121,28 +135,32 @@ class KeyValueCache:
         self._free.update(movers)
         return [moved.get(slot, slot) for slot in slots]
 
-    def places(self, positions: Integers) -> Integers:
+    def places(self, positions_B: Tensor) -> Tensor:
         """Where one position of each of the first rows is kept, in a layer as [2 * R * G * P, D].
 
         Args:
-            positions: one for each row.
+            positions_B: one for each row, on the cache's device.
 
         Returns:
             A place for each row, and of it for its key and its value, and of these for each head.
         """
-        row = np.arange(len(positions))[:, None, None]
-        which, head = np.arange(2)[:, None], np.arange(self._heads)
-        place = (which * self.rows + row) * self._heads + head
-        return np.asarray(place * self.positions + positions[:, None, None], np.int64).ravel()
+        begin = torch.arange(
+            0, 2 * self.rows * self._heads * self.positions, self.positions, device=self._device
+        )
+        begin_B2G = begin.view(2, self.rows, self._heads)[:, : len(positions_B)].transpose(0, 1)
+        return (begin_B2G + positions_B[:, None, None]).flatten()
 
     def copy_from(self, other: KeyValueCache, theirs: Sequence[int], ours: Sequence[int]) -> None:
         """Copy rows of another batch into slots that were taken for them."""
         longest = int(other.lengths[list(theirs)].max())
-        from_, to = (torch.tensor(list(which), device=self._device) for which in (theirs, ours))
+        from_, to = self._index(theirs), self._index(ours)
         for mine, its in zip(self.layers, other.layers, strict=True):
             mine[:, :, :, :longest].index_copy_(1, to, its[:, :, :, :longest].index_select(1, from_))
         self.last_R[to] = other.last_R[from_]
         self._unfit.update(ours[i] for i, slot in enumerate(theirs) if slot in other._unfit)
+
+    def _index(self, slots: Sequence[int]) -> Tensor:
+        return on_device(np.asarray(slots, np.int64), self._device)
 
     def _clean(self, slots: Sequence[int]) -> None:
         for slot in self._unfit.intersection(slots):
@@ -171,3 +189,4 @@ class KeyValueCache:
         self._unfit = {slot for slot in self._unfit if slot < rows}
         # All at once: memory that runs out before here leaves the cache as it was.
         self.layers, self.last_R, self.lengths = layers, last_R, lengths
+        self.recorded = {}

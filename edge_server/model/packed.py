@@ -16,6 +16,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from edge_server.model.placing import on_device
+
 Integers = npt.NDArray[np.int64]
 
 # Attention on a CPU takes as many positions at once; the rest one by one.
@@ -66,7 +68,7 @@ class Packing:
 
     def tensor(self, numbers: Integers) -> Tensor:
         """Integers on the device."""
-        return torch.from_numpy(numbers).to(self.device)
+        return on_device(numbers, self.device)
 
     def pad(self, x_NW: Tensor) -> Tensor:
         """Packed tokens [N, W] to rows [B, T, W]; a row's end repeats its last token."""
@@ -79,7 +81,8 @@ class Packing:
         return x_XW if self.uniform else x_XW.index_select(0, self._padded_places)
 
 
-def hide_ends(lengths: Integers, longest: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+def hide_ends(lengths_B: Tensor, longest: int, dtype: torch.dtype) -> Tensor:
     """A mask that attention adds: 0 where a row has tokens, minus infinity after them; [B, 1, 1, longest]."""
-    allowed = np.where(np.arange(longest) < lengths[:, None], np.float32(0), np.float32(-np.inf))
-    return torch.from_numpy(allowed[:, None, None]).to(device, dtype)
+    after = torch.arange(longest, device=lengths_B.device) >= lengths_B[:, None]
+    zeros = torch.zeros(after.shape, dtype=dtype, device=after.device)
+    return zeros.masked_fill_(after, -torch.inf)[:, None, None]

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from edge_server.engine.model import FeatureBlock, Prompt
 from edge_server.model.config import SLOT_OF_MODALITY, SLOTS
 from edge_server.model.foundation import Piece, prompt_pieces
 from edge_server.model.link import Link
+from edge_server.model.placing import on_device
 from edge_server.model.reception import Reception, receive_text
 
 # Stands in a row of language token ids for a position that something received will fill.
@@ -56,14 +56,14 @@ class PromptLayout:
         order = sorted(range(len(rows)), key=lambda row: -len(rows[row]))
         ids_N = np.fromiter(chain.from_iterable(rows[row] for row in order), np.int64)
         device = self._link.device
-        ids_on_device_N = torch.from_numpy(np.maximum(ids_N, 0)).to(device)
+        ids_on_device_N = on_device(np.maximum(ids_N, 0), device)
         x_NE = self._link.embedding.weight.index_select(0, ids_on_device_N)
         blocks: dict[str, list[FeatureBlock]] = {}
         for row in order:
             for block in prompts[row].blocks:
                 blocks.setdefault(_slot_of(block), []).append(block)
         for slot, received in blocks.items():
-            where = torch.from_numpy(np.flatnonzero(ids_N == _PLACE_OF[slot])).to(device)
+            where = on_device(np.flatnonzero(ids_N == _PLACE_OF[slot]), device)
             x_NE.index_copy_(0, where, self._receive(slot, received).to(x_NE.dtype))
         return LaidOut(x_NE, [len(rows[row]) for row in order], order)
 
@@ -83,8 +83,8 @@ class PromptLayout:
     def _receive(self, slot: str, blocks: Sequence[FeatureBlock]) -> Tensor:
         """Embeddings of all blocks of a slot, one after another."""
         device = self._link.device
-        x_NC = torch.from_numpy(np.concatenate([block.x_TC for block in blocks])).to(device)
-        snr_db_B = torch.tensor([block.snr_db for block in blocks], device=device)
+        x_NC = on_device(np.concatenate([block.x_TC for block in blocks]), device)
+        snr_db_B = on_device(np.array([block.snr_db for block in blocks], np.float32), device)
         lengths = [len(block.x_TC) for block in blocks]
         if slot == "question":
             return receive_text(self._link.text_receiver, x_NC, snr_db_B, lengths)

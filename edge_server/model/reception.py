@@ -14,17 +14,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edge_server.model.head import position_features
+from edge_server.model.placing import on_device
 from edge_server.model.receiver import MlpReceiver, QueryReceiver, Receiver, TextReceiver
 
 
 def receive_text(receiver: TextReceiver, x_NC: Tensor, snr_db_B: Tensor, lengths: Sequence[int]) -> Tensor:
     """Questions of the analog text path to embeddings, [N, E], packed as they came."""
-    snr_db_N = snr_db_B.repeat_interleave(torch.tensor(lengths, device=snr_db_B.device))
+    snr_db_N = _for_each_token(snr_db_B, lengths)
     out_N1E: Tensor = receiver(x_NC[:, None], snr_db_N)
     return out_N1E[:, 0]
 
@@ -63,7 +65,7 @@ class Reception:
         where_NW = torch.cat([self._place(receiver, length) for length in lengths])
         x_NW = receiver.inner(x_NC).add_(where_NW)
         if receiver.film is not None:
-            snr_db_N = snr_db_B.repeat_interleave(torch.tensor(lengths, device=snr_db_B.device))
+            snr_db_N = _for_each_token(snr_db_B, lengths)
             x_NW = receiver.film(x_NW[:, None], snr_db_N)[:, 0]
         blocks = x_NW.split(list(lengths))
         x_NW = torch.cat([blocks[block] for block in order])
@@ -73,8 +75,8 @@ class Reception:
         for number, answer in enumerate(self._answer):
             queries_BSW = answer(queries_BSW, x_NW, groups, mixed=number == 0)
         out_BSE: Tensor = receiver.outer(receiver.norm(queries_BSW))
-        back = torch.tensor(sorted(range(len(order)), key=order.__getitem__), device=out_BSE.device)
-        return out_BSE.index_select(0, back).flatten(0, 1)
+        back_B = on_device(np.argsort(order), out_BSE.device)
+        return out_BSE.index_select(0, back_B).flatten(0, 1)
 
     def _prepare(self, receiver: QueryReceiver) -> None:
         self._mix = [_SelfLayer(layer) for layer in receiver.mix]
@@ -190,6 +192,13 @@ class _Group:
     def rows(self, x_NX: Tensor) -> Tensor:
         """Their tokens, [B, T, X]."""
         return x_NX[self.tokens].view(-1, self.length, x_NX.shape[1])
+
+
+def _for_each_token(of_each_B: Tensor, lengths: Sequence[int]) -> Tensor:
+    """What is known of each block, for each of its tokens, [N]."""
+    lengths_B = on_device(np.asarray(lengths, np.int64), of_each_B.device)
+    # Told how many there will be, a GPU does not have to be waited for.
+    return of_each_B.repeat_interleave(lengths_B, output_size=sum(lengths))
 
 
 def _groups(lengths: Sequence[int]) -> list[_Group]:

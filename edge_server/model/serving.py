@@ -23,6 +23,7 @@ from edge_server.errors import ModelError
 from edge_server.model.allocator import keep_freed_memory
 from edge_server.model.decoder import Decoder
 from edge_server.model.front import LinkFront, bundle_hash_of
+from edge_server.model.greedy import GreedySteps, likeliest
 from edge_server.model.kv_cache import KeyValueCache
 from edge_server.model.link import Link
 from edge_server.model.prompt_layout import PromptLayout
@@ -67,6 +68,7 @@ class ServedLink(LinkFront):
         # On a GPU it is the foundation's own type that says what is computed in.
         rounded = bfloat16 and fast is True and link.device.type == "cpu"
         self._decoder = Decoder(link.foundation, self.max_positions, bfloat16=rounded)
+        self._steps = GreedySteps(link.embedding.weight.detach(), self._decoder)
 
     @property
     def link(self) -> Link:
@@ -81,7 +83,9 @@ class ServedLink(LinkFront):
             slots = cache.take(laid_out.lengths)
             try:
                 logits_BV = self._decoder.prefill(laid_out.x_NE, laid_out.lengths, cache, slots)
-                said = self._say(logits_BV, cache, slots)
+                said_2B = likeliest(logits_BV)
+                cache.remember(slots, said_2B[0])
+                said = _say(said_2B, cache, slots)
             except BaseException:
                 cache.give_back(slots)
                 raise
@@ -96,9 +100,7 @@ class ServedLink(LinkFront):
         with torch.inference_mode():
             cache = state.cache
             slots = cache.close_ranks(state.slots)
-            in_order = range(len(slots))
-            x_BE = self._link.embedding.weight[cache.last_R[: len(slots)]]
-            steps = self._say(self._decoder.decode(x_BE, cache), cache, in_order)
+            steps = _say(self._steps(cache, len(slots)), cache, range(len(slots)))
             return Running(cache, tuple(slots)), [steps[slot] for slot in slots]
 
     def merge(self, first: Running, second: Running) -> Running:
@@ -115,19 +117,14 @@ class ServedLink(LinkFront):
             state.cache.give_back(sorted(set(state.slots).difference(slots)))
             return Running(state.cache, slots)
 
-    def _say(self, logits_BV: Tensor, cache: KeyValueCache, slots: Sequence[int]) -> list[Step]:
-        """The likeliest language token of each row, remembered in its slot."""
-        logits_BV = logits_BV.float()
-        likeliest_B, tokens_B = logits_BV.max(-1)
-        probabilities = likeliest_B.sub_(logits_BV.logsumexp(-1)).exp_().tolist()
-        if isinstance(slots, range):
-            cache.last_R[slots.start : slots.stop] = tokens_B
-        else:
-            cache.last_R[torch.tensor(slots, device=tokens_B.device)] = tokens_B
-        for slot, probability in zip(slots, probabilities, strict=True):
-            if not math.isfinite(probability):
-                cache.condemn(slot)
-        return [Step(t, p) for t, p in zip(tokens_B.tolist(), probabilities, strict=True)]
+
+def _say(said_2B: Tensor, cache: KeyValueCache, slots: Sequence[int]) -> list[Step]:
+    """What :func:`~edge_server.model.greedy.likeliest` found, fetched from where it was computed."""
+    tokens, probabilities = said_2B.tolist()
+    for slot, probability in zip(slots, probabilities, strict=True):
+        if not math.isfinite(probability):
+            cache.condemn(slot)
+    return [Step(int(token), probability) for token, probability in zip(tokens, probabilities, strict=True)]
 
 
 def has_bfloat16(device: torch.device) -> bool | None:

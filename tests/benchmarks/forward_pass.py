@@ -110,7 +110,7 @@ def check_parity(served: ServedLink, reference: EagerLink, prompts: Sequence[Pro
     agreed = np.ones(len(prompts), bool)
     for step in range(steps + 1):
         likeliest = rows.logits_BV.softmax(-1).topk(2).values
-        undecided = (likeliest[:, 0] - likeliest[:, 1] < _UNDECIDED).numpy()
+        undecided = (likeliest[:, 0] - likeliest[:, 1] < _UNDECIDED).cpu().numpy()
         differs = np.array([ours.token_id for ours in said]) != np.array(rows.tokens)
         if (agreed & differs & ~undecided).any():
             row = int(np.flatnonzero(agreed & differs & ~undecided)[0])
@@ -126,7 +126,11 @@ def check_parity(served: ServedLink, reference: EagerLink, prompts: Sequence[Pro
 
 
 def measure(
-    model: Path, effort: Effort, threads: int, advance: Callable[[Sequence[int]], Sequence[int]]
+    model: Path,
+    effort: Effort,
+    threads: int,
+    advance: Callable[[Sequence[int]], Sequence[int]],
+    device: torch.device,
 ) -> dict[str, Any]:
     """Time all, batch by batch.
 
@@ -135,13 +139,14 @@ def measure(
         effort: how closely to look.
         threads: that torch computes with.
         advance: is given the rounds, and may show how far they are.
+        device: where all compute.
     """
-    link = Link.load(model)
+    link = Link.load(model).to(device)
     served, exact = ServedLink(link, bundle_hash="", bfloat16=True), ServedLink(link, bundle_hash="")
     drawn = batches(link, effort.prompts)
     for prompts in drawn.values():
         check_parity(exact, EagerLink(link), prompts, effort.steps)
-    with contestants(model, drawn, effort.steps, threads) as those:
+    with contestants(model, drawn, effort.steps, threads, device) as those:
         found = {
             name: _row(_time(those, name, effort.rounds, advance), exact, prompts)
             | {"same_first_word": _agreement(served, exact, prompts)}
@@ -149,13 +154,18 @@ def measure(
         }
     return {
         "model": link.config.name,
-        "machine": machine() | {"threads": threads, "transformers": version("transformers")},
+        "machine": machine()
+        | {"threads": threads, "transformers": version("transformers"), "device": _name_of(device)},
         "prompts": effort.prompts,
         "decode_steps": effort.steps,
         "rounds": effort.rounds,
         "asked": {"mixed_prefill_ratio": LEAST_PREFILL_RATIO},
         "batches": found,
     }
+
+
+def _name_of(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def _time(
@@ -252,6 +262,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Time the forward pass against Hugging Face's class.")
     parser.add_argument("--model", type=Path, default=Path("deploy/models/soundstage-small"))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="torch computes with")
+    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"), help="all compute on")
     parser.add_argument("--prompts", type=int, default=Effort.prompts)
     parser.add_argument("--steps", type=int, default=Effort.steps, help="decode steps after each prefill")
     parser.add_argument("--rounds", type=int, default=Effort.rounds, help="that are timed, at least 2")
@@ -267,6 +278,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         effort,
         options.threads,
         lambda rounds: track(rounds, "rounds", console=console, transient=True),  # type: ignore[arg-type,return-value]
+        options.device,
     )
     show(report, console)
     options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -50,7 +50,11 @@ class Contestant:
 
 @contextmanager
 def contestants(
-    model: Path, batches: Mapping[str, Sequence[Prompt]], steps: int, threads: int
+    model: Path,
+    batches: Mapping[str, Sequence[Prompt]],
+    steps: int,
+    threads: int,
+    device: torch.device,
 ) -> Iterator[dict[str, Contestant]]:
     """All of :data:`WHO`, for as long as the context lasts.
 
@@ -59,6 +63,7 @@ def contestants(
         batches: prompts by name.
         steps: decode steps after each prefill.
         threads: that torch computes with, in each.
+        device: where all compute.
     """
     context = multiprocessing.get_context("spawn")
     with ExitStack() as stack:
@@ -66,7 +71,7 @@ def contestants(
         for who in WHO:
             ours, theirs = context.Pipe()
             process = context.Process(
-                target=_compete, args=(theirs, model, who, batches, steps, threads), daemon=True
+                target=_compete, args=(theirs, model, who, batches, steps, threads, device), daemon=True
             )
             process.start()
             theirs.close()
@@ -113,10 +118,16 @@ class _Theirs:
 
 
 def _compete(
-    pipe: Connection, model: Path, who: Who, batches: Mapping[str, Sequence[Prompt]], steps: int, threads: int
+    pipe: Connection,
+    model: Path,
+    who: Who,
+    batches: Mapping[str, Sequence[Prompt]],
+    steps: int,
+    threads: int,
+    device: torch.device,
 ) -> None:
     torch.set_num_threads(threads)
-    link = Link.load(model)
+    link = Link.load(model).to(device)
     reader: _Reader = _Theirs(link) if who == "hugging_face" else _Ours(link, bfloat16=who == "served")
     pipe.send("ready")
     while True:

@@ -2,6 +2,9 @@
 
     python -m tests.benchmarks.paper_scale --out docs/results/paper_scale.json
 
+    python -m tests.benchmarks.paper_scale --save build/paper-random
+    python -m tests.benchmarks.forward_pass --device cuda --model build/paper-random --out ...
+
 Clips are random features, captions and questions words of the generated world: nothing is learned, time and
 memory are those of training. Needs a CUDA GPU, as the recipe does; ``--tiny`` runs anywhere.
 """
@@ -234,6 +237,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=20, help="that are timed, of each stage")
     parser.add_argument("--tiny", action="store_true", help="the same classes in sizes for any machine")
     parser.add_argument("--out", type=Path, help="write the figures here as JSON")
+    parser.add_argument("--save", type=Path, help="write the link here instead, to time how it is served")
     chosen = parser.parse_args(arguments)
     recipe = paper()
     if chosen.tiny:
@@ -242,7 +246,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             alignment=replace(recipe.alignment, batch_size=4),
             finetune=replace(recipe.finetune, batch_size=2),
         )
-    report = measure(tiny_sizes() if chosen.tiny else paper_sizes(), recipe, chosen.steps)
+    sizes = tiny_sizes() if chosen.tiny else paper_sizes()
+    if chosen.save is not None:
+        device = choose_device(estimate(sizes.foundation, sizes.visual, sizes.audio, recipe.batch))
+        random_link(sizes, recipe, device).save(chosen.save)
+        return
+    report = measure(sizes, recipe, chosen.steps)
     print(json.dumps(report, indent=2))
     if chosen.out is not None:
         chosen.out.parent.mkdir(parents=True, exist_ok=True)

@@ -76,7 +76,7 @@ def answer(model: ServedLink, prompts: Sequence[Prompt], most_tokens: int) -> li
 def main() -> None:
     model_folder, seed, batches, users, threads = Path(sys.argv[1]), *map(int, sys.argv[2:6])
     config = ServerConfig(model=model_folder)
-    model = load(model_folder, threads)
+    model = load(model_folder, threads, config.device, bfloat16=config.bfloat16)
     size = config.max_batch
     # Perfect: no batch pads a short question for a long one's sake.
     prompts = sorted(prompts_of(model_folder, seed, batches * size, users), key=model.check)

@@ -213,16 +213,36 @@ def test_prompts_that_are_read_in_bfloat16_stray_less_than_a_foundation_in_it() 
     assert cache.layers[0].dtype == ours.dtype == torch.float32
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_on_a_gpu_it_says_the_same() -> None:
+@torch.inference_mode()
+def test_rows_and_positions_beyond_change_nothing() -> None:
+    """A recorded step is of more rows and positions than there are."""
     model = qwen2(num_key_value_heads=2)
-    prompts = prompts_of(model, [30, 21, 4])
-    expected = read_embeddings(model, prompts).logits_BV
-    decoder = Decoder(model.cuda(), MAX_POSITIONS)
-    cache = decoder.new_cache()
-    with torch.inference_mode():
-        logits = decoder.prefill(torch.cat(prompts).cuda(), [30, 21, 4], cache, cache.take([30, 21, 4]))
-    torch.testing.assert_close(logits.cpu(), expected, atol=1e-3, rtol=1e-3)
+    lengths = [30, 21, 4]
+    prompts = prompts_of(model, lengths)
+    caches, said = [], []
+    for rows, positions in ((3, 31), (8, 64)):
+        decoder = Decoder(model, MAX_POSITIONS)
+        cache = decoder.new_cache()
+        decoder.prefill(torch.cat(prompts), lengths, cache, cache.take(lengths))
+        cache.reach(64)
+        x_BE = model.get_input_embeddings()(torch.arange(3)).resize_(rows, 32)
+        x_BE[3:] = 1
+        positions_B = torch.tensor([*lengths, *[0] * (rows - 3)])
+        said.append(decoder.advance(x_BE, positions_B, cache, positions)[:3])
+        caches.append(cache)
+    torch.testing.assert_close(*said, atol=TOLERANCE, rtol=TOLERANCE)
+    for exact, padded in zip(*(cache.layers for cache in caches), strict=True):
+        for slot, length in enumerate(lengths):
+            kept, also = (layer[:, slot, :, : length + 1] for layer in (exact, padded))
+            torch.testing.assert_close(kept, also, atol=TOLERANCE, rtol=TOLERANCE)
+    # Who comes into a slot that computed along finds nothing of it.
+    cache, more = caches[1], prompts_of(model, [17], seed=2)
+    cache.lengths[:3] += 1
+    slots = cache.take([17])
+    logits_BV = decoder.prefill(torch.cat(more), [17], cache, slots)
+    torch.testing.assert_close(
+        logits_BV, read_embeddings(model, more).logits_BV, atol=TOLERANCE, rtol=TOLERANCE
+    )
 
 
 def filled(cache: KeyValueCache, slots: Sequence[int]) -> None:
