@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import grpc
 import grpc.aio
-from google.protobuf.message import DecodeError, Message
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from edge_server.errors import ConfigurationError
-from edge_server.frontdoor.grpc_service import Malformed, TokenLinkService
+from edge_server.frontdoor.grpc_service import TokenLinkService
+from edge_server.frontdoor.messages import Received, parser
 from edge_server.frontdoor.slow_calls import begun_in_time, read_in_time
 from edge_server.frontdoor.tls import Handshakes, TlsDoor, TlsFiles
 from protos import keepalive
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 
 SERVICE = pb.DESCRIPTOR.services_by_name["TokenLink"].full_name
-
-_Message = TypeVar("_Message", bound=Message)
 
 
 class GrpcServer:
@@ -121,7 +119,7 @@ def _handlers(
     # The generated registration would hand bytes that do not parse (text that is not UTF-8, a cut
     # message) to the transport, which ends a whole Converse stream with INTERNAL. Here they reach the
     # service as what they are, and fail alone with INVALID_ARGUMENT.
-    async def converse(uplink: AsyncIterator[pb.UplinkFrame | Malformed], context: Any) -> None:
+    async def converse(uplink: AsyncIterator[Received[pb.UplinkFrame]], context: Any) -> None:
         await service.Converse(begun_in_time(uplink, receive_s, slow), context)
 
     return grpc.method_handlers_generic_handler(
@@ -129,38 +127,28 @@ def _handlers(
         {
             "OpenSession": grpc.stream_unary_rpc_method_handler(
                 read_in_time(service.OpenSession, receive_s, slow),
-                request_deserializer=_parser(pb.OpenSessionRequest),
+                request_deserializer=parser(pb.OpenSessionRequest),
                 response_serializer=pb.OpenSessionResponse.SerializeToString,
             ),
             "CloseSession": grpc.stream_unary_rpc_method_handler(
                 read_in_time(service.CloseSession, receive_s, slow),
-                request_deserializer=_parser(pb.CloseSessionRequest),
+                request_deserializer=parser(pb.CloseSessionRequest),
                 response_serializer=pb.CloseSessionResponse.SerializeToString,
             ),
             "Converse": grpc.stream_stream_rpc_method_handler(
                 converse,
-                request_deserializer=_parser(pb.UplinkFrame),
+                request_deserializer=parser(pb.UplinkFrame),
                 response_serializer=pb.DownlinkFrame.SerializeToString,
             ),
             "Ask": grpc.stream_stream_rpc_method_handler(
                 read_in_time(service.Ask, receive_s, slow),
-                request_deserializer=_parser(pb.AskRequest),
+                request_deserializer=parser(pb.AskRequest),
                 response_serializer=pb.DownlinkFrame.SerializeToString,
             ),
             "GetBundle": grpc.stream_stream_rpc_method_handler(
                 read_in_time(service.GetBundle, receive_s, slow),
-                request_deserializer=_parser(pb.GetBundleRequest),
+                request_deserializer=parser(pb.GetBundleRequest),
                 response_serializer=pb.BundleChunk.SerializeToString,
             ),
         },
     )
-
-
-def _parser(message_type: type[_Message]) -> Callable[[bytes], _Message | Malformed]:
-    def parse(data: bytes) -> _Message | Malformed:
-        try:
-            return message_type.FromString(data)
-        except DecodeError as error:
-            return Malformed(str(error))
-
-    return parse

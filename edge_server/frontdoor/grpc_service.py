@@ -1,9 +1,8 @@
 """The TokenLink service over gRPC: thin. Translate, delegate, map errors.
 
-On ``Converse`` every question runs in its own task and ends with its own frame: one that is wrong fails
-alone, the stream lives on. A client that goes away cancels its handler, the handler its tasks, and every
-task closes its subscription: a run in which nobody is interested any more leaves the batch. A device that
-lost its link asks again under the same request_id; if its answer was complete by then, it is not run again.
+A client that goes away cancels its handler, and the handler closes its subscription: a run in which nobody is
+interested any more leaves the batch. A device that lost its link asks again under the same request_id; if its
+answer was complete by then, it is not run again.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import hashlib
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from typing import Any, NoReturn, TypeAlias, TypeVar
 
 import grpc
@@ -24,15 +22,16 @@ from edge_server.engine import Request
 from edge_server.errors import (
     DrainingError,
     EdgeServerError,
-    InvalidQuestionError,
     NotFoundError,
 )
 from edge_server.frontdoor.backend import Backends, EngineBackend, bundle_for
+from edge_server.frontdoor.conversation import Conversation
 from edge_server.frontdoor.downlink import Downlink, send
+from edge_server.frontdoor.messages import Received, parsed
 from edge_server.frontdoor.metrics import Metrics
 from edge_server.frontdoor.ports import BundleArchive
 from edge_server.frontdoor.questions import request_of
-from edge_server.frontdoor.status import failure_of, known, status_of
+from edge_server.frontdoor.status import failure_of, status_of
 from edge_server.frontdoor.tracing import NotTraced, QuestionTrace, Tracing
 from protos.metadata import FAILURE_KEY, TRACEPARENT_KEY
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
@@ -40,20 +39,8 @@ from protos.tokenlink.v1 import tokenlink_pb2 as pb
 logger = logging.getLogger(__name__)
 
 _CHUNK_BYTES = 256 * 1024
-_QUESTIONS_PER_STREAM = 256
-_MAX_ACKNOWLEDGED = 1024
-"""Answers that one frame may acknowledge; the contract says so."""
-
-
-@dataclass(frozen=True)
-class Malformed:
-    """Bytes that are no message of the expected type."""
-
-    reason: str
-
 
 _Message = TypeVar("_Message")
-_Received: TypeAlias = _Message | Malformed
 _Context: TypeAlias = "grpc.aio.ServicerContext[object, _Message]"
 
 
@@ -98,11 +85,11 @@ class TokenLinkService:
             reader.cancel()
 
     async def OpenSession(  # noqa: N802 (named by the contract)
-        self, request: _Received[pb.OpenSessionRequest], context: _Context[pb.OpenSessionResponse]
+        self, request: Received[pb.OpenSessionRequest], context: _Context[pb.OpenSessionResponse]
     ) -> pb.OpenSessionResponse:
         """Admit a device, or renew its grant."""
         try:
-            message = _parsed(request)
+            message = parsed(request)
             if self._draining:
                 raise DrainingError
             session = self._cell.open(
@@ -130,21 +117,21 @@ class TokenLinkService:
         )
 
     async def CloseSession(  # noqa: N802 (named by the contract)
-        self, request: _Received[pb.CloseSessionRequest], context: _Context[pb.CloseSessionResponse]
+        self, request: Received[pb.CloseSessionRequest], context: _Context[pb.CloseSessionResponse]
     ) -> pb.CloseSessionResponse:
         """End a session; its questions in flight are cancelled."""
         try:
-            self._cell.close(_parsed(request).session_id, peer=self._peer(context))
+            self._cell.close(parsed(request).session_id, peer=self._peer(context))
         except EdgeServerError as error:
             await _abort(context, error)
         return pb.CloseSessionResponse()
 
     async def Ask(  # noqa: N802 (named by the contract)
-        self, request: _Received[pb.AskRequest], context: _Context[pb.DownlinkFrame]
+        self, request: Received[pb.AskRequest], context: _Context[pb.DownlinkFrame]
     ) -> None:
         """One question. What ends it without an answer is the status of the call."""
         try:
-            message = _parsed(request)
+            message = parsed(request)
             request_id = message.question.request_id
             trace = self._tracing.question("Ask", _traceparent_of(context), request_id)
             subscription = self._ask(
@@ -159,15 +146,16 @@ class TokenLinkService:
 
     async def Converse(  # noqa: N802 (named by the contract)
         self,
-        uplink: AsyncIterator[_Received[pb.UplinkFrame]],
+        uplink: AsyncIterator[Received[pb.UplinkFrame]],
         context: _Context[pb.DownlinkFrame],
     ) -> None:
         """Many questions, multiplexed by request_id. What ends one without an answer is a Failure frame."""
         try:
             peer = self._peer(context)
             with self._cell.stream(peer):
+                conversation = Conversation(self._cell, self._ask, self._tracing, Downlink(context), peer)
                 async with asyncio.TaskGroup() as tasks:
-                    reader = tasks.create_task(self._read(uplink, Downlink(context), tasks, peer))
+                    reader = tasks.create_task(conversation.read(uplink, tasks))
                     self._readers.add(reader)
                     reader.add_done_callback(self._readers.discard)
                     if self._draining:
@@ -178,12 +166,12 @@ class TokenLinkService:
             await _abort(context, error)
 
     async def GetBundle(  # noqa: N802 (named by the contract)
-        self, request: _Received[pb.GetBundleRequest], context: _Context[pb.BundleChunk]
+        self, request: Received[pb.GetBundleRequest], context: _Context[pb.BundleChunk]
     ) -> None:
         """A device bundle's archive, in chunks."""
         try:
             self._cell.check(self._peer(context))
-            bundle = self._wanted(_parsed(request))
+            bundle = self._wanted(parsed(request))
         except EdgeServerError as error:
             await _abort(context, error)
         total_bytes = (await asyncio.to_thread(bundle.path.stat)).st_size
@@ -206,64 +194,6 @@ class TokenLinkService:
                 "bundle_hash", f"bundle_hash: {request.bundle_hash[:128]!r} is not here; bundles here: {here}"
             )
         raise NotFoundError("precision", f"precision: {precision[:64]!r} is not here; bundles here: {here}")
-
-    async def _read(
-        self,
-        uplink: AsyncIterator[_Received[pb.UplinkFrame]],
-        downlink: Downlink,
-        tasks: asyncio.TaskGroup,
-        peer: Peer | None,
-    ) -> None:
-        # A client that sends but does not read is not read from any more.
-        slots = asyncio.Semaphore(_QUESTIONS_PER_STREAM)
-        answering: set[tuple[str, str]] = set()
-        async for frame in uplink:
-            if isinstance(frame, pb.UplinkFrame) and frame.WhichOneof("body") == "cancel":
-                self._cancel(frame, peer)
-                continue
-            await downlink.pause()
-            await slots.acquire()
-            task = tasks.create_task(self._converse(frame, downlink, answering, peer))
-            task.add_done_callback(lambda _: slots.release())
-            del frame, task  # a stream that is idle holds nobody's question
-
-    async def _converse(
-        self,
-        frame: _Received[pb.UplinkFrame],
-        downlink: Downlink,
-        answering: set[tuple[str, str]],
-        peer: Peer | None,
-    ) -> None:
-        request_id = ""
-        try:
-            message = _parsed(frame)
-            if message.WhichOneof("body") == "acknowledge":
-                self._acknowledge(message, peer)
-                return
-            if message.WhichOneof("body") != "question":
-                raise InvalidQuestionError(
-                    "body", "is empty; a question, a cancel or an acknowledge is needed"
-                )
-            request_id = message.question.request_id
-            trace = self._tracing.question("Converse", message.traceparent, request_id)
-            subscription = self._ask(message.session_id, message.bundle_hash, message.question, peer, trace)
-            key = (message.session_id, request_id)
-            try:
-                if key in answering:
-                    return  # sent twice over this stream: the answer is on its way already
-                answering.add(key)
-                try:
-                    await send(message.question, subscription, trace, downlink.write)
-                finally:
-                    answering.discard(key)
-            finally:
-                subscription.close()
-        except ConnectionError:
-            return
-        except Exception as error:
-            if not isinstance(error, EdgeServerError):
-                logger.exception("a question failed", extra={"request_id": request_id})
-            await downlink.fail(request_id, known(error))
 
     def _peer(self, context: _Context[_Message]) -> Peer | None:
         """Who called, as TLS has verified; None where it was not asked for."""
@@ -295,36 +225,11 @@ class TokenLinkService:
                 peer=peer,
             )
 
-    def _acknowledge(self, frame: pb.UplinkFrame, peer: Peer | None) -> None:
-        request_ids = frame.acknowledge.request_ids
-        if len(request_ids) > _MAX_ACKNOWLEDGED:
-            raise InvalidQuestionError(
-                "acknowledge.request_ids", f"holds {len(request_ids)}; at most {_MAX_ACKNOWLEDGED} at once"
-            )
-        try:
-            self._cell.acknowledge(frame.session_id, request_ids, peer=peer)
-        except NotFoundError as error:
-            # The device says it again in its next session, or the answers' time to live ends.
-            logger.debug("an acknowledge found no session: %s", error)
-
-    def _cancel(self, frame: pb.UplinkFrame, peer: Peer | None) -> None:
-        try:
-            self._cell.cancel(frame.session_id, frame.cancel.request_id, peer=peer)
-        except EdgeServerError as error:
-            # There is nothing left to cancel: what the client wanted.
-            logger.debug("a cancel found no session: %s", error)
-
 
 def _traceparent_of(context: _Context[_Message]) -> str:
     metadata = dict(context.invocation_metadata() or ())
     value = metadata.get(TRACEPARENT_KEY, "")
     return value if isinstance(value, str) else ""
-
-
-def _parsed(received: _Received[_Message]) -> _Message:
-    if isinstance(received, Malformed):
-        raise InvalidQuestionError("message", f"cannot be parsed: {received.reason}")
-    return received
 
 
 async def _abort(context: _Context[_Message], error: EdgeServerError) -> NoReturn:
