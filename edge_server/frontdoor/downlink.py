@@ -19,8 +19,11 @@ from protos.tokenlink.v1 import tokenlink_pb2 as pb
 
 logger = logging.getLogger(__name__)
 
+#: Of the delay that a client is told. Less than all of it: who keeps to it finds his stream empty when he
+#: comes back.
+PAUSE_OF_DELAY = 0.8
 #: A cancel that comes after an impatient question is read so late at most.
-_LONGEST_PAUSE_S = 1.0
+LONGEST_PAUSE_S = 1.0
 
 Context: TypeAlias = "grpc.aio.ServicerContext[object, pb.DownlinkFrame]"
 
@@ -59,8 +62,8 @@ class Downlink:
     async def fail(self, request_id: str, error: EdgeServerError) -> None:
         """End a question without an answer; nothing if the client has gone."""
         if isinstance(error, OverloadedError):
-            # Half of the delay: who keeps to it finds his stream empty when he comes back.
-            self._read_from_s = time.monotonic() + min(error.retry_delay_s / 2, _LONGEST_PAUSE_S)
+            pause_s = min(PAUSE_OF_DELAY * error.retry_delay_s, LONGEST_PAUSE_S)
+            self._read_from_s = time.monotonic() + pause_s
         try:
             await self.write(pb.DownlinkFrame(request_id=request_id, failure=failure_of(error)))
         except ConnectionError as gone:
