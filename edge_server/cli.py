@@ -58,7 +58,7 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     grpc_port: Annotated[int | None, typer.Option(help="0: any free one.")] = None,
     rest_port: Annotated[int | None, typer.Option(help="0: any free one.")] = None,
-    batches: Annotated[int | None, typer.Option(help="Batches side by side; on a GPU, 1.")] = None,
+    batches: Annotated[int | None, typer.Option(help="Batches side by side.")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of the model's operators.")] = None,
     max_batch: Annotated[int | None, typer.Option(help="Questions that a batch decodes together.")] = None,
     max_queue: Annotated[int | None, typer.Option(help="Questions that may wait.")] = None,

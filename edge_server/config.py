@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from pydantic_settings import (
@@ -37,6 +37,11 @@ def config_file() -> Path:
     return Path(named) if named else Path.home() / ".config" / "tokenlink" / "server.toml"
 
 
+def _batches(known: dict[str, Any]) -> int:
+    """The default, from the settings before it. A GPU computes one thing at a time."""
+    return _BATCHES if known.get("device", "cpu") == "cpu" else 1
+
+
 class ServerConfig(BaseSettings):
     """Everything that can be set."""
 
@@ -44,14 +49,14 @@ class ServerConfig(BaseSettings):
 
     model: Path = Path("deploy/models/soundstage-small")
     """Folder of the model, with its device bundle in ``bundle/``."""
-    batches: Annotated[int, Field(ge=1)] = _BATCHES
-    """Batches that run side by side; on a GPU, 1."""
+    device: str = "cpu"
+    """What the model computes on, in torch's words: cpu, cuda, cuda:1."""
+    batches: Annotated[int, Field(ge=1)] = Field(default_factory=_batches)
+    """Batches that run side by side: one per processor core up to four; on a GPU, one."""
     core_processes: bool = True
     """Each batch computes in a process, with weights of its own; else on a thread, and all share theirs."""
     threads: Annotated[int, Field(ge=1)] = max(_CORES // _BATCHES, 1)
     """Threads of the model's operators, in each batch."""
-    device: str = "cpu"
-    """What the model computes on, in torch's words: cpu, cuda, cuda:1."""
     bfloat16: bool = True
     """Prompts are read in bfloat16 on a CPU with instructions for it: faster, and rounded."""
     host: str = "127.0.0.1"

@@ -35,7 +35,7 @@ from tests.benchmarks.serving.served import ServedModel, serving
 SERVERS: Mapping[str, Mapping[str, object]] = MappingProxyType(
     {
         "processor": {},
-        "gpu": {"device": "cuda", "batches": 1},
+        "gpu": {"device": "cuda"},
         "gpu, two batches": {"device": "cuda", "batches": 2},
     }
 )
