@@ -35,11 +35,13 @@ class GreedySteps:
     Args:
         embedding_VE: of language tokens.
         decoder: with the foundation's weights.
+        record: record steps; only a GPU can.
     """
 
-    def __init__(self, embedding_VE: Tensor, decoder: Decoder) -> None:
+    def __init__(self, embedding_VE: Tensor, decoder: Decoder, *, record: bool) -> None:
         self._embedding_VE = embedding_VE
         self._decoder = decoder
+        self._record = record
 
     def __call__(self, cache: KeyValueCache, rows: int) -> Tensor:
         """One more step for the rows in the slots 0 to B - 1.
@@ -49,7 +51,7 @@ class GreedySteps:
         """
         longest = cache.room_for_one_more(rows)
         lengths = cache.lengths[:rows]
-        if self._decoder.device.type == "cuda":
+        if self._record:
             said = self._recorded(lengths, cache, *_sizes(rows, longest, cache))[:, :rows]
         else:
             said = self._compute(on_device(lengths, self._decoder.device), cache, longest)

@@ -68,7 +68,8 @@ class ServedLink(LinkFront):
         # On a GPU it is the foundation's own type that says what is computed in.
         rounded = bfloat16 and fast is True and link.device.type == "cpu"
         self._decoder = Decoder(link.foundation, self.max_positions, bfloat16=rounded)
-        self._steps = GreedySteps(link.embedding.weight.detach(), self._decoder)
+        on_a_gpu = link.device.type == "cuda"
+        self._steps = GreedySteps(link.embedding.weight.detach(), self._decoder, record=on_a_gpu)
 
     @property
     def link(self) -> Link:
