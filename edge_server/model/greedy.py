@@ -77,6 +77,7 @@ class GreedySteps:
             cache.recorded[sizes] = _Known()
             return self._compute(positions_B, cache, longest)
         if not known.tried:
+            # Before it is: a step that fails at this is run again, and then as it is.
             known.tried = True
             known.recording = _Recording(self, positions_B, cache, longest)
         if known.recording is None:  # it could not be recorded

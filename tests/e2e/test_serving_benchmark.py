@@ -45,6 +45,19 @@ def test_every_row_is_measured(results: tuple[Path, str]) -> None:
 
 
 @pytest.mark.benchmark
+def test_servers_are_compared_by_where_they_compute(tmp_path: Path) -> None:
+    out = tmp_path / "devices.json"
+    command = [sys.executable, "-m", "tests.benchmarks.serving.devices", "--without-gpu", "--rounds", "2"]
+    sizes = ["--users", "1", "--users", "4", "--seconds", "0.5", "--out", str(out)]
+    subprocess.run([*command, *sizes], cwd=ROOT, timeout=300, check=True)
+    servers = json.loads(out.read_text())["servers"]
+    assert set(servers) == {"processor", "one batch"}
+    for asked in servers.values():
+        assert [row["users"] for row in asked] == [1, 4]
+        assert all(row["answered_hz"]["lower"] > 0 for row in asked)
+
+
+@pytest.mark.benchmark
 def test_what_does_not_depend_on_speed_holds_on_any_machine(results: tuple[Path, str]) -> None:
     found: dict[str, Any] = {
         name: row["found"] for name, row in json.loads(results[0].read_text())["rows"].items()

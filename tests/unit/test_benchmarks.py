@@ -10,7 +10,7 @@ import pytest
 
 from device_agent.channel import link
 from edge_server.model.decoder import Decoder
-from tests.benchmarks import channel, forward_pass
+from tests.benchmarks import channel, forward_pass, paper_scale
 from tests.benchmarks.forward_turns import WHO
 from tests.benchmarks.serving import profile
 
@@ -50,6 +50,16 @@ def test_the_forward_pass_benchmark_times_both_in_turn(
             assert all(batch[part][f"{who}_s"]["median"] > 0 for who in WHO)
             assert all(batch[part][ratio]["median"] > 0 for ratio in ("ratio", "float32_ratio"))
     assert "times faster" in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_forward_pass_of_published_checkpoints_can_be_timed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paper_scale.main(["--tiny", "--save", str(tmp_path / "link")])
+    out = tmp_path / "forward_pass.json"
+    forward_pass.main([*TINY, "--model", str(tmp_path / "link"), "--least", "0", "--out", str(out)])
+    assert json.loads(out.read_text())["batches"]["mixed"]["prefill"]["ratio"]["median"] > 0
+    capsys.readouterr()
 
 
 def test_the_forward_pass_benchmark_fails_below_what_is_promised(
