@@ -32,7 +32,6 @@ from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer
 from edge_server.errors import ModelError
 from edge_server.model.kv_cache import KeyValueCache
 from edge_server.model.packed import Packing, hide_ends
-from edge_server.model.placing import on_device
 from edge_server.model.products import add_product, in_pieces, product, rows_together
 from edge_server.model.prompt_groups import PromptGroup, prompt_groups, slots_as_index
 
@@ -141,29 +140,14 @@ class Decoder:
         self._finish(x_BE, self._look_back(q_BX, kv, ends), self.blocks[-1])
         return self._logits(x_BE)
 
-    def decode(self, x_BE: Tensor, cache: KeyValueCache) -> Tensor:
-        """One more position for the rows in the slots 0 to B - 1.
-
-        Args:
-            x_BE: embedding of each row's newest language token; overwritten.
-            cache: the rows' keys and values; this position's are added, and its lengths grow by 1.
-
-        Returns:
-            Logits, [B, V].
-        """
-        rows = len(x_BE)
-        longest = cache.room_for_one_more(rows)
-        logits_BV = self.advance(x_BE, on_device(cache.lengths[:rows], self.device), cache, longest)
-        cache.lengths[:rows] += 1
-        return logits_BV
-
-    def advance(self, x_BE: Tensor, positions_B: Tensor, cache: KeyValueCache, longest: int) -> Tensor:
-        """What :meth:`decode` computes, on the device from its beginning to its end.
+    def decode(self, x_BE: Tensor, positions_B: Tensor, cache: KeyValueCache, longest: int) -> Tensor:
+        """One more position for the rows in the slots 0 to B - 1; nothing of it happens off the device.
 
         Args:
             x_BE: embedding of each row's newest language token; overwritten.
             positions_B: where it stands in its row.
-            cache: its memory is written, and has room; its lengths are neither read nor changed.
+            cache: the rows' keys and values, with room for this position's; its lengths are neither read nor
+                changed.
             longest: positions of a row that are read, at least those of the longest.
 
         Returns:

@@ -47,7 +47,7 @@ class GreedySteps:
         """One more step for the rows in the slots 0 to B - 1.
 
         Returns:
-            As :func:`likeliest`; the tokens are remembered in their slots.
+            As :func:`likeliest`, to be read before the next step; the tokens are remembered in their slots.
         """
         longest = cache.room_for_one_more(rows)
         lengths = cache.lengths[:rows]
@@ -61,7 +61,7 @@ class GreedySteps:
     def _compute(self, positions_B: Tensor, cache: KeyValueCache, longest: int) -> Tensor:
         newest_B = cache.last_R[: len(positions_B)]
         x_BE = self._embedding_VE.index_select(0, newest_B)
-        said = likeliest(self._decoder.advance(x_BE, positions_B, cache, longest))
+        said = likeliest(self._decoder.decode(x_BE, positions_B, cache, longest))
         newest_B.copy_(said[0])
         return said
 

@@ -14,6 +14,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 from edge_server.errors import ModelError
 from edge_server.model.decoder import Decoder
 from edge_server.model.kv_cache import KeyValueCache
+from edge_server.model.placing import on_device
 from tests.eager_reference import go_on, read_embeddings
 
 MAX_POSITIONS = 160
@@ -57,6 +58,15 @@ def prompts_of(model: Qwen2ForCausalLM, lengths: Sequence[int], seed: int = 1) -
     return [torch.randn(length, width, generator=generator) for length in lengths]
 
 
+def one_step(decoder: Decoder, x_BE: Tensor, cache: KeyValueCache) -> Tensor:
+    """A decode step of the first rows, with these embeddings; its logits."""
+    longest = cache.room_for_one_more(len(x_BE))
+    lengths = cache.lengths[: len(x_BE)]
+    logits_BV = decoder.decode(x_BE, on_device(lengths, decoder.device), cache, longest)
+    lengths += 1
+    return logits_BV
+
+
 class Rows:
     """Rows of a decoder's cache, and the reference's rows, each alone, beside them."""
 
@@ -96,7 +106,7 @@ class Rows:
         self.slots = slots
         tokens_B = self.cache.last_R[: len(slots)]
         x_BE = self.model.get_input_embeddings()(tokens_B)
-        logits_BV = self.decoder.decode(x_BE, self.cache)
+        logits_BV = one_step(self.decoder, x_BE, self.cache)
         self.cache.last_R[: len(slots)] = logits_BV.argmax(-1)
         for slot in slots:
             self._same(slot, logits_BV[slot])
@@ -228,7 +238,7 @@ def test_rows_and_positions_beyond_change_nothing() -> None:
         x_BE = model.get_input_embeddings()(torch.arange(3)).resize_(rows, 32)
         x_BE[3:] = 1
         positions_B = torch.tensor([*lengths, *[0] * (rows - 3)])
-        said.append(decoder.advance(x_BE, positions_B, cache, positions)[:3])
+        said.append(decoder.decode(x_BE, positions_B, cache, positions)[:3])
         caches.append(cache)
     torch.testing.assert_close(*said, atol=TOLERANCE, rtol=TOLERANCE)
     for exact, padded in zip(*(cache.layers for cache in caches), strict=True):

@@ -19,7 +19,7 @@ from edge_server.model.link import Link
 from edge_server.model.prompt_layout import PromptLayout
 from edge_server.model.serving import Running, ServedLink
 from tests.eager_reference import go_on, read_embeddings
-from tests.unit.edge_server.model.test_decoder import prompts_of, qwen2
+from tests.unit.edge_server.model.test_decoder import one_step, prompts_of, qwen2
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -186,4 +186,4 @@ def test_in_bfloat16_it_is_as_close_as_the_library_s_class(kv_heads: int) -> Non
         theirs.logits_BV.zero_()
         theirs.logits_BV.scatter_(1, tokens_B[:, None], 1)  # they go on with the same word
         theirs = go_on(rounded, theirs)
-        ours_BV = decoder.decode(rounded.get_input_embeddings()(tokens_B), cache)
+        ours_BV = one_step(decoder, rounded.get_input_embeddings()(tokens_B), cache)
