@@ -17,13 +17,13 @@ import numpy as np
 from device_agent.channel import Channel, Pacer, SnrTrace, clamp_snr_db
 from device_agent.config import DeviceSettings
 from device_agent.errors import ConfigurationError
-from device_agent.media import Clip, MediaSpec
+from device_agent.media.clip import Clip, MediaSpec
 from device_agent.outcome import Outcome, Prepared, outcome_of
-from device_agent.session import Session
 from device_agent.tracing import NotTraced, Tracing, traced
 from device_agent.transmitter import Tokens, Transmitter
 from device_agent.updating import Updater
-from device_agent.uplink import Uplink
+from device_agent.uplink.session import Session
+from device_agent.uplink.uplink import Uplink
 from protos import payload
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 

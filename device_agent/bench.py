@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from device_agent.agent import Agent
-from device_agent.bundle import Bundle
+from device_agent.bundle.bundle import Bundle
 from device_agent.errors import ConfigurationError
-from device_agent.media import Clip
+from device_agent.media.clip import Clip
 from device_agent.outcome import Cost
 
 

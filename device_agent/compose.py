@@ -10,20 +10,20 @@ from typing import Any
 import numpy as np
 
 from device_agent.agent import Agent
-from device_agent.backoff import Backoff
-from device_agent.bundle import Bundle
+from device_agent.bundle.bundle import Bundle
 from device_agent.channel import read_trace
 from device_agent.config import DeviceSettings
 from device_agent.errors import DeviceAgentError
-from device_agent.flushing import SPOOL_BACKOFF, Troubles
-from device_agent.outbox import Outbox
+from device_agent.outbox.outbox import Outbox
+from device_agent.outbox.records import NewQuestion, Stamp, Waiting
+from device_agent.outbox.relay import Spooler
+from device_agent.outbox.sender import SPOOL_BACKOFF, Troubles
 from device_agent.outcome import Prepared, outcome_of
-from device_agent.session import Reply
-from device_agent.spool_records import NewQuestion, Stamp, Waiting
-from device_agent.spooling import Spooler
 from device_agent.tracing import NotTraced, Traced, Tracing, exporting_tracer
 from device_agent.transmitter import Transmitter
-from device_agent.uplink import Uplink
+from device_agent.uplink.backoff import Backoff
+from device_agent.uplink.session import Reply
+from device_agent.uplink.uplink import Uplink
 
 
 def uplink_for(

@@ -21,9 +21,9 @@ from pydantic_settings import (
 )
 
 from device_agent.channel import ChannelConfig, ChannelName, CsiName, EqualizerName, FadingName
-from device_agent.credentials import AUTHORITY, CERTIFICATE, KEY, Credentials, load_credentials
 from device_agent.errors import ConfigurationError
-from device_agent.spool_records import Bounds, Evict
+from device_agent.outbox.records import Bounds, Evict
+from device_agent.uplink.credentials import AUTHORITY, CERTIFICATE, KEY, Credentials, load_credentials
 
 ENV_PREFIX = "TOKENLINK_DEVICE_"
 

@@ -30,9 +30,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
-from device_agent.credentials import AUTHORITY, CERTIFICATE, KEY, Credentials
 from device_agent.errors import ConfigurationError, DeviceAgentError, ServerUnreachableError
-from device_agent.status import TryAgainError, error_of_call
+from device_agent.uplink.credentials import AUTHORITY, CERTIFICATE, KEY, Credentials
+from device_agent.uplink.status import TryAgainError, error_of_call
 from protos.enrolment import EnrolToken, TokenError, make_proof
 from protos.tokenlink.v1 import enrolment_pb2 as pb
 from protos.tokenlink.v1.enrolment_pb2_grpc import EnrolmentStub

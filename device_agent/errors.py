@@ -19,7 +19,7 @@
     └── OutboxError                   exit 11  the outbox cannot be used
         └── OutboxFullError           exit 11  ... because its disk is full or fails
 
-``device_agent.cli.main`` is the one place that turns them into exit codes and messages.
+``device_agent.cli.main.main`` is the one place that turns them into exit codes and messages.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from device_agent.session import Reply
+from device_agent.uplink.session import Reply
 from protos import payload
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from device_agent.bundle import Bundle
+from device_agent.bundle.bundle import Bundle
 from device_agent.errors import ConfigurationError, MediaError, TransmitterError
-from device_agent.media import Clip
+from device_agent.media.clip import Clip
 
 if TYPE_CHECKING:
     import onnxruntime

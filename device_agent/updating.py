@@ -11,11 +11,11 @@ import asyncio
 import logging
 from pathlib import Path
 
-from device_agent.archive import install
-from device_agent.bundle import Bundle
+from device_agent.bundle.archive import install
+from device_agent.bundle.bundle import Bundle
 from device_agent.errors import BundleError, BundleMismatchError, DeviceAgentError
-from device_agent.session import Session
-from device_agent.uplink import Uplink
+from device_agent.uplink.session import Session
+from device_agent.uplink.uplink import Uplink
 
 logger = logging.getLogger(__name__)
 

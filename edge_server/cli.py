@@ -39,14 +39,19 @@ ELSEWHERE: Mapping[str, Elsewhere] = MappingProxyType(
         "dataset": Elsewhere("edge_server.data.cli", "Make or convert data sets."),
         "train": Elsewhere("edge_server.training.cli", "Train a model, stage by stage."),
         "evaluate": Elsewhere("edge_server.evaluation.cli", "Measure a model; writes JSON."),
-        "study": Elsewhere("edge_server.evaluation.study_cli", "Compare systems: results, figures, page."),
-        "check": Elsewhere("edge_server.check", "Check settings, certificates, model, ports."),
+        "study": Elsewhere("edge_server.study.cli", "Compare systems: results, figures, page."),
+        "check": Elsewhere("edge_server.server.check", "Check settings, certificates, model, ports."),
         "certs": Elsewhere(
             "edge_server.access.cli", "Make an authority; certificates of server and devices."
         ),
         "enrol-token": Elsewhere("edge_server.access.cli", "Let a device in, once.", "token_app"),
         "keys": Elsewhere("edge_server.access.cli", "API keys for REST.", "keys_app"),
         "export": Elsewhere("edge_server.training.cli", "Write a model's device bundle.", "export_app"),
+        "migrate-records": Elsewhere(
+            "edge_server.training.cli",
+            "Write records of runs again that an older release wrote.",
+            "migrate_app",
+        ),
     }
 )
 """Commands of other modules, by name."""
@@ -88,8 +93,8 @@ def serve(
     Every setting, these and more, can come from the environment, TOKENLINK_SERVER_MAX_BATCH=64, or from
     a TOML file, max_batch = 64. `edge-server check` says what is wrong with them.
     """
-    from edge_server import logs, process
-    from edge_server.settings import load_config
+    from edge_server.server import logs, process
+    from edge_server.server.settings import load_config
 
     flags: dict[str, Any] = {
         "model": model,

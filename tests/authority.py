@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from device_agent.credentials import Credentials
+from device_agent.uplink.credentials import Credentials
 from edge_server.access import devices, store
 from edge_server.access.authority import Authority, Signed, key_pem, make_authority
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from device_agent.errors import ConfigurationError
-from device_agent.media import Clip, MediaSpec
+from device_agent.media.clip import Clip, MediaSpec
 from device_agent.transmitter import Encoded
 from edge_server.engine import FeatureBlock, InvalidPromptError, Prompt, Step
 

@@ -28,8 +28,8 @@ from deploy.loadtest.running import Report, run
 from deploy.loadtest.show import show, watch_on
 from deploy.loadtest.target import Failed, Refused
 from deploy.loadtest.users import Users
-from device_agent.credentials import AUTHORITY, CERTIFICATE, KEY, Credentials, load_credentials
 from device_agent.errors import DeviceAgentError
+from device_agent.uplink.credentials import AUTHORITY, CERTIFICATE, KEY, Credentials, load_credentials
 
 WIDTH_WITHOUT_TERMINAL = 150
 

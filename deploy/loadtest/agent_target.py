@@ -12,13 +12,14 @@ import numpy as np
 from deploy.loadtest.questions import DEMO
 from deploy.loadtest.target import EXPIRED, Failed, Question
 from device_agent.agent import Agent
-from device_agent.bundle import load_bundle
+from device_agent.bundle.bundle import load_bundle
 from device_agent.channel import SnrTrace
 from device_agent.config import DeviceSettings
 from device_agent.errors import DeadlineError, DeviceAgentError, OverloadedError
-from device_agent.media import Clip, clip_from_file
+from device_agent.media.clip import Clip
+from device_agent.media.loading import clip_from_file
 from device_agent.transmitter import Transmitter
-from device_agent.uplink import Uplink
+from device_agent.uplink.uplink import Uplink
 from protos import payload
 
 

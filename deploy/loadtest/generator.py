@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from deploy.loadtest.measurement import Measurement, Outcome
+from deploy.loadtest.measurement import Measurement, RequestFate
 from deploy.loadtest.target import EXPIRED, Connection, Draw, Failed, Refused, Target
 
 THINK_NOT: Callable[[int], float] = lambda user: 0.0  # noqa: E731 - a default, named for its readers
@@ -217,7 +217,7 @@ class _Run:
         question = questions(user)
         counted.sent += 1
         counted.lag.record(time.perf_counter() - due_s)
-        outcome: Outcome = "refused"
+        outcome: RequestFate = "refused"
         longest_s = question.deadline_s + _LATE_S if question.deadline_s else _LONGEST_ANSWER_S
         while True:
             try:

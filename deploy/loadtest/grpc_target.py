@@ -11,7 +11,7 @@ import grpc.aio
 
 from deploy.loadtest.questions import Bundle, fetch_bundle
 from deploy.loadtest.target import Failed, Question, Refused
-from device_agent.credentials import Credentials
+from device_agent.uplink.credentials import Credentials
 from protos.metadata import FAILURE_KEY
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from protos.tokenlink.v1.tokenlink_pb2_grpc import TokenLinkStub

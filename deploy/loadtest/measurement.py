@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 from hdrh.histogram import HdrHistogram
 
-Outcome: TypeAlias = Literal["answered", "refused", "expired", "failed"]
+RequestFate: TypeAlias = Literal["answered", "refused", "expired", "failed"]
 """How a question ended; ``refused``: it was turned away, and its user's patience had an end."""
 
 _TICK_S = 1e-6
@@ -92,8 +92,8 @@ class Measurement:
     sent: int = 0
     dropped: int = 0
     held_back: int = 0
-    outcomes: Counter[Outcome] = field(default_factory=Counter)
-    in_window: Counter[Outcome] = field(default_factory=Counter)
+    outcomes: Counter[RequestFate] = field(default_factory=Counter)
+    in_window: Counter[RequestFate] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     refusals: int = 0
     refusals_without_delay: int = 0

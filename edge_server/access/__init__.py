@@ -3,7 +3,7 @@
     edge-server certs | enrol-token | keys ──▶ access file (SQLite) ◀── enrolment door
                                                     │ read again as soon as it changes
                                                     ▼
-                          Doorkeeper: is this certificate, is this key good now?
+                          CredentialStore: is this certificate, is this key good now?
 
 Knows no transport and no model.
 """

@@ -1,6 +1,6 @@
 """The cell: who may send what until when, and which questions were asked already.
 
-    OpenSession ──▶ Session (Grant, AnswerLedger of its device)
+    OpenSession ──▶ Session (Grant, IdempotencyCache of its device)
     question ──▶ session known? bundle right? size granted? asked before? in-flight bound? ──▶ engine
 
 Knows no transport and no model library.
@@ -8,11 +8,11 @@ Knows no transport and no model library.
 
 from edge_server.cell.answer_file import AnswerFile
 from edge_server.cell.answers import KeptAnswers
+from edge_server.cell.backends import Backend, BackendRegistry
 from edge_server.cell.cell import Cell, CellObserver
 from edge_server.cell.grant import CellConfig, Grant, suggest_token_length
-from edge_server.cell.ledger import Subscription
+from edge_server.cell.idempotency import Subscription
 from edge_server.cell.limits import LimitConfig, Limits
-from edge_server.cell.lineup import Backend, Lineup
 from edge_server.cell.peer import Access, Peer
 from edge_server.cell.session import DeviceStatus, Session
 
@@ -20,6 +20,7 @@ __all__ = [
     "Access",
     "AnswerFile",
     "Backend",
+    "BackendRegistry",
     "Cell",
     "CellConfig",
     "CellObserver",
@@ -28,7 +29,6 @@ __all__ = [
     "KeptAnswers",
     "LimitConfig",
     "Limits",
-    "Lineup",
     "Peer",
     "Session",
     "Subscription",

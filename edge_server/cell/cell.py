@@ -13,10 +13,10 @@ from weakref import WeakValueDictionary
 
 from edge_server.cell.answers import KeptAnswers
 from edge_server.cell.arrivals import Arrivals
+from edge_server.cell.backends import Backend, BackendRegistry, BackendT
 from edge_server.cell.grant import CellConfig, make_grant
-from edge_server.cell.ledger import AnswerLedger, Subscription
+from edge_server.cell.idempotency import IdempotencyCache, Subscription
 from edge_server.cell.limits import LimitConfig, Limits, TokenBucket
-from edge_server.cell.lineup import Backend, BackendT, Lineup
 from edge_server.cell.peer import Access, Peer
 from edge_server.cell.session import DeviceStatus, Session, Sessions, status_of
 from edge_server.engine import Request
@@ -58,7 +58,7 @@ class Cell(Generic[BackendT]):
     """Sessions, grants and admission in front of the engines.
 
     Args:
-        lineup: the models that may be asked.
+        backends: the models that may be asked.
         config: bounds.
         clock: monotonic seconds.
         new_id: makes session ids that cannot be guessed.
@@ -70,7 +70,7 @@ class Cell(Generic[BackendT]):
 
     def __init__(
         self,
-        lineup: Lineup[BackendT],
+        backends: BackendRegistry[BackendT],
         config: CellConfig | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
@@ -81,7 +81,7 @@ class Cell(Generic[BackendT]):
         limits: Limits | None = None,
     ) -> None:
         self.config = config or CellConfig()
-        self._lineup = lineup
+        self._backends = backends
         self._clock = clock
         self._observer = observer
         self._access = access
@@ -98,8 +98,8 @@ class Cell(Generic[BackendT]):
                 clock=clock,
             )
         self._answers = answers
-        # A ledger lives as long as its device has a session or a question that runs.
-        self._ledgers: WeakValueDictionary[str, AnswerLedger] = WeakValueDictionary()
+        # A answered lives as long as its device has a session or a question that runs.
+        self._idempotency: WeakValueDictionary[str, IdempotencyCache] = WeakValueDictionary()
 
     @property
     def sessions(self) -> int:
@@ -109,7 +109,7 @@ class Cell(Generic[BackendT]):
     def sessions_with(self, backend: Backend) -> int:
         """Open sessions whose device runs a bundle that this backend, and no newer one, answers for."""
         self._sessions.expire()
-        served = [name for name in backend.bundle_hashes if self._lineup.of(name) is backend]
+        served = [name for name in backend.bundle_hashes if self._backends.of(name) is backend]
         return sum(session.bundle_hash in served for session in self._sessions)
 
     def devices(self) -> tuple[DeviceStatus, ...]:
@@ -174,10 +174,12 @@ class Cell(Generic[BackendT]):
                 raise InvalidQuestionError("snr_db", f"is {snr_db}; must be a finite number")
             if peer is not None:
                 peer.check_device_id(device_id)
-            grant = make_grant(self.config, snr_db, self._lineup.of(bundle_hash).token_lengths)
+            grant = make_grant(self.config, snr_db, self._backends.of(bundle_hash).token_lengths)
             if not self._sessions.knows(device_id):
                 self._arrivals.admit()
-            session = self._sessions.open(device_id, snr_db, grant, lambda: self._ledger(device_id), peer)
+            session = self._sessions.open(
+                device_id, snr_db, grant, lambda: self._idempotency_of(device_id), peer
+            )
             session.bundle_hash = bundle_hash
         except EdgeServerError as error:
             self._rejected(error, peer)
@@ -197,7 +199,7 @@ class Cell(Generic[BackendT]):
             self._session(session_id, peer)
         session = self._sessions.remove(session_id)
         if session is not None:
-            session.ledger.cancel_all()
+            session.answered.cancel_all()
         if self._observer is not None:
             self._observer.sessions(len(self._sessions))
 
@@ -240,7 +242,7 @@ class Cell(Generic[BackendT]):
         try:
             self._check_peer(peer)
             session = self._sessions.get(session_id, peer)
-            backend = self._lineup.of(bundle_hash)
+            backend = self._backends.of(bundle_hash)
             _check_request_id(request_id)
             grant = session.grant
             if size_bytes > grant.max_question_bytes:
@@ -249,12 +251,12 @@ class Cell(Generic[BackendT]):
                 )
             session.seen_at, session.question_bytes = self._clock(), size_bytes
             self.limits.spend(peer, questions=1, size_bytes=size_bytes)
-            known = session.ledger.find(request_id, digest)
+            known = session.answered.find(request_id, digest)
             if known is not None:
                 return known
-            if session.ledger.in_flight >= grant.max_questions_in_flight:
+            if session.answered.in_flight >= grant.max_questions_in_flight:
                 raise AdmissionRefusedError(
-                    f"{session.ledger.in_flight} questions of this session are in flight, "
+                    f"{session.answered.in_flight} questions of this session are in flight, "
                     f"at most {grant.max_questions_in_flight} may be",
                     reason="questions_in_flight",
                     # Users take turns: of each one's questions as many are answered as of all.
@@ -270,7 +272,7 @@ class Cell(Generic[BackendT]):
         except EdgeServerError as error:
             self._rejected(error, peer)
             raise
-        return session.ledger.record(request_id, digest(), backend.submit(request))
+        return session.answered.record(request_id, digest(), backend.submit(request))
 
     def cancel(self, session_id: str, request_id: str, *, peer: Peer | None = None) -> bool:
         """Take a question back; False if none of that key is in flight.
@@ -280,7 +282,7 @@ class Cell(Generic[BackendT]):
             SessionNotFoundError: the session is unknown, closed or expired.
             PermissionDeniedError: another device opened it.
         """
-        return self._session(session_id, peer).ledger.cancel(request_id)
+        return self._session(session_id, peer).answered.cancel(request_id)
 
     def acknowledge(self, session_id: str, request_ids: Iterable[str], *, peer: Peer | None = None) -> None:
         """The device has the answers to these safe: they need not be kept.
@@ -288,7 +290,7 @@ class Cell(Generic[BackendT]):
         Raises:
             UnauthenticatedError, SessionNotFoundError, PermissionDeniedError: as :meth:`cancel`.
         """
-        self._session(session_id, peer).ledger.acknowledge(request_ids)
+        self._session(session_id, peer).answered.acknowledge(request_ids)
 
     def _session(self, session_id: str, peer: Peer | None) -> Session:
         try:
@@ -305,11 +307,11 @@ class Cell(Generic[BackendT]):
             raise UnauthenticatedError("no device certificate came with this call", reason="no_certificate")
         self._access.check(peer)
 
-    def _ledger(self, device_id: str) -> AnswerLedger:
-        ledger = self._ledgers.get(device_id)
-        if ledger is None:
-            ledger = self._ledgers[device_id] = AnswerLedger(device_id, self._answers)
-        return ledger
+    def _idempotency_of(self, device_id: str) -> IdempotencyCache:
+        answered = self._idempotency.get(device_id)
+        if answered is None:
+            answered = self._idempotency[device_id] = IdempotencyCache(device_id, self._answers)
+        return answered
 
     def _rejected(self, error: EdgeServerError, peer: Peer | None) -> None:
         if self._observer is not None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from edge_server.cell.grant import Grant
-from edge_server.cell.ledger import AnswerLedger
+from edge_server.cell.idempotency import IdempotencyCache
 from edge_server.cell.peer import Peer
 from edge_server.errors import AdmissionRefusedError, PermissionDeniedError, SessionNotFoundError
 
@@ -27,7 +27,7 @@ class Session:
         device_id: what the device calls itself.
         grant: what it may send.
         expires_at: when that ends, on the cell's clock [s].
-        ledger: its questions, those of its earlier sessions too.
+        answered: its questions, those of its earlier sessions too.
         snr_db: what the device reported last [dB].
         seen_at: when it was heard of last, on the cell's clock [s].
         owner: name of the peer that opened it; None where nobody had to show who they are.
@@ -39,7 +39,7 @@ class Session:
     device_id: str
     grant: Grant
     expires_at: float
-    ledger: AnswerLedger
+    answered: IdempotencyCache
     snr_db: float
     seen_at: float
     owner: str | None = None
@@ -73,7 +73,7 @@ class DeviceStatus:
 def status_of(session: Session, now: float) -> DeviceStatus:
     """What is known of a session's device at a time on the cell's clock [s]."""
     silent_s = max(now - session.seen_at, 0.0)
-    in_flight = session.ledger.in_flight
+    in_flight = session.answered.in_flight
     state: DeviceState = "asking" if in_flight else "idle" if silent_s < SILENT_AFTER_S else "silent"
     return DeviceStatus(
         session.device_id, state, session.snr_db, session.grant, in_flight, session.question_bytes, silent_s
@@ -112,7 +112,7 @@ class Sessions:
         device_id: str,
         snr_db: float,
         grant: Grant,
-        new_ledger: Callable[[], AnswerLedger],
+        new_ledger: Callable[[], IdempotencyCache],
         peer: Peer | None = None,
     ) -> Session:
         """Admit a device, or renew its grant: it keeps its session, and with it its answers.

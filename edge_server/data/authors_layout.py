@@ -4,8 +4,8 @@
         extraction/vivit_frames/ID/frame_0001.jpg ... frames of a video, in order
         extraction/ast_audio/ID.wav                   its sound
 
-Frames and sound are read with the device's own decoder (:mod:`device_agent.media`): what training sees is
-what a device would take out of the same file.
+Frames and sound are read with the device's own decoder (:mod:`device_agent.media.clip`): what training sees
+is what a device would take out of the same file.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 from device_agent.errors import MediaError
-from device_agent.media import MediaLimits, MediaSpec, clip_from_file
+from device_agent.media.clip import MediaLimits, MediaSpec
+from device_agent.media.loading import clip_from_file
 from edge_server.data.faults import Fault, RowReport
 from edge_server.errors import DatasetError
 

@@ -1,9 +1,9 @@
 """The batching engine: questions of many users through one model, a step at a time.
 
-    submit ──▶ queue (fair, bounded) ──▶ scheduler (a thread) ──▶ narrator (a thread) ──▶ AnswerStream
+    submit ──▶ queue (fair, bounded) ──▶ scheduler (a thread) ──▶ detokenizer (a thread) ──▶ AnswerStream
                                             │  prefill, decode, keep
                                             ▼
-                                          Core (a port: :mod:`edge_server.engine.model`)
+                                          ModelRunner (a port: :mod:`edge_server.engine.ports`)
 
 Knows no transport and no model library.
 """
@@ -11,23 +11,22 @@ Knows no transport and no model library.
 from edge_server.engine.answer import AnswerStream
 from edge_server.engine.config import EngineConfig
 from edge_server.engine.engine import Engine
-from edge_server.engine.model import (
+from edge_server.engine.observer import EngineObserver, QuestionEnd, SilentObserver
+from edge_server.engine.ports import (
     BatchLostError,
-    Core,
     FeatureBlock,
     InvalidPromptError,
     Model,
+    ModelRunner,
     Prompt,
     Step,
 )
-from edge_server.engine.observer import EngineObserver, Outcome, SilentObserver
 from edge_server.engine.request import Completion, Delta, Event, Priority, Request
 
 __all__ = [
     "AnswerStream",
     "BatchLostError",
     "Completion",
-    "Core",
     "Delta",
     "Engine",
     "EngineConfig",
@@ -36,9 +35,10 @@ __all__ = [
     "FeatureBlock",
     "InvalidPromptError",
     "Model",
-    "Outcome",
+    "ModelRunner",
     "Priority",
     "Prompt",
+    "QuestionEnd",
     "Request",
     "SilentObserver",
     "Step",

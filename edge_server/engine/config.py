@@ -23,7 +23,7 @@ class EngineConfig:
     """Context positions (prompt and answer) that these may take in all."""
     max_prefill_positions: int = 2048
     """Positions of prompts, about, that a step reads while answers are under way; at least one prompt."""
-    words_between_prefills: int = 6
+    decode_steps_between_prefills: int = 6
     """Words that answers under way are told after a prefill before the next."""
     max_queue: int = 512
     """Questions that may wait."""

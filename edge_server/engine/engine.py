@@ -1,11 +1,11 @@
 """The engine as the event loop sees it: questions go in, streams of answers come out.
 
-                              core threads          post thread
-    submit ──▶ FairQueue ──▶ Scheduler ──▶ queue ──▶ Narrator ──▶ call_soon_threadsafe ──▶ AnswerStream
+                              runner threads          post thread
+    submit ──▶ FairQueue ──▶ Scheduler ──▶ queue ──▶ Detokenizer ──▶ call_soon_threadsafe ──▶ AnswerStream
                          └─▶ Scheduler ──┘           text          once per step
-                              its core
+                              its runner
 
-Each scheduler runs a batch of its own on a core of its own. On a processor that is how it is used best:
+Each scheduler runs a batch of its own on a runner of its own. On a processor that is how it is used best:
 threads that share one small product wait for one another at each, batches side by side do not.
 
 Every accepted question ends exactly once: with its answer, an error that says why, or its cancellation.
@@ -23,13 +23,13 @@ from typing import Generic
 
 from edge_server.engine.answer import AnswerStream
 from edge_server.engine.config import EngineConfig
-from edge_server.engine.model import Core, InvalidPromptError, Model, StateT
-from edge_server.engine.narrator import Narrator, Publication
-from edge_server.engine.observer import EngineObserver, Outcome, SilentObserver
-from edge_server.engine.pace import Pace
+from edge_server.engine.detokenizer import Detokenizer, Publication
+from edge_server.engine.observer import EngineObserver, QuestionEnd, SilentObserver
+from edge_server.engine.ports import InvalidPromptError, Model, ModelRunner, StateT
 from edge_server.engine.queue import FairQueue, crowd_delay_s
 from edge_server.engine.request import Completion, Delta, Job, Priority, Request
 from edge_server.engine.scheduler import Scheduler
+from edge_server.engine.service_rate import ServiceRate
 from edge_server.engine.worker import Driven, Worker
 from edge_server.errors import (
     DeadlineExpiredError,
@@ -55,7 +55,7 @@ class Engine(Generic[StateT]):
     Args:
         model: what is asked.
         config: bounds.
-        core_of: what each of the batches computes with, by its number.
+        runner_of: what each of the batches computes with, by its number.
         clock: monotonic seconds.
         observer: is told what happens.
     """
@@ -65,7 +65,7 @@ class Engine(Generic[StateT]):
         model: Model,
         config: EngineConfig | None = None,
         *,
-        core_of: Callable[[int], Core[StateT]],
+        runner_of: Callable[[int], ModelRunner[StateT]],
         clock: Callable[[], float] = time.monotonic,
         observer: EngineObserver | None = None,
     ) -> None:
@@ -76,10 +76,10 @@ class Engine(Generic[StateT]):
         self._queue = FairQueue(
             self.config.max_queue, self.config.max_queue_per_user, self.config.max_user_rows
         )
-        self._narrator = Narrator(model.text, self._publish)
+        self._narrator = Detokenizer(model.text, self._publish)
         self._schedulers = [
             Scheduler(
-                core_of(number),
+                runner_of(number),
                 model.eos_id,
                 self._queue,
                 self.config,
@@ -96,7 +96,7 @@ class Engine(Generic[StateT]):
         self._idle = asyncio.Event()
         self._idle.set()
         self._accepting = False
-        self._pace = Pace(clock())
+        self._rate = ServiceRate(clock())
 
     async def start(self) -> None:
         """Start the threads and accept questions."""
@@ -139,7 +139,7 @@ class Engine(Generic[StateT]):
     @property
     def retry_delay_s(self) -> float:
         """After how long it pays to come again: most of what is unanswered now is answered then [s]."""
-        return crowd_delay_s(len(self._streams), self._pace.s_per_question)
+        return crowd_delay_s(len(self._streams), self._rate.s_per_question)
 
     def admit(self, user: str, priority: Priority = "interactive") -> None:
         """Tell whether a question of this user would be accepted now, before work is put into it.
@@ -151,7 +151,7 @@ class Engine(Generic[StateT]):
         try:
             if not self._accepting:
                 raise DrainingError
-            self._queue.refuse_if_full(user, self._pace.s_per_question, priority)
+            self._queue.refuse_if_full(user, self._rate.s_per_question, priority)
         except (DrainingError, EngineOverloadedError) as error:
             self._observer.rejected(_reason(error))
             raise
@@ -168,7 +168,7 @@ class Engine(Generic[StateT]):
             if not self._accepting:
                 raise DrainingError
             job = self._job(request)
-            evicted = self._queue.push(job, self._pace.s_per_question)
+            evicted = self._queue.push(job, self._rate.s_per_question)
         except EdgeServerError as error:
             self._observer.rejected(_reason(error))
             raise
@@ -247,7 +247,7 @@ class Engine(Generic[StateT]):
         self._settle(job, QuestionCancelledError())
 
     def _publish(self, news: list[Publication]) -> None:
-        """From the narrator's thread."""
+        """From the detokenizer's thread."""
         assert self._loop is not None  # noqa: S101 (the worker is started after it is set)
         # A loop that has been closed has no askers left.
         with contextlib.suppress(RuntimeError):
@@ -256,7 +256,7 @@ class Engine(Generic[StateT]):
     def _deliver(self, news: list[Publication]) -> None:
         answers = [event for _, event in news if isinstance(event, Completion)]
         if answers:
-            self._pace.ended(answers, self._clock())
+            self._rate.ended(answers, self._clock())
         for job, event in news:
             if isinstance(event, Delta):
                 stream = self._streams.get(job)
@@ -283,7 +283,7 @@ class Engine(Generic[StateT]):
     @property
     def _driven(self) -> dict[str, Driven]:
         batches = {f"tokenlink-batch-{n}": scheduler for n, scheduler in enumerate(self._schedulers)}
-        return {**batches, "tokenlink-narrator": self._narrator}
+        return {**batches, "tokenlink-detokenizer": self._narrator}
 
     def _start_worker(self, name: str, *, takes_over: bool) -> None:
         worker = Worker(
@@ -321,7 +321,7 @@ class Engine(Generic[StateT]):
                 self._settle(job, DeadlineExpiredError(job.deadline_s))
 
 
-def _outcome(error: EdgeServerError) -> Outcome:
+def _outcome(error: EdgeServerError) -> QuestionEnd:
     match error:
         case QuestionCancelledError() | DrainingError():
             return "cancelled"

@@ -10,7 +10,7 @@ from typing import Literal, Protocol, TypeAlias
 
 from edge_server.engine.request import Completion, Request
 
-Outcome: TypeAlias = Literal["answered", "cancelled", "expired", "invalid", "failed", "overloaded"]
+QuestionEnd: TypeAlias = Literal["answered", "cancelled", "expired", "invalid", "failed", "overloaded"]
 """How an accepted question ended; ``overloaded``: it had to leave the full queue for another."""
 
 
@@ -29,7 +29,7 @@ class EngineObserver(Protocol):
     def answered(self, request: Request, completion: Completion) -> None:
         """A question got its answer, and ends with it. A request that is kept keeps its blocks in memory."""
 
-    def ended(self, outcome: Outcome, answer_tokens: int, since_submit_s: float) -> None:
+    def ended(self, outcome: QuestionEnd, answer_tokens: int, since_submit_s: float) -> None:
         """An accepted question ended: how, after how many language tokens, how long after submission [s]."""
 
     def rejected(self, reason: str) -> None:
@@ -54,7 +54,7 @@ class SilentObserver:
     def answered(self, request: Request, completion: Completion) -> None:
         """Ignore it."""
 
-    def ended(self, outcome: Outcome, answer_tokens: int, since_submit_s: float) -> None:
+    def ended(self, outcome: QuestionEnd, answer_tokens: int, since_submit_s: float) -> None:
         """Ignore it."""
 
     def rejected(self, reason: str) -> None:

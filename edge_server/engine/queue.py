@@ -76,7 +76,7 @@ class FairQueue:
 
         Args:
             job: the question.
-            seconds_per_question: current pace, from which the retry delay is estimated [s].
+            seconds_per_question: current rate, from which the retry delay is estimated [s].
 
         Returns:
             The question that had to leave for it if the queue was full: background makes room for

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from edge_server.engine.model import Prompt
+from edge_server.engine.ports import Prompt
 
 FinishReason: TypeAlias = Literal["stop", "length"]
 Priority: TypeAlias = Literal["interactive", "background"]
@@ -73,7 +73,7 @@ Event: TypeAlias = Delta | Completion
 class Job:
     """A question inside the engine. Made on the event loop, worked on by the worker thread.
 
-    While it runs the loop writes ``cancelled``, and the narrator's thread ``emitted`` and ``told``: that
+    While it runs the loop writes ``cancelled``, and the detokenizer's thread ``emitted`` and ``told``: that
     its end has been said. Everything else is the worker's.
     """
 

@@ -11,7 +11,7 @@ meanwhile waits a little, and is read together with others.
 
 No threads, no event loop in here: :class:`Scheduler` is driven by a worker thread, or by a test.
 
-When the core raises, its state is not trusted any more: every row is run again alone, from its prompt
+When the runner raises, its state is not trusted any more: every row is run again alone, from its prompt
 up to where it was, so that only the question that is at fault fails (:meth:`Scheduler._recover`).
 """
 
@@ -23,9 +23,9 @@ from collections.abc import Callable, Sequence
 from typing import Generic
 
 from edge_server.engine.config import EngineConfig
-from edge_server.engine.model import BatchLostError, Core, InvalidPromptError, StateT, Step
-from edge_server.engine.narrator import Progress
+from edge_server.engine.detokenizer import Progress
 from edge_server.engine.observer import EngineObserver
+from edge_server.engine.ports import BatchLostError, InvalidPromptError, ModelRunner, StateT, Step
 from edge_server.engine.queue import FairQueue
 from edge_server.engine.request import FinishReason, Job
 from edge_server.errors import (
@@ -43,7 +43,7 @@ class Scheduler(Generic[StateT]):
     """One running batch. Several may take from one queue, each on a thread of its own.
 
     Args:
-        core: what computes.
+        runner: what computes.
         eos_id: language token id that ends an answer.
         queue: where questions come from.
         config: bounds.
@@ -54,7 +54,7 @@ class Scheduler(Generic[StateT]):
 
     def __init__(
         self,
-        core: Core[StateT],
+        runner: ModelRunner[StateT],
         eos_id: int,
         queue: FairQueue,
         config: EngineConfig,
@@ -62,7 +62,7 @@ class Scheduler(Generic[StateT]):
         observer: EngineObserver,
         tell: Callable[[list[Progress]], None],
     ) -> None:
-        self._core = core
+        self._runner = runner
         self._eos_id = eos_id
         self._queue = queue
         self._config = config
@@ -76,7 +76,7 @@ class Scheduler(Generic[StateT]):
         self._suspect: Job | None = None
         self._news: list[Progress] = []
         self._woken = False
-        self._words_since_prefill = 0
+        self._decode_steps_since_prefill = 0
 
     @property
     def rows(self) -> int:
@@ -97,7 +97,7 @@ class Scheduler(Generic[StateT]):
     def step(self) -> None:
         """Run one iteration. Errors of the model end in the questions they belong to, never here."""
         self._drop()
-        if not self._rows or self._words_since_prefill >= self._config.words_between_prefills:
+        if not self._rows or self._decode_steps_since_prefill >= self._config.decode_steps_between_prefills:
             self._admit()
         if self._rows:
             self._decode()
@@ -142,9 +142,9 @@ class Scheduler(Generic[StateT]):
 
     def _prefill(self, arrivals: list[Job]) -> None:
         began = self._clock()
-        self._words_since_prefill = 0
+        self._decode_steps_since_prefill = 0
         try:
-            state, steps = self._core.prefill([job.request.prompt for job in arrivals], self._state)
+            state, steps = self._runner.prefill([job.request.prompt for job in arrivals], self._state)
         except BatchLostError as error:
             self._lost(error, [*self._rows, *arrivals])
             return
@@ -170,10 +170,10 @@ class Scheduler(Generic[StateT]):
     def _decode(self) -> None:
         assert self._state is not None  # noqa: S101 (rows and state come and go together)
         rows = self._rows
-        self._words_since_prefill += 1
+        self._decode_steps_since_prefill += 1
         began = self._clock()
         try:
-            state, steps = self._core.decode(self._state)
+            state, steps = self._runner.decode(self._state)
             _check_rows(steps, len(rows))
         except BatchLostError as error:
             self._lost(error, rows)
@@ -243,7 +243,7 @@ class Scheduler(Generic[StateT]):
         survivors = [self._rows[row] for row in rows]
         assert self._state is not None  # noqa: S101 (rows and state come and go together)
         try:
-            self._state = self._core.keep(self._state, rows)
+            self._state = self._runner.keep(self._state, rows)
             self._rows = survivors
         except BatchLostError as error:
             self._lost(error, survivors)
@@ -252,7 +252,7 @@ class Scheduler(Generic[StateT]):
             self._recover(survivors)
 
     def _join(self, state: StateT, jobs: list[Job]) -> None:
-        self._state = state if self._state is None else self._core.merge(self._state, state)
+        self._state = state if self._state is None else self._runner.merge(self._state, state)
         self._rows = [*self._rows, *jobs]
 
     def _lost(self, error: BatchLostError, jobs: Sequence[Job]) -> None:
@@ -306,12 +306,12 @@ class Scheduler(Generic[StateT]):
         Raises:
             EngineFailureError: it came out differently this time, and some of it has been said already.
         """
-        state, steps = self._core.prefill([job.request.prompt])
+        state, steps = self._runner.prefill([job.request.prompt])
         _check_rows(steps, 1)
         for token_id in job.token_ids:
             if steps[0].token_id != token_id:
                 raise EngineFailureError("the answer was cut off by a failure of the batch; ask once more")
-            state, steps = self._core.decode(state)
+            state, steps = self._runner.decode(state)
             _check_rows(steps, 1)
         return state, steps[0]
 

@@ -4,7 +4,7 @@
 - *text oracle*: the foundation, as it was pretrained and frozen, reads the true caption instead of tokens;
   only where clips have captions.
 
-The answers come from the very code that serves (:mod:`edge_server.model.serving`), the channel is the
+The answers come from the very code that serves (:mod:`edge_server.runtime.model_runner`), the channel is the
 device's (:mod:`device_agent.channel`). Question i of a split always meets the same channel realisation for a
 seed, so that systems are compared on the same draws.
 """
@@ -24,12 +24,12 @@ from peft import PeftModel
 from device_agent.channel import Channel, ChannelConfig
 from edge_server.data.annotations import QuestionRow
 from edge_server.data.soundstage.questions import TYPES
-from edge_server.engine.model import FeatureBlock, Prompt
+from edge_server.engine.ports import FeatureBlock, Prompt
 from edge_server.errors import DatasetError
 from edge_server.evaluation.held_out import HeldOut
 from edge_server.model import tokenizer as tk
 from edge_server.model.link import Link
-from edge_server.model.serving import ServedLink
+from edge_server.runtime.model_runner import ServedLink
 
 Advance = Callable[[int], None]
 

@@ -16,9 +16,9 @@ from device_agent.channel import ChannelConfig, ChannelName, FadingName
 from edge_server.data.soundstage.dataset import SplitName
 from edge_server.evaluation.accuracy import Examiner, Setting
 from edge_server.evaluation.held_out import Evaluation, open_data
-from edge_server.export import current_commit
+from edge_server.export.bundle import current_commit
 from edge_server.model.link import Link
-from edge_server.model.serving import has_bfloat16
+from edge_server.runtime.model_runner import has_bfloat16
 from edge_server.training.run import cores
 
 #: Tokens per modality that the model this project ships is served with.

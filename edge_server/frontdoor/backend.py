@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Generic, TypeAlias
 
-from edge_server.cell import Lineup
+from edge_server.cell import BackendRegistry
 from edge_server.engine import AnswerStream, Engine, Request
-from edge_server.engine.model import StateT
+from edge_server.engine.ports import StateT
 from edge_server.frontdoor.ports import BundleArchive, Ingest, LinkShape
 
 
@@ -53,7 +53,7 @@ class EngineBackend(Generic[StateT]):
         return self.engine.submit(request)
 
 
-Backends: TypeAlias = Lineup[EngineBackend[Any]]
+Backends: TypeAlias = BackendRegistry[EngineBackend[Any]]
 """What both doors open on. Each model's state is its own business, hence ``Any``."""
 
 

@@ -19,7 +19,7 @@ from prometheus_client import (
 )
 
 from edge_server.cell.answers import DropReason
-from edge_server.engine import Completion, Outcome, Request
+from edge_server.engine import Completion, QuestionEnd, Request
 from protos.payload import MODALITY_NAMES
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -166,8 +166,8 @@ class Metrics:
         for collector in (ProcessCollector, PlatformCollector):
             collector(registry=r)
         # Looked up once: to find a series by its labels takes as long as to count in it.
-        self._ended: Mapping[Outcome, Counter] = {
-            outcome: questions.labels(outcome) for outcome in get_args(Outcome)
+        self._ended: Mapping[QuestionEnd, Counter] = {
+            outcome: questions.labels(outcome) for outcome in get_args(QuestionEnd)
         }
         self._blocks = {
             name: _BlockSeries(
@@ -249,7 +249,7 @@ class Metrics:
         """A question got its answer."""
         self._inference.observe(completion.compute_s)
 
-    def ended(self, outcome: Outcome, answer_tokens: int, since_submit_s: float) -> None:
+    def ended(self, outcome: QuestionEnd, answer_tokens: int, since_submit_s: float) -> None:
         """An accepted question ended; how long it took counts only where an answer came of it [s]."""
         if outcome == "answered":
             self._question.observe(since_submit_s)

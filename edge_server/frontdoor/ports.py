@@ -1,6 +1,6 @@
 """What the front door needs from rooms that it may not know: media decoding and the device bundle.
 
-The composition root (:mod:`edge_server.app`) passes implementations in.
+The composition root (:mod:`edge_server.server.app`) passes implementations in.
 """
 
 from __future__ import annotations

@@ -1,21 +1,16 @@
-"""What defines a link, but its weights: what model.json says. Light to import: no torch.
+"""Sizes of a link's parts, and the slots of its prompt. Light to import: no torch.
 
 A server that computes in processes of its own knows this much of its model and no more.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
-from pydantic import Field, TypeAdapter
-from tokenizers import Tokenizer
+from pydantic import AliasChoices, Field
 
-from edge_server.errors import ModelError
 from edge_server.model import tokenizer as tk
-from edge_server.model.checkpoint_config import CheckpointAudio, CheckpointFoundation, CheckpointVisual
 
 #: Slots that feature tokens may fill, in the prompt's order.
 SLOTS = ("visual", "audio")
@@ -145,12 +140,13 @@ class ReceiverConfig:
     """Blocks in which received tokens look at each other."""
     query_layers: int = 2
     """Blocks in which queries look at received tokens."""
-    slots: int = 14
-    """Embeddings that the foundation gets."""
+    # "slots" is what model.json called it before.
+    num_queries: Annotated[int, Field(validation_alias=AliasChoices("num_queries", "slots"))] = 14
+    """Learned queries Q: embeddings that the foundation gets of a block, however many tokens were sent."""
 
     def embeddings(self, token_length: int) -> int:
         """Embeddings that the foundation gets for so many tokens."""
-        return token_length if self.kind == "mlp" else self.slots
+        return token_length if self.kind == "mlp" else self.num_queries
 
 
 @dataclass(frozen=True)
@@ -192,47 +188,3 @@ class LoraTraining:
     """Scale: the update counts alpha / rank."""
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
     """Which projections get one."""
-
-
-# Configurations of published parts have a key that the others lack; these, with all their defaults, fit any.
-_FIRST_THAT_FITS = Field(union_mode="left_to_right")
-
-
-@dataclass(frozen=True)
-class LinkConfig:
-    """Everything that defines the model but its weights."""
-
-    name: str
-    """Name, as shown to clients."""
-    foundation: Annotated[CheckpointFoundation | FoundationConfig, _FIRST_THAT_FITS]
-    """The foundation model: published, or trained from nothing."""
-    visual: Annotated[CheckpointVisual | VisualConfig, _FIRST_THAT_FITS] = field(default_factory=VisualConfig)
-    """The visual encoder, likewise."""
-    audio: Annotated[CheckpointAudio | AudioConfig, _FIRST_THAT_FITS] = field(default_factory=AudioConfig)
-    """The audio encoder, likewise."""
-    head: HeadConfig = field(default_factory=HeadConfig)
-    """The heads of feature modalities."""
-    receiver: ReceiverConfig = field(default_factory=ReceiverConfig)
-    """The receivers of feature modalities."""
-    lora: LoraTraining = field(default_factory=LoraTraining)
-    """LoRA of the foundation."""
-    channel_dim: int = 32
-    """Reals per sent token C."""
-    max_text_tokens: int = 96
-    """Longest question or context [language tokens]."""
-    token_lengths: tuple[int, ...] = TOKEN_LENGTHS
-    """Token lengths that a device may choose from; each doubles the one before."""
-
-
-def read_description(directory: Path) -> tuple[LinkConfig, Tokenizer]:
-    """What a model folder says of its link, and its foundation's tokenizer.
-
-    Raises:
-        ModelError: a file is missing, or says something else.
-    """
-    try:
-        raw: dict[str, Any] = json.loads((directory / "model.json").read_text())
-        config = TypeAdapter(LinkConfig).validate_python(raw)
-        return config, tk.load_tokenizer(directory / "tokenizer.json")
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{directory}: not a model folder that can be read: {error}") from error

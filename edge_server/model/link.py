@@ -6,8 +6,8 @@ MODEL/model.json              configuration, name, channel_dim, what the encoder
       foundation.safetensors  frozen after pretraining
       link.safetensors        heads and receivers
       lora.safetensors        LoRA of the foundation (stage 2); absent before
-      bundle/                 the device's part, in ONNX (edge_server.export)
-      bundle-int8/            the same in 8-bit integers (edge_server.quantization)
+      bundle/                 the device's part, in ONNX (edge_server.export.bundle)
+      bundle-int8/            the same in 8-bit integers (edge_server.export.quantization)
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ from torch import Tensor, nn
 from transformers import Qwen2ForCausalLM
 
 from edge_server.errors import ModelError
-from edge_server.model.checkpoint_config import CheckpointAudio, CheckpointFoundation, CheckpointVisual
-from edge_server.model.checkpoint_encoders import CheckpointAudioEncoder, CheckpointVisualEncoder
-from edge_server.model.checkpoint_foundation import build_checkpoint_foundation
-from edge_server.model.config import SLOTS, LinkConfig, read_description
+from edge_server.model.config import SLOTS
+from edge_server.model.description import LinkConfig, read_description
 from edge_server.model.foundation import build_foundation
 from edge_server.model.head import TextHead, TransmitterHead
+from edge_server.model.published.config import CheckpointAudio, CheckpointFoundation, CheckpointVisual
+from edge_server.model.published.encoders import CheckpointAudioEncoder, CheckpointVisualEncoder
+from edge_server.model.published.foundation import build_checkpoint_foundation
 from edge_server.model.receiver import MlpReceiver, QueryReceiver, Receiver, TextReceiver, build_receiver
 from edge_server.model.tokenizer import SpecialIds
 from edge_server.model.transmitter import AudioEncoder, VisualEncoder

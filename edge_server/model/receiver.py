@@ -4,7 +4,7 @@ A receiver is told the SNR after equalisation (FiLM, as ADJSCC does with attenti
 block look at each other, and answers a fixed number of learned queries from them (as a resampler): the
 foundation always reads the same number of slots, however many tokens went on air.
 
-    [B, T, C] ─▶ linear ─▶ FiLM(snr_db) ─▶ self-attention ─▶ queries ─▶ [B, slots, E]
+    [B, T, C] ─▶ linear ─▶ FiLM(snr_db) ─▶ self-attention ─▶ queries ─▶ [B, Q, E]
 
 The paper's authors published another, kept here to be compared with: two linear layers, token by token, that
 are told nothing.
@@ -81,7 +81,7 @@ class QueryReceiver(nn.Module):
 
         self.mix = nn.ModuleList(block(nn.TransformerEncoderLayer) for _ in range(config.self_layers))
         self.answer = nn.ModuleList(block(nn.TransformerDecoderLayer) for _ in range(config.query_layers))
-        self.queries = nn.Parameter(torch.randn(config.slots, config.width) * 0.5)
+        self.queries = nn.Parameter(torch.randn(config.num_queries, config.width) * 0.5)
         self.norm = nn.LayerNorm(config.width)
         self.outer = nn.Linear(config.width, embedding_size)
 
@@ -94,7 +94,7 @@ class QueryReceiver(nn.Module):
             token_length_B: tokens of each row, [B]; None where all have T.
 
         Returns:
-            [B, slots, E].
+            [B, Q, E].
         """
         batch, longest, _ = x_BTC.shape
         positions = torch.arange(longest, device=x_BTC.device)

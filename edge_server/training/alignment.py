@@ -23,18 +23,12 @@ from edge_server.model import tokenizer as tk
 from edge_server.model.config import SLOTS
 from edge_server.model.link import Link
 from edge_server.training.clips import EncodedClips
+from edge_server.training.forward import UplinkTraining, draw_of, receive_clips, receive_texts
 from edge_server.training.loop import Schedule
 from edge_server.training.losses import dictation, info_nce
-from edge_server.training.passage import (
-    PassageTraining,
-    Row,
-    answer_loss,
-    draw_of,
-    receive_clips,
-    receive_texts,
-)
 from edge_server.training.pretrain_foundation import DESCRIBE_QUESTION
 from edge_server.training.split import TrainingSplit
+from edge_server.training.teacher_forcing import Row, answer_loss
 
 
 @dataclass(frozen=True)
@@ -43,7 +37,7 @@ class AlignmentTraining:
 
     schedule: Schedule
     """Steps and learning rate."""
-    passage: PassageTraining
+    uplink: UplinkTraining
     """Channels and token lengths."""
     batch_size: int = 32
     """Clips a step; the contrastive loss tells each from the others."""
@@ -86,7 +80,7 @@ class Alignment:
         training = self.training
         draw = draw_of(self.seed, self._STAGE, step)
         rows = draw.rng.integers(0, len(self.clips), training.batch_size)
-        received = receive_clips(self.link, self.clips, rows, training.passage, draw)
+        received = receive_clips(self.link, self.clips, rows, training.uplink, draw)
         captions = [self.clips.split.caption(int(row)) for row in rows]
         contrastive = torch.zeros((), device=self.link.device)
         reconstruction = torch.zeros((), device=self.link.device)
@@ -95,7 +89,7 @@ class Alignment:
             ("audio", [c.sound for c in captions]),
         ):
             ids = [tk.encode(self.link.tokenizer, text) for text in texts]
-            words = receive_texts(self.link, ids, training.passage, draw)
+            words = receive_texts(self.link, ids, training.uplink, draw)
             contrastive = contrastive + 0.5 * info_nce(
                 received[slot].mean(dim=1), words.means(), training.temperature
             )

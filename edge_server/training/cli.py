@@ -9,21 +9,22 @@ from typing import Annotated, Literal
 import torch
 import typer
 
-from device_agent.bundle import Precision, load_bundle
+from device_agent.bundle.bundle import Precision, load_bundle
 from edge_server.data.soundstage.dataset import load_split
 from edge_server.data.soundstage.device_clip import device_clips
 from edge_server.errors import ModelError
-from edge_server.export import PARITY_TOLERANCE, export_bundle
+from edge_server.export.bundle import PARITY_TOLERANCE, export_bundle
+from edge_server.export.quantization import CALIBRATION_CLIPS, CHECK_CLIPS, MIN_FIDELITY_DB, quantise_bundle
 from edge_server.model.link import Link
-from edge_server.quantization import CALIBRATION_CLIPS, CHECK_CLIPS, MIN_FIDELITY_DB, quantise_bundle
 from edge_server.training.card import commit_of
-from edge_server.training.claim import claim
 from edge_server.training.paper import Checkpoints, PaperRun, paper
 from edge_server.training.registry import all_recipes
 from edge_server.training.run import PRETRAININGS, Run, cores, pretrain_shared
+from edge_server.training.run_identity import ensure_identity, migrate
 
 app = typer.Typer(help="Train a model, stage by stage.", pretty_exceptions_enable=False)
 export_app = typer.Typer(help="Write a model's device bundle.", pretty_exceptions_enable=False)
+migrate_app = typer.Typer(pretty_exceptions_enable=False)
 
 RECIPES = all_recipes()
 PAPER = paper()
@@ -59,13 +60,13 @@ def train(
             wanted = " and ".join(", ".join(folders).rsplit(", ", 1))
             raise typer.BadParameter(f"{recipe} needs {wanted}, and has no parts", param_hint="RECIPE")
         paper_run = PaperRun(PAPER, seed, runs / recipe, Checkpoints(*named), data, jobs or cores())
-        _claim(paper_run)
+        _ensure_identity(paper_run)
         typer.echo(f"{paper_run.all()}: done")
         return
     if recipe not in RECIPES:
         raise typer.BadParameter(f"{recipe!r}; allowed: {NAMES}", param_hint="RECIPE")
     run = Run.among(runs, RECIPES[recipe], seed, data, jobs or cores())
-    _claim(run)
+    _ensure_identity(run)
     torch.set_num_threads(run.jobs)
     if run.pretrained is not None:
         if part not in ("all", "join"):
@@ -122,6 +123,16 @@ def export(
     typer.echo(f"largest difference from torch, relative: {worst} (at most {PARITY_TOLERANCE:g})")
 
 
+@migrate_app.command()
+def migrate_records(
+    folder: Annotated[
+        Path, typer.Argument(help="Searched, with all folders in it.", exists=True, file_okay=False)
+    ],
+) -> None:
+    """Give runs and records of an older release their present identity; can be called again."""
+    typer.echo(f"{folder}: {migrate(folder)} records written again")
+
+
 def _export_int8(model: Path, out: Path, data: Path) -> None:
     split = load_split(data, "train")
     count = min(CALIBRATION_CLIPS + CHECK_CLIPS, len(split.scenes))
@@ -132,8 +143,8 @@ def _export_int8(model: Path, out: Path, data: Path) -> None:
     typer.echo(f"tokens over their error, worst token length: {found} (at least {MIN_FIDELITY_DB:g} dB)")
 
 
-def _claim(run: Run | PaperRun) -> None:
+def _ensure_identity(run: Run | PaperRun) -> None:
     try:
-        claim(run)
+        ensure_identity(run)
     except ModelError as error:
         raise typer.BadParameter(str(error), param_hint="--runs") from error

@@ -15,18 +15,11 @@ from edge_server.model import tokenizer as tk
 from edge_server.model.foundation import Piece
 from edge_server.model.link import Link
 from edge_server.training.clips import EncodedClips
+from edge_server.training.forward import Draw, UplinkTraining, draw_of, receive_clips, receive_text
 from edge_server.training.loop import Schedule
-from edge_server.training.passage import (
-    Draw,
-    PassageTraining,
-    Row,
-    answer_loss,
-    draw_of,
-    receive_clips,
-    receive_text,
-)
 from edge_server.training.pretrain_foundation import DESCRIBE_QUESTION
 from edge_server.training.split import TrainingSplit
+from edge_server.training.teacher_forcing import Row, answer_loss
 
 
 @dataclass(frozen=True)
@@ -35,7 +28,7 @@ class FinetuneTraining:
 
     schedule: Schedule
     """Steps and learning rate; the paper's rounds."""
-    passage: PassageTraining
+    uplink: UplinkTraining
     """Channels and token lengths."""
     batch_size: int = 24
     """Clips a step."""
@@ -73,7 +66,7 @@ class Finetune:
         """Cross-entropy of the answers."""
         draw = draw_of(self.seed, self._STAGE, step)
         picked = draw.rng.integers(0, len(self.clips), self.training.batch_size)
-        received = receive_clips(self.link, self.clips, picked, self.training.passage, draw)
+        received = receive_clips(self.link, self.clips, picked, self.training.uplink, draw)
         rows = [
             self._row(int(clip), {slot: embeddings[i] for slot, embeddings in received.items()}, draw)
             for i, clip in enumerate(picked)
@@ -96,6 +89,6 @@ class Finetune:
         for question, answer in pairs:
             ids: Piece = tk.encode(self.link.tokenizer, question)
             if rng.random() < self.training.analog_odds:
-                ids = receive_text(self.link, list(ids), self.training.passage, draw)
+                ids = receive_text(self.link, list(ids), self.training.uplink, draw)
             row.ask(ids, tk.encode(self.link.tokenizer, answer))
         return row

@@ -20,18 +20,19 @@ from edge_server.data.authors_layout import MediaFolder, Survey
 from edge_server.data.music_avqa import load_music_avqa
 from edge_server.data.valor import load_valor
 from edge_server.errors import ConfigurationError
-from edge_server.export import current_commit
-from edge_server.model.checkpoint_encoders import audio_from, visual_from
-from edge_server.model.checkpoint_foundation import foundation_from
-from edge_server.model.config import SLOTS, HeadConfig, LinkConfig, LoraTraining, ReceiverConfig
+from edge_server.export.bundle import current_commit
+from edge_server.model.config import SLOTS, HeadConfig, LoraTraining, ReceiverConfig
+from edge_server.model.description import LinkConfig
 from edge_server.model.link import Link, Parts
+from edge_server.model.published.encoders import audio_from, visual_from
+from edge_server.model.published.foundation import foundation_from
 from edge_server.training.alignment import Alignment, AlignmentTraining
 from edge_server.training.card import RECORD, Origin, write_record
 from edge_server.training.clips import EncodedClips, encode_clips
 from edge_server.training.finetune import Finetune, FinetuneTraining
+from edge_server.training.forward import UplinkTraining
 from edge_server.training.loop import Schedule, run_stage
 from edge_server.training.paper_needs import Batch, choose_device, needs_of
-from edge_server.training.passage import PassageTraining
 from edge_server.training.radio import RadioTraining
 from edge_server.training.recorded import (
     ENCODER_BATCH,
@@ -83,7 +84,7 @@ class PaperRecipe:
 
 def paper() -> PaperRecipe:
     """128 tokens per modality, receivers of two linear layers, LoRA of rank 4 on q and v."""
-    passage = PassageTraining(RadioTraining(), ((16, 0.1), (32, 0.1), (64, 0.2), (128, 0.6)))
+    uplink = UplinkTraining(RadioTraining(), ((16, 0.1), (32, 0.1), (64, 0.2), (128, 0.6)))
     return PaperRecipe(
         name="paper",
         token_lengths=(16, 32, 64, 128),
@@ -94,13 +95,13 @@ def paper() -> PaperRecipe:
         max_positions=1024,
         alignment=AlignmentTraining(
             Schedule(3000, 3e-4),
-            passage,
+            uplink,
             contrastive_weight=1.0,
             reconstruction_weight=1.0,
             dictation_weight=0.0,
         ),
         finetune=FinetuneTraining(
-            Schedule(3000, 2e-4), passage, batch_size=16, questions=4, describe_odds=0.0
+            Schedule(3000, 2e-4), uplink, batch_size=16, questions=4, describe_odds=0.0
         ),
     )
 

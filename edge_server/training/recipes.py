@@ -18,8 +18,8 @@ from edge_server.model.config import (
 )
 from edge_server.training.alignment import AlignmentTraining
 from edge_server.training.finetune import FinetuneTraining
+from edge_server.training.forward import UplinkTraining
 from edge_server.training.loop import Schedule
-from edge_server.training.passage import PassageTraining
 from edge_server.training.pretrain_encoders import EncoderTraining
 from edge_server.training.pretrain_foundation import FoundationTraining
 from edge_server.training.radio import RadioTraining
@@ -71,7 +71,7 @@ class Recipe:
 
 def soundstage_small() -> Recipe:
     """The model that ships: trained from nothing on two cores."""
-    passage = PassageTraining(RadioTraining())
+    uplink = UplinkTraining(RadioTraining())
     return Recipe(
         name="soundstage-small",
         train_clips=20_000,
@@ -91,15 +91,15 @@ def soundstage_small() -> Recipe:
         ),
         visual_training=EncoderTraining(Schedule(1500, 1e-3)),
         audio_training=EncoderTraining(Schedule(3500, 1e-3)),
-        alignment=AlignmentTraining(Schedule(2000, 1e-3), passage),
-        finetune=FinetuneTraining(Schedule(2000, 1e-3), passage),
+        alignment=AlignmentTraining(Schedule(2000, 1e-3), uplink),
+        finetune=FinetuneTraining(Schedule(2000, 1e-3), uplink),
     )
 
 
 def smoke() -> Recipe:
     """Every stage for a few steps: shows that a run works, learns nothing worth keeping."""
     short = Schedule(3, 1e-3, warmup_steps=1, log_every=1, checkpoint_every=2)
-    passage = PassageTraining(RadioTraining())
+    uplink = UplinkTraining(RadioTraining())
     return Recipe(
         name="smoke",
         train_clips=24,
@@ -111,7 +111,7 @@ def smoke() -> Recipe:
         ),
         visual=VisualConfig(),
         audio=AudioConfig(),
-        receiver=ReceiverConfig(width=32, heads=2, query_layers=1, slots=4),
+        receiver=ReceiverConfig(width=32, heads=2, query_layers=1, num_queries=4),
         lora=LoraTraining(rank=2, alpha=4),
         channel_dim=16,
         foundation_training=FoundationTraining(
@@ -119,6 +119,6 @@ def smoke() -> Recipe:
         ),
         visual_training=EncoderTraining(short, batch_size=4),
         audio_training=EncoderTraining(short, batch_size=4),
-        alignment=AlignmentTraining(short, passage, batch_size=4, caption_weight=1.0),
-        finetune=FinetuneTraining(short, passage, batch_size=4),
+        alignment=AlignmentTraining(short, uplink, batch_size=4, caption_weight=1.0),
+        finetune=FinetuneTraining(short, uplink, batch_size=4),
     )

@@ -14,7 +14,7 @@ import torch
 from rich.progress import Progress
 from torch import Tensor
 
-from device_agent.media import MediaSpec
+from device_agent.media.clip import MediaSpec
 from edge_server.data.annotations import Caption, QuestionRow, questions_by_clip
 from edge_server.data.authors_layout import MediaFolder, Survey, survey
 from edge_server.data.faults import Fault

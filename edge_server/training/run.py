@@ -25,14 +25,13 @@ from torch import nn
 
 from edge_server.data.soundstage.dataset import SplitName, generate, load_split
 from edge_server.errors import DatasetError, ModelError
-from edge_server.export import current_commit
+from edge_server.export.bundle import current_commit
 from edge_server.model import tokenizer as tk
-from edge_server.model.config import LinkConfig
+from edge_server.model.description import LinkConfig
 from edge_server.model.foundation import build_foundation
 from edge_server.model.link import Link
 from edge_server.training.alignment import Alignment
 from edge_server.training.card import STAGES, Origin, write_card
-from edge_server.training.claim import RECORD, claim
 from edge_server.training.clips import EncodedClips, encode_clips
 from edge_server.training.finetune import Finetune
 from edge_server.training.loop import Examine, run_stage
@@ -40,10 +39,11 @@ from edge_server.training.pretrain_encoders import AudioPretraining, VisualPretr
 from edge_server.training.pretrain_foundation import InductionWarmup, WorldText, world_texts
 from edge_server.training.recipes import Recipe
 from edge_server.training.registry import BASES, folder_of
+from edge_server.training.run_identity import RECORD, ensure_identity
 from edge_server.training.soundstage import SoundstageSplit
 
 #: In ``done.json`` of a part that was not pretrained but taken from a model: from which.
-ADOPTED = "adopted_from"
+IMPORTED = "adopted_from"
 PRETRAININGS = ("foundation", "visual", "audio")
 
 
@@ -150,7 +150,7 @@ class Run:
     def pretrain(self, part: str) -> None:
         """One of PRETRAININGS; nothing where it was adopted from a model."""
         done = self.stage(part) / "done.json"
-        if done.exists() and ADOPTED in json.loads(done.read_text()):
+        if done.exists() and IMPORTED in json.loads(done.read_text()):
             return
         torch.manual_seed(self.seed)
         recipe = self.recipe
@@ -240,7 +240,7 @@ def pretrain_shared(run: Run, runs: Path) -> None:
     record = folder_of(base, run.seed, runs) / RECORD
     seed = int(json.loads(record.read_text())["seed"]) if record.exists() else run.seed
     shared = Run.among(runs, base, seed, run.data, run.jobs)
-    claim(shared)
+    ensure_identity(shared)
     shared.make_data()
     shared.pretrain_all()
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from edge_server.model.config import TOKEN_LENGTHS, HeadConfig, LoraTraining, ReceiverConfig
 from edge_server.training.alignment import AlignmentTraining
 from edge_server.training.finetune import FinetuneTraining
+from edge_server.training.forward import UplinkTraining
 from edge_server.training.loop import Schedule
-from edge_server.training.passage import PassageTraining
 from edge_server.training.radio import RadioTraining
 from edge_server.training.recipes import Recipe
 
@@ -58,10 +58,10 @@ class Budget:
     unaligned_rate: float = 1e-3
     """After no stage 1."""
 
-    def finetune(self, rate: float, passage: PassageTraining, *, long: bool = False) -> FinetuneTraining:
+    def finetune(self, rate: float, uplink: UplinkTraining, *, long: bool = False) -> FinetuneTraining:
         """Stage 2 at a learning rate."""
         schedule = _schedule(self.long_rounds if long else self.rounds, rate)
-        return FinetuneTraining(schedule, passage, self.clips, self.questions)
+        return FinetuneTraining(schedule, uplink, self.clips, self.questions)
 
 
 def compared_systems(base: Recipe, budget: Budget) -> dict[str, Recipe]:
@@ -71,7 +71,7 @@ def compared_systems(base: Recipe, budget: Budget) -> dict[str, Recipe]:
         base: the recipe whose pretraining they share; its two stages are replaced.
         budget: what they may spend.
     """
-    anything = PassageTraining(RadioTraining())
+    anything = UplinkTraining(RadioTraining())
     one_length = _only(anything, budget.token_length)
     one_channel = replace(
         one_length, radio=RadioTraining((budget.snr_db, budget.snr_db), (("awgn", "block", 1.0),))
@@ -85,7 +85,7 @@ def compared_systems(base: Recipe, budget: Budget) -> dict[str, Recipe]:
         head=HeadConfig("linspace"),
         receiver=ReceiverConfig(kind="mlp", film=False, width=1024),
         lora=LoraTraining(rank=4, alpha=8, targets=("q_proj", "v_proj")),
-        alignment=replace(papers, passage=one_channel),
+        alignment=replace(papers, uplink=one_channel),
         finetune=budget.finetune(budget.contrastive_rate, one_channel),
         shares_pretraining=base.name,
     )
@@ -96,7 +96,7 @@ def compared_systems(base: Recipe, budget: Budget) -> dict[str, Recipe]:
         lora,
         name="rung-channel",
         receiver=base.receiver,
-        alignment=replace(papers, passage=one_length),
+        alignment=replace(papers, uplink=one_length),
         finetune=budget.finetune(budget.contrastive_rate, one_length),
     )
     contrastive = budget.finetune(budget.contrastive_rate, anything)
@@ -116,7 +116,7 @@ def compared_systems(base: Recipe, budget: Budget) -> dict[str, Recipe]:
         replace(again, name="two-stage-long", finetune=long_finetune),
         replace(unaligned, name="no-alignment-long", finetune=long_from_nothing),
         *(
-            replace(again, name=fixed_length(n), finetune=replace(finetune, passage=_only(anything, n)))
+            replace(again, name=fixed_length(n), finetune=replace(finetune, uplink=_only(anything, n)))
             for n in FIXED_LENGTHS
         ),
         *(pooling, receiver, lora, channel, length),
@@ -160,6 +160,6 @@ def _schedule(steps: int, rate: float) -> Schedule:
     return Schedule(steps, rate, warmup_steps=min(100, max(1, steps // 10)))
 
 
-def _only(passage: PassageTraining, token_length: int) -> PassageTraining:
+def _only(uplink: UplinkTraining, token_length: int) -> UplinkTraining:
     assert token_length in TOKEN_LENGTHS  # noqa: S101 - a constant of this module
-    return replace(passage, token_lengths=((token_length, 1.0),))
+    return replace(uplink, token_lengths=((token_length, 1.0),))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from edge_server.cell import Limits
-from edge_server.frontdoor.api_keys import KeyRing
+from edge_server.frontdoor.http.api_keys import KeyRing
 
 
 class Gate(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from nicegui import ui
 
 from edge_server.ui import markup
-from edge_server.ui.desk import Desk
+from edge_server.ui.context import PageContext
 
 REFRESH_S = 1.0
 
@@ -32,11 +32,11 @@ class LivePanel:
     """Devices, times, batches, refusals and answers.
 
     Args:
-        desk: what is looked at.
+        context: what is looked at.
     """
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, context: PageContext) -> None:
+        self._context = context
         self._tiles = Fragment("tl-wide")
         with card("Devices", "tl-wide"):
             self._devices = Fragment()
@@ -56,16 +56,16 @@ class LivePanel:
 
     def refresh(self) -> None:
         """Look again."""
-        desk = self._desk
-        view, devices = desk.watched.view(), desk.cell.devices()
+        context = self._context
+        view, devices = context.watched.view(), context.cell.devices()
         self._tiles.show(markup.tiles(view, len(devices)))
         self._devices.show(markup.devices_table(devices))
         self._timings.show(markup.timings(view))
         self._rate.show(markup.rate(view))
         self._batches.show(markup.batch_sizes(view))
         self._refusals.show(markup.refusals(view))
-        text_of = desk.asker.backend.engine.model.text
-        self._recent.show(markup.recent_answers(view.recent, text_of, desk.clock()))
+        text_of = context.asker.backend.engine.model.text
+        self._recent.show(markup.recent_answers(view.recent, text_of, context.clock()))
 
 
 def card(title: str, style: str = "") -> ui.element:

@@ -17,7 +17,7 @@ from nicegui import app as nicegui_app
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from edge_server.errors import EdgeServerError
-from edge_server.ui.desk import Desk
+from edge_server.ui.context import PageContext
 from edge_server.ui.live import REFRESH_S, LivePanel
 from edge_server.ui.playground import CLIP_URL, Playground
 
@@ -37,11 +37,11 @@ class FrontPage:
     """What a browser sees of a server. An ASGI application.
 
     Args:
-        desk: the server's parts.
+        context: the server's parts.
     """
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, context: PageContext) -> None:
+        self._context = context
         self._app: ASGIApp = self._build()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -60,14 +60,14 @@ class FrontPage:
             try:
                 yield
             finally:
-                self._desk.shelf.close()
+                self._context.shelf.close()
 
     def _build(self) -> FastAPI:
         self._shell = shell = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
         @shell.get(CLIP_URL + "{key}")
         async def clip(key: str) -> FileResponse:
-            found = self._desk.shelf.find(key)
+            found = self._context.shelf.find(key)
             if found is None or not found.path.is_file():
                 raise HTTPException(404, "there is no such clip, or no longer")
             headers = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "sandbox"}
@@ -100,18 +100,18 @@ class FrontPage:
         main = ui.element("main").classes("tl-main")
         ui.skip_link("Skip to content", target=main)
         with main:
-            if self._desk.gate.needs_key(client.ip):
+            if self._context.gate.needs_key(client.ip):
                 self._ask_for_key(client, main)
             else:
                 self._content(client, "")
 
     def _header(self) -> None:
-        backend = self._desk.asker.backend
+        backend = self._context.asker.backend
         dark = ui.dark_mode(None)
         with ui.element("header").classes("tl-header"):
             ui.html(
                 f'<h1>{_ICON}<span>TokenLink</span></h1><p class="tl-note">{backend.engine.model.name} · '
-                f"{self._desk.version}</p>",
+                f"{self._context.version}</p>",
                 sanitize=True,
             ).classes("tl-brand")
             state = ui.label().classes("tl-pill").props('role="status"')
@@ -126,7 +126,7 @@ class FrontPage:
             button.props(f'icon={_SHADES[None][0]} aria-label="Colours: {_SHADES[None][1]}"')
 
         def look() -> None:
-            engine = self._desk.asker.backend.engine
+            engine = self._context.asker.backend.engine
             word = "ready" if engine.ready else "draining" if engine.draining else "not ready"
             if state.text != word:
                 state.set_text(word)
@@ -141,9 +141,9 @@ class FrontPage:
             playground = ui.tab("playground", label="Playground", icon="science")
         with ui.tab_panels(tabs, value=live, animated=False).classes("tl-panels"):
             with ui.tab_panel(live):
-                LivePanel(self._desk)
+                LivePanel(self._context)
             with ui.tab_panel(playground):
-                Playground(self._desk, client.ip, key)
+                Playground(self._context, client.ip, key)
 
     def _ask_for_key(self, client: Client, main: ui.element) -> None:
         with ui.element("form").classes("tl-card tl-key-form") as form:
@@ -156,7 +156,7 @@ class FrontPage:
         def enter() -> None:
             key = str(field.value or "")
             try:
-                self._desk.gate.user_of(key, client.ip)
+                self._context.gate.user_of(key, client.ip)
             except EdgeServerError as error:
                 refused.set_text(str(error))
                 refused.visible = True

@@ -14,7 +14,7 @@ from edge_server.frontdoor.ports import ChannelName, FadingName, LinkSettings, P
 from edge_server.frontdoor.status import known
 from edge_server.ui import markup, trial
 from edge_server.ui.clips import MEDIA_TYPES, ClipFile
-from edge_server.ui.desk import Desk
+from edge_server.ui.context import PageContext
 from edge_server.ui.live import Fragment, card
 from edge_server.ui.range_input import RangeInput
 
@@ -33,15 +33,15 @@ class Playground:
     """One visitor's playground.
 
     Args:
-        desk: what asks and what can be asked about.
+        context: what asks and what can be asked about.
         host: address that the visitor comes from.
         key: what the visitor showed at the gate.
     """
 
-    def __init__(self, desk: Desk, host: str, key: str) -> None:
-        self._desk, self._host, self._key = desk, host, key
-        self._lengths = tuple(desk.asker.backend.token_lengths)
-        self._clips = {clip.key: clip for clip in desk.shelf.shipped}
+    def __init__(self, context: PageContext, host: str, key: str) -> None:
+        self._context, self._host, self._key = context, host, key
+        self._lengths = tuple(context.asker.backend.token_lengths)
+        self._clips = {clip.key: clip for clip in context.shelf.shipped}
         self._busy = self._again = self._asked_once = self._answered = False
         with ui.element("div").classes("tl-playground"):
             with ui.element("div").classes("tl-controls"):
@@ -62,7 +62,9 @@ class Playground:
             # The uploader's own list of files is of no use here; its button is.
             self._upload = (
                 ui.upload(
-                    auto_upload=True, max_file_size=self._desk.shelf.max_clip_bytes, on_upload=self._on_upload
+                    auto_upload=True,
+                    max_file_size=self._context.shelf.max_clip_bytes,
+                    on_upload=self._on_upload,
                 )
                 .props(f'accept="{",".join(MEDIA_TYPES)},*/*"')
                 .classes("tl-uploader")
@@ -97,7 +99,7 @@ class Playground:
             _field("Fading")
             self._fading = ui.toggle(_FADINGS, value=_STARTS_WITH.fading, on_change=self._on_link)
             self._length_label = _field("Token length")
-            nearest = min(lengths, key=lambda length: abs(length - self._desk.token_length))
+            nearest = min(lengths, key=lambda length: abs(length - self._context.token_length))
             self._length = RangeInput(
                 "Token length", list(map(str, lengths)), lengths.index(nearest), self._on_link
             )
@@ -158,7 +160,7 @@ class Playground:
     async def _on_upload(self, event: events.UploadEventArguments) -> None:
         self._upload.reset()
         try:
-            clip = await self._desk.shelf.put(event.file.name, await event.file.read())
+            clip = await self._context.shelf.put(event.file.name, await event.file.read())
         except EdgeServerError as error:
             self._complain(self._clip_error, str(error))
             return
@@ -169,7 +171,7 @@ class Playground:
 
     def _on_rejected(self) -> None:
         self._upload.reset()
-        limit = markup.size(self._desk.shelf.max_clip_bytes)
+        limit = markup.size(self._context.shelf.max_clip_bytes)
         self._complain(
             self._clip_error, f"clip: is larger than the {limit} that are allowed, or no single file"
         )
@@ -199,8 +201,8 @@ class Playground:
         link, clip = self._link(), self._clips.get(self._clip.value or "")
         question = str(self._question.value or "").strip()
         try:
-            user = self._desk.gate.user_of(self._key, self._host)
-            asked = await trial.ask(self._desk.asker, clip, question, link, user)
+            user = self._context.gate.user_of(self._key, self._host)
+            asked = await trial.ask(self._context.asker, clip, question, link, user)
             try:
                 self._show_link(trial.codewords(asked.ready), link, clip)
                 text = ""

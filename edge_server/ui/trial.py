@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_server.errors import InvalidQuestionError
-from edge_server.frontdoor.asking import Asked, Asker, RestQuestion
+from edge_server.frontdoor.http.asking import Asked, Asker, RestQuestion
 from edge_server.frontdoor.ports import BlockCost, Ingested, LinkSettings, RawMedia
 from edge_server.ui.clips import ClipFile
 

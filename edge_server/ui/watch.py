@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
 
-from edge_server.engine import Completion, Outcome, Request
+from edge_server.engine import Completion, QuestionEnd, Request
 from edge_server.frontdoor.metrics import Metrics
 from edge_server.ui.window import Quantiles, Window
 
@@ -139,7 +139,7 @@ class WatchedMetrics(Metrics):
         with self._lock:
             self._recent.appendleft(answer)
 
-    def ended(self, outcome: Outcome, answer_tokens: int, since_submit_s: float) -> None:
+    def ended(self, outcome: QuestionEnd, answer_tokens: int, since_submit_s: float) -> None:
         """As in :class:`Metrics`."""
         super().ended(outcome, answer_tokens, since_submit_s)
         with self._lock:

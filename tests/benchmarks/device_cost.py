@@ -23,17 +23,17 @@ from rich.console import Console
 from torch import Tensor
 
 from device_agent.bench import Spread
-from device_agent.bundle import Bundle, load_bundle
+from device_agent.bundle.bundle import Bundle, load_bundle
 from device_agent.channel import ChannelConfig
-from device_agent.media import clip_from_file
+from device_agent.media.loading import clip_from_file
 from edge_server.data.soundstage.dataset import Split, load_split
 from edge_server.data.soundstage.device_clip import device_clips
 from edge_server.evaluation.accuracy import Setting
-from edge_server.evaluation.exam import Exam, Receive, receive_blocks
+from edge_server.export.quantization import CALIBRATION_CLIPS, CHECK_CLIPS, quantise_bundle
 from edge_server.model import tokenizer as tk
 from edge_server.model.config import SLOTS
 from edge_server.model.link import Link
-from edge_server.quantization import CALIBRATION_CLIPS, CHECK_CLIPS, quantise_bundle
+from edge_server.study.teacher_forced import Receive, TeacherForcedExam, receive_blocks
 from protos import payload
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from tests.benchmarks.device_encoders import (
@@ -96,7 +96,7 @@ def measure_accuracy(
     link: Link, split: Split, sent: Mapping[str, Mapping[str, Tokens]], effort: Effort
 ) -> list[dict[str, Any]]:
     """Accuracy of every combination of graphs and payload at every SNR, each with the same channel seeds."""
-    exam = Exam(split, effort.clips)
+    exam = TeacherForcedExam(split, effort.clips)
     rows = []
     for snr_db in SNRS_DB:
         for graphs, dtype in COMBINATIONS:

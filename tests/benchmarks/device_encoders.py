@@ -11,10 +11,10 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from device_agent.bundle import Bundle
-from device_agent.media import Clip
+from device_agent.bundle.bundle import Bundle
+from device_agent.media.clip import Clip
 from device_agent.transmitter import Transmitter
-from edge_server.export import AudioGraph, VisualGraph
+from edge_server.export.bundle import AudioGraph, VisualGraph
 from edge_server.model.config import SLOTS
 from edge_server.model.link import Link
 

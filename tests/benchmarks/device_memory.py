@@ -19,8 +19,8 @@ from typing import Literal, TypeAlias
 import numpy as np
 import psutil
 
-from device_agent.bundle import load_bundle
-from device_agent.media import Clip
+from device_agent.bundle.bundle import load_bundle
+from device_agent.media.clip import Clip
 from device_agent.transmitter import Transmitter
 
 Runtime: TypeAlias = Literal["graphs", "torch"]

@@ -36,10 +36,10 @@ from rich.table import Table
 from edge_server.data.soundstage.captions import describe
 from edge_server.data.soundstage.questions import draw_questions
 from edge_server.data.soundstage.scene import sample_scene
-from edge_server.engine.model import FeatureBlock, Prompt
+from edge_server.engine.ports import FeatureBlock, Prompt
 from edge_server.model import tokenizer as tk
 from edge_server.model.link import Link
-from edge_server.model.serving import ServedLink
+from edge_server.runtime.model_runner import ServedLink
 from tests.benchmarks.device_report import machine
 from tests.benchmarks.forward_turns import WHO, Contestant, Times, contestants
 from tests.eager_reference import EagerLink

@@ -16,10 +16,10 @@ from typing import Literal, Protocol, TypeAlias
 
 import torch
 
-from edge_server.engine.model import Prompt
-from edge_server.model.allocator import keep_freed_memory
+from edge_server.engine.ports import Prompt
 from edge_server.model.link import Link
-from edge_server.model.serving import Running, ServedLink
+from edge_server.runtime.allocator import keep_freed_memory
+from edge_server.runtime.model_runner import Running, ServedLink
 from tests.eager_reference import EagerLink
 
 Who: TypeAlias = Literal["served", "float32", "hugging_face"]

@@ -16,11 +16,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from device_agent.errors import OutboxFullError
-from device_agent.flushing import SPOOL_BACKOFF, Troubles
-from device_agent.outbox import Outbox
-from device_agent.spool_records import Bounds, Delivery
-from device_agent.spooling import Spooler, together
-from device_agent.uplink import Uplink
+from device_agent.outbox.outbox import Outbox
+from device_agent.outbox.records import Bounds, Delivery
+from device_agent.outbox.relay import Spooler, together
+from device_agent.outbox.sender import SPOOL_BACKOFF, Troubles
+from device_agent.uplink.uplink import Uplink
 from tests.chaos.questions import SOURCE, record_of, spooled
 from tests.weightless import BUNDLE_HASH
 

@@ -21,11 +21,11 @@ from typing import Any
 import grpc
 import numpy as np
 
-from device_agent.archive import unpack
-from device_agent.bundle import MANIFEST, bundle_hash
+from device_agent.bundle.archive import unpack
+from device_agent.bundle.bundle import MANIFEST, bundle_hash
 from device_agent.errors import BundleError, MediaError
-from device_agent.media import clip_from_bytes
-from edge_server.config import ServerConfig
+from device_agent.media.loading import clip_from_bytes
+from edge_server.server.config import ServerConfig
 from protos import payload
 from protos.metadata import FAILURE_KEY
 from protos.tokenlink.v1 import tokenlink_pb2 as pb

@@ -16,7 +16,7 @@ from pathlib import Path
 import grpc
 from google.protobuf.message import DecodeError
 
-from edge_server.cell import Cell, CellConfig, Lineup
+from edge_server.cell import BackendRegistry, Cell, CellConfig
 from edge_server.engine import AnswerStream, Request
 from edge_server.errors import EdgeServerError
 from edge_server.frontdoor.metrics import Metrics
@@ -76,7 +76,7 @@ def frames() -> Callable[[bytes], None]:
     """Frames as ``Converse`` gets them: through cell and codec to a model that takes what gets through."""
     shape = LinkShape(CHANNEL_DIM, MAX_TEXT_TOKENS)
     metrics = Metrics(version="0")
-    cell = Cell(Lineup(_Taker()), CellConfig(max_sessions=4), new_id=lambda: _SESSION)
+    cell = Cell(BackendRegistry(_Taker()), CellConfig(max_sessions=4), new_id=lambda: _SESSION)
     cell.open("fuzz", BUNDLE_HASH, 3.0)
 
     def target(data: bytes) -> None:

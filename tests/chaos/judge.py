@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from device_agent.spool import Spool
-from device_agent.spool_records import Delivery, Entry
+from device_agent.outbox.records import Delivery, Entry
+from device_agent.outbox.store import Spool
 from tests.chaos.device import outbox_of, shown_by
 from tests.chaos.questions import expected
 

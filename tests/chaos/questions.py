@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from device_agent.session import Reply
-from device_agent.spool_records import NewQuestion, Waiting
+from device_agent.outbox.records import NewQuestion, Waiting
+from device_agent.uplink.session import Reply
 from protos import payload
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from tests.weightless import BUNDLE_HASH, CHANNEL_DIM

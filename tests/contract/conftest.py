@@ -11,14 +11,14 @@ import grpc.aio
 import numpy as np
 import pytest
 
-from device_agent.media import MediaLimits
-from edge_server.addresses import Addresses
-from edge_server.app import Server
-from edge_server.config import ServerConfig
+from device_agent.media.clip import MediaLimits
 from edge_server.frontdoor.ports import BundleArchive, LinkShape
 from edge_server.frontdoor.tracing import NotTraced, Tracing
-from edge_server.ingest import MediaIngest
-from edge_server.served import Served
+from edge_server.server.addresses import Addresses
+from edge_server.server.app import Server
+from edge_server.server.config import ServerConfig
+from edge_server.server.ingest import MediaIngest
+from edge_server.server.served import Served
 from protos.tokenlink.v1.tokenlink_pb2_grpc import TokenLinkStub
 from tests.weightless import BUNDLE_HASH, CHANNEL_DIM, State, WeightlessModel, WeightlessTransmitter
 
@@ -85,7 +85,7 @@ async def running(
     )
     served = Served(
         model=model,
-        core_of=lambda _: model,
+        runner_of=lambda _: model,
         ingest=ingest,
         shape=LinkShape(CHANNEL_DIM, 96),
         token_lengths=(1, 2, 4, 8, 16, 32),

@@ -12,14 +12,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from device_agent.media import MediaLimits
-from edge_server import logs
-from edge_server.config import ServerConfig
+from device_agent.media.clip import MediaLimits
 from edge_server.errors import InvalidQuestionError
 from edge_server.frontdoor.ports import LinkShape
-from edge_server.ingest import MediaIngest
-from edge_server.process import serve
-from edge_server.served import Served
+from edge_server.server import logs
+from edge_server.server.config import ServerConfig
+from edge_server.server.ingest import MediaIngest
+from edge_server.server.process import serve
+from edge_server.server.served import Served
 from tests.weightless import CHANNEL_DIM, State, WeightlessModel, WeightlessTransmitter
 
 NEWER_BUNDLE_HASH = "cd" * 32

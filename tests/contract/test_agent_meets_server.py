@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator
 import numpy as np
 import pytest
 
-from device_agent.backoff import Backoff
 from device_agent.errors import BundleMismatchError, DeadlineError, RefusedError
-from device_agent.uplink import Uplink
+from device_agent.uplink.backoff import Backoff
+from device_agent.uplink.uplink import Uplink
 from protos import payload
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from tests.contract.conftest import Running

@@ -16,8 +16,8 @@ import openai
 import pytest
 
 from edge_server.access import keys
-from edge_server.frontdoor.json_shape import MAX_DEPTH
-from edge_server.logs import JsonFormatter
+from edge_server.frontdoor.http.json_shape import MAX_DEPTH
+from edge_server.server.logs import JsonFormatter
 from tests.authority import Pki, make_pki
 from tests.contract.conftest import Running
 from tests.contract.test_device_certificates import rejections

@@ -21,9 +21,7 @@ import grpc.aio
 import numpy as np
 import pytest
 
-from device_agent.backoff import Backoff
 from device_agent.config import DeviceSettings
-from device_agent.credentials import Credentials
 from device_agent.enrol import enrol
 from device_agent.errors import (
     ConfigurationError,
@@ -31,14 +29,16 @@ from device_agent.errors import (
     ServerUnreachableError,
     UnauthenticatedError,
 )
-from device_agent.uplink import Uplink
+from device_agent.uplink.backoff import Backoff
+from device_agent.uplink.credentials import Credentials
+from device_agent.uplink.uplink import Uplink
 from edge_server.access import devices
 from edge_server.access.authority import read_certificate
 from edge_server.access.enrolment import make_token
-from edge_server.app import Server
-from edge_server.config import ServerConfig
 from edge_server.errors import ConfigurationError as ServerConfigurationError
-from edge_server.served import Served
+from edge_server.server.app import Server
+from edge_server.server.config import ServerConfig
+from edge_server.server.served import Served
 from protos import payload
 from protos.enrolment import EnrolToken
 from protos.tokenlink.v1 import tokenlink_pb2 as pb

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from device_agent.backoff import Backoff
-from device_agent.bundle import Bundle, load_bundle, write_manifest
+from device_agent.bundle.bundle import Bundle, load_bundle, write_manifest
 from device_agent.compose import uplink_for
 from device_agent.config import DeviceSettings
-from device_agent.doctor import Equipment, examine
+from device_agent.doctor.doctor import Equipment, examine
+from device_agent.doctor.finding import Finding
 from device_agent.errors import UnauthenticatedError
-from device_agent.finding import Finding
+from device_agent.uplink.backoff import Backoff
 from tests.contract.conftest import Running
 from tests.weightless import WeightlessModel
 
@@ -205,7 +205,7 @@ async def test_a_missing_camera_and_a_missing_microphone(running: Running) -> No
 class TestVersionSkew:
     @pytest.fixture(autouse=True)
     def another_release(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("edge_server.app.version", lambda package: "97.1.0")
+        monkeypatch.setattr("edge_server.server.app.version", lambda package: "97.1.0")
 
     async def test_another_release_on_the_server(self, running: Running) -> None:
         found = await look(running)
@@ -245,7 +245,7 @@ async def test_the_command_says_it_in_json_and_by_its_exit_code(
     running: Running, flags: tuple[str, ...], code: int
 ) -> None:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "device_agent.cli", "doctor", "--json", *flags),
+        *(sys.executable, "-m", "device_agent.cli.main", "doctor", "--json", *flags),
         *("--server", running.addresses.grpc, "--bundle", str(SHIPPED)),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

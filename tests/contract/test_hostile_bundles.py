@@ -18,10 +18,10 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from device_agent.archive import ArchiveLimits, install, unpack
-from device_agent.bundle import MANIFEST, bundle_hash
+from device_agent.bundle.archive import ArchiveLimits, install, unpack
+from device_agent.bundle.bundle import MANIFEST, bundle_hash
 from device_agent.errors import BundleError
-from device_agent.uplink import Uplink
+from device_agent.uplink.uplink import Uplink
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from protos.tokenlink.v1.tokenlink_pb2_grpc import TokenLinkServicer, add_TokenLinkServicer_to_server
 

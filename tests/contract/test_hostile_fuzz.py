@@ -207,7 +207,7 @@ def test_a_decoder_that_breaks_is_found(monkeypatch: pytest.MonkeyPatch) -> None
     def breaks(*_: object) -> None:
         raise IndexError
 
-    monkeypatch.setattr("device_agent.media._clip", breaks)
+    monkeypatch.setattr("device_agent.media.loading._clip", breaks)
     assert fuzz.fuzz_media(20).crashes == 20
 
 
@@ -215,7 +215,7 @@ def test_a_loader_that_breaks_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     def breaks(*_: object) -> None:
         raise RecursionError
 
-    monkeypatch.setattr("device_agent.archive.load_bundle", breaks)
+    monkeypatch.setattr("device_agent.bundle.archive.load_bundle", breaks)
     assert fuzz.fuzz_bundles(20).crashes > 0
 
 

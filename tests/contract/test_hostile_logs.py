@@ -14,7 +14,7 @@ import httpx
 import numpy as np
 import pytest
 
-from edge_server.logs import JsonFormatter
+from edge_server.server.logs import JsonFormatter
 from protos import payload
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from tests.contract.conftest import Running

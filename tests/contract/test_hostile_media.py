@@ -11,8 +11,8 @@ import av
 import httpx
 import pytest
 
-from device_agent.media import MediaLimits
-from edge_server.config import ServerConfig
+from device_agent.media.clip import MediaLimits
+from edge_server.server.config import ServerConfig
 from tests import hostile_media as hostile
 from tests.contract.conftest import Running
 
@@ -126,7 +126,7 @@ async def test_no_address_is_fetched_for_a_client(http: httpx.AsyncClient) -> No
 
 def test_a_track_kept_in_another_file_is_not_read_from_there(tmp_path: Path) -> None:
     from device_agent.errors import MediaError
-    from device_agent.media import clip_from_bytes
+    from device_agent.media.loading import clip_from_bytes
 
     secret = tmp_path / "secret.pcm"
     secret.write_bytes(b"\x55\x2a" * 4096)

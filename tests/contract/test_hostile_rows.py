@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_server.config import ServerConfig
+from edge_server.server.config import ServerConfig
 from tests.chaos.row import Row
 from tests.chaos.rows import bombs, fuzz, fuzz_coverage, trickle
 

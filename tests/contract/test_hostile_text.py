@@ -11,11 +11,11 @@ import grpc.aio
 import httpx
 import pytest
 
-from edge_server.app import Server
-from edge_server.config import ServerConfig
 from edge_server.engine import Prompt
-from edge_server.loading import load_served
 from edge_server.model.tokenizer import SPECIAL_TOKENS, load_tokenizer, special_ids_of
+from edge_server.server.app import Server
+from edge_server.server.config import ServerConfig
+from edge_server.server.loading import load_served
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from protos.tokenlink.v1.tokenlink_pb2_grpc import TokenLinkStub
 

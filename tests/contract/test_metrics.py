@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from edge_server.config import ServerConfig
 from edge_server.frontdoor.metrics import REFUSALS
+from edge_server.server.config import ServerConfig
 from edge_server.training.radio import RadioTraining
 from protos import payload
 from protos.tokenlink.v1 import tokenlink_pb2 as pb

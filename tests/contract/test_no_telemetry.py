@@ -13,7 +13,7 @@ SILENCING = ("ORT_DISABLE_TELEMETRY", "CI", "CONTINUOUS_INTEGRATION", "ORT_RUNNI
 RUN_A_GRAPH = """
 import numpy as np
 from pathlib import Path
-from device_agent.bundle import load_bundle
+from device_agent.bundle.bundle import load_bundle
 from device_agent.transmitter import Transmitter
 transmitter = Transmitter(load_bundle(Path("deploy/models/soundstage-small/bundle")))
 transmitter.encode_audio(np.zeros(16000, np.float32), 1)

@@ -9,8 +9,8 @@ import yaml
 
 from device_agent import errors
 from device_agent.config import DeviceSettings
-from edge_server.config import ServerConfig
 from edge_server.frontdoor.metrics import REFUSALS
+from edge_server.server.config import ServerConfig
 
 ROOT = Path(__file__).parents[2]
 MANUAL = ROOT / "docs" / "operations.md"

@@ -10,9 +10,9 @@ import grpc.aio
 import httpx
 import pytest
 
-from edge_server import rollout
 from edge_server.frontdoor.ports import BundleArchive, LinkShape
-from edge_server.served import Served
+from edge_server.server import rollout
+from edge_server.server.served import Served
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from tests.contract.conftest import SMALL_BUNDLE_HASH, Running
 from tests.weightless import BUNDLE_HASH, CHANNEL_DIM, WeightlessModel
@@ -38,7 +38,7 @@ def served(running: Running, new_model: WeightlessModel, tmp_path: Path) -> Serv
     closed: list[bool] = []
     made = Served(
         model=new_model,
-        core_of=lambda _: new_model,
+        runner_of=lambda _: new_model,
         ingest=running.server.backends.current.ingest,
         shape=LinkShape(CHANNEL_DIM, 96),
         token_lengths=(1, 2, 4),

@@ -12,18 +12,18 @@ from typing import Any
 import grpc.aio
 import pytest
 
-from device_agent.backoff import Backoff
 from device_agent.errors import BundleMismatchError, RefusedError
-from device_agent.flushing import GIVE_UPS, Flusher, RecordOf, Troubles
-from device_agent.outbox import Outbox
-from device_agent.session import Reply
-from device_agent.spool_records import Bounds, Delivery, NewQuestion, Waiting
-from device_agent.spooling import Spooler, together
-from device_agent.uplink import Uplink
-from edge_server.app import Server
-from edge_server.config import ServerConfig
+from device_agent.outbox.outbox import Outbox
+from device_agent.outbox.records import Bounds, Delivery, NewQuestion, Waiting
+from device_agent.outbox.relay import Spooler, together
+from device_agent.outbox.sender import GIVE_UPS, Flusher, RecordOf, Troubles
+from device_agent.uplink.backoff import Backoff
+from device_agent.uplink.session import Reply
+from device_agent.uplink.uplink import Uplink
 from edge_server.frontdoor.ports import LinkShape
-from edge_server.served import Served
+from edge_server.server.app import Server
+from edge_server.server.config import ServerConfig
+from edge_server.server.served import Served
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from tests.contract.conftest import Running
 from tests.contract.test_agent_meets_server import Relay

@@ -22,13 +22,13 @@ from opentelemetry.trace import SpanKind, StatusCode, Tracer
 
 from device_agent import tracing as device_tracing
 from device_agent.agent import Agent
-from device_agent.backoff import Backoff
 from device_agent.config import DeviceSettings
 from device_agent.errors import ConfigurationError, RefusedError
-from device_agent.media import Clip
-from device_agent.uplink import Uplink
-from edge_server.config import ServerConfig
+from device_agent.media.clip import Clip
+from device_agent.uplink.backoff import Backoff
+from device_agent.uplink.uplink import Uplink
 from edge_server.frontdoor import tracing as server_tracing
+from edge_server.server.config import ServerConfig
 from protos import payload
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from tests.contract.conftest import Running
@@ -263,10 +263,10 @@ def test_spans_reach_a_collector_before_the_process_goes_on(collector: tuple[Col
 @pytest.mark.parametrize(
     ("module", "unwanted"),
     [
-        ("device_agent.cli", "opentelemetry"),
+        ("device_agent.cli.main", "opentelemetry"),
         # FastAPI brings the API, which does nothing without the SDK.
-        ("edge_server.process", "opentelemetry.sdk"),
-        ("edge_server.process", "opentelemetry.exporter"),
+        ("edge_server.server.process", "opentelemetry.sdk"),
+        ("edge_server.server.process", "opentelemetry.exporter"),
     ],
 )
 def test_off_is_the_default_and_imports_nothing(module: str, unwanted: str) -> None:

@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from edge_server.config import ServerConfig
+from edge_server.server.config import ServerConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 

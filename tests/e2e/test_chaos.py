@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from device_agent.spool_records import Entry
+from device_agent.outbox.records import Entry
 from tests.chaos.judge import judge_one
 from tests.chaos.proxy import Impairment, Proxy
 from tests.chaos.questions import expected

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from device_agent.bundle import load_bundle
-from device_agent.media import clip_from_file
-from edge_server.config import ServerConfig
-from edge_server.quantization import quantise_bundle
+from device_agent.bundle.bundle import load_bundle
+from device_agent.media.loading import clip_from_file
+from edge_server.export.quantization import quantise_bundle
+from edge_server.server.config import ServerConfig
 from tests.e2e.conftest import ROOT, load_script
 
 CLIPS = sorted((ROOT / "deploy" / "demo" / "clips").glob("*.mp4"))

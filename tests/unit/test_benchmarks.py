@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from device_agent.channel import link
-from edge_server.model.decoder import Decoder
+from edge_server.runtime.decoder import Decoder
 from tests.benchmarks import channel, forward_pass, paper_scale
 from tests.benchmarks.forward_turns import WHO
 from tests.benchmarks.serving import profile
@@ -87,7 +87,8 @@ def test_a_profile_shares_a_threads_time_among_the_places_it_was_seen_in() -> No
             f"{core}ServedLink.decode (m.py:3);Decoder.decode (d.py:4);Decoder._attend (d.py:5) 50",
             f"{core}FairQueue.pop (q.py:1) 20",
             "thread (2): MainThread;Runner.run (asyncio/runners.py:118) 6",
-            "thread (3): tokenlink-narrator;Narrator.wait (n.py:1);Condition.wait (threading.py:327) 100",
+            "thread (3): tokenlink-detokenizer;Detokenizer.wait (n.py:1);"
+            "Condition.wait (threading.py:327) 100",
         ],
         {1: 8.0, 2: 1.0, 3: 0.0, 4: 1.0},
     )

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from device_agent.bundle import load_bundle
-from device_agent.media import clip_from_file
-from edge_server.config import ServerConfig
+from device_agent.bundle.bundle import load_bundle
+from device_agent.media.loading import clip_from_file
 from edge_server.data.annotations import QuestionRow
 from edge_server.data.soundstage.dataset import Split, sample_scenes
-from edge_server.evaluation.plots import device_cost as plot
+from edge_server.export.quantization import quantise_bundle
 from edge_server.model.config import VisualFormat
 from edge_server.model.preprocess import VisualFrontEnd
-from edge_server.quantization import quantise_bundle
+from edge_server.server.config import ServerConfig
+from edge_server.study.plots import device_cost as plot
 from protos.payload import DTYPES
 from tests.benchmarks import device_cost
 

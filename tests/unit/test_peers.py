@@ -16,7 +16,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from deploy.loadtest.target import Failed, Question, Refused, Template
-from edge_server.config import ServerConfig
+from edge_server.server.config import ServerConfig
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from tests.benchmarks.peer_servers import offline
 from tests.benchmarks.peer_servers.answering import Answerer

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from device_agent.media import Clip
+from device_agent.media.clip import Clip
 from edge_server.data.soundstage.dataset import Split
 
 

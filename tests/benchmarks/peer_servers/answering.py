@@ -1,6 +1,7 @@
 """The model as every peer calls it: a batch of serialized questions in, their texts out.
 
-What computes is lent by the edge server (:mod:`edge_server.model.serving`), through its public port only; or
+What computes is lent by the edge server (:mod:`edge_server.runtime.model_runner`), through its public port
+only; or
 it is what a user would write who has no such thing: Hugging Face's class with prompts padded to the longest.
 Both ways the batch is static, as with ``generate()``: all prompts are prefilled together, and all rows are
 decoded until the last one has ended.
@@ -15,7 +16,7 @@ from typing import TypeAlias
 from edge_server.engine import EngineConfig, Prompt
 from edge_server.frontdoor.ports import LinkShape
 from edge_server.frontdoor.questions import block_of
-from edge_server.model.serving import ServedLink, load
+from edge_server.runtime.model_runner import ServedLink, load
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from tests.benchmarks.peer_servers.settings import Forward
 from tests.eager_reference import EagerLink

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.loadtest.target import Failed, Refused
-from device_agent.bundle import read_manifest
+from device_agent.bundle.bundle import read_manifest
 from tests.benchmarks.device_report import machine
 from tests.benchmarks.peer_servers.settings import Forward
 from tests.benchmarks.peers.contestants import CORES, PEERS, Choice, Peer

@@ -17,7 +17,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from edge_server.evaluation.plots.style import COLOURS, figure, save
+from edge_server.study.plots.style import COLOURS, figure, save
 
 _MS = 1e3
 

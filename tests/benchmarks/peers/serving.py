@@ -14,7 +14,7 @@ from pathlib import Path
 
 from deploy.loadtest.grpc_target import GrpcTarget
 from deploy.loadtest.target import Failed, Question, Refused, Target
-from device_agent.bundle import read_manifest
+from device_agent.bundle.bundle import read_manifest
 from tests.benchmarks.peers.contestants import Choice, Peer
 from tests.benchmarks.peers.environments import ROOT
 from tests.benchmarks.peers.processes import ServerDiedError, ServerProcess, free_port

@@ -23,7 +23,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from edge_server.config import ServerConfig
+from edge_server.server.config import ServerConfig
 from tests.benchmarks.device_report import machine
 from tests.benchmarks.serving import captions, cost, endings, fairness, idle, noop, offline, overload, profile
 from tests.benchmarks.serving.elsewhere import PROGRAMS, Line

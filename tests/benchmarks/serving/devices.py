@@ -27,7 +27,7 @@ from rich.table import Table
 from deploy.loadtest.generator import closed_loop
 from deploy.loadtest.running import held
 from deploy.loadtest.target import Draw, Target
-from edge_server.config import ServerConfig
+from edge_server.server.config import ServerConfig
 from tests.benchmarks.device_report import machine
 from tests.benchmarks.serving.row import spread
 from tests.benchmarks.serving.served import ServedModel, serving

@@ -22,7 +22,7 @@ from typing import Any
 
 from deploy.loadtest.generator import closed_loop
 from deploy.loadtest.running import held
-from edge_server.config import ServerConfig
+from edge_server.server.config import ServerConfig
 from tests.benchmarks.serving.row import Claim, Context, Row, Values, spread
 from tests.benchmarks.serving.served import serving
 

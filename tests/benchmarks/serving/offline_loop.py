@@ -19,10 +19,10 @@ from tokenizers import Tokenizer
 from deploy.loadtest.profile import Group
 from deploy.loadtest.questions import Bundle
 from deploy.loadtest.users import Users
-from device_agent.bundle import load_bundle
-from edge_server.config import ServerConfig
+from device_agent.bundle.bundle import load_bundle
 from edge_server.engine import FeatureBlock, Prompt
-from edge_server.model.serving import ServedLink, load
+from edge_server.runtime.model_runner import ServedLink, load
+from edge_server.server.config import ServerConfig
 from protos import payload
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 

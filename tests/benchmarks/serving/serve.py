@@ -21,14 +21,14 @@ from typing import Any
 import numpy as np
 import uvloop
 
-from device_agent.media import MediaLimits
-from edge_server import logs
-from edge_server.config import ServerConfig
+from device_agent.media.clip import MediaLimits
 from edge_server.frontdoor.ports import LinkShape
-from edge_server.ingest import MediaIngest
-from edge_server.loading import load_served
-from edge_server.process import serve
-from edge_server.served import Served
+from edge_server.server import logs
+from edge_server.server.config import ServerConfig
+from edge_server.server.ingest import MediaIngest
+from edge_server.server.loading import load_served
+from edge_server.server.process import serve
+from edge_server.server.served import Served
 from tests.benchmarks.serving.served import PROBE_FILE
 from tests.weightless import CHANNEL_DIM, WeightlessModel, WeightlessTransmitter
 

@@ -23,7 +23,7 @@ from deploy.loadtest.profile import Group
 from deploy.loadtest.questions import Bundle
 from deploy.loadtest.users import Users
 from deploy.with_server import server_process
-from device_agent.credentials import Credentials
+from device_agent.uplink.credentials import Credentials
 
 PROBE_FILE = "TOKENLINK_PROBE_FILE"
 """Environment variable: where a server under test writes its inventory when it gets SIGUSR1."""
@@ -147,7 +147,7 @@ async def serving(
 
     Args:
         model: folder; None: a model without weights.
-        settings: names as in :class:`edge_server.config.ServerConfig`.
+        settings: names as in :class:`edge_server.server.config.ServerConfig`.
         credentials: of a device that its settings let in; None: they ask for none.
     """
     with tempfile.TemporaryDirectory() as scratch:

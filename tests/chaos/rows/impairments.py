@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from device_agent.outbox import Outbox
-from device_agent.spool_records import Bounds, Delivery
+from device_agent.outbox.outbox import Outbox
+from device_agent.outbox.records import Bounds, Delivery
 from tests.chaos.device import ask_all, outbox_of
 from tests.chaos.judge import judge_deliveries, total
 from tests.chaos.processes import ServerProcess

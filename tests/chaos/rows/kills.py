@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from device_agent.spool_records import Entry
+from device_agent.outbox.records import Entry
 from tests.chaos.device import release_of
 from tests.chaos.judge import entries_of, judge
 from tests.chaos.processes import Process, ServerProcess

@@ -11,9 +11,8 @@ from datetime import datetime
 from pathlib import Path
 from unittest import mock
 
-from device_agent import uplink
-from device_agent.flushing import SPOOL_BACKOFF
-from device_agent.uplink import Uplink
+from device_agent.outbox.sender import SPOOL_BACKOFF
+from device_agent.uplink.uplink import Uplink, uplink
 from tests.chaos.processes import ServerProcess
 from tests.chaos.questions import expected, question
 from tests.chaos.row import Row, Scale, at_most, exactly

@@ -19,7 +19,7 @@ import tokenizers
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import models, pre_tokenizers
 
-from device_agent.bundle import Bundle, write_manifest
+from device_agent.bundle.bundle import Bundle, write_manifest
 
 CHANNEL_DIM = 8
 TOKEN_LENGTHS = [1, 2, 4, 8, 16, 32]

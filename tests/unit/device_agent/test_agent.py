@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 from device_agent.agent import CHANNEL_MODELS, FADINGS, Agent
-from device_agent.bundle import Bundle
+from device_agent.bundle.bundle import Bundle
 from device_agent.channel import ChannelName, FadingName, SnrTrace
 from device_agent.config import DeviceSettings, load_settings
 from device_agent.errors import ConfigurationError
-from device_agent.media import Clip, clip_from_file
-from device_agent.session import Reply, Session
+from device_agent.media.clip import Clip
+from device_agent.media.loading import clip_from_file
 from device_agent.transmitter import Transmitter
+from device_agent.uplink.session import Reply, Session
 from protos import payload
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 

@@ -9,9 +9,10 @@ import numpy as np
 import onnx
 import pytest
 
-from device_agent.bundle import Bundle
+from device_agent.bundle.bundle import Bundle
 from device_agent.errors import ConfigurationError, MediaError, TransmitterError
-from device_agent.media import Clip, clip_from_file
+from device_agent.media.clip import Clip
+from device_agent.media.loading import clip_from_file
 from device_agent.transmitter import Transmitter
 
 FRAMES = np.full((5, 6, 7, 3), 100, np.uint8)

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from device_agent.agent import Agent
-from device_agent.archive import pack_bytes
-from device_agent.bundle import MANIFEST, Bundle, load_bundle, write_manifest
+from device_agent.bundle.archive import pack_bytes
+from device_agent.bundle.bundle import MANIFEST, Bundle, load_bundle, write_manifest
 from device_agent.config import load_settings
 from device_agent.errors import BundleError, BundleMismatchError
-from device_agent.media import Clip
-from device_agent.session import Reply, Session
+from device_agent.media.clip import Clip
 from device_agent.transmitter import Transmitter
+from device_agent.uplink.session import Reply, Session
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 
 CLIP = Clip(pcm_S=np.linspace(-1, 1, 1000, dtype=np.float32))

@@ -7,9 +7,10 @@ import torch
 from tokenizers import Tokenizer
 
 from edge_server.model import tokenizer as tk
-from edge_server.model.config import FoundationConfig, LinkConfig, ReceiverConfig
+from edge_server.model.config import FoundationConfig, ReceiverConfig
+from edge_server.model.description import LinkConfig
 from edge_server.model.link import Link
-from edge_server.model.serving import ServedLink
+from edge_server.runtime.model_runner import ServedLink
 from edge_server.training.pretrain_foundation import world_texts
 
 
@@ -26,7 +27,7 @@ def link(small_tokenizer: Tokenizer) -> Link:
         foundation=FoundationConfig(
             small_tokenizer.get_vocab_size(), hidden_size=32, layers=2, heads=2, intermediate_size=64
         ),
-        receiver=ReceiverConfig(width=32, heads=2, query_layers=1, slots=4),
+        receiver=ReceiverConfig(width=32, heads=2, query_layers=1, num_queries=4),
         channel_dim=16,
     )
     made = Link(config, small_tokenizer)

@@ -10,7 +10,13 @@ from edge_server.cli import ELSEWHERE, build
 
 
 @pytest.mark.parametrize(
-    "module", ["edge_server.cli", "edge_server.process", "edge_server.loading", "edge_server.model.front"]
+    "module",
+    [
+        "edge_server.cli",
+        "edge_server.server.process",
+        "edge_server.server.loading",
+        "edge_server.runtime.model_info",
+    ],
 )
 def test_serving_starts_without_torch_or_training_code(module: str) -> None:
     heavy = ["torch", "transformers", "peft", "edge_server.training", "edge_server.data"]

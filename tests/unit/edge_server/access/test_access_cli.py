@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_server.access.doorkeeper import Doorkeeper
+from edge_server.access.credential_store import CredentialStore
 from protos.enrolment import EnrolToken
 
 
@@ -35,7 +35,7 @@ def test_an_operators_day(tmp_path: Path) -> None:
     assert run(tmp_path, "certs", "revoke", "car")[1] == "1 certificate revoked\n"
     assert run(tmp_path, "certs", "list")[1].startswith("revoked  car")
     key = run(tmp_path, "keys", "add", "app")[1].strip()
-    door = Doorkeeper(tmp_path / "certs" / "access.sqlite")
+    door = CredentialStore(tmp_path / "certs" / "access.sqlite")
     assert door.peer_of_key(key).name == "key:app"
     assert key not in run(tmp_path, "keys", "list")[1]
     assert run(tmp_path, "keys", "revoke", "app")[0] == 0

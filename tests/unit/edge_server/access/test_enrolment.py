@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from edge_server.access.authority import NO_END, Authority, make_authority, read_certificate
+from edge_server.access.credential_store import CredentialStore
 from edge_server.access.devices import list_certificates
-from edge_server.access.doorkeeper import Doorkeeper
 from edge_server.access.enrolment import MAX_FAILURES, NONCE_VALID_S, Enrolled, Enrolment, make_token
 from edge_server.cell import Peer
 from edge_server.errors import ConfigurationError, InvalidQuestionError, UnauthenticatedError
@@ -76,7 +76,7 @@ def test_a_token_gives_a_certificate_for_the_key_that_asked(
     assert certificate.public_key() == device_key.public_key()
     certificate.verify_directly_issued_by(read_certificate(pki.folder / "ca.pem"))
     assert (given.device_id, given.authority_pem) == ("camera", pki.authority.pem)
-    door = Doorkeeper(pki.access, wall_clock=wall_clock)
+    door = CredentialStore(pki.access, wall_clock=wall_clock)
     door.check(Peer("camera", f"{certificate.serial_number:x}"))
     wall_clock.advance(101 * 86_400)
     with pytest.raises(UnauthenticatedError, match="expired"):

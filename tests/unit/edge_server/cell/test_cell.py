@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from edge_server.cell import Cell, CellConfig, Lineup, Session, Subscription
+from edge_server.cell import BackendRegistry, Cell, CellConfig, Session, Subscription
 from edge_server.engine import AnswerStream, Completion, Delta, Event, Request
 from edge_server.errors import (
     AdmissionRefusedError,
@@ -36,7 +36,7 @@ class Bench:
         self.token_lengths = (1, 2, 4, 8, 16, 32)
         self.retry_delay_s = 0.75
         self.cell: Cell[Bench] = Cell(
-            Lineup(self),
+            BackendRegistry(self),
             config,
             clock=self.clock,
             new_id=lambda: f"session-{next(ids)}",
@@ -234,7 +234,7 @@ async def test_when_every_asker_has_left_the_run_is_cancelled_and_asking_again_r
     assert isinstance(bench.runs[0][1].error, QuestionCancelledError)
     bench.ask(session)
     assert len(bench.runs) == 2
-    assert session.ledger.in_flight == 1
+    assert session.answered.in_flight == 1
 
 
 @pytest.mark.parametrize("answered", [False, True])
@@ -291,7 +291,7 @@ def test_an_answer_that_ended_makes_room_for_the_next_question() -> None:
     assert refused.value.retry_delay_s == bench.retry_delay_s
     bench.runs[0][1].push(ANSWER)
     bench.ask(session, "q3")
-    assert session.ledger.in_flight == 2
+    assert session.answered.in_flight == 2
 
 
 def test_a_question_that_the_engine_refuses_leaves_nothing_behind() -> None:
@@ -301,7 +301,7 @@ def test_a_question_that_the_engine_refuses_leaves_nothing_behind() -> None:
     with pytest.raises(EngineOverloadedError):
         bench.ask(session)
     bench.refusal = None
-    assert session.ledger.in_flight == 0
+    assert session.answered.in_flight == 0
     bench.ask(session)
     assert len(bench.runs) == 1
 
@@ -343,7 +343,7 @@ def test_what_the_engine_has_no_room_for_is_not_decoded() -> None:
             session.session_id, BUNDLE_HASH, "q1", digest=lambda: b"", size_bytes=1, prepare=decode
         )
     assert bench.rejections == []  # the engine has counted it
-    assert session.ledger.in_flight == 0
+    assert session.answered.in_flight == 0
     bench.full = None
     bench.ask(session)
 

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from edge_server.cell import Cell, CellConfig, LimitConfig, Limits, Lineup, Peer
+from edge_server.cell import BackendRegistry, Cell, CellConfig, LimitConfig, Limits, Peer
 from edge_server.engine import AnswerStream, Request
 from edge_server.errors import (
     AdmissionRefusedError,
@@ -42,7 +42,7 @@ class Bench:
         self.token_lengths = (1, 2, 4, 8, 16, 32)
         self.retry_delay_s = 0.05
         self.cell: Cell[Bench] = Cell(
-            Lineup(self),
+            BackendRegistry(self),
             CellConfig(max_questions_in_flight=100),
             clock=self.clock,
             observer=self,

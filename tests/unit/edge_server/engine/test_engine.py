@@ -32,7 +32,7 @@ async def start() -> AsyncIterator[Start]:
         model: WeightlessModel, *, clock: Callable[[], float] = time.monotonic, **bounds: float
     ) -> Engine[State]:
         config = EngineConfig(**bounds)  # type: ignore[arg-type]
-        engine: Engine[State] = Engine(model, config, core_of=lambda _: model, clock=clock)
+        engine: Engine[State] = Engine(model, config, runner_of=lambda _: model, clock=clock)
         engines.append(engine)
         await engine.start()
         return engine

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from edge_server.engine import Completion, Delta, EngineConfig, Prompt, SilentObserver, Step
-from edge_server.engine.narrator import Narrator, Progress, Publication
+from edge_server.engine.detokenizer import Detokenizer, Progress, Publication
 from edge_server.engine.queue import FairQueue
 from edge_server.engine.request import Job, Priority, Request
 from edge_server.engine.scheduler import Scheduler
@@ -24,21 +24,21 @@ class Bench:
 
     def __init__(self, model: WeightlessModel, config: EngineConfig | None = None) -> None:
         self.model = model
-        self.config = config or EngineConfig(words_between_prefills=1)
+        self.config = config or EngineConfig(decode_steps_between_prefills=1)
         self.clock = FakeClock()
         self.queue = FairQueue(256, 256)
         self.ends: dict[Job, Completion | EdgeServerError] = {}
         self.said: dict[Job, str] = {}
         self.told = 0
-        self.narrator = Narrator(model.text, self._publish)
+        self.detokenizer = Detokenizer(model.text, self._publish)
         self.scheduler: Scheduler[State] = Scheduler(
             model, model.eos_id, self.queue, self.config, self.clock, SilentObserver(), self._tell
         )
 
     def _tell(self, progress: list[Progress]) -> None:
         self.told += 1
-        self.narrator.put(progress)
-        self.narrator.step()
+        self.detokenizer.put(progress)
+        self.detokenizer.step()
 
     def _publish(self, news: list[Publication]) -> None:
         for job, event in news:
@@ -173,7 +173,8 @@ def test_the_batch_is_bounded_in_positions() -> None:
 
 def test_while_answers_are_under_way_a_step_reads_only_so_many_prompts() -> None:
     bench = Bench(
-        speaks({1: "x" * 40, 2: "yes"}), EngineConfig(max_prefill_positions=50, words_between_prefills=1)
+        speaks({1: "x" * 40, 2: "yes"}),
+        EngineConfig(max_prefill_positions=50, decode_steps_between_prefills=1),
     )
     caption = bench.ask(ask(1))
     bench.scheduler.step()
@@ -198,7 +199,7 @@ def test_with_nobody_to_keep_waiting_all_prompts_are_read_at_once() -> None:
 
 
 def test_after_a_prefill_answers_get_some_words_further_before_the_next() -> None:
-    bench = Bench(speaks({1: "x" * 40, 2: "yes"}), EngineConfig(words_between_prefills=4))
+    bench = Bench(speaks({1: "x" * 40, 2: "yes"}), EngineConfig(decode_steps_between_prefills=4))
     caption = bench.ask(ask(1))
     for _ in range(6):
         bench.scheduler.step()
@@ -219,7 +220,7 @@ def test_after_a_prefill_answers_get_some_words_further_before_the_next() -> Non
 
 
 def test_with_no_answer_under_way_nobody_waits_for_words() -> None:
-    bench = Bench(speaks({2: "y"}), EngineConfig(words_between_prefills=4))
+    bench = Bench(speaks({2: "y"}), EngineConfig(decode_steps_between_prefills=4))
     for count in range(1, 6):
         job = bench.ask(ask(2))
         bench.run()
@@ -228,7 +229,7 @@ def test_with_no_answer_under_way_nobody_waits_for_words() -> None:
 
 
 def test_one_word_answers_pass_long_captions() -> None:
-    bench = Bench(speaks({1: "x" * 90, 2: "y"}), EngineConfig(max_batch=9, words_between_prefills=1))
+    bench = Bench(speaks({1: "x" * 90, 2: "y"}), EngineConfig(max_batch=9, decode_steps_between_prefills=1))
     captions = [bench.ask(ask(1)) for _ in range(8)]
     bench.scheduler.step()
     for _ in range(20):
@@ -239,7 +240,7 @@ def test_one_word_answers_pass_long_captions() -> None:
 
 
 def test_background_leaves_rows_to_those_who_are_waited_for() -> None:
-    bench = Bench(speaks({1: "x" * 50, 2: "yes"}), EngineConfig(max_batch=4, words_between_prefills=1))
+    bench = Bench(speaks({1: "x" * 50, 2: "yes"}), EngineConfig(max_batch=4, decode_steps_between_prefills=1))
     background = [bench.ask(ask(1), priority="background") for _ in range(6)]
     bench.scheduler.step()
     assert bench.scheduler.rows == 3

@@ -17,28 +17,28 @@ from transformers import Qwen2ForCausalLM
 from typer.testing import CliRunner, Result
 
 from device_agent.agent import Agent
-from device_agent.bundle import load_bundle
+from device_agent.bundle.bundle import load_bundle
 from device_agent.channel import ChannelConfig
 from device_agent.config import DeviceSettings
-from device_agent.media import clip_from_file
+from device_agent.media.loading import clip_from_file
 from device_agent.transmitter import Transmitter
-from device_agent.uplink import Uplink
-from edge_server.app import Server
+from device_agent.uplink.uplink import Uplink
 from edge_server.cli import build
-from edge_server.config import ServerConfig
 from edge_server.data.authors_writer import write_authors_layout
 from edge_server.data.soundstage.clip_file import write_mp4
 from edge_server.data.soundstage.dataset import sample_scenes
-from edge_server.engine.model import FeatureBlock, Prompt
+from edge_server.engine.ports import FeatureBlock, Prompt
 from edge_server.errors import ConfigurationError, DatasetError
 from edge_server.evaluation.accuracy import Examiner, Setting, answer_all
 from edge_server.evaluation.held_out import open_data
-from edge_server.export import PARITY_TOLERANCE, export_bundle
-from edge_server.loading import load_served
+from edge_server.export.bundle import PARITY_TOLERANCE, export_bundle
 from edge_server.model import tokenizer as tk
-from edge_server.model.checkpoint_foundation import foundation_from
 from edge_server.model.link import Link, Parts
-from edge_server.model.serving import ServedLink
+from edge_server.model.published.foundation import foundation_from
+from edge_server.runtime.model_runner import ServedLink
+from edge_server.server.app import Server
+from edge_server.server.config import ServerConfig
+from edge_server.server.loading import load_served
 from edge_server.training.alignment import Alignment
 from edge_server.training.card import commit_of
 from edge_server.training.clips import EncodedClips, encode_clips
@@ -59,13 +59,13 @@ def tiny() -> PaperRecipe:
     """The recipe, with fewer tokens and for a few steps."""
     recipe = paper()
     short = Schedule(4, 1e-3, warmup_steps=1, log_every=1, checkpoint_every=2)
-    passage = replace(recipe.alignment.passage, token_lengths=tuple((n, 1 / 3) for n in LENGTHS))
+    uplink = replace(recipe.alignment.uplink, token_lengths=tuple((n, 1 / 3) for n in LENGTHS))
     return replace(
         recipe,
         token_lengths=LENGTHS,
         channel_dim=8,
-        alignment=replace(recipe.alignment, schedule=short, passage=passage, batch_size=3),
-        finetune=replace(recipe.finetune, schedule=short, passage=passage, batch_size=3),
+        alignment=replace(recipe.alignment, schedule=short, uplink=uplink, batch_size=3),
+        finetune=replace(recipe.finetune, schedule=short, uplink=uplink, batch_size=3),
     )
 
 

@@ -22,10 +22,10 @@ from edge_server.training.cli import app as train_app
 from edge_server.training.clips import EncodedClips
 from edge_server.training.finetune import Finetune
 from edge_server.training.losses import IGNORE
-from edge_server.training.passage import Row, answer_loss
 from edge_server.training.pretrain_foundation import InductionWarmup, WorldText
 from edge_server.training.recipes import smoke
 from edge_server.training.run import Run
+from edge_server.training.teacher_forcing import Row, answer_loss
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ WITHOUT = """
 import asyncio, sys
 sys.modules["nicegui"] = None
 import httpx
-from edge_server.app import Server
-from edge_server.config import ServerConfig
+from edge_server.server.app import Server
+from edge_server.server.config import ServerConfig
 from edge_server.ui.extra import page_is_served
 from tests.contract.serve_weightless import served
 

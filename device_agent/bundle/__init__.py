@@ -1,0 +1,1 @@
+"""The device bundle: what a device needs to speak to one model; read, verified, packed and unpacked."""

@@ -1,0 +1,238 @@
+"""The device bundle: what a device needs to speak to one model, and the means to trust it.
+
+    folder ─▶ manifest.json ─▶ bundle_hash ─▶ each file's size and SHA-256 ─▶ no external data ─▶ Bundle
+
+The bundle hash covers the manifest, the manifest the checksums, these the files: two devices with the same
+hash send the same tokens. Nothing is opened, by ONNX Runtime or as a tokenizer, before that chain holds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from device_agent.bundle.onnx_check import refuse_external_data
+from device_agent.errors import BundleError
+from device_agent.media.clip import MediaSpec
+
+MANIFEST = "manifest.json"
+MAX_MANIFEST_BYTES = 2**20
+FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+"""Names of a bundle's files: flat, no path can be spelt with them."""
+
+Precision: TypeAlias = Literal["fp32", "int8"]
+"""What the encoders compute with."""
+
+Sha256 = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class BundleFile(_Part):
+    """Size and checksum of one file."""
+
+    sha256: str = Sha256
+    bytes: int = Field(ge=0)
+
+
+class VisualTransmitter(_Part):
+    """Frames to tokens: uint8 [T, H, W, 3] and int64 [1] in, float32 [token_length, channel_dim] out."""
+
+    graph: str
+    modalities: list[Literal["image", "video"]]
+    frame_rate_hz: float = Field(gt=0, le=240)
+    window_s: float = Field(gt=0, le=3600)
+    max_frames: int = Field(ge=1, le=10_000)
+    max_side: int = Field(default=MediaSpec.max_side, ge=1, le=4096)
+
+
+class AudioTransmitter(_Part):
+    """Sound to tokens: float32 [S] and int64 [1] in, float32 [token_length, channel_dim] out."""
+
+    graph: str
+    modalities: list[Literal["audio"]]
+    sample_rate_hz: int = Field(ge=1000, le=384_000)
+    window_s: float = Field(gt=0, le=3600)
+
+
+class TextTransmitter(_Part):
+    """Language tokens to feature tokens: int64 [L] in, float32 [L, channel_dim] out."""
+
+    graph: str
+    modalities: list[Literal["text"]]
+    max_token_length: int = Field(ge=1, le=100_000)
+
+
+class Transmitters(_Part):
+    """The transmitters that a bundle has."""
+
+    visual: VisualTransmitter | None = None
+    audio: AudioTransmitter | None = None
+    text: TextTransmitter | None = None
+
+
+class Manifest(_Part):
+    """``manifest.json``, format 1. Keys that are not known here are kept out of the way, but hashed."""
+
+    format: Literal[1]
+    name: str
+    channel_dim: int = Field(ge=2, le=65_536, multiple_of=2)
+    token_lengths: list[int] = Field(min_length=1)
+    transmitters: Transmitters
+    tokenizer: str
+    files: dict[str, BundleFile]
+    training_commit: str
+    precision: Precision = "fp32"
+    quantised_from: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    """Hash of the fp32 bundle whose tokens these are, to within the quantisation's error."""
+    bundle_hash: str = Sha256
+
+    @model_validator(mode="after")
+    def _files_are_listed(self) -> Manifest:
+        if any(length < 1 for length in self.token_lengths):
+            raise ValueError("token_lengths must be at least 1")
+        for name in self.files:
+            if not FILE_NAME.fullmatch(name) or name == MANIFEST:
+                raise ValueError(f"files: {name!r} is no name for a bundle's file")
+        for name in [self.tokenizer, *self.graphs]:
+            if name not in self.files:
+                raise ValueError(f"files: {name!r} is used but not listed")
+        if (self.precision == "fp32") != (self.quantised_from is None):
+            raise ValueError("quantised_from is needed with a precision other than fp32, and only then")
+        return self
+
+    @property
+    def graphs(self) -> list[str]:
+        """File names of the ONNX graphs."""
+        parts = self.transmitters
+        return [part.graph for part in (parts.visual, parts.audio, parts.text) if part is not None]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified bundle.
+
+    Attributes:
+        folder: where its files lie.
+        manifest: what it says about itself.
+    """
+
+    folder: Path
+    manifest: Manifest
+
+    @property
+    def hash(self) -> str:
+        """SHA-256, lower-case hexadecimal, that names this bundle to a server."""
+        return self.manifest.bundle_hash
+
+    def media_spec(self) -> MediaSpec:
+        """Rates and window at which media is decoded for this bundle's transmitters."""
+        spec = MediaSpec()
+        visual, audio = self.manifest.transmitters.visual, self.manifest.transmitters.audio
+        return MediaSpec(
+            frame_rate_hz=visual.frame_rate_hz if visual else spec.frame_rate_hz,
+            max_frames=visual.max_frames if visual else spec.max_frames,
+            max_side=visual.max_side if visual else spec.max_side,
+            sample_rate_hz=audio.sample_rate_hz if audio else spec.sample_rate_hz,
+            window_s=max([part.window_s for part in (visual, audio) if part], default=spec.window_s),
+        )
+
+
+def bundle_hash(manifest: Mapping[str, Any]) -> str:
+    """SHA-256 (hexadecimal) of a manifest's canonical JSON, ``bundle_hash`` itself left out."""
+    covered = {key: value for key, value in manifest.items() if key != "bundle_hash"}
+    canonical = json.dumps(covered, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(canonical.encode("utf-8")).hexdigest()
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 (hexadecimal) of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_manifest(folder: Path, fields: Mapping[str, Any]) -> Bundle:
+    """Complete a manifest from the files in a folder, and write it there.
+
+    Args:
+        folder: holds the graphs and the tokenizer, and nothing that does not belong to the bundle.
+        fields: the manifest without ``files`` and ``bundle_hash``, which are computed.
+
+    Returns:
+        The bundle, verified as a device would.
+
+    Raises:
+        BundleError: as :func:`load_bundle`.
+    """
+    files = sorted(path for path in folder.iterdir() if path.name != MANIFEST)
+    manifest = dict(fields) | {
+        "files": {path.name: {"sha256": sha256_of(path), "bytes": path.stat().st_size} for path in files}
+    }
+    manifest["bundle_hash"] = bundle_hash(manifest)
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    return load_bundle(folder)
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """Read a bundle's manifest and verify every file that it lists.
+
+    Raises:
+        BundleError: says what is missing, altered or not understood, and what to do about it.
+    """
+    manifest = read_manifest(folder)
+    for name, listed in manifest.files.items():
+        path = folder / name
+        if not path.is_file():
+            raise BundleError(f"bundle {folder}: {name} is missing; fetch it again with `device-agent pull`")
+        if path.stat().st_size != listed.bytes:
+            raise BundleError(
+                f"bundle {folder}: {name} has {path.stat().st_size} bytes, not the {listed.bytes} of its "
+                "manifest; fetch it again with `device-agent pull`"
+            )
+        if sha256_of(path) != listed.sha256:
+            raise BundleError(
+                f"bundle {folder}: the checksum of {name} is not that of its manifest; "
+                "fetch it again with `device-agent pull`"
+            )
+    for name in manifest.graphs:
+        refuse_external_data((folder / name).read_bytes(), name)
+    return Bundle(folder, manifest)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read a bundle's manifest and verify its hash; its files are not looked at.
+
+    Raises:
+        BundleError: there is none, or it was altered, or it is not understood.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise BundleError(f"no device bundle at {folder}; fetch one with `device-agent pull`")
+    if path.stat().st_size > MAX_MANIFEST_BYTES:
+        raise BundleError(f"bundle {folder}: {MANIFEST} is larger than {MAX_MANIFEST_BYTES} bytes")
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(raw, dict):
+            raise ValueError("is no JSON object")
+        manifest = Manifest.model_validate(raw)
+        computed = bundle_hash(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"])) or "manifest"
+        raise BundleError(f"bundle {folder}: {MANIFEST}: {field}: {first['msg']}") from error
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"bundle {folder}: {MANIFEST} cannot be read: {error}") from error
+    if computed != manifest.bundle_hash:
+        raise BundleError(
+            f"bundle {folder}: {MANIFEST} was altered: its hash is {computed}, it says {manifest.bundle_hash}"
+        )
+    return manifest

@@ -1,0 +1,295 @@
+"""The command line: ask, watch, outbox, bench, doctor, pull.
+
+The one place that turns errors into exit codes and messages; see :mod:`device_agent.errors`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.text import Text
+
+from device_agent.bench import Report, measure
+from device_agent.bundle.archive import install
+from device_agent.bundle.bundle import Precision, load_bundle
+from device_agent.cli.flags import LINK_SECURITY, with_settings
+from device_agent.cli.outbox import app as outbox_app
+from device_agent.cli.outbox import ask_spooled
+from device_agent.cli.show import show_cost, show_findings, show_report
+from device_agent.compose import open_agent, uplink_for
+from device_agent.config import DeviceSettings
+from device_agent.doctor.doctor import Equipment, examine
+from device_agent.errors import BundleError, ConfigurationError, DeviceAgentError
+from device_agent.media.clip import Clip, join
+from device_agent.media.loading import clip_from_file
+from device_agent.outcome import Outcome
+from device_agent.sources.watching import watch_folder
+from device_agent.uplink.backoff import Backoff
+from device_agent.version import agent_version
+
+app = typer.Typer(
+    help="Ask a model at the wireless edge about what this device sees and hears.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+app.add_typer(outbox_app, name="outbox")
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object per answer on standard output.")]
+Context = Annotated[str | None, typer.Option(help="Text that goes with the question (a caption, notes).")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"device-agent {agent_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version, and go."),
+    ] = False,
+) -> None:
+    """Ask a model at the wireless edge about what this device sees and hears."""
+
+
+@app.command()
+@with_settings(outbox=True)
+def ask(
+    settings: DeviceSettings,
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="[FILE]... QUESTION", help="Media files, and the question last.")
+    ],
+    image: Annotated[Path | None, typer.Option(help="A picture.")] = None,
+    audio: Annotated[Path | None, typer.Option(help="A recording; of a video, its sound only.")] = None,
+    video: Annotated[Path | None, typer.Option(help="A video, with its sound track if it has one.")] = None,
+    camera: Annotated[str | None, typer.Option(help="Record from a camera, such as /dev/video0.")] = None,
+    microphone: Annotated[str | None, typer.Option(help="Record from a microphone, such as default.")] = None,
+    context: Context = None,
+    spool: Annotated[
+        bool, typer.Option("--spool", help="Keep the question in the outbox until its answer has come.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Ask one QUESTION about files, a recording, or text alone; prints the answer and what it cost."""
+    *files, question = inputs
+    if Path(question).is_file():
+        raise ConfigurationError(f"question: the last argument is the question, but {question!r} is a file")
+    bundle = load_bundle(settings.bundle)
+    spec = bundle.media_spec()
+    parts = [clip_from_file(Path(file), spec=spec) for file in files]
+    for path, kind in ((image, "image"), (audio, "audio"), (video, "video")):
+        if path is not None:
+            parts.append(clip_from_file(path, kind=kind, spec=spec))  # type: ignore[arg-type]
+    if camera is not None or microphone is not None:
+        from device_agent.sources.capture import record  # loads FFmpeg's devices
+
+        parts.append(record(camera, microphone, spec=spec))
+    clip = join(parts, "question") if parts else Clip()
+    console = Console(highlight=False)
+
+    async def run() -> None:
+        if spool:
+            outcome = await ask_spooled(settings, bundle, question, clip, context)
+            if not as_json:
+                console.print(Text(outcome.text, style="bold"), end="")
+            return finish(outcome)
+        async with open_agent(settings, bundle) as agent:
+            show = None if as_json else lambda text: console.print(Text(text, style="bold"), end="")
+            outcome = await agent.ask(question, clip, context=context, on_delta=show)
+        finish(outcome)
+
+    def finish(outcome: Outcome) -> None:
+        if as_json:
+            typer.echo(json.dumps(outcome.to_json()))
+        else:
+            console.print()
+            show_cost(console, outcome)
+
+    asyncio.run(run())
+
+
+@app.command()
+@with_settings(outbox=True)
+def watch(
+    settings: DeviceSettings,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to watch.")],
+    question: Annotated[str, typer.Argument(help="Asked about every file.")],
+    context: Context = None,
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where an earlier version remembered; the outbox is kept beside it, if none is set."
+        ),
+    ] = None,
+    poll_s: Annotated[float, typer.Option(min=0.05, help="Seconds between two looks.")] = 0.5,
+    as_json: Json = False,
+) -> None:
+    """Answer QUESTION about every file that appears in DIR, each once; Ctrl-C or SIGTERM ends it.
+
+    Questions are kept in the outbox until they are answered, through cut links, restarts and kills.
+    """
+
+    def report(path: Path, record: dict[str, Any]) -> None:
+        if as_json:
+            typer.echo(json.dumps({"file": str(path), **record}))
+        elif "error" in record:
+            typer.echo(f"{path.name}: {record['error']}", err=True)
+        else:
+            typer.echo(f"{path.name}: {record['answer']}")
+
+    asyncio.run(watch_folder(settings, folder, question, report, context=context, state=state, poll_s=poll_s))
+
+
+@app.command()
+@with_settings()
+def bench(
+    settings: DeviceSettings,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A media file.")],
+    question: Annotated[str, typer.Argument(help="Asked each time.")],
+    repeats: Annotated[int, typer.Option(min=2, help="Questions at each token length.")] = 10,
+    out: Annotated[Path | None, typer.Option(help="Write the figures here as JSON.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure what this device pays for an answer at every token length: time, bytes, symbols, memory."""
+    bundle = load_bundle(settings.bundle)
+    clip = clip_from_file(file, spec=bundle.media_spec())
+
+    async def run() -> Report:
+        async with open_agent(settings, bundle) as agent:
+            await agent.grant()  # a server that cannot be reached is found out before anything is shown
+            with Progress(console=Console(stderr=True)) as bar:
+                task = bar.add_task("questions", total=None)
+                return await measure(
+                    agent,
+                    bundle,
+                    question,
+                    clip,
+                    repeats=repeats,
+                    threads=settings.threads,
+                    advance=lambda done, total: bar.update(task, completed=done, total=total),
+                )
+
+    report = asyncio.run(run())
+    text = json.dumps(report.to_json(), indent=2)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(text + "\n")
+    if as_json:
+        typer.echo(text)
+    else:
+        show_report(Console(highlight=False), report)
+
+
+@app.command()
+@with_settings(
+    "server",
+    "bundle",
+    "device_id",
+    "threads",
+    "provider",
+    "channel",
+    "trace",
+    "snr_db",
+    "outbox",
+    *LINK_SECURITY,
+)
+def doctor(
+    settings: DeviceSettings,
+    camera: Annotated[str | None, typer.Option(help="A camera that has to work.")] = None,
+    microphone: Annotated[str | None, typer.Option(help="A microphone that has to work.")] = None,
+    least_free_mib: Annotated[int, typer.Option(min=0, help="Room that the outbox's disk must have.")] = 64,
+    as_json: Json = False,
+) -> None:
+    """Check this device, the way to the server, and what the server says; exit code 1 if something fails."""
+    equipment = Equipment(camera, microphone, least_free_mib * 2**20)
+
+    async def run() -> bool:
+        findings = await examine(
+            settings, lambda hash_: uplink_for(settings, hash_, backoff=Backoff(retries=1)), equipment
+        )
+        if as_json:
+            typer.echo(json.dumps([asdict(finding) for finding in findings]))
+        else:
+            show_findings(Console(highlight=False), findings)
+        return all(finding.state != "failure" for finding in findings)
+
+    if not asyncio.run(run()):
+        raise typer.Exit(1)
+
+
+@app.command()
+@with_settings("server", "bundle", "retries", *LINK_SECURITY)
+def pull(
+    settings: DeviceSettings,
+    bundle_hash: Annotated[str, typer.Option(help="The bundle that it has to be; else the server's.")] = "",
+    precision: Annotated[
+        Precision | None, typer.Option(help="What its encoders compute with.  [default: fp32]")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Fetch the device bundle from the server, verify it, and install it in place of the old one."""
+
+    async def fetch() -> bytes:
+        async with uplink_for(settings, "") as uplink:
+            return await uplink.fetch_bundle(bundle_hash, precision or "")
+
+    archive = asyncio.run(fetch())
+    try:
+        bundle = install(
+            archive, settings.bundle, expected_hash=bundle_hash or None, expected_precision=precision
+        )
+    except OSError as error:
+        raise BundleError(f"{settings.bundle} cannot be written: {error.strerror or error}") from error
+    if as_json:
+        values = {"folder": str(bundle.folder), "bundle_hash": bundle.hash, "name": bundle.manifest.name}
+        typer.echo(json.dumps(values))
+    else:
+        typer.echo(f"{bundle.manifest.name} {bundle.hash[:12]} installed in {bundle.folder}")
+
+
+@app.command("enrol")
+@with_settings("identity", "server_name")
+def enrol_(
+    settings: DeviceSettings,
+    server: Annotated[str, typer.Option(help="Enrolment door of the edge server, host:port.")],
+    token: Annotated[
+        str, typer.Option(help="From `edge-server enrol-token`; - reads it from standard input.")
+    ],
+    as_json: Json = False,
+) -> None:
+    """Get a certificate for this device with a one-time token; its key is made here and stays here."""
+    from device_agent.enrol import enrol  # only here is anything signed
+
+    text = sys.stdin.readline() if token == "-" else token  # noqa: S105 (standard input, as is the custom)
+    identity = asyncio.run(enrol(server, text, settings.identity, server_name=settings.server_name))
+    if as_json:
+        typer.echo(json.dumps({"device_id": identity.device_id, "folder": str(identity.folder)}))
+    else:
+        typer.echo(f"enrolled as {identity.device_id}; key and certificate are in {identity.folder}")
+
+
+def main() -> None:
+    """Entry point of ``device-agent``: errors become one message and an exit code."""
+    try:
+        app()
+    except DeviceAgentError as error:
+        typer.echo(f"device-agent: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

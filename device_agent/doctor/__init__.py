@@ -1,0 +1,1 @@
+"""``device-agent doctor``: tries what the service needs, and says what to do about what it finds."""

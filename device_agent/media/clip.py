@@ -1,0 +1,106 @@
+"""Clips and what bounds their making: the types that every module about media shares.
+
+Shapes: T frames, H height, W width, C = 3 (RGB), S samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from device_agent.errors import MediaError
+
+MediaKind: TypeAlias = Literal["image", "video", "audio"]
+
+
+@dataclass(frozen=True)
+class MediaSpec:
+    """What the transmitters were trained on, as :meth:`device_agent.bundle.bundle.Bundle.media_spec` says."""
+
+    frame_rate_hz: float = 8.0
+    """Frames per second that are taken out of a video."""
+    sample_rate_hz: int = 16_000
+    """Samples per second of the sound."""
+    window_s: float = 4.0
+    """Only the first so many seconds are looked at."""
+    max_frames: int = 32
+    """At most so many frames are kept."""
+    max_side: int = 320
+    """Larger frames are shrunk (area averaging), so that memory does not depend on the camera [pixels]."""
+
+
+@dataclass(frozen=True)
+class MediaLimits:
+    """What decoding one file may cost. Checked before and while decoding."""
+
+    max_bytes: int = 64 * 2**20
+    """Of the file."""
+    max_frame_pixels: int = 40_000_000
+    """Width times height."""
+    max_frame_bytes: int = 256 * 2**20
+    """Of one image in the decoder's memory."""
+    max_video_pixels: int = 40_000_000
+    """Width times height of a video, whose decoder may hold on to sixteen frames."""
+    max_total_pixels: int = 4_000_000_000
+    """Of all frames decoded, those thrown away between two kept ones included."""
+    max_frames: int = 2_000
+    """Decoded, likewise."""
+    max_streams: int = 32
+    """Tracks of any kind."""
+    max_audio_samples: int = 8_000_000
+    """Decoded, at the file's own rate, all channels."""
+    max_decode_s: float = 60.0
+    """Time of the processor, for what no header tells [s]."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """What a user shows the model; at least one part.
+
+    Attributes:
+        frames_THWC: uint8 RGB, [T, H, W, 3]; an image is a video of one frame.
+        pcm_S: float32 mono, [S], within [-1, 1], at the spec's sample rate.
+        is_image: the frames are a still image, not a video that happens to be short.
+        text: text that goes with the question.
+    """
+
+    frames_THWC: npt.NDArray[np.uint8] | None = None
+    pcm_S: npt.NDArray[np.float32] | None = None
+    is_image: bool = False
+    text: str | None = None
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Names of what is there, in the order in which it is sent."""
+        names = []
+        if self.frames_THWC is not None:
+            names.append("image" if self.is_image else "video")
+        if self.pcm_S is not None:
+            names.append("audio")
+        return tuple(names)
+
+
+def join(clips: Iterable[Clip], field: str = "media") -> Clip:
+    """One clip out of several parts, such as an image and a recording.
+
+    Raises:
+        MediaError: two of them show, or sound.
+    """
+    frames, pcm, is_image = None, None, False
+    texts: list[str] = []
+    for clip in clips:
+        if clip.frames_THWC is not None:
+            if frames is not None:
+                raise MediaError(field, "holds more than one picture or video; one question takes one")
+            frames, is_image = clip.frames_THWC, clip.is_image
+        if clip.pcm_S is not None:
+            if pcm is not None:
+                raise MediaError(field, "holds more than one sound track; one question takes one")
+            pcm = clip.pcm_S
+        if clip.text:
+            texts.append(clip.text)
+    return Clip(frames, pcm, is_image, "\n".join(texts) or None)

@@ -1,0 +1,77 @@
+"""Loading media: a file, or bytes, to a clip. Every way in (agent, REST, page, training) calls this module.
+
+    file, bytes ─▶ size ─▶ format allowed? ─▶ demux ─┬─▶ video: frames at 8 fps ─▶ frames_THWC ─┐
+                                                     └─▶ sound: mono at 16 kHz  ─▶ pcm_S ───────┴─▶ Clip
+
+The edge server decodes the media of REST requests with this module too, so both see the same arrays.
+Whatever comes in may have been made to do harm: sizes are checked before and while decoding, only plain
+media formats are opened (no playlists, which could name further files), never by file name.
+
+Shapes: T frames, H height, W width, C = 3 (RGB), S samples.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import BinaryIO
+
+from device_agent.errors import MediaError, MediaLimitError
+from device_agent.media.clip import Clip, MediaKind, MediaLimits, MediaSpec
+from device_agent.media.decoding import decode_file
+
+
+def clip_from_bytes(
+    data: bytes,
+    *,
+    kind: MediaKind | None = None,
+    field: str = "media",
+    spec: MediaSpec | None = None,
+    limits: MediaLimits | None = None,
+) -> Clip:
+    """Decode media that is held in memory.
+
+    Args:
+        data: the bytes of a file.
+        kind: what it must be: ``image`` gives one frame, ``audio`` only sound, ``video`` frames and its
+            sound track, if it has one. None: whatever it is.
+        field: what to call it in errors.
+        spec: rates and window; the default is the shipped bundle's.
+        limits: what decoding may cost.
+
+    Raises:
+        MediaError: broken, empty, of another kind, or of a format that is not opened.
+        MediaLimitError: larger than the limits.
+    """
+    return _clip(io.BytesIO(data), len(data), kind, field, spec or MediaSpec(), limits or MediaLimits())
+
+
+def clip_from_file(
+    path: Path,
+    *,
+    kind: MediaKind | None = None,
+    field: str | None = None,
+    spec: MediaSpec | None = None,
+    limits: MediaLimits | None = None,
+) -> Clip:
+    """Decode a media file; arguments and errors as with :func:`clip_from_bytes`."""
+    field = field or str(path)
+    try:
+        if not path.is_file():
+            raise MediaError(field, "is a folder, not a file" if path.is_dir() else "does not exist")
+        with path.open("rb") as file:
+            size = path.stat().st_size
+            return _clip(file, size, kind, field, spec or MediaSpec(), limits or MediaLimits())
+    except OSError as error:
+        raise MediaError(field, f"cannot be read: {error.strerror or error}") from error
+
+
+def _clip(
+    file: BinaryIO, size: int, kind: MediaKind | None, field: str, spec: MediaSpec, limits: MediaLimits
+) -> Clip:
+    if size == 0:
+        raise MediaError(field, "is empty")
+    if size > limits.max_bytes:
+        raise MediaLimitError(field, f"has {size} bytes; at most {limits.max_bytes} are allowed")
+    frames, pcm, is_image = decode_file(file, field, spec, limits, kind)
+    return Clip(frames, pcm, is_image)

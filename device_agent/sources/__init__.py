@@ -1,0 +1,1 @@
+"""Where clips come from: files, watched folders, cameras and microphones."""

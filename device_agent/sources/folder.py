@@ -1,0 +1,120 @@
+"""Files that appear in a folder, each once, when it is complete.
+
+A file counts as complete when neither its size nor its time of change moved between two looks; one that
+changes later is new again. What was dealt with is remembered in the outbox, not here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from pathlib import Path
+
+from device_agent.errors import ConfigurationError
+from device_agent.outbox.records import Stamp
+
+STATE_NAME = ".tokenlink-watch.jsonl"
+SUFFIXES = frozenset(
+    (
+        *(".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".ts", ".mpg", ".mpeg", ".flv", ".3gp"),
+        *(".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"),
+        *(".wav", ".flac", ".mp3", ".m4a", ".aac", ".ogg", ".oga", ".opus", ".aiff", ".aif", ".au", ".caf"),
+    )
+)
+"""Names of files that are looked at, in lower case."""
+
+
+class Watcher:
+    """Watches one folder, not those within it.
+
+    Args:
+        folder: must exist.
+        done: files that were dealt with, by name.
+        poll_s: between two looks [s].
+        sleep: waits that many seconds.
+
+    Raises:
+        ConfigurationError: there is no such folder.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        done: Mapping[str, Stamp],
+        *,
+        poll_s: float = 0.5,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        check_folder(folder)
+        self._folder = folder
+        self._done = dict(done)
+        self._poll_s = poll_s
+        self._sleep = sleep
+
+    async def files(self) -> AsyncIterator[tuple[Path, Stamp]]:
+        """Complete files that were not dealt with, for ever, oldest first."""
+        last_seen: dict[str, Stamp] = {}
+        while True:
+            seen = self._look()
+            # Before anything is yielded: what is dealt with meanwhile must not count as a second look.
+            ready = [name for name, stamp in seen.items() if last_seen.get(name) == stamp and stamp[0] > 0]
+            last_seen = seen
+            for name in sorted(ready, key=lambda name: (seen[name][1], name)):
+                if self._done.get(name) != seen[name]:
+                    yield self._folder / name, seen[name]
+            await self._sleep(self._poll_s)
+
+    def remember(self, name: str, stamp: Stamp) -> None:
+        """A file was dealt with."""
+        self._done[name] = stamp
+
+    def _look(self) -> dict[str, Stamp]:
+        seen = {}
+        with os.scandir(self._folder) as entries:
+            for entry in entries:
+                if entry.name.startswith(".") or Path(entry.name).suffix.lower() not in SUFFIXES:
+                    continue
+                try:
+                    if entry.is_file():
+                        seen[entry.name] = _stamp(entry.stat())
+                except FileNotFoundError:
+                    continue
+        return seen
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse what is no folder.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
+    if not folder.is_dir():
+        raise ConfigurationError(f"watch: {folder} is no folder")
+
+
+def read_state(state: Path) -> dict[str, Stamp]:
+    """What agents before there was an outbox remembered of a folder; nothing where there is no such file.
+
+    Raises:
+        ConfigurationError: it cannot be read.
+    """
+    done: dict[str, Stamp] = {}
+    try:
+        lines = state.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return done
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"watch: {state} cannot be read: {error}") from error
+    for line in lines:
+        try:
+            record = json.loads(line)
+            done[str(record["file"])] = (int(record["size"]), int(record["changed_ns"]))
+        except (ValueError, KeyError, TypeError):
+            continue  # the last line of a run that was killed while writing
+    return done
+
+
+def _stamp(status: os.stat_result) -> Stamp:
+    return status.st_size, status.st_mtime_ns

@@ -1,0 +1,114 @@
+"""One Converse stream, shared by all questions of an agent.
+
+    ask("a") ─▶ write ─┐                        ┌─▶ inbox "a"
+    ask("b") ─▶ write ─┴─▶ Converse ─▶ reader ──┴─▶ inbox "b"
+
+A stream that ends puts why into every inbox: no question waits for a stream that is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+from typing import Any, TypeAlias
+
+import grpc.aio
+
+from device_agent.errors import DeviceAgentError, ServerUnreachableError, UplinkError
+from device_agent.uplink.status import TryAgainError, error_of_call
+from protos.tokenlink.v1 import tokenlink_pb2 as pb
+
+Incoming: TypeAlias = "pb.DownlinkFrame | DeviceAgentError | TryAgainError"
+
+
+class Conversation:
+    """Multiplexes questions over one stream; opened by its construction.
+
+    Args:
+        call: a fresh Converse call.
+        server: its address, for messages.
+    """
+
+    def __init__(self, call: Any, server: str) -> None:
+        self._call = call
+        self._server = server
+        self._inboxes: dict[str, asyncio.Queue[Incoming]] = {}
+        self._turn = asyncio.Lock()
+        self._end: DeviceAgentError | TryAgainError | None = None
+        self._reader = asyncio.create_task(self._read())
+
+    @property
+    def ended(self) -> bool:
+        """Whether the stream is gone."""
+        return self._end is not None
+
+    async def frames(self, frame: pb.UplinkFrame) -> AsyncGenerator[pb.DownlinkFrame, None]:
+        """Send a question and yield what comes back for it; whoever stops early sends a cancel.
+
+        Raises:
+            TryAgainError: the stream ended; the question may be sent again over another.
+            DeviceAgentError: the stream ended for a reason that will not go away.
+        """
+        request_id = frame.question.request_id
+        if request_id in self._inboxes:
+            raise UplinkError(f"request_id {request_id!r} is being asked already")
+        inbox: asyncio.Queue[Incoming] = asyncio.Queue()
+        self._inboxes[request_id] = inbox
+        if self._end is not None:
+            inbox.put_nowait(self._end)
+        try:
+            await self._write(frame)
+            while True:
+                incoming = await inbox.get()
+                if not isinstance(incoming, pb.DownlinkFrame):
+                    raise incoming
+                yield incoming
+        finally:
+            del self._inboxes[request_id]
+
+    async def send(self, frame: pb.UplinkFrame) -> None:
+        """Send a frame to which nothing comes back; raises as :meth:`frames`."""
+        await self._write(frame)
+
+    async def cancel(self, session_id: str, bundle_hash: str, request_id: str) -> None:
+        """Take a question back; harmless if it has ended, or the stream does meanwhile: it ends with that."""
+        if self._end is None:
+            cancel = pb.Cancel(request_id=request_id)
+            frame = pb.UplinkFrame(session_id=session_id, bundle_hash=bundle_hash, cancel=cancel)
+            with contextlib.suppress(TryAgainError, DeviceAgentError):
+                await self._write(frame)
+
+    async def close(self) -> None:
+        """End the stream; questions still waiting are told."""
+        self._call.cancel()
+        await asyncio.wait([self._reader])
+
+    async def _write(self, frame: pb.UplinkFrame) -> None:
+        async with self._turn:
+            try:
+                await self._call.write(frame)
+            except (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError) as error:
+                # The reader learns why from the call itself, and tells every inbox.
+                await asyncio.wait([self._reader])
+                raise self._end or TryAgainError(ServerUnreachableError(str(error))) from error
+
+    async def _read(self) -> None:
+        end: DeviceAgentError | TryAgainError = TryAgainError(
+            ServerUnreachableError(f"{self._server} ended the stream")
+        )
+        try:
+            async for frame in self._call:
+                inbox = self._inboxes.get(frame.request_id)
+                if inbox is not None:
+                    inbox.put_nowait(frame)
+        except grpc.aio.AioRpcError as error:
+            end = error_of_call(error, self._server)
+        except asyncio.CancelledError:
+            # Of the call, or of this task when the loop goes down; either way the stream is over.
+            end = TryAgainError(ServerUnreachableError(f"the stream to {self._server} was closed"))
+            raise
+        finally:
+            self._end = end
+            for inbox in self._inboxes.values():
+                inbox.put_nowait(end)

@@ -1,0 +1,366 @@
+"""The gRPC client: a session that is kept alive, one stream, many questions.
+
+ask ─▶ slot free? ─▶ session (open, renew) ─▶ Converse ─▶ deltas ─▶ Answer
+  ▲                                              │
+  └── full jitter ◀── cut, full, session lost ◀──┘      a question is sent again under its request_id
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from types import TracebackType
+from typing import TypeVar
+
+import grpc
+import grpc.aio
+
+from device_agent.errors import BundleError, ConfigurationError, DeadlineError, DeviceAgentError, UplinkError
+from device_agent.tracing import NotTraced, Tracing
+from device_agent.uplink.backoff import Backoff
+from device_agent.uplink.credentials import Credentials
+from device_agent.uplink.session import Reply, Session
+from device_agent.uplink.status import TryAgainError, error_of_call, error_of_failure
+from device_agent.uplink.stream import Conversation
+from device_agent.version import agent_version
+from protos import keepalive
+from protos.tokenlink.v1 import tokenlink_pb2 as pb
+from protos.tokenlink.v1.tokenlink_pb2_grpc import TokenLinkStub
+
+CALL_TIMEOUT_S = 10.0
+"""For one try of a short call."""
+RENEW_MARGIN = 0.1
+"""The last part of a grant's validity in which it is renewed before it is used."""
+REPORT_STEP_DB = 1.0
+"""An SNR that moved by less since it was reported changes no grant worth a round trip [dB]."""
+
+_CHANNEL_OPTIONS = (
+    *keepalive.DEVICE_OPTIONS,
+    # Our own backoff decides when to try; the channel must not make it wait longer.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    # Despite its name, how long a connection may take to come about: several round trips of a slow link.
+    ("grpc.min_reconnect_backoff_ms", 5_000),
+)
+
+_Result = TypeVar("_Result")
+
+
+class Uplink:
+    """A device's connection to an edge server; an asynchronous context manager.
+
+    Args:
+        server: address, ``host:port``.
+        bundle_hash: of the bundle that makes the tokens.
+        device_id: what to call ourselves; no two agents at once may use the same.
+        snr_db: what the device measures, told when a session is opened [dB].
+        keep_session: leave the session to its grant's end: this device comes back under the same id.
+        backoff: how often and when to try again.
+        on_trouble: told what went wrong each time something is tried again.
+        credentials: for TLS; None: the link is not encrypted.
+        tracing: told how long a question was on its way; None: nobody.
+        rng: jitter.
+        clock: monotonic seconds.
+        sleep: waits that many seconds.
+    """
+
+    def __init__(
+        self,
+        server: str,
+        bundle_hash: str,
+        *,
+        device_id: str,
+        snr_db: float = 10.0,
+        keep_session: bool = False,
+        backoff: Backoff | None = None,
+        on_trouble: Callable[[DeviceAgentError], None] = lambda error: None,
+        credentials: Credentials | None = None,
+        tracing: Tracing | None = None,
+        rng: random.Random | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self.server = server
+        self.bundle_hash = bundle_hash
+        self._device_id = device_id
+        self._snr_db = snr_db
+        self._keep_session = keep_session
+        self._backoff = backoff or Backoff()
+        self._on_trouble = on_trouble
+        self._credentials = credentials
+        self._tracing = tracing or NotTraced()
+        self._rng = rng or random.Random()  # noqa: S311 (jitter, not a secret)
+        self._clock = clock
+        self._sleep = sleep
+        self._channel: grpc.aio.Channel | None = None
+        self._session: Session | None = None
+        self._in_flight = 0
+        self._slot_freed = asyncio.Event()
+        self._conversation: Conversation | None = None
+        self._opening = asyncio.Lock()
+        self._farewells: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Uplink:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def open(self, snr_db: float | None = None) -> Session:
+        """The session, opened or renewed if need be, with retries.
+
+        Args:
+            snr_db: what the device measures now; a change is reported, and may change the grant [dB].
+
+        Raises:
+            BundleMismatchError: the server answers for another bundle.
+            UplinkError, RefusedError: it cannot be had.
+        """
+        if snr_db is not None and abs(snr_db - self._snr_db) >= REPORT_STEP_DB:
+            self._snr_db = snr_db
+        return await self._retrying(self._open_session)
+
+    async def ask(
+        self,
+        question: pb.Question,
+        *,
+        bundle_hash: str = "",
+        deadline_s: float = 30.0,
+        on_delta: Callable[[str], None] | None = None,
+    ) -> Reply:
+        """Ask, and wait for the answer. Cancelling this takes the question back at the server.
+
+        Args:
+            question: with its request_id; sent again unchanged after a cut.
+            bundle_hash: of the bundle that made its tokens; empty: the present one.
+            deadline_s: for all tries together [s].
+            on_delta: called with each new piece of the answer's text, once, whatever was sent twice.
+
+        Raises:
+            ConfigurationError: the question is larger than granted.
+            DeadlineError: no answer in time.
+            BundleMismatchError, UplinkError, RefusedError: no answer at all.
+        """
+        started_s = self._clock()
+        # As it is now: the device may have changed to another bundle by the next try.
+        bundle_hash = bundle_hash or self.bundle_hash
+        tries = 0
+        bytes_on_wire = 0
+        shown = ""
+
+        async def once() -> pb.Answer:
+            nonlocal tries, bytes_on_wire, shown
+            session = await self._open_session()
+            frame = _frame(session, bundle_hash, question)
+            tries, bytes_on_wire, text = tries + 1, frame.ByteSize(), ""
+            frame.traceparent = self._tracing.traceparent()
+            async with contextlib.aclosing(self._answer_frames(session, frame)) as downlink:
+                async for received in downlink:
+                    match received.WhichOneof("body"):
+                        case "delta":
+                            text += received.delta.text
+                            # A repeated question is answered from its start again.
+                            if on_delta is not None and len(text) > len(shown) and text.startswith(shown):
+                                on_delta(text[len(shown) :])
+                                shown = text
+                        case "answer":
+                            return received.answer
+                        case "failure":
+                            raise error_of_failure(received.failure)
+            raise TryAgainError(UplinkError("the stream ended without an answer"))
+
+        try:
+            with self._tracing.span("uplink", request_id=question.request_id):
+                async with asyncio.timeout(deadline_s), self._granted_slot():
+                    answer = await self._retrying(once)
+        except TimeoutError as error:
+            raise DeadlineError(f"no answer from {self.server} within {deadline_s:g} s") from error
+        return Reply(answer, bytes_on_wire, self._clock() - started_s, tries)
+
+    def adopt(self, bundle_hash: str) -> None:
+        """The device runs this bundle from now on; the session tells the server so when it is next needed."""
+        self.bundle_hash = bundle_hash
+        self._session = None
+
+    async def acknowledge(self, request_ids: Sequence[str]) -> bool:
+        """Tell the server that these answers are safe here, if there is a stream to tell it over.
+
+        Args:
+            request_ids: at most 1024.
+
+        Returns:
+            Whether it was sent. One that is lost on its way costs the server memory for a while, no more.
+        """
+        conversation, session = self._conversation, self._session
+        if conversation is None or conversation.ended or session is None:
+            return False
+        frame = pb.UplinkFrame(
+            session_id=session.session_id, acknowledge=pb.Acknowledge(request_ids=request_ids)
+        )
+        try:
+            await conversation.send(frame)
+        except (TryAgainError, DeviceAgentError):
+            return False
+        return True
+
+    async def fetch_bundle(
+        self, bundle_hash: str = "", precision: str = "", max_bytes: int = 2 * 2**30
+    ) -> bytes:
+        """The archive of a device bundle; not yet verified.
+
+        Args:
+            bundle_hash: which; empty: the server's current one.
+            precision: what its encoders compute with; empty: fp32, or what the hash names.
+            max_bytes: the most that is taken in.
+
+        Raises:
+            BundleError: larger than that, or other bytes than were announced.
+            UplinkError, RefusedError: it cannot be had.
+        """
+
+        async def once() -> bytes:
+            archive = bytearray()
+            announced = 0
+            request = pb.GetBundleRequest(bundle_hash=bundle_hash, precision=precision)
+            try:
+                async for chunk in self._stub().GetBundle(request):
+                    announced = chunk.total_bytes
+                    if max(announced, len(archive) + len(chunk.data)) > max_bytes:
+                        raise BundleError(f"{self.server} sends more than {max_bytes} bytes of bundle")
+                    archive += chunk.data
+            except grpc.aio.AioRpcError as error:
+                raise error_of_call(error, self.server) from error
+            if len(archive) != announced:
+                raise BundleError(f"{self.server} announced {announced} bytes of bundle, sent {len(archive)}")
+            return bytes(archive)
+
+        return await self._retrying(once)
+
+    async def close(self) -> None:
+        """Close session, stream and connection. Closing twice is harmless."""
+        if self._farewells:
+            await asyncio.wait(self._farewells, timeout=1.0)
+        if self._conversation is not None:
+            await self._conversation.close()
+            self._conversation = None
+        if self._session is not None and not self._keep_session:
+            request = pb.CloseSessionRequest(session_id=self._session.session_id)
+            # A courtesy: sessions expire by themselves.
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                await self._stub().CloseSession(request, timeout=1.0)
+        self._session = None
+        if self._channel is not None:
+            await self._channel.close(None)
+            self._channel = None
+
+    def _stub(self) -> TokenLinkStub:
+        if self._channel is None:
+            if self._credentials is None:
+                self._channel = grpc.aio.insecure_channel(self.server, options=_CHANNEL_OPTIONS)
+            else:
+                self._channel = grpc.aio.secure_channel(
+                    self.server,
+                    self._credentials.channel_credentials(),
+                    options=(*_CHANNEL_OPTIONS, *self._credentials.channel_options()),
+                )
+        return TokenLinkStub(self._channel)  # type: ignore[no-untyped-call]
+
+    async def _open_session(self) -> Session:
+        async with self._opening:
+            session = self._session
+            snr_db = self._snr_db
+            if session is not None and session.snr_db == snr_db and self._clock() < session.renew_at_s:
+                return session
+            request = pb.OpenSessionRequest(
+                device_id=self._device_id,
+                bundle_hash=self.bundle_hash,
+                agent_version=agent_version(),
+                snr_db=snr_db,
+            )
+            try:
+                response = await self._stub().OpenSession(request, timeout=CALL_TIMEOUT_S)
+            except grpc.aio.AioRpcError as error:
+                raise error_of_call(error, self.server) from error
+            self._session = Session(
+                session_id=response.session_id,
+                grant=response.grant,
+                server_version=response.server_version,
+                model_name=response.model_name,
+                server_time_s=response.server_time_s,
+                renew_at_s=self._clock() + response.grant.valid_s * (1.0 - RENEW_MARGIN),
+                snr_db=snr_db,
+                current_bundle_hash=response.current_bundle_hash,
+            )
+            return self._session
+
+    @contextlib.asynccontextmanager
+    async def _granted_slot(self) -> AsyncGenerator[None, None]:
+        """One of the questions that the grant, which may change meanwhile, allows in flight."""
+        await self._retrying(self._open_session)
+        while self._in_flight >= self._slots_granted():
+            self._slot_freed.clear()
+            await self._slot_freed.wait()
+        self._in_flight += 1
+        try:
+            yield
+        finally:
+            self._in_flight -= 1
+            self._slot_freed.set()
+
+    def _slots_granted(self) -> int:
+        # Between two sessions there is no grant; the next question finds out what the new one allows.
+        return 1 if self._session is None else max(1, self._session.grant.max_questions_in_flight)
+
+    async def _answer_frames(
+        self, session: Session, frame: pb.UplinkFrame
+    ) -> AsyncGenerator[pb.DownlinkFrame, None]:
+        if self._conversation is None or self._conversation.ended:
+            self._conversation = Conversation(self._stub().Converse(), self.server)
+        conversation = self._conversation
+        over = False
+        try:
+            async with contextlib.aclosing(conversation.frames(frame)) as frames:
+                async for received in frames:
+                    over = received.WhichOneof("body") in ("answer", "failure")
+                    yield received
+        finally:
+            if not over and not conversation.ended:
+                # Whoever asked is gone, or going; the slot in the server's batch should go too. A task,
+                # because nothing may be awaited for long while being cancelled.
+                farewell = asyncio.create_task(
+                    conversation.cancel(session.session_id, frame.bundle_hash, frame.question.request_id)
+                )
+                self._farewells.add(farewell)
+                farewell.add_done_callback(self._farewells.discard)
+
+    async def _retrying(self, attempt: Callable[[], Awaitable[_Result]]) -> _Result:
+        retry = 0
+        while True:
+            try:
+                return await attempt()
+            except TryAgainError as again:
+                retry += 1
+                if again.reopen:
+                    self._session = None
+                if retry > self._backoff.retries:
+                    raise again.cause from again
+                self._on_trouble(again.cause)
+                await self._sleep(self._backoff.delay_s(retry, self._rng, again.floor_s))
+
+
+def _frame(session: Session, bundle_hash: str, question: pb.Question) -> pb.UplinkFrame:
+    granted = session.grant.max_question_bytes
+    if granted and question.ByteSize() > granted:
+        raise ConfigurationError(
+            f"the question takes {question.ByteSize()} bytes, {granted} are granted; "
+            "use fewer tokens (--token-length) or --payload int4"
+        )
+    return pb.UplinkFrame(session_id=session.session_id, bundle_hash=bundle_hash, question=question)

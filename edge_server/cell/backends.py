@@ -1,0 +1,84 @@
+"""The models that a cell's devices may ask: the current one, and older ones until their devices moved on.
+
+    bundle_hash of a frame ──▶ BackendRegistry.of ──▶ the backend that understands its tokens
+
+A device's tokens mean something only to the model that was trained with its transmitters. While a new model
+takes over, both are served, each for the bundles it answers for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Generic, Protocol, TypeVar
+
+from edge_server.engine import AnswerStream, Request
+from edge_server.errors import BundleMismatchError
+
+
+class Backend(Protocol):
+    """The port through which a model enters the cell."""
+
+    @property
+    def bundle_hashes(self) -> Sequence[str]:
+        """Of the device bundles it answers for; the one it was exported with is first."""
+
+    @property
+    def token_lengths(self) -> Sequence[int]:
+        """Token lengths that it was trained for."""
+
+    @property
+    def retry_delay_s(self) -> float:
+        """After how long it pays to ask its engine again, where one was turned away now [s]."""
+
+    def admit(self, user: str) -> None:
+        """Tell whether its engine would accept a question of this user now; raises what the engine raises."""
+
+    def submit(self, request: Request) -> AnswerStream:
+        """Hand an admitted question to its engine; raises what the engine raises."""
+
+
+BackendT = TypeVar("BackendT", bound=Backend)
+
+
+class BackendRegistry(Generic[BackendT]):
+    """The backends of a cell, newest first.
+
+    Args:
+        first: there is always one.
+    """
+
+    def __init__(self, first: BackendT) -> None:
+        self._backends = [first]
+
+    def __iter__(self) -> Iterator[BackendT]:
+        return iter(tuple(self._backends))
+
+    @property
+    def current(self) -> BackendT:
+        """Answers whoever names no bundle; devices that run another are told to fetch its own."""
+        return self._backends[0]
+
+    @property
+    def bundle_hashes(self) -> tuple[str, ...]:
+        """Of every bundle that is answered for, the current one first."""
+        return tuple(dict.fromkeys(name for backend in self._backends for name in backend.bundle_hashes))
+
+    def of(self, bundle_hash: str) -> BackendT:
+        """The newest backend that answers for a bundle.
+
+        Raises:
+            BundleMismatchError: none does.
+        """
+        for backend in self._backends:
+            if bundle_hash in backend.bundle_hashes:
+                return backend
+        raise BundleMismatchError(bundle_hash[:128], self.bundle_hashes)
+
+    def add(self, backend: BackendT) -> None:
+        """Make a backend the current one."""
+        self._backends.insert(0, backend)
+
+    def remove(self, backend: BackendT) -> None:
+        """Answer for a backend's bundles no more, unless it is the current one's too."""
+        assert backend is not self.current  # noqa: S101 - who replaces a backend adds first
+        self._backends.remove(backend)

@@ -1,0 +1,135 @@
+"""The ports through which a model enters the engine.
+
+The engine batches; it knows no torch. Whatever implements these can be served: the trained foundation with
+its receivers (:mod:`edge_server.runtime.model_runner`) or a weight-free stand-in in a test.
+
+:class:`Model` is what the event loop asks, :class:`ModelRunner` what computes one batch. They may be one
+object, or the runner may be elsewhere, in a process of its own (:mod:`edge_server.engine.runner_process`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class FeatureBlock:
+    """One received codeword: feature tokens of one modality after the channel.
+
+    Attributes:
+        modality: ``"image"``, ``"video"``, ``"audio"`` or ``"text"`` (the analog embedding path).
+        x_TC: float32, [token_length, channel_dim], equalised reals.
+        snr_db: Es/N0 after equalisation, what the receiver is told [dB].
+    """
+
+    modality: str
+    x_TC: npt.NDArray[np.float32]
+    snr_db: float
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What the model is asked.
+
+    Attributes:
+        blocks: feature tokens, at most one block per modality.
+        question_ids: language token ids of the question; empty when it came as a text block.
+        context_ids: language token ids of text that goes with the question.
+    """
+
+    blocks: tuple[FeatureBlock, ...]
+    question_ids: tuple[int, ...]
+    context_ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Step:
+    """One decoded language token and its probability; ``token_id == Model.eos_id`` ends the answer."""
+
+    token_id: int
+    probability: float
+
+
+class InvalidPromptError(ValueError):
+    """A prompt that the model cannot take: names the field, what was found and what is allowed."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class BatchLostError(RuntimeError):
+    """A runner has lost its states: no row of its batch is as it was, whichever call raised this."""
+
+
+StateT = TypeVar("StateT")
+
+
+class Model(Protocol):
+    """What is known of a causal model without running it. Thread-safe."""
+
+    @property
+    def name(self) -> str:
+        """Name of the model, as shown to clients."""
+
+    @property
+    def bundle_hash(self) -> str:
+        """SHA-256 (hexadecimal) of the device bundle this model answers for."""
+
+    @property
+    def eos_id(self) -> int:
+        """Language token id that ends an answer."""
+
+    @property
+    def max_positions(self) -> int:
+        """Longest prompt with its answer [positions]."""
+
+    def check(self, prompt: Prompt) -> int:
+        """Validate a prompt cheaply, without running it.
+
+        Returns:
+            The number of positions that the prompt takes in the model's context.
+
+        Raises:
+            InvalidPromptError: names the field that is at fault; the prompt leaves no room for an answer.
+        """
+
+    def text(self, token_ids: Sequence[int]) -> str:
+        """The text that language token ids spell, special tokens left out."""
+
+
+class ModelRunner(Protocol, Generic[StateT]):
+    """Computes the answers to batches of prompts. Called by one thread at a time.
+
+    ``StateT`` is a running batch (key/value caches), opaque to the engine; row *i* of a state belongs
+    to the *i*-th prompt in it. A state is used up by the call that makes another from it, unless that call
+    raises: the engine keeps no two states of one batch. One without rows may be given prompts again.
+
+    Every call may raise :class:`BatchLostError`; then no state is as it was.
+    """
+
+    def prefill(self, prompts: Sequence[Prompt], state: StateT | None = None) -> tuple[StateT, list[Step]]:
+        """Start answering prompts of any mix of lengths and modalities.
+
+        Args:
+            prompts: what is asked, at least one.
+            state: the batch whose rows they join, after those that it has; None: a new one. If the call
+                raises, it is as it was.
+
+        Returns:
+            The batch, and the first step of each prompt.
+        """
+
+    def decode(self, state: StateT) -> tuple[StateT, list[Step]]:
+        """One more step for every row."""
+
+    def merge(self, first: StateT, second: StateT) -> StateT:
+        """Rows of both, ``first``'s before ``second``'s. If it raises, both are as they were."""
+
+    def keep(self, state: StateT, rows: Sequence[int]) -> StateT:
+        """Only these rows, in this order; the others' memory is freed."""

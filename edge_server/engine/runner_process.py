@@ -1,0 +1,256 @@
+"""A runner in a process of its own.
+
+    batch thread ──▶ ModelRunnerProcess ══ pipe ══▶ the process: ModelRunner ──▶ model
+                                                │
+    the interpreter's lock of the event loop    └── a lock, a heap and a life of its own
+
+The event loop and the batches then share no lock: nobody waits for another's bytecode. What dies in native
+code, or is killed for its memory, takes no more along than its batch, and its questions are run again.
+
+Processes are forked from a server that has imported what they need and has no threads, so that a new one is
+there at once. What goes over the pipe stays on this machine and comes from this program alone.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import multiprocessing
+import os
+import signal
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any
+from weakref import finalize
+
+from edge_server.engine.ports import BatchLostError, InvalidPromptError, ModelRunner, Prompt, Step
+from edge_server.errors import ModelError
+
+_ENDS_WITHIN_S = 2.0
+_NICENESS = 5
+"""Of the processes, above the server's own. When all cores are full the event loop still gets to read, refuse
+and answer at once: it needs little, and else every question on its way would wait for it."""
+_TRY_AGAIN_S = 5.0
+"""Where a process could not be started: before the next try."""
+
+
+class HeldState:
+    """A running batch that a process holds; the process frees it once nobody holds this any more."""
+
+    __slots__ = ("__weakref__", "key", "process")
+
+    def __init__(self, key: int, process: BaseProcess) -> None:
+        self.key = key
+        self.process = process
+
+
+class ModelRunnerProcess:
+    """Implements :class:`edge_server.engine.ports.ModelRunner` with one that is made and called in a process.
+
+    Args:
+        make: makes the runner there. Goes over a pipe: a function of a module, with what it is called with.
+        preload: modules that it needs.
+    """
+
+    def __init__(self, make: Callable[[], ModelRunner[Any]], preload: Sequence[str] = ()) -> None:
+        self._make = make
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(list(preload))
+        self._process: BaseProcess | None = None
+        self._pipe: Connection | None = None
+        self._dropped: deque[tuple[BaseProcess, int]] = deque()
+        self._no_try_before = 0.0
+        self._closed = False
+
+    def start(self) -> None:
+        """Start the process and wait until its runner is made.
+
+        Raises:
+            ModelError: it cannot be made.
+        """
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(target=_compute, args=(theirs, self._make), daemon=True)
+        process.start()
+        theirs.close()
+        self._process, self._pipe = process, ours
+        atexit.register(self.close)
+        try:
+            fault = ours.recv()
+        except (EOFError, OSError):
+            fault = "its process ended at once"
+        if fault is not None:
+            self._end()
+            raise ModelError(str(fault))
+
+    def close(self) -> None:
+        """End the process, for good."""
+        self._closed = True
+        self._end()
+        atexit.unregister(self.close)
+
+    @property
+    def pid(self) -> int | None:
+        """Number of the process; None: there is none."""
+        return None if self._process is None else self._process.pid
+
+    def prefill(
+        self, prompts: Sequence[Prompt], state: HeldState | None = None
+    ) -> tuple[HeldState, list[Step]]:
+        """Start answering prompts; see the port."""
+        return self._steps("prefill", prompts, state)
+
+    def decode(self, state: HeldState) -> tuple[HeldState, list[Step]]:
+        """One more step for every row; see the port."""
+        return self._steps("decode", state)
+
+    def merge(self, first: HeldState, second: HeldState) -> HeldState:
+        """Rows of both; see the port."""
+        return self._call("merge", first, second)[0]
+
+    def keep(self, state: HeldState, rows: Sequence[int]) -> HeldState:
+        """Only these rows; see the port."""
+        return self._call("keep", state, rows)[0]
+
+    def _steps(self, name: str, *arguments: object) -> tuple[HeldState, list[Step]]:
+        held, steps = self._call(name, *arguments)
+        return held, [Step(token_id, probability) for token_id, probability in steps]
+
+    def _call(self, name: str, *arguments: object) -> tuple[HeldState, list[tuple[int, float]]]:
+        pipe, process = self._running()
+        dropped = [self._dropped.popleft() for _ in range(len(self._dropped))]
+        # Keys that a process before this one gave mean something else to it.
+        forgotten = [key for of, key in dropped if of is process]
+        known = [self._known(each) for each in arguments]
+        try:
+            pipe.send((name, known, forgotten))
+            found = pipe.recv()
+        except (EOFError, OSError) as error:
+            code = self._end()
+            raise BatchLostError(f"the process that computed it ended with {code}") from error
+        if isinstance(found, _Fault):
+            raise found.error()
+        key, steps = found
+        held = HeldState(key, process)
+        finalize(held, self._dropped.append, (process, key)).atexit = False
+        return held, steps
+
+    def _known(self, argument: object) -> object:
+        """As the process knows it."""
+        if not isinstance(argument, HeldState):
+            return argument
+        if argument.process is not self._process:
+            raise BatchLostError("the process that held it has ended")
+        return _Key(argument.key)
+
+    def _running(self) -> tuple[Connection, BaseProcess]:
+        if self._pipe is not None and self._process is not None:
+            return self._pipe, self._process
+        if self._closed:
+            raise BatchLostError("the model is no longer served")
+        if time.monotonic() < self._no_try_before:
+            raise BatchLostError("its process could not be started a moment ago")
+        try:
+            self.start()
+        except (ModelError, OSError) as error:
+            self._no_try_before = time.monotonic() + _TRY_AGAIN_S
+            raise BatchLostError(f"its process cannot be started: {error}") from error
+        return self._running()
+
+    def _end(self) -> int | None:
+        """End the process, whatever it is at; how it ended."""
+        process, self._process = self._process, None
+        pipe, self._pipe = self._pipe, None
+        if pipe is not None:
+            pipe.close()  # an idle process ends with it
+        if process is None:
+            return None
+        process.join(_ENDS_WITHIN_S)
+        if process.is_alive():
+            process.kill()
+            process.join()
+        return process.exitcode
+
+
+_MAKE_STEPS = ("prefill", "decode")
+
+
+class _Key(int):
+    """A state, by its key, among the arguments of a call."""
+
+
+def _compute(pipe: Connection, make: Callable[[], ModelRunner[Any]]) -> None:
+    """What the process does: call after call, until nobody is left who could make one."""
+    # Whoever ends the server ends its whole group; questions that it has accepted are answered first.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    os.nice(_NICENESS)
+    with contextlib.suppress(EOFError, OSError):
+        try:
+            runner = make()
+        except Exception as error:
+            pipe.send(str(error) or type(error).__name__)
+            return
+        pipe.send(None)
+        calls = _Calls(runner)
+        while True:
+            name, arguments, forgotten = pipe.recv()
+            pipe.send(calls.answer(name, arguments, forgotten))
+
+
+@dataclass(frozen=True)
+class _Fault:
+    """What a call raised, as it goes over the pipe.
+
+    Attributes:
+        field: of a prompt that was at fault; None: none was.
+        message: what was wrong.
+        trace: where.
+    """
+
+    field: str | None
+    message: str
+    trace: str
+
+    def error(self) -> Exception:
+        """To be raised again."""
+        error: Exception = RuntimeError(self.message)
+        if self.field is not None:
+            error = InvalidPromptError(self.field, self.message)
+        error.add_note(self.trace)
+        return error
+
+
+class _Calls:
+    """The states of one runner, and what is done to them."""
+
+    def __init__(self, runner: ModelRunner[Any]) -> None:
+        self._runner = runner
+        self._states: dict[int, Any] = {}
+        self._next_key = 0
+
+    def answer(
+        self, name: str, arguments: Sequence[object], forgotten: Iterable[int]
+    ) -> tuple[int, list[tuple[int, float]]] | _Fault:
+        """Make one call: the key of the state that came of it, and its steps, if it makes any."""
+        for key in forgotten:
+            self._states.pop(key, None)
+        try:
+            known = [self._states[each] if isinstance(each, _Key) else each for each in arguments]
+            made = getattr(self._runner, name)(*known)
+        except InvalidPromptError as error:
+            return _Fault(error.field, str(error), traceback.format_exc())
+        except Exception as error:
+            return _Fault(None, f"{type(error).__name__}: {error}", traceback.format_exc())
+        state, steps = made if name in _MAKE_STEPS else (made, ())
+        # What it was made from is used up.
+        for each in arguments:
+            if isinstance(each, _Key):
+                del self._states[each]
+        self._next_key += 1
+        self._states[self._next_key] = state
+        return self._next_key, [(step.token_id, step.probability) for step in steps]

@@ -1,4 +1,0 @@
-"""What the study found, gathered into one JSON file per figure.
-
-:mod:`edge_server.evaluation.plots` draws them, and reads nothing else.
-"""

@@ -1,0 +1,1 @@
+"""The gRPC door: services, the Converse stream, limits on calls."""

@@ -1,0 +1,130 @@
+"""One ``Converse`` stream: many questions, multiplexed by request_id.
+
+Every question runs in its own task and ends with its own frame: one that is wrong fails alone, the stream
+lives on. A client that goes away cancels its handler, the handler its tasks, and every task closes its
+subscription.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from typing import Any, TypeAlias
+
+from edge_server.cell import Cell, Peer, Subscription
+from edge_server.errors import EdgeServerError, InvalidQuestionError, NotFoundError
+from edge_server.frontdoor.backend import EngineBackend
+from edge_server.frontdoor.grpc.downlink import Downlink, send
+from edge_server.frontdoor.grpc.messages import Received, parsed
+from edge_server.frontdoor.status import known
+from edge_server.frontdoor.tracing import QuestionTrace, Tracing
+from protos.tokenlink.v1 import tokenlink_pb2 as pb
+
+logger = logging.getLogger(__name__)
+
+_QUESTIONS_PER_STREAM = 256
+_MAX_ACKNOWLEDGED = 1024
+"""Answers that one frame may acknowledge; the contract says so."""
+
+Ask: TypeAlias = Callable[[str, str, pb.Question, Peer | None, QuestionTrace], Subscription]
+"""Has a question admitted: of a session, for a bundle, from a peer. Raises what the cell raises."""
+
+
+class Conversation:
+    """The questions of one stream.
+
+    Args:
+        cell: whose sessions they belong to.
+        ask: has one admitted.
+        tracing: begins spans.
+        downlink: where answers go.
+        peer: who holds the stream, as TLS has verified.
+    """
+
+    def __init__(
+        self,
+        cell: Cell[EngineBackend[Any]],
+        ask: Ask,
+        tracing: Tracing,
+        downlink: Downlink,
+        peer: Peer | None,
+    ) -> None:
+        self._cell = cell
+        self._ask = ask
+        self._tracing = tracing
+        self._downlink = downlink
+        self._peer = peer
+        # A client that sends but does not read is not read from any more.
+        self._slots = asyncio.Semaphore(_QUESTIONS_PER_STREAM)
+        self._answering: set[tuple[str, str]] = set()
+
+    async def read(self, uplink: AsyncIterator[Received[pb.UplinkFrame]], tasks: asyncio.TaskGroup) -> None:
+        """Take frame after frame, to the stream's end.
+
+        Args:
+            uplink: the frames.
+            tasks: where questions run.
+        """
+        async for frame in uplink:
+            if isinstance(frame, pb.UplinkFrame) and frame.WhichOneof("body") == "cancel":
+                self._cancel(frame)
+                continue
+            await self._downlink.pause()
+            await self._slots.acquire()
+            task = tasks.create_task(self._take(frame))
+            task.add_done_callback(lambda _: self._slots.release())
+            del frame, task  # a stream that is idle holds nobody's question
+
+    async def _take(self, frame: Received[pb.UplinkFrame]) -> None:
+        request_id = ""
+        try:
+            message = parsed(frame)
+            if message.WhichOneof("body") == "acknowledge":
+                self._acknowledge(message)
+                return
+            if message.WhichOneof("body") != "question":
+                raise InvalidQuestionError(
+                    "body", "is empty; a question, a cancel or an acknowledge is needed"
+                )
+            request_id = message.question.request_id
+            trace = self._tracing.question("Converse", message.traceparent, request_id)
+            subscription = self._ask(
+                message.session_id, message.bundle_hash, message.question, self._peer, trace
+            )
+            key = (message.session_id, request_id)
+            try:
+                if key in self._answering:
+                    return  # sent twice over this stream: the answer is on its way already
+                self._answering.add(key)
+                try:
+                    await send(message.question, subscription, trace, self._downlink.write)
+                finally:
+                    self._answering.discard(key)
+            finally:
+                subscription.close()
+        except ConnectionError:
+            return
+        except Exception as error:
+            if not isinstance(error, EdgeServerError):
+                logger.exception("a question failed", extra={"request_id": request_id})
+            await self._downlink.fail(request_id, known(error))
+
+    def _acknowledge(self, frame: pb.UplinkFrame) -> None:
+        request_ids = frame.acknowledge.request_ids
+        if len(request_ids) > _MAX_ACKNOWLEDGED:
+            raise InvalidQuestionError(
+                "acknowledge.request_ids", f"holds {len(request_ids)}; at most {_MAX_ACKNOWLEDGED} at once"
+            )
+        try:
+            self._cell.acknowledge(frame.session_id, request_ids, peer=self._peer)
+        except NotFoundError as error:
+            # The device says it again in its next session, or the answers' time to live ends.
+            logger.debug("an acknowledge found no session: %s", error)
+
+    def _cancel(self, frame: pb.UplinkFrame) -> None:
+        try:
+            self._cell.cancel(frame.session_id, frame.cancel.request_id, peer=self._peer)
+        except EdgeServerError as error:
+            # There is nothing left to cancel: what the client wanted.
+            logger.debug("a cancel found no session: %s", error)

@@ -1,0 +1,242 @@
+"""The TokenLink service over gRPC: thin. Translate, delegate, map errors.
+
+A client that goes away cancels its handler, and the handler closes its subscription: a run in which nobody is
+interested any more leaves the batch. A device that lost its link asks again under the same request_id; if its
+answer was complete by then, it is not run again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any, NoReturn, TypeAlias, TypeVar
+
+import grpc
+import grpc.aio
+
+from edge_server.cell import Cell, Peer, Session, Subscription
+from edge_server.engine import Request
+from edge_server.errors import (
+    DrainingError,
+    EdgeServerError,
+    NotFoundError,
+)
+from edge_server.frontdoor.backend import Backends, EngineBackend, bundle_for
+from edge_server.frontdoor.grpc.conversation import Conversation
+from edge_server.frontdoor.grpc.downlink import Downlink, send
+from edge_server.frontdoor.grpc.messages import Received, parsed
+from edge_server.frontdoor.metrics import Metrics
+from edge_server.frontdoor.ports import BundleArchive
+from edge_server.frontdoor.questions import request_of
+from edge_server.frontdoor.status import failure_of, status_of
+from edge_server.frontdoor.tracing import NotTraced, QuestionTrace, Tracing
+from protos.metadata import FAILURE_KEY, TRACEPARENT_KEY
+from protos.tokenlink.v1 import tokenlink_pb2 as pb
+
+logger = logging.getLogger(__name__)
+
+_CHUNK_BYTES = 256 * 1024
+
+_Message = TypeVar("_Message")
+_Context: TypeAlias = "grpc.aio.ServicerContext[object, _Message]"
+
+
+class TokenLinkService:
+    """Implements the service ``tokenlink.v1.TokenLink``.
+
+    Args:
+        cell: admits sessions and questions.
+        backends: the models that are served, with the bundles that it gives.
+        metrics: counts.
+        version: of this server.
+        wall_clock: seconds since the Unix epoch.
+        identify: who holds a certificate (PEM) that TLS has verified.
+        tracing: begins spans.
+    """
+
+    def __init__(
+        self,
+        cell: Cell[EngineBackend[Any]],
+        backends: Backends,
+        metrics: Metrics,
+        *,
+        version: str,
+        wall_clock: Callable[[], float] = time.time,
+        identify: Callable[[bytes], Peer] | None = None,
+        tracing: Tracing | None = None,
+    ) -> None:
+        self._cell = cell
+        self._backends = backends
+        self._metrics = metrics
+        self._version = version
+        self._wall_clock = wall_clock
+        self._identify = identify
+        self._tracing = tracing or NotTraced()
+        self._draining = False
+        self._readers: set[asyncio.Task[None]] = set()
+
+    def drain(self) -> None:
+        """Take nothing new from open streams; each ends once its questions have."""
+        self._draining = True
+        for reader in self._readers:
+            reader.cancel()
+
+    async def OpenSession(  # noqa: N802 (named by the contract)
+        self, request: Received[pb.OpenSessionRequest], context: _Context[pb.OpenSessionResponse]
+    ) -> pb.OpenSessionResponse:
+        """Admit a device, or renew its grant."""
+        try:
+            message = parsed(request)
+            if self._draining:
+                raise DrainingError
+            session = self._cell.open(
+                message.device_id, message.bundle_hash, message.snr_db, peer=self._peer(context)
+            )
+        except EdgeServerError as error:
+            await _abort(context, error)
+        logger.info("session opened", extra={"device_id": session.device_id})
+        grant = session.grant
+        return pb.OpenSessionResponse(
+            session_id=session.session_id,
+            grant=pb.Grant(
+                max_token_length=grant.max_token_length,
+                token_length=grant.token_length,
+                max_questions_in_flight=grant.max_questions_in_flight,
+                max_question_bytes=grant.max_question_bytes,
+                bandwidth_hz=grant.bandwidth_hz,
+                valid_s=grant.valid_s,
+                outage_snr_db=grant.outage_snr_db,
+            ),
+            server_version=self._version,
+            model_name=self._backends.of(message.bundle_hash).engine.model.name,
+            current_bundle_hash=bundle_for(self._backends, message.bundle_hash),
+            server_time_s=self._wall_clock(),
+        )
+
+    async def CloseSession(  # noqa: N802 (named by the contract)
+        self, request: Received[pb.CloseSessionRequest], context: _Context[pb.CloseSessionResponse]
+    ) -> pb.CloseSessionResponse:
+        """End a session; its questions in flight are cancelled."""
+        try:
+            self._cell.close(parsed(request).session_id, peer=self._peer(context))
+        except EdgeServerError as error:
+            await _abort(context, error)
+        return pb.CloseSessionResponse()
+
+    async def Ask(  # noqa: N802 (named by the contract)
+        self, request: Received[pb.AskRequest], context: _Context[pb.DownlinkFrame]
+    ) -> None:
+        """One question. What ends it without an answer is the status of the call."""
+        try:
+            message = parsed(request)
+            request_id = message.question.request_id
+            trace = self._tracing.question("Ask", _traceparent_of(context), request_id)
+            subscription = self._ask(
+                message.session_id, message.bundle_hash, message.question, self._peer(context), trace
+            )
+            try:
+                await send(message.question, subscription, trace, context.write)
+            finally:
+                subscription.close()
+        except EdgeServerError as error:
+            await _abort(context, error)
+
+    async def Converse(  # noqa: N802 (named by the contract)
+        self,
+        uplink: AsyncIterator[Received[pb.UplinkFrame]],
+        context: _Context[pb.DownlinkFrame],
+    ) -> None:
+        """Many questions, multiplexed by request_id. What ends one without an answer is a Failure frame."""
+        try:
+            peer = self._peer(context)
+            with self._cell.stream(peer):
+                conversation = Conversation(self._cell, self._ask, self._tracing, Downlink(context), peer)
+                async with asyncio.TaskGroup() as tasks:
+                    reader = tasks.create_task(conversation.read(uplink, tasks))
+                    self._readers.add(reader)
+                    reader.add_done_callback(self._readers.discard)
+                    if self._draining:
+                        reader.cancel()
+            if self._draining:
+                raise DrainingError
+        except EdgeServerError as error:
+            await _abort(context, error)
+
+    async def GetBundle(  # noqa: N802 (named by the contract)
+        self, request: Received[pb.GetBundleRequest], context: _Context[pb.BundleChunk]
+    ) -> None:
+        """A device bundle's archive, in chunks."""
+        try:
+            self._cell.check(self._peer(context))
+            bundle = self._wanted(parsed(request))
+        except EdgeServerError as error:
+            await _abort(context, error)
+        total_bytes = (await asyncio.to_thread(bundle.path.stat)).st_size
+        file = await asyncio.to_thread(bundle.path.open, "rb")
+        with file:
+            while data := await asyncio.to_thread(file.read, _CHUNK_BYTES):
+                await context.write(
+                    pb.BundleChunk(bundle_hash=bundle.bundle_hash, total_bytes=total_bytes, data=data)
+                )
+
+    def _wanted(self, request: pb.GetBundleRequest) -> BundleArchive:
+        precision = request.precision or ("" if request.bundle_hash else "fp32")
+        bundles = [bundle for backend in self._backends for bundle in backend.bundles]
+        for bundle in bundles:
+            if request.bundle_hash in ("", bundle.bundle_hash) and precision in ("", bundle.precision):
+                return bundle
+        here = ", ".join(f"{bundle.bundle_hash} ({bundle.precision})" for bundle in bundles) or "none"
+        if request.bundle_hash:
+            raise NotFoundError(
+                "bundle_hash", f"bundle_hash: {request.bundle_hash[:128]!r} is not here; bundles here: {here}"
+            )
+        raise NotFoundError("precision", f"precision: {precision[:64]!r} is not here; bundles here: {here}")
+
+    def _peer(self, context: _Context[_Message]) -> Peer | None:
+        """Who called, as TLS has verified; None where it was not asked for."""
+        if self._identify is None:
+            return None
+        shown = next(iter(context.auth_context().get("x509_pem_cert", ())), None)
+        return self._identify(shown) if shown is not None else None
+
+    def _ask(
+        self,
+        session_id: str,
+        bundle_hash: str,
+        question: pb.Question,
+        peer: Peer | None,
+        trace: QuestionTrace,
+    ) -> Subscription:
+        def prepare(session: Session) -> Request:
+            trace.runs()
+            return request_of(question, session, self._backends.of(bundle_hash).shape, self._metrics)
+
+        with trace.admission():
+            return self._cell.ask(
+                session_id,
+                bundle_hash,
+                question.request_id,
+                digest=lambda: hashlib.sha256(question.SerializeToString(deterministic=True)).digest(),
+                size_bytes=question.ByteSize(),
+                prepare=prepare,
+                peer=peer,
+            )
+
+
+def _traceparent_of(context: _Context[_Message]) -> str:
+    metadata = dict(context.invocation_metadata() or ())
+    value = metadata.get(TRACEPARENT_KEY, "")
+    return value if isinstance(value, str) else ""
+
+
+async def _abort(context: _Context[_Message], error: EdgeServerError) -> NoReturn:
+    """End the call with the error's status."""
+    failure = failure_of(error)
+    metadata: list[tuple[str, str | bytes]] = [(FAILURE_KEY, failure.SerializeToString())]
+    if failure.retry_delay_ms:
+        # Understood by the retry policy of every gRPC client.
+        metadata.append(("grpc-retry-pushback-ms", str(failure.retry_delay_ms)))
+    await context.abort(status_of(error).grpc, str(error), tuple(metadata))

@@ -1,0 +1,1 @@
+"""The HTTP door: REST, the OpenAI-compatible API, bodies within limits, API keys."""

@@ -1,0 +1,172 @@
+"""REST: ``/v1/infer``, the OpenAI door, health, metrics, API description."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import BaseModel
+
+from edge_server.cell import Limits
+from edge_server.frontdoor.http import errors as http_errors
+from edge_server.frontdoor.http import openai, root
+from edge_server.frontdoor.http.api_keys import OPEN_PATHS, ApiKeys, KeyRing
+from edge_server.frontdoor.http.asking import Asker, RestQuestion, traceparent_of, user_of, while_connected
+from edge_server.frontdoor.http.body_limit import BodyLimit
+from edge_server.frontdoor.http.errors import ErrorBody, ErrorDetail
+from edge_server.frontdoor.http.rest_schema import CostPart, InferRequest, InferResponse
+from edge_server.frontdoor.metrics import Metrics
+from edge_server.frontdoor.ports import Page, RawMedia
+from edge_server.frontdoor.questions import block_of
+
+
+class Health(BaseModel):
+    """What a probe is told."""
+
+    status: str
+    model: str
+    bundle_hash: str
+
+
+def build_app(
+    asker: Asker,
+    metrics: Metrics,
+    *,
+    max_body_bytes: int,
+    receive_s: float,
+    limits: Limits,
+    version: str,
+    wall_clock: Callable[[], float],
+    new_id: Callable[[], str],
+    keys: KeyRing | None = None,
+    metrics_open: bool = True,
+    page: Page | None = None,
+) -> FastAPI:
+    """The REST application.
+
+    Args:
+        asker: brings questions to the engine.
+        metrics: counts, and is served.
+        max_body_bytes: largest HTTP body.
+        receive_s: time for a body to arrive [s].
+        limits: on what each API key may ask.
+        version: of this server.
+        wall_clock: seconds since the Unix epoch.
+        new_id: makes ids of answers.
+        keys: the API keys that are good; None: none is asked for.
+        metrics_open: ``/metrics`` is shown without one.
+        page: for browsers, at ``/``; it asks for keys itself.
+    """
+    app = FastAPI(
+        title="TokenLink edge server",
+        version=version,
+        summary="Questions about what a device saw and heard, answered by the model at the base station.",
+        responses={
+            "4XX": {"model": ErrorBody, "description": "The question is at fault, or too much is asked."},
+            "5XX": {"model": ErrorBody, "description": "The server is at fault."},
+        },
+    )
+    http_errors.install(app)
+    app.include_router(_operations(asker, metrics))
+    app.include_router(_infer(asker))
+    app.include_router(openai.build_router(asker, wall_clock=wall_clock, new_id=new_id))
+    root.install(app, page, lambda: asker.backend.engine.model.name)
+    app.add_middleware(
+        BodyLimit, max_bytes=max_body_bytes, within_s=receive_s, limits=limits, refused=metrics.rejected
+    )
+    if keys is not None:
+        open_paths = OPEN_PATHS | {"/metrics"} if metrics_open else OPEN_PATHS
+        # Added last, asked first: nobody without a key is read from.
+        app.add_middleware(
+            ApiKeys,
+            keys=keys,
+            is_open=lambda path: path in open_paths or (page is not None and page.serves(path)),
+            refused=metrics.rejected,
+        )
+    return app
+
+
+def _infer(asker: Asker) -> APIRouter:
+    router = APIRouter()
+
+    @router.post("/v1/infer", tags=["tokenlink"])
+    async def infer(question: InferRequest, request: Request) -> InferResponse:
+        """Ask about media, which the server tokenises and sends over an emulated link, or token blocks."""
+        shape, max_token_length = asker.backend.shape, max(asker.backend.token_lengths)
+        blocks = tuple(
+            block_of(part.payload(f"blocks[{index}]"), f"blocks[{index}]", max_token_length, shape)
+            for index, part in enumerate(question.blocks)
+        )
+        media = tuple(
+            RawMedia(part.type, part.data, f"media[{index}].data")
+            for index, part in enumerate(question.media)
+        )
+
+        async def answer() -> InferResponse:
+            asked = await asker.ask(
+                RestQuestion(
+                    text=question.question,
+                    user=user_of(request, question.user),
+                    context=question.context,
+                    media=media,
+                    blocks=blocks,
+                    link=question.link.settings(),
+                    max_new_tokens=question.max_new_tokens,
+                    deadline_s=question.deadline_s,
+                    priority=question.priority,
+                ),
+                traceparent_of(request),
+            )
+            try:
+                completion = await asked.stream.completion()
+            finally:
+                asked.stream.cancel()
+            return InferResponse(
+                answer=completion.text,
+                probability=completion.probability,
+                prompt_tokens=completion.prompt_tokens,
+                answer_tokens=completion.answer_tokens,
+                queue_s=completion.queue_s,
+                compute_s=completion.compute_s,
+                finish_reason=completion.finish_reason,
+                model=asked.model,
+                bundle_hash=asked.bundle_hash,
+                uplink=[CostPart(**asdict(cost)) for cost in asked.costs],
+            )
+
+        return await while_connected(request, answer())
+
+    return router
+
+
+def _operations(asker: Asker, metrics: Metrics) -> APIRouter:
+    router = APIRouter(tags=["operations"])
+
+    def health(status: str) -> Health:
+        model = asker.backend.engine.model
+        return Health(status=status, model=model.name, bundle_hash=model.bundle_hash)
+
+    @router.get("/livez")
+    async def livez() -> Health:
+        """Whether the process answers at all."""
+        return health("alive")
+
+    @router.get("/readyz", response_model=Health)
+    async def readyz() -> Health | JSONResponse:
+        """Whether questions are accepted and the engine makes progress."""
+        engine = asker.backend.engine
+        if engine.ready:
+            return health("ready")
+        reason = "the server is draining" if engine.draining else "the engine makes no progress"
+        detail = ErrorDetail(message=reason, type="server_error", code="unavailable")
+        return JSONResponse(ErrorBody(error=detail).model_dump(), 503)
+
+    @router.get("/metrics", response_class=Response)
+    async def exposition() -> Response:
+        """Counters for Prometheus."""
+        return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+
+    return router

@@ -1,0 +1,1 @@
+"""Encoders and foundations that others have trained, read from local Hugging Face folders."""

@@ -1,0 +1,192 @@
+"""The running batch's keys and values: one block of memory per layer, a slot for each row.
+
+slot 0  k k k k k . . .     Rows come and go without a copy of the others: one that leaves gives its slot
+slot 1  k k k . . . . .     back, one that comes takes a free one. Before a step that would find holes
+slot 2  . . . . . . . .     between the rows, the last rows move into them, so that a step reads the
+slot 3  k k k k k k k .     slots 0 to B - 1 as they are. Under load, arrivals have filled them by then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edge_server.runtime.packing import Integers
+from edge_server.runtime.transfer import on_device
+
+# A multiple of what padding rounds lengths up to.
+_POSITIONS_STEP = 32
+_FEWEST_ROWS = 8
+# A cache of more positions in all than this shrinks once less than this share of them is in use.
+_WORTH_SHRINKING_POSITIONS = 8192
+_TOO_LITTLE_USED = 0.25
+
+
+class KeyValueCache:
+    """Keys and values of one running batch.
+
+    Args:
+        layers: decoder blocks.
+        heads: key/value heads G.
+        head_dim: width of each, D.
+        dtype: of keys and values.
+        device: where they are.
+    """
+
+    def __init__(
+        self, layers: int, heads: int, head_dim: int, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        self._heads, self._head_dim = heads, head_dim
+        self._dtype, self._device = dtype, device
+        self.lengths: Integers = np.zeros(0, np.int64)
+        self.last_R = torch.zeros(0, dtype=torch.int64, device=device)
+        #: Keys and values of each layer, [2, R, G, P, D].
+        self.layers = [self._empty(0, 0) for _ in range(layers)]
+        self._free: set[int] = set()
+        self._unfit: set[int] = set()
+        #: What is recorded of work over exactly this memory; gone when it moves.
+        self.recorded: dict[tuple[int, int], Any] = {}
+
+    @property
+    def rows(self) -> int:
+        """Slots R."""
+        return self.layers[0].shape[1]
+
+    @property
+    def positions(self) -> int:
+        """Positions of a slot P."""
+        return self.layers[0].shape[3]
+
+    def take(self, lengths: Sequence[int]) -> list[int]:
+        """Free slots for rows of these lengths, in ascending order."""
+        needed, longest = len(lengths) - len(self._free), max(lengths)
+        if needed > 0:
+            # Both at once: each change of size is a copy of everything.
+            rows = max(_FEWEST_ROWS, self.rows + needed, 2 * self.rows)
+            self._resize(rows, self._room_for(longest))
+        self.reach(longest)
+        slots = sorted(self._free)[: len(lengths)]
+        self._clean(slots)
+        self._free.difference_update(slots)
+        self.lengths[slots] = lengths
+        return slots
+
+    def free(self, slots: Sequence[int]) -> None:
+        """Rows have left."""
+        self._free.update(slots)
+        self.lengths[list(slots)] = 0
+        in_use = self.rows - len(self._free)
+        longest = int(self.lengths.max(initial=0))
+        if self.rows * self.positions <= _WORTH_SHRINKING_POSITIONS:
+            return
+        if longest + 1 < _TOO_LITTLE_USED * self.positions:
+            self._resize(self.rows, longest + 1)
+        if in_use < _TOO_LITTLE_USED * self.rows and self._free.isdisjoint(range(in_use)):
+            self._resize(max(in_use, _FEWEST_ROWS), self.positions)
+
+    def remember(self, slots: Sequence[int], tokens_B: Tensor) -> None:
+        """The newest language token of each slot, [B]."""
+        self.last_R.index_copy_(0, self._index(slots), tokens_B.to(self.last_R.dtype))
+
+    def mark_nonfinite(self, slot: int) -> None:
+        """A slot holds what is no number: clean it before another row gets it."""
+        self._unfit.add(slot)
+
+    def reach(self, length: int) -> None:
+        """See to it that a row of this length fits, and that it can grow a little."""
+        if length > self.positions:
+            self._resize(self.rows, self._room_for(length))
+
+    def room_for_one_more(self, rows: int) -> int:
+        """See to it that the first rows can grow by a position; how many the longest has then."""
+        longest = int(self.lengths[:rows].max()) + 1
+        self.reach(longest)
+        return longest
+
+    def _room_for(self, length: int) -> int:
+        """Positions of a slot in which a row of this length can grow a little."""
+        if length <= self.positions:
+            return self.positions
+        return max(length + _POSITIONS_STEP, 3 * self.positions // 2)
+
+    def compact(self, slots: Sequence[int]) -> list[int]:
+        """Move rows so that they fill the slots from 0 on, without holes; where each row stands then."""
+        count = len(slots)
+        holes = sorted(self._free.intersection(range(count)))
+        if not holes:
+            return list(slots)
+        movers = sorted(slot for slot in slots if slot >= count)
+        longest = int(self.lengths[movers].max())
+        self._clean(holes)
+        to, from_ = self._index(holes), self._index(movers)
+        for layer in self.layers:
+            used = layer[:, :, :, :longest]
+            used.index_copy_(1, to, used.index_select(1, from_))
+        self.last_R[to] = self.last_R[from_]
+        self.lengths[holes] = self.lengths[movers]
+        self.lengths[movers] = 0
+        moved = dict(zip(movers, holes, strict=True))
+        self._unfit.update(moved[slot] for slot in self._unfit.intersection(movers))
+        self._free.difference_update(holes)
+        self._free.update(movers)
+        return [moved.get(slot, slot) for slot in slots]
+
+    def places(self, positions_B: Tensor) -> Tensor:
+        """Where one position of each of the first rows is kept, in a layer as [2 * R * G * P, D].
+
+        Args:
+            positions_B: one for each row, on the cache's device.
+
+        Returns:
+            A place for each row, and of it for its key and its value, and of these for each head.
+        """
+        begin = torch.arange(
+            0, 2 * self.rows * self._heads * self.positions, self.positions, device=self._device
+        )
+        begin_B2G = begin.view(2, self.rows, self._heads)[:, : len(positions_B)].transpose(0, 1)
+        return (begin_B2G + positions_B[:, None, None]).flatten()
+
+    def copy_from(self, other: KeyValueCache, theirs: Sequence[int], ours: Sequence[int]) -> None:
+        """Copy rows of another batch into slots that were taken for them."""
+        longest = int(other.lengths[list(theirs)].max())
+        from_, to = self._index(theirs), self._index(ours)
+        for mine, its in zip(self.layers, other.layers, strict=True):
+            mine[:, :, :, :longest].index_copy_(1, to, its[:, :, :, :longest].index_select(1, from_))
+        self.last_R[to] = other.last_R[from_]
+        self._unfit.update(ours[i] for i, slot in enumerate(theirs) if slot in other._unfit)
+
+    def _index(self, slots: Sequence[int]) -> Tensor:
+        return on_device(np.asarray(slots, np.int64), self._device)
+
+    def _clean(self, slots: Sequence[int]) -> None:
+        for slot in self._unfit.intersection(slots):
+            # What attention does not see counts zero times its value, and zero times NaN is not zero.
+            for layer in self.layers:
+                layer[:, slot].zero_()
+            self._unfit.discard(slot)
+
+    def _empty(self, rows: int, positions: int) -> Tensor:
+        shape = (2, rows, self._heads, positions, self._head_dim)
+        return torch.zeros(shape, dtype=self._dtype, device=self._device)
+
+    def _resize(self, rows: int, positions: int) -> None:
+        positions = -(-positions // _POSITIONS_STEP) * _POSITIONS_STEP
+        kept_rows, kept_positions = min(rows, self.rows), min(positions, self.positions)
+        layers = []
+        for old in self.layers:
+            new = self._empty(rows, positions)
+            new[:, :kept_rows, :, :kept_positions] = old[:, :kept_rows, :, :kept_positions]
+            layers.append(new)
+        last_R = torch.zeros(rows, dtype=torch.int64, device=self._device)
+        last_R[:kept_rows] = self.last_R[:kept_rows]
+        lengths = np.zeros(rows, np.int64)
+        lengths[:kept_rows] = self.lengths[:kept_rows]
+        self._free = {slot for slot in self._free if slot < rows} | set(range(self.rows, rows))
+        self._unfit = {slot for slot in self._unfit if slot < rows}
+        # All at once: memory that runs out before here leaves the cache as it was.
+        self.layers, self.last_R, self.lengths = layers, last_R, lengths
+        self.recorded = {}

@@ -1,0 +1,161 @@
+"""The link and its foundation behind the engine's ports.
+
+    prompts ─check─▶ receivers, one pass per slot ─▶ embeddings, packed
+            ─prefill─▶ Running ─decode─▶ Running ─ ... rows join (prefill, merge) and leave (keep) ...
+
+A running batch owns one cache with a slot for each row (:mod:`edge_server.runtime.kv_cache`); what computes
+is
+:mod:`edge_server.runtime.decoder`. Rows know nothing of each other: an answer does not depend on neighbours.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import Qwen2ForCausalLM
+
+from edge_server.engine.ports import Prompt, Step
+from edge_server.errors import ModelError
+from edge_server.model.link import Link
+from edge_server.runtime.allocator import keep_freed_memory
+from edge_server.runtime.cuda_graphs import GreedySteps, likeliest
+from edge_server.runtime.decoder import Decoder
+from edge_server.runtime.kv_cache import KeyValueCache
+from edge_server.runtime.model_info import ModelInfo, bundle_hash_of
+from edge_server.runtime.prompt_layout import PromptLayout
+
+
+@dataclass(frozen=True)
+class Running:
+    """A running batch. Used up by what makes another from it: the cache goes on to that one.
+
+    Attributes:
+        cache: keys and values.
+        slots: where each row's are.
+    """
+
+    cache: KeyValueCache
+    slots: tuple[int, ...]
+
+
+class ServedLink(ModelInfo):
+    """Implements the engine's ports, :class:`edge_server.engine.ports.ModelRunner` by greedy decoding.
+
+    Args:
+        link: a trained link; its LoRA is merged into the foundation. On a processor that has no
+            instructions for bfloat16, a foundation in bfloat16 becomes one in float32: twice the memory,
+            several times the speed.
+        bundle_hash: of the device bundle whose tokens it understands.
+        bfloat16: read prompts with products in bfloat16, where the processor has instructions for it.
+
+    Raises:
+        ModelError: its foundation asks for something of the Qwen2 class that is not served.
+    """
+
+    def __init__(self, link: Link, bundle_hash: str, *, bfloat16: bool = False) -> None:
+        super().__init__(link.config, link.tokenizer, bundle_hash)
+        self._link = link.eval()
+        link.merge_lora()
+        assert isinstance(link.foundation, Qwen2ForCausalLM)  # noqa: S101 - narrows the type
+        fast = has_bfloat16(link.device)
+        if link.embedding.weight.dtype == torch.bfloat16 and fast is False:
+            link.foundation.float()
+        self._layout = PromptLayout(link)
+        # On a GPU it is the foundation's own type that says what is computed in.
+        rounded = bfloat16 and fast is True and link.device.type == "cpu"
+        self._decoder = Decoder(link.foundation, self.max_positions, bfloat16=rounded)
+        on_a_gpu = link.device.type == "cuda"
+        self._steps = GreedySteps(link.embedding.weight.detach(), self._decoder, record=on_a_gpu)
+
+    @property
+    def link(self) -> Link:
+        """What is served, its LoRA merged."""
+        return self._link
+
+    def prefill(self, prompts: Sequence[Prompt], state: Running | None = None) -> tuple[Running, list[Step]]:
+        """Start answering prompts; see the port."""
+        with torch.inference_mode():
+            laid_out = self._layout.embed(prompts)
+            cache = self._decoder.new_cache() if state is None else state.cache
+            slots = cache.take(laid_out.lengths)
+            try:
+                logits_BV = self._decoder.prefill(laid_out.x_NE, laid_out.lengths, cache, slots)
+                said_2B = likeliest(logits_BV)
+                cache.remember(slots, said_2B[0])
+                said = _say(said_2B, cache, slots)
+            except BaseException:
+                cache.free(slots)
+                raise
+            before = () if state is None else state.slots
+            slot_of = dict(zip(laid_out.order, slots, strict=True))
+            step_of = dict(zip(laid_out.order, said, strict=True))
+            rows = range(len(prompts))
+            return Running(cache, (*before, *(slot_of[row] for row in rows))), [step_of[row] for row in rows]
+
+    def decode(self, state: Running) -> tuple[Running, list[Step]]:
+        """One more step for every row; see the port."""
+        with torch.inference_mode():
+            cache = state.cache
+            slots = cache.compact(state.slots)
+            steps = _say(self._steps(cache, len(slots)), cache, range(len(slots)))
+            return Running(cache, tuple(slots)), [steps[slot] for slot in slots]
+
+    def merge(self, first: Running, second: Running) -> Running:
+        """Rows of both; those of the second are copied."""
+        with torch.inference_mode():
+            slots = first.cache.take([int(n) for n in second.cache.lengths[list(second.slots)]])
+            first.cache.copy_from(second.cache, second.slots, slots)
+            return Running(first.cache, (*first.slots, *slots))
+
+    def keep(self, state: Running, rows: Sequence[int]) -> Running:
+        """Only these rows; the others' slots are free."""
+        with torch.inference_mode():
+            slots = tuple(state.slots[row] for row in rows)
+            state.cache.free(sorted(set(state.slots).difference(slots)))
+            return Running(state.cache, slots)
+
+
+def _say(said_2B: Tensor, cache: KeyValueCache, slots: Sequence[int]) -> list[Step]:
+    """What :func:`~edge_server.runtime.cuda_graphs.likeliest` found, fetched from where it was computed."""
+    tokens, probabilities = said_2B.tolist()
+    for slot, probability in zip(slots, probabilities, strict=True):
+        if not math.isfinite(probability):
+            cache.mark_nonfinite(slot)
+    return [Step(int(token), probability) for token, probability in zip(tokens, probabilities, strict=True)]
+
+
+def has_bfloat16(device: torch.device) -> bool | None:
+    """Whether a device multiplies in bfloat16 faster than in float32; None: it does not tell."""
+    if device.type != "cpu":
+        return True
+    features = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    if "avx512_bf16" not in features:
+        return None
+    return bool(features["avx512_bf16"] or features.get("amx_bf16"))
+
+
+def load(directory: Path, threads: int, device: str = "cpu", *, bfloat16: bool = True) -> ServedLink:
+    """Load a model folder for serving. From here on the process keeps memory that it has freed.
+
+    Args:
+        directory: the model folder, with its device bundle in ``bundle/``.
+        threads: threads torch computes with, process-wide.
+        device: what it computes on, in torch's words.
+        bfloat16: as for :class:`ServedLink`.
+
+    Raises:
+        ModelError: the folder, or its bundle's manifest, cannot be read, or there is no such device.
+    """
+    torch.set_num_threads(threads)
+    keep_freed_memory()
+    link = Link.load(directory)
+    try:
+        link.to(torch.device(device))
+    except (RuntimeError, AssertionError) as error:  # what torch raises without CUDA is an AssertionError
+        raise ModelError(f"device is {device!r}: {str(error).splitlines()[0]}") from error
+    return ServedLink(link, bundle_hash_of(directory), bfloat16=bfloat16)

@@ -1,0 +1,116 @@
+"""Whether a link can be asked a prompt: what is sent is checked before anything of it is computed."""
+
+from __future__ import annotations
+
+import math
+
+from tokenizers import Tokenizer
+
+from edge_server.engine.ports import FeatureBlock, InvalidPromptError, Prompt
+from edge_server.model import tokenizer as tk
+from edge_server.model.config import SLOT_OF_MODALITY, SLOTS
+from edge_server.model.description import LinkConfig
+
+# What stands around a prompt's parts takes positions too: see edge_server.model.foundation.
+_AROUND_QUESTION = 3
+_AROUND_CONTEXT = 1
+_AROUND_SLOT = 2
+
+
+class PromptCheck:
+    """Checks prompts for one link. Thread-safe.
+
+    Args:
+        config: of what will be asked.
+        tokenizer: its foundation's.
+    """
+
+    def __init__(self, config: LinkConfig, tokenizer: Tokenizer) -> None:
+        self._channel_dim = config.channel_dim
+        self._max_text_tokens = config.max_text_tokens
+        self._max_positions = config.foundation.max_positions
+        self._vocab_size = tokenizer.get_vocab_size(with_added_tokens=True)
+        self._special = tk.special_ids_of(tokenizer)
+        self._slots = {
+            slot: {length: config.receiver.embeddings(length) for length in config.token_lengths}
+            for slot in SLOTS
+        }
+
+    def __call__(self, prompt: Prompt) -> int:
+        """The positions that a prompt takes.
+
+        Raises:
+            InvalidPromptError: names the field that is at fault.
+        """
+        used: dict[str, str] = {}
+        positions = _AROUND_QUESTION + len(prompt.question_ids)
+        if prompt.context_ids:
+            positions += _AROUND_CONTEXT + len(prompt.context_ids)
+        for i, block in enumerate(prompt.blocks):
+            field = f"blocks[{i}]"
+            slot = "question" if block.modality == "text" else SLOT_OF_MODALITY.get(block.modality)
+            if slot is None:
+                allowed = ", ".join((*SLOT_OF_MODALITY, "text"))
+                raise InvalidPromptError(
+                    f"{field}.modality", f"{field}.modality is {block.modality!r}; allowed: {allowed}"
+                )
+            if slot in used:
+                raise InvalidPromptError(
+                    f"{field}.modality",
+                    f"{field}.modality is {block.modality!r}, but {used[slot]} already fills its place",
+                )
+            used[slot] = block.modality
+            positions += self._block(field, slot, block)
+        if "question" in used and prompt.question_ids:
+            raise InvalidPromptError(
+                "question_ids", "question_ids: the question came as a text block too; send one of the two"
+            )
+        if "question" not in used and not prompt.question_ids:
+            raise InvalidPromptError(
+                "question_ids", "question_ids is empty; a question needs at least one language token"
+            )
+        self._ids("question_ids", prompt.question_ids)
+        self._ids("context_ids", prompt.context_ids)
+        if positions >= self._max_positions:
+            raise InvalidPromptError(
+                "question_ids",
+                f"the prompt takes {positions} positions; at most {self._max_positions - 1} fit the model",
+            )
+        return positions
+
+    def _block(self, field: str, slot: str, block: FeatureBlock) -> int:
+        """Validate one block; returns the positions it takes."""
+        shape = block.x_TC.shape
+        if len(shape) != 2 or shape[1] != self._channel_dim:
+            raise InvalidPromptError(
+                f"{field}.shape",
+                f"{field}.shape is {list(shape)}; [token_length, {self._channel_dim}] needed",
+            )
+        if not math.isfinite(block.snr_db):
+            raise InvalidPromptError(f"{field}.snr_db", f"{field}.snr_db is {block.snr_db}; must be finite")
+        if slot == "question":
+            if not 1 <= shape[0] <= self._max_text_tokens:
+                raise InvalidPromptError(
+                    f"{field}.shape",
+                    f"{field}.shape is {list(shape)}; 1 to {self._max_text_tokens} tokens allowed",
+                )
+            return int(shape[0])
+        slots = self._slots[slot].get(shape[0])
+        if slots is None:
+            allowed = ", ".join(map(str, self._slots[slot]))
+            raise InvalidPromptError(
+                f"{field}.shape", f"{field}.shape has token length {shape[0]}; allowed: {allowed}"
+            )
+        return _AROUND_SLOT + slots
+
+    def _ids(self, field: str, ids: tuple[int, ...]) -> None:
+        if len(ids) > self._max_text_tokens:
+            raise InvalidPromptError(
+                field, f"{field} has {len(ids)} language tokens; at most {self._max_text_tokens} allowed"
+            )
+        for i, token_id in enumerate(ids):
+            if not 0 <= token_id < self._vocab_size or token_id in self._special:
+                raise InvalidPromptError(
+                    f"{field}[{i}]",
+                    f"{field}[{i}] is {token_id}; allowed: 0 to {self._vocab_size - 1}, no special token",
+                )

@@ -1,0 +1,95 @@
+"""Prompts of many users, one after another as embeddings: language tokens looked up, blocks received.
+
+prompts ─▶ receivers, one pass per slot ─┐
+    └────▶ ids of all, packed [N] ───────┴─▶ embeddings, packed [N, E]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+from torch import Tensor
+
+from edge_server.engine.ports import FeatureBlock, Prompt
+from edge_server.model.config import SLOT_OF_MODALITY, SLOTS
+from edge_server.model.foundation import Piece, prompt_pieces
+from edge_server.model.link import Link
+from edge_server.runtime.receivers import Reception, receive_text
+from edge_server.runtime.transfer import on_device
+
+# Stands in a row of language token ids for a position that something received will fill.
+_PLACE_OF = {"visual": -1, "audio": -2, "question": -3}
+
+
+@dataclass(frozen=True)
+class LaidOut:
+    """Prompts as embeddings, the longest first.
+
+    Attributes:
+        x_NE: of all prompts, one after another, [N, E].
+        lengths: positions of each.
+        order: which prompt comes when.
+    """
+
+    x_NE: Tensor
+    lengths: list[int]
+    order: list[int]
+
+
+class PromptLayout:
+    """Embeds prompts for one link.
+
+    Args:
+        link: its embedding and receivers are used as they are.
+    """
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._receptions = {slot: Reception(link.receiver(slot)) for slot in SLOTS}
+
+    def embed(self, prompts: Sequence[Prompt]) -> LaidOut:
+        """Lay prompts out."""
+        rows = [self._ids(prompt) for prompt in prompts]
+        order = sorted(range(len(rows)), key=lambda row: -len(rows[row]))
+        ids_N = np.fromiter(chain.from_iterable(rows[row] for row in order), np.int64)
+        device = self._link.device
+        ids_on_device_N = on_device(np.maximum(ids_N, 0), device)
+        x_NE = self._link.embedding.weight.index_select(0, ids_on_device_N)
+        blocks: dict[str, list[FeatureBlock]] = {}
+        for row in order:
+            for block in prompts[row].blocks:
+                blocks.setdefault(_slot_of(block), []).append(block)
+        for slot, received in blocks.items():
+            where = on_device(np.flatnonzero(ids_N == _PLACE_OF[slot]), device)
+            x_NE.index_copy_(0, where, self._receive(slot, received).to(x_NE.dtype))
+        return LaidOut(x_NE, [len(rows[row]) for row in order], order)
+
+    def _ids(self, prompt: Prompt) -> list[int]:
+        """A prompt's language token ids, with marks where something received goes."""
+        fill: dict[str, Piece] = {}
+        question: Piece = prompt.question_ids
+        for block in prompt.blocks:
+            slot, length = _slot_of(block), len(block.x_TC)
+            if slot == "question":
+                question = [_PLACE_OF[slot]] * length
+            else:
+                fill[slot] = [_PLACE_OF[slot]] * self._link.config.receiver.embeddings(length)
+        pieces = prompt_pieces(fill, question, prompt.context_ids, self._link.special)
+        return [int(i) for i in chain.from_iterable(pieces)]
+
+    def _receive(self, slot: str, blocks: Sequence[FeatureBlock]) -> Tensor:
+        """Embeddings of all blocks of a slot, one after another."""
+        device = self._link.device
+        x_NC = on_device(np.concatenate([block.x_TC for block in blocks]), device)
+        snr_db_B = on_device(np.array([block.snr_db for block in blocks], np.float32), device)
+        lengths = [len(block.x_TC) for block in blocks]
+        if slot == "question":
+            return receive_text(self._link.text_receiver, x_NC, snr_db_B, lengths)
+        return self._receptions[slot](x_NC, snr_db_B, lengths)
+
+
+def _slot_of(block: FeatureBlock) -> str:
+    return "question" if block.modality == "text" else SLOT_OF_MODALITY[block.modality]

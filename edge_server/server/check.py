@@ -1,0 +1,251 @@
+"""``edge-server check``: whether the server would come up with these settings, without starting it.
+
+Every finding says where the setting stands and what to do. Exit code 1 where something would keep the server
+from starting.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+import typer
+
+from device_agent.errors import DeviceAgentError
+from edge_server.access.authority import NO_END, Authority, read_certificate
+from edge_server.access.devices import list_certificates
+from edge_server.access.keys import list_keys
+from edge_server.errors import ConfigurationError
+from edge_server.server.config import ServerConfig
+from edge_server.server.exposure import check_exposure, is_loopback
+from edge_server.server.loading import load_bundles
+from edge_server.server.security import tls_of
+from edge_server.server.settings import SettingsError, load_config, where
+
+State: TypeAlias = Literal["ok", "warning", "failure"]
+
+EXPIRES_SOON_DAYS = 30
+
+_WORD = re.compile(r"[a-z_]+")
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        name: of the thing; a setting where one is at fault.
+        state: ``failure`` keeps the server from starting, ``warning`` does not.
+        found: what is.
+        where: file and line, variable or flag of the setting; empty where none is at fault.
+        advice: what to do; empty where there is nothing to do.
+    """
+
+    name: str
+    state: State
+    found: str
+    where: str = ""
+    advice: str = ""
+
+
+@app.command()
+def check(
+    config: Annotated[Path | None, typer.Option(help="Settings file, TOML.")] = None,
+    model: Annotated[Path | None, typer.Option(help="Folder of the model.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    grpc_port: Annotated[int | None, typer.Option(help="0: any free one.")] = None,
+    rest_port: Annotated[int | None, typer.Option(help="0: any free one.")] = None,
+    ports: Annotated[
+        bool, typer.Option(help="Whether the ports are free; not while the server runs.")
+    ] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
+) -> None:
+    """Check settings, certificates, access file, model, ports; fails if the server would not start."""
+    flags = {"model": model, "host": host, "grpc_port": grpc_port, "rest_port": rest_port}
+    given = {name: value for name, value in flags.items() if value is not None}
+    try:
+        settings = load_config(given, config)
+    except SettingsError as error:
+        findings = [
+            Finding(each.setting or "settings", "failure", each.message, each.where, "correct it")
+            for each in error.problems
+        ]
+    else:
+        findings = list(examine(settings, given, ports=ports, now=datetime.now(UTC)))
+    if as_json:
+        typer.echo(json.dumps([asdict(each) for each in findings]))
+    else:
+        for each in findings:
+            typer.echo(f"{each.state:8} {each.name:14} {': '.join(filter(None, (each.where, each.found)))}")
+            if each.advice:
+                typer.echo(f"{'':24}{each.advice}")
+    if any(each.state == "failure" for each in findings):
+        raise typer.Exit(1)
+
+
+def examine(
+    config: ServerConfig, flags: Mapping[str, Any], *, ports: bool, now: datetime
+) -> Iterator[Finding]:
+    """Examine settings that are each possible: do they fit together, and is there what they name?
+
+    Args:
+        config: the settings.
+        flags: those that were given on the command line.
+        ports: whether to try the ports.
+        now: this machine's clock.
+    """
+    yield _settings(config, flags)
+    yield _exposure(config, flags)
+    yield from _certificates(config, flags, now)
+    yield from _access(config, flags, now)
+    yield _model(config, flags)
+    if ports:
+        yield from _ports(config, flags)
+
+
+def _failure(error: ConfigurationError, setting: str, flags: Mapping[str, Any], advice: str) -> Finding:
+    # Messages begin with the setting where they are about one.
+    named = [word for word in _WORD.findall(str(error))[:2] if word in ServerConfig.model_fields]
+    setting = named[0] if named else setting
+    return Finding(setting, "failure", str(error), where(setting, flags), advice)
+
+
+def _settings(config: ServerConfig, flags: Mapping[str, Any]) -> Finding:
+    try:
+        config.engine()
+        config.limits()
+    except ConfigurationError as error:
+        return _failure(error, "settings", flags, "make the two agree")
+    return Finding("settings", "ok", "they fit together")
+
+
+def _exposure(config: ServerConfig, flags: Mapping[str, Any]) -> Finding:
+    try:
+        check_exposure(config)
+    except ConfigurationError as error:
+        return _failure(error, "host", flags, "see docs/security.md")
+    if is_loopback(config.host):
+        return Finding("exposure", "ok", f"{config.host}: only this machine can reach it")
+    if config.trusted_network:
+        return Finding(
+            "exposure",
+            "warning",
+            f"{config.host}: whoever reaches it is let in",
+            where("trusted_network", flags),
+            "only for networks on which everybody may ask",
+        )
+    return Finding("exposure", "ok", f"{config.host}: certificates and keys are asked for")
+
+
+def _certificates(config: ServerConfig, flags: Mapping[str, Any], now: datetime) -> Iterator[Finding]:
+    try:
+        tls = tls_of(config)
+        if config.tls_ca is not None and config.ca_key is not None:
+            Authority.load(config.tls_ca, config.ca_key)
+    except ConfigurationError as error:
+        yield _failure(error, "tls_cert", flags, "make new ones: edge-server certs init, or certs server")
+        return
+    if tls is None:
+        yield Finding("certificates", "ok", "none: both doors speak plainly")
+        return
+    for setting, path in (("tls_cert", tls.certificate), ("tls_ca", tls.client_ca)):
+        if path is not None:
+            yield _end(setting, path, flags, now)
+    for setting, path in (("tls_key", tls.key), ("ca_key", config.ca_key)):
+        if path is not None:
+            yield from _mode(setting, path, flags)
+
+
+def _end(setting: str, path: Path, flags: Mapping[str, Any], now: datetime) -> Finding:
+    certificate = read_certificate(path)
+    end = certificate.not_valid_after_utc
+    if certificate.not_valid_before_utc > now:
+        found = f"{path} is valid only from {certificate.not_valid_before_utc.date()} on"
+        return Finding(setting, "failure", found, where(setting, flags), "is this machine's clock right?")
+    if end == NO_END:
+        return Finding(setting, "ok", f"{path} does not expire")
+    days = (end - now).days
+    if end <= now:
+        found = f"{path} expired on {end.date()}"
+        return Finding(setting, "failure", found, where(setting, flags), "edge-server certs server")
+    if days < EXPIRES_SOON_DAYS:
+        found = f"{path} expires on {end.date()}, in {days} days"
+        return Finding(setting, "warning", found, where(setting, flags), "edge-server certs server")
+    return Finding(setting, "ok", f"{path} expires on {end.date()}")
+
+
+def _mode(setting: str, path: Path, flags: Mapping[str, Any]) -> Iterator[Finding]:
+    if stat.S_IMODE(path.stat().st_mode) & 0o077:
+        yield Finding(
+            setting, "warning", f"{path} can be read by others", where(setting, flags), f"chmod 600 {path}"
+        )
+
+
+def _access(config: ServerConfig, flags: Mapping[str, Any], now: datetime) -> Iterator[Finding]:
+    if config.access is None:
+        return
+    try:
+        states = [each.state(now.timestamp()) for each in list_certificates(config.access)]
+        good_keys = sum(each.revoked_s is None for each in list_keys(config.access))
+    except ConfigurationError as error:
+        yield _failure(error, "access", flags, "edge-server certs init, or edge-server keys add")
+        return
+    found = f"{states.count('good')} devices and {good_keys} API keys are let in"
+    if states.count("expired"):
+        found += f"; {states.count('expired')} certificates have expired"
+    yield Finding("access", "ok", found)
+    yield from _mode("access", config.access, flags)
+
+
+def _model(config: ServerConfig, flags: Mapping[str, Any]) -> Finding:
+    if not config.model.is_dir():
+        found = f"there is no folder {config.model}"
+        return Finding("model", "failure", found, where("model", flags), "edge-server train, or name another")
+    try:
+        bundles = load_bundles(config.model)
+    except (DeviceAgentError, ConfigurationError) as error:
+        return Finding("model", "failure", str(error), where("model", flags), "edge-server export")
+    lengths = bundles[0].manifest.token_lengths
+    if config.rest_token_length not in lengths:
+        found = f"is {config.rest_token_length}; the bundle allows {', '.join(map(str, lengths))}"
+        setting = "rest_token_length"
+        return Finding(setting, "failure", found, where(setting, flags), "choose one of these")
+    missing = [name for name in ("model.json", "tokenizer.json") if not (config.model / name).is_file()]
+    if missing:
+        found = f"{config.model} lacks {' and '.join(missing)}"
+        return Finding("model", "failure", found, where("model", flags), "copy the whole folder")
+    hashes = ", ".join(f"{bundle.hash[:12]} ({bundle.manifest.precision})" for bundle in bundles)
+    return Finding("model", "ok", f"{config.model} with bundle {hashes}")
+
+
+def _ports(config: ServerConfig, flags: Mapping[str, Any]) -> Iterator[Finding]:
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    taken: dict[int, str] = {}
+    for setting in ("grpc_port", "rest_port", "enrol_port"):
+        port = getattr(config, setting)
+        if not port:
+            continue
+        if port in taken:
+            found = f"is {port}, which {taken[port]} is too"
+            yield Finding(setting, "failure", found, where(setting, flags), "choose another")
+            continue
+        taken[port] = setting
+        with socket.socket(family, socket.SOCK_STREAM) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                sock.bind((config.host, port))
+            except OSError as error:
+                found = f"cannot listen on {config.host}:{port}: {error.strerror}"
+                advice = "choose another, or --no-ports where it is this server that runs"
+                yield Finding(setting, "failure", found, where(setting, flags), advice)
+                continue
+        yield Finding(setting, "ok", f"{config.host}:{port} is free")

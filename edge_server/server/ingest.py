@@ -1,0 +1,183 @@
+"""Raw media and text that came over REST, made into what the model takes.
+
+    base64 ─▶ file ─▶ Clip ─▶ transmitter ─▶ channel ─▶ payload ─▶ FeatureBlock    in a bounded pool of
+    text ─▶ tokenizer ─▶ language token ids                                        threads, never on the loop
+
+The same code runs on a device (:mod:`device_agent`): a REST user without an agent gets the tokens, and if
+asked for the noise, that a device would have sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from device_agent.channel import Channel, ChannelConfig
+from device_agent.errors import (
+    ConfigurationError,
+    MediaError,
+    MediaLimitError,
+    TransmitterError,
+)
+from device_agent.media.clip import Clip, MediaLimits, join
+from device_agent.media.loading import clip_from_bytes
+from device_agent.transmitter import Transmitter
+from edge_server.engine import FeatureBlock
+from edge_server.errors import (
+    AdmissionRefusedError,
+    EngineFailureError,
+    InvalidQuestionError,
+    QuestionTooLargeError,
+)
+from edge_server.frontdoor.ports import BlockCost, Ingested, LinkSettings, PayloadName, RawMedia
+from protos import payload
+
+_FIRST_GUESS_S = 0.1
+
+
+class MediaIngest:
+    """Implements :class:`edge_server.frontdoor.ports.Ingest` with a device bundle.
+
+    Args:
+        transmitter: of the bundle that the served model answers for.
+        token_length: tokens per modality where a request does not say.
+        limits: what decoding one file may cost.
+        threads: files that are decoded at once.
+        max_pending: requests that are decoded or wait for it; further ones are refused.
+        rng: seeds the channel where a request does not.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        transmitter: Transmitter,
+        *,
+        token_length: int,
+        limits: MediaLimits,
+        threads: int,
+        max_pending: int,
+        rng: np.random.Generator,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._transmitter = transmitter
+        self._token_length = token_length
+        self._limits = limits
+        self._threads = threads
+        self._max_pending = max_pending
+        self._rng = rng
+        self._clock = clock
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="tokenlink-ingest")
+        self._pending = 0
+        self._s_per_request = _FIRST_GUESS_S
+
+    async def prepare(
+        self, media: Sequence[RawMedia], question: str, context: str, link: LinkSettings
+    ) -> Ingested:
+        """Decode, transmit, emulate the link; arguments and errors as the port says."""
+        if self._pending >= self._max_pending:
+            raise AdmissionRefusedError(
+                f"{self._pending} requests are being decoded, at most {self._max_pending} may be",
+                reason="ingest",
+                retry_delay_s=max(self._pending * self._s_per_request / self._threads, 0.05),
+            )
+        # The generator is not thread-safe: drawn from here, on the loop.
+        seed = int(self._rng.integers(2**63)) if link.seed is None else link.seed
+        loop = asyncio.get_running_loop()
+        self._pending += 1
+        work = self._pool.submit(self._prepare, media, question, context, link, seed)
+        # Counted until the thread is done with it, even if its client has gone meanwhile.
+        work.add_done_callback(lambda _: loop.call_soon_threadsafe(self._done))
+        return await asyncio.wrap_future(work)
+
+    def close(self) -> None:
+        """Start nothing more; what runs is not waited for."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _done(self) -> None:
+        self._pending -= 1
+
+    def _prepare(
+        self, media: Sequence[RawMedia], question: str, context: str, link: LinkSettings, seed: int
+    ) -> Ingested:
+        began = self._clock()
+        field = "question"
+        try:
+            question_ids = tuple(self._transmitter.tokenize(question)) if question else ()
+            field = "context"
+            context_ids = tuple(self._transmitter.tokenize(context)) if context else ()
+            field = "token_length"
+            sent = self._send(media, link, seed)
+        except MediaLimitError as error:
+            raise QuestionTooLargeError(error.field, error.message) from error
+        except MediaError as error:
+            raise InvalidQuestionError(error.field, error.message) from error
+        except (TransmitterError, payload.PayloadError) as error:
+            raise EngineFailureError(f"a transmitter failed on this media: {error}") from error
+        except ConfigurationError as error:
+            raise InvalidQuestionError(field, str(error)) from error
+        self._s_per_request += 0.1 * (self._clock() - began - self._s_per_request)
+        return Ingested(
+            blocks=tuple(codeword.received for codeword in sent),
+            question_ids=question_ids,
+            context_ids=context_ids,
+            costs=tuple(codeword.cost for codeword in sent),
+            sent=tuple(codeword.sent_TC for codeword in sent),
+        )
+
+    def _send(self, media: Sequence[RawMedia], link: LinkSettings, seed: int) -> list[_Codeword]:
+        if not media:
+            return []
+        clip = join(self._clip(part) for part in media)
+        encoded = self._transmitter.encode(clip, link.token_length or self._token_length)
+        channel = Channel(
+            ChannelConfig(
+                model=link.channel,
+                fading=link.fading,
+                snr_db=link.snr_db,
+                bandwidth_hz=link.bandwidth_hz,
+            ),
+            np.random.default_rng(seed),
+        )
+        return [
+            _transmitted(channel, modality, x_TC, link.payload) for modality, x_TC in encoded.tokens.items()
+        ]
+
+    def _clip(self, part: RawMedia) -> Clip:
+        return clip_from_bytes(
+            part.decode(),
+            kind=part.modality,
+            field=part.field,
+            spec=self._transmitter.bundle.media_spec(),
+            limits=self._limits,
+        )
+
+
+@dataclass(frozen=True)
+class _Codeword:
+    sent_TC: npt.NDArray[np.float32]
+    received: FeatureBlock
+    cost: BlockCost
+
+
+def _transmitted(
+    channel: Channel, modality: str, x_TC: npt.NDArray[np.float32], dtype: PayloadName
+) -> _Codeword:
+    """One block over the air, and through the payload in which it crosses the network behind that."""
+    reception = channel.transmit(x_TC)
+    packed = payload.encode(reception.x_TC, modality, dtype)
+    arrived_TC = payload.decode(packed, max_token_length=len(x_TC), channel_dim=x_TC.shape[1])
+    cost = BlockCost(
+        modality=modality,
+        token_length=len(x_TC),
+        effective_snr_db=reception.effective_snr_db,
+        channel_uses=reception.channel_uses,
+        airtime_s=reception.airtime_s,
+        payload_bytes=len(packed.data),
+    )
+    return _Codeword(x_TC, FeatureBlock(modality, arrived_TC, reception.effective_snr_db), cost)

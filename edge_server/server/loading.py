@@ -1,0 +1,156 @@
+"""Loads what a model folder holds: the model, and the device bundle it answers for.
+
+MODEL/           weights, read by edge_server.runtime.model_runner
+MODEL/bundle/    device bundle: given to devices, and used here for media that comes over REST
+MODEL/bundle-*/  bundles of other precisions, made from that one: given to devices that ask
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from device_agent.bundle.archive import pack
+from device_agent.bundle.bundle import Bundle, load_bundle
+from device_agent.errors import DeviceAgentError
+from device_agent.transmitter import Transmitter
+from edge_server.engine import Model, ModelRunner
+from edge_server.engine.runner_process import ModelRunnerProcess
+from edge_server.errors import ConfigurationError
+from edge_server.frontdoor.ports import BundleArchive, LinkShape
+from edge_server.runtime.model_info import load_model_info
+from edge_server.runtime.start import PRELOAD, load_runner
+from edge_server.server.config import ServerConfig
+from edge_server.server.ingest import MediaIngest
+from edge_server.server.served import Served
+
+
+def load_served(config: ServerConfig) -> Served[Any]:
+    """Load the model that the settings name. Its state's type is its own business, hence ``Any``.
+
+    Raises:
+        ConfigurationError: there is no model or no sound bundle, or they do not belong together.
+    """
+    with ExitStack() as resources:
+        served = _load(config, resources)
+        return replace(served, close=resources.pop_all().close)
+
+
+def _load(config: ServerConfig, resources: ExitStack) -> Served[Any]:
+    if not config.model.is_dir():
+        raise ConfigurationError(
+            f"model: there is no folder {config.model}; train one with `edge-server train`, or name another"
+        )
+    try:
+        bundles = load_bundles(config.model)
+        bundle = bundles[0]
+        scratch = Path(resources.enter_context(tempfile.TemporaryDirectory()))
+        archives = tuple(_archive(each, scratch) for each in bundles)
+        ingest = ingest_of(config, bundle)
+    except DeviceAgentError as error:
+        raise ConfigurationError(f"model: {error}") from error
+    resources.callback(ingest.close)
+    model, runner_of = _in_processes(config, resources) if config.core_processes else _in_threads(config)
+    if model.bundle_hash != bundle.hash:
+        raise ConfigurationError(
+            f"model: {config.model} answers for bundle {model.bundle_hash}, its bundle folder holds "
+            f"{bundle.hash}; export the bundle again"
+        )
+    return Served(
+        model=model,
+        runner_of=runner_of,
+        ingest=ingest,
+        shape=shape_of(bundle),
+        token_lengths=tuple(bundle.manifest.token_lengths),
+        bundles=archives,
+    )
+
+
+def _in_threads(config: ServerConfig) -> tuple[Model, Callable[[int], ModelRunner[Any]]]:
+    """One model for all batches, in this process."""
+    # torch takes seconds to import: only once everything else is known to be right.
+    from edge_server.runtime.model_runner import load
+
+    model = load(config.model, config.threads, config.device, bfloat16=config.bfloat16)
+    return model, lambda _: model
+
+
+def _in_processes(
+    config: ServerConfig, resources: ExitStack
+) -> tuple[Model, Callable[[int], ModelRunner[Any]]]:
+    """A model for each batch, in a process of its own; here is what is known of it without weights."""
+    make = partial(load_runner, config.model, config.threads, config.device, config.bfloat16)
+    cores = [ModelRunnerProcess(make, PRELOAD) for _ in range(config.batches)]
+    for runner in cores:
+        resources.callback(runner.close)
+    with ThreadPoolExecutor() as pool:
+        started = [pool.submit(runner.start) for runner in cores]
+        model = load_model_info(config.model)
+        for each in started:
+            each.result()
+    return model, cores.__getitem__
+
+
+def load_bundles(model: Path) -> tuple[Bundle, ...]:
+    """The device bundles of a model folder, verified; the one it was exported with is first.
+
+    Raises:
+        BundleError: one is not sound.
+        ConfigurationError: one was made from another bundle than the first, so that the model would
+            misunderstand its tokens.
+    """
+    first = load_bundle(model / "bundle")
+    bundles = [first]
+    for folder in sorted(model.glob("bundle-*")):
+        bundle = load_bundle(folder)
+        if bundle.manifest.quantised_from != first.hash:
+            raise ConfigurationError(
+                f"model: {folder} was made from bundle {bundle.manifest.quantised_from}, the model's is "
+                f"{first.hash}; make it again with `edge-server export --precision`, or remove it"
+            )
+        bundles.append(bundle)
+    return tuple(bundles)
+
+
+def _archive(bundle: Bundle, folder: Path) -> BundleArchive:
+    path = folder / f"{bundle.hash}.tar"
+    pack(bundle.folder, path)
+    return BundleArchive(bundle.hash, path, bundle.manifest.precision)
+
+
+def ingest_of(config: ServerConfig, bundle: Bundle) -> MediaIngest:
+    """What makes media of REST requests ready, with the transmitters of a bundle.
+
+    Raises:
+        ConfigurationError: the bundle was not trained for the default token length.
+    """
+    if config.rest_token_length not in bundle.manifest.token_lengths:
+        raise ConfigurationError(
+            f"rest_token_length is {config.rest_token_length}; the bundle allows "
+            f"{', '.join(map(str, bundle.manifest.token_lengths))}"
+        )
+    return MediaIngest(
+        Transmitter(bundle),
+        token_length=config.rest_token_length,
+        limits=config.media(),
+        threads=config.ingest_threads,
+        max_pending=config.max_ingest,
+        rng=np.random.default_rng(),
+    )
+
+
+def shape_of(bundle: Bundle) -> LinkShape:
+    """Token blocks that a bundle's transmitters make."""
+    text = bundle.manifest.transmitters.text
+    return LinkShape(
+        channel_dim=bundle.manifest.channel_dim,
+        max_text_token_length=text.max_token_length if text is not None else 0,
+    )

@@ -1,0 +1,66 @@
+"""Puts the page together from a server's parts.
+
+Imports the page's libraries: to be imported only where the page is served.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from edge_server.cell import Cell
+from edge_server.errors import ConfigurationError
+from edge_server.frontdoor.http.asking import Asker
+from edge_server.server.config import ServerConfig
+from edge_server.ui.clips import ClipFile, Shelf, shipped_clips
+from edge_server.ui.context import PageContext
+from edge_server.ui.gate import Gate
+from edge_server.ui.page import FrontPage
+from edge_server.ui.watch import WatchedMetrics
+
+
+class PageBuilder:
+    """Makes the page in two steps: what counts is needed before there is anything to count.
+
+    Args:
+        config: settings.
+        version: of the server.
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, config: ServerConfig, version: str, clock: Callable[[], float]) -> None:
+        self.metrics = WatchedMetrics(version=version, outage_snr_db=config.outage_snr_db, clock=clock)
+        self._config, self._version, self._clock = config, version, clock
+
+    def build(self, asker: Asker, cell: Cell[Any], gate: Gate) -> FrontPage:
+        """The page of a server.
+
+        Args:
+            asker: brings the playground's questions to the engine.
+            cell: whose devices are shown.
+            gate: who may look.
+
+        Raises:
+            ConfigurationError: the demo folder is not there though it was asked for, or cannot be read.
+        """
+        self.metrics.name_of = lambda user: cell.device_of(user) or user
+        return FrontPage(
+            PageContext(
+                asker=asker,
+                cell=cell,
+                watched=self.metrics,
+                shelf=Shelf(self._shipped(), max_clip_bytes=self._config.max_media_bytes),
+                gate=gate,
+                token_length=self._config.rest_token_length,
+                version=self._version,
+                clock=self._clock,
+            )
+        )
+
+    def _shipped(self) -> tuple[ClipFile, ...]:
+        folder = self._config.ui_demo
+        if folder.is_dir():
+            return shipped_clips(folder)
+        if "ui_demo" in self._config.model_fields_set:
+            raise ConfigurationError(f"ui_demo: there is no folder {folder}")
+        return ()

@@ -1,0 +1,166 @@
+"""The server as a process: it serves until a signal tells it to end, and says where.
+
+On SIGTERM or SIGINT: health says NOT_SERVING, nothing new is accepted, accepted questions are answered,
+the process exits with 0. A second signal does not wait for the answers.
+
+On SIGHUP the model folder is read again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import json
+import logging
+import os
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from device_agent.errors import DeviceAgentError
+from device_agent.tracing import exporting_tracer
+from edge_server.errors import ConfigurationError
+from edge_server.frontdoor.tracing import NotTraced, Traced, Tracing
+from edge_server.server.addresses import Addresses
+from edge_server.server.app import Server
+from edge_server.server.config import ServerConfig
+from edge_server.server.served import Served
+from edge_server.ui.extra import page_is_served
+from edge_server.ui.gate import Gate
+
+logger = logging.getLogger(__name__)
+
+
+async def serve(
+    config: ServerConfig,
+    served: Served[Any],
+    reload: Callable[[], Served[Any]] | None = None,
+    tracing: Tracing | None = None,
+    gate: Gate | None = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT, then drain.
+
+    Args:
+        config: settings.
+        served: what to serve first.
+        reload: loads what to serve from now on, after a SIGHUP. Called in a thread.
+        tracing: begins spans; None: there are none.
+        gate: who may look at the page; None: whoever the REST doors let in.
+
+    Raises:
+        ConfigurationError: an address cannot be bound.
+    """
+    asked_to_end, asked_again = asyncio.Event(), asyncio.Event()
+
+    def on_signal() -> None:
+        (asked_again if asked_to_end.is_set() else asked_to_end).set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    server: Server[Any] = Server(
+        config, served, tracing=tracing, with_page=page_is_served(config.ui), gate=gate
+    )
+    addresses = await server.start()
+    reloading = asyncio.create_task(_reload(server, reload)) if reload is not None else None
+    try:
+        _announce(config, served, addresses)
+        await asked_to_end.wait()
+        logger.info("draining", extra={"unanswered": server.engine.unanswered})
+        draining = asyncio.create_task(server.drain())
+        hurrying = asyncio.create_task(asked_again.wait())
+        await asyncio.wait({draining, hurrying}, timeout=config.drain_s, return_when=asyncio.FIRST_COMPLETED)
+        for task in (draining, hurrying):
+            task.cancel()
+    finally:
+        if reloading is not None:
+            loop.remove_signal_handler(signal.SIGHUP)
+            reloading.cancel()
+            await asyncio.wait({reloading})
+        await server.stop()
+        if config.ready_file is not None:
+            config.ready_file.unlink(missing_ok=True)
+    logger.info("stopped")
+
+
+async def _reload(server: Server[Any], load: Callable[[], Served[Any]]) -> None:
+    """Serve what the model folder holds at every SIGHUP; what cannot be loaded changes nothing."""
+    asked = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, asked.set)
+    while True:
+        await asked.wait()
+        asked.clear()
+        try:
+            served = await asyncio.to_thread(load)
+        except Exception as error:
+            # Whatever it is, it is no reason to stop answering.
+            logger.error("the model was not reloaded; the one that is served stays: %s", error)
+            continue
+        if served.model.bundle_hash == server.engine.model.bundle_hash:
+            logger.info("the model's bundle is the one that is served; nothing changes")
+            await asyncio.to_thread(served.close)
+            continue
+        await server.replace(served)
+
+
+def _announce(config: ServerConfig, served: Served[Any], addresses: Addresses) -> None:
+    facts = {
+        "grpc": addresses.grpc,
+        "rest": addresses.rest,
+        "grpc_port": addresses.grpc_port,
+        "rest_port": addresses.rest_port,
+        "model_name": served.model.name,
+        "bundle_hash": served.model.bundle_hash,
+        "enrol": addresses.enrol,
+        "pid": os.getpid(),
+    }
+    logger.info("serving", extra=facts)
+    if config.ready_file is not None:
+        # Renamed into place: whoever waits for the file never reads half of it.
+        draft = config.ready_file.with_name(f".{config.ready_file.name}.{os.getpid()}")
+        draft.write_text(json.dumps(facts) + "\n", encoding="utf-8")
+        draft.replace(config.ready_file)
+
+
+def run(config: ServerConfig) -> None:
+    """Load what the settings name and serve it; returns when the server has drained.
+
+    Raises:
+        ConfigurationError: a setting names what is not there.
+    """
+    from edge_server.server.loading import load_served
+
+    served = load_served(config)
+    # What is loaded by now stays: the collector need not go through all of it while answers wait.
+    gc.collect()
+    gc.freeze()
+    try:
+        import uvloop
+    except ImportError:
+        loop_factory = None
+    else:
+        loop_factory = uvloop.new_event_loop
+    with (
+        contextlib.closing(served),
+        _tracing(config) as tracing,
+        asyncio.Runner(loop_factory=loop_factory) as runner,
+    ):
+        runner.run(serve(config, served, lambda: load_served(config), tracing))
+
+
+@contextlib.contextmanager
+def _tracing(config: ServerConfig) -> Iterator[Tracing]:
+    """Spans to where the settings say.
+
+    Raises:
+        ConfigurationError: it is switched on and not installed.
+    """
+    if not config.tracing_endpoint:
+        yield NotTraced()
+        return
+    try:
+        with exporting_tracer(config.tracing_endpoint, "edge-server") as tracer:
+            yield Traced(tracer)
+    except DeviceAgentError as error:
+        raise ConfigurationError(str(error)) from error

@@ -1,0 +1,1 @@
+"""Comparisons of systems: training them, asking them, figures, plots, and the page of results."""

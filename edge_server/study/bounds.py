@@ -1,0 +1,63 @@
+"""What frames a study's accuracies: the blind prior below, the text oracle above, and the shipped model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from device_agent.channel import ChannelConfig
+from edge_server.data.soundstage.dataset import load_split
+from edge_server.evaluation.accuracy import Examiner, Setting
+from edge_server.evaluation.held_out import HeldOut
+from edge_server.model.link import Link
+from edge_server.study.study import CHANNELS, SNRS_DB, Study
+from edge_server.study.teacher_forced import TeacherForcedExam, over_channel
+from edge_server.training.clips import encode_clips
+from edge_server.training.soundstage import SoundstageSplit
+
+
+def floors(study: Study, runs: Path, data: Path, records: Path) -> dict[str, Any]:
+    """Blind prior and text oracle of the study's test clips; kept among the records."""
+    run = study.tasks()[0].run(runs, data)
+    kept = records / f"floors-{study.test_clips}.json"
+    if kept.exists():
+        found: dict[str, Any] = json.loads(kept.read_text())
+        return found
+    split = load_split(data, "test")
+    asked = sum(question.clip < study.test_clips for question in split.questions)
+    examiner = Examiner(run.pretrained_link(), HeldOut.of_soundstage(split), asked)
+    found = {
+        "questions": asked,
+        "blind_prior": examiner.blind_prior(load_split(data, "val").questions).to_json(),
+        "text_oracle": examiner.text_oracle().to_json(),
+    }
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_text(json.dumps(found, indent=2) + "\n")
+    return found
+
+
+def shipped(model: Path, data: Path, token_length: int) -> dict[str, Any]:
+    """Accuracy of a model folder on the whole test split, over every channel and SNR of figure A.
+
+    Args:
+        model: its folder.
+        data: the Soundstage data set.
+        token_length: tokens per modality.
+    """
+    link = Link.load(model)
+    link.merge_lora()
+    split = load_split(data, "test")
+    exam = TeacherForcedExam(split)
+    rows = []
+    # Not kept: the next model of this name has other encoders.
+    with TemporaryDirectory() as scratch:
+        clips = encode_clips(link, SoundstageSplit(split), Path(scratch), "test")
+        for channel, fading in CHANNELS:
+            for snr_db in SNRS_DB:
+                config = ChannelConfig(model=channel, fading=fading, snr_db=snr_db)
+                score = exam.mark(link, over_channel(link, clips.features, Setting(config, token_length)))
+                where = {"channel": channel, "fading": fading, "snr_db": snr_db}
+                rows.append({**where, "questions": score.asked.total(), "accuracy": score.accuracy})
+    return {"model": link.config.name, "token_length": token_length, "rows": rows}

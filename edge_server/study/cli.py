@@ -1,0 +1,188 @@
+"""``edge-server study``: train and examine the compared systems, then gather and draw what was found."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.progress import track
+
+from edge_server.export.bundle import current_commit
+from edge_server.study.baselines import ANSWERED, LINK_OF, meet_rivals, rivals_of, unanswered
+from edge_server.study.bounds import floors, shipped
+from edge_server.study.digital.codes import Code, IdealCode, LdpcQam
+from edge_server.study.digital.coding import build_table, table_settings
+from edge_server.study.digital.error_table import ErrorTable
+from edge_server.study.figures import (
+    ablation,
+    accuracy_snr,
+    alignment_seen,
+    convergence,
+    must_show,
+    question_size,
+    token_length,
+)
+from edge_server.study.figures.answers import Answers
+from edge_server.study.media_sizes import SIZES, measure_sizes
+from edge_server.study.plots import drawings
+from edge_server.study.report.page import write_page
+from edge_server.study.run import run_study
+from edge_server.study.study import (
+    DIGITAL,
+    DIGITAL_CAPACITY,
+    QUANTISED,
+    STUDIES,
+    Study,
+    Task,
+    budget_json,
+    channel_uses,
+    coverage,
+    read_lines,
+    results,
+)
+from edge_server.training.import_pretrained import import_pretrained
+from edge_server.training.run import cores
+from edge_server.training.systems import USUAL_DIM
+
+app = typer.Typer(help="Compare systems; writes JSON, figures and a page.", pretty_exceptions_enable=False)
+
+Make = Callable[[], dict[str, Any]]
+
+Part = Literal["all", "train", "rivals", "figures"]
+#: Folder of the records, beside the results.
+RECORDS = "study"
+#: Block error rates of the channel codes, beside the results.
+CODES = "channel_codes.json"
+
+
+@app.command()
+def study(
+    name: Annotated[str, typer.Argument(help=f"One of: {', '.join(STUDIES)}.")] = "full",
+    part: Annotated[Part, typer.Option(help="Only this part, of what 'all' does in order.")] = "all",
+    runs: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("runs"),
+    data: Annotated[Path, typer.Option(help="Soundstage data set.")] = Path("datasets/soundstage"),
+    out: Annotated[Path, typer.Option(help="Where JSON and figures go.")] = Path("docs/results"),
+    model: Annotated[Path, typer.Option(help="The shipped model.")] = Path("deploy/models/soundstage-small"),
+    base: Annotated[
+        Path | None,
+        typer.Option(help="Take encoders and foundation of this model folder; else they are pretrained."),
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Processes beside one another.  [default: all cores]")
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Train only this system; may be given several times.")
+    ] = None,
+    figure: Annotated[
+        list[str] | None, typer.Option(help="Make only this figure; may be given several times.")
+    ] = None,
+) -> None:
+    """Train every compared system, ask it everything, write what came out. Can be cut and called again."""
+    if name not in STUDIES:
+        raise typer.BadParameter(f"{name!r}; allowed: {', '.join(STUDIES)}", param_hint="NAME")
+    chosen = STUDIES[name]
+    if part in ("all", "train"):
+        if base is not None:
+            import_pretrained(base, chosen.tasks()[0].run(runs, data))
+        run_study(chosen, runs, data, out / RECORDS, jobs or cores(), only or ())
+    if part in ("all", "rivals"):
+        compare_rivals(chosen, runs, data, out, jobs or cores())
+    if part in ("all", "figures"):
+        makers = figure_makers(chosen, runs, data, out / RECORDS, model)
+        unknown = sorted(set(figure or ()) - set(makers))
+        if unknown:
+            raise typer.BadParameter(f"{unknown[0]!r}; allowed: {', '.join(makers)}", param_hint="--figure")
+        found = gather(chosen, {name: makers[name] for name in figure or makers})
+        write_figures({**found, "coverage": covered(chosen, out / RECORDS)}, out)
+        write_page(out)
+        typer.echo(f"{out}: {', '.join(sorted(found))}")
+
+
+def compare_rivals(study: Study, runs: Path, data: Path, out: Path, jobs: int) -> None:
+    """Simulate the channel codes, then ask every seed's link what the digital rivals bring it."""
+    table = ErrorTable(out / CODES, table_settings(0, study.code_effort))
+    uses = channel_uses(study.budget.token_length, USUAL_DIM)
+    build_table(table, (uses // 2, uses), 0, study.code_effort)
+    # The first seed alone: what the source codecs make of the clips is kept for the others.
+    first, *others = study.seeds
+    _rivals_of_seed(study.name, first, runs, data, out)
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        running = [pool.submit(_rivals_of_seed, study.name, seed, runs, data, out) for seed in others]
+        for job in track(running, description="digital rivals"):
+            job.result()
+
+
+def covered(study: Study, records: Path) -> dict[str, Any]:
+    """How far a study is, the digital rivals included."""
+    found = coverage(study, records)
+    of_seed = {seed: Task(study.name, LINK_OF, seed).record(records) for seed in study.seeds}
+    found["complete"]["digital rivals"] = [seed for seed, record in of_seed.items() if not _is_open(record)]
+    return found
+
+
+def _is_open(record: Path) -> bool:
+    """Whether the rivals on a seed's link have something left to answer."""
+    return not (record / SIZES).exists() or bool(unanswered(record))
+
+
+def _rivals_of_seed(name: str, seed: int, runs: Path, data: Path, out: Path) -> None:
+    study, task = STUDIES[name], Task(name, LINK_OF, seed)
+    run, record = task.run(runs, data), task.record(out / RECORDS)
+    if not _is_open(record):
+        return
+    record.mkdir(parents=True, exist_ok=True)
+    rivals = rivals_of(study, run, data)
+    ldpc = LdpcQam(ErrorTable(out / CODES))
+    codes: dict[str, Code] = {DIGITAL: ldpc, DIGITAL_CAPACITY: IdealCode(), QUANTISED: ldpc}
+    meet_rivals(record, rivals, codes)
+    if not (record / SIZES).exists():
+        measure_sizes(run, record, rivals, min(study.movies, study.test_clips))
+
+
+def figure_makers(study: Study, runs: Path, data: Path, records: Path, model: Path) -> dict[str, Make]:
+    """What makes each figure's data, by name."""
+    length = study.budget.token_length
+    answers = Answers(results(study, records))
+    rivals, sizes = (Answers(_lines(study, records, ANSWERED)), _lines(study, records, SIZES))
+    usual_dim = study.systems[LINK_OF].channel_dim
+    return {
+        "accuracy_snr": lambda: accuracy_snr.build(
+            answers, rivals, length, floors(study, runs, data, records)
+        ),
+        "convergence": lambda: convergence.build(study, records),
+        "token_length": lambda: token_length.build(answers),
+        "alignment_seen": lambda: alignment_seen.build(study, runs, data, records),
+        "question_size": lambda: question_size.build(answers, sizes, usual_dim),
+        "ablation": lambda: ablation.build(answers, length),
+        "shipped": lambda: shipped(model, data, study.budget.token_length),
+    }
+
+
+def gather(study: Study, makers: Mapping[str, Make]) -> dict[str, dict[str, Any]]:
+    """Figures' data by name, with the study's budget and the commit at their head."""
+    head = {"commit": current_commit(), "budget": budget_json(study)}
+    return {name: {**head, **make()} for name, make in track(makers.items(), description="figures")}
+
+
+def write_figures(found: Mapping[str, dict[str, Any]], out: Path) -> None:
+    """Each figure's JSON, and the picture that is made from the file."""
+    out.mkdir(parents=True, exist_ok=True)
+    for name, data in found.items():
+        (out / f"{name}.json").write_text(json.dumps(data, indent=1) + "\n")
+    drawings.draw_all(out)
+    files = {path.stem: json.loads(path.read_text()) for path in sorted(out.glob("*.json"))}
+    (out / "must_show.json").write_text(json.dumps(must_show.build(files), indent=1) + "\n")
+
+
+def _lines(study: Study, records: Path, file: str) -> list[dict[str, Any]]:
+    """Lines of a file in every seed's two-stage record."""
+    return [
+        {"training_seed": seed, **line}
+        for seed in study.seeds
+        for line in read_lines(Task(study.name, LINK_OF, seed).record(records) / file)
+    ]

@@ -1,0 +1,43 @@
+"""All drawings: which JSON file is drawn by what, into which picture."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from edge_server.study.plots import (
+    ablation,
+    accuracy_snr,
+    alignment_seen,
+    convergence,
+    device_cost,
+    question_size,
+    token_length,
+)
+from edge_server.study.plots.style import save
+
+Draw = Callable[[Mapping[str, Any]], Figure]
+
+#: Picture: JSON file, and what draws it.
+DRAWINGS: Mapping[str, tuple[str, Draw]] = {
+    "accuracy_snr": ("accuracy_snr", accuracy_snr.draw),
+    "accuracy_types": ("accuracy_snr", accuracy_snr.draw_types),
+    "convergence": ("convergence", convergence.draw),
+    "token_length": ("token_length", token_length.draw),
+    "alignment_seen": ("alignment_seen", alignment_seen.draw),
+    "question_size": ("question_size", question_size.draw),
+    "device_cost": ("device_cost", device_cost.draw),
+    "ablation": ("ablation", ablation.draw),
+}
+
+
+def draw_all(folder: Path) -> None:
+    """Draw every figure whose JSON file lies in a folder, beside it."""
+    for picture, (name, draw) in DRAWINGS.items():
+        source = folder / f"{name}.json"
+        if source.exists():
+            save(draw(json.loads(source.read_text())), folder / f"{picture}.png")

@@ -1,0 +1,52 @@
+"""The page that reads the results: Markdown whose every number comes from a JSON file beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from edge_server.study.report import sections
+from edge_server.study.report.sections import Found
+
+#: The page, beside the JSON files.
+PAGE = "README.md"
+
+
+def write_page(folder: Path) -> None:
+    """Write the page of a folder of results. Results that are not there are named as missing."""
+    files = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+    parts = [_HEAD, *(_section(title, make, files) for title, make in _SECTIONS.items())]
+    (folder / PAGE).write_text("\n".join(parts))
+
+
+def _section(title: str, make: Callable[[Found], str], files: Found) -> str:
+    try:
+        body = make(files)
+    except (KeyError, IndexError, StopIteration) as missing:
+        body = f"Not measured: {missing} is missing."
+    return f"## {title}\n\n{body.rstrip()}\n"
+
+
+_HEAD = """# Results
+
+Every number here is read from a JSON file in this folder by `edge-server study` (`make results`); so are the
+figures. The systems: [`systems.py`](../../edge_server/training/systems.py); seeds, settings, budgets:
+[`study.py`](../../edge_server/evaluation/study.py). All systems share encoders, foundation and clips; they
+differ in the link and in how it was trained. ± is the standard deviation over training seeds, how many in
+brackets; a value with one seed has none. What each system and seed answered, setting by setting: `study`.
+"""
+
+_SECTIONS: Mapping[str, Callable[[Found], str]] = {
+    "What was promised": sections.must_show,
+    "How far the study is": sections.coverage,
+    "A. Accuracy against SNR": sections.accuracy,
+    "B. Convergence": sections.convergence,
+    "C. Token length": sections.token_length,
+    "D. Alignment seen": sections.alignment,
+    "E. Bytes and channel uses": sections.question_size,
+    "F. What the device pays": sections.device,
+    "Ablation": sections.ablation,
+    "Paper scale": sections.paper_scale,
+    "How it was made": sections.made_with,
+}

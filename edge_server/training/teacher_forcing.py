@@ -1,0 +1,124 @@
+"""Teacher forcing: the foundation reads contexts with questions and right answers; the answers are scored.
+
+Rows of several questions are packed (:mod:`edge_server.training.packing`); every answer token sees the right
+ones before it. Called by fine-tuning, and by the study, which scores whole splits this way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from edge_server.model import tokenizer as tk
+from edge_server.model.foundation import Piece, context_pieces, embed_pieces, question_pieces
+from edge_server.model.link import Link
+from edge_server.training.losses import IGNORE
+from edge_server.training.packing import CONTEXT, packed_mask, packed_positions
+
+
+@dataclass
+class Row:
+    """A context with questions and their answers, to be learned.
+
+    Attributes:
+        pieces: language token ids and embeddings, in order.
+        labels: for each position, the language token that stands there if it is to be learned, else IGNORE.
+        blocks: for each position, the block it belongs to (see ``packing``).
+        special: special tokens of the foundation's tokenizer.
+    """
+
+    pieces: list[Piece]
+    labels: list[int]
+    blocks: list[int]
+    special: tk.SpecialIds = tk.OWN_IDS
+
+    @classmethod
+    def about(cls, slots: Mapping[str, Piece], special: tk.SpecialIds = tk.OWN_IDS) -> Row:
+        """A row with its context: what fills which slot."""
+        row = cls([], [], [], special)
+        for piece in ([special.bos], *context_pieces(slots, ids=special)):
+            row._append(piece, CONTEXT)
+        return row
+
+    def ask(self, question: Piece, answer: Sequence[int]) -> None:
+        """Add a question, and the language tokens of its answer, which are to be learned."""
+        block = self.blocks[-1] + 1
+        for piece in question_pieces(question, self.special):
+            self._append(piece, block)
+        ids = [*answer, self.special.eos]
+        self._append(ids, block)
+        self.labels[-len(ids) :] = ids
+
+    def _append(self, piece: Piece, block: int) -> None:
+        self.pieces.append(piece)
+        self.labels += [IGNORE] * len(piece)
+        self.blocks += [block] * len(piece)
+
+
+@dataclass(frozen=True)
+class AnswerLogits:
+    """What the foundation says where it is to say an answer; K language tokens in all.
+
+    Attributes:
+        logits_KV: over the vocabulary.
+        targets_K: the language tokens that are right.
+        rows_K: which row of the batch each belongs to.
+        blocks_K: which block of its row (the first question is block 1).
+    """
+
+    logits_KV: Tensor
+    targets_K: Tensor
+    rows_K: Tensor
+    blocks_K: Tensor
+
+
+def answer_logits(link: Link, rows: Sequence[Row]) -> AnswerLogits:
+    """Run the foundation over a batch of rows; every answer token sees the right ones before it."""
+    embedding = link.embedding
+    embedded = [embed_pieces(embedding, row.pieces) for row in rows]
+    longest = max(len(e) for e in embedded)
+    x_BLE = torch.stack([F.pad(e, (0, 0, 0, longest - len(e))) for e in embedded])
+    x_BLE = x_BLE.to(embedding.weight.dtype)
+    labels, blocks, positions = (
+        torch.tensor([part + [rest] * (longest - len(part)) for part in parts], device=link.device)
+        for parts, rest in (
+            ([row.labels for row in rows], IGNORE),
+            ([row.blocks for row in rows], CONTEXT),
+            ([packed_positions(row.blocks) for row in rows], 0),
+        )
+    )
+    hidden = hidden_states(link, x_BLE, blocks, positions)[:, :-1]
+    labels = labels[:, 1:]
+    learned = labels != IGNORE
+    # Logits only where something is learned: answers are few among many positions.
+    with link.precision():
+        logits = F.linear(hidden[learned], link.vocabulary).float()
+    return AnswerLogits(logits, labels[learned], learned.nonzero()[:, 0], blocks[:, 1:][learned])
+
+
+def answer_loss(link: Link, rows: Sequence[Row]) -> tuple[Tensor, float]:
+    """Cross-entropy of the answers in a batch of rows, and the share of their tokens that are right."""
+    answers = answer_logits(link, rows)
+    right = (answers.logits_KV.argmax(-1) == answers.targets_K).float().mean().item()
+    return F.cross_entropy(answers.logits_KV, answers.targets_K), right
+
+
+def hidden_states(link: Link, x_BLE: Tensor, blocks_BL: Tensor, positions_BL: Tensor) -> Tensor:
+    """Last hidden states of the foundation, with its LoRA where it has one, [B, L, E]."""
+    foundation = link.foundation
+    decoder = getattr(foundation, "base_model", foundation)
+    decoder = getattr(decoder, "model", decoder)
+    # A causal LM inside a PeftModel is one level deeper than a bare one.
+    decoder = getattr(decoder, "model", decoder)
+    with link.precision():
+        out: Tensor = decoder(
+            inputs_embeds=x_BLE,
+            attention_mask=packed_mask(blocks_BL),
+            position_ids=positions_BL,
+            use_cache=False,
+        ).last_hidden_state
+    return out

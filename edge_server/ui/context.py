@@ -1,0 +1,38 @@
+"""What the page works with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from edge_server.cell import Cell
+from edge_server.frontdoor.http.asking import Asker
+from edge_server.ui.clips import Shelf
+from edge_server.ui.gate import Gate
+from edge_server.ui.watch import WatchedMetrics
+
+
+@dataclass(frozen=True)
+class PageContext:
+    """One server's parts, as the page sees them.
+
+    Attributes:
+        asker: brings the playground's questions to the current model.
+        cell: whose devices are shown.
+        watched: what is counted.
+        shelf: clips that can be asked about.
+        gate: who may look and ask.
+        token_length: the one that the playground starts with.
+        version: of this server.
+        clock: monotonic seconds, the watch's.
+    """
+
+    asker: Asker
+    cell: Cell[Any]
+    watched: WatchedMetrics
+    shelf: Shelf
+    gate: Gate
+    token_length: int
+    version: str
+    clock: Callable[[], float]

@@ -1,0 +1,159 @@
+"""Small files that ask for much: refused by name, before anything is decoded."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import av
+import pytest
+
+from device_agent.errors import MediaError, MediaLimitError
+from device_agent.media.boxes import MAX_SAMPLES, check_boxes
+from device_agent.media.clip import MediaLimits, MediaSpec
+from device_agent.media.loading import clip_from_bytes, clip_from_file
+from edge_server.server.config import ServerConfig
+from tests import hostile_media as hostile
+
+LIMITS = ServerConfig().media()
+
+
+@pytest.mark.parametrize("name", hostile.BOMBS)
+def test_a_bomb_is_refused_by_its_field(name: str) -> None:
+    bomb = hostile.BOMBS[name]
+    with pytest.raises(MediaError) as refusal:
+        clip_from_bytes(bomb.make(), kind=bomb.kind, field="media[0].data", limits=LIMITS)
+    assert refusal.value.field == "media[0].data"
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("PNG, 60,000 pixels a side by its header", "60000 × 60000 pixels; at most 16000000"),
+        ("PNG, 16 bits, 2,900 pixels a side", "67280000 bytes to decode"),
+        ("PNG, text of a gigabyte", "zTXt chunk inflates"),
+        ("PNG, colour profile of a gigabyte", "iCCP chunk inflates"),
+        ("PNG behind a tag of an MP3", "behind something else"),
+        ("JPEG, two thousand scans", "more than 150 scans"),
+        ("AVI, Motion JPEG of three thousand scans", "scans"),
+        ("MP4, fifty million samples", "declares 50000000 samples"),
+        ("MP4, fifty million samples in a fragment", "declares 50000000 samples"),
+        ("MP4, fifty million offsets", "declares 50000000 samples"),
+        ("MP4, three thousand tracks", "more than 64 tracks"),
+        ("MP4, 1080p at 120 Hz", "pixels to decode in all"),
+        ("MP4, 1,000 frames a second", "more than 2000 frames"),
+        ("FLAC, eight channels at 655,350 Hz", "20971200 audio samples in its first 4 s"),
+        ("Matroska, blocks deflated a thousandfold", "its packets take more than"),
+        ("AVI, a codec of a game", "coded as cinepak; allowed: av1"),
+        ("WAV, a sample a second", "at 1 Hz"),
+    ],
+)
+def test_the_refusal_says_what_was_found_before_anything_is_decoded(
+    monkeypatch: pytest.MonkeyPatch, name: str, complaint: str
+) -> None:
+    bomb = hostile.BOMBS[name]
+    data = bomb.make()
+    decoded: list[str] = []
+    for taker in ("FrameSampler", "SoundCollector"):
+        original = getattr(__import__("device_agent.media.decoding", fromlist=[taker]), taker)
+
+        def push(self: object, frame: av.VideoFrame, *rest: object, original: type = original) -> None:
+            decoded.append(original.__name__)
+            original.push(self, frame, *rest)  # type: ignore[attr-defined]
+
+        monkeypatch.setattr(f"device_agent.media.decoding.{taker}", type(taker, (original,), {"push": push}))
+    with pytest.raises(MediaError, match=complaint):
+        clip_from_bytes(data, kind=bomb.kind, limits=LIMITS)
+    # FLAC's container does not say how fast it is: its first piece does.
+    assert len(decoded) <= (1 if "FLAC" in name else 0)
+
+
+@pytest.mark.parametrize("name", hostile.COSTLY)
+def test_what_is_only_large_is_answered(name: str) -> None:
+    costly = hostile.COSTLY[name]
+    clip = clip_from_bytes(costly.make(), kind=costly.kind, limits=LIMITS)
+    assert clip.modalities == (costly.kind,)
+    if clip.pcm_S is not None:
+        assert clip.pcm_S.size == 64_000
+
+
+def test_decoding_that_takes_too_long_is_given_up(clip_file: Path) -> None:
+    with pytest.raises(MediaLimitError, match="takes more than 0 s to decode"):
+        clip_from_file(clip_file, limits=MediaLimits(max_decode_s=0.0))
+
+
+def test_a_png_with_a_plain_text_and_profile_keeps_its_pixels() -> None:
+    for kind in (b"zTXt", b"iCCP"):
+        assert clip_from_bytes(hostile.png_with(kind, 100_000), limits=LIMITS).is_image
+
+
+def test_a_progressive_jpeg_of_a_few_scans_is_decoded() -> None:
+    clip = clip_from_bytes(hostile.jpeg_of_scans(1000, 5), kind="image", limits=LIMITS)
+    assert clip.is_image
+
+
+def test_a_jpeg_hides_no_picture_size_behind_its_first_scan() -> None:
+    small, large = hostile.picture("JPEG", 16, 16), hostile.picture("JPEG", 6000, 6000)
+    frame = large[large.find(b"\xff\xc0") : large.find(b"\xff\xc4")]
+    with pytest.raises(MediaLimitError, match="6000 × 6000"):
+        clip_from_bytes(small[:-2] + frame + small[-2:], kind="image", limits=LIMITS)
+
+
+@pytest.mark.parametrize("codec", [b"sowt", b"twos"])
+def test_plain_sound_of_any_length_is_no_bomb(codec: bytes) -> None:
+    # One sample of PCM is one sample in the tables; they are indexed by the chunk.
+    data = hostile.mov(50_000_000, sample_bytes=2, codec=codec, duration=1)
+    assert clip_from_bytes(data, limits=LIMITS).modalities == ("audio",)
+
+
+def test_two_tables_of_durations_do_not_hide_each_other() -> None:
+    # The second says "plain sound"; a decoder goes by the first.
+    second = hostile.full_box(b"stts", b"\0\0\0\1\0\0\0\1\0\0\0\1")
+    data = hostile.mov(MAX_SAMPLES + 1, tables=second)
+    with pytest.raises(MediaLimitError, match="samples in its tables"):
+        check_boxes(io.BytesIO(data), "clip")
+
+
+def test_a_file_of_nothing_but_boxes_is_refused() -> None:
+    with pytest.raises(MediaLimitError, match="more than 20000 boxes"):
+        check_boxes(io.BytesIO(hostile.box(b"free") * 30_000), "clip")
+
+
+def test_endless_boxes_are_refused() -> None:
+    inner = b""
+    for _ in range(30):
+        inner = hostile.box(b"trak", inner)
+    with pytest.raises(MediaError, match="nested"):
+        check_boxes(io.BytesIO(hostile.box(b"moov", inner)), "clip")
+
+
+def test_boxes_that_lie_about_their_size_end_with_the_file() -> None:
+    for data in (
+        b"\xff\xff\xff\xffmoov" + bytes(20),
+        b"\0\0\0\1moov" + b"\xff" * 8,
+        bytes(4) + b"moov",
+        b"\0\0",
+    ):
+        file = io.BytesIO(data)
+        check_boxes(file, "clip")
+        assert file.tell() == 0
+
+
+def test_a_video_that_changes_its_picture_size_is_refused() -> None:
+    sides = (64, 96)
+    files = [hostile.stillness("mpegts", "mpeg2video", side, side, 25, 25) for side in sides]
+    with pytest.raises(MediaError, match="size midway"):
+        clip_from_bytes(b"".join(files), kind="video", limits=LIMITS)
+
+
+def test_every_format_that_cameras_write_is_still_taken() -> None:
+    for file_format, codec in (
+        ("mp4", "libx264"),
+        ("matroska", "ffv1"),
+        ("avi", "mpeg4"),
+        ("mpegts", "mpeg2video"),
+    ):
+        data = hostile.stillness(file_format, codec, 64, 48, 25, 50)
+        clip = clip_from_bytes(data, kind="video", spec=MediaSpec(), limits=LIMITS)
+        assert clip.frames_THWC is not None, file_format
+        assert clip.frames_THWC.shape[1:] == (48, 64, 3)

@@ -1,0 +1,125 @@
+"""Delivering from an outbox, and what a question may go by while nobody can be asked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from device_agent.errors import ConfigurationError, ServerUnreachableError
+from device_agent.outbox.outbox import Outbox
+from device_agent.outbox.records import Delivery, NewQuestion
+from device_agent.outbox.relay import Spooler, together
+from device_agent.outbox.sender import Troubles
+from protos.tokenlink.v1 import tokenlink_pb2 as pb
+
+USUAL = pb.Grant(token_length=8)
+HEARD = pb.Grant(token_length=16)
+
+
+@pytest.fixture
+async def outbox(tmp_path: Path) -> AsyncIterator[Outbox]:
+    async with Outbox(tmp_path / "outbox.db") as opened:
+        yield opened
+
+
+@pytest.fixture
+def spooler(outbox: Outbox) -> Spooler:
+    """One that has no uplink: it is never asked to send."""
+    return Spooler(outbox, None, lambda *_: {}, Troubles())  # type: ignore[arg-type]
+
+
+async def answered(outbox: Outbox, request_id: str) -> None:
+    question = pb.Question(request_id=request_id, question_ids=[1])
+    await outbox.put(NewQuestion(question, "s", "x", "ab" * 32))
+    await outbox.answered(request_id, {"answer": request_id})
+
+
+async def ends(task: asyncio.Task[None]) -> bool:
+    """Whether a task ends when it is cancelled, once."""
+    task.cancel()
+    done, going_on = await asyncio.wait([task], timeout=2)
+    for lasting in going_on:
+        lasting.cancel()
+    return bool(done)
+
+
+async def test_outcomes_are_shown_as_they_come(outbox: Outbox, spooler: Spooler) -> None:
+    shown: asyncio.Queue[Delivery] = asyncio.Queue()
+    delivering = asyncio.create_task(spooler.deliver("s", shown.put_nowait))
+    for request_id in ("q1", "q2"):
+        await answered(outbox, request_id)
+        assert (await asyncio.wait_for(shown.get(), 5)).request_id == request_id
+    # In the moment after a change.
+    assert await ends(delivering)
+
+
+@pytest.mark.parametrize("ticks", range(8))
+async def test_delivering_ends_when_it_is_cancelled_whatever_happens_in_that_moment(
+    outbox: Outbox, spooler: Spooler, ticks: int
+) -> None:
+    shown: list[Delivery] = []
+    delivering = asyncio.create_task(spooler.deliver("s", shown.append))
+    await asyncio.sleep(0.05)
+    await answered(outbox, "q1")
+    for _ in range(ticks):
+        await asyncio.sleep(0)
+    assert await ends(delivering)
+    # What counts as delivered was shown.
+    delivered = [delivery.request_id for delivery in shown] + [
+        delivery.request_id for delivery in await outbox.deliver("s")
+    ]
+    assert delivered == ["q1"]
+
+
+async def test_a_grant_is_the_servers_word_or_its_last_or_the_usual(outbox: Outbox, spooler: Spooler) -> None:
+    async def says() -> pb.Grant:
+        return HEARD
+
+    async def silent() -> Any:
+        spooler._troubles.say(ServerUnreachableError("nobody there"))
+        await asyncio.Event().wait()
+
+    async def refuses() -> Any:
+        raise ConfigurationError("no")
+
+    assert await spooler.grant(says, USUAL) == HEARD
+    assert await spooler.grant(silent, USUAL) == USUAL
+    # While there is trouble nobody is asked.
+    assert await spooler.grant(refuses, USUAL) == USUAL
+    await outbox.take_note("grant", HEARD.SerializeToString())
+    assert await spooler.grant(refuses, USUAL) == HEARD
+    spooler._troubles.over()
+    with pytest.raises(ConfigurationError):
+        await spooler.grant(refuses, USUAL)
+
+
+async def test_trouble_is_said_once_until_it_is_over(caplog: pytest.LogCaptureFixture) -> None:
+    troubles = Troubles()
+    for _ in range(2):
+        for number in range(3):
+            troubles.say(ServerUnreachableError(f"nobody there {number}"))
+        troubles.over()
+    assert [record.args[0].args[0] for record in caplog.records] == ["nobody there 0"] * 2  # type: ignore[index, union-attr]
+
+
+async def test_together_ends_with_the_first_and_raises_what_ended_it() -> None:
+    ended: list[str] = []
+
+    async def lasting() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("lasting")
+
+    async def fails() -> None:
+        await asyncio.sleep(0)
+        raise ConfigurationError("no")
+
+    with pytest.raises(ConfigurationError):
+        await together(lasting(), fails())
+    await together(lasting(), asyncio.sleep(0))
+    assert ended == ["lasting"] * 2

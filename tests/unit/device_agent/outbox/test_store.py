@@ -1,0 +1,324 @@
+"""The outbox on disk: what is in it stays, ends once, is delivered once, and goes only with a word."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from device_agent.errors import ConfigurationError, OutboxError, OutboxFullError
+from device_agent.outbox.records import Bounds, NewQuestion
+from device_agent.outbox.store import HISTORY, Spool
+from protos.tokenlink.v1 import tokenlink_pb2 as pb
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+Open = Callable[..., Spool]
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def reopen(tmp_path: Path, clock: Clock) -> Iterator[Open]:
+    """Opens the one outbox, as another process would."""
+    opened: list[Spool] = []
+
+    def open_again(**bounds: Any) -> Spool:
+        opened.append(Spool(tmp_path / "state" / "outbox.db", Bounds(**bounds), wall_clock=clock))
+        return opened[-1]
+
+    yield open_again
+    for spool in opened:
+        spool.close()
+
+
+def new(request_id: str, source: str = "s", size: int = 3, **more: Any) -> NewQuestion:
+    question = pb.Question(request_id=request_id, question_ids=range(1, size + 1))
+    return NewQuestion(question, source, f"{request_id}.mp4", "ab" * 32, **more)
+
+
+def names(spool: Spool, source: str = "s") -> list[tuple[str, str]]:
+    return [(delivery.request_id, delivery.outcome) for delivery in spool.deliver(source)]
+
+
+def test_a_question_is_there_again_for_the_next_process_as_it_was(reopen: Open, clock: Clock) -> None:
+    assert reopen().put(new("q1", facts={"token_length": 4}))
+    (item,) = reopen().waiting(10)
+    assert item.question == new("q1").question
+    assert (item.source, item.label, item.bundle_hash) == ("s", "q1.mp4", "ab" * 32)
+    assert (item.facts, item.created_at_s) == ({"token_length": 4}, clock.now)
+
+
+def test_questions_wait_in_the_order_of_asking(reopen: Open) -> None:
+    spool = reopen()
+    for number in range(5):
+        spool.put(new(f"q{number}"))
+    assert [item.question.request_id for item in spool.waiting(2, without=["q0", "q2"])] == ["q1", "q3"]
+
+
+def test_outcomes_are_delivered_in_the_order_of_asking_and_once(reopen: Open) -> None:
+    spool, other = reopen(), reopen()
+    for number in range(3):
+        spool.put(new(f"q{number}"))
+    spool.put(new("elsewhere", source="t"))
+    assert spool.answered("q1", {"answer": "one"})
+    assert names(spool) == []  # q0 was asked before
+    assert spool.answered("q0", {"answer": "zero"})
+    assert [delivery.record["answer"] for delivery in spool.deliver("s")] == ["zero", "one"]
+    assert names(spool) == names(other) == []
+    assert other.end("q2", "refused", "no")
+    assert names(spool) == [("q2", "refused")]
+    spool.answered("elsewhere", {"answer": "there"})
+    assert names(other, "t") == [("elsewhere", "answered")]
+
+
+def test_an_answer_counts_once_however_often_it_comes(reopen: Open) -> None:
+    spool = reopen()
+    spool.put(new("q1"))
+    assert spool.answered("q1", {"answer": "first"})
+    assert not reopen().answered("q1", {"answer": "again"})
+    assert not spool.end("q1", "failed", "too late")
+    assert [delivery.record for delivery in spool.deliver("s")] == [{"answer": "first"}]
+    assert not spool.answered("q1", {"answer": "after it was delivered"})
+    assert not spool.answered("unknown", {"answer": "never asked"})
+    assert spool.counts() == {"waiting": 0, "answered": 1}
+
+
+def test_the_same_question_may_be_put_in_again_and_another_under_its_key_may_not(reopen: Open) -> None:
+    spool = reopen()
+    spool.put(new("q1"))
+    assert spool.put(new("q1"))
+    with pytest.raises(ConfigurationError, match="q1"):
+        spool.put(new("q1", size=4))
+    assert len(spool.waiting(10)) == 1
+
+
+def test_what_is_answered_waits_to_be_acknowledged_across_processes(reopen: Open) -> None:
+    spool = reopen()
+    for number in range(3):
+        spool.put(new(f"q{number}"))
+        spool.answered(f"q{number}", {"answer": "x"})
+    spool.put(new("refused"))
+    spool.end("refused", "refused", "no")
+    assert reopen().unacknowledged(2) == ["q0", "q1"]
+    spool.acknowledged(["q0", "q1"])
+    spool.deliver("s")
+    assert reopen().unacknowledged(10) == ["q2"]
+
+
+@pytest.mark.parametrize("bound", ["max_questions", "max_bytes"])
+def test_for_want_of_room_the_oldest_goes_and_that_is_reported(
+    reopen: Open, bound: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    room = {"max_questions": 3} if bound == "max_questions" else {"max_bytes": 3 * 900}
+    spool = reopen(**room)
+    for number in range(5):
+        assert spool.put(new(f"q{number}", size=300))
+    assert [item.question.request_id for item in spool.waiting(10)] == ["q2", "q3", "q4"]
+    assert names(spool) == [("q0", "evicted"), ("q1", "evicted")]
+    assert spool.counts() == {"waiting": 3, "evicted": 2}
+    assert [record.message.split()[2] for record in caplog.records] == ["q0", "q1"]
+    assert not spool.answered("q0", {"answer": "it was under way"})
+    (entry, _) = [entry for entry in spool.entries(delivered=True) if entry.outcome == "evicted"]
+    assert "needed its room" in entry.record["error"]
+
+
+def test_for_want_of_room_the_newest_goes_where_that_is_chosen(reopen: Open) -> None:
+    spool = reopen(max_questions=2, evict="newest")
+    assert [spool.put(new(f"q{number}")) for number in range(4)] == [True, True, False, False]
+    assert [item.question.request_id for item in spool.waiting(10)] == ["q0", "q1"]
+    assert spool.counts() == {"waiting": 2, "evicted": 2}
+    for request_id in ("q0", "q1"):
+        spool.answered(request_id, {"answer": "x"})
+    assert [outcome for _, outcome in names(spool)] == ["answered", "answered", "evicted", "evicted"]
+
+
+def test_a_question_larger_than_all_room_goes_alone(reopen: Open) -> None:
+    spool = reopen(max_bytes=1000)
+    spool.put(new("small"))
+    assert not spool.put(new("large", size=2000))
+    # The oldest made what room it could.
+    assert names(spool) == [("small", "evicted"), ("large", "evicted")]
+
+
+def test_a_question_lives_as_long_as_it_may(
+    reopen: Open, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    spool = reopen(ttl_s=60.0)
+    spool.put(new("old"))
+    clock.now += 30.0
+    spool.put(new("young"))
+    assert spool.expire() == 0
+    clock.now += 30.0
+    assert spool.expire() == 1
+    assert spool.still_waiting(["old", "young"]) == {"young"}
+    assert names(spool) == [("old", "expired")]
+    assert "time to live of 60 s" in caplog.text
+    clock.now += 30.0
+    spool.put(new("new"))  # looks as well
+    assert [item.question.request_id for item in spool.waiting(10)] == ["new"]
+    assert spool.counts() == {"waiting": 1, "expired": 2}
+
+
+def test_a_full_disk_is_named_nothing_changes_and_space_mends_it(reopen: Open) -> None:
+    spool = reopen()
+    spool.put(new("q1"))
+    (pages,) = spool._db.execute("PRAGMA page_count").fetchone()
+    spool._db.execute(f"PRAGMA max_page_count = {pages}")  # what SQLite says then is SQLITE_FULL
+    with pytest.raises(OutboxFullError, match="free space on its disk"):
+        spool.put(new("q2", size=50_000))
+    assert [item.question.request_id for item in spool.waiting(10)] == ["q1"]
+    assert spool.counts() == {"waiting": 1}
+    spool._db.execute("PRAGMA max_page_count = 100000")
+    spool.put(new("q2", size=50_000))
+    assert len(spool.waiting(10)) == 2
+
+
+def test_a_disk_without_space_is_named_too(tmp_path: Path) -> None:
+    # A real file system of 256 KiB; only where one may be mounted.
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", small], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("may not mount a small file system")
+    try:
+        spool = Spool(small / "outbox.db")
+
+        def fill() -> None:
+            for number in range(100):
+                spool.put(new(f"q{number}", size=5000))
+
+        with pytest.raises(OutboxFullError, match="free space on its disk"):
+            fill()
+        kept = [item.question.request_id for item in spool.waiting(100)]
+        assert kept == [f"q{number}" for number in range(len(kept))]
+        assert kept
+        subprocess.run(["mount", "-o", "remount,size=4m", small], check=True)
+        spool.put(new("after"))
+        assert spool.waiting(100)[-1].question.request_id == "after"
+        spool.close()
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+def test_files_count_as_dealt_with_together_with_their_question(reopen: Open) -> None:
+    spool = reopen()
+    spool.see("s", {"q1.mp4": (1, 1), "before.mp4": (2, 2)})
+    spool.put(new("q1", stamp=(10, 20)))
+    spool.put_ended("r2", "s", "broken.wav", (5, 6), "refused", "no media")
+    spool.see("s", {"q1.mp4": (1, 1)})  # says nothing new
+    assert reopen().seen("s") == {"q1.mp4": (10, 20), "before.mp4": (2, 2), "broken.wav": (5, 6)}
+    assert reopen().seen("t") == {}
+    spool.answered("q1", {"answer": "x"})
+    assert names(spool) == [("q1", "answered"), ("r2", "refused")]
+
+
+def test_dropping_is_reported_like_any_other_end(reopen: Open) -> None:
+    spool = reopen()
+    for number in range(3):
+        spool.put(new(f"q{number}"))
+    assert reopen().drop(["q1", "unknown"]) == 1
+    assert reopen().drop(None) == 2
+    assert names(spool) == [("q0", "removed"), ("q1", "removed"), ("q2", "removed")]
+
+
+def test_what_was_delivered_is_kept_within_bounds(reopen: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert HISTORY >= 1000
+    monkeypatch.setattr("device_agent.outbox.store.HISTORY", 3)
+    spool = reopen()
+    for number in range(6):
+        spool.put(new(f"q{number}"))
+        spool.answered(f"q{number}", {"answer": "x"})
+        if number != 1:
+            spool.acknowledged([f"q{number}"])
+        spool.deliver("s")
+    # q1 is still to be acknowledged.
+    assert [entry.request_id for entry in spool.entries(delivered=True)] == ["q1", "q3", "q4", "q5"]
+    for number in range(5):
+        spool.put(new(f"nobody{number}", source=f"gone{number}"))
+        spool.answered(f"nobody{number}", {"answer": "x"})
+    spool.put(new("next"))
+    assert spool.counts()["unfetched"] == 2
+    assert spool.sources() == ["gone2", "gone3", "gone4", "s"]
+
+
+def test_an_outbox_has_a_key_of_its_own(reopen: Open, tmp_path: Path) -> None:
+    another = Spool(tmp_path / "another.db")
+    assert reopen().file.device_key == reopen().file.device_key != another.file.device_key
+    another.close()
+
+
+@pytest.mark.parametrize("damage", ["version", "no-database", "folder"])
+def test_a_file_that_is_no_outbox_is_named(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "outbox.db"
+    match damage:
+        case "version":
+            Spool(path).close()
+            db = sqlite3.connect(path)
+            db.execute("PRAGMA user_version = 99")
+            db.close()
+        case "no-database":
+            path.write_bytes(b"something else" * 1000)
+        case "folder":
+            path.mkdir()
+    with pytest.raises(OutboxError, match=r"outbox\.db"):
+        Spool(path)
+
+
+def test_a_kill_in_the_middle_loses_nothing_that_was_put_in(tmp_path: Path) -> None:
+    """A process that writes as fast as it can, killed; what it had announced is there."""
+    path = tmp_path / "outbox.db"
+    program = textwrap.dedent("""
+        import sys
+        from pathlib import Path
+        from device_agent.outbox.store import Spool
+        from device_agent.outbox.records import NewQuestion
+        from protos.tokenlink.v1 import tokenlink_pb2 as pb
+        spool = Spool(Path(sys.argv[1]))
+        for number in range(100_000):
+            question = pb.Question(request_id=f"q{number}", question_ids=[1, 2])
+            spool.put(NewQuestion(question, "s", "x", "ab" * 32))
+            if number % 3 == 0:
+                spool.answered(f"q{number}", {"answer": str(number)})
+            print(number, flush=True)
+    """)
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE, text=True, cwd=os.getcwd()
+    )
+    assert process.stdout is not None
+    announced = -1
+    with process:
+        for line in process.stdout:
+            announced = int(line)
+            if announced >= 60:
+                break
+        process.send_signal(signal.SIGKILL)
+        for line in process.stdout:
+            announced = int(line)
+    spool = Spool(path)
+    entries = spool.entries()
+    assert [entry.request_id for entry in entries] == [f"q{number}" for number in range(len(entries))]
+    assert announced + 1 <= len(entries) <= announced + 2
+    for entry in entries[: announced + 1]:
+        assert entry.state == ("ended" if entry.number % 3 == 1 else "waiting")
+    spool.close()

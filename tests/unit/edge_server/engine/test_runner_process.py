@@ -1,0 +1,233 @@
+"""Cores in processes of their own: real processes, which are really killed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import psutil
+import pytest
+
+from edge_server.engine import BatchLostError, Engine, EngineConfig, InvalidPromptError, Prompt, Request
+from edge_server.engine.runner_process import HeldState, ModelRunnerProcess
+from edge_server.errors import EngineFailureError, ModelError
+from tests.weightless import Row, State, WeightlessModel, ask
+
+POISON, BROKEN, WRONG = 66, 77, 88
+"""Question ids that kill the process, raise in it, and are found invalid in it."""
+
+
+def made(prefix: str) -> WeightlessModel:
+    def fault(rows: State) -> None:
+        for row in rows:
+            _misbehave(row)
+
+    return WeightlessModel(answer=lambda prompt: prefix + "a" * len(prompt.question_ids), decode_fault=fault)
+
+
+def _misbehave(row: Row) -> None:
+    if POISON in row.prompt.question_ids:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if BROKEN in row.prompt.question_ids:
+        raise RuntimeError("broken")
+    if WRONG in row.prompt.question_ids:
+        raise InvalidPromptError("question_ids[0]", "is wrong")
+
+
+polite = partial(made, "it ")
+
+
+def impossible() -> WeightlessModel:
+    raise ModelError("there are no weights")
+
+
+def stubborn() -> WeightlessModel:
+    model = made("")
+    model.gate.close()
+    return model
+
+
+Start = Callable[..., ModelRunnerProcess]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    cores: list[ModelRunnerProcess] = []
+
+    def begin(make: Callable[[], WeightlessModel] = polite) -> ModelRunnerProcess:
+        runner = ModelRunnerProcess(make)
+        cores.append(runner)
+        runner.start()
+        return runner
+
+    yield begin
+    for runner in cores:
+        runner.close()
+
+
+def kill(runner: ModelRunnerProcess) -> None:
+    assert runner.pid is not None
+    process = psutil.Process(runner.pid)
+    process.kill()
+    process.wait(10)
+
+
+def said(runner: ModelRunnerProcess, state: HeldState, steps: int) -> list[bytes]:
+    rows: list[list[int]] = []
+    for _ in range(steps):
+        state, step = runner.decode(state)
+        rows.append([each.token_id for each in step])
+    return [bytes(row) for row in zip(*rows, strict=True)]
+
+
+def test_it_computes_what_its_core_does(start: Start) -> None:
+    runner = start()
+    first, steps = runner.prefill([ask(1, 2), ask(1, 2, 3)])
+    assert [(step.token_id, step.probability) for step in steps] == [
+        (step.token_id, step.probability) for step in made("it ").prefill([ask(1, 2), ask(1, 2, 3)])[1]
+    ]
+    second, _ = runner.prefill([ask(9, blocks={"audio": 4})])
+    joined = runner.keep(runner.merge(first, second), [2, 0])
+    assert said(runner, joined, 4) == [b"t a\0", b"t aa"]
+
+
+def test_what_it_holds_is_freed_once_nobody_wants_it(start: Start) -> None:
+    runner = start()
+    for _ in range(50):
+        state, _ = runner.prefill([ask(1, 2)])
+        del state
+    state, _ = runner.prefill([ask(1, 2)])
+    stale = HeldState(1, state.process)
+    with pytest.raises(RuntimeError, match="KeyError"):
+        runner.decode(stale)
+
+
+def test_an_error_leaves_its_state_as_it_was(start: Start) -> None:
+    runner = start()
+    state, _ = runner.prefill([ask(1, 2)])
+    with pytest.raises(RuntimeError, match="IndexError") as raised:
+        runner.keep(state, [7])
+    assert "weightless.py" in "".join(raised.value.__notes__), "where it was raised is lost"
+    assert said(runner, state, 2) == [b"t "]
+
+
+def test_an_invalid_prompt_names_its_field(start: Start) -> None:
+    runner = start()
+    state, _ = runner.prefill([ask(WRONG)])
+    with pytest.raises(InvalidPromptError, match="is wrong") as raised:
+        runner.decode(state)
+    assert raised.value.field == "question_ids[0]"
+
+
+def test_killed_it_says_so_and_the_next_call_has_another(start: Start) -> None:
+    runner = start()
+    before = runner.pid
+    state, _ = runner.prefill([ask(1, 2)])
+    kill(runner)
+    with pytest.raises(BatchLostError, match="-9"):
+        runner.decode(state)
+    again, _ = runner.prefill([ask(1, 2)])
+    assert runner.pid not in (None, before)
+    with pytest.raises(BatchLostError, match="has ended"):
+        runner.decode(state)
+    del state
+    assert said(runner, again, 4) == [b"t aa"]
+
+
+def test_it_lets_the_event_loop_go_first(start: Start) -> None:
+    assert psutil.Process(start().pid).nice() == min(psutil.Process().nice() + 5, 19)
+
+
+def test_what_cannot_be_made_says_why() -> None:
+    with pytest.raises(ModelError, match="there are no weights"):
+        ModelRunnerProcess(impossible).start()
+
+
+def test_one_that_cannot_be_started_again_is_not_tried_at_every_question(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner = start()
+    kill(runner)
+    tries = 0
+
+    def fail() -> None:
+        nonlocal tries
+        tries += 1
+        raise ModelError("gone")
+
+    monkeypatch.setattr(runner, "start", fail)
+    for _ in range(5):
+        with pytest.raises(BatchLostError):
+            runner.prefill([ask(1)])
+    assert tries == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_the_whole_group_does_not_end_it(start: Start, number: signal.Signals) -> None:
+    runner = start()
+    assert runner.pid is not None
+    os.kill(runner.pid, number)
+    state, _ = runner.prefill([ask(1, 2)])
+    assert said(runner, state, 4) == [b"t aa"]
+
+
+def test_closed_it_is_gone_even_from_the_middle_of_a_step(start: Start) -> None:
+    runner = start(stubborn)
+    state, _ = runner.prefill([ask(1, 2)])
+    assert runner.pid is not None
+    process = psutil.Process(runner.pid)
+
+    async def close_meanwhile() -> None:
+        stuck = asyncio.create_task(asyncio.to_thread(runner.decode, state))
+        await asyncio.sleep(0.2)
+        await asyncio.to_thread(runner.close)
+        with pytest.raises(BatchLostError):
+            await stuck
+
+    asyncio.run(close_meanwhile())
+    assert not process.is_running()
+    with pytest.raises(BatchLostError, match="no longer served"):
+        runner.prefill([ask(1)])
+
+
+async def answer_of(engine: Engine[HeldState], prompt: Prompt) -> str:
+    return (await engine.submit(Request(prompt, "user")).completion()).text
+
+
+async def test_of_a_batch_whose_process_is_killed_every_question_is_answered(start: Start) -> None:
+    cores = [start(partial(made, "x" * 400)) for _ in range(2)]
+    config = EngineConfig(batches=2, max_batch=8, default_new_tokens=256)
+    engine: Engine[HeldState] = Engine(made("x" * 400), config, runner_of=cores.__getitem__)
+    await engine.start()
+    try:
+        asking = [asyncio.create_task(answer_of(engine, ask(n))) for n in range(1, 13)]
+        for runner in cores:
+            while not engine.running:
+                await asyncio.sleep(0.001)
+            kill(runner)
+        async with asyncio.timeout(30):
+            assert await asyncio.gather(*asking) == ["x" * 256] * 12
+    finally:
+        await engine.stop()
+
+
+async def test_a_question_that_kills_its_process_fails_alone(start: Start) -> None:
+    runner = start()
+    engine: Engine[HeldState] = Engine(made("it "), EngineConfig(), runner_of=lambda _: runner)
+    await engine.start()
+    try:
+        good = [asyncio.create_task(answer_of(engine, ask(1, n))) for n in range(1, 6)]
+        bad = engine.submit(Request(ask(POISON), "user"))
+        broken = engine.submit(Request(ask(BROKEN), "user"))
+        async with asyncio.timeout(30):
+            assert await asyncio.gather(*good) == ["it aa"] * 5
+            with pytest.raises(EngineFailureError, match="lost while this question"):
+                await bad.completion()
+            with pytest.raises(EngineFailureError, match="broken"):
+                await broken.completion()
+            assert await answer_of(engine, ask(1, 2, 3)) == "it aaa"
+    finally:
+        await engine.stop()
