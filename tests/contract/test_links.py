@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 import grpc.aio
 import pytest
 
+from device_agent.uplink import uplink as uplink_module
 from device_agent.uplink.backoff import Backoff
 from device_agent.uplink.uplink import Uplink
-from device_agent.uplink.uplink import uplink as uplink_module
 from edge_server.frontdoor.grpc import server as grpc_server
 from protos import keepalive
 from protos.tokenlink.v1 import tokenlink_pb2 as pb

@@ -114,10 +114,10 @@ def test_every_reason_of_a_refusal_is_of_a_kind() -> None:
     known = {reason for reasons in REFUSALS.values() for reason in reasons}
     named = set()
     for room in ("access", "cell", "engine", "frontdoor"):
-        for path in (SOURCE / room).glob("*.py"):
+        for path in (SOURCE / room).rglob("*.py"):
             named |= set(re.findall(r"""reason="([a-z_]+)\"""", path.read_text()))
             named |= set(re.findall(r"""rejected\("([a-z_]+)"\)""", path.read_text()))
-    named |= set(re.findall(r"""reason="([a-z_]+)\"""", (SOURCE / "ingest.py").read_text()))
+    named |= set(re.findall(r"""reason="([a-z_]+)\"""", (SOURCE / "server" / "ingest.py").read_text()))
     assert {"queue", "sessions", "bundle"} <= named
     # A question that was evicted had been accepted: it is counted by its outcome.
     assert named - known == {"evicted"}

@@ -12,7 +12,8 @@ from pathlib import Path
 from unittest import mock
 
 from device_agent.outbox.sender import SPOOL_BACKOFF
-from device_agent.uplink.uplink import Uplink, uplink
+from device_agent.uplink import uplink
+from device_agent.uplink.uplink import Uplink
 from tests.chaos.processes import ServerProcess
 from tests.chaos.questions import expected, question
 from tests.chaos.row import Row, Scale, at_most, exactly
