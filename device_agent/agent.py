@@ -209,11 +209,14 @@ class Agent:
         return self._settings.snr_db if self._trace is None else self._trace.at(0.0)
 
     def _radio(self, granted_bandwidth_hz: float) -> tuple[Channel, Pacer]:
-        # One radio for the agent's life: its randomness and its trace go on from question to question.
+        # One radio for the agent's life: its randomness, its trace and what is still on the air go on from
+        # question to question. Its bandwidth is what is granted for each.
+        config = self._settings.channel_config(granted_bandwidth_hz)
         if self._channel is None or self._pacer is None:
-            config = self._settings.channel_config(granted_bandwidth_hz)
             self._channel = Channel(config, self._rng, trace=self._trace, clock=self._clock)
             self._pacer = Pacer(config.bandwidth_hz, clock=self._clock)
+        self._channel.config = config
+        self._pacer.bandwidth_hz = config.bandwidth_hz
         return self._channel, self._pacer
 
     def _token_length(self, wanted: int | None, grant: pb.Grant, transmitter: Transmitter) -> int:

@@ -114,7 +114,7 @@ class Channel:
     """An emulated radio link with its own randomness.
 
     Args:
-        config: what it does.
+        config: what it does; may be replaced between two codewords.
         rng: where gains and noise come from; the same seed repeats the same channel.
         trace: SNR over time; takes the place of ``config.snr_db``. Time runs from this construction on.
         clock: monotonic seconds, for the trace.

@@ -21,7 +21,7 @@ class Pacer:
     than the radio itself would.
 
     Args:
-        bandwidth_hz: symbols per second.
+        bandwidth_hz: symbols per second; what is reserved from now on goes by it when it is changed.
         clock: monotonic seconds.
         sleep: waits that many seconds.
     """
@@ -33,12 +33,25 @@ class Pacer:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        if not bandwidth_hz > 0:
-            raise ConfigurationError(f"bandwidth_hz is {bandwidth_hz}; must be above 0")
-        self._bandwidth_hz = bandwidth_hz
+        self.bandwidth_hz = bandwidth_hz
         self._clock = clock
         self._sleep = sleep
         self._free_at = clock()
+
+    @property
+    def bandwidth_hz(self) -> float:
+        """Symbols per second.
+
+        Raises:
+            ConfigurationError: when it is set to something that is not above 0.
+        """
+        return self._bandwidth_hz
+
+    @bandwidth_hz.setter
+    def bandwidth_hz(self, bandwidth_hz: float) -> None:
+        if not bandwidth_hz > 0:
+            raise ConfigurationError(f"bandwidth_hz is {bandwidth_hz}; must be above 0")
+        self._bandwidth_hz = bandwidth_hz
 
     def reserve(self, channel_uses: int) -> float:
         """Queue a codeword on the radio.
@@ -47,7 +60,7 @@ class Pacer:
             Seconds from now until its last symbol has left.
         """
         now = self._clock()
-        self._free_at = max(self._free_at, now) + airtime_s(channel_uses, self._bandwidth_hz)
+        self._free_at = max(self._free_at, now) + airtime_s(channel_uses, self.bandwidth_hz)
         return self._free_at - now
 
     async def pace(self, channel_uses: int) -> float:

@@ -53,7 +53,7 @@ async def ask_spooled(
         grant = await spooler.grant(agent.grant, agent.usual_grant())
         prepared = await agent.prepare(question, clip, grant, context=context)
         source = ASKED + prepared.question.request_id
-        await outbox.put(spooled(prepared, source, question))
+        await outbox.call(Spool.put, spooled(prepared, source, question))
         arrived: list[Delivery] = []
 
         async def answer() -> None:
@@ -123,7 +123,7 @@ def flush(
 
             async def empty() -> None:
                 with outbox.changes() as changed:
-                    while (await outbox.counts())["waiting"]:
+                    while (await outbox.call(Spool.counts))["waiting"]:
                         await _change(changed)
 
             try:
@@ -131,11 +131,11 @@ def flush(
                     await together(spooler.send(), empty())
             except TimeoutError:
                 pass  # what has come is shown; what waits is said below
-            for source in await outbox.sources():
+            for source in await outbox.call(Spool.sources):
                 # While another agent sends, it shows what it watches.
                 if outbox.lead() or source.startswith(ASKED):
                     await spooler.deliver_ready(source, show)
-            return (await outbox.counts())["waiting"]
+            return (await outbox.call(Spool.counts))["waiting"]
 
     waiting = asyncio.run(run())
     if waiting:

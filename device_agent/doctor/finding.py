@@ -1,4 +1,4 @@
-"""What the doctor finds, one thing at a time."""
+"""What ``device-agent doctor`` and ``edge-server check`` find, one thing at a time."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ class Finding:
     """One thing that was looked at.
 
     Attributes:
-        name: of the thing.
+        name: of the thing; a setting where one is at fault.
         state: ``failure`` keeps questions from being answered, ``warning`` does not.
         found: what is.
         advice: what to do about it; empty when there is nothing to do.
+        where: file and line, variable or flag of a setting at fault; empty where that is not known.
     """
 
     name: str
     state: State
     found: str
     advice: str = ""
+    where: str = ""

@@ -1,6 +1,7 @@
 """The outbox as the event loop sees it: one thread of its own for the file, and who of several agents sends.
 
-All methods run on the thread, one after another; a caller that is cancelled leaves what it asked for done.
+What is done with the file runs on the thread, one after another; a caller that is cancelled leaves what it
+asked for done.
 """
 
 from __future__ import annotations
@@ -10,17 +11,18 @@ import contextlib
 import fcntl
 import functools
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 from device_agent.errors import OutboxError
-from device_agent.outbox.records import Bounds, Delivery, NewQuestion, OutboxEnd, Stamp, Waiting
+from device_agent.outbox.records import Bounds
 from device_agent.outbox.store import Spool
 
 _Result = TypeVar("_Result")
+_Arguments = ParamSpec("_Arguments")
 
 
 class Outbox:
@@ -57,7 +59,7 @@ class Outbox:
         loop = asyncio.get_running_loop()
         try:
             self._spool = await loop.run_in_executor(self._thread, self._open)
-            self.device_key = await self._call(lambda spool: spool.file.device_key)
+            self.device_key = await self.call(lambda spool: spool.file.device_key)
         except BaseException:
             self._thread.shutdown()
             raise
@@ -71,7 +73,7 @@ class Outbox:
     ) -> None:
         self.stop_leading()
         if self._spool is not None:
-            await self._call(Spool.close)
+            await self.call(Spool.close)
         self._thread.shutdown()
 
     @contextlib.contextmanager
@@ -111,86 +113,39 @@ class Outbox:
         if lock is not None:
             os.close(lock)
 
-    async def put(self, question: NewQuestion) -> bool:
-        """As :meth:`Spool.put`."""
-        return await self._change(lambda spool: spool.put(question))
+    async def call(
+        self,
+        work: Callable[Concatenate[Spool, _Arguments], _Result],
+        *args: _Arguments.args,
+        **kwargs: _Arguments.kwargs,
+    ) -> _Result:
+        """Have something done on the file's thread, as in ``await outbox.call(Spool.put, question)``.
 
-    async def put_ended(
-        self, request_id: str, source: str, label: str, stamp: Stamp | None, outcome: OutboxEnd, reason: str
-    ) -> None:
-        """As :meth:`Spool.put_ended`."""
-        await self._change(lambda spool: spool.put_ended(request_id, source, label, stamp, outcome, reason))
+        Whoever holds an event of :meth:`changes` is told if a question came or ended meanwhile. A caller of
+        :meth:`Spool.deliver` must not be cancelled: what that returns is returned once.
 
-    async def waiting(self, most: int, without: Sequence[str] = ()) -> list[Waiting]:
-        """As :meth:`Spool.waiting`."""
-        return await self._call(lambda spool: spool.waiting(most, without))
+        Args:
+            work: called with the open spool first.
+            args: of it.
+            kwargs: likewise.
 
-    async def still_waiting(self, request_ids: Sequence[str]) -> set[str]:
-        """As :meth:`Spool.still_waiting`."""
-        return await self._call(lambda spool: spool.still_waiting(request_ids))
+        Raises:
+            OutboxError: it is not open; or what ``work`` raises.
+        """
+        spool = self._spool
+        if spool is None:
+            raise OutboxError(f"outbox: {self.path} is not open")
 
-    async def expire(self) -> int:
-        """As :meth:`Spool.expire`."""
-        expired = await self._call(Spool.expire)
-        if expired:
+        def run() -> tuple[_Result, bool]:
+            before = spool.revision
+            result = work(spool, *args, **kwargs)
+            return result, spool.revision != before
+
+        result, changed = await asyncio.get_running_loop().run_in_executor(self._thread, run)
+        if changed:
             self._tell()
-        return expired
-
-    async def answered(self, request_id: str, record: Mapping[str, Any]) -> bool:
-        """As :meth:`Spool.answered`."""
-        return await self._change(lambda spool: spool.answered(request_id, record))
-
-    async def end(self, request_id: str, outcome: OutboxEnd, reason: str) -> bool:
-        """As :meth:`Spool.end`."""
-        return await self._change(lambda spool: spool.end(request_id, outcome, reason))
-
-    async def deliver(self, source: str) -> list[Delivery]:
-        """As :meth:`Spool.deliver`. Not to be cancelled: what it returns is returned once."""
-        return await self._call(lambda spool: spool.deliver(source))
-
-    async def unacknowledged(self, most: int) -> list[str]:
-        """As :meth:`Spool.unacknowledged`."""
-        return await self._call(lambda spool: spool.unacknowledged(most))
-
-    async def acknowledged(self, request_ids: Sequence[str]) -> None:
-        """As :meth:`Spool.acknowledged`."""
-        await self._call(lambda spool: spool.acknowledged(request_ids))
-
-    async def seen(self, source: str) -> dict[str, Stamp]:
-        """As :meth:`Spool.seen`."""
-        return await self._call(lambda spool: spool.seen(source))
-
-    async def see(self, source: str, files: Mapping[str, Stamp]) -> None:
-        """As :meth:`Spool.see`."""
-        await self._call(lambda spool: spool.see(source, files))
-
-    async def sources(self) -> list[str]:
-        """As :meth:`Spool.sources`."""
-        return await self._call(Spool.sources)
-
-    async def counts(self) -> dict[str, int]:
-        """As :meth:`Spool.counts`."""
-        return await self._call(Spool.counts)
-
-    async def note(self, name: str, default: bytes) -> bytes:
-        """As :meth:`SpoolFile.note`."""
-        return await self._call(lambda spool: spool.file.note(name, default))
-
-    async def take_note(self, name: str, value: bytes) -> None:
-        """As :meth:`SpoolFile.take_note`."""
-        await self._call(lambda spool: spool.file.take_note(name, value))
-
-    async def _change(self, work: Callable[[Spool], _Result]) -> _Result:
-        result = await self._call(work)
-        self._tell()
         return result
 
     def _tell(self) -> None:
         for event in self._watchers:
             event.set()
-
-    async def _call(self, work: Callable[[Spool], _Result]) -> _Result:
-        spool = self._spool
-        if spool is None:
-            raise OutboxError(f"outbox: {self.path} is not open")
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work, spool)

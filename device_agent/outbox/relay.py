@@ -14,6 +14,7 @@ from device_agent.errors import OutboxFullError
 from device_agent.outbox.outbox import Outbox
 from device_agent.outbox.records import Delivery
 from device_agent.outbox.sender import SPOOL_BACKOFF, Flusher, RecordOf, Troubles
+from device_agent.outbox.store import Spool
 from device_agent.uplink.backoff import Backoff
 from device_agent.uplink.uplink import Uplink
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
@@ -104,7 +105,7 @@ class Spooler:
         Raises:
             DeviceAgentError: what ``ask`` raises.
         """
-        noted = await self.outbox.note("grant", b"")
+        noted = await self.outbox.call(lambda spool: spool.file.note("grant", b""))
         if self.outbox.lead() and not self._troubles.present.is_set():
             asking = asyncio.ensure_future(ask())
             trouble = asyncio.ensure_future(self._troubles.present.wait())
@@ -124,8 +125,8 @@ class Spooler:
 
     async def _ready(self, source: str) -> list[Delivery]:
         try:
-            await self.outbox.expire()
-            return await self.outbox.deliver(source)
+            await self.outbox.call(Spool.expire)
+            return await self.outbox.call(Spool.deliver, source)
         except OutboxFullError as error:
             # Nothing was delivered; there will be space again.
             self._troubles.say(error)

@@ -29,6 +29,7 @@ from device_agent.errors import (
 )
 from device_agent.outbox.outbox import Outbox
 from device_agent.outbox.records import Waiting
+from device_agent.outbox.store import Spool
 from device_agent.uplink.backoff import Backoff
 from device_agent.uplink.session import Reply
 from device_agent.uplink.uplink import Uplink
@@ -126,7 +127,9 @@ class Flusher:
                     await self._note(session.grant)
                     await self._take_back_what_ended()
                     most = max(1, session.grant.max_questions_in_flight)
-                    for item in await self._outbox.waiting(most - len(self._sending), [*self._sending]):
+                    for item in await self._outbox.call(
+                        Spool.waiting, most - len(self._sending), [*self._sending]
+                    ):
                         task = asyncio.create_task(self._bring_home(item, session.model_name))
                         self._sending[item.question.request_id] = task
                     await self._next(changed, acknowledging)
@@ -141,13 +144,13 @@ class Flusher:
         granted = grant.SerializeToString(deterministic=True)
         if granted != self._grant:
             with contextlib.suppress(OutboxFullError):  # said where answers are kept
-                await self._outbox.take_note("grant", granted)
+                await self._outbox.call(lambda spool: spool.file.take_note("grant", granted))
                 self._grant = granted
 
     async def _take_back_what_ended(self) -> None:
         """A question that was dropped while it was under way frees its slot, here and at the server."""
         if self._sending:
-            still = await self._outbox.still_waiting([*self._sending])
+            still = await self._outbox.call(Spool.still_waiting, [*self._sending])
             for request_id in self._sending.keys() - still:
                 task = self._sending.pop(request_id)
                 task.cancel()
@@ -196,12 +199,14 @@ class Flusher:
             else:
                 self._troubles.over()
                 record = self._record_of(item, reply, model_name)
-                return await self._kept(functools.partial(self._outbox.answered, request_id, record))
+                return await self._kept(
+                    functools.partial(self._outbox.call, Spool.answered, request_id, record)
+                )
             retry += 1
             await self._sleep(self._backoff.delay_s(retry, self._rng))
 
     async def _end(self, request_id: str, outcome: Any, error: DeviceAgentError) -> None:
-        await self._kept(functools.partial(self._outbox.end, request_id, outcome, str(error)))
+        await self._kept(functools.partial(self._outbox.call, Spool.end, request_id, outcome, str(error)))
 
     async def _kept(self, keep: Callable[[], Awaitable[bool]]) -> None:
         """Keep something, however long the disk is full."""
@@ -220,6 +225,6 @@ class Flusher:
         while True:
             await self._sleep(ACKNOWLEDGE_AFTER_S)
             with contextlib.suppress(OutboxFullError):  # said where answers are kept
-                request_ids = await self._outbox.unacknowledged(ACKNOWLEDGE_AT_ONCE)
+                request_ids = await self._outbox.call(Spool.unacknowledged, ACKNOWLEDGE_AT_ONCE)
                 if request_ids and await self._uplink.acknowledge(request_ids):
-                    await self._outbox.acknowledged(request_ids)
+                    await self._outbox.call(Spool.acknowledged, request_ids)

@@ -55,6 +55,7 @@ class Spool:
 
     Attributes:
         file: where they are kept, beside small notes.
+        revision: grows with every question that comes or ends through this object.
 
     Raises:
         OutboxError: it cannot be opened, or was written by another version.
@@ -68,6 +69,7 @@ class Spool:
         # Behind the bound on questions, so that a mistake in its bookkeeping cannot fill a disk.
         self.file = SpoolFile(path, max_bytes=2 * self.bounds.max_bytes)
         self._db = self.file.db
+        self.revision = 0
 
     def close(self) -> None:
         """Close the file."""
@@ -98,6 +100,7 @@ class Spool:
                 return True
             self._expire()
             room = self._make_room(size)
+            self.revision += 1
             self._db.execute(
                 "INSERT INTO question (request_id, digest, source, label, created_at_s, bundle_hash, "
                 "message, bytes, facts, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'waiting')",
@@ -353,6 +356,7 @@ class Spool:
             ),
         ).rowcount
         if changed:
+            self.revision += 1
             self._count(outcome, 1)
         return bool(changed)
 

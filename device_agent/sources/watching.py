@@ -18,6 +18,7 @@ from device_agent.media.loading import clip_from_file
 from device_agent.outbox.outbox import Outbox
 from device_agent.outbox.records import Delivery
 from device_agent.outbox.relay import Spooler, together
+from device_agent.outbox.store import Spool
 from device_agent.sources.folder import STATE_NAME, Watcher, check_folder, read_state
 from device_agent.systemd import supervised
 
@@ -67,8 +68,8 @@ async def watch_folder(
         Outbox(path, settings.bounds()) as outbox,
         open_spooler(settings, bundle, outbox) as (agent, spooler),
     ):
-        await outbox.see(source, read_state(state or folder / STATE_NAME))
-        watcher = Watcher(folder, await outbox.seen(source), poll_s=poll_s)
+        await outbox.call(Spool.see, source, read_state(state or folder / STATE_NAME))
+        watcher = Watcher(folder, await outbox.call(Spool.seen, source), poll_s=poll_s)
 
         def show(delivery: Delivery) -> None:
             report(folder / delivery.label, delivery.to_json())
@@ -116,11 +117,11 @@ async def _take_in(
                 grant = await spooler.grant(agent.grant, agent.usual_grant())
                 prepared = await agent.prepare(question, clip, grant, context=context)
             except MediaError as error:
-                await spooler.outbox.put_ended(
-                    uuid.uuid4().hex, source, path.name, stamp, "refused", str(error)
+                await spooler.outbox.call(
+                    Spool.put_ended, uuid.uuid4().hex, source, path.name, stamp, "refused", str(error)
                 )
             else:
-                await spooler.outbox.put(spooled(prepared, source, path.name, stamp))
+                await spooler.outbox.call(Spool.put, spooled(prepared, source, path.name, stamp))
         except OutboxFullError as error:
             # The file stays where it is, and comes again at the next look.
             if not full:

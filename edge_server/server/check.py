@@ -11,13 +11,14 @@ import re
 import socket
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any
 
 import typer
 
+from device_agent.doctor.finding import Finding
 from device_agent.errors import DeviceAgentError
 from edge_server.access.authority import NO_END, Authority, read_certificate
 from edge_server.access.devices import list_certificates
@@ -29,32 +30,11 @@ from edge_server.server.loading import load_bundles
 from edge_server.server.security import tls_of
 from edge_server.server.settings import SettingsError, load_config, where
 
-State: TypeAlias = Literal["ok", "warning", "failure"]
-
 EXPIRES_SOON_DAYS = 30
 
 _WORD = re.compile(r"[a-z_]+")
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at.
-
-    Attributes:
-        name: of the thing; a setting where one is at fault.
-        state: ``failure`` keeps the server from starting, ``warning`` does not.
-        found: what is.
-        where: file and line, variable or flag of the setting; empty where none is at fault.
-        advice: what to do; empty where there is nothing to do.
-    """
-
-    name: str
-    state: State
-    found: str
-    where: str = ""
-    advice: str = ""
 
 
 @app.command()
@@ -76,7 +56,7 @@ def check(
         settings = load_config(given, config)
     except SettingsError as error:
         findings = [
-            Finding(each.setting or "settings", "failure", each.message, each.where, "correct it")
+            Finding(each.setting or "settings", "failure", each.message, "correct it", each.where)
             for each in error.problems
         ]
     else:
@@ -116,7 +96,7 @@ def _failure(error: ConfigurationError, setting: str, flags: Mapping[str, Any], 
     # Messages begin with the setting where they are about one.
     named = [word for word in _WORD.findall(str(error))[:2] if word in ServerConfig.model_fields]
     setting = named[0] if named else setting
-    return Finding(setting, "failure", str(error), where(setting, flags), advice)
+    return Finding(setting, "failure", str(error), advice, where(setting, flags))
 
 
 def _settings(config: ServerConfig, flags: Mapping[str, Any]) -> Finding:
@@ -140,8 +120,8 @@ def _exposure(config: ServerConfig, flags: Mapping[str, Any]) -> Finding:
             "exposure",
             "warning",
             f"{config.host}: whoever reaches it is let in",
-            where("trusted_network", flags),
             "only for networks on which everybody may ask",
+            where("trusted_network", flags),
         )
     return Finding("exposure", "ok", f"{config.host}: certificates and keys are asked for")
 
@@ -170,23 +150,23 @@ def _end(setting: str, path: Path, flags: Mapping[str, Any], now: datetime) -> F
     end = certificate.not_valid_after_utc
     if certificate.not_valid_before_utc > now:
         found = f"{path} is valid only from {certificate.not_valid_before_utc.date()} on"
-        return Finding(setting, "failure", found, where(setting, flags), "is this machine's clock right?")
+        return Finding(setting, "failure", found, "is this machine's clock right?", where(setting, flags))
     if end == NO_END:
         return Finding(setting, "ok", f"{path} does not expire")
     days = (end - now).days
     if end <= now:
         found = f"{path} expired on {end.date()}"
-        return Finding(setting, "failure", found, where(setting, flags), "edge-server certs server")
+        return Finding(setting, "failure", found, "edge-server certs server", where(setting, flags))
     if days < EXPIRES_SOON_DAYS:
         found = f"{path} expires on {end.date()}, in {days} days"
-        return Finding(setting, "warning", found, where(setting, flags), "edge-server certs server")
+        return Finding(setting, "warning", found, "edge-server certs server", where(setting, flags))
     return Finding(setting, "ok", f"{path} expires on {end.date()}")
 
 
 def _mode(setting: str, path: Path, flags: Mapping[str, Any]) -> Iterator[Finding]:
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
         yield Finding(
-            setting, "warning", f"{path} can be read by others", where(setting, flags), f"chmod 600 {path}"
+            setting, "warning", f"{path} can be read by others", f"chmod 600 {path}", where(setting, flags)
         )
 
 
@@ -209,20 +189,20 @@ def _access(config: ServerConfig, flags: Mapping[str, Any], now: datetime) -> It
 def _model(config: ServerConfig, flags: Mapping[str, Any]) -> Finding:
     if not config.model.is_dir():
         found = f"there is no folder {config.model}"
-        return Finding("model", "failure", found, where("model", flags), "edge-server train, or name another")
+        return Finding("model", "failure", found, "edge-server train, or name another", where("model", flags))
     try:
         bundles = load_bundles(config.model)
     except (DeviceAgentError, ConfigurationError) as error:
-        return Finding("model", "failure", str(error), where("model", flags), "edge-server export")
+        return Finding("model", "failure", str(error), "edge-server export", where("model", flags))
     lengths = bundles[0].manifest.token_lengths
     if config.rest_token_length not in lengths:
         found = f"is {config.rest_token_length}; the bundle allows {', '.join(map(str, lengths))}"
         setting = "rest_token_length"
-        return Finding(setting, "failure", found, where(setting, flags), "choose one of these")
+        return Finding(setting, "failure", found, "choose one of these", where(setting, flags))
     missing = [name for name in ("model.json", "tokenizer.json") if not (config.model / name).is_file()]
     if missing:
         found = f"{config.model} lacks {' and '.join(missing)}"
-        return Finding("model", "failure", found, where("model", flags), "copy the whole folder")
+        return Finding("model", "failure", found, "copy the whole folder", where("model", flags))
     hashes = ", ".join(f"{bundle.hash[:12]} ({bundle.manifest.precision})" for bundle in bundles)
     return Finding("model", "ok", f"{config.model} with bundle {hashes}")
 
@@ -236,7 +216,7 @@ def _ports(config: ServerConfig, flags: Mapping[str, Any]) -> Iterator[Finding]:
             continue
         if port in taken:
             found = f"is {port}, which {taken[port]} is too"
-            yield Finding(setting, "failure", found, where(setting, flags), "choose another")
+            yield Finding(setting, "failure", found, "choose another", where(setting, flags))
             continue
         taken[port] = setting
         with socket.socket(family, socket.SOCK_STREAM) as sock:
@@ -246,6 +226,6 @@ def _ports(config: ServerConfig, flags: Mapping[str, Any]) -> Iterator[Finding]:
             except OSError as error:
                 found = f"cannot listen on {config.host}:{port}: {error.strerror}"
                 advice = "choose another, or --no-ports where it is this server that runs"
-                yield Finding(setting, "failure", found, where(setting, flags), advice)
+                yield Finding(setting, "failure", found, advice, where(setting, flags))
                 continue
         yield Finding(setting, "ok", f"{config.host}:{port} is free")

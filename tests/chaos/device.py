@@ -20,6 +20,7 @@ from device_agent.outbox.outbox import Outbox
 from device_agent.outbox.records import Bounds, Delivery
 from device_agent.outbox.relay import Spooler, together
 from device_agent.outbox.sender import SPOOL_BACKOFF, Troubles
+from device_agent.outbox.store import Spool
 from device_agent.uplink.uplink import Uplink
 from tests.chaos.questions import SOURCE, record_of, spooled
 from tests.weightless import BUNDLE_HASH
@@ -78,22 +79,26 @@ async def ask_all(
         spooler = Spooler(outbox, uplink, record_of, Troubles())
 
         async def ask() -> None:
-            number = int(await outbox.note("next", b"0"))
+            number = int(await outbox.call(lambda spool: spool.file.note("next", b"0")))
             while number < questions:
                 while number == questions - 1 and release is not None and not release.exists():
                     await asyncio.sleep(0.1)
                 try:
-                    await outbox.put(spooled(agent, number, token_length))
+                    await outbox.call(Spool.put, spooled(agent, number, token_length))
                     number += 1
-                    await outbox.take_note("next", str(number).encode())
+                    await outbox.call(_note_next, number)
                 except OutboxFullError:
                     on_full()
                     await asyncio.sleep(_FULL_DISK_S)
                 await asyncio.sleep(pace_s)
-            while await outbox.sources():
+            while await outbox.call(Spool.sources):
                 await asyncio.sleep(0.05)
 
         await together(spooler.send(), spooler.deliver(SOURCE, show), ask())
+
+
+def _note_next(spool: Spool, number: int) -> None:
+    spool.file.take_note("next", str(number).encode())
 
 
 async def run(folder: Path, agent: int, questions: int, server: str, pace_s: float) -> None:

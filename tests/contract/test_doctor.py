@@ -254,7 +254,7 @@ async def test_the_command_says_it_in_json_and_by_its_exit_code(
     assert (process.returncode, errors) == (code, b"")
     states = {finding["name"]: finding["state"] for finding in json.loads(out)}
     assert ("failure" in states.values()) == (code == 1)
-    assert set(json.loads(out)[0]) == {"name", "state", "found", "advice"}
+    assert set(json.loads(out)[0]) == {"name", "state", "found", "advice", "where"}
 
 
 def test_the_transmitters_refuse_a_provider_that_is_not_here(bundle: Bundle) -> None:

@@ -12,11 +12,12 @@ from typing import Any
 import grpc.aio
 import pytest
 
-from device_agent.errors import BundleMismatchError, RefusedError
+from device_agent.errors import BundleMismatchError, OutboxFullError, RefusedError
 from device_agent.outbox.outbox import Outbox
 from device_agent.outbox.records import Bounds, Delivery, NewQuestion, Waiting
 from device_agent.outbox.relay import Spooler, together
 from device_agent.outbox.sender import GIVE_UPS, Flusher, RecordOf, Troubles
+from device_agent.outbox.store import Spool
 from device_agent.uplink.backoff import Backoff
 from device_agent.uplink.session import Reply
 from device_agent.uplink.uplink import Uplink
@@ -94,7 +95,7 @@ async def test_questions_are_answered_in_order_and_acknowledged(running: Running
     async with device.on() as outbox:
         for number in range(40):
             # The later ones have shorter answers: they come home first.
-            await outbox.put(new(f"q{number}", 30 - number // 2))
+            await outbox.call(Spool.put, new(f"q{number}", 30 - number // 2))
         assert await device.until_shown(40) == [f"q{number}" for number in range(40)]
         assert [delivery.record["answer"] for delivery in device.shown] == [
             "x" * (30 - n // 2) for n in range(40)
@@ -102,7 +103,7 @@ async def test_questions_are_answered_in_order_and_acknowledged(running: Running
         assert {delivery.record["model"] for delivery in device.shown} == {"weightless"}
         await running.until(lambda: len(running.server.answers) == 0)
         async with asyncio.timeout(5):
-            while await outbox.unacknowledged(1):
+            while await outbox.call(Spool.unacknowledged, 1):
                 await asyncio.sleep(0.01)
     assert sum(running.model.prefills) == 40
 
@@ -111,7 +112,7 @@ async def test_what_was_asked_offline_is_answered_by_the_next_process(device: De
     address, device.address = device.address, "127.0.0.1:1"
     async with device.on() as outbox:
         for number in range(5):
-            await outbox.put(new(f"q{number}"))
+            await outbox.call(Spool.put, new(f"q{number}"))
     assert device.shown == []
     device.address = address
     async with device.on():
@@ -125,15 +126,16 @@ async def test_an_answer_that_came_to_a_process_that_died_is_not_computed_again(
     running: Running, device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answered = asyncio.Event()
+    loop = asyncio.get_running_loop()
 
-    async def dies(self: Outbox, request_id: str, record: object) -> bool:
-        answered.set()
-        return await asyncio.Event().wait()
+    def dies(self: Spool, request_id: str, record: object) -> bool:
+        loop.call_soon_threadsafe(answered.set)
+        raise OutboxFullError("this process dies before its answer is on the disk")
 
     with monkeypatch.context() as patched:
-        patched.setattr(Outbox, "answered", dies)
+        patched.setattr(Spool, "answered", dies)
         async with device.on() as outbox:
-            await outbox.put(new("q1"))
+            await outbox.call(Spool.put, new("q1"))
             await asyncio.wait_for(answered.wait(), 10)
     assert device.shown == []
     assert len(running.server.answers) == 1
@@ -190,7 +192,7 @@ async def test_cut_links_lose_nothing_and_show_nothing_twice(running: Running, d
         device.address = relay.address
         async with device.on() as outbox:
             for number in range(60):
-                await outbox.put(new(f"q{number}", number))
+                await outbox.call(Spool.put, new(f"q{number}", number))
                 if number % 6 == 0:
                     await asyncio.sleep(0.02)
                     relay.cut()
@@ -200,10 +202,10 @@ async def test_cut_links_lose_nothing_and_show_nothing_twice(running: Running, d
 
 async def test_a_question_that_the_server_refuses_takes_its_turn_with_a_word(device: Device) -> None:
     async with device.on() as outbox:
-        await outbox.put(new("good"))
-        await outbox.put(new("bad", max_new_tokens=100_000))
-        await outbox.put(new("large", *range(1, 900), context_ids=[2**31] * 60_000))
-        await outbox.put(new("after"))
+        await outbox.call(Spool.put, new("good"))
+        await outbox.call(Spool.put, new("bad", max_new_tokens=100_000))
+        await outbox.call(Spool.put, new("large", *range(1, 900), context_ids=[2**31] * 60_000))
+        await outbox.call(Spool.put, new("after"))
         await device.until_shown(4)
     outcomes = {delivery.request_id: delivery.outcome for delivery in device.shown}
     assert outcomes == {"good": "answered", "bad": "refused", "large": "refused", "after": "answered"}
@@ -221,8 +223,8 @@ async def test_a_question_on_which_the_model_fails_is_given_up_after_a_while(
 
     running.model.prefill_fault = fault
     async with device.on() as outbox:
-        await outbox.put(new("poison", 13))
-        await outbox.put(new("good"))
+        await outbox.call(Spool.put, new("poison", 13))
+        await outbox.call(Spool.put, new("good"))
         await device.until_shown(2)
     assert [delivery.outcome for delivery in device.shown] == ["failed", "answered"]
     assert f'tokenlink_questions_total{{outcome="failed"}} {GIVE_UPS}.0'.encode() in (
@@ -234,20 +236,20 @@ async def test_a_question_that_was_dropped_under_way_is_taken_back(running: Runn
     running.model.answer = lambda prompt: "x" * 20
     running.model.gate.close()
     async with device.on() as outbox:
-        await outbox.put(new("q1"))
+        await outbox.call(Spool.put, new("q1"))
         await running.until(lambda: running.server.engine.running == 1)
-        await outbox.end("q1", "removed", "a user's word")
+        await outbox.call(Spool.end, "q1", "removed", "a user's word")
         await running.until(lambda: running.server.engine.unanswered == 0)
         assert await device.until_shown(1) == ["q1"]
 
 
 async def test_another_bundle_ends_sending_and_leaves_what_waits(running: Running, device: Device) -> None:
     async with Outbox(device.path) as outbox:
-        await outbox.put(new("q1"))
+        await outbox.call(Spool.put, new("q1"))
         async with Uplink(device.address, "cd" * 32, device_id="d") as uplink:
             with pytest.raises(BundleMismatchError):
                 await Flusher(outbox, uplink, record_of, Troubles()).run()
-        assert (await outbox.counts())["waiting"] == 1
+        assert (await outbox.call(Spool.counts))["waiting"] == 1
 
 
 async def test_what_was_made_with_a_bundle_that_is_gone_is_refused_and_the_rest_goes_on(
@@ -255,8 +257,8 @@ async def test_what_was_made_with_a_bundle_that_is_gone_is_refused_and_the_rest_
 ) -> None:
     async with device.on() as outbox:
         old = NewQuestion(question("old"), "s", "x", "cd" * 32)
-        await outbox.put(old)
-        await outbox.put(new("new"))
+        await outbox.call(Spool.put, old)
+        await outbox.call(Spool.put, new("new"))
         assert await device.until_shown(2) == ["old", "new"]
     assert [delivery.outcome for delivery in device.shown] == ["refused", "answered"]
 
@@ -266,15 +268,15 @@ async def test_a_full_disk_holds_an_answer_back_until_there_is_space(
 ) -> None:
     device.record_of = lambda *_: {"answer": "long" * 20_000}
     async with device.on() as outbox:
-        (pages,) = await outbox._call(lambda spool: spool._db.execute("PRAGMA page_count").fetchone())
+        (pages,) = await outbox.call(lambda spool: spool._db.execute("PRAGMA page_count").fetchone())
         # Room for a question, and not for its answer.
-        await outbox._call(lambda spool: spool._db.execute(f"PRAGMA max_page_count = {pages + 1}"))
-        await outbox.put(new("q1"))
+        await outbox.call(lambda spool: spool._db.execute(f"PRAGMA max_page_count = {pages + 1}"))
+        await outbox.call(Spool.put, new("q1"))
         async with asyncio.timeout(10):
             while "free space" not in caplog.text:
                 await asyncio.sleep(0.01)
         assert device.shown == []
-        await outbox._call(lambda spool: spool._db.execute("PRAGMA max_page_count = 100000"))
+        await outbox.call(lambda spool: spool._db.execute("PRAGMA max_page_count = 100000"))
         assert await device.until_shown(1) == ["q1"]
 
 
@@ -364,7 +366,7 @@ class TestRestart:
             stack = contextlib.AsyncExitStack()
             outbox = await stack.enter_async_context(device.on())
             for number in range(10):
-                await outbox.put(new(f"q{number}"))
+                await outbox.call(Spool.put, new(f"q{number}"))
             async with asyncio.timeout(10):
                 while not model.prefills:
                     await asyncio.sleep(0.01)

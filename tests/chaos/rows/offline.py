@@ -161,6 +161,6 @@ async def _counts(devices: tuple[Device, ...]) -> int:
     dropped = 0
     for device in devices:
         async with Outbox(device.outbox.path) as outbox:
-            counts = await outbox.counts()
+            counts = await outbox.call(Spool.counts)
         dropped += counts.get("evicted", 0) + counts.get("expired", 0)
     return dropped

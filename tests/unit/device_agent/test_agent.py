@@ -117,6 +117,27 @@ async def test_the_channel_is_really_crossed(make_agent: AgentMaker, bundle: Bun
     assert 0.0 < await error(channel="awgn", snr_db=30) < 1e-2 < await error(channel="awgn", snr_db=0)
 
 
+async def test_bandwidth_is_that_of_each_questions_grant(make_agent: AgentMaker) -> None:
+    agent, uplink = make_agent()
+    clip = Clip(pcm_S=np.zeros(1000, np.float32))
+    # As an agent asks that has not heard a server yet: nothing says how much bandwidth there is.
+    offline = await agent.prepare("what", clip, agent.usual_grant())
+    await agent.ask("what", clip)
+    uplink.grant.bandwidth_hz = 4e5
+    await agent.ask("what", clip)
+    sent = [offline.question, *uplink.questions]
+    blocks = [question.payloads[0] for question in sent]
+    bandwidths_hz = [block.channel.channel_uses / block.channel.airtime_s for block in blocks]
+    assert bandwidths_hz == pytest.approx([1e6, 1e5, 4e5])
+
+
+async def test_a_set_bandwidth_counts_whatever_is_granted(make_agent: AgentMaker) -> None:
+    agent, uplink = make_agent(bandwidth_hz=2e5)
+    await agent.ask("what", Clip(pcm_S=np.zeros(1000, np.float32)))
+    (block,) = uplink.questions[0].payloads
+    assert block.channel.airtime_s == pytest.approx(block.channel.channel_uses / 2e5)
+
+
 async def test_the_next_question_follows_the_channel(make_agent: AgentMaker) -> None:
     now = 0.0
     trace = SnrTrace((0.0, 10.0), (3.0, 20.0))

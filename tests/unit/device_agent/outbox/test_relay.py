@@ -14,6 +14,7 @@ from device_agent.outbox.outbox import Outbox
 from device_agent.outbox.records import Delivery, NewQuestion
 from device_agent.outbox.relay import Spooler, together
 from device_agent.outbox.sender import Troubles
+from device_agent.outbox.store import Spool
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 
 USUAL = pb.Grant(token_length=8)
@@ -34,8 +35,8 @@ def spooler(outbox: Outbox) -> Spooler:
 
 async def answered(outbox: Outbox, request_id: str) -> None:
     question = pb.Question(request_id=request_id, question_ids=[1])
-    await outbox.put(NewQuestion(question, "s", "x", "ab" * 32))
-    await outbox.answered(request_id, {"answer": request_id})
+    await outbox.call(Spool.put, NewQuestion(question, "s", "x", "ab" * 32))
+    await outbox.call(Spool.answered, request_id, {"answer": request_id})
 
 
 async def ends(task: asyncio.Task[None]) -> bool:
@@ -70,7 +71,7 @@ async def test_delivering_ends_when_it_is_cancelled_whatever_happens_in_that_mom
     assert await ends(delivering)
     # What counts as delivered was shown.
     delivered = [delivery.request_id for delivery in shown] + [
-        delivery.request_id for delivery in await outbox.deliver("s")
+        delivery.request_id for delivery in await outbox.call(Spool.deliver, "s")
     ]
     assert delivered == ["q1"]
 
@@ -90,7 +91,7 @@ async def test_a_grant_is_the_servers_word_or_its_last_or_the_usual(outbox: Outb
     assert await spooler.grant(silent, USUAL) == USUAL
     # While there is trouble nobody is asked.
     assert await spooler.grant(refuses, USUAL) == USUAL
-    await outbox.take_note("grant", HEARD.SerializeToString())
+    await outbox.call(lambda spool: spool.file.take_note("grant", HEARD.SerializeToString()))
     assert await spooler.grant(refuses, USUAL) == HEARD
     spooler._troubles.over()
     with pytest.raises(ConfigurationError):
