@@ -7,6 +7,9 @@
 The event loop and the batches then share no lock: nobody waits for another's bytecode. What dies in native
 code, or is killed for its memory, takes no more along than its batch, and its questions are run again.
 
+While a process computes it says every second that it lives. One that says nothing for long is stopped, or
+stuck in native code: it is killed, its batch is lost, and its questions are run again by another.
+
 Processes are forked from a server that has imported what they need and has no threads, so that a new one is
 there at once. What goes over the pipe stays on this machine and comes from this program alone.
 """
@@ -18,6 +21,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import threading
 import time
 import traceback
 from collections import deque
@@ -35,6 +39,12 @@ _ENDS_WITHIN_S = 2.0
 _NICENESS = 5
 """Of the processes, above the server's own. When all cores are full the event loop still gets to read, refuse
 and answer at once: it needs little, and else every question on its way would wait for it."""
+_ALIVE = "alive"
+"""Said on the pipe between what is asked and what is answered."""
+_ALIVE_EACH_S = 1.0
+SILENCE_S = 8.0
+"""A process that said nothing for so long while it computed is killed. Several times the interval: a machine
+that is busy with something else keeps a nice process waiting."""
 _TRY_AGAIN_S = 5.0
 """Where a process could not be started: before the next try."""
 
@@ -55,10 +65,18 @@ class ModelRunnerProcess:
     Args:
         make: makes the runner there. Goes over a pipe: a function of a module, with what it is called with.
         preload: modules that it needs.
+        silence_s: a process that says nothing for so long while it computes is killed [s].
     """
 
-    def __init__(self, make: Callable[[], ModelRunner[Any]], preload: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        make: Callable[[], ModelRunner[Any]],
+        preload: Sequence[str] = (),
+        *,
+        silence_s: float = SILENCE_S,
+    ) -> None:
         self._make = make
+        self._silence_s = silence_s
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(list(preload))
         self._process: BaseProcess | None = None
@@ -80,7 +98,9 @@ class ModelRunnerProcess:
         self._process, self._pipe = process, ours
         atexit.register(self.close)
         try:
-            fault = ours.recv()
+            fault = self._answer(ours)
+        except TimeoutError as error:
+            fault = f"its process did not start: {error}"
         except (EOFError, OSError):
             fault = "its process ended at once"
         if fault is not None:
@@ -128,7 +148,7 @@ class ModelRunnerProcess:
         known = [self._known(each) for each in arguments]
         try:
             pipe.send((name, known, forgotten))
-            found = pipe.recv()
+            found = self._answer(pipe)
         except (EOFError, OSError) as error:
             code = self._end()
             raise BatchLostError(f"the process that computed it ended with {code}") from error
@@ -138,6 +158,22 @@ class ModelRunnerProcess:
         held = HeldState(key, process)
         finalize(held, self._dropped.append, (process, key)).atexit = False
         return held, steps
+
+    def _answer(self, pipe: Connection) -> Any:
+        """What comes over the pipe next, but for signs of life.
+
+        Raises:
+            TimeoutError: there were none.
+        """
+        while True:
+            if not pipe.poll(self._silence_s):
+                process = self._process
+                if process is not None:
+                    process.kill()
+                raise TimeoutError(f"it said nothing for {self._silence_s:g} s")
+            found = pipe.recv()
+            if found != _ALIVE:
+                return found
 
     def _known(self, argument: object) -> object:
         """As the process knows it."""
@@ -189,9 +225,11 @@ def _compute(pipe: Connection, make: Callable[[], ModelRunner[Any]]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     os.nice(_NICENESS)
+    signs = _SignsOfLife(pipe)
     with contextlib.suppress(EOFError, OSError):
         try:
-            runner = make()
+            with signs:
+                runner = make()
         except Exception as error:
             pipe.send(str(error) or type(error).__name__)
             return
@@ -199,7 +237,39 @@ def _compute(pipe: Connection, make: Callable[[], ModelRunner[Any]]) -> None:
         calls = _Calls(runner)
         while True:
             name, arguments, forgotten = pipe.recv()
-            pipe.send(calls.answer(name, arguments, forgotten))
+            with signs:
+                answer = calls.answer(name, arguments, forgotten)
+            pipe.send(answer)
+
+
+class _SignsOfLife:
+    """Says on a pipe that this process lives, for as long as it is entered; from a thread of its own.
+
+    A computation that holds the interpreter's lock, or a process that is stopped, says nothing.
+    """
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+        self._busy = threading.Event()
+        self._turn = threading.Lock()
+        threading.Thread(target=self._say, name="tokenlink-signs-of-life", daemon=True).start()
+
+    def __enter__(self) -> None:
+        self._busy.set()
+
+    def __exit__(self, *_: object) -> None:
+        # Once the lock is free nothing is being written: the pipe is the answer's.
+        with self._turn:
+            self._busy.clear()
+
+    def _say(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                self._busy.wait()
+                time.sleep(_ALIVE_EACH_S)
+                with self._turn:
+                    if self._busy.is_set():
+                        self._pipe.send(_ALIVE)
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,25 @@
-"""What a process of its own computes a batch with. Light to import: whoever only names it loads no torch."""
+"""Makes the runner of a process of its own. Light to import: whoever only names it loads no torch."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from edge_server.engine import ModelRunner
+from edge_server.errors import ModelError
+from edge_server.runtime.snapshot import Snapshot, digest_of
 
 PRELOAD = ("edge_server.runtime.model_runner",)
 """Modules that :func:`load_runner` needs."""
 
 
-def load_runner(directory: Path, threads: int, device: str, bfloat16: bool) -> ModelRunner[Any]:
-    """Load a model folder; see :func:`edge_server.runtime.model_runner.load`."""
+def load_runner(snapshot: Snapshot, threads: int, device: str, bfloat16: bool) -> ModelRunner[Any]:
+    """Load the model that is served; see :func:`edge_server.runtime.model_runner.load`.
+
+    Raises:
+        ModelError: its folder does not hold what the snapshot was taken of, or cannot be read.
+    """
+    if digest_of(snapshot.folder) != snapshot.digest:
+        raise ModelError("its weights are not those that are served")
     from edge_server.runtime.model_runner import load
 
-    return load(directory, threads, device, bfloat16=bfloat16)
+    return load(snapshot.folder, threads, device, bfloat16=bfloat16)

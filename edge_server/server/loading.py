@@ -27,6 +27,7 @@ from edge_server.engine.runner_process import ModelRunnerProcess
 from edge_server.errors import ConfigurationError
 from edge_server.frontdoor.ports import BundleArchive, LinkShape
 from edge_server.runtime.model_info import load_model_info
+from edge_server.runtime.snapshot import Snapshot, take_snapshot
 from edge_server.runtime.start import PRELOAD, load_runner
 from edge_server.server.config import ServerConfig
 from edge_server.server.ingest import MediaIngest
@@ -58,7 +59,11 @@ def _load(config: ServerConfig, resources: ExitStack) -> Served[Any]:
     except DeviceAgentError as error:
         raise ConfigurationError(f"model: {error}") from error
     resources.callback(ingest.close)
-    model, runner_of = _in_processes(config, resources) if config.core_processes else _in_threads(config)
+    model, runner_of = (
+        _in_processes(config, take_snapshot(config.model, scratch), resources)
+        if config.core_processes
+        else _in_threads(config)
+    )
     if model.bundle_hash != bundle.hash:
         raise ConfigurationError(
             f"model: {config.model} answers for bundle {model.bundle_hash}, its bundle folder holds "
@@ -84,19 +89,19 @@ def _in_threads(config: ServerConfig) -> tuple[Model, Callable[[int], ModelRunne
 
 
 def _in_processes(
-    config: ServerConfig, resources: ExitStack
+    config: ServerConfig, snapshot: Snapshot, resources: ExitStack
 ) -> tuple[Model, Callable[[int], ModelRunner[Any]]]:
     """A model for each batch, in a process of its own; here is what is known of it without weights."""
-    make = partial(load_runner, config.model, config.threads, config.device, config.bfloat16)
-    cores = [ModelRunnerProcess(make, PRELOAD) for _ in range(config.batches)]
-    for runner in cores:
+    make = partial(load_runner, snapshot, config.threads, config.device, config.bfloat16)
+    runners = [ModelRunnerProcess(make, PRELOAD) for _ in range(config.batches)]
+    for runner in runners:
         resources.callback(runner.close)
     with ThreadPoolExecutor() as pool:
-        started = [pool.submit(runner.start) for runner in cores]
-        model = load_model_info(config.model)
+        started = [pool.submit(runner.start) for runner in runners]
+        model = load_model_info(snapshot.folder)
         for each in started:
             each.result()
-    return model, cores.__getitem__
+    return model, runners.__getitem__
 
 
 def load_bundles(model: Path) -> tuple[Bundle, ...]:

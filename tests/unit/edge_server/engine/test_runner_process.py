@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import psutil
 import pytest
 
-from edge_server.engine import BatchLostError, Engine, EngineConfig, InvalidPromptError, Prompt, Request
-from edge_server.engine.runner_process import HeldState, ModelRunnerProcess
+from edge_server.engine import BatchLostError, Engine, EngineConfig, InvalidPromptError, Prompt, Request, Step
+from edge_server.engine.runner_process import SILENCE_S, HeldState, ModelRunnerProcess
 from edge_server.errors import EngineFailureError, ModelError
 from tests.weightless import Row, State, WeightlessModel, ask
 
@@ -50,21 +51,34 @@ def stubborn() -> WeightlessModel:
     return model
 
 
+class LongPrefill(WeightlessModel):
+    def prefill(self, prompts: Sequence[Prompt], state: State | None = None) -> tuple[State, list[Step]]:
+        # Longer than a process may be silent; the interpreter's lock is free meanwhile, as in torch.
+        threading.Event().wait(3.0)
+        return super().prefill(prompts, state)
+
+
+def slow() -> WeightlessModel:
+    return LongPrefill(answer=lambda prompt: "it")
+
+
 Start = Callable[..., ModelRunnerProcess]
 
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    cores: list[ModelRunnerProcess] = []
+    runners: list[ModelRunnerProcess] = []
 
-    def begin(make: Callable[[], WeightlessModel] = polite) -> ModelRunnerProcess:
-        runner = ModelRunnerProcess(make)
-        cores.append(runner)
+    def begin(
+        make: Callable[[], WeightlessModel] = polite, silence_s: float = SILENCE_S
+    ) -> ModelRunnerProcess:
+        runner = ModelRunnerProcess(make, silence_s=silence_s)
+        runners.append(runner)
         runner.start()
         return runner
 
     yield begin
-    for runner in cores:
+    for runner in runners:
         runner.close()
 
 
@@ -163,6 +177,25 @@ def test_one_that_cannot_be_started_again_is_not_tried_at_every_question(
         with pytest.raises(BatchLostError):
             runner.prefill([ask(1)])
     assert tries == 1
+
+
+def test_a_process_that_is_stopped_is_killed_and_the_next_call_has_another(start: Start) -> None:
+    runner = start(silence_s=2.0)
+    state, _ = runner.prefill([ask(1, 2)])
+    assert runner.pid is not None
+    process = psutil.Process(runner.pid)
+    process.suspend()
+    with pytest.raises(BatchLostError, match="-9"):
+        runner.decode(state)
+    assert not process.is_running()
+    again, _ = runner.prefill([ask(1, 2)])
+    assert said(runner, again, 4) == [b"t aa"]
+
+
+def test_a_long_step_says_that_it_goes_on(start: Start) -> None:
+    runner = start(slow, silence_s=2.0)
+    _, steps = runner.prefill([ask(1, 2)])
+    assert len(steps) == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
