@@ -10,7 +10,8 @@
 - CSI is ``perfect`` or ``estimated`` from pilots that cost channel uses.
 - Equalisation is MMSE, conj(h) y / (|h|^2 + N0), unless zero-forcing is chosen.
 - The receiver is told ``effective_snr_db`` = snr_db + 10 log10(mean |h|^2 over the codeword), within
-  [-30, 40]; h is what the receiver knows of it. Without a channel, 40.
+  [-30, 40]. Of a gain that is estimated, |h|^2 is its mean given the estimate, which follows the link and
+  never the estimate's own noise (:func:`device_agent.channel.csi.expected_power`). Without a channel, 40.
 - airtime_s = channel_uses / bandwidth_hz.
 
 *Sampling* is per backend, *application* uses operators only and serves numpy and torch alike.

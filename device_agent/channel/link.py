@@ -22,9 +22,16 @@ from device_agent.channel.application import (
     power,
     to_symbols,
 )
-from device_agent.channel.csi import estimate_gain, pilot_uses
+from device_agent.channel.csi import estimate_gain, expected_power, pilot_uses
 from device_agent.channel.pacing import airtime_s
-from device_agent.channel.sampling import ChannelName, Complex, FadingName, sample_gain, sample_noise
+from device_agent.channel.sampling import (
+    ChannelName,
+    Complex,
+    FadingName,
+    gain_paths,
+    sample_gain,
+    sample_noise,
+)
 from device_agent.channel.trace import SnrTrace
 from device_agent.errors import ConfigurationError
 
@@ -163,11 +170,14 @@ class Channel:
         n0 = n0_from_snr_db(snr_db)
         h = sample_gain(config.model, config.fading, s.shape, self._rng, config.k_factor_db)
         y = apply(s, h, sample_noise(s.shape, self._rng), n0)
+        gain = power(h)
         if config.csi == "estimated":
             uses += pilot_uses(h, config.pilots)
             h = estimate_gain(h, n0, config.pilots, self._rng)
+            paths = gain_paths(config.model, config.k_factor_db)
+            gain = expected_power(h, n0, config.pilots, *paths)
         s_hat = equalize_mmse(y, h, n0) if config.equalizer == "mmse" else equalize_zf(y, h)
-        mean_gain_db = 10.0 * math.log10(max(float(power(h).mean(dtype=np.float64)), 1e-30))
+        mean_gain_db = 10.0 * math.log10(max(float(gain.mean(dtype=np.float64)), 1e-30))
         return Reception(
             x_TC=from_symbols(s_hat),
             effective_snr_db=clamp_snr_db(snr_db + mean_gain_db),

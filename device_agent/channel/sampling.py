@@ -26,6 +26,20 @@ def sample_noise(shape: tuple[int, ...], rng: np.random.Generator) -> Complex:
     return noise
 
 
+def gain_paths(model: ChannelName, k_factor_db: float) -> tuple[float, float]:
+    """What a gain is made of: h = a e^(j phi) + sqrt(v) CN(0, 1) with a^2 + v = 1.
+
+    Returns:
+        amplitude a of the path that does not fade, and power v of the scattered ones.
+    """
+    if model in ("none", "awgn"):
+        return 1.0, 0.0
+    if model == "rayleigh":
+        return 0.0, 1.0
+    k = 10.0 ** (k_factor_db / 10.0)
+    return (k / (k + 1.0)) ** 0.5, 1.0 / (k + 1.0)
+
+
 def sample_gain(
     model: ChannelName,
     fading: FadingName,
@@ -55,8 +69,7 @@ def sample_gain(
     scattered = sample_noise(codewords if fading == "block" else shape, rng)
     if model == "rayleigh":
         return scattered
-    k = 10.0 ** (k_factor_db / 10.0)
+    amplitude, variance = gain_paths(model, k_factor_db)
     phase = rng.uniform(0.0, 2.0 * np.pi, codewords)
-    line_of_sight = (k / (k + 1.0)) ** 0.5 * np.exp(1j * phase)
-    h: Complex = (line_of_sight + (1.0 / (k + 1.0)) ** 0.5 * scattered).astype(np.complex64)
+    h: Complex = (amplitude * np.exp(1j * phase) + variance**0.5 * scattered).astype(np.complex64)
     return h

@@ -151,7 +151,7 @@ async def test_of_two_processes_with_one_outbox_one_sends_and_the_other_takes_ov
     async with second.on() as theirs, device.on() as ours:
         assert theirs.lead()
         assert not ours.lead()
-        await ours.put(new("q1"))
+        await ours.call(Spool.put, new("q1"))
         await running.until(lambda: len(device.shown) + len(second.shown) == 1)
         theirs.stop_leading()
         assert ours.lead()

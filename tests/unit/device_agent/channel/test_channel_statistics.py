@@ -21,7 +21,9 @@ from device_agent.channel import (
     sample_noise,
     to_symbols,
 )
-from device_agent.channel.sampling import ChannelName, FadingName
+from device_agent.channel.csi import _mean_cosine, expected_power
+from device_agent.channel.link import CsiName
+from device_agent.channel.sampling import ChannelName, FadingName, gain_paths
 from tests.closed_forms import (
     EBN0_TO_SNR_DB,
     awgn_bit_error_rate,
@@ -143,6 +145,63 @@ def test_pilot_estimates_are_unbiased_with_error_n0_over_pilots() -> None:
     assert_mean(error.real, 0.0)
     assert_mean(error.imag, 0.0)
     assert_mean(power(error), 0.2 / 4)
+
+
+@pytest.mark.parametrize("n0", [0.01, 1.0, 300.0])
+@pytest.mark.parametrize(
+    ("model", "k_factor_db"), [("awgn", 0.0), ("rician", 0.0), ("rician", 9.0), ("rayleigh", 0.0)]
+)
+def test_power_that_is_told_of_estimated_gains_is_the_links_own_in_the_mean(
+    model: ChannelName, k_factor_db: float, n0: float
+) -> None:
+    rng = np.random.default_rng(14)
+    h = sample_gain(model, "block", (200_000, 1, 1), rng, k_factor_db)
+    estimate = estimate_gain(h, n0, 4, rng)
+    told = expected_power(estimate, n0, 4, *gain_paths(model, k_factor_db))
+    error = told - power(h)
+    # Not even where the estimate is known: errors of a conditional mean are orthogonal to whatever it is
+    # computed from.
+    assert_mean(error, 0.0)
+    assert_mean(error * np.abs(estimate), 0.0)
+    assert told.min() >= 0.0
+
+
+def test_power_that_is_told_of_a_rayleigh_gain_has_its_closed_form() -> None:
+    estimate = np.array([[0.0, 1.0 + 1.0j, 3.0]], np.complex64)
+    # Prior CN(0, 1), noise CN(0, 1/2): the gain given the estimate is CN(2/3 estimate, 1/3).
+    told = expected_power(estimate, 2.0, 4, *gain_paths("rayleigh", 0.0))
+    np.testing.assert_allclose(told, [[1 / 3, 1 / 3 + 8 / 9, 1 / 3 + 4.0]])
+
+
+@pytest.mark.parametrize("csi", ["perfect", "estimated"])
+@pytest.mark.parametrize("snr_db", [10.0, -5.0, -15.0, -25.0])
+@pytest.mark.parametrize("model", ["awgn", "rician", "rayleigh"])
+def test_snr_that_is_told_follows_the_link_whatever_is_known_of_its_gain(
+    model: ChannelName, snr_db: float, csi: CsiName
+) -> None:
+    x = gaussian(np.random.default_rng(15), 16, 64)
+    config = ChannelConfig(model=model, snr_db=snr_db, csi=csi, pilots=1)
+    channel = Channel(config, np.random.default_rng(16))
+    told_db = np.array([channel.transmit(x).effective_snr_db for _ in range(2000)])
+    assert_mean(10.0 ** ((told_db - snr_db) / 10.0), 1.0)
+
+
+@pytest.mark.parametrize("pilots", [1, 4, 16])
+def test_blocks_of_a_link_far_below_the_bound_all_count_as_outages(pilots: int) -> None:
+    x = gaussian(np.random.default_rng(17), 16, 64)
+    config = ChannelConfig(snr_db=-25.0, csi="estimated", pilots=pilots)
+    channel = Channel(config, np.random.default_rng(18))
+    assert max(channel.transmit(x).effective_snr_db for _ in range(200)) < -12.0
+
+
+def test_mean_cosine_is_the_ratio_of_bessel_functions() -> None:
+    # I1 and I0 at 1, and at 10 scaled by e^-10: Abramowitz and Stegun, table 9.8.
+    ratio = _mean_cosine(np.array([0.0, 1.0, 10.0, 49.999, 50.001]))
+    np.testing.assert_allclose(
+        ratio[:3], [0.0, 0.5651591 / 1.2660658, 0.1212626814 / 0.1278333372], rtol=1e-6, atol=1e-12
+    )
+    # No step where one formula follows the other.
+    assert ratio[4] - ratio[3] == pytest.approx(0.002 * (1 - ratio[3] / 50.0 - ratio[3] ** 2), abs=1e-7)
 
 
 def test_more_pilots_mean_less_error_and_perfect_csi_least() -> None:
