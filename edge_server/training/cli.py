@@ -12,10 +12,13 @@ import typer
 from device_agent.bundle.bundle import Precision, load_bundle
 from edge_server.data.soundstage.dataset import load_split
 from edge_server.data.soundstage.device_clip import device_clips
+from edge_server.engine.canary import FILE as CANARY_FILE
 from edge_server.errors import ModelError
 from edge_server.export.bundle import PARITY_TOLERANCE, export_bundle
+from edge_server.export.canary import write_canaries
 from edge_server.export.quantization import CALIBRATION_CLIPS, CHECK_CLIPS, MIN_FIDELITY_DB, quantise_bundle
 from edge_server.model.link import Link
+from edge_server.runtime.model_runner import ServedLink
 from edge_server.training.card import commit_of
 from edge_server.training.paper import Checkpoints, PaperRun, paper
 from edge_server.training.registry import all_recipes
@@ -120,6 +123,9 @@ def export(
         parity.write_text(json.dumps(report, indent=2) + "\n")
     worst = ", ".join(f"{graph} {difference:.1e}" for graph, difference in exported.parity.items())
     typer.echo(f"{bundle.folder}: bundle {bundle.hash}")
+    if out is None:
+        count = write_canaries(ServedLink(Link.load(model), bundle.hash), model)
+        typer.echo(f"{model / CANARY_FILE}: {count} questions that tell whether it is served as it is now")
     typer.echo(f"largest difference from torch, relative: {worst} (at most {PARITY_TOLERANCE:g})")
 
 
