@@ -78,6 +78,11 @@ class BackendRegistry(Generic[BackendT]):
         """Make a backend the current one."""
         self._backends.insert(0, backend)
 
+    def restore(self, backend: BackendT) -> None:
+        """Make an older backend the current one again."""
+        self._backends.remove(backend)
+        self._backends.insert(0, backend)
+
     def remove(self, backend: BackendT) -> None:
         """Answer for a backend's bundles no more, unless it is the current one's too."""
         assert backend is not self.current  # noqa: S101 - who replaces a backend adds first

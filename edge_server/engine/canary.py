@@ -24,7 +24,7 @@ import numpy as np
 from edge_server.engine.answer import AnswerStream
 from edge_server.engine.ports import FeatureBlock, Prompt
 from edge_server.engine.request import Request
-from edge_server.errors import EdgeServerError, ModelError
+from edge_server.errors import DrainingError, EdgeServerError, EngineOverloadedError, ModelError
 
 FILE = "canary.json"
 VERSION = 1
@@ -112,6 +112,7 @@ async def try_out(submit: Callable[[Request], AnswerStream], canaries: Sequence[
 
     Raises:
         CanaryError: one failed, or too few were answered as they must be.
+        EngineOverloadedError, DrainingError: the engine takes no question now, whatever its model is.
     """
     try:
         asked = [
@@ -128,6 +129,8 @@ async def try_out(submit: Callable[[Request], AnswerStream], canaries: Sequence[
             for number, each in enumerate(canaries)
         ]
         said = [done.text for done in await asyncio.gather(*(stream.completion() for stream in asked))]
+    except (EngineOverloadedError, DrainingError):
+        raise
     except EdgeServerError as error:
         raise CanaryError(f"a canary question failed: {error}") from error
     known = [

@@ -23,6 +23,7 @@ class EngineBackend(Generic[StateT]):
         shape: token blocks that its model takes.
         token_lengths: that it was trained for.
         bundles: given to devices that ask for one; the first of a precision is the current one.
+        digest: of its model's weights and descriptions; empty where nobody asks whether they have changed.
         close: frees what it holds beside its memory.
     """
 
@@ -31,6 +32,7 @@ class EngineBackend(Generic[StateT]):
     shape: LinkShape
     token_lengths: tuple[int, ...]
     bundles: tuple[BundleArchive, ...] = ()
+    digest: str = ""
     close: Callable[[], None] = lambda: None
 
     @cached_property

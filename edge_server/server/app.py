@@ -230,8 +230,12 @@ class Server(Generic[StateT]):
         await self._rollout.drain()
 
     async def replace(self, served: Served[Any]) -> None:
-        """Serve another model, beside the present one for as long as devices run its bundle."""
-        await self._rollout.replace(self._backend(served))
+        """Serve another model, beside the present one for as long as devices run its bundle.
+
+        Raises:
+            CanaryError: it does not answer what it must; what is served stays.
+        """
+        await self._rollout.replace(self._backend(served), served.canaries)
 
     async def stop(self) -> None:
         """Close both doors; what is unanswered fails."""
@@ -270,5 +274,6 @@ class Server(Generic[StateT]):
             shape=served.shape,
             token_lengths=served.token_lengths,
             bundles=served.bundles,
+            digest=served.digest,
             close=served.close,
         )

@@ -148,6 +148,10 @@ class MediaIngest:
             _transmitted(channel, modality, x_TC, link.payload) for modality, x_TC in encoded.tokens.items()
         ]
 
+    def tokenize(self, text: str) -> tuple[int, ...]:
+        """Language token ids of a text."""
+        return tuple(self._transmitter.tokenize(text))
+
     def _clip(self, part: RawMedia) -> Clip:
         return clip_from_bytes(
             part.decode(),

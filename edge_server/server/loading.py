@@ -23,6 +23,8 @@ from device_agent.bundle.bundle import Bundle, load_bundle
 from device_agent.errors import DeviceAgentError
 from device_agent.transmitter import Transmitter
 from edge_server.engine import Model, ModelRunner
+from edge_server.engine.canary import FILE as CANARY_FILE
+from edge_server.engine.canary import Canary, read_canaries
 from edge_server.engine.runner_process import ModelRunnerProcess
 from edge_server.errors import ConfigurationError
 from edge_server.frontdoor.ports import BundleArchive, LinkShape
@@ -32,6 +34,9 @@ from edge_server.runtime.start import PRELOAD, load_runner
 from edge_server.server.config import ServerConfig
 from edge_server.server.ingest import MediaIngest
 from edge_server.server.served import Served
+
+_UNKNOWN_QUESTION = "What is shown?"
+_UNKNOWN_CANARIES = 4
 
 
 def load_served(config: ServerConfig) -> Served[Any]:
@@ -59,10 +64,10 @@ def _load(config: ServerConfig, resources: ExitStack) -> Served[Any]:
     except DeviceAgentError as error:
         raise ConfigurationError(f"model: {error}") from error
     resources.callback(ingest.close)
+    # Of one moment, whatever is copied into the folder meanwhile.
+    snapshot = take_snapshot(config.model, scratch)
     model, runner_of = (
-        _in_processes(config, take_snapshot(config.model, scratch), resources)
-        if config.core_processes
-        else _in_threads(config)
+        _in_processes(config, snapshot, resources) if config.core_processes else _in_threads(config, snapshot)
     )
     if model.bundle_hash != bundle.hash:
         raise ConfigurationError(
@@ -76,15 +81,26 @@ def _load(config: ServerConfig, resources: ExitStack) -> Served[Any]:
         shape=shape_of(bundle),
         token_lengths=tuple(bundle.manifest.token_lengths),
         bundles=archives,
+        digest=snapshot.digest,
+        canaries=read_canaries(snapshot.folder / CANARY_FILE) or _unknown_canaries(bundle, ingest),
     )
 
 
-def _in_threads(config: ServerConfig) -> tuple[Model, Callable[[int], ModelRunner[Any]]]:
+def _unknown_canaries(bundle: Bundle, ingest: MediaIngest) -> tuple[Canary, ...]:
+    """Of a model that was exported without any: it must answer something."""
+    manifest = bundle.manifest
+    shape = (manifest.token_lengths[-1], manifest.channel_dim)
+    modality = "audio" if manifest.transmitters.visual is None else "video"
+    ids = ingest.tokenize(_UNKNOWN_QUESTION)
+    return tuple(Canary.of(seed, {modality: shape}, ids) for seed in range(_UNKNOWN_CANARIES))
+
+
+def _in_threads(config: ServerConfig, snapshot: Snapshot) -> tuple[Model, Callable[[int], ModelRunner[Any]]]:
     """One model for all batches, in this process."""
     # torch takes seconds to import: only once everything else is known to be right.
     from edge_server.runtime.model_runner import load
 
-    model = load(config.model, config.threads, config.device, bfloat16=config.bfloat16)
+    model = load(snapshot.folder, config.threads, config.device, bfloat16=config.bfloat16)
     return model, lambda _: model
 
 

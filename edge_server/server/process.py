@@ -20,7 +20,7 @@ from typing import Any
 
 from device_agent.errors import DeviceAgentError
 from device_agent.tracing import exporting_tracer
-from edge_server.errors import ConfigurationError
+from edge_server.errors import ConfigurationError, EdgeServerError
 from edge_server.frontdoor.tracing import NotTraced, Traced, Tracing
 from edge_server.server.addresses import Addresses
 from edge_server.server.app import Server
@@ -97,11 +97,15 @@ async def _reload(server: Server[Any], load: Callable[[], Served[Any]]) -> None:
             # Whatever it is, it is no reason to stop answering.
             logger.error("the model was not reloaded; the one that is served stays: %s", error)
             continue
-        if served.model.bundle_hash == server.engine.model.bundle_hash:
-            logger.info("the model's bundle is the one that is served; nothing changes")
+        current = server.backends.current
+        if (served.model.bundle_hash, served.digest) == (current.bundle_hashes[0], current.digest):
+            logger.info("the model is the one that is served; nothing changes")
             await asyncio.to_thread(served.close)
             continue
-        await server.replace(served)
+        try:
+            await server.replace(served)
+        except EdgeServerError as error:
+            logger.error("the model was not promoted; the one that is served stays: %s", error)
 
 
 def _announce(config: ServerConfig, served: Served[Any], addresses: Addresses) -> None:
@@ -131,6 +135,8 @@ def run(config: ServerConfig) -> None:
     """
     from edge_server.server.loading import load_served
 
+    # Asked for again while it is loaded the first time: what is loaded then is the answer.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     served = load_served(config)
     # What is loaded by now stays: the collector need not go through all of it while answers wait.
     gc.collect()

@@ -1,6 +1,9 @@
 """A new model takes over while devices still run the bundle of the old one.
 
-    replace ──▶ new engine started ──▶ current ──▶ old one: until its devices have moved on ──▶ drained, freed
+    replace ──▶ new engine started ──▶ canaries ──▶ current ──▶ canaries ──▶ old one: until its devices have
+                                          │ fail                   │ fail    moved on ──▶ drained, freed
+                                          ▼                        ▼
+                                     never served            the old one is current again
 
 Nothing is interrupted: accepted questions are answered by the engine that accepted them.
 """
@@ -10,10 +13,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from edge_server.cell import Cell
+from edge_server.engine.canary import Canary, CanaryError, try_out
+from edge_server.errors import DrainingError, EngineOverloadedError
 from edge_server.frontdoor.backend import Backends, EngineBackend
 
 logger = logging.getLogger(__name__)
@@ -53,9 +58,23 @@ class Rollout:
         self._clock = clock
         self._retiring: set[asyncio.Task[None]] = set()
 
-    async def replace(self, backend: EngineBackend[Any]) -> None:
-        """Make a backend the current one; what is served now goes once nobody needs it."""
+    async def replace(self, backend: EngineBackend[Any], canaries: Sequence[Canary] = ()) -> None:
+        """Make a backend the current one; what is served now goes once nobody needs it.
+
+        Args:
+            backend: the new one.
+            canaries: asked of it first, and again once it is current.
+
+        Raises:
+            CanaryError: it does not answer them; it is ended, and what is served stays.
+        """
         await backend.engine.start()
+        try:
+            await try_out(backend.engine.submit, canaries)
+        except BaseException:
+            await backend.engine.stop()
+            await asyncio.to_thread(backend.close)
+            raise
         old = self._backends.current
         self._backends.add(backend)
         self._on_change()
@@ -63,7 +82,7 @@ class Rollout:
             "serving another model",
             extra={"bundle_hash": backend.bundle_hashes[0], "before": old.bundle_hashes[0]},
         )
-        task = asyncio.create_task(self._retire(old), name="tokenlink-retire")
+        task = asyncio.create_task(self._confirm(backend, old, canaries), name="tokenlink-retire")
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
 
@@ -81,8 +100,29 @@ class Rollout:
             await backend.engine.stop()
             await asyncio.to_thread(backend.close)
 
-    async def _retire(self, old: EngineBackend[Any]) -> None:
+    async def _confirm(
+        self, new: EngineBackend[Any], old: EngineBackend[Any], canaries: Sequence[Canary]
+    ) -> None:
+        """See how the new backend does under load; then one of the two goes."""
         began = self._clock()
+        while self._clock() - began < self._settle_s:
+            await asyncio.sleep(min(_LOOK_S, self._settle_s))
+        try:
+            await try_out(new.engine.submit, canaries)
+        except (EngineOverloadedError, DrainingError):
+            pass  # full of others' questions: that is no fault of its own
+        except CanaryError as error:
+            if new is self._backends.current:
+                logger.error(
+                    "the model is rolled back: %s", error, extra={"bundle_hash": old.bundle_hashes[0]}
+                )
+                self._backends.restore(old)
+                self._on_change()
+                await self._end(new)
+                return
+        await self._retire(old, began)
+
+    async def _retire(self, old: EngineBackend[Any], began: float) -> None:
         while (waited_s := self._clock() - began) < max(self._keep_s, self._settle_s):
             devices = self._cell.sessions_with(old)
             if not devices and waited_s >= self._settle_s:
@@ -93,9 +133,13 @@ class Rollout:
                 "an old model goes although devices still run its bundle",
                 extra={"bundle_hash": old.bundle_hashes[0], "devices": self._cell.sessions_with(old)},
             )
-        await old.engine.drain()
-        self._backends.remove(old)
-        self._on_change()
-        await old.engine.stop()
-        await asyncio.to_thread(old.close)
+        await self._end(old)
         logger.info("an old model is gone", extra={"bundle_hash": old.bundle_hashes[0]})
+
+    async def _end(self, backend: EngineBackend[Any]) -> None:
+        """What it has accepted is answered; then it is gone."""
+        await backend.engine.drain()
+        self._backends.remove(backend)
+        self._on_change()
+        await backend.engine.stop()
+        await asyncio.to_thread(backend.close)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Generic
 
 from edge_server.engine import Model, ModelRunner
+from edge_server.engine.canary import Canary
 from edge_server.engine.ports import StateT
 from edge_server.frontdoor.ports import BundleArchive, Ingest, LinkShape
 
@@ -22,6 +23,8 @@ class Served(Generic[StateT]):
         shape: token blocks that the model takes.
         token_lengths: that it was trained for.
         bundles: given to devices that ask for one; the model answers for them all, and its own is first.
+        digest: of its weights and descriptions; empty where nobody asks whether they have changed.
+        canaries: asked before it takes over from another model, and after.
         close: frees what it holds beside its memory.
     """
 
@@ -31,4 +34,6 @@ class Served(Generic[StateT]):
     shape: LinkShape
     token_lengths: tuple[int, ...]
     bundles: tuple[BundleArchive, ...] = ()
+    digest: str = ""
+    canaries: tuple[Canary, ...] = ()
     close: Callable[[], None] = lambda: None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import grpc.aio
 import httpx
 import pytest
 
+from edge_server.engine.canary import Canary, CanaryError
 from edge_server.frontdoor.ports import BundleArchive, LinkShape
 from edge_server.server import rollout
 from edge_server.server.served import Served
@@ -122,6 +124,47 @@ async def test_devices_that_do_not_move_on_are_not_waited_for_for_ever(
     await opened(running, "camera", BUNDLE_HASH)
     await running.server.replace(served)
     await running.until(lambda: len(list(running.server.backends)) == 1)
+
+
+def canary(answer: str) -> Canary:
+    return Canary.of(1, {"video": (4, CHANNEL_DIM)}, [1, 2, 3], answer)
+
+
+async def test_a_model_that_fails_its_canaries_is_never_served(
+    running: Running, served: Served[Any], new_model: WeightlessModel
+) -> None:
+    closed: list[bool] = []
+    refused = replace(served, canaries=(canary("old"),), close=lambda: closed.append(True))
+    before = running.server.backends.current
+    with pytest.raises(CanaryError, match="'new', known is 'old'"):
+        await running.server.replace(refused)
+    assert list(running.server.backends) == [before]
+    assert closed == [True]
+
+
+async def test_a_model_that_fails_them_once_it_is_current_is_rolled_back(
+    running: Running, served: Served[Any], new_model: WeightlessModel
+) -> None:
+    before = running.server.backends.current
+    await running.server.replace(replace(served, canaries=(canary("new"),)))
+    moved = await opened(running, "camera", NEW_HASH)
+    assert await answer(running, moved.session_id, NEW_HASH, "q1") == "new"
+    new_model.answer = lambda prompt: "garbage"
+    await running.until(lambda: list(running.server.backends) == [before])
+    back = await opened(running, "camera", BUNDLE_HASH)
+    assert await answer(running, back.session_id, BUNDLE_HASH, "q2") == "3"
+
+
+async def test_new_weights_behind_the_same_bundle_take_over(
+    running: Running, served: Served[Any], new_model: WeightlessModel
+) -> None:
+    old = await opened(running, "camera", BUNDLE_HASH)
+    new_model.bundle_hash = BUNDLE_HASH
+    await running.server.replace(replace(served, bundles=(), canaries=(canary("new"),), digest="22"))
+    assert running.server.backends.current.digest == "22"
+    assert await answer(running, old.session_id, BUNDLE_HASH, "q1") == "new"
+    await running.until(lambda: len(list(running.server.backends)) == 1)
+    assert await answer(running, old.session_id, BUNDLE_HASH, "q2") == "new"
 
 
 async def test_rest_is_answered_by_the_current_model(running: Running, served: Served[Any]) -> None:
