@@ -17,7 +17,8 @@
     │   ├── UnauthenticatedError      exit 10  ... because its credential is missing or not good (any more)
     │   └── PermissionDeniedError     exit 10  ... to this, with this credential
     └── OutboxError                   exit 11  the outbox cannot be used
-        └── OutboxFullError           exit 11  ... because its disk is full or fails
+        ├── OutboxFullError           exit 11  ... because its disk is full or fails
+        └── OutboxDamagedError        exit 11  ... because it is damaged; the next to open it mends it
 
 ``device_agent.cli.main.main`` is the one place that turns them into exit codes and messages.
 """
@@ -109,6 +110,10 @@ class OutboxError(DeviceAgentError):
 
 class OutboxFullError(OutboxError):
     """Its disk is full, or fails. What is in it is safe; it can be written again once there is space."""
+
+
+class OutboxDamagedError(OutboxError):
+    """What is in the file is damaged. Whoever opens it next puts it aside and keeps what can be read."""
 
 
 class RefusedError(DeviceAgentError):

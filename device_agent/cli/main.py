@@ -23,6 +23,7 @@ from device_agent.bundle.bundle import Precision, load_bundle
 from device_agent.cli.flags import LINK_SECURITY, with_settings
 from device_agent.cli.outbox import app as outbox_app
 from device_agent.cli.outbox import ask_spooled
+from device_agent.cli.printable import printable, set_up_output
 from device_agent.cli.show import show_cost, show_findings, show_report
 from device_agent.compose import open_agent, uplink_for
 from device_agent.config import DeviceSettings
@@ -103,10 +104,12 @@ def ask(
         if spool:
             outcome = await ask_spooled(settings, bundle, question, clip, context)
             if not as_json:
-                console.print(Text(outcome.text, style="bold"), end="")
+                console.print(Text(printable(outcome.text), style="bold"), end="")
             return finish(outcome)
         async with open_agent(settings, bundle) as agent:
-            show = None if as_json else lambda text: console.print(Text(text, style="bold"), end="")
+            show = (
+                None if as_json else lambda text: console.print(Text(printable(text), style="bold"), end="")
+            )
             outcome = await agent.ask(question, clip, context=context, on_delta=show)
         finish(outcome)
 
@@ -145,9 +148,9 @@ def watch(
         if as_json:
             typer.echo(json.dumps({"file": str(path), **record}))
         elif "error" in record:
-            typer.echo(f"{path.name}: {record['error']}", err=True)
+            typer.echo(printable(f"{path.name}: {record['error']}"), err=True)
         else:
-            typer.echo(f"{path.name}: {record['answer']}")
+            typer.echo(printable(f"{path.name}: {record['answer']}"))
 
     asyncio.run(watch_folder(settings, folder, question, report, context=context, state=state, poll_s=poll_s))
 
@@ -256,7 +259,7 @@ def pull(
         values = {"folder": str(bundle.folder), "bundle_hash": bundle.hash, "name": bundle.manifest.name}
         typer.echo(json.dumps(values))
     else:
-        typer.echo(f"{bundle.manifest.name} {bundle.hash[:12]} installed in {bundle.folder}")
+        typer.echo(printable(f"{bundle.manifest.name} {bundle.hash[:12]} installed in {bundle.folder}"))
 
 
 @app.command("enrol")
@@ -277,15 +280,17 @@ def enrol_(
     if as_json:
         typer.echo(json.dumps({"device_id": identity.device_id, "folder": str(identity.folder)}))
     else:
-        typer.echo(f"enrolled as {identity.device_id}; key and certificate are in {identity.folder}")
+        said = f"enrolled as {identity.device_id}; key and certificate are in {identity.folder}"
+        typer.echo(printable(said))
 
 
 def main() -> None:
     """Entry point of ``device-agent``: errors become one message and an exit code."""
+    set_up_output()
     try:
         app()
     except DeviceAgentError as error:
-        typer.echo(f"device-agent: {error}", err=True)
+        typer.echo(f"device-agent: {printable(str(error))}", err=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)

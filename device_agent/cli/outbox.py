@@ -16,6 +16,7 @@ from rich.table import Table
 
 from device_agent.bundle.bundle import Bundle, load_bundle
 from device_agent.cli.flags import with_settings
+from device_agent.cli.printable import printable
 from device_agent.cli.show import seconds
 from device_agent.compose import open_spooler, spooled
 from device_agent.config import DeviceSettings
@@ -110,10 +111,11 @@ def flush(
     def show(delivery: Delivery) -> None:
         if as_json:
             typer.echo(json.dumps({"source": delivery.source, "label": delivery.label, **delivery.to_json()}))
-        elif delivery.outcome == "answered":
-            typer.echo(f"{delivery.label}: {delivery.record['answer']}")
+        elif "answer" in delivery.record:
+            typer.echo(printable(f"{delivery.label}: {delivery.record['answer']}"))
         else:
-            typer.echo(f"{delivery.label}: {delivery.outcome}: {delivery.record['error']}", err=True)
+            said = f"{delivery.label}: {delivery.outcome}: {delivery.record.get('error', '')}"
+            typer.echo(printable(said), err=True)
 
     async def run() -> int:
         async with (

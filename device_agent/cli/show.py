@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from device_agent.bench import Report, Spread
+from device_agent.cli.printable import printable
 from device_agent.doctor.finding import Finding
 from device_agent.outcome import Cost, Outcome
 
@@ -53,9 +54,9 @@ def show_findings(console: Console, findings: list[Finding]) -> None:
     table.add_column(overflow="fold")
     for finding in findings:
         mark, colour = MARKS[finding.state]
-        found = Text(finding.found)
+        found = Text(printable(finding.found))
         if finding.advice:
-            found.append(f"\n→ {finding.advice}", style=colour)
+            found.append(f"\n→ {printable(finding.advice)}", style=colour)
         table.add_row(Text(mark, style=colour), Text(finding.name, style="bold"), found)
     console.print(table)
 

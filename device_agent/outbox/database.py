@@ -1,18 +1,31 @@
 """The file that the outbox is kept in: its schema, its transactions, what its faults mean.
 
 One connection of one thread; several processes may have the file open. Every transaction that has ended is on
-the disk.
+the disk. A file that is found damaged is put aside when it is opened, and what can be read of it is kept.
 """
 
 from __future__ import annotations
 
+import logging
 import secrets
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from device_agent.errors import OutboxError, OutboxFullError
+from device_agent.errors import OutboxDamagedError, OutboxError, OutboxFullError
+from device_agent.lasting import CREDIBLE_FROM_S, LastingClock
+from device_agent.outbox.salvage import (
+    DAMAGE,
+    Table,
+    is_damaged,
+    one_at_a_time,
+    put_aside,
+    result_code,
+    salvage,
+)
+
+logger = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
 _BUSY_TIMEOUT_S = 10.0
@@ -49,6 +62,20 @@ CREATE TABLE counter (outcome TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT 
 CREATE TABLE about (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 """
 
+_TABLES = (
+    Table("about", ("name", "value")),
+    Table("counter", ("outcome", "count")),
+    Table("seen", ("source", "name", "size", "changed_ns")),
+    Table(
+        "question",
+        (
+            *("number", "request_id", "digest", "source", "label", "created_at_s", "bundle_hash", "message"),
+            *("bytes", "facts", "state", "outcome", "record", "ended_at_s", "unacknowledged"),
+        ),
+        key="number",
+    ),
+)
+
 
 class SpoolFile:
     """An SQLite file with the tables of an outbox.
@@ -56,6 +83,7 @@ class SpoolFile:
     Args:
         path: of the file; made if need be, its folder too.
         max_bytes: it does not grow much beyond this [bytes].
+        clock: what times in it are told by; goes on from where the file left it.
 
     Attributes:
         db: the connection; what is read or written through it is within :meth:`reading` or
@@ -65,23 +93,43 @@ class SpoolFile:
         OutboxError: it cannot be opened, or was written by another version.
     """
 
-    def __init__(self, path: Path, max_bytes: int) -> None:
+    def __init__(self, path: Path, max_bytes: int, clock: LastingClock) -> None:
         self.path = path
+        self._clock = clock
+        # There once the file was found damaged in a place that no quick look finds.
+        self._suspect = path.with_name(f"{path.name}.suspect")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self.db = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
-        except (OSError, sqlite3.Error) as error:
-            raise OutboxError(f"outbox: {path} cannot be opened: {error}") from error
-        try:
-            with self._errors("opened"):
-                self._prepare(max_bytes)
-        except BaseException:
-            self.db.close()
-            raise
+            with one_at_a_time(path), self._errors("opened"):
+                self.db = self._connect()
+                try:
+                    self._open(max_bytes)
+                except BaseException:
+                    self.db.close()
+                    raise
+                found = path.stat()
+        except OSError as error:
+            raise OutboxError(f"outbox: {path} cannot be opened: {error.strerror or error}") from error
+        self._identity = (found.st_dev, found.st_ino)
 
     def close(self) -> None:
         """Close the file."""
         self.db.close()
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the path still names the file that is open: another process may have put it aside."""
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
+        return (found.st_dev, found.st_ino) == self._identity
+
+    def keep_time(self) -> None:
+        """Note, in a transaction, from where the clock is to go on after this process or this boot."""
+        self.db.execute("INSERT OR REPLACE INTO about VALUES ('clock', ?)", (self._clock.anchor(),))
 
     @property
     def device_key(self) -> str:
@@ -124,6 +172,37 @@ class SpoolFile:
                     self.db.execute("ROLLBACK")
                 raise
 
+    def _connect(self) -> sqlite3.Connection:
+        return sqlite3.connect(self.path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
+
+    def _open(self, max_bytes: int) -> None:
+        aside = None
+        if self._suspect.exists() or is_damaged(self.db, self.path):
+            self.db.close()
+            aside = put_aside(self.path)
+            self.db = self._connect()
+        self._prepare(max_bytes)
+        if aside is not None:
+            with self.transaction():
+                saved = salvage(aside, self.db, _TABLES)
+            logger.warning(
+                "outbox: %s was damaged; it is kept as %s, and %d rows that could be read go on from here",
+                *(self.path, aside, saved),
+            )
+            self._suspect.unlink(missing_ok=True)
+        with self.transaction():
+            self._resume()
+
+    def _resume(self) -> None:
+        row = self.db.execute("SELECT value FROM about WHERE name = 'clock'").fetchone()
+        if (row is None or not self._clock.resume(bytes(row[0]))) and self._clock.is_set:
+            # Asked by an earlier version while the clock was not set: how long ago, nobody knows.
+            self.db.execute(
+                "UPDATE question SET created_at_s = ? WHERE state = 'waiting' AND created_at_s < ?",
+                (self._clock(), CREDIBLE_FROM_S),
+            )
+        self.keep_time()
+
     def _prepare(self, max_bytes: int) -> None:
         db = self.db
         db.execute("PRAGMA journal_mode = WAL")
@@ -151,7 +230,11 @@ class SpoolFile:
         try:
             yield
         except sqlite3.Error as error:
-            code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+            code = result_code(error)
+            if code in DAMAGE:
+                with suppress(OSError):
+                    self._suspect.touch()
+                raise OutboxDamagedError(f"outbox: {self.path} is damaged: {error}") from error
             if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
                 raise OutboxFullError(
                     f"outbox: {self.path} cannot be {doing} ({error}); free space on its disk, "

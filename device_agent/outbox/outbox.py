@@ -17,7 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Concatenate, ParamSpec, TypeVar
 
-from device_agent.errors import OutboxError
+from device_agent.errors import OutboxDamagedError, OutboxError
+from device_agent.lasting import LastingClock
 from device_agent.outbox.records import Bounds
 from device_agent.outbox.store import Spool
 
@@ -31,19 +32,17 @@ class Outbox:
     Args:
         path: of the file.
         bounds: how much may wait, for how long.
-        wall_clock: seconds since the Unix epoch; None: the system's.
+        clock: tells how long something has waited; None: the system's.
 
     Attributes:
         device_key: of the file; see :attr:`SpoolFile.device_key`.
     """
 
     def __init__(
-        self, path: Path, bounds: Bounds | None = None, *, wall_clock: Callable[[], float] | None = None
+        self, path: Path, bounds: Bounds | None = None, *, clock: LastingClock | None = None
     ) -> None:
         self.path = path
-        self._open = functools.partial(
-            Spool, path, bounds, **({"wall_clock": wall_clock} if wall_clock is not None else {})
-        )
+        self._open = functools.partial(Spool, path, bounds, clock=clock)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="tokenlink-outbox")
         self._spool: Spool | None = None
         self._watchers: set[asyncio.Event] = set()
@@ -121,6 +120,8 @@ class Outbox:
     ) -> _Result:
         """Have something done on the file's thread, as in ``await outbox.call(Spool.put, question)``.
 
+        A file that turns out to be damaged, or that another process put aside for that, is opened anew.
+
         Whoever holds an event of :meth:`changes` is told if a question came or ended meanwhile. A caller of
         :meth:`Spool.deliver` must not be cancelled: what that returns is returned once.
 
@@ -132,13 +133,18 @@ class Outbox:
         Raises:
             OutboxError: it is not open; or what ``work`` raises.
         """
-        spool = self._spool
-        if spool is None:
+        if self._spool is None:
             raise OutboxError(f"outbox: {self.path} is not open")
 
         def run() -> tuple[_Result, bool]:
+            spool = self._current()
             before = spool.revision
-            result = work(spool, *args, **kwargs)
+            try:
+                result = work(spool, *args, **kwargs)
+            except OutboxDamagedError:
+                spool = self._reopened()
+                before = -1
+                result = work(spool, *args, **kwargs)
             return result, spool.revision != before
 
         result, changed = await asyncio.get_running_loop().run_in_executor(self._thread, run)
@@ -149,3 +155,16 @@ class Outbox:
     def _tell(self) -> None:
         for event in self._watchers:
             event.set()
+
+    def _current(self) -> Spool:
+        spool = self._spool
+        if spool is None:
+            raise OutboxError(f"outbox: {self.path} is not open")
+        return spool if spool.file.is_current else self._reopened()
+
+    def _reopened(self) -> Spool:
+        if self._spool is not None:
+            self._spool.close()
+        # Opening looks for damage and mends it.
+        self._spool = self._open()
+        return self._spool

@@ -22,12 +22,14 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from google.protobuf.message import DecodeError
+
 from device_agent.errors import ConfigurationError
+from device_agent.lasting import LastingClock
 from device_agent.outbox.database import SpoolFile
 from device_agent.outbox.records import Bounds, Delivery, Entry, NewQuestion, OutboxEnd, Stamp, Waiting
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
@@ -51,7 +53,7 @@ class Spool:
     Args:
         path: of the file; made if need be, its folder too.
         bounds: how much may wait, for how long.
-        wall_clock: seconds since the Unix epoch.
+        clock: tells how long something has waited; None: the system's.
 
     Attributes:
         file: where they are kept, beside small notes.
@@ -62,12 +64,12 @@ class Spool:
     """
 
     def __init__(
-        self, path: Path, bounds: Bounds | None = None, *, wall_clock: Callable[[], float] = time.time
+        self, path: Path, bounds: Bounds | None = None, *, clock: LastingClock | None = None
     ) -> None:
         self.bounds = bounds or Bounds()
-        self._wall_clock = wall_clock
+        self._clock = clock or LastingClock()
         # Behind the bound on questions, so that a mistake in its bookkeeping cannot fill a disk.
-        self.file = SpoolFile(path, max_bytes=2 * self.bounds.max_bytes)
+        self.file = SpoolFile(path, max_bytes=2 * self.bounds.max_bytes, clock=self._clock)
         self._db = self.file.db
         self.revision = 0
 
@@ -105,13 +107,14 @@ class Spool:
                 "INSERT INTO question (request_id, digest, source, label, created_at_s, bundle_hash, "
                 "message, bytes, facts, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'waiting')",
                 (
-                    *(request_id, digest, question.source, question.label, self._wall_clock()),
+                    *(request_id, digest, _kept(question.source), _kept(question.label), self._clock()),
                     *(question.bundle_hash, message, size, json.dumps(dict(question.facts))),
                 ),
             )
             if not room:
                 self._end([request_id], "evicted", f"the outbox holds all that it may ({self.bounds.text()})")
             self._see(question.source, question.label, question.stamp)
+            self.file.keep_time()
         return room
 
     def put_ended(
@@ -123,7 +126,7 @@ class Spool:
             self._db.execute(
                 "INSERT INTO question (request_id, digest, source, label, created_at_s, bundle_hash, "
                 "message, bytes, facts, state) VALUES (?, x'', ?, ?, ?, '', NULL, ?, '{}', 'waiting')",
-                (request_id, source, label, self._wall_clock(), _ROW_BYTES),
+                (request_id, _kept(source), _kept(label), self._clock(), _ROW_BYTES),
             )
             self._end([request_id], outcome, reason)
             self._see(source, label, stamp)
@@ -158,23 +161,33 @@ class Spool:
         """
         with self.file.reading():
             rows = self._db.execute(
-                "SELECT request_id, source, label, created_at_s, bundle_hash, message, facts FROM question "
-                "WHERE state = 'waiting' ORDER BY number LIMIT ?",
+                "SELECT request_id, digest, source, label, created_at_s, bundle_hash, message, facts "
+                "FROM question WHERE state = 'waiting' ORDER BY number LIMIT ?",
                 (most + len(without),),
             ).fetchall()
-        left_out = set(without)
-        return [
-            Waiting(
-                question=pb.Question.FromString(message),
-                source=source,
-                label=label,
-                created_at_s=created_at_s,
-                bundle_hash=bundle_hash,
-                facts=json.loads(facts),
-            )
-            for request_id, source, label, created_at_s, bundle_hash, message, facts in rows
-            if request_id not in left_out
-        ][:most]
+        left_out, unreadable, found = set(without), [], []
+        for request_id, digest, source, label, created_at_s, bundle_hash, message, facts in rows:
+            try:
+                if hashlib.sha256(message).digest() != digest:
+                    raise ValueError("its bytes are not what they were")
+                item = Waiting(
+                    question=pb.Question.FromString(message),
+                    source=_text(source),
+                    label=_text(label),
+                    created_at_s=self._clock.wall_s(created_at_s),
+                    bundle_hash=bundle_hash,
+                    facts=json.loads(facts),
+                )
+            except (DecodeError, ValueError, TypeError):
+                unreadable.append(request_id)
+                continue
+            if request_id not in left_out:
+                found.append(item)
+        if unreadable:
+            # One damaged row must not stand in the way of the others.
+            with self.file.transaction():
+                self._end(unreadable, "failed", "it is damaged in the outbox and cannot be read any more")
+        return found[:most]
 
     def answered(self, request_id: str, record: Mapping[str, Any]) -> bool:
         """Keep an answer. Only after this may it be shown, and may the server be told.
@@ -200,14 +213,14 @@ class Spool:
             source: whose; an outcome waits until those before it, of the same source, are there.
         """
         with self.file.reading():
-            found = self._db.execute(f"SELECT 1 FROM question WHERE {_READY}", {"source": source})  # noqa: S608
+            found = self._db.execute(f"SELECT 1 FROM question WHERE {_READY}", {"source": _kept(source)})  # noqa: S608
             if found.fetchone() is None:
                 return []
         with self.file.transaction():
             rows = self._db.execute(
                 f"UPDATE question SET state = 'delivered' WHERE {_READY} "  # noqa: S608 (a constant)
                 "RETURNING number, request_id, label, outcome, record, created_at_s, ended_at_s",
-                {"source": source},
+                {"source": _kept(source)},
             ).fetchall()
             self._db.execute(
                 "DELETE FROM question WHERE state = 'delivered' AND NOT unacknowledged AND number <= (SELECT "
@@ -216,8 +229,13 @@ class Spool:
             )
         # RETURNING promises no order.
         return [
-            Delivery(number, request_id, source, label, outcome, json.loads(record), created_at_s, ended_at_s)
-            for number, request_id, label, outcome, record, created_at_s, ended_at_s in sorted(rows)
+            Delivery(
+                *(number, request_id, source, _text(label), outcome, _record(record)),
+                *(self._clock.wall_s(created_at_s), self._clock.wall_s(ended_at_s)),
+            )
+            for number, request_id, label, outcome, record, created_at_s, ended_at_s in sorted(
+                rows, key=lambda row: row[0]
+            )
         ]
 
     def unacknowledged(self, most: int) -> list[str]:
@@ -240,16 +258,16 @@ class Spool:
         """Files of a source that were dealt with, by name."""
         with self.file.reading():
             rows = self._db.execute(
-                "SELECT name, size, changed_ns FROM seen WHERE source = ?", (source,)
+                "SELECT name, size, changed_ns FROM seen WHERE source = ?", (_kept(source),)
             ).fetchall()
-        return {name: (size, changed_ns) for name, size, changed_ns in rows}
+        return {_text(name): (size, changed_ns) for name, size, changed_ns in rows}
 
     def see(self, source: str, files: Mapping[str, Stamp]) -> None:
         """Files that were dealt with in another way; those that are known keep what is known of them."""
         with self.file.transaction():
             self._db.executemany(
                 "INSERT OR IGNORE INTO seen VALUES (?, ?, ?, ?)",
-                [(source, name, *stamp) for name, stamp in files.items()],
+                [(_kept(source), _kept(name), *stamp) for name, stamp in files.items()],
             )
 
     def drop(self, request_ids: Sequence[str] | None) -> int:
@@ -279,7 +297,14 @@ class Spool:
                 "record FROM question WHERE state != 'delivered' OR ? ORDER BY number",
                 (delivered,),
             ).fetchall()
-        return [Entry(*[*row[:9], json.loads(row[9])]) for row in rows]
+        wall_s = self._clock.wall_s
+        return [
+            Entry(
+                *(number, request_id, _text(source), _text(label), state, outcome, wall_s(asked_s)),
+                *(None if ended_s is None else wall_s(ended_s), size, _record(record)),
+            )
+            for number, request_id, source, label, state, outcome, asked_s, ended_s, size, record in rows
+        ]
 
     def sources(self) -> list[str]:
         """Those with outcomes or questions that were not delivered."""
@@ -287,7 +312,7 @@ class Spool:
             rows = self._db.execute(
                 "SELECT source FROM question WHERE state != 'delivered' GROUP BY source ORDER BY min(number)"
             ).fetchall()
-        return [source for (source,) in rows]
+        return [_text(source) for (source,) in rows]
 
     def counts(self) -> dict[str, int]:
         """Questions by outcome since the file was made, and how many wait."""
@@ -297,7 +322,7 @@ class Spool:
         return {"waiting": waiting, **counted}
 
     def _too_old_s(self) -> float:
-        return self._wall_clock() - self.bounds.ttl_s
+        return self._clock() - self.bounds.ttl_s
 
     def _expire(self) -> int:
         rows = self._db.execute(
@@ -351,7 +376,7 @@ class Spool:
             "UPDATE question SET state = 'ended', outcome = ?, record = ?, ended_at_s = ?, message = NULL, "
             "bytes = ?, unacknowledged = ? WHERE request_id = ? AND state = 'waiting'",
             (
-                *(outcome, json.dumps(dict(record)), self._wall_clock(), _ROW_BYTES),
+                *(outcome, json.dumps(dict(record)), self._clock(), _ROW_BYTES),
                 *(acknowledge, request_id),
             ),
         ).rowcount
@@ -369,4 +394,30 @@ class Spool:
 
     def _see(self, source: str, name: str, stamp: Stamp | None) -> None:
         if stamp is not None:
-            self._db.execute("INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?)", (source, name, *stamp))
+            self._db.execute(
+                "INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?)", (_kept(source), _kept(name), *stamp)
+            )
+
+
+def _kept(name: str) -> str | bytes:
+    """A name as the file keeps it: one that is no Unicode, as file names may be, as bytes."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return name.encode("utf-8", "surrogatepass")
+    return name
+
+
+def _text(kept: str | bytes) -> str:
+    """The inverse of :func:`_kept`."""
+    return kept if isinstance(kept, str) else kept.decode("utf-8", "surrogatepass")
+
+
+def _record(kept: str) -> dict[str, Any]:
+    try:
+        record = json.loads(kept)
+    except (ValueError, TypeError):
+        record = None
+    if isinstance(record, dict):
+        return record
+    return {"error": "it is damaged in the outbox and cannot be read any more"}

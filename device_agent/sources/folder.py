@@ -2,12 +2,16 @@
 
 A file counts as complete when neither its size nor its time of change moved between two looks; one that
 changes later is new again. What was dealt with is remembered in the outbox, not here.
+
+A folder can go away and come back: a stick that is pulled, a share whose server restarts, a camera that makes
+it anew. It is waited for, and that is said once.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
@@ -15,6 +19,10 @@ from pathlib import Path
 from device_agent.errors import ConfigurationError
 from device_agent.outbox.records import Stamp
 
+logger = logging.getLogger(__name__)
+
+AWAY_CAP_S = 5.0
+"""Longest time between two looks for a folder that is away [s]."""
 STATE_NAME = ".tokenlink-watch.jsonl"
 SUFFIXES = frozenset(
     (
@@ -30,13 +38,13 @@ class Watcher:
     """Watches one folder, not those within it.
 
     Args:
-        folder: must exist.
+        folder: need not be there yet.
         done: files that were dealt with, by name.
         poll_s: between two looks [s].
         sleep: waits that many seconds.
 
     Raises:
-        ConfigurationError: there is no such folder.
+        ConfigurationError: it is something else than a folder.
     """
 
     def __init__(
@@ -56,8 +64,22 @@ class Watcher:
     async def files(self) -> AsyncIterator[tuple[Path, Stamp]]:
         """Complete files that were not dealt with, for ever, oldest first."""
         last_seen: dict[str, Stamp] = {}
+        looks_in_vain = 0
         while True:
-            seen = self._look()
+            try:
+                seen = self._look()
+            except OSError as error:
+                if not looks_in_vain:
+                    logger.warning(
+                        "watch: %s is away (%s); waiting for it", self._folder, error.strerror or error
+                    )
+                await self._sleep(min(self._poll_s * 2.0 ** min(looks_in_vain, 30), AWAY_CAP_S))
+                looks_in_vain += 1
+                last_seen = {}
+                continue
+            if looks_in_vain:
+                logger.warning("watch: %s is there", self._folder)
+                looks_in_vain = 0
             # Before anything is yielded: what is dealt with meanwhile must not count as a second look.
             ready = [name for name, stamp in seen.items() if last_seen.get(name) == stamp and stamp[0] > 0]
             last_seen = seen
@@ -79,18 +101,22 @@ class Watcher:
                 try:
                     if entry.is_file():
                         seen[entry.name] = _stamp(entry.stat())
-                except FileNotFoundError:
-                    continue
+                except OSError:
+                    continue  # gone again, or not readable yet
         return seen
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse what is no folder.
+    """Refuse what is something else than a folder; one that is not there may come.
 
     Raises:
-        ConfigurationError: it is none.
+        ConfigurationError: it is a file.
     """
-    if not folder.is_dir():
+    try:
+        wrong = folder.exists() and not folder.is_dir()
+    except OSError:
+        wrong = False
+    if wrong:
         raise ConfigurationError(f"watch: {folder} is no folder")
 
 
@@ -103,7 +129,7 @@ def read_state(state: Path) -> dict[str, Stamp]:
     done: dict[str, Stamp] = {}
     try:
         lines = state.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return done
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"watch: {state} cannot be read: {error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import uuid
 from collections.abc import Awaitable, Callable
@@ -13,14 +14,16 @@ from device_agent.agent import Agent, check_question
 from device_agent.bundle.bundle import load_bundle
 from device_agent.compose import open_spooler, spooled
 from device_agent.config import DeviceSettings
-from device_agent.errors import MediaError, OutboxFullError
+from device_agent.errors import DeviceAgentError, MediaError, OutboxFullError, TransmitterError
 from device_agent.media.loading import clip_from_file
 from device_agent.outbox.outbox import Outbox
-from device_agent.outbox.records import Delivery
+from device_agent.outbox.records import Delivery, OutboxEnd, Stamp
 from device_agent.outbox.relay import Spooler, together
 from device_agent.outbox.store import Spool
 from device_agent.sources.folder import STATE_NAME, Watcher, check_folder, read_state
 from device_agent.systemd import supervised
+
+logger = logging.getLogger(__name__)
 
 Report = Callable[[Path, dict[str, Any]], None]
 
@@ -42,12 +45,14 @@ async def watch_folder(
 
     A file becomes a question in the outbox as soon as it is complete, whether there is a network or not. Its
     outcome is reported once, and files are reported in the order in which they were asked about. What is no
-    media, is refused, or is dropped by a bound of the outbox, is reported in its turn too.
+    media, is refused, or is dropped by a bound of the outbox, is reported in its turn too; so is a file on
+    which something fails that should not: the next one is asked about all the same. A folder that is not
+    there is waited for.
     A service manager that started this process is told when it watches, that it lives, and when it ends.
 
     Args:
         settings: as for a question.
-        folder: to watch.
+        folder: to watch; need not be there yet.
         question: asked about every file.
         report: called with each file and its outcome as JSON values; ``{"error": message}`` where it is none.
         context: text that goes with the question.
@@ -110,6 +115,11 @@ async def _take_in(
     report: Report,
 ) -> None:
     full = False
+    unreadable: set[tuple[str, Stamp]] = set()
+
+    async def ended(name: str, stamp: Stamp, outcome: OutboxEnd, reason: str) -> None:
+        await spooler.outbox.call(Spool.put_ended, uuid.uuid4().hex, source, name, stamp, outcome, reason)
+
     async for path, stamp in watcher.files():
         try:
             try:
@@ -117,9 +127,21 @@ async def _take_in(
                 grant = await spooler.grant(agent.grant, agent.usual_grant())
                 prepared = await agent.prepare(question, clip, grant, context=context)
             except MediaError as error:
-                await spooler.outbox.call(
-                    Spool.put_ended, uuid.uuid4().hex, source, path.name, stamp, "refused", str(error)
-                )
+                if isinstance(error.__cause__, OSError) or not path.is_file():
+                    # The disk's fault, not the file's: it stays where it is, and comes again.
+                    if (path.name, stamp) not in unreadable:
+                        logger.warning("watch: %s; trying again", error)
+                        unreadable.add((path.name, stamp))
+                    continue
+                await ended(path.name, stamp, "refused", str(error))
+            except TransmitterError as error:
+                await ended(path.name, stamp, "failed", str(error))
+            except DeviceAgentError:
+                raise
+            except Exception as error:
+                # Whatever is wrong with this one, the next one is not to wait for it for ever.
+                logger.warning("watch: %r failed", path.name, exc_info=logger.isEnabledFor(logging.DEBUG))
+                await ended(path.name, stamp, "failed", f"{type(error).__name__}: {error}")
             else:
                 await spooler.outbox.call(Spool.put, spooled(prepared, source, path.name, stamp))
         except OutboxFullError as error:

@@ -216,7 +216,7 @@ def test_each_error_has_its_exit_code_one_message_and_no_traceback(
         (("ask", clip_file, clip_file, "what"), 3, "more than one picture"),
         (("ask", "what", "--bundle", tmp_path), 4, "device-agent pull"),
         (("ask", "what", "--server", "127.0.0.1:1", "--retries", "0"), 6, "127.0.0.1:1"),
-        (("watch", tmp_path / "nowhere", "what"), 2, "no folder"),
+        (("watch", clip_file, "what"), 2, "no folder"),
         (("bench", clip_file, "what", "--server", "127.0.0.1:1", "--retries", "0"), 6, "127.0.0.1:1"),
     ):
         code, out, err = run(*arguments)
@@ -463,9 +463,46 @@ def test_what_waits_can_be_dropped_and_that_is_reported(run: Run, tmp_path: Path
     assert (code, out) == (0, "")
     assert err.count("removed") >= 3
     (tmp_path / "broken.db").write_bytes(b"no database " * 1000)
-    code, _, err = run("outbox", "list", "--outbox", tmp_path / "broken.db")
+    assert run("outbox", "list", "--outbox", tmp_path / "broken.db")[0] == 0
+    assert (tmp_path / "broken.db.damaged-1").exists()
+    code, _, err = run("outbox", "list", "--outbox", tmp_path)
     assert code == 11
-    assert "broken.db" in err
+    assert str(tmp_path) in err
+
+
+def test_watch_answers_a_file_whose_name_is_no_unicode_and_the_next(
+    bundle: Bundle, edge: tuple[Describing, str], media: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "inbox"
+    folder.mkdir()
+    picture = media(tmp_path / "picture.png", frames=1, sound=False)
+
+    def appears(name: bytes, changed_s: int) -> None:
+        file = Path(os.fsdecode(os.path.join(os.fsencode(folder), name)))
+        file.write_bytes(picture.read_bytes())
+        os.utime(file, (changed_s, changed_s))
+
+    for number, name in enumerate((b"caf\xe9.png", b"bell\x07.png", b"later.png")):
+        appears(name, number)
+    command = [sys.executable, "-m", "device_agent.cli.main", "watch", str(folder), "what plays"]
+    command += ["--server", edge[1], "--bundle", str(bundle.folder), "--poll-s", "0.1"]
+    for expected in (
+        ["caf\\xe9.png: image\n", "bell\\x07.png: image\n", "later.png: image\n"],
+        ["again.png: image\n"],
+    ):
+        with subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"LC_ALL": "C"},
+        ) as process:
+            assert process.stdout is not None
+            assert [process.stdout.readline() for _ in expected] == expected
+            process.send_signal(signal.SIGTERM)
+            rest, errors = process.communicate(timeout=20)
+            assert (process.returncode, rest, errors) == (0, "", "")
+        appears(b"again.png", 10)
 
 
 def test_watch_keeps_its_files_through_kills_and_an_absent_server(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from device_agent.errors import ConfigurationError, ServerUnreachableError
 from device_agent.outbox.outbox import Outbox
 from device_agent.outbox.records import Delivery, NewQuestion
 from device_agent.outbox.relay import Spooler, together
+from device_agent.outbox.salvage import put_aside
 from device_agent.outbox.sender import Troubles
 from device_agent.outbox.store import Spool
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
@@ -124,3 +126,33 @@ async def test_together_ends_with_the_first_and_raises_what_ended_it() -> None:
         await together(lasting(), fails())
     await together(lasting(), asyncio.sleep(0))
     assert ended == ["lasting"] * 2
+
+
+async def test_an_outbox_that_breaks_at_work_is_mended_at_work(tmp_path: Path) -> None:
+    path = tmp_path / "broken.db"
+    async with Outbox(path) as outbox:
+        await answered(outbox, "q1")
+        broken = True
+
+        def reads(spool: Spool) -> list[str]:
+            nonlocal broken
+            with spool.file.reading():
+                if broken:
+                    broken = False
+                    error = sqlite3.DatabaseError("database disk image is malformed")
+                    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+                    raise error
+            return spool.sources()
+
+        assert await outbox.call(reads) == ["s"]
+    assert path.with_name("broken.db.damaged-1").exists()
+
+
+async def test_a_file_that_another_process_put_aside_is_not_written_any_more(tmp_path: Path) -> None:
+    path = tmp_path / "shared.db"
+    async with Outbox(path) as outbox, Outbox(path) as other:
+        await answered(outbox, "q1")
+        put_aside(path)
+        await answered(other, "q2")
+        await answered(outbox, "q3")
+        assert (await other.call(Spool.counts))["answered"] == 2

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from device_agent.errors import ConfigurationError, OutboxError, OutboxFullError
+from device_agent.errors import ConfigurationError, OutboxDamagedError, OutboxError, OutboxFullError
+from device_agent.lasting import LastingClock
 from device_agent.outbox.records import Bounds, NewQuestion
 from device_agent.outbox.store import HISTORY, Spool
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
@@ -22,10 +23,15 @@ from protos.tokenlink.v1 import tokenlink_pb2 as pb
 
 class Clock:
     def __init__(self) -> None:
-        self.now = 1000.0
+        self.now = 1_750_000_000.0
 
     def __call__(self) -> float:
         return self.now
+
+
+def lasting(clock: Clock) -> LastingClock:
+    """All clocks at once: nothing is set, nothing boots."""
+    return LastingClock(boot_clock=clock, wall_clock=clock, boot_id="this")
 
 
 Open = Callable[..., Spool]
@@ -42,7 +48,7 @@ def reopen(tmp_path: Path, clock: Clock) -> Iterator[Open]:
     opened: list[Spool] = []
 
     def open_again(**bounds: Any) -> Spool:
-        opened.append(Spool(tmp_path / "state" / "outbox.db", Bounds(**bounds), wall_clock=clock))
+        opened.append(Spool(tmp_path / "state" / "outbox.db", Bounds(**bounds), clock=lasting(clock)))
         return opened[-1]
 
     yield open_again
@@ -268,7 +274,7 @@ def test_an_outbox_has_a_key_of_its_own(reopen: Open, tmp_path: Path) -> None:
     another.close()
 
 
-@pytest.mark.parametrize("damage", ["version", "no-database", "folder"])
+@pytest.mark.parametrize("damage", ["version", "folder"])
 def test_a_file_that_is_no_outbox_is_named(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "outbox.db"
     match damage:
@@ -277,8 +283,6 @@ def test_a_file_that_is_no_outbox_is_named(tmp_path: Path, damage: str) -> None:
             db = sqlite3.connect(path)
             db.execute("PRAGMA user_version = 99")
             db.close()
-        case "no-database":
-            path.write_bytes(b"something else" * 1000)
         case "folder":
             path.mkdir()
     with pytest.raises(OutboxError, match=r"outbox\.db"):
@@ -292,7 +296,8 @@ def test_a_kill_in_the_middle_loses_nothing_that_was_put_in(tmp_path: Path) -> N
         import sys
         from pathlib import Path
         from device_agent.outbox.store import Spool
-        from device_agent.outbox.records import NewQuestion
+        from device_agent.lasting import LastingClock
+from device_agent.outbox.records import NewQuestion
         from protos.tokenlink.v1 import tokenlink_pb2 as pb
         spool = Spool(Path(sys.argv[1]))
         for number in range(100_000):
@@ -322,3 +327,141 @@ def test_a_kill_in_the_middle_loses_nothing_that_was_put_in(tmp_path: Path) -> N
     for entry in entries[: announced + 1]:
         assert entry.state == ("ended" if entry.number % 3 == 1 else "waiting")
     spool.close()
+
+
+def test_setting_the_clock_ends_no_question(tmp_path: Path) -> None:
+    boot, wall = Clock(), Clock()
+    wall.now = 30.0  # 1970: nobody has told the device the time yet
+
+    def opened() -> Spool:
+        clock = LastingClock(boot_clock=boot, wall_clock=wall, boot_id="this")
+        return Spool(tmp_path / "outbox.db", Bounds(ttl_s=60.0), clock=clock)
+
+    spool = opened()
+    spool.put(new("q1"))
+    boot.now, wall.now = boot.now + 15.0, 1_790_000_000.0
+    another = opened()
+    for each in (spool, another):
+        assert each.expire() == 0
+        # When it was asked is told by the clock as it is set now.
+        assert each.entries()[0].created_at_s == pytest.approx(wall.now - 15.0)
+    boot.now += 45.0
+    assert another.expire() == 1
+    for each in (spool, another):
+        each.close()
+
+
+def test_what_an_earlier_version_kept_without_a_clock_that_was_set_gets_its_time_anew(
+    reopen: Open, clock: Clock
+) -> None:
+    spool = reopen(ttl_s=60.0)
+    spool.put(new("q1"))
+    spool._db.execute("UPDATE question SET created_at_s = 17.0")
+    spool._db.execute("DELETE FROM about WHERE name = 'clock'")
+    later = reopen(ttl_s=60.0)
+    assert later.expire() == 0
+    clock.now += 60.0
+    assert later.expire() == 1
+
+
+def test_a_name_that_is_no_unicode_is_kept_as_it_is(reopen: Open) -> None:
+    name = os.fsdecode(b"caf\xe9.mp4")
+    source = f"watch /media/{name}"
+    question = pb.Question(request_id="q1", question_ids=[1])
+    reopen().put(NewQuestion(question, source, name, "ab" * 32, stamp=(1, 2)))
+    assert reopen().seen(source) == {name: (1, 2)}
+    assert reopen().sources() == [source]
+    (waiting,) = reopen().waiting(1)
+    assert (waiting.source, waiting.label) == (source, name)
+    reopen().answered("q1", {"answer": "x"})
+    (delivery,) = reopen().deliver(source)
+    assert (delivery.source, delivery.label) == (source, name)
+    assert [entry.label for entry in reopen().entries(delivered=True)] == [name]
+
+
+@pytest.mark.parametrize("column", ["message", "facts"])
+def test_a_damaged_row_fails_alone(reopen: Open, column: str) -> None:
+    spool = reopen()
+    for number in range(3):
+        spool.put(new(f"q{number}"))
+    damaged = {"message": b"\x01\x02", "facts": "{"}[column]
+    spool._db.execute(f"UPDATE question SET {column} = ? WHERE request_id = 'q1'", (damaged,))
+    assert [item.question.request_id for item in spool.waiting(3)] == ["q0", "q2"]
+    for request_id in ("q0", "q2"):
+        spool.answered(request_id, {"answer": "x"})
+    spool._db.execute("UPDATE question SET record = 'no json' WHERE request_id = 'q2'")
+    outcomes = {delivery.request_id: (delivery.outcome, delivery.record) for delivery in spool.deliver("s")}
+    assert outcomes["q0"] == ("answered", {"answer": "x"})
+    for request_id in ("q1", "q2"):
+        assert "damaged" in outcomes[request_id][1]["error"]
+
+
+def filled(path: Path, count: int) -> str:
+    """An outbox with so many questions that wait, closed; its key."""
+    spool = Spool(path)
+    for number in range(count):
+        spool.put(new(f"q{number}", size=200, stamp=(number, 1)))
+    key = spool.file.device_key
+    spool.close()
+    return key
+
+
+@pytest.mark.parametrize("damage", ["page", "header", "all", "cut"])
+def test_a_damaged_outbox_is_put_aside_and_what_can_be_read_goes_on(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "outbox.db"
+    key = filled(path, 200)
+    content = bytearray(path.read_bytes())
+    match damage:
+        case "page":  # in the middle: rows before and behind it can be read
+            middle = len(content) // 2 // 4096 * 4096
+            content[middle : middle + 4096] = b"\xa5" * 4096
+        case "header":
+            content[:100] = bytes(100)
+        case "all":
+            content[:] = b"something else" * 1000
+        case "cut":
+            del content[len(content) // 2 :]
+    path.write_bytes(content)
+    spool = Spool(path)
+    aside = tmp_path / "outbox.db.damaged-1"
+    assert aside.read_bytes()[-4096:] == bytes(content[-4096:])
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert str(aside) in said
+    waiting = [item.question.request_id for item in spool.waiting(200)]
+    if damage == "page":
+        assert spool.file.device_key == key
+        assert waiting[0] == "q0"
+        assert waiting[-1] == "q199"
+        assert 150 <= len(waiting) < 200
+        assert waiting == sorted(waiting, key=lambda name: int(name[1:]))
+    spool.put(new("after"))
+    assert spool.waiting(300)[-1].question.request_id == "after"
+    spool.close()
+    # Said and done once.
+    caplog.clear()
+    again = Spool(path)
+    assert again.waiting(300)[-1].question.request_id == "after"
+    again.close()
+    assert not caplog.records
+    assert not (tmp_path / "outbox.db.damaged-2").exists()
+
+
+def test_damage_that_no_look_at_opening_finds_is_mended_at_the_next(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    filled(path, 5)
+    spool = Spool(path)
+
+    def fails(sql: str, parameters: object = ()) -> None:
+        error = sqlite3.DatabaseError("database disk image is malformed")
+        error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+        raise error
+
+    with pytest.raises(OutboxDamagedError, match="damaged"), spool.file.reading():
+        fails("SELECT 1")
+    spool.close()
+    mended = Spool(path)
+    assert len(mended.waiting(10)) == 5
+    assert (tmp_path / "outbox.db.damaged-1").exists()
+    mended.close()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from device_agent.errors import ConfigurationError
-from device_agent.sources.folder import STATE_NAME, Watcher, read_state
+from device_agent.sources.folder import AWAY_CAP_S, STATE_NAME, Watcher, read_state
 
 
 class Folder:
@@ -121,6 +121,55 @@ def test_a_state_of_earlier_versions_still_counts(folder: Folder) -> None:
         read_state(state)
 
 
-def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_what_is_no_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
     with pytest.raises(ConfigurationError, match="no folder"):
-        Watcher(tmp_path / "none", {})
+        Watcher(tmp_path / "file", {})
+
+
+async def test_a_folder_that_goes_away_is_waited_for_and_that_is_said_once(
+    folder: Folder, caplog: pytest.LogCaptureFixture
+) -> None:
+    away = folder.path.with_name("away")
+    folder.write("a.mp4", b"x")
+    folder.changes = [
+        nothing,
+        lambda: (folder.path.rename(away), None)[1],
+        *[nothing] * 5,
+        lambda: (away.rename(folder.path), folder.write("b.mp4", b"y"))[1],
+        nothing,
+        nothing,
+    ]
+    assert [name for _, name in await folder.run(watcher_of(folder))] == ["a.mp4", "b.mp4"]
+    assert ["waiting for it" in record.getMessage() for record in caplog.records] == [True, False]
+    assert "is there" in caplog.text
+
+
+async def test_a_folder_that_is_not_there_yet_may_come(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "later")
+    folder.changes = [
+        *[nothing] * 3,
+        lambda: (folder.path.mkdir(), folder.write("a.mp4", b"x"))[1],
+        nothing,
+    ]
+    assert [name for _, name in await folder.run(watcher_of(folder))] == ["a.mp4"]
+
+
+async def test_the_longer_a_folder_is_away_the_less_often_it_is_looked_for(tmp_path: Path) -> None:
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 8:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        await anext(Watcher(tmp_path / "none", {}, sleep=sleep).files())
+    assert waits == [0.5, 1.0, 2.0, 4.0, *[AWAY_CAP_S] * 4]
+
+
+async def test_a_file_whose_name_is_no_unicode_comes_like_any_other(folder: Folder) -> None:
+    name = os.fsdecode(b"caf\xe9.mp4")
+    folder.write(name, b"x")
+    folder.changes = [nothing]
+    assert [found for _, found in await folder.run(watcher_of(folder))] == [name]
