@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,6 +18,9 @@ from edge_server.study.study import CHANNELS, SNRS_DB, Study
 from edge_server.study.teacher_forced import TeacherForcedExam, over_channel
 from edge_server.training.clips import encode_clips
 from edge_server.training.soundstage import SoundstageSplit
+
+#: Pilots per gain at which the shipped model is asked with estimated CSI.
+PILOTS = (1, 2, 4, 8)
 
 
 def floors(study: Study, runs: Path, data: Path, records: Path) -> dict[str, Any]:
@@ -39,13 +44,38 @@ def floors(study: Study, runs: Path, data: Path, records: Path) -> dict[str, Any
 
 
 def shipped(model: Path, data: Path, token_length: int) -> dict[str, Any]:
-    """Accuracy of a model folder on the whole test split, over every channel and SNR of figure A.
+    """Accuracy of a model folder on the whole test split over all of figure A's channels, with perfect CSI.
 
     Args:
         model: its folder.
         data: the Soundstage data set.
         token_length: tokens per modality.
     """
+    configs = [
+        ChannelConfig(model=channel, fading=fading, snr_db=snr_db)
+        for channel, fading in CHANNELS
+        for snr_db in SNRS_DB
+    ]
+    return _over(model, data, token_length, configs)
+
+
+def shipped_estimated(model: Path, data: Path, token_length: int) -> dict[str, Any]:
+    """The same over Rayleigh block fading where the gain is estimated from pilots, beside perfect CSI.
+
+    The model was trained with perfect CSI; this is what it loses where it does not have it.
+
+    Args:
+        model: its folder.
+        data: the Soundstage data set.
+        token_length: tokens per modality.
+    """
+    perfect = [ChannelConfig(model="rayleigh", snr_db=snr_db) for snr_db in SNRS_DB]
+    estimated = [replace(config, csi="estimated", pilots=n) for n in PILOTS for config in perfect]
+    return _over(model, data, token_length, [*perfect, *estimated])
+
+
+def _over(model: Path, data: Path, token_length: int, configs: Sequence[ChannelConfig]) -> dict[str, Any]:
+    """A row per channel: what it was, and the accuracy over it."""
     link = Link.load(model)
     link.merge_lora()
     split = load_split(data, "test")
@@ -54,10 +84,14 @@ def shipped(model: Path, data: Path, token_length: int) -> dict[str, Any]:
     # Not kept: the next model of this name has other encoders.
     with TemporaryDirectory() as scratch:
         clips = encode_clips(link, SoundstageSplit(split), Path(scratch), "test")
-        for channel, fading in CHANNELS:
-            for snr_db in SNRS_DB:
-                config = ChannelConfig(model=channel, fading=fading, snr_db=snr_db)
-                score = exam.mark(link, over_channel(link, clips.features, Setting(config, token_length)))
-                where = {"channel": channel, "fading": fading, "snr_db": snr_db}
-                rows.append({**where, "questions": score.asked.total(), "accuracy": score.accuracy})
+        for config in configs:
+            score = exam.mark(link, over_channel(link, clips.features, Setting(config, token_length)))
+            where: dict[str, Any] = {
+                "channel": config.model,
+                "fading": config.fading,
+                "snr_db": config.snr_db,
+                "csi": config.csi,
+                "pilots": config.pilots if config.csi == "estimated" else None,
+            }
+            rows.append({**where, "questions": score.asked.total(), "accuracy": score.accuracy})
     return {"model": link.config.name, "token_length": token_length, "rows": rows}

@@ -14,7 +14,7 @@ from rich.progress import track
 
 from edge_server.export.bundle import current_commit
 from edge_server.study.baselines import ANSWERED, LINK_OF, meet_rivals, rivals_of, unanswered
-from edge_server.study.bounds import floors, shipped
+from edge_server.study.bounds import floors, shipped, shipped_estimated
 from edge_server.study.digital.codes import Code, IdealCode, LdpcQam
 from edge_server.study.digital.coding import build_table, table_settings
 from edge_server.study.digital.error_table import ErrorTable
@@ -159,7 +159,8 @@ def figure_makers(study: Study, runs: Path, data: Path, records: Path, model: Pa
         "alignment_seen": lambda: alignment_seen.build(study, runs, data, records),
         "question_size": lambda: question_size.build(answers, sizes, usual_dim),
         "ablation": lambda: ablation.build(answers, length),
-        "shipped": lambda: shipped(model, data, study.budget.token_length),
+        "shipped": lambda: shipped(model, data, length),
+        "shipped_estimated": lambda: shipped_estimated(model, data, length),
     }
 
 
