@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from edge_server.engine.request import Completion, Delta, Event, FinishReason, Job
+from edge_server.engine.request import Completion, Delta, Event, FinishReason, Job, JobState
 from edge_server.errors import EdgeServerError, EngineFailureError
 
 logger = logging.getLogger(__name__)
@@ -119,7 +119,7 @@ class Detokenizer:
 
     def _tell(self, progress: Progress) -> list[Publication]:
         job, end = progress.job, progress.end
-        if job.told:
+        if job.state is JobState.TOLD:
             return []
         if isinstance(end, EdgeServerError):
             return _end(job, end)
@@ -139,10 +139,7 @@ class Detokenizer:
 
 
 def _end(job: Job, how: Completion | EdgeServerError) -> list[Publication]:
-    if job.told:
-        return []
-    job.told = True
-    return [(job, how)]
+    return [(job, how)] if job.advance(JobState.TOLD) else []
 
 
 def _completion(job: Job, finish_reason: FinishReason, now: float) -> Completion:

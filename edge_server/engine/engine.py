@@ -27,7 +27,7 @@ from edge_server.engine.detokenizer import Detokenizer, Publication
 from edge_server.engine.observer import EngineObserver, QuestionEnd, SilentObserver
 from edge_server.engine.ports import InvalidPromptError, Model, ModelRunner, StateT
 from edge_server.engine.queue import FairQueue, crowd_delay_s
-from edge_server.engine.request import Completion, Delta, Job, Priority, Request
+from edge_server.engine.request import Completion, Delta, Job, JobState, Priority, Request
 from edge_server.engine.scheduler import Scheduler
 from edge_server.engine.service_rate import ServiceRate
 from edge_server.engine.worker import Driven, Worker
@@ -76,7 +76,7 @@ class Engine(Generic[StateT]):
         self._queue = FairQueue(
             self.config.max_queue, self.config.max_queue_per_user, self.config.max_user_rows
         )
-        self._narrator = Detokenizer(model.text, self._publish)
+        self._detokenizer = Detokenizer(model.text, self._publish)
         self._schedulers = [
             Scheduler(
                 runner_of(number),
@@ -85,7 +85,7 @@ class Engine(Generic[StateT]):
                 self.config,
                 clock,
                 self._observer,
-                self._narrator.put,
+                self._detokenizer.put,
             )
             for number in range(self.config.batches)
         ]
@@ -114,7 +114,13 @@ class Engine(Generic[StateT]):
             self._accepting
             and bool(workers)
             and all(worker.alive and worker.step_s < self.config.stall_s for worker in workers)
+            and any(scheduler.available for scheduler in self._schedulers)
         )
+
+    @property
+    def runners(self) -> tuple[int, int]:
+        """How many of the batches have a runner that computes, and how many batches there are."""
+        return sum(scheduler.available for scheduler in self._schedulers), len(self._schedulers)
 
     @property
     def draining(self) -> bool:
@@ -200,11 +206,11 @@ class Engine(Generic[StateT]):
                 await self._watch
             self._watch = None
         for job in list(self._streams):
-            job.cancelled = True
+            job.advance(JobState.CANCELLED)
             self._queue.remove(job)
             self._settle(job, DrainingError())
         workers, self._workers = self._workers, {}
-        self._narrator.close()
+        self._detokenizer.close()
         for worker in workers.values():
             worker.stop()
         for name, worker in workers.items():
@@ -242,7 +248,7 @@ class Engine(Generic[StateT]):
         )
 
     def _cancel(self, job: Job) -> None:
-        job.cancelled = True
+        job.advance(JobState.CANCELLED)
         self._queue.remove(job)
         self._settle(job, QuestionCancelledError())
 
@@ -283,7 +289,7 @@ class Engine(Generic[StateT]):
     @property
     def _driven(self) -> dict[str, Driven]:
         batches = {f"tokenlink-batch-{n}": scheduler for n, scheduler in enumerate(self._schedulers)}
-        return {**batches, "tokenlink-detokenizer": self._narrator}
+        return {**batches, "tokenlink-detokenizer": self._detokenizer}
 
     def _start_worker(self, name: str, *, takes_over: bool) -> None:
         worker = Worker(
@@ -316,7 +322,7 @@ class Engine(Generic[StateT]):
             now = self._clock()
             overdue = [job for job in self._streams if job.deadline_at + _DEADLINE_GRACE_S <= now]
             for job in overdue:
-                job.cancelled = True
+                job.advance(JobState.CANCELLED)
                 self._queue.remove(job)
                 self._settle(job, DeadlineExpiredError(job.deadline_s))
 

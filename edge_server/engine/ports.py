@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -65,6 +65,10 @@ class InvalidPromptError(ValueError):
 
 class BatchLostError(RuntimeError):
     """A runner has lost its states: no row of its batch is as it was, whichever call raised this."""
+
+
+class RunnerUnavailableError(BatchLostError):
+    """A runner has no process to compute with, and cannot get one now: no prompt is at fault."""
 
 
 StateT = TypeVar("StateT")
@@ -133,3 +137,11 @@ class ModelRunner(Protocol, Generic[StateT]):
 
     def keep(self, state: StateT, rows: Sequence[int]) -> StateT:
         """Only these rows, in this order; the others' memory is freed."""
+
+
+@runtime_checkable
+class Restartable(Protocol):
+    """A runner that may be without what it computes with, such as a process that was killed."""
+
+    def ensure_started(self) -> bool:
+        """Whether it computes; starts what it needs where it does not, unless that failed a moment ago."""

@@ -139,6 +139,18 @@ class FairQueue:
                 del self._taken[user]
             self._tell_who_waits()
 
+    def put_back(self, job: Job) -> None:
+        """A question that was taken waits again, before its user's others; it was accepted, bounds or not."""
+        user = job.request.user
+        with self._changed:
+            self._taken[user] -= 1
+            if not self._taken[user]:
+                del self._taken[user]
+            self._classes[job.request.priority].put_back(job)
+            self._size += 1
+            self._earliest_deadline = min(self._earliest_deadline, job.deadline_at)
+            self._tell_who_waits()
+
     def charge_tokens(self, jobs: Sequence[Job]) -> None:
         """Count one decoded language token for each of these questions."""
         with self._changed:
@@ -172,6 +184,11 @@ class FairQueue:
         """Block until a question may be taken or something else is the case, looked at on :meth:`wake`."""
         with self._changed:
             self._changed.wait_for(lambda: bool(self._first()) or otherwise())
+
+    def pause(self, otherwise: Callable[[], bool], timeout_s: float) -> None:
+        """Block for a while, whatever waits, or until something is the case, looked at on :meth:`wake`."""
+        with self._changed:
+            self._changed.wait_for(otherwise, timeout_s)
 
     def wake(self) -> None:
         """Have everybody who waits look again."""

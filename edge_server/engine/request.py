@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
+from threading import Lock
 from typing import Literal, TypeAlias
 
 from edge_server.engine.ports import Prompt
@@ -70,15 +72,35 @@ class Completion:
 Event: TypeAlias = Delta | Completion
 
 
+class JobState(IntEnum):
+    """Where a question is in its life. It only ever advances.
+
+    WAITING ──▶ RUNNING ──▶ TOLD
+       └───────────┴──▶ CANCELLED ──▶ TOLD
+    """
+
+    WAITING = 0
+    """In the queue, for the first time."""
+    RUNNING = 1
+    """Taken into a batch; it may wait again where that batch has lost its runner."""
+    CANCELLED = 2
+    """Nobody waits for its answer any more; its row is freed at the next step."""
+    TOLD = 3
+    """Its end has been said."""
+
+
+_ADVANCING = Lock()
+"""Three threads advance states, each a few times in a question's life: one lock serves all."""
+
+
 class Job:
     """A question inside the engine. Made on the event loop, worked on by the worker thread.
 
-    While it runs the loop writes ``cancelled``, and the detokenizer's thread ``emitted`` and ``told``: that
-    its end has been said. Everything else is the worker's.
+    While it runs the detokenizer's thread writes ``emitted``. The loop, the worker and the detokenizer each
+    :meth:`advance` its state. Everything else is the worker's.
     """
 
     __slots__ = (
-        "cancelled",
         "deadline_at",
         "deadline_s",
         "emitted",
@@ -89,9 +111,9 @@ class Job:
         "recoveries",
         "request",
         "started_at",
+        "state",
         "submitted_at",
         "token_ids",
-        "told",
     )
 
     def __init__(
@@ -109,8 +131,15 @@ class Job:
         self.probability = 1.0
         self.emitted = ""
         self.recoveries = 0
-        self.cancelled = False
-        self.told = False
+        self.state = JobState.WAITING
+
+    def advance(self, state: JobState) -> bool:
+        """Go on to a later state; False where it is there, or further, already. From any thread."""
+        with _ADVANCING:
+            if state <= self.state:
+                return False
+            self.state = state
+            return True
 
     @property
     def reserved(self) -> int:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import logging
 import multiprocessing
 import os
 import signal
@@ -32,8 +33,17 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 from weakref import finalize
 
-from edge_server.engine.ports import BatchLostError, InvalidPromptError, ModelRunner, Prompt, Step
+from edge_server.engine.ports import (
+    BatchLostError,
+    InvalidPromptError,
+    ModelRunner,
+    Prompt,
+    RunnerUnavailableError,
+    Step,
+)
 from edge_server.errors import ModelError
+
+logger = logging.getLogger(__name__)
 
 _ENDS_WITHIN_S = 2.0
 _NICENESS = 5
@@ -118,6 +128,19 @@ class ModelRunnerProcess:
         """Number of the process; None: there is none."""
         return None if self._process is None else self._process.pid
 
+    def ensure_started(self) -> bool:
+        """Whether there is a process; starts one where there is none. See the port."""
+        if self._closed:
+            return True  # a call says that the model is no longer served
+        process = self._process
+        if process is not None and not process.is_alive():
+            self._end()
+        try:
+            self._running()
+        except RunnerUnavailableError:
+            return False
+        return True
+
     def prefill(
         self, prompts: Sequence[Prompt], state: HeldState | None = None
     ) -> tuple[HeldState, list[Step]]:
@@ -189,12 +212,13 @@ class ModelRunnerProcess:
         if self._closed:
             raise BatchLostError("the model is no longer served")
         if time.monotonic() < self._no_try_before:
-            raise BatchLostError("its process could not be started a moment ago")
+            raise RunnerUnavailableError("its process could not be started a moment ago")
         try:
             self.start()
         except (ModelError, OSError) as error:
             self._no_try_before = time.monotonic() + _TRY_AGAIN_S
-            raise BatchLostError(f"its process cannot be started: {error}") from error
+            logger.error("a process that computes cannot be started: %s", error)
+            raise RunnerUnavailableError("its process cannot be started") from error
         return self._running()
 
     def _end(self) -> int | None:

@@ -45,6 +45,15 @@ class FairShare:
                 heapq.heappush(self._order, (self._service[user], next(self._tickets), user))
         self.waiting[user][job] = None
 
+    def put_back(self, job: Job) -> None:
+        """Let a question that was taken wait again, before its user's others.
+
+        Taken again, its prompt is charged once more, as it is read once more: counters never shrink.
+        """
+        self.add(job)
+        user = job.request.user
+        self.waiting[user] = {job: None, **self.waiting[user]}
+
     def discard(self, job: Job) -> bool:
         """Take a question out; False if it does not wait."""
         user = job.request.user

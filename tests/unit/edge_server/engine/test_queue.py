@@ -299,3 +299,30 @@ def test_a_question_taken_back_leaves_its_neighbour_alone() -> None:
     queue.push(light, 0.0)
     assert queue.remove(light)
     assert order(queue) == ["heavy"]
+
+
+def test_what_is_put_back_goes_before_its_users_others_whatever_the_bounds() -> None:
+    queue = FairQueue(2, 2, max_taken_per_user=1)
+    first, second, third = job("a"), job("a"), job("b")
+    queue.push(first, 0.0)
+    assert queue.pop(ROOM) is first
+    queue.push(second, 0.0)
+    queue.push(third, 0.0)
+    queue.put_back(first)
+    assert len(queue) == 3
+    taken = [queue.pop(ROOM), queue.pop(ROOM), queue.pop(ROOM)]
+    # Of user a, one question at a time is held: the first again, before the second.
+    assert taken == [third, first, None] or taken == [first, third, None]
+    queue.release(first)
+    assert queue.pop(ROOM) is second
+
+
+def test_what_is_put_back_expires_like_others() -> None:
+    queue = FairQueue(8, 8)
+    expiring = job("a", deadline_at=5.0)
+    queue.push(expiring, 0.0)
+    queue.pop(ROOM)
+    queue.remove_expired(1.0)
+    queue.put_back(expiring)
+    assert queue.remove_expired(6.0) == [expiring]
+    assert len(queue) == 0

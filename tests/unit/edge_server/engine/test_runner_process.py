@@ -264,3 +264,29 @@ async def test_a_question_that_kills_its_process_fails_alone(start: Start) -> No
             assert await answer_of(engine, ask(1, 2, 3)) == "it aaa"
     finally:
         await engine.stop()
+
+
+async def test_beside_a_process_that_cannot_be_started_every_question_is_answered(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runners = [start(), start()]
+
+    def fail() -> None:
+        raise ModelError("/models/secret is gone")
+
+    monkeypatch.setattr(runners[0], "start", fail)
+    kill(runners[0])
+    config = EngineConfig(batches=2, max_batch=2)
+    engine: Engine[HeldState] = Engine(made("it "), config, runner_of=runners.__getitem__)
+    await engine.start()
+    try:
+        async with asyncio.timeout(60):
+            answers = await asyncio.gather(*(answer_of(engine, ask(1, n)) for n in range(1, 41)))
+        assert answers == ["it aa"] * 40
+        assert (engine.runners, engine.ready) == ((1, 2), True)
+        monkeypatch.undo()
+        monkeypatch.setattr(runners[0], "_no_try_before", 0.0)
+        while engine.runners != (2, 2):
+            await answer_of(engine, ask(1))
+    finally:
+        await engine.stop()

@@ -6,8 +6,9 @@ import pytest
 
 from edge_server.engine import Completion, Delta, EngineConfig, Prompt, SilentObserver, Step
 from edge_server.engine.detokenizer import Detokenizer, Progress, Publication
+from edge_server.engine.ports import RunnerUnavailableError
 from edge_server.engine.queue import FairQueue
-from edge_server.engine.request import Job, Priority, Request
+from edge_server.engine.request import Job, JobState, Priority, Request
 from edge_server.engine.scheduler import Scheduler
 from edge_server.errors import (
     DeadlineExpiredError,
@@ -270,7 +271,7 @@ def test_an_empty_batch_is_given_the_next_prompts() -> None:
 def test_cancelled_and_expired_questions_cost_no_compute() -> None:
     bench = Bench(WeightlessModel())
     cancelled, expired, kept = bench.ask(ask(1)), bench.ask(ask(2), deadline_s=1.0), bench.ask(ask(3))
-    cancelled.cancelled = True
+    cancelled.advance(JobState.CANCELLED)
     bench.clock.advance(2.0)
     bench.run()
     assert isinstance(bench.ends[cancelled], QuestionCancelledError)
@@ -285,7 +286,7 @@ def test_a_running_row_leaves_within_one_step(how: str) -> None:
     leaves, stays = bench.ask(ask(1), deadline_s=5.0), bench.ask(ask(2))
     bench.scheduler.step()
     if how == "cancel":
-        leaves.cancelled = True
+        leaves.advance(JobState.CANCELLED)
     else:
         bench.clock.advance(6.0)
     bench.scheduler.step()
@@ -426,3 +427,79 @@ def test_a_prompt_that_is_found_invalid_only_when_run_names_its_field() -> None:
     end = bench.ends[bad]
     assert isinstance(end, InvalidQuestionError)
     assert end.field == "payloads[0].data"
+
+
+class Restarted(WeightlessModel):
+    """A runner that may be without its process."""
+
+    up = True
+
+    def ensure_started(self) -> bool:
+        return self.up
+
+    def lose(self) -> None:
+        """Its process is gone, and there is no other to be had."""
+        self.up = False
+
+        def lost(rows: State) -> None:
+            raise RunnerUnavailableError("its process cannot be started")
+
+        self.prefill_fault = self.decode_fault = lost
+
+
+def restarted(words: dict[int, str]) -> Restarted:
+    return Restarted(answer=lambda prompt: words[prompt.question_ids[0]])
+
+
+def test_while_there_is_no_runner_nothing_is_taken_and_nothing_fails() -> None:
+    model = restarted({1: "violin"})
+    bench = Bench(model)
+    model.up = False
+    job = bench.ask(ask(1))
+    bench.scheduler.step()
+    assert (len(bench.queue), bench.ends, bench.scheduler.available) == (1, {}, False)
+    model.up = True
+    bench.run()
+    assert bench.answer(job) == "violin"
+
+
+def test_what_a_batch_began_whose_runner_is_gone_is_gone_on_with_by_another() -> None:
+    model = restarted({1: "violin", 2: "a long caption"})
+    bench = Bench(model)
+    jobs = [bench.ask(ask(1)), bench.ask(ask(2))]
+    for _ in range(3):
+        bench.scheduler.step()
+    said = dict(bench.said)
+    assert all(said.values())
+    model.lose()
+    bench.scheduler.step()
+    assert (bench.scheduler.rows, len(bench.queue)) == (0, 2)
+    other = speaks({1: "violin", 2: "a long caption"})
+    bench.scheduler = Scheduler(
+        other, other.eos_id, bench.queue, bench.config, bench.clock, SilentObserver(), bench._tell
+    )
+    bench.run()
+    assert [bench.answer(job) for job in jobs] == ["violin", "a long caption"]
+
+
+def test_a_runner_that_is_lost_between_two_looks_costs_no_question() -> None:
+    model = restarted({1: "violin"})
+    bench = Bench(model)
+    job = bench.ask(ask(1))
+    model.lose()
+    model.up = True  # it is found gone only by the call
+    bench.scheduler.step()
+    assert (bench.ends, len(bench.queue)) == ({}, 1)
+    model.prefill_fault = model.decode_fault = lambda rows: None
+    bench.run()
+    assert bench.answer(job) == "violin"
+
+
+def test_a_deadline_holds_while_there_is_no_runner() -> None:
+    model = restarted({1: "violin"})
+    bench = Bench(model)
+    model.up = False
+    job = bench.ask(ask(1), deadline_s=5.0)
+    bench.clock.advance(6.0)
+    bench.scheduler.step()
+    assert isinstance(bench.ends[job], DeadlineExpiredError)
