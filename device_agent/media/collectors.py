@@ -1,6 +1,7 @@
 """What is kept of decoded media: frames at the spec's rate, sound at the spec's rate, up to the window.
 
-Both count what they are given against the limits, kept or not: decoding is what costs.
+Both place what they are given at its own time on one clock, and count it against the limits, kept or not:
+decoding is what costs.
 
 Shapes: T frames, H height, W width, S samples.
 """
@@ -15,32 +16,48 @@ import numpy.typing as npt
 
 from device_agent.errors import MediaError, MediaLimitError
 from device_agent.media.clip import MediaLimits, MediaSpec
+from device_agent.media.orientation import Turn, by_angle
+from device_agent.media.pixels import Frames, rgb_pixels
 from device_agent.media.wav import check_sound
 
-Frames = npt.NDArray[np.uint8]
 Pcm = npt.NDArray[np.float32]
 
 _EPSILON_S = 1e-3
 """Timestamps are rounded by their containers."""
+_JITTER_S = 0.015
+"""Sound that is stamped off by less follows on: browsers stamp what they record by when it arrived."""
+_RESTART_S = 0.25
+"""Timestamps that go back by more are those of another recording, put behind the first."""
 
 
 class FrameSampler:
     """Keeps, at each tick of the spec's frame rate, the frame that is on show.
 
+    Before the first frame of a video, that frame is shown, as players do.
+
     Args:
         field: what to call the media in errors.
         spec: frame rate, window and how many frames are kept.
         limits: what decoding may cost.
+        background: what is seen through transparent parts, 0 (black) to 255 (white).
+        turn: how the pictures are shown; None: as FFmpeg says.
     """
 
-    def __init__(self, field: str, spec: MediaSpec, limits: MediaLimits) -> None:
+    def __init__(
+        self,
+        field: str,
+        spec: MediaSpec,
+        limits: MediaLimits,
+        background: int = 0,
+        turn: Turn | None = None,
+    ) -> None:
         self._field, self._spec, self._limits = field, spec, limits
+        self._background, self._turn = background, turn
         self._wanted = min(spec.max_frames, max(1, round(spec.window_s * spec.frame_rate_hz)))
         self._kept: list[Frames] = []
         self._on_show: Any = None
-        self._start_s: float | None = None
-        self._time_s = self._interval_s = 0.0
-        self._decoded = self._pixels = self._expected = 0
+        self._time_s = self._interval_s = self._shift_s = 0.0
+        self.decoded = self._pixels = self._expected = 0
         self._size: tuple[int, int] | None = None
 
     @property
@@ -64,38 +81,48 @@ class FrameSampler:
                 self._field, f"has more than {self._limits.max_total_pixels} pixels to decode in all"
             )
 
-    def push(self, frame: Any) -> None:
-        """Take the next decoded ``av.VideoFrame``."""
-        self._decoded += 1
+    def push(self, frame: Any, start_s: float) -> None:
+        """Take the next decoded ``av.VideoFrame``; ``start_s`` is when the window starts [s]."""
+        self.decoded += 1
         self._pixels += frame.width * frame.height
-        if self._decoded > self._limits.max_frames:
+        if self.decoded > self._limits.max_frames:
             raise MediaLimitError(self._field, f"has more than {self._limits.max_frames} frames to decode")
         if self._pixels > self._limits.max_total_pixels:
             raise MediaLimitError(
                 self._field, f"has more than {self._limits.max_total_pixels} pixels to decode in all"
             )
-        if self._size is None:
+        if self.decoded == 1:
             # The container may have declared less, or nothing.
             self.expect(self._expected, frame.width * frame.height)
-            self._size = (frame.width, frame.height)
-        if (frame.width, frame.height) != self._size:
-            raise MediaError(self._field, "changes its picture size midway")
         if frame.is_corrupt:
+            if self._on_show is None:
+                return  # cut from a longer video between two key frames: a player waits for the next
             raise MediaError(self._field, "is damaged: a picture cannot be decoded in full")
-        time_s = frame.time if frame.time is not None else self._time_s + self._interval_s
-        if self._start_s is None:
-            self._start_s = time_s
-        time_s -= self._start_s
-        self._interval_s = time_s - self._time_s if self._decoded > 1 else self._interval_s
-        self._hold_until(time_s - _EPSILON_S)
+        time_s = self._time_s + self._interval_s
+        if frame.time is not None:
+            time_s = frame.time - start_s + self._shift_s
+            if self._on_show is not None and time_s < self._time_s - _RESTART_S:
+                self._shift_s += self._time_s + self._interval_s - time_s
+                time_s = self._time_s + self._interval_s
+        if self._on_show is None and time_s >= self._spec.window_s:
+            return
+        if self._on_show is not None:
+            self._interval_s = time_s - self._time_s
+            self._hold_until(time_s - _EPSILON_S)
         self._on_show, self._time_s = frame, time_s
+        if not self._kept and time_s > _EPSILON_S:
+            self._hold_until(time_s - _EPSILON_S)
 
-    def finish(self) -> Frames | None:
-        """The frames kept, [T, H, W, 3]; None if there were none."""
+    def finish(self, *, still: bool = False) -> Frames | None:
+        """The frames kept, [T, H, W, 3]; None if there were none. A still picture is one, however long."""
+        if still and self._on_show is not None:
+            return self._pixels_of(self._on_show)[None].copy()
         if self._on_show is not None and not self.full:
-            duration_s = self._interval_s if self._interval_s > 0 else 1.0 / self._spec.frame_rate_hz
+            duration_s = float((self._on_show.duration or 0) * (self._on_show.time_base or 0))
+            if duration_s <= 0:
+                duration_s = self._interval_s if self._interval_s > 0 else 1.0 / self._spec.frame_rate_hz
             self._hold_until(self._time_s + duration_s - _EPSILON_S)
-        if self._on_show is not None and not self._kept:
+        if self._on_show is not None and not self._kept and self._time_s > -1.0 / self._spec.frame_rate_hz:
             self._kept.append(self._pixels_of(self._on_show))
         if not self._kept:
             return None
@@ -103,29 +130,23 @@ class FrameSampler:
 
     def _hold_until(self, time_s: float) -> None:
         held: Frames | None = None
-        while (
-            not self.full
-            and self._on_show is not None
-            and len(self._kept) / self._spec.frame_rate_hz < time_s
-        ):
+        while not self.full and len(self._kept) / self._spec.frame_rate_hz < time_s:
             held = self._pixels_of(self._on_show) if held is None else held
             self._kept.append(held)
 
     def _pixels_of(self, frame: Any) -> Frames:
-        shrink = min(1.0, self._spec.max_side / max(frame.width, frame.height))
-        size = {}
-        if shrink < 1.0:
-            size = {
-                "width": max(1, round(frame.width * shrink)),
-                "height": max(1, round(frame.height * shrink)),
-                "interpolation": "AREA",
-            }
-        pixels: Frames = frame.reformat(format="rgb24", **size).to_ndarray()
-        return np.rot90(pixels, round(frame.rotation / 90)) if frame.rotation else pixels
+        if self._size is None:
+            shrink = min(1.0, self._spec.max_side / max(frame.width, frame.height))
+            self._size = (max(1, round(frame.width * shrink)), max(1, round(frame.height * shrink)))
+        turn = by_angle(frame.rotation) if self._turn is None else self._turn
+        return rgb_pixels(frame, self._size, self._background, turn)
 
 
 class SoundCollector:
-    """Resamples sound to mono at the spec's rate, up to the window.
+    """Makes sound mono at the spec's rate, up to the window.
+
+    Channels are mixed with the weights of FFmpeg's downmix, divided by their sum: what is the same in all
+    channels keeps its loudness, and nothing is cut off. Where FFmpeg has no weights, the channels' mean.
 
     Args:
         field: what to call the media in errors.
@@ -136,9 +157,13 @@ class SoundCollector:
     def __init__(self, field: str, spec: MediaSpec, limits: MediaLimits) -> None:
         self._field, self._spec, self._limits = field, spec, limits
         self._wanted = round(spec.window_s * spec.sample_rate_hz)
-        self._resampler = av.AudioResampler(format="flt", layout="mono", rate=spec.sample_rate_hz)
+        self._resampler: Any = None
+        self._input: tuple[Any, ...] | None = None
+        self._mixed_here = False
         self._pieces: list[Pcm] = []
-        self._samples = self._decoded = 0
+        self._samples = self._skip = self._decoded = 0
+        self._expected_s: float | None = None
+        self._shift_s = 0.0
 
     @property
     def full(self) -> bool:
@@ -162,33 +187,85 @@ class SoundCollector:
             )
 
     def push(self, frame: Any, start_s: float) -> None:
-        """Take the next decoded ``av.AudioFrame``; ``start_s`` is when the whole clip starts [s]."""
-        self.expect(frame.sample_rate, len(frame.layout.channels))
-        self._decoded += frame.samples * len(frame.layout.channels)
+        """Take the next decoded ``av.AudioFrame``; ``start_s`` is when the window starts [s]."""
+        channels = len(frame.layout.channels)
+        self.expect(frame.sample_rate, channels)
+        self._decoded += frame.samples * channels
         if self._decoded > self._limits.max_audio_samples:
             raise MediaLimitError(
                 self._field, f"has more than {self._limits.max_audio_samples} audio samples to decode"
             )
-        if not self._pieces and frame.time is not None and frame.time - start_s > _EPSILON_S:
-            late = min(round((frame.time - start_s) * self._spec.sample_rate_hz), self._wanted)
-            self._keep(np.zeros(late, np.float32))
+        if frame.format.name.startswith(("flt", "dbl")) and not np.isfinite(frame.to_ndarray()).all():
+            raise MediaError(self._field, "its sound holds values that are not finite")
+        self._place(None if frame.time is None else frame.time - start_s, frame)
+        if self._expected_s is not None:
+            self._expected_s += frame.samples / frame.sample_rate
         self._resample(frame)
 
     def finish(self) -> Pcm | None:
         """The samples, [S], within [-1, 1]; None if there were none."""
-        if self._decoded:
-            self._resample(None)
+        self._drain()
         if not self._samples:
             return None
-        pcm = np.concatenate(self._pieces)[: self._wanted]
-        if not np.isfinite(pcm).all():
-            raise MediaError(self._field, "its sound holds values that are not finite")
-        return np.clip(pcm, -1.0, 1.0)
+        return np.concatenate(self._pieces)[: self._wanted]
+
+    def _place(self, time_s: float | None, frame: Any) -> None:
+        """Begin anew where a frame does not follow on the one before it."""
+        kind = (frame.sample_rate, frame.format.name, frame.layout.name)
+        if self._expected_s is not None:
+            off_s = 0.0 if time_s is None else time_s + self._shift_s - self._expected_s
+            if off_s < -_RESTART_S:
+                self._shift_s -= off_s
+                off_s = 0.0
+            if abs(off_s) <= _JITTER_S:
+                if kind == self._input:
+                    return
+                off_s = 0.0
+            self._expected_s += off_s
+        else:
+            self._expected_s = time_s or 0.0
+        self._drain()
+        self._input = kind
+        self._begin(frame)
+        at = round(self._expected_s * self._spec.sample_rate_hz)
+        silent = min(at, self._wanted) - self._samples
+        self._skip = max(self._samples - at, 0)
+        if silent > 0:
+            self._pieces.append(np.zeros(silent, np.float32))
+            self._samples += silent
+
+    def _begin(self, frame: Any) -> None:
+        # Weights add up to one only if the samples that come out are integers.
+        self._resampler = av.AudioResampler(format="s32", layout="mono", rate=self._spec.sample_rate_hz)
+        self._mixed_here = False
+        try:
+            probe = av.AudioFrame(format=frame.format.name, layout=frame.layout.name, samples=1)
+            probe.sample_rate = frame.sample_rate
+            av.AudioResampler(format="s32", layout="mono", rate=frame.sample_rate).resample(probe)
+        except (av.error.FFmpegError, ValueError):
+            self._mixed_here = True
+
+    def _drain(self) -> None:
+        if self._resampler is not None:
+            self._resample(None)
+            self._resampler = None
 
     def _resample(self, frame: Any) -> None:
+        if frame is not None and self._mixed_here:
+            frame = _mean_of_channels(frame)
         for resampled in self._resampler.resample(frame):
-            self._keep(resampled.to_ndarray().reshape(-1).astype(np.float32, copy=False))
+            samples = resampled.to_ndarray().reshape(-1).astype(np.float32) / np.float32(2**31)
+            dropped = min(self._skip, samples.size)
+            self._skip -= dropped
+            self._pieces.append(samples[dropped:])
+            self._samples += samples.size - dropped
 
-    def _keep(self, samples: Pcm) -> None:
-        self._pieces.append(samples)
-        self._samples += samples.size
+
+def _mean_of_channels(frame: Any) -> Any:
+    channels = len(frame.layout.channels)
+    samples = frame.to_ndarray()
+    samples_CS = samples if frame.format.is_planar else samples.reshape(-1, channels).T
+    mean = samples_CS.mean(axis=0, keepdims=True, dtype=np.float64).astype(samples.dtype)
+    mixed = av.AudioFrame.from_ndarray(mean, format=frame.format.packed.name, layout="mono")
+    mixed.sample_rate, mixed.pts, mixed.time_base = frame.sample_rate, frame.pts, frame.time_base
+    return mixed

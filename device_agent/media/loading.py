@@ -43,7 +43,10 @@ def clip_from_bytes(
         MediaError: broken, empty, of another kind, or of a format that is not opened.
         MediaLimitError: larger than the limits.
     """
-    return _clip(io.BytesIO(data), len(data), kind, field, spec or MediaSpec(), limits or MediaLimits())
+    limits = limits or MediaLimits()
+    if len(data) > limits.max_bytes:
+        raise MediaLimitError(field, f"has {len(data)} bytes; at most {limits.max_bytes} are allowed")
+    return _clip(io.BytesIO(data), len(data), kind, field, spec or MediaSpec(), limits)
 
 
 def clip_from_file(
@@ -71,7 +74,5 @@ def _clip(
 ) -> Clip:
     if size == 0:
         raise MediaError(field, "is empty")
-    if size > limits.max_bytes:
-        raise MediaLimitError(field, f"has {size} bytes; at most {limits.max_bytes} are allowed")
     frames, pcm, is_image = decode_file(file, field, spec, limits, kind)
     return Clip(frames, pcm, is_image)

@@ -20,18 +20,24 @@ from device_agent.media.clip import MediaLimits
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 JPEG_SIGNATURE = b"\xff\xd8"
 
+MAX_TEXTS = 1_000
+"""Of a PNG; each is looked for among all before it."""
+
 MAX_INFLATED_BYTES = 2 * 2**20
 """Of all compressed texts and profiles of a PNG. A colour profile takes kilobytes, the largest a megabyte."""
 
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+_PNG_BESIDE = frozenset({b"tEXt", b"zTXt", b"iTXt", b"eXIf"})
+_PNG_SKIPPED = b"skIp"
 _SOF_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _SOS = 0xDA
-_BARE = frozenset({0x01, 0xD8, 0xD9})
+_EOI = 0xD9
+_BARE = frozenset({0x01, 0xD8})
 _MARKER = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])", re.DOTALL)
 
 
-def check_png(data: bytes | memoryview, field: str, limits: MediaLimits) -> None:
+def check_png(data: bytes | memoryview, field: str, limits: MediaLimits) -> tuple[int, dict[int, bytes]]:
     """Follow the chunks of a PNG file.
 
     Args:
@@ -39,12 +45,16 @@ def check_png(data: bytes | memoryview, field: str, limits: MediaLimits) -> None
         field: what to call it in errors.
         limits: of what decoding may cost.
 
+    Returns:
+        Where the picture ends [bytes], and what to read in place of what is not needed: offset to bytes.
+
     Raises:
         MediaError: it has no header.
         MediaLimitError: picture, texts or profiles are larger than allowed.
     """
     view = memoryview(data)
-    position, inflated = len(PNG_SIGNATURE), 0
+    position, inflated, texts = len(PNG_SIGNATURE), 0, 0
+    patches: dict[int, bytes] = {}
     if bytes(view[position + 4 : position + 8]) != b"IHDR" or len(view) < position + 21:
         raise MediaError(field, "is a PNG image without a header")
     while len(view) - position >= 12:
@@ -54,6 +64,8 @@ def check_png(data: bytes | memoryview, field: str, limits: MediaLimits) -> None
             width, height, depth, colour = struct.unpack(">IIBB", body[:10])
             channels = _PNG_CHANNELS.get(colour, 4)
             check_frame(width, height, channels * max(depth, 8) / 8, field, limits)
+        elif kind == b"IEND":
+            return position + 12 + size, patches
         elif kind in (b"zTXt", b"iCCP"):
             inflated += _inflated_bytes(body, MAX_INFLATED_BYTES - inflated + 1)
             if inflated > MAX_INFLATED_BYTES:
@@ -62,22 +74,35 @@ def check_png(data: bytes | memoryview, field: str, limits: MediaLimits) -> None
                     f"its {kind.decode('ascii')} chunk inflates to more than the {MAX_INFLATED_BYTES} bytes "
                     "that texts and profiles may take",
                 )
+        if kind in _PNG_BESIDE:
+            patches[position + 4] = _PNG_SKIPPED
+            texts += 1
+            if texts > MAX_TEXTS:
+                raise MediaLimitError(field, f"has more than {MAX_TEXTS} texts")
         position += 12 + size
+    return len(view), patches
 
 
-def check_jpeg(data: bytes | memoryview, field: str, limits: MediaLimits) -> None:
-    """Follow the markers of a JPEG file, or of one picture of a Motion JPEG video.
+def check_jpeg(data: bytes | memoryview, field: str, limits: MediaLimits, *, whole: bool = True) -> int:
+    """Follow the markers of a JPEG file, or of one picture of a Motion JPEG video, up to its end.
+
+    What stands behind that (the film of a moving photo, a second picture) is not looked at.
 
     Args:
         data: the file.
         field: what to call it in errors.
         limits: of what decoding may cost.
+        whole: it has to have an end.
+
+    Returns:
+        Where the picture ends [bytes].
 
     Raises:
+        MediaError: it was cut short; the decoder would fill the rest with grey and say nothing.
         MediaLimitError: the picture is larger than allowed, or its scans go over it too often.
     """
     scans, pixels = 0, 0
-    for marker, body in _jpeg_segments(data):
+    for marker, body, end in _jpeg_segments(data):
         if marker in _SOF_MARKERS and len(body) >= 6:
             height, width, components = struct.unpack(">xHHB", body[:6])
             sampling = [factors >> 4 for factors in body[7 : 6 + 3 * components : 3]]
@@ -87,6 +112,8 @@ def check_jpeg(data: bytes | memoryview, field: str, limits: MediaLimits) -> Non
             # A progressive decoder keeps the coefficients too, two bytes each, until the last scan.
             check_frame(width, height, samples * (3 if marker in _PROGRESSIVE else 1), field, limits)
             pixels = max(pixels, width * height)
+        elif marker == _EOI and scans:
+            return end
         elif marker == _SOS:
             scans += 1
             if scans * pixels > limits.max_total_pixels:
@@ -95,6 +122,9 @@ def check_jpeg(data: bytes | memoryview, field: str, limits: MediaLimits) -> Non
                     f"goes over its {pixels} pixels in more than {scans - 1} scans; "
                     f"at most {limits.max_total_pixels} pixels are decoded in all",
                 )
+    if whole:
+        raise MediaError(field, "is a JPEG image that was cut short")
+    return len(data)
 
 
 def check_frame(width: int, height: int, pixel_bytes: float, field: str, limits: MediaLimits) -> None:
@@ -134,14 +164,18 @@ def _inflated_bytes(body: memoryview, most: int) -> int:
         return 0  # the decoder stops there too
 
 
-def _jpeg_segments(data: bytes | memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Markers with what belongs to them; the picture's own bytes between two are passed over."""
+def _jpeg_segments(data: bytes | memoryview) -> Iterator[tuple[int, memoryview, int]]:
+    """Markers, what belongs to them, where that ends; the picture's own bytes between two are passed over."""
     view = memoryview(data)
     position = 0
     while (found := _MARKER.search(view, position)) is not None:
         marker, position = found[1][0], found.end()
         if marker in _BARE:
             continue
+        if marker == _EOI:
+            yield marker, view[position:position], position
+            continue
         size = max(int.from_bytes(view[position : position + 2], "big"), 2)
-        yield marker, view[position + 2 : position + size]
+        body = view[position + 2 : position + size]
         position += size
+        yield marker, body, position

@@ -175,10 +175,8 @@ def _png(folder: Path) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize(
-    "declared", [32_001, 10**9, 2**31 - 1, 2**32 - 1], ids=["a byte", "a gigabyte", "2^31", "streamed"]
-)
-def test_a_wav_that_lies_about_its_length_is_refused(declared: int) -> None:
+@pytest.mark.parametrize("declared", [32_001, 10**9], ids=["a byte", "a gigabyte"])
+def test_a_wav_that_was_cut_short_is_refused(declared: int) -> None:
     with pytest.raises(MediaError, match=rf"sound: .* declares {declared} bytes, 32000 follow"):
         clip_from_bytes(wav_bytes(declared=declared), field="sound", kind="audio")
 
@@ -249,7 +247,7 @@ def test_an_image_bomb_is_refused_quickly(width: int, height: int, pixels: bytes
 @pytest.mark.parametrize(
     ("limits", "complaint"),
     [
-        (MediaLimits(max_bytes=100), "bytes; at most 100"),
+        (MediaLimits(max_bytes=100), "more than 100 bytes to read"),
         (MediaLimits(max_frame_pixels=96 * 64 - 1), "96 × 64 pixels"),
         (MediaLimits(max_total_pixels=96 * 64 * 20), "pixels to decode in all"),
         (MediaLimits(max_frames=20), "more than 20 frames"),

@@ -1,0 +1,50 @@
+"""A decoded frame's pixels as a viewer shows them: colours, what shines through, size, orientation.
+
+Colours are converted by the matrix and range that the frame is tagged with; without tags as FFmpeg's scaler
+takes them (BT.601, limited). Transparent parts of a picture show white, the colour of the pages on which
+browsers and documents show it; those of a video show black, as players do.
+
+Shapes: H height, W width.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+
+from device_agent.media.orientation import Turn, turned
+
+Frames = npt.NDArray[np.uint8]
+
+_ROWS = 256
+"""Of a large picture that are blended at once: the products take four times the memory."""
+
+
+def rgb_pixels(frame: Any, size: tuple[int, int], background: int, turn: Turn) -> Frames:
+    """A decoded ``av.VideoFrame`` as RGB, [H, W, 3].
+
+    Args:
+        frame: decoded.
+        size: width and height that it is shrunk to (area averaging), before it is turned [pixels].
+        background: seen through transparent parts, 0 (black) to 255 (white).
+        turn: how it is shown; see :mod:`device_agent.media.orientation`.
+    """
+    if frame.format.has_palette or any(part.is_alpha for part in frame.format.components):
+        frame = _blended(frame, background)
+    scaled = {}
+    if size != (frame.width, frame.height):
+        scaled = {"width": size[0], "height": size[1], "interpolation": "AREA"}
+    return turned(frame.reformat(format="rgb24", **scaled).to_ndarray(), turn)
+
+
+def _blended(frame: Any, background: int) -> Any:
+    rgba_HW4 = frame.reformat(format="rgba").to_ndarray()
+    rgb_HW3 = np.empty((*rgba_HW4.shape[:2], 3), np.uint8)
+    for top in range(0, len(rgba_HW4), _ROWS):
+        rows = rgba_HW4[top : top + _ROWS].astype(np.uint32)
+        alpha = rows[..., 3:]
+        rgb_HW3[top : top + _ROWS] = (rows[..., :3] * alpha + background * (255 - alpha) + 127) // 255
+    return av.VideoFrame.from_ndarray(rgb_HW3, format="rgb24")

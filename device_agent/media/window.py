@@ -1,0 +1,112 @@
+"""The packets that a few seconds of a clip are made of: found, read and counted before any is decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import av
+import av.error
+
+from device_agent.errors import MediaLimitError
+from device_agent.media.clip import MediaLimits, MediaSpec
+
+_REORDERED_S = 1.0
+"""Packets come in the order of decoding, which runs ahead of that of showing by less."""
+_LEAD_IN_S = 0.5
+"""Sound is decoded from a little before the window on: codecs need what came before."""
+_SEEKABLE = frozenset({"mov", "matroska", "avi", "ogg", "flac", "wav", "w64", "aiff", "caf", "flv", "mpegts"})
+"""Formats in which FFmpeg finds a time exactly. Others are read from their beginning."""
+
+
+class PacketWindow:
+    """The packets between two times of a clip, with those before them that decoding needs.
+
+    Args:
+        field: what to call the media in errors.
+        spec: the length of the window.
+        limits: what decoding may cost.
+        after_s: when it begins, after the clip does [s].
+    """
+
+    def __init__(self, field: str, spec: MediaSpec, limits: MediaLimits, after_s: float = 0.0) -> None:
+        self._field, self._spec, self._limits, self._after_s = field, spec, limits, after_s
+        self._zero_s: float | None = None
+        self._past: set[int] = set()
+        self._kept_bytes = 0
+        self._kept: list[Any] = []
+        self._pictures = 0
+
+    @property
+    def start_s(self) -> float:
+        """When the window begins, by the clip's own timestamps; known once packets were read [s]."""
+        return (self._zero_s or 0.0) + self._after_s
+
+    def packets(self, container: Any, streams: Sequence[Any]) -> list[Any]:
+        """In the order of decoding; ends with the flush packets where the file ended first.
+
+        Raises:
+            MediaLimitError: more pictures than may be decoded, or more bytes than a file may have.
+        """
+        if container.start_time is not None:
+            self._zero_s = container.start_time / av.time_base
+        if self._after_s > 0:
+            self._seek(container)
+        read_bytes = 0
+        # A container may compress what it holds: codecs have left nothing to gain by that.
+        most_bytes = 2 * max(container.size, 0) + 2**20
+        for packet in container.demux(streams):
+            read_bytes += packet.size
+            self._take(packet)
+            if read_bytes > most_bytes or self._kept_bytes > self._limits.max_bytes:
+                raise MediaLimitError(
+                    self._field,
+                    f"its packets take more than the {min(most_bytes, self._limits.max_bytes)} bytes "
+                    "that are allowed",
+                )
+            if len(self._past) == len(streams):
+                break
+        return self._kept
+
+    def _seek(self, container: Any) -> None:
+        if not _SEEKABLE & set(container.format.name.split(",")):
+            return
+        try:
+            container.seek(round(max(self.start_s - _LEAD_IN_S, self._zero_s or 0.0) * av.time_base))
+        except av.error.FFmpegError:
+            return  # it has no index: read from the beginning
+
+    def _take(self, packet: Any) -> None:
+        since_s = self._since_start(packet)
+        is_video = packet.stream.type == "video"
+        if since_s is not None:
+            if since_s > self._spec.window_s + _REORDERED_S:
+                self._past.add(packet.stream.index)
+            if is_video and since_s <= 0 and packet.is_keyframe and self._after_s > 0:
+                self._drop_pictures()
+            if not is_video and since_s < -_LEAD_IN_S:
+                return
+        if is_video and packet.size and (since_s is None or since_s <= self._spec.window_s):
+            self._pictures += 1
+            if self._pictures > self._limits.max_frames:
+                raise MediaLimitError(
+                    self._field, f"has more than {self._limits.max_frames} frames to decode"
+                )
+        self._kept_bytes += packet.size
+        self._kept.append(packet)
+
+    def _drop_pictures(self) -> None:
+        """What comes before a key frame is not needed for what comes after it."""
+        self._kept = [packet for packet in self._kept if packet.stream.type != "video"]
+        self._kept_bytes = sum(packet.size for packet in self._kept)
+        self._pictures = 0
+
+    def _since_start(self, packet: Any) -> float | None:
+        """When a packet is shown, or heard, after the window's begin, as far as its timestamps tell [s]."""
+        time = packet.pts if packet.pts is not None else packet.dts
+        if time is None:
+            return None
+        time_s = float(time * packet.time_base)
+        if self._zero_s is None:
+            self._zero_s = time_s
+        return time_s - self.start_s
