@@ -9,12 +9,11 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable
 
 import numpy as np
 
-from device_agent.channel import Channel, Pacer, SnrTrace, clamp_snr_db
+from device_agent.channel import Channel, Pacer, SnrTrace
 from device_agent.config import DeviceSettings
 from device_agent.errors import ConfigurationError
 from device_agent.media.clip import Clip, MediaSpec
@@ -25,23 +24,11 @@ from device_agent.updating import Updater
 from device_agent.uplink.session import Session
 from device_agent.uplink.uplink import Uplink
 from protos import payload
+from protos.names import CHANNEL_MODELS, FADINGS, PRIORITIES, clamp_snr_db
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 
-CHANNEL_MODELS: Mapping[str, pb.ChannelModel] = MappingProxyType(
-    {
-        "none": pb.CHANNEL_MODEL_NONE,
-        "awgn": pb.CHANNEL_MODEL_AWGN,
-        "rayleigh": pb.CHANNEL_MODEL_RAYLEIGH,
-        "rician": pb.CHANNEL_MODEL_RICIAN,
-    }
-)
-"""Names of the channel models on the wire."""
-
-FADINGS: Mapping[str, pb.Fading] = MappingProxyType({"block": pb.FADING_BLOCK, "fast": pb.FADING_FAST})
-"""Names of the kinds of fading on the wire."""
-
 # What is usual is left out, and takes no bytes.
-_PRIORITIES = {"interactive": pb.PRIORITY_UNSPECIFIED, "background": pb.PRIORITY_BACKGROUND}
+_PRIORITIES = {**PRIORITIES, "interactive": pb.PRIORITY_UNSPECIFIED}
 
 
 def check_question(question: str) -> None:

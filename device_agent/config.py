@@ -20,16 +20,15 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from device_agent.channel import ChannelConfig, ChannelName, CsiName, EqualizerName, FadingName
+from device_agent.channel import ChannelConfig, CsiName, EqualizerName
 from device_agent.errors import ConfigurationError
 from device_agent.outbox.records import Bounds, Evict
 from device_agent.uplink.credentials import AUTHORITY, CERTIFICATE, KEY, Credentials, load_credentials
+from protos.names import MAX_ABS_SNR_DB, ChannelName, FadingName, PayloadName, PriorityName
 
 ENV_PREFIX = "TOKENLINK_DEVICE_"
 
-PayloadName: TypeAlias = Literal["float32", "float16", "int8", "int4"]
 TextPath: TypeAlias = Literal["ids", "analog"]
-Priority: TypeAlias = Literal["interactive", "background"]
 
 
 def config_file() -> Path:
@@ -69,9 +68,9 @@ class DeviceSettings(BaseSettings):
     """The emulated radio channel."""
     fading: FadingName = "block"
     """One gain per codeword, or one per symbol."""
-    snr_db: float = Field(default=10.0, ge=-200, le=200)
+    snr_db: float = Field(default=10.0, ge=-MAX_ABS_SNR_DB, le=MAX_ABS_SNR_DB)
     """Mean Es/N0 [dB]."""
-    k_factor_db: float = Field(default=6.0, ge=-200, le=200)
+    k_factor_db: float = Field(default=6.0, ge=-MAX_ABS_SNR_DB, le=MAX_ABS_SNR_DB)
     """Rician: line-of-sight power over scattered power [dB]."""
     csi: CsiName = "perfect"
     """What the receiver knows of the gain."""
@@ -97,7 +96,7 @@ class DeviceSettings(BaseSettings):
     """Within which an answer is of use [s]."""
     max_new_tokens: int = Field(default=0, ge=0, le=4096)
     """Longest answer in language tokens; 0: the server's default."""
-    priority: Priority = "interactive"
+    priority: PriorityName = "interactive"
     """Whether somebody waits for the answer."""
     retries: int = Field(default=6, ge=0, le=100)
     """Tries after the first."""
@@ -208,7 +207,7 @@ def load_settings(flags: Mapping[str, Any]) -> DeviceSettings:
             raise ConfigurationError(f"{name}: no such setting ({config_file()})") from error
         flag, variable = f"--{name.replace('_', '-')}", f"{ENV_PREFIX}{name.upper()}"
         raise ConfigurationError(
-            f"{name} ({flag}, {variable}) is {first['input']!r}: {first['msg']}"
+            f"{name} ({flag}, {variable}) is {first['input']!r}: {first['msg'].removeprefix('Value error, ')}"
         ) from error
     except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{config_file()} cannot be read: {error}") from error

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from device_agent.uplink.session import Reply
-from protos import payload
+from protos.names import MODALITIES
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 
 
@@ -96,7 +96,7 @@ def outcome_of(prepared: Prepared, reply: Reply, model: str) -> Outcome:
         finish_reason=answer.finish_reason,
         token_length=prepared.token_length,
         effective_snr_db={
-            payload.MODALITY_NAMES[block.modality]: block.channel.effective_snr_db for block in blocks
+            MODALITIES.of_number[block.modality]: block.channel.effective_snr_db for block in blocks
         },
         cost=Cost(
             channel_uses=sum(block.channel.channel_uses for block in blocks),

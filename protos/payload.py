@@ -19,13 +19,11 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
+from protos.names import DTYPES, MAX_SNR_DB, MODALITIES, clamp_snr_db
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 
 MAX_MEAN_SQUARE = 1e4
 """A normalised block has 0.5. Deep fades under zero-forcing raise that; nothing honest raises it this far."""
-
-MIN_SNR_DB, MAX_SNR_DB = -30.0, 40.0
-"""What receivers are trained on; a report outside is clamped."""
 
 
 class PayloadError(ValueError):
@@ -150,29 +148,6 @@ CODECS: Mapping[int, Codec] = MappingProxyType(
 )
 """Every dtype of the contract, except ``DTYPE_UNSPECIFIED``."""
 
-DTYPES: Mapping[str, pb.DType] = MappingProxyType(
-    {
-        "float32": pb.DTYPE_FLOAT32,
-        "float16": pb.DTYPE_FLOAT16,
-        "int8": pb.DTYPE_INT8,
-        "int4": pb.DTYPE_INT4,
-    }
-)
-"""Names of the dtypes, as settings and errors use them."""
-
-MODALITIES: Mapping[str, pb.Modality] = MappingProxyType(
-    {
-        "image": pb.MODALITY_IMAGE,
-        "video": pb.MODALITY_VIDEO,
-        "audio": pb.MODALITY_AUDIO,
-        "text": pb.MODALITY_TEXT,
-    }
-)
-"""Names of the modalities, as bundles, settings and errors use them."""
-
-MODALITY_NAMES: Mapping[int, str] = MappingProxyType({value: name for name, value in MODALITIES.items()})
-"""The same, from the number on the wire to the name."""
-
 
 def encode(
     x_TC: npt.NDArray[np.float32],
@@ -184,8 +159,8 @@ def encode(
 
     Args:
         x_TC: float32, [token_length, channel_dim], finite.
-        modality: a name in :data:`MODALITIES`.
-        dtype: a name in :data:`DTYPES`.
+        modality: a name in :data:`protos.names.MODALITIES`.
+        dtype: a name in :data:`protos.names.DTYPES`.
         channel: what the channel did to this block.
 
     Raises:
@@ -226,7 +201,7 @@ def decode(payload: pb.TokenPayload, *, max_token_length: int, channel_dim: int)
     Raises:
         PayloadError: names the field, what was found and what is allowed.
     """
-    if payload.modality not in MODALITY_NAMES:
+    if payload.modality not in MODALITIES.of_number:
         raise PayloadError("modality", f"is {payload.modality}; allowed: {_numbered(MODALITIES)}")
     codec = CODECS.get(payload.dtype)
     if codec is None:
@@ -265,7 +240,7 @@ def reported_snr_db(payload: pb.TokenPayload) -> float:
     snr_db = payload.channel.effective_snr_db
     if math.isnan(snr_db):
         raise PayloadError("channel.effective_snr_db", "is not a number")
-    return min(max(snr_db, MIN_SNR_DB), MAX_SNR_DB)
+    return clamp_snr_db(snr_db)
 
 
 def _check_values(x_TC: npt.NDArray[np.float32]) -> None:

@@ -20,7 +20,7 @@ from device_agent.media.clip import Clip
 from device_agent.media.loading import clip_from_file
 from device_agent.transmitter import Transmitter
 from device_agent.uplink.uplink import Uplink
-from protos import payload
+from protos.names import MODALITIES
 
 
 class AgentTarget:
@@ -87,7 +87,7 @@ class AgentConnection:
     async def ask(self, question: Question) -> str:
         """Encode, transmit, ask; see the protocol. What is refused the agent tries again by itself."""
         message = question.template.message
-        modalities = frozenset(payload.MODALITY_NAMES[block.modality] for block in message.payloads)
+        modalities = frozenset(MODALITIES.of_number[block.modality] for block in message.payloads)
         token_length = max((block.shape[0] for block in message.payloads), default=None)
         key = (question.deadline_s, message.max_new_tokens)
         if key not in self._agents:

@@ -86,7 +86,7 @@ def random_block(
     Args:
         rng: of the values.
         channel_dim: reals per token.
-        modality: a name in :data:`protos.payload.MODALITIES`.
+        modality: a name in :data:`protos.names.MODALITIES`.
         token_length: tokens.
         snr_db: what the receiver is told [dB].
     """

@@ -9,12 +9,11 @@ from typing import Any
 import httpx
 
 from deploy.loadtest.target import EXPIRED, Failed, Question, Refused, Template
-from protos import payload
+from protos.names import DTYPES, MODALITIES
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 
 _TRY_AGAIN = (429, 503)
 _ANSWER_WITHIN_S = 310.0
-_DTYPE_NAMES = {number: name for name, number in payload.DTYPES.items()}
 
 
 class RestTarget:
@@ -73,8 +72,8 @@ def fields_of(template: Template) -> dict[str, Any]:
     message = template.message
     blocks = [
         {
-            "modality": payload.MODALITY_NAMES[block.modality],
-            "dtype": _DTYPE_NAMES[block.dtype],
+            "modality": MODALITIES.of_number[block.modality],
+            "dtype": DTYPES.of_number[block.dtype],
             "shape": list(block.shape),
             "scale": block.scale,
             "data": base64.b64encode(block.data).decode(),

@@ -29,35 +29,27 @@ from device_agent.channel.application import (
 )
 from device_agent.channel.csi import estimate_gain, pilot_uses
 from device_agent.channel.link import (
-    MAX_SNR_DB,
-    MIN_SNR_DB,
     Channel,
     ChannelConfig,
     CsiName,
     EqualizerName,
     Reception,
-    clamp_snr_db,
     from_symbols,
 )
 from device_agent.channel.pacing import Pacer, airtime_s
-from device_agent.channel.sampling import ChannelName, FadingName, sample_gain, sample_noise
+from device_agent.channel.sampling import sample_gain, sample_noise
 from device_agent.channel.trace import SnrTrace, read_trace
 
 __all__ = [
-    "MAX_SNR_DB",
-    "MIN_SNR_DB",
     "Channel",
     "ChannelConfig",
-    "ChannelName",
     "CsiName",
     "EqualizerName",
-    "FadingName",
     "Pacer",
     "Reception",
     "SnrTrace",
     "airtime_s",
     "apply",
-    "clamp_snr_db",
     "equalize_mmse",
     "equalize_zf",
     "estimate_gain",

@@ -25,26 +25,17 @@ from device_agent.channel.application import (
 from device_agent.channel.csi import estimate_gain, expected_power, pilot_uses
 from device_agent.channel.pacing import airtime_s
 from device_agent.channel.sampling import (
-    ChannelName,
     Complex,
-    FadingName,
     gain_paths,
     sample_gain,
     sample_noise,
 )
 from device_agent.channel.trace import SnrTrace
 from device_agent.errors import ConfigurationError
+from protos.names import CHANNEL_MODELS, MAX_ABS_SNR_DB, MAX_SNR_DB, ChannelName, FadingName, clamp_snr_db
 
 CsiName: TypeAlias = Literal["perfect", "estimated"]
 EqualizerName: TypeAlias = Literal["mmse", "zf"]
-
-MIN_SNR_DB = -30.0
-MAX_SNR_DB = 40.0
-
-
-def clamp_snr_db(snr_db: float) -> float:
-    """The SNR as a receiver is told it: within [-30, 40] dB, what it was trained on."""
-    return min(max(snr_db, MIN_SNR_DB), MAX_SNR_DB)
 
 
 def from_symbols(s: Complex) -> npt.NDArray[np.float32]:
@@ -79,7 +70,7 @@ class ChannelConfig:
 
     def __post_init__(self) -> None:
         choices: dict[str, tuple[str, ...]] = {
-            "model": get_args(ChannelName),
+            "model": tuple(CHANNEL_MODELS),
             "fading": get_args(FadingName),
             "csi": get_args(CsiName),
             "equalizer": get_args(EqualizerName),
@@ -96,8 +87,8 @@ class ChannelConfig:
             raise ConfigurationError(f"channel bandwidth_hz is {self.bandwidth_hz}; must be above 0")
         if self.pilots < 1:
             raise ConfigurationError(f"channel pilots is {self.pilots}; must be at least 1")
-        if abs(self.snr_db) > 200 or abs(self.k_factor_db) > 200:
-            raise ConfigurationError("channel snr_db and k_factor_db must lie within [-200, 200] dB")
+        if max(abs(self.snr_db), abs(self.k_factor_db)) > MAX_ABS_SNR_DB:
+            raise ConfigurationError(f"channel snr_db and k_factor_db must lie within ±{MAX_ABS_SNR_DB:g} dB")
 
 
 @dataclass(frozen=True)

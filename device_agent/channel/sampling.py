@@ -5,13 +5,13 @@ The one that is passed in: no global randomness, so a seed repeats a run exactly
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-ChannelName: TypeAlias = Literal["none", "awgn", "rayleigh", "rician"]
-FadingName: TypeAlias = Literal["block", "fast"]
+from protos.names import ChannelName, FadingName
+
 Complex: TypeAlias = npt.NDArray[np.complex64]
 
 

@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from device_agent.channel import ChannelName, CsiName, EqualizerName, FadingName
-from device_agent.config import PayloadName, Priority, TextPath, load_settings
+from device_agent.channel import CsiName, EqualizerName
+from device_agent.config import TextPath, load_settings
 from device_agent.outbox.records import Evict
+from protos.names import CHANNEL_MODELS, FadingName, PayloadName, PriorityName
 
 _LINK = "Radio link"
 _SERVER = "Server and bundle"
 _OUTBOX = "Outbox"
 
 
-def _option(help_text: str, panel: str = _LINK, default: str = "") -> Any:
-    return typer.Option(help=help_text, rich_help_panel=panel, show_default=default or False)
+def _option(
+    help_text: str, panel: str = _LINK, default: str = "", choices: Iterable[str] | None = None
+) -> Any:
+    """A flag; ``choices``, of a name that is checked with the settings, are shown and completed."""
+    return typer.Option(
+        help=help_text,
+        rich_help_panel=panel,
+        show_default=default or False,
+        metavar=None if choices is None else f"[{'|'.join(choices)}]",
+        autocompletion=None if choices is None else lambda: list(choices),
+    )
 
 
 FLAGS: dict[str, Any] = {
@@ -44,7 +54,7 @@ FLAGS: dict[str, Any] = {
         str | None, _option("What ONNX Runtime computes with.", _SERVER, default="CPUExecutionProvider")
     ],
     "snr_db": Annotated[float | None, _option("Mean Es/N0 in dB.", default="10")],
-    "channel": Annotated[ChannelName | None, _option("Channel model.", default="awgn")],
+    "channel": Annotated[str | None, _option("Channel model.", default="awgn", choices=CHANNEL_MODELS)],
     "fading": Annotated[FadingName | None, _option("One gain per codeword or per symbol.", default="block")],
     "k_factor_db": Annotated[float | None, _option("Rician K factor in dB.", default="6")],
     "csi": Annotated[CsiName | None, _option("Gain known, or estimated from pilots.", default="perfect")],
@@ -64,7 +74,7 @@ FLAGS: dict[str, Any] = {
     ],
     "max_new_tokens": Annotated[int | None, _option("Longest answer.", _SERVER, default="the server's")],
     "priority": Annotated[
-        Priority | None, _option("Whether somebody waits for the answer.", _SERVER, default="interactive")
+        PriorityName | None, _option("Whether somebody waits for the answer.", _SERVER, default="interactive")
     ],
 }
 """Each setting about a question that has a flag, as Typer wants it; None: the flag was not given."""

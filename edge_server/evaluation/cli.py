@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from device_agent.channel import ChannelConfig, ChannelName, FadingName
+from device_agent.channel import ChannelConfig
 from edge_server.data.soundstage.dataset import SplitName
 from edge_server.evaluation.accuracy import Examiner, Setting
 from edge_server.evaluation.held_out import Evaluation, open_data
@@ -20,6 +20,7 @@ from edge_server.export.bundle import current_commit
 from edge_server.model.link import Link
 from edge_server.runtime.model_runner import has_bfloat16
 from edge_server.training.run import cores
+from protos.names import CHANNEL_MODELS, FadingName
 
 #: Tokens per modality that the model this project ships is served with.
 _USUAL_LENGTH = 16
@@ -37,7 +38,14 @@ def evaluate(
     snr_db: Annotated[
         list[float] | None, typer.Option(help="SNR [dB]; may be given several times.  [default: 10]")
     ] = None,
-    channel: Annotated[ChannelName, typer.Option(help="Channel model.")] = "awgn",
+    channel: Annotated[
+        str,
+        typer.Option(
+            help="Channel model.",
+            metavar=f"[{'|'.join(CHANNEL_MODELS)}]",
+            autocompletion=lambda: list(CHANNEL_MODELS),
+        ),
+    ] = "awgn",
     fading: Annotated[FadingName, typer.Option(help="One gain per codeword or per symbol.")] = "block",
     token_length: Annotated[
         list[int] | None,

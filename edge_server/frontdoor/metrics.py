@@ -20,7 +20,7 @@ from prometheus_client import (
 
 from edge_server.cell.answers import DropReason
 from edge_server.engine import Completion, QuestionEnd, Request
-from protos.payload import MODALITY_NAMES
+from protos.names import MODALITIES
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _POWERS_OF_TWO = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -173,7 +173,7 @@ class Metrics:
             name: _BlockSeries(
                 token_length.labels(name), airtime.labels(name), snr.labels(name), outages.labels(name)
             )
-            for name in MODALITY_NAMES.values()
+            for name in MODALITIES
         }
         for reason, kind in _KINDS.items():
             self._rejections.labels(kind, reason)

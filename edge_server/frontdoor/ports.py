@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -19,21 +18,9 @@ from starlette.types import Receive, Scope, Send
 
 from edge_server.engine import FeatureBlock
 from edge_server.errors import InvalidQuestionError
-from protos.tokenlink.v1 import tokenlink_pb2 as pb
+from protos.names import ChannelName, FadingName, PayloadName
 
 MediaModality: TypeAlias = Literal["image", "video", "audio"]
-ChannelName: TypeAlias = Literal["none", "awgn", "rayleigh", "rician"]
-FadingName: TypeAlias = Literal["block", "fast"]
-PayloadName: TypeAlias = Literal["float32", "float16", "int8", "int4"]
-
-CHANNEL_MODELS: Mapping[ChannelName, pb.ChannelModel] = MappingProxyType(
-    {
-        "none": pb.CHANNEL_MODEL_NONE,
-        "awgn": pb.CHANNEL_MODEL_AWGN,
-        "rayleigh": pb.CHANNEL_MODEL_RAYLEIGH,
-        "rician": pb.CHANNEL_MODEL_RICIAN,
-    }
-)
 
 
 @dataclass(frozen=True)

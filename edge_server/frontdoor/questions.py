@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 from edge_server.cell import Session
 from edge_server.engine import FeatureBlock, Priority, Prompt, Request
@@ -10,6 +11,7 @@ from edge_server.errors import InvalidQuestionError
 from edge_server.frontdoor.metrics import Metrics
 from edge_server.frontdoor.ports import LinkShape
 from protos import payload
+from protos.names import MODALITIES, PRIORITIES
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 
 
@@ -19,7 +21,7 @@ def request_of(question: pb.Question, session: Session, shape: LinkShape, metric
     Raises:
         InvalidQuestionError: names the field, what was found and what is allowed.
     """
-    if len(question.payloads) > len(payload.MODALITIES):
+    if len(question.payloads) > len(MODALITIES):
         raise InvalidQuestionError(
             "payloads", f"holds {len(question.payloads)} blocks; at most one per modality"
         )
@@ -55,15 +57,12 @@ def request_of(question: pb.Question, session: Session, shape: LinkShape, metric
 
 
 def _priority_of(sent: int) -> Priority:
-    match sent:
-        case pb.PRIORITY_UNSPECIFIED | pb.PRIORITY_INTERACTIVE:
-            return "interactive"
-        case pb.PRIORITY_BACKGROUND:
-            return "background"
-        case _:
-            raise InvalidQuestionError(
-                "priority", f"is {sent}; allowed: {', '.join(str(number) for number in pb.Priority.values())}"
-            )
+    name = PRIORITIES.of_number.get(sent or pb.PRIORITY_INTERACTIVE)
+    if name is None:
+        raise InvalidQuestionError(
+            "priority", f"is {sent}; allowed: {', '.join(str(number) for number in pb.Priority.values())}"
+        )
+    return cast(Priority, name)
 
 
 def block_of(received: pb.TokenPayload, field: str, max_token_length: int, shape: LinkShape) -> FeatureBlock:
@@ -85,7 +84,7 @@ def block_of(received: pb.TokenPayload, field: str, max_token_length: int, shape
         snr_db = payload.reported_snr_db(received)
     except payload.PayloadError as error:
         raise InvalidQuestionError(f"{field}.{error.field}", error.message) from error
-    return FeatureBlock(payload.MODALITY_NAMES[received.modality], x_TC, snr_db)
+    return FeatureBlock(MODALITIES.of_number[received.modality], x_TC, snr_db)
 
 
 def check_modalities(modalities: Sequence[str], field: str) -> None:

@@ -153,8 +153,3 @@ def embed_pieces(embedding: nn.Embedding, pieces: Sequence[Piece]) -> Tensor:
         for piece in pieces
     ]
     return torch.cat(parts)
-
-
-def pieces_length(pieces: Sequence[Piece]) -> int:
-    """Positions that a laid out prompt takes."""
-    return sum(len(piece) for piece in pieces)

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from edge_server.model.config import ReceiverConfig
 from edge_server.model.head import position_features
 
-#: The receiver is told SNRs within these bounds [dB]; beyond them nothing changes any more.
+#: Beyond these, what an SNR is told by changes no more [dB]; weights depend on them. What may be told at all
+#: is wider: :data:`protos.names.MIN_SNR_DB`.
 SNR_BOUNDS_DB = (-20.0, 30.0)
 
 

@@ -35,8 +35,9 @@ from edge_server.errors import (
     InvalidQuestionError,
     QuestionTooLargeError,
 )
-from edge_server.frontdoor.ports import BlockCost, Ingested, LinkSettings, PayloadName, RawMedia
+from edge_server.frontdoor.ports import BlockCost, Ingested, LinkSettings, RawMedia
 from protos import payload
+from protos.names import PayloadName
 
 _FIRST_GUESS_S = 0.1
 

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from device_agent.channel import MAX_SNR_DB, ChannelConfig
+from device_agent.channel import ChannelConfig
 from edge_server.data.soundstage.dataset import Split, SplitName
 from edge_server.evaluation.accuracy import Score
 from edge_server.model.config import SLOTS, TOKEN_LENGTHS
@@ -32,6 +32,7 @@ from edge_server.study.run import encoded_split, trained
 from edge_server.study.study import CHANNELS, QUANTISED, RIVALS, SNRS_DB, Study, channel_uses, read_lines
 from edge_server.study.teacher_forced import Receive, TeacherForcedExam
 from edge_server.training.run import Run
+from protos.names import MAX_SNR_DB
 
 #: The trained system whose link the rivals use.
 LINK_OF = "two-stage"

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from device_agent.channel import ChannelConfig, ChannelName, FadingName
+from device_agent.channel import ChannelConfig
 from edge_server.evaluation.accuracy import Setting
 from edge_server.model.config import SLOTS, TOKEN_LENGTHS
 from edge_server.study.digital.coding import Effort
@@ -32,6 +32,7 @@ from edge_server.training.systems import (
     of_temperature,
     of_width,
 )
+from protos.names import ChannelName, FadingName
 
 #: What figure A compares among trained systems.
 MAIN = ("two-stage", "no-alignment", "authors", "two-stage-long", "no-alignment-long")

@@ -12,16 +12,13 @@ import torch
 from torch import Tensor
 
 from device_agent.channel import (
-    MAX_SNR_DB,
-    MIN_SNR_DB,
-    ChannelName,
-    FadingName,
     apply,
     equalize_mmse,
     n0_from_snr_db,
     power,
     to_symbols,
 )
+from protos.names import MAX_SNR_DB, MIN_SNR_DB, ChannelName, FadingName
 
 
 @dataclass(frozen=True)

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import logging
 from html import escape
-from typing import cast, get_args
+from typing import cast
 
 from nicegui import events, ui
 
 from edge_server.engine import Completion
 from edge_server.errors import EdgeServerError
-from edge_server.frontdoor.ports import ChannelName, FadingName, LinkSettings, PayloadName
+from edge_server.frontdoor.ports import LinkSettings
 from edge_server.frontdoor.status import known
 from edge_server.ui import markup, trial
 from edge_server.ui.clips import MEDIA_TYPES, ClipFile
 from edge_server.ui.context import PageContext
 from edge_server.ui.live import Fragment, card
 from edge_server.ui.range_input import RangeInput
+from protos.names import DTYPES, FadingName, PayloadName
 
 logger = logging.getLogger(__name__)
 
@@ -104,9 +105,7 @@ class Playground:
                 "Token length", list(map(str, lengths)), lengths.index(nearest), self._on_link
             )
             _field("Payload")
-            self._payload = ui.toggle(
-                list(get_args(PayloadName)), value=_STARTS_WITH.payload, on_change=self._on_link
-            )
+            self._payload = ui.toggle(list(DTYPES), value=_STARTS_WITH.payload, on_change=self._on_link)
             for name, toggle in (
                 ("Channel", self._channel),
                 ("Fading", self._fading),
@@ -272,7 +271,7 @@ class Playground:
 
     def _link(self) -> LinkSettings:
         return LinkSettings(
-            channel=cast(ChannelName, self._channel.value),
+            channel=str(self._channel.value),
             fading=cast(FadingName, self._fading.value),
             snr_db=float(_SNRS_DB[self._snr.index]),
             token_length=self._lengths[self._length.index],

@@ -35,6 +35,7 @@ from edge_server.model.config import SLOTS
 from edge_server.model.link import Link
 from edge_server.study.teacher_forced import Receive, TeacherForcedExam, receive_blocks
 from protos import payload
+from protos.names import DTYPES
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from tests.benchmarks.device_encoders import (
     Encoders,
@@ -54,7 +55,7 @@ MODALITIES = {"visual": "video", "audio": "audio"}
 #: Graphs and payloads whose accuracy is measured.
 COMBINATIONS = (
     ("torch", "float32"),
-    *(("fp32", dtype) for dtype in payload.DTYPES),
+    *(("fp32", dtype) for dtype in DTYPES),
     *(("int8", dtype) for dtype in ("float32", "int8", "int4")),
 )
 #: What int8 may cost and has to save, against fp32: accuracy in points, encode time and bytes as ratios.
@@ -121,7 +122,7 @@ def measure_payloads(link: Link, split: Split, sent: Mapping[str, Tokens]) -> li
     texts = {question.text for question in split.questions}
     ids = [tk.encode(link.tokenizer, text) for text in sorted(texts)]
     rows = []
-    for dtype in payload.DTYPES:
+    for dtype in DTYPES:
         report = pb.ChannelReport(
             model=pb.CHANNEL_MODEL_AWGN,
             fading=pb.FADING_BLOCK,

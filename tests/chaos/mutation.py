@@ -13,6 +13,7 @@ from collections.abc import Callable
 import numpy as np
 
 from protos import payload
+from protos.names import DTYPES
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 
 _NUMBERS = (0, 1, 2, 127, 128, 255, 2**16, 2**31 - 1, 2**31, 2**32 - 1)
@@ -37,9 +38,7 @@ def valid_payload(rng: random.Random, channel_dim: int) -> pb.TokenPayload:
     shape = (rng.choice((1, 2, 4, 8)), channel_dim)
     x_TC = np.random.default_rng(rng.getrandbits(32)).standard_normal(shape).astype(np.float32)
     report = pb.ChannelReport(effective_snr_db=rng.uniform(-5, 20), channel_uses=16, airtime_s=0.001)
-    return payload.encode(
-        x_TC, rng.choice(("image", "video", "audio")), rng.choice(list(payload.DTYPES)), report
-    )
+    return payload.encode(x_TC, rng.choice(("image", "video", "audio")), rng.choice(list(DTYPES)), report)
 
 
 def valid_question(rng: random.Random, request_id: str, channel_dim: int) -> pb.Question:

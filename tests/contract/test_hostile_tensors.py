@@ -24,6 +24,7 @@ import torch
 
 from edge_server.engine import Prompt
 from protos import payload
+from protos.names import DTYPES
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from tests.contract.conftest import Running
 from tests.weightless import BUNDLE_HASH, CHANNEL_DIM, WeightlessModel
@@ -32,7 +33,6 @@ TOKENS = 4
 SHAPE = (TOKENS, CHANNEL_DIM)
 VALUES = TOKENS * CHANNEL_DIM
 INVALID = grpc.StatusCode.INVALID_ARGUMENT.value[0]
-CODES = {number: name for name, number in payload.DTYPES.items()}
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def block_of(
     """A block with whatever bytes, under a checksum that is right."""
     return pb.TokenPayload(
         modality=pb.MODALITY_VIDEO,
-        dtype=payload.DTYPES[dtype],
+        dtype=DTYPES[dtype],
         shape=shape,
         scale=scale,
         data=data,
@@ -232,7 +232,7 @@ async def test_an_attack_over_rest_is_refused_and_its_neighbours_answers_are_unc
     block = attack.block
     sent = {
         "modality": "video",
-        "dtype": CODES[block.dtype],
+        "dtype": DTYPES.of_number[block.dtype],
         "shape": list(block.shape),
         "data": base64.b64encode(block.data).decode(),
         "crc32": block.crc32,

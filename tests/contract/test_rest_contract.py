@@ -17,6 +17,7 @@ from PIL import Image
 
 from edge_server.errors import AdmissionRefusedError
 from protos import payload
+from protos.names import DTYPES
 from tests.contract.conftest import Running
 from tests.weightless import BUNDLE_HASH, CHANNEL_DIM
 
@@ -108,7 +109,7 @@ async def test_the_payload_of_the_emulated_link_can_be_chosen(client: httpx.Asyn
 
 
 async def test_token_blocks_are_answered(client: httpx.AsyncClient) -> None:
-    for dtype in payload.DTYPES:
+    for dtype in DTYPES:
         response = await client.post(
             "/v1/infer", json={"question": "ab", "blocks": [block(dtype=dtype), block("audio", 32, dtype)]}
         )

@@ -19,7 +19,7 @@ from edge_server.model.config import VisualFormat
 from edge_server.model.preprocess import VisualFrontEnd
 from edge_server.server.config import ServerConfig
 from edge_server.study.plots import device_cost as plot
-from protos.payload import DTYPES
+from protos.names import DTYPES
 from tests.benchmarks import device_cost
 
 ROOT = Path(__file__).resolve().parents[2]

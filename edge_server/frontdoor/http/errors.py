@@ -82,7 +82,8 @@ def install(app: FastAPI) -> None:
         path = [] if first["type"] == "json_invalid" else list(first["loc"][1:])
         param = _path(path) or str(first["loc"][0])
         reason = first.get("ctx", {}).get("error", "") if first["type"] == "json_invalid" else ""
-        message = f"{first['msg']}: {reason}" if reason else str(first["msg"])
+        message = str(first["msg"]).removeprefix("Value error, ")
+        message = f"{message}: {reason}" if reason else message
         detail = ErrorDetail(
             message=f"{param}: {message}",
             type="invalid_request_error",

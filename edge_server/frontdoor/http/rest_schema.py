@@ -11,8 +11,18 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from edge_server.engine import Priority
 from edge_server.errors import InvalidQuestionError
-from edge_server.frontdoor.ports import ChannelName, FadingName, LinkSettings, MediaModality, PayloadName
-from protos import payload
+from edge_server.frontdoor.ports import LinkSettings, MediaModality
+from protos.names import (
+    DTYPES,
+    MAX_ABS_SNR_DB,
+    MAX_SNR_DB,
+    MIN_SNR_DB,
+    MODALITIES,
+    ChannelName,
+    FadingName,
+    ModalityName,
+    PayloadName,
+)
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 
 
@@ -32,8 +42,8 @@ class MediaPart(_Part):
 class BlockPart(_Part):
     """A token block, made by a transmitter elsewhere and equalised."""
 
-    modality: Literal["image", "video", "audio", "text"]
-    dtype: Literal["float32", "float16", "int8", "int4"]
+    modality: ModalityName
+    dtype: PayloadName
     shape: tuple[Annotated[int, Field(ge=0, lt=2**32)], Annotated[int, Field(ge=0, lt=2**32)]]
     """token_length, channel_dim."""
     data: str
@@ -42,7 +52,7 @@ class BlockPart(_Part):
     """Only with int8 and int4: value = scale × integer."""
     crc32: Annotated[int, Field(ge=0, lt=2**32)] | None = None
     """CRC-32 of the values' bytes, checked where given."""
-    snr_db: Annotated[float, Field(ge=-200, le=200)] = 40.0
+    snr_db: Annotated[float, Field(ge=-MAX_ABS_SNR_DB, le=MAX_ABS_SNR_DB)] = MAX_SNR_DB
     """Es/N0 after equalisation, what the receiver is told [dB]."""
 
     def payload(self, field: str) -> pb.TokenPayload:
@@ -56,8 +66,8 @@ class BlockPart(_Part):
         except (binascii.Error, ValueError) as error:
             raise InvalidQuestionError(f"{field}.data", f"is not base64: {error}") from error
         return pb.TokenPayload(
-            modality=payload.MODALITIES[self.modality],
-            dtype=payload.DTYPES[self.dtype],
+            modality=MODALITIES[self.modality],
+            dtype=DTYPES[self.dtype],
             shape=self.shape,
             scale=self.scale,
             data=data,
@@ -73,7 +83,7 @@ class LinkPart(_Part):
     """``none``: a perfect wire; ``awgn``: noise only; ``rayleigh``, ``rician``: fading too."""
     fading: FadingName = "block"
     """One gain per codeword, or one per symbol."""
-    snr_db: Annotated[float, Field(ge=-30, le=40)] = 20.0
+    snr_db: Annotated[float, Field(ge=MIN_SNR_DB, le=MAX_SNR_DB)] = 20.0
     """Mean Es/N0 [dB]."""
     bandwidth_hz: Annotated[float, Field(gt=0, le=1e12)] = 1e6
     """Symbols per second."""

@@ -13,10 +13,11 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from device_agent.channel import ChannelConfig, FadingName
+from device_agent.channel import ChannelConfig
 from edge_server.errors import ConfigurationError
 from edge_server.study.digital.error_table import ErrorTable
 from edge_server.study.digital.mcs import MCS_TABLE, Mcs
+from protos.names import FadingName
 
 #: Odds of an outage that an ideal code may choose to bear under block fading.
 _OUTAGES = (0.001, 0.003, 0.01, 0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)

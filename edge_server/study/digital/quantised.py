@@ -18,11 +18,12 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from device_agent.channel import ChannelConfig, clamp_snr_db
+from device_agent.channel import ChannelConfig
 from edge_server.errors import ConfigurationError
 from edge_server.model.config import SLOTS, TOKEN_LENGTHS
 from edge_server.study.digital.codes import Code, Codeword, mean_loss
 from edge_server.study.digital.delivery import Choice, Plan, arrivals, divisions
+from protos.names import clamp_snr_db
 
 BITS_PER_REAL = (1, 2, 3, 4, 6, 8)
 

@@ -20,13 +20,13 @@ import numpy as np
 
 from deploy.loadtest.questions import DEMO, demo_questions
 from deploy.loadtest.target import Draw, Question, Template
-from device_agent.agent import CHANNEL_MODELS, FADINGS
 from device_agent.bundle.bundle import load_bundle
 from device_agent.channel import Channel, ChannelConfig
 from device_agent.media.loading import clip_from_file
 from device_agent.transmitter import Tokens, Transmitter
 from edge_server.training.pretrain_foundation import DESCRIBE_QUESTION
 from protos import payload
+from protos.names import CHANNEL_MODELS, FADINGS
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 
 Group: TypeAlias = list[Template]

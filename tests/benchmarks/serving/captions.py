@@ -18,7 +18,7 @@ from deploy.loadtest.questions import template_of
 from deploy.loadtest.running import held
 from deploy.loadtest.target import Connection, Template
 from deploy.loadtest.users import Users
-from protos.payload import MODALITY_NAMES
+from protos.names import MODALITIES
 from tests.benchmarks.serving.row import Claim, Context, Row, Values, spread
 from tests.benchmarks.serving.served import ServedModel, serving
 
@@ -39,7 +39,7 @@ async def longest_caption(served: ServedModel, users: Users, line: Connection) -
     for prompt in PROMPTS:
         for modalities in ((), ("audio",), ("video",), ("video", "audio")):
             asked = users.draw(users.numbers[0]).template.message.payloads if modalities else ()
-            blocks = [block for block in asked if MODALITY_NAMES[block.modality] in modalities]
+            blocks = [block for block in asked if MODALITIES.of_number[block.modality] in modalities]
             template = template_of(served.bundle, prompt, blocks, max_new_tokens=CAPTION_TOKENS)
             found.append((len((await line.ask(template.ask())).split()), template))
     words, template = max(found, key=lambda pair: pair[0])

@@ -24,6 +24,7 @@ from edge_server.engine import FeatureBlock, Prompt
 from edge_server.runtime.model_runner import ServedLink, load
 from edge_server.server.config import ServerConfig
 from protos import payload
+from protos.names import MODALITIES
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 
 WARM_BATCHES = 5
@@ -41,7 +42,7 @@ def prompts_of(model: Path, seed: int, count: int, users: int) -> list[Prompt]:
         Prompt(
             tuple(
                 FeatureBlock(
-                    payload.MODALITY_NAMES[block.modality],
+                    MODALITIES.of_number[block.modality],
                     payload.decode(block, max_token_length=block.shape[0], channel_dim=block.shape[1]),
                     payload.reported_snr_db(block),
                 )

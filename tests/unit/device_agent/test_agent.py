@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
 
-from device_agent.agent import CHANNEL_MODELS, FADINGS, Agent
+from device_agent.agent import Agent
 from device_agent.bundle.bundle import Bundle
-from device_agent.channel import ChannelName, FadingName, SnrTrace
+from device_agent.channel import SnrTrace
 from device_agent.config import DeviceSettings, load_settings
 from device_agent.errors import ConfigurationError
 from device_agent.media.clip import Clip
@@ -56,13 +56,6 @@ def make_agent(bundle: Bundle) -> AgentMaker:
         return Agent(settings, Transmitter(bundle), uplink, rng=rng, **radio), uplink  # type: ignore[arg-type]
 
     return make
-
-
-def test_every_channel_of_the_contract_has_a_name() -> None:
-    assert set(CHANNEL_MODELS) == set(get_args(ChannelName))
-    assert set(CHANNEL_MODELS.values()) == set(pb.ChannelModel.values()) - {pb.CHANNEL_MODEL_UNSPECIFIED}
-    assert set(FADINGS) == set(get_args(FadingName))
-    assert set(FADINGS.values()) == set(pb.Fading.values()) - {pb.FADING_UNSPECIFIED}
 
 
 async def test_a_clip_goes_out_as_one_block_per_modality_and_its_cost_is_told(

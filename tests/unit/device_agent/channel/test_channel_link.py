@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,7 +11,6 @@ import pytest
 from device_agent.channel import (
     Channel,
     ChannelConfig,
-    ChannelName,
     Pacer,
     SnrTrace,
     from_symbols,
@@ -21,6 +19,7 @@ from device_agent.channel import (
     to_symbols,
 )
 from device_agent.errors import ConfigurationError
+from protos.names import CHANNEL_MODELS, ChannelName
 
 
 def block(token_length: int = 4, channel_dim: int = 8) -> np.ndarray:
@@ -49,7 +48,7 @@ def test_none_is_a_perfect_wire_that_still_takes_airtime() -> None:
     assert received.airtime_s == pytest.approx(0.016)
 
 
-@pytest.mark.parametrize("model", get_args(ChannelName))
+@pytest.mark.parametrize("model", sorted(CHANNEL_MODELS))
 @pytest.mark.parametrize("fading", ["block", "fast"])
 def test_every_model_keeps_shape_and_repeats_by_seed(model: ChannelName, fading: str) -> None:
     config = ChannelConfig(model=model, fading=fading)  # type: ignore[arg-type]

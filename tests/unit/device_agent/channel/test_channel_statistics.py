@@ -23,7 +23,8 @@ from device_agent.channel import (
 )
 from device_agent.channel.csi import _mean_cosine, expected_power
 from device_agent.channel.link import CsiName
-from device_agent.channel.sampling import ChannelName, FadingName, gain_paths
+from device_agent.channel.sampling import gain_paths
+from protos.names import ChannelName, FadingName
 from tests.closed_forms import (
     EBN0_TO_SNR_DB,
     awgn_bit_error_rate,

@@ -22,7 +22,7 @@ from device_agent.bundle.bundle import MANIFEST, Bundle, load_bundle, write_mani
 from device_agent.cli.main import main
 from device_agent.doctor.link import clock_finding
 from device_agent.outbox.store import Spool
-from protos.payload import MODALITY_NAMES
+from protos.names import MODALITIES
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from protos.tokenlink.v1.tokenlink_pb2_grpc import TokenLinkServicer, add_TokenLinkServicer_to_server
 
@@ -76,7 +76,7 @@ class Describing(TokenLinkServicer):
             if self.silent:
                 continue
             question = frame.question
-            text = " ".join(MODALITY_NAMES[block.modality] for block in question.payloads) or "text"
+            text = " ".join(MODALITIES.of_number[block.modality] for block in question.payloads) or "text"
             yield pb.DownlinkFrame(request_id=question.request_id, delta=pb.AnswerDelta(text=text))
             answer = pb.Answer(text=text, probability=0.9, finish_reason="stop")
             yield pb.DownlinkFrame(request_id=question.request_id, answer=answer)

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from device_agent.channel import MAX_SNR_DB, Channel, ChannelConfig
+from device_agent.channel import Channel, ChannelConfig
 from edge_server.training.radio import RadioTraining, transmit
+from protos.names import MAX_SNR_DB
 
 
 def gaussian(codewords: int, generator: torch.Generator) -> Tensor:
