@@ -57,6 +57,7 @@ def uplink_for(
         backoff=backoff or Backoff(retries=settings.retries),
         on_trouble=on_trouble,
         credentials=credentials,
+        use_proxy=settings.use_proxy,
         tracing=tracing,
     )
 

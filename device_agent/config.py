@@ -122,6 +122,8 @@ class DeviceSettings(BaseSettings):
     """Folder in which `enrol` keeps this device's key and certificate."""
     tls: bool | None = None
     """Whether the link is encrypted; none: if this device is enrolled, or tls_ca is set."""
+    use_proxy: bool | None = None
+    """Whether the link goes through http_proxy; none: not to this machine and its neighbours."""
     tls_ca: Path | None = None
     """Authorities of servers, PEM; none: as in identity."""
     tls_cert: Path | None = None

@@ -32,6 +32,7 @@ from cryptography.x509.oid import NameOID
 
 from device_agent.errors import ConfigurationError, DeviceAgentError, ServerUnreachableError
 from device_agent.uplink.credentials import AUTHORITY, CERTIFICATE, KEY, Credentials
+from device_agent.uplink.proxy import proxy_options
 from device_agent.uplink.status import TryAgainError, error_of_call
 from protos.enrolment import EnrolToken, TokenError, make_proof
 from protos.tokenlink.v1 import enrolment_pb2 as pb
@@ -49,7 +50,14 @@ class Identity:
     folder: Path
 
 
-async def enrol(server: str, token_text: str, folder: Path, *, server_name: str | None = None) -> Identity:
+async def enrol(
+    server: str,
+    token_text: str,
+    folder: Path,
+    *,
+    server_name: str | None = None,
+    use_proxy: bool | None = None,
+) -> Identity:
     """Get a certificate and keep it with its key.
 
     Args:
@@ -57,6 +65,7 @@ async def enrol(server: str, token_text: str, folder: Path, *, server_name: str 
         token_text: the one-time token.
         folder: where key and certificates are kept; what is there stays until the new ones are.
         server_name: in the server's certificate, where that is not the one in its address.
+        use_proxy: go through the proxy that the environment names; None: not to neighbours.
 
     Raises:
         ConfigurationError: the token is none, or the folder cannot be written.
@@ -73,7 +82,10 @@ async def enrol(server: str, token_text: str, folder: Path, *, server_name: str 
         key = _pending_key(folder)
         request = _request_for(key)
         authority = ssl.DER_cert_to_PEM_cert(token.authority_der)
-        response = await _ask(server, token, request, authority, server_name)
+        credentials = Credentials(authority.encode(), server_name=server_name)
+        options = (*credentials.channel_options(), *proxy_options(server, use_proxy))
+        channel = grpc.aio.secure_channel(server, credentials.channel_credentials(), options=options)
+        response = await _ask(server, token, request, channel)
         _check(response, key)
         _write_private(folder / AUTHORITY, authority.encode())
         _write_private(folder / KEY, _pem(key))
@@ -85,13 +97,8 @@ async def enrol(server: str, token_text: str, folder: Path, *, server_name: str 
     return Identity(response.device_id, folder)
 
 
-async def _ask(
-    server: str, token: EnrolToken, request: bytes, authority: str, server_name: str | None
-) -> pb.EnrolResponse:
-    credentials = Credentials(authority.encode(), server_name=server_name)
-    async with grpc.aio.secure_channel(
-        server, credentials.channel_credentials(), options=credentials.channel_options()
-    ) as channel:
+async def _ask(server: str, token: EnrolToken, request: bytes, channel: grpc.aio.Channel) -> pb.EnrolResponse:
+    async with channel:
         stub = EnrolmentStub(channel)  # type: ignore[no-untyped-call]
         try:
             async with asyncio.timeout(2 * CALL_TIMEOUT_S):

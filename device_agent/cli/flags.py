@@ -39,6 +39,9 @@ FLAGS: dict[str, Any] = {
     "device_id": Annotated[str | None, _option("What to call this device.", _SERVER, default="host name")],
     "identity": Annotated[Path | None, _option("Folder of this device's key and certificate.", _SERVER)],
     "tls": Annotated[bool | None, _option("Encrypt the link.", _SERVER, default="if enrolled")],
+    "use_proxy": Annotated[
+        bool | None, _option("Go through http_proxy.", _SERVER, default="not to this machine and its network")
+    ],
     "tls_ca": Annotated[Path | None, _option("Authorities of servers, PEM.", _SERVER)],
     "tls_cert": Annotated[Path | None, _option("This device's certificate, PEM.", _SERVER)],
     "tls_key": Annotated[Path | None, _option("Its key, PEM.", _SERVER)],
@@ -95,7 +98,7 @@ OUTBOX_FLAGS: dict[str, Any] = {
 }
 """Likewise, about questions that wait for the network."""
 
-LINK_SECURITY = ("identity", "tls", "tls_ca", "tls_cert", "tls_key", "server_name")
+LINK_SECURITY = ("identity", "tls", "tls_ca", "tls_cert", "tls_key", "server_name", "use_proxy")
 """The flags that every command needs which speaks to a server."""
 
 

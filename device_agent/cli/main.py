@@ -263,7 +263,7 @@ def pull(
 
 
 @app.command("enrol")
-@with_settings("identity", "server_name")
+@with_settings("identity", "server_name", "use_proxy")
 def enrol_(
     settings: DeviceSettings,
     server: Annotated[str, typer.Option(help="Enrolment door of the edge server, host:port.")],
@@ -276,7 +276,15 @@ def enrol_(
     from device_agent.enrol import enrol  # only here is anything signed
 
     text = sys.stdin.readline() if token == "-" else token  # noqa: S105 (standard input, as is the custom)
-    identity = asyncio.run(enrol(server, text, settings.identity, server_name=settings.server_name))
+    identity = asyncio.run(
+        enrol(
+            server,
+            text,
+            settings.identity,
+            server_name=settings.server_name,
+            use_proxy=settings.use_proxy,
+        )
+    )
     if as_json:
         typer.echo(json.dumps({"device_id": identity.device_id, "folder": str(identity.folder)}))
     else:

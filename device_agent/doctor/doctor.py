@@ -25,7 +25,13 @@ from device_agent.doctor.device import (
     versions_finding,
 )
 from device_agent.doctor.finding import Finding
-from device_agent.doctor.link import clock_finding, snr_finding, unreachable_findings, version_finding
+from device_agent.doctor.link import (
+    clock_finding,
+    proxy_finding,
+    snr_finding,
+    unreachable_findings,
+    version_finding,
+)
 from device_agent.errors import (
     BundleMismatchError,
     DeviceAgentError,
@@ -106,12 +112,14 @@ async def _server(
             reached = Finding("server", "ok", f"{settings.server} answers")
             return [reached, Finding("admission", "failure", str(error), ENROL_AGAIN)]
         except ServerUnreachableError as error:
-            return await unreachable_findings(settings.server, str(error))
+            return await unreachable_findings(settings.server, settings.use_proxy, str(error))
         except DeviceAgentError as error:
             advice = f"is an edge server running at {settings.server}? Name another with --server"
             return [Finding("server", "failure", str(error), advice)]
         after_s = wall_clock()
+    proxy = proxy_finding(settings.server, settings.use_proxy, reached=True)
     return [
+        *([] if proxy is None else [proxy]),
         Finding("server", "ok", f"{settings.server} answers with {session.model_name}"),
         Finding("bundle match", "ok", "the server answers for the installed bundle"),
         version_finding(session.server_version),

@@ -12,6 +12,7 @@ from device_agent.channel import read_trace
 from device_agent.config import DeviceSettings
 from device_agent.doctor.finding import Finding, State
 from device_agent.errors import DeviceAgentError
+from device_agent.uplink.proxy import host_and_port, proxy_of
 from device_agent.version import agent_version
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 
@@ -20,26 +21,46 @@ SKEW_FAILURE_S = 60.0
 CONNECT_WITHIN_S = 5.0
 
 
-def host_and_port(server: str) -> tuple[str, int] | None:
-    """The address in a gRPC target; None where it names no host and port."""
-    address = server.removeprefix("dns:").removeprefix("///")
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or not int(port) < 2**16:
+def proxy_finding(server: str, use_proxy: bool | None, *, reached: bool) -> Finding | None:
+    """Whether a proxy stands between, or is passed by; None where the environment names none.
+
+    Args:
+        server: as in the settings.
+        use_proxy: likewise.
+        reached: whether the server answered.
+    """
+    named = proxy_of(server, True)
+    if named is None:
         return None
-    return host.removeprefix("[").removesuffix("]"), int(port)
+    variable, url = named
+    if proxy_of(server, use_proxy) is None:
+        return Finding("proxy", "ok", f"{variable}={url} is not used: {server} is reached directly")
+    found = f"{variable}={url} stands between this device and {server}"
+    if reached:
+        return Finding("proxy", "ok", found)
+    return Finding(
+        "proxy", "failure", found, f"go directly: --no-use-proxy, or no_proxy={server.rpartition(':')[0]}"
+    )
 
 
-async def unreachable_findings(server: str, reason: str) -> list[Finding]:
+async def unreachable_findings(server: str, use_proxy: bool | None, reason: str) -> list[Finding]:
     """Why no connection came about: what stands first in the way.
 
     Args:
         server: as in the settings.
+        use_proxy: likewise.
         reason: what gRPC says.
     """
     address = host_and_port(server)
     if address is None:
         return [Finding("server", "failure", f"{server!r} is no host:port", "--server HOST:PORT")]
     findings = []
+    proxy = proxy_finding(server, use_proxy, reached=False)
+    if proxy is not None:
+        findings.append(proxy)
+        if proxy.state == "failure":
+            # Whether name and port are right is the proxy's to find out.
+            return [*findings, Finding("server", "failure", reason, "see proxy")]
     for diagnose in DIAGNOSES:
         finding = await diagnose(*address)
         findings.append(finding)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import TypeVar
@@ -19,9 +18,11 @@ import grpc
 import grpc.aio
 
 from device_agent.errors import BundleError, ConfigurationError, DeadlineError, DeviceAgentError, UplinkError
+from device_agent.lasting import boot_clock
 from device_agent.tracing import NotTraced, Tracing
 from device_agent.uplink.backoff import Backoff
 from device_agent.uplink.credentials import Credentials
+from device_agent.uplink.proxy import proxy_options
 from device_agent.uplink.session import Reply, Session
 from device_agent.uplink.status import TryAgainError, error_of_call, error_of_failure
 from device_agent.uplink.stream import Conversation
@@ -61,9 +62,11 @@ class Uplink:
         backoff: how often and when to try again.
         on_trouble: told what went wrong each time something is tried again.
         credentials: for TLS; None: the link is not encrypted.
+        use_proxy: go through the proxy that the environment names; None: not to this machine and its
+            neighbours.
         tracing: told how long a question was on its way; None: nobody.
         rng: jitter.
-        clock: monotonic seconds.
+        clock: monotonic seconds; those of sleep count too: a grant ends with its time, whatever slept.
         sleep: waits that many seconds.
     """
 
@@ -78,9 +81,10 @@ class Uplink:
         backoff: Backoff | None = None,
         on_trouble: Callable[[DeviceAgentError], None] = lambda error: None,
         credentials: Credentials | None = None,
+        use_proxy: bool | None = None,
         tracing: Tracing | None = None,
         rng: random.Random | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = boot_clock,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.server = server
@@ -91,6 +95,7 @@ class Uplink:
         self._backoff = backoff or Backoff()
         self._on_trouble = on_trouble
         self._credentials = credentials
+        self._use_proxy = use_proxy
         self._tracing = tracing or NotTraced()
         self._rng = rng or random.Random()  # noqa: S311 (jitter, not a secret)
         self._clock = clock
@@ -263,13 +268,14 @@ class Uplink:
 
     def _stub(self) -> TokenLinkStub:
         if self._channel is None:
+            options = (*_CHANNEL_OPTIONS, *proxy_options(self.server, self._use_proxy))
             if self._credentials is None:
-                self._channel = grpc.aio.insecure_channel(self.server, options=_CHANNEL_OPTIONS)
+                self._channel = grpc.aio.insecure_channel(self.server, options=options)
             else:
                 self._channel = grpc.aio.secure_channel(
                     self.server,
                     self._credentials.channel_credentials(),
-                    options=(*_CHANNEL_OPTIONS, *self._credentials.channel_options()),
+                    options=(*options, *self._credentials.channel_options()),
                 )
         return TokenLinkStub(self._channel)  # type: ignore[no-untyped-call]
 

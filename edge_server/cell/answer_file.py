@@ -4,6 +4,8 @@
 
 The event loop never waits for the disk. What cannot be written (a full disk) is logged and counted, and the
 answer goes to its device all the same: a lost copy costs at most a second run of the model, never an answer.
+While somebody else locks the file, answers do not wait for it; they are written when it is free again. A file
+that is damaged is put aside, and what can be read of it is kept.
 """
 
 from __future__ import annotations
@@ -13,9 +15,10 @@ import logging
 import queue
 import sqlite3
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from edge_server.cell.answers import KeptAnswer, Key
 from edge_server.engine import Completion
@@ -25,7 +28,14 @@ logger = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
 _MOST_AT_ONCE = 512
-_BUSY_TIMEOUT_S = 5.0
+_OPENING_TIMEOUT_S = 5.0
+PATIENCE_S = 0.25
+"""So long the first answers wait for a file that somebody else has locked [s]; the next ones do not."""
+_AGAIN_S = 0.5
+"""Between two tries to write what was left over for a lock [s]."""
+_MOST_LEFT_OVER = 16_384
+_DAMAGE = frozenset((sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB))
+_LOCKED = frozenset((sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED))
 _SCHEMA = """
 CREATE TABLE answer (
     device_id TEXT NOT NULL,
@@ -42,9 +52,20 @@ CREATE TABLE answer (
     PRIMARY KEY (device_id, request_id)
 ) WITHOUT ROWID
 """
+_ABOUT = "CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID"
 
-_Put: TypeAlias = tuple[KeptAnswer, "asyncio.Future[None]"]
+_Put: TypeAlias = tuple[KeptAnswer, "asyncio.Future[None] | None"]
 _Task: TypeAlias = "_Put | Sequence[Key] | None"
+
+
+class Timekeeper(Protocol):
+    """The port to a clock that goes on across restarts, whatever is done to the wall clock."""
+
+    def anchor(self) -> bytes:
+        """What it needs to go on from here, to be kept with the answers."""
+
+    def resume(self, anchor: bytes) -> bool:
+        """Go on from there; False where that says nothing."""
 
 
 class AnswerFile:
@@ -52,18 +73,32 @@ class AnswerFile:
 
     Args:
         path: of the file; made if need be, its folder too.
+        timekeeper: by whom the answers' times are told; goes on from where the file left it.
         on_error: called, from the thread, each time something could not be written.
 
     Raises:
         ConfigurationError: it cannot be opened, is no such file, or was written by another version.
     """
 
-    def __init__(self, path: Path, on_error: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        on_error: Callable[[], None] = lambda: None,
+        *,
+        timekeeper: Timekeeper | None = None,
+    ) -> None:
         self._path = path
         self._on_error = on_error
+        self._timekeeper = timekeeper
+        self._left_over: deque[_Task] = deque(maxlen=_MOST_LEFT_OVER)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._restored = self._open_and_read()
+            try:
+                self._restored = self._open_and_read()
+            except sqlite3.DatabaseError as error:
+                if _code(error) not in _DAMAGE:
+                    raise
+                self._restored = self._begin_anew()
         except (OSError, sqlite3.Error) as error:
             raise ConfigurationError(f"answers: {path} cannot be used: {error}") from error
         self._tasks: queue.SimpleQueue[_Task] = queue.SimpleQueue()
@@ -90,15 +125,15 @@ class AnswerFile:
         self._tasks.put(None)
         self._thread.join()
 
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
+    def _connect(self, timeout_s: float) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, timeout=timeout_s, isolation_level=None)
         connection.execute("PRAGMA journal_mode = WAL")
         # Safe is what survives a power cut; one sync serves all answers of a transaction.
         connection.execute("PRAGMA synchronous = FULL")
         return connection
 
     def _open_and_read(self) -> list[KeptAnswer]:
-        connection = self._connect()
+        connection = self._connect(_OPENING_TIMEOUT_S)
         try:
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             if version == 0:
@@ -112,34 +147,104 @@ class AnswerFile:
                     f"this server writes {SCHEMA_VERSION}; name another "
                     "file, or remove it (its answers are then computed again)"
                 )
+            connection.execute(_ABOUT)
+            kept = connection.execute("SELECT value FROM about WHERE name = 'clock'").fetchone()
             rows = connection.execute("SELECT * FROM answer ORDER BY answered_at_s").fetchall()
+            if self._timekeeper is not None:
+                if kept is not None:
+                    self._timekeeper.resume(bytes(kept[0]))
+                self._keep_time(connection)
         finally:
             connection.close()
-        return [
-            KeptAnswer(device_id, request_id, digest, Completion(*completion), answered_at_s)
-            for device_id, request_id, digest, *completion, answered_at_s in rows
-        ]
+        return [_answer_of(row) for row in rows]
+
+    def _begin_anew(self) -> list[KeptAnswer]:
+        """Put a damaged file aside; its answers, as far as they can be read, go into a new one."""
+        number = 1
+        while (aside := self._path.with_name(f"{self._path.name}.damaged-{number}")).exists():
+            number += 1
+        for suffix in ("-wal", "-shm", "-journal", ""):
+            file = self._path.with_name(self._path.name + suffix)
+            if file.exists():
+                file.replace(aside.with_name(aside.name + suffix))
+        answers: list[KeptAnswer] = []
+        damaged = sqlite3.connect(aside, isolation_level=None)
+        try:
+            for row in damaged.execute("SELECT * FROM answer"):
+                answers.append(_answer_of(row))
+        except (sqlite3.Error, TypeError, ValueError) as error:
+            logger.debug("%s cannot be read further: %s", aside, error)
+        finally:
+            damaged.close()
+        logger.error(
+            "the file of kept answers was damaged; %d answers could be read",
+            *(len(answers),),
+            extra={"file": str(self._path), "kept_as": str(aside)},
+        )
+        answers = sorted([*self._open_and_read(), *answers], key=lambda answer: answer.answered_at_s)
+        connection = self._connect(_OPENING_TIMEOUT_S)
+        try:
+            self._write(connection, [(answer, None) for answer in answers])
+        finally:
+            connection.close()
+        return answers
+
+    def _mended(self, error: sqlite3.Error) -> bool:
+        """Whether the file was damaged, and a new one is in its place."""
+        if _code(error) not in _DAMAGE:
+            return False
+        try:
+            self._begin_anew()
+        except (sqlite3.Error, OSError) as trouble:
+            logger.error("no new file of kept answers could be begun: %s", trouble)
+            return False
+        return True
+
+    def _keep_time(self, connection: sqlite3.Connection) -> None:
+        if self._timekeeper is not None:
+            connection.execute(
+                "INSERT OR REPLACE INTO about VALUES ('clock', ?)", (self._timekeeper.anchor(),)
+            )
+
+    def _next(self) -> list[_Task]:
+        """What there is to write, waited for; nothing, where something was left over that may go now."""
+        try:
+            tasks = [self._tasks.get(timeout=_AGAIN_S if self._left_over else None)]
+        except queue.Empty:
+            return []
+        while len(tasks) < _MOST_AT_ONCE and not self._tasks.empty():
+            tasks.append(self._tasks.get())
+        return tasks
 
     def _run(self) -> None:
         connection: sqlite3.Connection | None = None
         ended = False
         while not ended:
-            tasks = [self._tasks.get()]
-            while len(tasks) < _MOST_AT_ONCE and not self._tasks.empty():
-                tasks.append(self._tasks.get())
+            tasks = self._next()
             ended = None in tasks
+            waits = not self._left_over or ended
             try:
-                connection = connection or self._connect()
-                self._write(connection, tasks)
+                connection = connection or self._connect(PATIENCE_S)
+                connection.execute(f"PRAGMA busy_timeout = {round(PATIENCE_S * 1000) if waits else 0}")
+                self._write(connection, [*self._left_over, *tasks])
+                self._left_over.clear()
             except sqlite3.Error as error:
-                logger.error("kept answers could not be written: %s", error, extra={"file": str(self._path)})
-                self._on_error()
+                locked = _code(error) in _LOCKED
+                if waits or not locked:
+                    logger.error(
+                        "kept answers could not be written: %s", error, extra={"file": str(self._path)}
+                    )
+                    self._on_error()
+                if locked or self._mended(error):
+                    self._left_over += [task for task in tasks if task is not None]
+                else:
+                    self._left_over.clear()
                 if connection is not None:
                     # A connection that failed once is not asked how far it got.
                     connection.close()
                     connection = None
             for task in tasks:
-                if isinstance(task, tuple):
+                if isinstance(task, tuple) and task[1] is not None:
                     _finish(task[1])
         if connection is not None:
             connection.close()
@@ -160,7 +265,17 @@ class AnswerFile:
                 )
             elif task is not None:
                 connection.executemany("DELETE FROM answer WHERE device_id = ? AND request_id = ?", task)
+        self._keep_time(connection)
         connection.execute("COMMIT")
+
+
+def _answer_of(row: Sequence[Any]) -> KeptAnswer:
+    device_id, request_id, digest, *completion, answered_at_s = row
+    return KeptAnswer(device_id, request_id, digest, Completion(*completion), float(answered_at_s))
+
+
+def _code(error: sqlite3.Error) -> int:
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
 
 
 def _finish(done: asyncio.Future[None]) -> None:

@@ -35,7 +35,7 @@ class KeptAnswer:
         request_id: its question's key.
         digest: of its question's content.
         completion: the answer.
-        answered_at_s: seconds since the Unix epoch; holds across restarts.
+        answered_at_s: on a clock that goes on across restarts [s].
     """
 
     device_id: str
@@ -81,7 +81,7 @@ class KeptAnswers:
         per_device: bound for each device.
         in_all: bound.
         kept_s: time to live [s].
-        clock: seconds since the Unix epoch.
+        clock: seconds; goes on across restarts where there is a copy.
         store: a copy that outlives the process; None: there is none.
         restored: what that copy holds, oldest first.
         observer: is told what happens.

@@ -20,6 +20,7 @@ from typing import Any, Generic
 
 import uvicorn
 
+from device_agent.lasting import LastingClock, boot_clock
 from edge_server.access.identity import peer_of_certificate
 from edge_server.cell import AnswerFile, BackendRegistry, Cell, KeptAnswers, Limits
 from edge_server.engine import Engine
@@ -53,7 +54,7 @@ class Server(Generic[StateT]):
     Args:
         config: settings.
         served: what to serve.
-        clock: monotonic seconds.
+        clock: monotonic seconds; those of sleep count too: a grant ends with its time, whatever slept.
         wall_clock: seconds since the Unix epoch; certificates expire by it.
         tracing: begins spans; None: there are none.
         with_page: serve the page for browsers too; one server of a process can.
@@ -69,7 +70,7 @@ class Server(Generic[StateT]):
         config: ServerConfig,
         served: Served[StateT],
         *,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = boot_clock,
         wall_clock: Callable[[], float] = time.time,
         tracing: Tracing | None = None,
         with_page: bool = False,
@@ -88,8 +89,9 @@ class Server(Generic[StateT]):
             if builder is None
             else builder.metrics
         )
+        answers_clock = LastingClock(wall_clock=wall_clock)
         self._answer_file = (
-            AnswerFile(config.answers, self.metrics.answers_not_written)
+            AnswerFile(config.answers, self.metrics.answers_not_written, timekeeper=answers_clock)
             if config.answers is not None
             else None
         )
@@ -97,6 +99,7 @@ class Server(Generic[StateT]):
             config.answers_kept,
             config.answers_kept_in_all,
             config.answers_kept_s,
+            clock=answers_clock,
             store=self._answer_file,
             restored=self._answer_file.restored() if self._answer_file is not None else (),
             observer=self.metrics,

@@ -228,6 +228,25 @@ def test_each_error_has_its_exit_code_one_message_and_no_traceback(
     assert run("ask", "what", "--deadline-s", "0.3")[0] == 7
 
 
+def test_a_proxy_in_the_environment_does_not_stand_before_this_machine(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("no_proxy", "no_grpc_proxy", "grpc_proxy", "https_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    assert run("ask", "what")[0] == 0
+    code, out, _ = run("doctor", "--json")
+    found = {finding["name"]: finding for finding in json.loads(out)}
+    assert (code, found["proxy"]["state"], found["server"]["state"]) == (0, "ok", "ok")
+    assert "not used" in found["proxy"]["found"]
+    assert run("ask", "what", "--use-proxy", "--retries", "0")[0] == 6
+    code, out, _ = run("doctor", "--use-proxy", "--json")
+    found = {finding["name"]: finding for finding in json.loads(out)}
+    assert (code, found["proxy"]["state"]) == (1, "failure")
+    assert "http_proxy=http://127.0.0.1:1" in found["proxy"]["found"]
+    assert "--no-use-proxy" in found["proxy"]["advice"]
+
+
 def test_a_typo_on_the_command_line_is_a_usage_error(run: Run) -> None:
     code, _, err = run("ask", "what", "--channel", "wifi")
     assert code == 2

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from device_agent.lasting import LastingClock
 from edge_server.cell.answer_file import AnswerFile
 from edge_server.cell.answers import DropReason, KeptAnswer, KeptAnswers
 from edge_server.cell.arrivals import MAX_DELAY_S, Arrivals
@@ -102,7 +103,7 @@ async def test_a_file_brings_answers_back_as_they_were_and_in_their_order(tmp_pa
     file.close()
 
 
-@pytest.mark.parametrize("damage", ["version", "no-database", "folder"])
+@pytest.mark.parametrize("damage", ["version", "folder"])
 def test_a_file_that_cannot_be_used_is_a_clear_error(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "answers.db"
     match damage:
@@ -111,8 +112,6 @@ def test_a_file_that_cannot_be_used_is_a_clear_error(tmp_path: Path, damage: str
             db = sqlite3.connect(path)
             db.execute("PRAGMA user_version = 99")
             db.close()
-        case "no-database":
-            path.write_bytes(b"something else" * 1000)
         case "folder":
             path.mkdir()
     with pytest.raises(ConfigurationError, match=r"answers: .*answers\.db"):
@@ -131,6 +130,77 @@ async def test_what_cannot_be_written_is_counted_and_keeps_nobody_waiting(tmp_pa
     file.close()
     assert db.execute("SELECT request_id FROM answer").fetchall() == [("q1",)]
     db.close()
+
+
+async def test_a_locked_file_holds_the_first_answer_up_for_a_moment_and_no_other(tmp_path: Path) -> None:
+    errors: list[None] = []
+    path = tmp_path / "answers.db"
+    file = AnswerFile(path, lambda: errors.append(None))
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    for number in range(20):
+        # With five seconds for each, as SQLite's own patience would have it, this takes minutes.
+        async with asyncio.timeout(10):
+            await file.put(KeptAnswer("a", f"q{number}", b"", completion(), float(number)))
+    file.forget([("a", "q7")])
+    assert len(errors) == 1  # said once for one lock
+    other.execute("COMMIT")
+    file.close()
+    # What was left over was written in its order once the file was free.
+    kept = [name for (name,) in other.execute("SELECT request_id FROM answer ORDER BY answered_at_s")]
+    assert kept == [f"q{number}" for number in range(20) if number != 7]
+    other.close()
+
+
+@pytest.mark.parametrize("damage", ["page", "all"])
+async def test_a_damaged_file_is_put_aside_and_what_can_be_read_goes_on(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "answers.db"
+    file = AnswerFile(path)
+    for number in range(300):
+        await file.put(KeptAnswer("a", f"q{number:03}", b"d" * 32, completion("x" * 100), float(number)))
+    file.close()
+    content = bytearray(path.read_bytes())
+    if damage == "page":
+        content[-8192:-4096] = b"\xa5" * 4096
+    else:
+        content[:] = b"something else" * 1000
+    path.write_bytes(content)
+    file = AnswerFile(path)
+    restored = file.restored()
+    assert (tmp_path / "answers.db.damaged-1").read_bytes()[: len(content)] == bytes(content)
+    assert "damaged" in caplog.text
+    assert (0 < len(restored) < 300) if damage == "page" else restored == []
+    assert [answer.answered_at_s for answer in restored] == sorted(
+        answer.answered_at_s for answer in restored
+    )
+    await file.put(KeptAnswer("a", "after", b"", completion(), 1000.0))
+    file.close()
+    file = AnswerFile(path)
+    assert len(file.restored()) == len(restored) + 1
+    file.close()
+
+
+async def test_setting_the_clock_drops_no_answer(tmp_path: Path) -> None:
+    boot, wall = FakeClock(), FakeClock()
+
+    def kept() -> tuple[AnswerFile, KeptAnswers]:
+        clock = LastingClock(boot_clock=boot, wall_clock=wall, boot_id="this")
+        file = AnswerFile(tmp_path / "answers.db", timekeeper=clock)
+        return file, KeptAnswers(10, 10, 60.0, clock=clock, store=file, restored=file.restored())
+
+    file, answers = kept()
+    fill(answers, "a", 1)
+    wall.advance(1_790_000_000.0)
+    boot.advance(30.0)
+    assert held(answers, "a", 1) == [0]
+    file.close()
+    file, answers = kept()  # the server starts again, and its clock was set meanwhile
+    assert held(answers, "a", 1) == [0]
+    boot.advance(30.0)
+    assert held(answers, "a", 1) == []
+    file.close()
 
 
 def test_a_crowd_is_let_in_one_after_another_and_told_when() -> None:
