@@ -22,10 +22,13 @@ from edge_server.study.figures import (
     ablation,
     accuracy_snr,
     alignment_seen,
+    authors,
+    budgets,
     convergence,
     must_show,
     question_size,
     token_length,
+    token_worth,
 )
 from edge_server.study.figures.answers import Answers
 from edge_server.study.media_sizes import SIZES, measure_sizes
@@ -159,6 +162,10 @@ def figure_makers(study: Study, runs: Path, data: Path, records: Path, model: Pa
         "alignment_seen": lambda: alignment_seen.build(study, runs, data, records),
         "question_size": lambda: question_size.build(answers, sizes, usual_dim),
         "ablation": lambda: ablation.build(answers, length),
+        "budgets": lambda: {
+            **budgets.build(study, records),
+            "authors_variant": authors.differences(study),
+        },
         "shipped": lambda: shipped(model, data, length),
         "shipped_estimated": lambda: shipped_estimated(model, data, length),
     }
@@ -176,8 +183,18 @@ def write_figures(found: Mapping[str, dict[str, Any]], out: Path) -> None:
     for name, data in found.items():
         (out / f"{name}.json").write_text(json.dumps(data, indent=1) + "\n")
     drawings.draw_all(out)
+    derive(out)
+
+
+def derive(out: Path) -> None:
+    """Write what follows from the figures' JSON alone: what tokens are worth, and what was promised."""
     files = {path.stem: json.loads(path.read_text()) for path in sorted(out.glob("*.json"))}
-    (out / "must_show.json").write_text(json.dumps(must_show.build(files), indent=1) + "\n")
+    head = {"commit": current_commit()}
+    derived = {"must_show": must_show.build(files)}
+    if "accuracy_snr" in files:
+        derived["token_worth"] = token_worth.build(files["accuracy_snr"])
+    for name, data in derived.items():
+        (out / f"{name}.json").write_text(json.dumps({**head, **data}, indent=1) + "\n")
 
 
 def _lines(study: Study, records: Path, file: str) -> list[dict[str, Any]]:

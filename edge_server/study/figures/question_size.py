@@ -104,6 +104,7 @@ def _equal(
             "never_as_good": sum(short for _, short in needed),
             "media_bytes": bits / 8,
             "media_channel_uses": media_uses,
-            "share": uses / media_uses,
+            # Media that are never as good have no channel uses of equal accuracy, so no ratio either.
+            "share": None if any(short for _, short in needed) else uses / media_uses,
         }
     return row

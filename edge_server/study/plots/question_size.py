@@ -34,7 +34,7 @@ def draw(data: Mapping[str, Any]) -> Figure:
             s=8,
             label=label,
         )
-        rows = [row for row in data["equal_accuracy"] if row["kind"] == kind and "share" in row]
+        rows = [row for row in data["equal_accuracy"] if row["kind"] == kind and row.get("share")]
         for snr_db, style in zip(sorted({row["snr_db"] for row in rows}), ("--", "-"), strict=False):
             shown = [row for row in rows if row["snr_db"] == snr_db]
             uses.plot(

@@ -17,6 +17,11 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
+def points(share: float) -> str:
+    """A difference of shares, in percentage points."""
+    return f"{100 * share:.1f} points"
+
+
 def percent_spread(found: Mapping[str, Any], *, sign: bool = False) -> str:
     """Mean and deviation of shares over training seeds, as percentages, and how many seeds."""
     return f"{spread_of(found, 1, 100, sign=sign)} % ({len(found['values'])})"

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from edge_server.study.report import sections
+from edge_server.study.report import claims, sections
 from edge_server.study.report.sections import Found
 
 #: The page, beside the JSON files.
@@ -32,13 +32,18 @@ _HEAD = """# Results
 
 Every number here is read from a JSON file in this folder by `edge-server study` (`make results`); so are the
 figures. The systems: [`systems.py`](../../edge_server/training/systems.py); seeds, settings, budgets:
-[`study.py`](../../edge_server/evaluation/study.py). All systems share encoders, foundation and clips; they
+[`study.py`](../../edge_server/study/study.py). All systems share encoders, foundation and clips; they
 differ in the link and in how it was trained. ± is the standard deviation over training seeds, how many in
 brackets; a value with one seed has none. What each system and seed answered, setting by setting: `study`.
+The gain of a fading channel is known to the receiver (perfect CSI) unless a row says otherwise. The budget
+of a system: clips of stage 1 + stage 2; questions of stage 2 at most; seconds of stage 2 by the wall clock,
+one thread beside others, examinations included. CPU-seconds, and any of stage 1, were not recorded.
 """
 
 _SECTIONS: Mapping[str, Callable[[Found], str]] = {
+    "What is not shown": claims.not_shown,
     "What was promised": sections.must_show,
+    "What analog tokens are worth, and what not": claims.worth,
     "How far the study is": sections.coverage,
     "A. Accuracy against SNR": sections.accuracy,
     "B. Convergence": sections.convergence,
@@ -46,6 +51,7 @@ _SECTIONS: Mapping[str, Callable[[Found], str]] = {
     "D. Alignment seen": sections.alignment,
     "E. Bytes and channel uses": sections.question_size,
     "F. What the device pays": sections.device,
+    "G. Estimated gains": sections.estimated,
     "Ablation": sections.ablation,
     "Paper scale": sections.paper_scale,
     "How it was made": sections.made_with,

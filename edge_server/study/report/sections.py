@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping
+from itertools import zip_longest
 from typing import Any
 
 from edge_server.study.figures.must_show import SHARE
@@ -23,14 +24,22 @@ def must_show(files: Found) -> str:
         (
             row["row"],
             row.get("asked", ""),
-            _measured(row) if row["met"] is not None else row["missing"],
-            {True: "yes", False: "**no**", None: "**missing**"}[row["met"]],
+            _measured(row) if "missing" not in row else "",
+            {True: "yes", False: "**no**", None: "not settled" if "unsettled" in row else "**missing**"}[
+                row["met"]
+            ],
         )
         for row in rows
     ]
-    kinds = (("**Falls short**", False), ("**Not measured**", None))
-    named = [(told, "; ".join(row["row"] for row in rows if row["met"] is met)) for told, met in kinds]
-    verdict = "\n\n".join(f"{told}: {rows_named}." for told, rows_named in named if rows_named)
+    verdict = "\n\n".join(
+        f"**{title}**: {named}."
+        for title, named in (
+            ("Falls short", "; ".join(row["row"] for row in rows if row["met"] is False)),
+            ("Not settled", "; ".join(f"{r['row']} ({r['unsettled']})" for r in rows if "unsettled" in r)),
+            ("Not measured", "; ".join(f"{r['row']} ({r['missing']})" for r in rows if "missing" in r)),
+        )
+        if named
+    )
     verdict = verdict or "Everything that was promised is met."
     notes = [_long_budget(row) for row in rows if row.get("at_long_budget")]
     return "\n\n".join([table(("promise", "asked", "measured", "met"), told), verdict, *notes])
@@ -40,12 +49,59 @@ def _measured(row: Mapping[str, Any]) -> str:
     """What was measured, and what was measured beside it."""
     numbers = [(row["measured"], row["unit"])]
     numbers += zip(row.get("beside", ()), row.get("beside_units", ()), strict=True)
-    return "; ".join(percent(value) if unit == SHARE else f"{value:.3f}" for value, unit in numbers)
+    told = [
+        "undefined" if value is None else percent(value) if unit == SHARE else f"{value:.3f}"
+        for value, unit in numbers
+    ]
+    sides = [row.get("sides"), *row.get("beside_sides", ())]
+    return "; ".join(
+        number + _sides(found, unit) for number, found, (_, unit) in zip_longest(told, sides, numbers)
+    )
+
+
+def _sides(sides: Mapping[str, float] | None, unit: str) -> str:
+    """The two sides of a ratio or a difference."""
+    if not sides:
+        return ""
+    told = (f"{name} {percent(side) if unit == SHARE else f'{side:.4g}'}" for name, side in sides.items())
+    return f" ({', '.join(told)})"
 
 
 def _long_budget(row: Mapping[str, Any]) -> str:
     long = row["at_long_budget"]
     return f"At the long budget, two-stage minus no alignment: {percent_spread(long)}."
+
+
+def budget_cells(files: Found, system: str) -> tuple[str, str, str]:
+    """Clips, questions and seconds of a system; a digital baseline uses the two-stage link."""
+    rows = {row["system"]: row for row in files["budgets"]["systems"]}
+    row = rows.get(system) or rows["two-stage"]
+    first, second = row["stage_1"], row["stage_2"]
+    clips = f"{first['clips']} + {second['clips']}"
+    seconds = spread_of(second["elapsed_s"], 0) if second["elapsed_s"] else "not recorded"
+    return clips, str(second["questions_at_most"]), seconds
+
+
+_BUDGET_HEAD = ("clips", "questions", "seconds")
+
+
+def estimated(files: Found) -> str:
+    """The shipped model where gains are estimated from pilots."""
+    figure = files["shipped_estimated"]
+    snrs = list(dict.fromkeys(row["snr_db"] for row in figure["rows"]))
+    by_pilots: dict[int | None, list[str]] = {}
+    for row in figure["rows"]:
+        by_pilots.setdefault(row["pilots"], []).append(percent(row["accuracy"]))
+    rows = [
+        ("perfect" if pilots is None else f"{pilots} pilots", *found) for pilots, found in by_pilots.items()
+    ]
+    return "\n\n".join(
+        [
+            f"`{figure['model']}`, trained with perfect CSI, over Rayleigh block fading; pilots per codeword:"
+            "",
+            table(("CSI", *(f"{snr:g} dB" for snr in snrs)), rows),
+        ]
+    )
 
 
 def coverage(files: Found) -> str:
@@ -75,6 +131,7 @@ def accuracy(files: Found) -> str:
             *(percent(point["mean"]) for point in curve["accuracy"]),
             f"{100 * (statistics.fmean(point['mean'] for point in curve['accuracy']) - prior):+.1f}",
             len(curve["accuracy"][0]["values"]),
+            *budget_cells(files, curve["system"]),
         )
         for curve in figure["curves"]
     ]
@@ -86,6 +143,7 @@ def accuracy(files: Found) -> str:
         *(f"{snr:g} dB" for snr in snrs),
         "mean above blind prior",
         "seeds",
+        *_BUDGET_HEAD,
     )
     oracle = percent(figure["text_oracle"]["accuracy"])
     frame = (
@@ -112,15 +170,17 @@ def convergence(files: Found) -> str:
             curve["system"],
             percent_spread(curve["final"]),
             spread_of(curve["rounds_to_nearly"], 0),
+            *budget_cells(files, curve["system"]),
         )
         for curve in figure["curves"]
     ]
-    head = ("system", "final accuracy", f"rounds to {figure['nearly']:.0%} of it")
+    head = ("system", "final accuracy", f"rounds to {figure['nearly']:.0%} of it", *_BUDGET_HEAD)
     return "\n\n".join(
         [
             "![Convergence](convergence.png)",
             table(head, rows),
-            f"On {figure['val_clips']} clips of the validation split, AWGN at 10 dB. 0 rounds: never below.",
+            f"On {figure['val_clips']} clips of the validation split, AWGN at 10 dB. 0 rounds: never below. "
+            "Rounds are of stage 2; stage 1's steps come before them.",
         ]
     )
 
@@ -177,7 +237,7 @@ def question_size(files: Found) -> str:
             row["token_channel_uses"],
             f"{row['media_channel_uses']:.0f}",
             f"{row['media_bytes']:.0f}",
-            f"{row['share']:.4f}",
+            "undefined" if row["share"] is None else f"{row['share']:.4f}",
             f"{row['never_as_good']} of {row['seeds']}",
         )
         for row in figure["equal_accuracy"]
@@ -199,8 +259,8 @@ def question_size(files: Found) -> str:
         [
             "![Bytes and channel uses](question_size.png)",
             "Channel uses of a question at equal accuracy; the media go over an ideal code. Where they are "
-            f"never answered as well as the tokens, what counts is where they are answered best. Asked were "
-            f"{told}.",
+            "not answered as well as the tokens with every seed, the share is undefined; their uses and "
+            f"bytes are then where they are answered best. Asked were {told}.",
             table(head, rows),
         ]
     )
@@ -247,13 +307,15 @@ def ablation(files: Found) -> str:
             row["change"],
             percent_spread(row["accuracy"]),
             percent_spread(row["adds"], sign=True) if row.get("adds") else "",
+            *budget_cells(files, row["system"]),
         )
         for row in (*figure["ladder"], *figure["beside"])
     ]
     return "\n\n".join(
         [
-            "Mean accuracy over the SNRs of figure A, AWGN. Each rung keeps the changes of those above it.",
-            table(("system", "change", "accuracy", "adds"), rows),
+            "Mean accuracy over the SNRs of figure A, AWGN. Each rung keeps the changes of those above it. "
+            "`authors` is a variant of the authors' scheme, made here; dictation needs labels of the scene.",
+            table(("system", "change", "accuracy", "adds", *_BUDGET_HEAD), rows),
             "![Ablation](ablation.png)",
         ]
     )
