@@ -24,7 +24,8 @@ MAX_SAMPLES = 1_000_000
 
 MAX_TRACKS = 64
 MAX_BOXES = 50_000
-MAX_ENTRIES = {b"elst": 1_000, b"iinf": 5_000, b"iloc": 5_000}
+MAX_ITEMS = 2_000
+MAX_ENTRIES = {b"elst": 1_000, b"iinf": MAX_ITEMS, b"iloc": MAX_ITEMS}
 """Edits of a track, items of a picture: each is looked at for every sample, or every other item."""
 MAX_DESCRIPTION_BYTES = 2**20
 """Of a track's sample descriptions; a decoder's parameters take kilobytes."""
@@ -87,12 +88,12 @@ class Boxes:
     Attributes:
         patches: what FFmpeg is to read in place of what stands there: offset to bytes.
         turns: how the pictures of a track are shown, by the number of the track.
-        is_picture: it holds pictures (HEIF, AVIF), no film.
+        items: where the description of pictures (HEIF, AVIF) begins and ends, if there is one [bytes].
     """
 
     patches: dict[int, bytes]
     turns: dict[int, Turn]
-    is_picture: bool
+    items: tuple[int, int] | None
 
 
 def is_boxes(head: bytes) -> bool:
@@ -116,18 +117,19 @@ def check_boxes(file: BinaryIO, field: str) -> Boxes:
     patches: dict[int, bytes] = {}
     turns: dict[int, Turn] = {}
     film = UPRIGHT
-    kinds: set[bytes] = set()
+    items = None
     for boxes, (kind, header, begin, end, known) in enumerate(_boxes(file, _ROOT, 0, size)):
         if boxes > MAX_BOXES:
             raise MediaLimitError(field, f"has more than {MAX_BOXES} boxes")
         if not known:
             patches[header + 4] = _SKIPPED
             continue
-        kinds.add(kind)
         if kind in (b"trak", b"meta"):
             tracks.append(_Track())
             if len(tracks) > MAX_TRACKS:
                 raise MediaLimitError(field, f"has more than {MAX_TRACKS} tracks")
+            if kind == b"meta":
+                items = items or (begin, end)
         elif kind in _COUNTED:
             file.seek(begin)
             tracks[-1].add(kind, file.read(min(end - begin, _MAX_TABLE_BYTES)), end - begin, field)
@@ -145,7 +147,7 @@ def check_boxes(file: BinaryIO, field: str) -> Boxes:
         )
     file.seek(0)
     turns = {number: followed_by(turn, film) for number, turn in turns.items()}
-    return Boxes(patches, turns, b"meta" in kinds and b"trak" not in kinds)
+    return Boxes(patches, turns, items)
 
 
 class _Track:

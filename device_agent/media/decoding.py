@@ -20,11 +20,13 @@ import av.error
 import av.stream
 
 from device_agent.errors import MediaError, MediaLimitError
+from device_agent.media.boxes import MAX_ITEMS
 from device_agent.media.clip import MediaKind, MediaLimits, MediaSpec
 from device_agent.media.collectors import FrameSampler, Pcm, SoundCollector
 from device_agent.media.pictures import check_jpeg
-from device_agent.media.pixels import Frames
+from device_agent.media.pixels import BLACK, WHITE, Frames
 from device_agent.media.screening import IMAGE_FORMATS, Screened, screen
+from device_agent.media.tiles import decode_picture
 from device_agent.media.window import PacketWindow
 
 IMAGE_CODECS = frozenset({"apng", "bmp", "gif", "mjpeg", "pgm", "png", "ppm", "tiff", "webp"})
@@ -50,7 +52,6 @@ SOUND_CODECS = frozenset(
 """FFmpeg's names of what cameras, phones and recorders write; pcm_* besides. It has hundreds more, of games
 and old computers, that nobody looks after."""
 
-_WHITE, _BLACK = 255, 0
 _TORN_PACKETS = 2
 _UNNOTICED_S = 0.06
 _OPEN_TIMEOUT_S = 10.0
@@ -86,7 +87,7 @@ def decode_file(
         # No decoder is opened while FFmpeg looks the file over, and nothing that the file may name.
         "codec_whitelist": "none",
         "protocol_whitelist": "none",
-        "max_streams": str(limits.max_streams),
+        "max_streams": str(limits.max_streams if screened.picture is None else MAX_ITEMS),
     }
     try:
         with av.open(
@@ -97,6 +98,11 @@ def decode_file(
             io_open=_open_nothing,
             timeout=_OPEN_TIMEOUT_S,
         ) as container:
+            if screened.picture is not None:
+                _check_kind(field, kind, is_image=True, has_video=True, has_audio=False)
+                if kind == "video":
+                    raise MediaError(field, "is an image; a video is needed")
+                return decode_picture(container, screened.picture, field, spec, limits), None, True
             if _is_image(container) and screened.max_image_pixels is None and kind != "audio":
                 raise MediaError(field, "is an image behind something else; send the image alone")
             return decode_container(
@@ -146,7 +152,7 @@ def decode_container(
         turn = None
         if screened is not None:
             turn = screened.image_turn if is_image else screened.turns.get(video.id)
-        frames = FrameSampler(field, spec, limits, _WHITE if is_image else _BLACK, turn)
+        frames = FrameSampler(field, spec, limits, WHITE if is_image else BLACK, turn)
         most_pixels = screened.max_image_pixels if screened is not None else None
         _prepare_video(video, field, is_image, most_pixels or _max_video_pixels(limits))
     if audio is not None and sampler is not None:
@@ -169,10 +175,10 @@ def decode_container(
         if packet.stream is video and frames is not None and not frames.full:
             if video.codec_context.codec.canonical_name == "mjpeg" and not is_image:
                 check_jpeg(bytes(packet), field, limits, whole=False)
-            for frame in decoders[packet.stream_index].decode(packet):
+            for frame in decoders[packet.stream.index].decode(packet):
                 frames.push(frame, pictures_start_s)
         elif packet.stream is audio and sampler is not None and not sampler.full:
-            for frame in decoders[packet.stream_index].decode(packet):
+            for frame in decoders[packet.stream.index].decode(packet):
                 sampler.push(frame, start_s)
     for decoder in decoders.values():
         decoder.finish()
@@ -229,22 +235,23 @@ class _Decoder:
             raise self._error
 
 
-def _chosen(streams: Iterable[Any], weight: Callable[[Any], int]) -> Any:
+def _chosen(streams: Iterable[Any], weight: Callable[[Any], tuple[bool, int]]) -> Any:
     """The track that a player shows: of those marked as the default, or of all, that of most weight."""
     hidden = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
     shown = [stream for stream in streams if not stream.disposition & hidden]
     default = av.stream.Disposition.default
-    return max(shown, key=lambda each: (bool(each.disposition & default), weight(each)), default=None)
+    return max(shown, key=lambda each: (bool(each.disposition & default), *weight(each)), default=None)
 
 
-def _picture_size(stream: Any) -> int:
+def _picture_size(stream: Any) -> tuple[bool, int]:
+    """A single picture beside a film (of an animation in AVIF, its first) weighs less."""
     context = stream.codec_context
-    return 0 if context is None else int(context.width * context.height)
+    return stream.frames != 1, 0 if context is None else int(context.width * context.height)
 
 
-def _channels(stream: Any) -> int:
+def _channels(stream: Any) -> tuple[bool, int]:
     context = stream.codec_context
-    return 0 if context is None else int(context.channels)
+    return True, 0 if context is None else int(context.channels)
 
 
 def _lag_s(container: Any, stream: Any) -> float:

@@ -19,6 +19,8 @@ from device_agent.media.orientation import Turn, turned
 
 Frames = npt.NDArray[np.uint8]
 
+WHITE, BLACK = 255, 0
+
 _ROWS = 256
 """Of a large picture that are blended at once: the products take four times the memory."""
 

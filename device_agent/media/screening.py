@@ -16,6 +16,7 @@ from device_agent.errors import MediaError, MediaLimitError
 from device_agent.media.boxes import check_boxes, is_boxes
 from device_agent.media.clip import MediaKind, MediaLimits
 from device_agent.media.files import ScreenedFile
+from device_agent.media.heif import HeifPicture, read_picture
 from device_agent.media.orientation import Turn, exif_turn
 from device_agent.media.pictures import JPEG_SIGNATURE, PNG_SIGNATURE, check_jpeg, check_png
 from device_agent.media.wav import check_wav, is_wav
@@ -53,6 +54,7 @@ class Screened:
         max_image_pixels: the most pixels that its decoder may take on, of an image; None: it is none.
         turns: how the pictures of a track are shown, by its number, where the file says so.
         image_turn: how the image is shown, where the file says so.
+        picture: what it is put together from, of a HEIF picture.
     """
 
     file: ScreenedFile
@@ -60,6 +62,7 @@ class Screened:
     max_image_pixels: int | None = None
     turns: Mapping[int, Turn] = field(default_factory=dict)
     image_turn: Turn | None = None
+    picture: HeifPicture | None = None
 
 
 def screen(file: BinaryIO, field: str, limits: MediaLimits, kind: MediaKind | None) -> Screened:
@@ -88,7 +91,10 @@ def screen(file: BinaryIO, field: str, limits: MediaLimits, kind: MediaKind | No
     if is_boxes(head) and not begin:
         boxes = check_boxes(file, field)
         screened = ScreenedFile(file, patches=boxes.patches, max_read_bytes=limits.max_bytes, field=field)
-        return Screened(screened, (BOX_FORMAT,), turns=boxes.turns)
+        picture = None
+        if boxes.items is not None and (kind == "image" or not boxes.turns):
+            picture = read_picture(file, *boxes.items, field)
+        return Screened(screened, (BOX_FORMAT,), turns=boxes.turns, picture=picture)
     patches: dict[int, bytes] = {}
     if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
         patches = _blanked_chunks(file, begin + 12, size, ">4sI", _AIFF_CHUNKS, b"JUNK", 2)
