@@ -163,7 +163,7 @@ def decode_container(
     if frames is not None and video is not None and not live:
         expected = sum(1 for packet in packets if packet.stream is video and packet.size)
         frames.expect(expected, video.codec_context.width * video.codec_context.height)
-    decoders = {stream.index: _Decoder(strict=is_image) for stream in streams}
+    decoders = {stream.type: _Decoder(strict=is_image) for stream in streams}
     start_s = (container.start_time or 0) / av.time_base if live else window.start_s
     pictures_start_s = start_s + (_lag_s(container, video) if video is not None and not live else 0.0)
     began_s = time.thread_time()
@@ -175,10 +175,10 @@ def decode_container(
         if packet.stream is video and frames is not None and not frames.full:
             if video.codec_context.codec.canonical_name == "mjpeg" and not is_image:
                 check_jpeg(bytes(packet), field, limits, whole=False)
-            for frame in decoders[packet.stream.index].decode(packet):
+            for frame in decoders["video"].decode(packet):
                 frames.push(frame, pictures_start_s)
         elif packet.stream is audio and sampler is not None and not sampler.full:
-            for frame in decoders[packet.stream.index].decode(packet):
+            for frame in decoders["audio"].decode(packet):
                 sampler.push(frame, start_s)
     for decoder in decoders.values():
         decoder.finish()
