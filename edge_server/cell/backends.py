@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Generic, Protocol, TypeVar
 
-from edge_server.engine import AnswerStream, Request
+from edge_server.engine import AnswerStream, Priority, Request
 from edge_server.errors import BundleMismatchError
 
 
@@ -30,7 +30,7 @@ class Backend(Protocol):
     def retry_delay_s(self) -> float:
         """After how long it pays to ask its engine again, where one was turned away now [s]."""
 
-    def admit(self, user: str) -> None:
+    def admit(self, user: str, priority: Priority = "interactive") -> None:
         """Tell whether its engine would accept a question of this user now; raises what the engine raises."""
 
     def submit(self, request: Request) -> AnswerStream:

@@ -1,4 +1,8 @@
-"""Admission: every question passes here on its way from a front door to the engine."""
+"""Admission: every question passes here on its way from a front door to the engine.
+
+Questions of devices by :meth:`Cell.ask`, in a session with a grant; those that come over HTTP, which have
+neither, by :meth:`Cell.admit` and :meth:`Cell.submit`. Both are admitted by one rule, with their priority.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,7 @@ from edge_server.cell.idempotency import IdempotencyCache, Subscription
 from edge_server.cell.limits import LimitConfig, Limits, TokenBucket
 from edge_server.cell.peer import Access, Peer
 from edge_server.cell.session import DeviceStatus, Session, Sessions, status_of
-from edge_server.engine import Request
+from edge_server.engine import AnswerStream, Priority, Request
 from edge_server.errors import (
     AdmissionRefusedError,
     BundleMismatchError,
@@ -98,7 +102,7 @@ class Cell(Generic[BackendT]):
                 clock=clock,
             )
         self._answers = answers
-        # A answered lives as long as its device has a session or a question that runs.
+        # A cache lives as long as its device has a session or a question that runs.
         self._idempotency: WeakValueDictionary[str, IdempotencyCache] = WeakValueDictionary()
 
     @property
@@ -213,6 +217,7 @@ class Cell(Generic[BackendT]):
         size_bytes: int,
         prepare: Prepare,
         peer: Peer | None = None,
+        priority: Callable[[], Priority] = lambda: "interactive",
     ) -> Subscription:
         """Admit a question, before any of it is decoded.
 
@@ -224,6 +229,7 @@ class Cell(Generic[BackendT]):
             size_bytes: what it took on the wire.
             prepare: decodes it; called only if it is admitted and was not asked before.
             peer: who sent it.
+            priority: tells its class; raises InvalidQuestionError where it has none.
 
         Returns:
             Its run: a new one, or the one that an earlier question with this key began.
@@ -249,6 +255,7 @@ class Cell(Generic[BackendT]):
                 raise QuestionTooLargeError(
                     "question", f"takes {size_bytes} bytes; {grant.max_question_bytes} are granted"
                 )
+            wanted = priority()
             session.seen_at, session.question_bytes = self._clock(), size_bytes
             self.limits.spend(peer, questions=1, size_bytes=size_bytes)
             known = session.answered.find(request_id, digest)
@@ -265,14 +272,38 @@ class Cell(Generic[BackendT]):
         except EdgeServerError as error:
             self._rejected(error, peer)
             raise
-        # What the engine turns away it counts itself.
-        backend.admit(session.session_id)
+        self._admit(backend, session.session_id, wanted)
         try:
             request = prepare(session)
         except EdgeServerError as error:
             self._rejected(error, peer)
             raise
-        return session.answered.record(request_id, digest(), backend.submit(request))
+        return session.answered.record(request_id, digest(), self.submit(backend, request))
+
+    def admit(self, user: str, priority: Priority = "interactive") -> BackendT:
+        """Admit a question that belongs to no session, as REST's and the page's do, before media are decoded.
+
+        Args:
+            user: whom it counts for.
+            priority: its class.
+
+        Returns:
+            What will answer it, to be passed to :meth:`submit`, whatever takes its place meanwhile.
+
+        Raises:
+            EngineOverloadedError, DrainingError: from the engine.
+        """
+        backend = self._backends.current
+        self._admit(backend, user, priority)
+        return backend
+
+    def submit(self, backend: BackendT, request: Request) -> AnswerStream:
+        """Hand an admitted question to what answers it; raises what its engine raises."""
+        return backend.submit(request)
+
+    def _admit(self, backend: BackendT, user: str, priority: Priority) -> None:
+        """Refuse a question for which there is no room; the engine counts whom it turns away."""
+        backend.admit(user, priority)
 
     def cancel(self, session_id: str, request_id: str, *, peer: Peer | None = None) -> bool:
         """Take a question back; False if none of that key is in flight.

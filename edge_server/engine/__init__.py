@@ -9,6 +9,7 @@ Knows no transport and no model library.
 """
 
 from edge_server.engine.answer import AnswerStream
+from edge_server.engine.client import EngineClient, EngineStatus
 from edge_server.engine.config import EngineConfig
 from edge_server.engine.engine import Engine
 from edge_server.engine.observer import EngineObserver, QuestionEnd, SilentObserver
@@ -29,8 +30,10 @@ __all__ = [
     "Completion",
     "Delta",
     "Engine",
+    "EngineClient",
     "EngineConfig",
     "EngineObserver",
+    "EngineStatus",
     "Event",
     "FeatureBlock",
     "InvalidPromptError",

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from typing import Generic
 
 from edge_server.engine.answer import AnswerStream
+from edge_server.engine.client import EngineStatus
 from edge_server.engine.config import EngineConfig
 from edge_server.engine.detokenizer import Detokenizer, Publication
 from edge_server.engine.observer import EngineObserver, QuestionEnd, SilentObserver
@@ -48,7 +49,7 @@ _DEADLINE_GRACE_S = 1.0
 
 
 class Engine(Generic[StateT]):
-    """Batches questions of many users into one model.
+    """Implements :class:`edge_server.engine.client.EngineClient`: questions of many users in one model.
 
     All methods are called from the event loop that called :meth:`start`.
 
@@ -115,6 +116,14 @@ class Engine(Generic[StateT]):
             and bool(workers)
             and all(worker.alive and worker.step_s < self.config.stall_s for worker in workers)
             and any(scheduler.available for scheduler in self._schedulers)
+        )
+
+    @property
+    def status(self) -> EngineStatus:
+        """How it does."""
+        runners, of_runners = self.runners
+        return EngineStatus(
+            self.ready, self.draining, self.waiting, self.running, self.unanswered, runners, of_runners
         )
 
     @property

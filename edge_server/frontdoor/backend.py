@@ -5,58 +5,80 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Generic, TypeAlias
+from typing import Any, TypeAlias
 
 from edge_server.cell import BackendRegistry
-from edge_server.engine import AnswerStream, Engine, Request
-from edge_server.engine.ports import StateT
+from edge_server.engine import AnswerStream, EngineClient, Model, ModelRunner, Priority, Request
+from edge_server.engine.canary import Canary
 from edge_server.frontdoor.ports import BundleArchive, Ingest, LinkShape
 
 
 @dataclass(frozen=True, eq=False)
-class EngineBackend(Generic[StateT]):
-    """Implements :class:`edge_server.cell.Backend` with an engine.
+class Served:
+    """A loaded model, with what makes questions ready for it.
 
     Attributes:
-        engine: answers.
+        model: what is asked.
+        runner_of: what each of the engine's batches computes with, by its number.
         ingest: makes media of REST requests ready.
-        shape: token blocks that its model takes.
+        shape: token blocks that the model takes.
         token_lengths: that it was trained for.
-        bundles: given to devices that ask for one; the first of a precision is the current one.
-        digest: of its model's weights and descriptions; empty where nobody asks whether they have changed.
+        bundles: given to devices that ask for one; the model answers for them all, and its own is first.
+        digest: of its weights and descriptions; empty where nobody asks whether they have changed.
+        canaries: asked before it takes over from another model, and after.
         close: frees what it holds beside its memory.
     """
 
-    engine: Engine[StateT]
+    model: Model
+    runner_of: Callable[[int], ModelRunner[Any]]
     ingest: Ingest
     shape: LinkShape
     token_lengths: tuple[int, ...]
     bundles: tuple[BundleArchive, ...] = ()
     digest: str = ""
+    canaries: tuple[Canary, ...] = ()
     close: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True, eq=False)
+class EngineBackend:
+    """Implements :class:`edge_server.cell.Backend`: what is served, behind the engine that answers for it."""
+
+    served: Served
+    engine: EngineClient
+
+    @property
+    def model(self) -> Model:
+        """What is asked."""
+        return self.served.model
 
     @cached_property
     def bundle_hashes(self) -> tuple[str, ...]:
         """Of the model's own bundle, which is first, and of those made from it."""
-        model = self.engine.model
-        return tuple(dict.fromkeys([model.bundle_hash, *(bundle.bundle_hash for bundle in self.bundles)]))
+        made = (bundle.bundle_hash for bundle in self.served.bundles)
+        return tuple(dict.fromkeys([self.model.bundle_hash, *made]))
+
+    @property
+    def token_lengths(self) -> tuple[int, ...]:
+        """Token lengths that the model was trained for."""
+        return self.served.token_lengths
 
     @property
     def retry_delay_s(self) -> float:
         """After how long it pays to ask the engine again, where one was turned away now [s]."""
         return self.engine.retry_delay_s
 
-    def admit(self, user: str) -> None:
+    def admit(self, user: str, priority: Priority = "interactive") -> None:
         """Tell whether the engine would accept a question of this user now; raises what that raises."""
-        self.engine.admit(user)
+        self.engine.admit(user, priority)
 
     def submit(self, request: Request) -> AnswerStream:
         """Hand an admitted question to the engine; raises what that raises."""
         return self.engine.submit(request)
 
 
-Backends: TypeAlias = BackendRegistry[EngineBackend[Any]]
-"""What both doors open on. Each model's state is its own business, hence ``Any``."""
+Backends: TypeAlias = BackendRegistry[EngineBackend]
+"""What both doors open on."""
 
 
 def bundle_for(backends: Backends, bundle_hash: str) -> str:
@@ -72,8 +94,8 @@ def bundle_for(backends: Backends, bundle_hash: str) -> str:
     current = backends.current
     if bundle_hash in current.bundle_hashes:
         return bundle_hash
-    precisions = {bundle.bundle_hash: bundle.precision for each in backends for bundle in each.bundles}
-    for bundle in current.bundles:
+    precisions = {bundle.bundle_hash: bundle.precision for each in backends for bundle in each.served.bundles}
+    for bundle in current.served.bundles:
         if bundle.precision == precisions.get(bundle_hash):
             return bundle.bundle_hash
     return current.bundle_hashes[0]

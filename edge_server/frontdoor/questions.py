@@ -51,12 +51,17 @@ def request_of(question: pb.Question, session: Session, shape: LinkShape, metric
         max_new_tokens=question.max_new_tokens,
         deadline_s=question.deadline_ms / 1000.0,
         request_id=question.request_id,
-        priority=_priority_of(question.priority),
+        priority=priority_of(question.priority),
         whole=question.whole_answer,
     )
 
 
-def _priority_of(sent: int) -> Priority:
+def priority_of(sent: int) -> Priority:
+    """The class that a question asks for, as the wire says it.
+
+    Raises:
+        InvalidQuestionError: there is no such class.
+    """
     name = PRIORITIES.of_number.get(sent or pb.PRIORITY_INTERACTIVE)
     if name is None:
         raise InvalidQuestionError(

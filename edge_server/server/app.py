@@ -1,8 +1,8 @@
 """The composition root: an engine for each model that is served, and the doors that open on them.
 
-              ┌─ gRPC ─▶ cell ─┐
-    Server ───┤                ├─▶ Engine ─▶ ModelRunner
-              └─ REST ─▶ ingest┘      and a page for browsers, where that is installed
+              ┌─ gRPC ─────────▶┐
+    Server ───┤                 ├─▶ cell ─▶ EngineClient ─▶ what computes
+              └─ REST ─▶ ingest ▶┘      and a page for browsers, where that is installed
 
 :mod:`edge_server.server.process` runs it until it is told to end.
 """
@@ -11,44 +11,43 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
-import secrets
 import time
 from collections.abc import Callable
 from importlib.metadata import version
-from typing import Any, Generic
+from typing import TYPE_CHECKING
 
-import uvicorn
-
-from device_agent.lasting import LastingClock, boot_clock
-from edge_server.access.identity import peer_of_certificate
-from edge_server.cell import AnswerFile, BackendRegistry, Cell, KeptAnswers, Limits
-from edge_server.engine import Engine
-from edge_server.engine.ports import StateT
-from edge_server.frontdoor.backend import Backends, EngineBackend
-from edge_server.frontdoor.grpc.server import GrpcServer
-from edge_server.frontdoor.grpc.service import TokenLinkService
+from device_agent.lasting import boot_clock
+from edge_server.cell import BackendRegistry, Limits
+from edge_server.engine import EngineClient
+from edge_server.frontdoor.backend import Backends, Served
 from edge_server.frontdoor.http.asking import Asker
-from edge_server.frontdoor.http.rest import build_app
-from edge_server.frontdoor.http.slow_connections import bounded_protocol
 from edge_server.frontdoor.metrics import Metrics
-from edge_server.frontdoor.tls import TlsFiles
 from edge_server.frontdoor.tracing import Tracing
 from edge_server.server.addresses import Addresses
+from edge_server.server.builders import (
+    Security,
+    Surroundings,
+    build_answers,
+    build_backend,
+    build_cell,
+    build_grpc_door,
+    build_rest_app,
+    build_rest_door,
+)
 from edge_server.server.config import ServerConfig
 from edge_server.server.exposure import check_exposure
-from edge_server.server.rest_server import RestServer, listen
+from edge_server.server.rest_server import listen
 from edge_server.server.rollout import Rollout
 from edge_server.server.security import credential_store_of, enrolment_door_of, rest_speaks_tls, tls_of
-from edge_server.server.served import Served
 from edge_server.ui.gate import Gate, KeyGate, OpenGate
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from edge_server.server.page import PageBuilder
 
 _GRACE_S = 2.0
 
 
-class Server(Generic[StateT]):
+class Server:
     """Engines with their two doors, on the running event loop; a third where devices can enrol.
 
     Args:
@@ -68,7 +67,7 @@ class Server(Generic[StateT]):
     def __init__(
         self,
         config: ServerConfig,
-        served: Served[StateT],
+        served: Served,
         *,
         clock: Callable[[], float] = boot_clock,
         wall_clock: Callable[[], float] = time.time,
@@ -77,119 +76,50 @@ class Server(Generic[StateT]):
         gate: Gate | None = None,
     ) -> None:
         check_exposure(config)
-        release = version("tokenlink")
-        builder = None
-        if with_page:
-            # The page's libraries: a server without it never has them in memory.
-            from edge_server.server.page import PageBuilder
-
-            builder = PageBuilder(config, release, clock)
+        around = Surroundings(version("tokenlink"), clock, wall_clock, tracing)
+        self._config, self._clock = config, clock
+        builder = _page_builder(config, around) if with_page else None
         self.metrics = (
-            Metrics(version=release, outage_snr_db=config.outage_snr_db)
-            if builder is None
-            else builder.metrics
+            builder.metrics
+            if builder is not None
+            else Metrics(version=around.release, outage_snr_db=config.outage_snr_db)
         )
-        answers_clock = LastingClock(wall_clock=wall_clock)
-        self._answer_file = (
-            AnswerFile(config.answers, self.metrics.answers_not_written, timekeeper=answers_clock)
-            if config.answers is not None
-            else None
-        )
-        self.answers = KeptAnswers(
-            config.answers_kept,
-            config.answers_kept_in_all,
-            config.answers_kept_s,
-            clock=answers_clock,
-            store=self._answer_file,
-            restored=self._answer_file.restored() if self._answer_file is not None else (),
-            observer=self.metrics,
-        )
-        self._config = config
-        self._clock = clock
-        self.backends: Backends = BackendRegistry(self._backend(served))
-        limits = Limits(config.limits(), clock)
-        self._credential_store = credential_store_of(config, wall_clock)
-        tls = tls_of(config)
-        asks_devices = tls is not None and tls.client_ca is not None
-        self.cell = Cell(
-            self.backends,
-            config.cell(),
-            clock=clock,
-            observer=self.metrics,
-            answers=self.answers,
-            access=self._credential_store if asks_devices else None,
-            limits=limits,
-        )
+        self.answers, self._answer_file = build_answers(config, self.metrics, wall_clock)
+        self.backends: Backends = BackendRegistry(build_backend(config, served, clock, self.metrics))
+        self._credentials = credential_store_of(config, wall_clock)
+        security = Security(tls_of(config), self._credentials, Limits(config.limits(), clock))
+        self.cell = build_cell(config, self.backends, self.answers, self.metrics, security, clock)
         self._rollout = Rollout(
             self.backends, self.cell, keep_s=config.old_model_s, clock=clock, on_change=self._describe
         )
         self._describe()
-        self.metrics.watch(
-            ready=lambda: self.engine.ready,
-            draining=lambda: self.engine.draining,
-            waiting=lambda: sum(backend.engine.waiting for backend in self.backends),
-            running=lambda: sum(backend.engine.running for backend in self.backends),
-            queue_capacity=config.max_queue,
-            max_sessions=config.max_sessions,
-        )
-        self._grpc = GrpcServer(
-            TokenLinkService(
-                self.cell,
-                self.backends,
-                self.metrics,
-                version=release,
-                wall_clock=wall_clock,
-                identify=peer_of_certificate if asks_devices else None,
-                tracing=tracing,
-            ),
-            max_message_bytes=config.max_grpc_message_bytes,
-            max_calls=config.max_grpc_calls,
-            max_streams=config.max_grpc_streams,
-            receive_s=config.receive_s,
-            refused=self.metrics.rejected,
-            tls=tls,
-        )
+        self._grpc = build_grpc_door(config, self.cell, self.backends, self.metrics, security, around)
         self._enrolment = enrolment_door_of(config, self.metrics, clock, wall_clock)
-        asker = Asker(self.backends, self.metrics, tracing)
-        if gate is None and self._credential_store is not None:
-            gate = KeyGate(self._credential_store, limits)
+        asker = Asker(self.cell, self.backends, self.metrics, tracing)
+        if gate is None and self._credentials is not None:
+            gate = KeyGate(self._credentials, security.limits)
         self._page = None if builder is None else builder.build(asker, self.cell, gate or OpenGate())
-        self._to_close = contextlib.AsyncExitStack()
-        self.rest_app = build_app(
-            asker,
-            self.metrics,
-            max_body_bytes=config.max_rest_body_bytes,
-            receive_s=config.receive_s,
-            limits=limits,
-            keys=self._credential_store,
-            metrics_open=config.metrics_open,
-            version=release,
-            wall_clock=wall_clock,
-            new_id=lambda: secrets.token_hex(12),
-            page=self._page,
-        )
-        self._rest = RestServer(
-            uvicorn.Config(
-                self.rest_app,
-                log_config=None,
-                # At INFO it logs the page's WebSockets with the ids that open them, which are secrets.
-                log_level=logging.WARNING,
-                access_log=False,
-                lifespan="off",
-                server_header=False,
-                http=bounded_protocol(config.receive_s, self.metrics.rejected),
-                ssl_certfile=config.tls_cert if rest_speaks_tls(config) else None,
-                ssl_keyfile=config.tls_key if rest_speaks_tls(config) else None,
-            ),
-            handshake_s=config.receive_s,
-            tls=TlsFiles(tls.certificate, tls.key) if tls is not None and rest_speaks_tls(config) else None,
-        )
+        self.rest_app = build_rest_app(config, asker, self.metrics, security, around, self._page)
+        self._rest = build_rest_door(config, self.rest_app, security.tls, self.metrics.rejected)
         self._rest_task: asyncio.Task[None] | None = None
+        self._to_close = contextlib.AsyncExitStack()
+        self._count_status()
 
     @property
-    def engine(self) -> Engine[StateT]:
+    def engine(self) -> EngineClient:
         """Of the current model."""
         return self.backends.current.engine
+
+    def _count_status(self) -> None:
+        """Show how the engines do in the metrics."""
+        self.metrics.watch(
+            ready=lambda: self.engine.status.ready,
+            draining=lambda: self.engine.status.draining,
+            waiting=lambda: sum(backend.engine.status.waiting for backend in self.backends),
+            running=lambda: sum(backend.engine.status.running for backend in self.backends),
+            queue_capacity=self._config.max_queue,
+            max_sessions=self._config.max_sessions,
+        )
 
     async def start(self) -> Addresses:
         """Open both doors.
@@ -232,13 +162,15 @@ class Server(Generic[StateT]):
         await self._grpc.announce_draining()
         await self._rollout.drain()
 
-    async def replace(self, served: Served[Any]) -> None:
+    async def replace(self, served: Served) -> None:
         """Serve another model, beside the present one for as long as devices run its bundle.
 
         Raises:
             CanaryError: it does not answer what it must; what is served stays.
         """
-        await self._rollout.replace(self._backend(served), served.canaries)
+        await self._rollout.replace(
+            build_backend(self._config, served, self._clock, self.metrics), served.canaries
+        )
 
     async def stop(self) -> None:
         """Close both doors; what is unanswered fails."""
@@ -250,8 +182,8 @@ class Server(Generic[StateT]):
         await self._close_answers()
         if self._rest_task is not None:
             await self._rest_task
-        if self._credential_store is not None:
-            self._credential_store.close()
+        if self._credentials is not None:
+            self._credentials.close()
         await self._to_close.aclose()
 
     async def _close_answers(self) -> None:
@@ -260,23 +192,11 @@ class Server(Generic[StateT]):
             await asyncio.to_thread(answer_file.close)
 
     def _describe(self) -> None:
-        self.metrics.describe(
-            [(backend.engine.model.name, backend.bundle_hashes) for backend in self.backends]
-        )
+        self.metrics.describe([(backend.model.name, backend.bundle_hashes) for backend in self.backends])
 
-    def _backend(self, served: Served[StateT]) -> EngineBackend[StateT]:
-        return EngineBackend(
-            engine=Engine(
-                served.model,
-                self._config.engine(),
-                runner_of=served.runner_of,
-                clock=self._clock,
-                observer=self.metrics,
-            ),
-            ingest=served.ingest,
-            shape=served.shape,
-            token_lengths=served.token_lengths,
-            bundles=served.bundles,
-            digest=served.digest,
-            close=served.close,
-        )
+
+def _page_builder(config: ServerConfig, around: Surroundings) -> PageBuilder:
+    # The page's libraries: a server without it never has them in memory.
+    from edge_server.server.page import PageBuilder
+
+    return PageBuilder(config, around.release, around.clock)

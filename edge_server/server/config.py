@@ -59,6 +59,8 @@ class ServerConfig(BaseSettings):
     """Threads of the model's operators, in each batch."""
     bfloat16: bool = True
     """Prompts are read in bfloat16 on a CPU with instructions for it: faster, and rounded."""
+    engine_kind: str = "batching"
+    """Which engine answers, by its name; packages bring others than the one of this server."""
     host: str = "127.0.0.1"
     """Address that both doors listen on."""
     grpc_port: Annotated[int, Field(ge=0, le=65_535)] = 50_051

@@ -27,19 +27,19 @@ from edge_server.engine.canary import FILE as CANARY_FILE
 from edge_server.engine.canary import Canary, read_canaries
 from edge_server.engine.runner_process import ModelRunnerProcess
 from edge_server.errors import ConfigurationError
+from edge_server.frontdoor.backend import Served
 from edge_server.frontdoor.ports import BundleArchive, LinkShape
 from edge_server.runtime.model_info import load_model_info
 from edge_server.runtime.snapshot import Snapshot, take_snapshot
 from edge_server.runtime.start import PRELOAD, load_runner
 from edge_server.server.config import ServerConfig
 from edge_server.server.ingest import MediaIngest
-from edge_server.server.served import Served
 
 _UNKNOWN_QUESTION = "What is shown?"
 _UNKNOWN_CANARIES = 4
 
 
-def load_served(config: ServerConfig) -> Served[Any]:
+def load_served(config: ServerConfig) -> Served:
     """Load the model that the settings name. Its state's type is its own business, hence ``Any``.
 
     Raises:
@@ -50,7 +50,7 @@ def load_served(config: ServerConfig) -> Served[Any]:
         return replace(served, close=resources.pop_all().close)
 
 
-def _load(config: ServerConfig, resources: ExitStack) -> Served[Any]:
+def _load(config: ServerConfig, resources: ExitStack) -> Served:
     if not config.model.is_dir():
         raise ConfigurationError(
             f"model: there is no folder {config.model}; train one with `edge-server train`, or name another"

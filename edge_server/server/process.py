@@ -16,16 +16,15 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from device_agent.errors import DeviceAgentError
 from device_agent.tracing import exporting_tracer
 from edge_server.errors import ConfigurationError, EdgeServerError
+from edge_server.frontdoor.backend import Served
 from edge_server.frontdoor.tracing import NotTraced, Traced, Tracing
 from edge_server.server.addresses import Addresses
 from edge_server.server.app import Server
 from edge_server.server.config import ServerConfig
-from edge_server.server.served import Served
 from edge_server.ui.extra import page_is_served
 from edge_server.ui.gate import Gate
 
@@ -34,8 +33,8 @@ logger = logging.getLogger(__name__)
 
 async def serve(
     config: ServerConfig,
-    served: Served[Any],
-    reload: Callable[[], Served[Any]] | None = None,
+    served: Served,
+    reload: Callable[[], Served] | None = None,
     tracing: Tracing | None = None,
     gate: Gate | None = None,
 ) -> None:
@@ -59,15 +58,13 @@ async def serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
-    server: Server[Any] = Server(
-        config, served, tracing=tracing, with_page=page_is_served(config.ui), gate=gate
-    )
+    server: Server = Server(config, served, tracing=tracing, with_page=page_is_served(config.ui), gate=gate)
     addresses = await server.start()
     reloading = asyncio.create_task(_reload(server, reload)) if reload is not None else None
     try:
         _announce(config, served, addresses)
         await asked_to_end.wait()
-        logger.info("draining", extra={"unanswered": server.engine.unanswered})
+        logger.info("draining", extra={"unanswered": server.engine.status.unanswered})
         draining = asyncio.create_task(server.drain())
         hurrying = asyncio.create_task(asked_again.wait())
         await asyncio.wait({draining, hurrying}, timeout=config.drain_s, return_when=asyncio.FIRST_COMPLETED)
@@ -84,7 +81,7 @@ async def serve(
     logger.info("stopped")
 
 
-async def _reload(server: Server[Any], load: Callable[[], Served[Any]]) -> None:
+async def _reload(server: Server, load: Callable[[], Served]) -> None:
     """Serve what the model folder holds at every SIGHUP; what cannot be loaded changes nothing."""
     asked = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, asked.set)
@@ -98,7 +95,7 @@ async def _reload(server: Server[Any], load: Callable[[], Served[Any]]) -> None:
             logger.error("the model was not reloaded; the one that is served stays: %s", error)
             continue
         current = server.backends.current
-        if (served.model.bundle_hash, served.digest) == (current.bundle_hashes[0], current.digest):
+        if (served.model.bundle_hash, served.digest) == (current.model.bundle_hash, current.served.digest):
             logger.info("the model is the one that is served; nothing changes")
             await asyncio.to_thread(served.close)
             continue
@@ -108,7 +105,7 @@ async def _reload(server: Server[Any], load: Callable[[], Served[Any]]) -> None:
             logger.error("the model was not promoted; the one that is served stays: %s", error)
 
 
-def _announce(config: ServerConfig, served: Served[Any], addresses: Addresses) -> None:
+def _announce(config: ServerConfig, served: Served, addresses: Addresses) -> None:
     facts = {
         "grpc": addresses.grpc,
         "rest": addresses.rest,

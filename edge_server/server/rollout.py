@@ -14,7 +14,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from edge_server.cell import Cell
 from edge_server.engine.canary import Canary, CanaryError, try_out
@@ -43,7 +42,7 @@ class Rollout:
     def __init__(
         self,
         backends: Backends,
-        cell: Cell[EngineBackend[Any]],
+        cell: Cell[EngineBackend],
         *,
         keep_s: float,
         settle_s: float = SETTLE_S,
@@ -58,7 +57,7 @@ class Rollout:
         self._clock = clock
         self._retiring: set[asyncio.Task[None]] = set()
 
-    async def replace(self, backend: EngineBackend[Any], canaries: Sequence[Canary] = ()) -> None:
+    async def replace(self, backend: EngineBackend, canaries: Sequence[Canary] = ()) -> None:
         """Make a backend the current one; what is served now goes once nobody needs it.
 
         Args:
@@ -73,7 +72,7 @@ class Rollout:
             await try_out(backend.engine.submit, canaries)
         except BaseException:
             await backend.engine.stop()
-            await asyncio.to_thread(backend.close)
+            await asyncio.to_thread(backend.served.close)
             raise
         old = self._backends.current
         self._backends.add(backend)
@@ -98,11 +97,9 @@ class Rollout:
         await asyncio.gather(*tasks, return_exceptions=True)
         for backend in self._backends:
             await backend.engine.stop()
-            await asyncio.to_thread(backend.close)
+            await asyncio.to_thread(backend.served.close)
 
-    async def _confirm(
-        self, new: EngineBackend[Any], old: EngineBackend[Any], canaries: Sequence[Canary]
-    ) -> None:
+    async def _confirm(self, new: EngineBackend, old: EngineBackend, canaries: Sequence[Canary]) -> None:
         """See how the new backend does under load; then one of the two goes."""
         began = self._clock()
         while self._clock() - began < self._settle_s:
@@ -122,7 +119,7 @@ class Rollout:
                 return
         await self._retire(old, began)
 
-    async def _retire(self, old: EngineBackend[Any], began: float) -> None:
+    async def _retire(self, old: EngineBackend, began: float) -> None:
         while (waited_s := self._clock() - began) < max(self._keep_s, self._settle_s):
             devices = self._cell.sessions_with(old)
             if not devices and waited_s >= self._settle_s:
@@ -136,10 +133,10 @@ class Rollout:
         await self._end(old)
         logger.info("an old model is gone", extra={"bundle_hash": old.bundle_hashes[0]})
 
-    async def _end(self, backend: EngineBackend[Any]) -> None:
+    async def _end(self, backend: EngineBackend) -> None:
         """What it has accepted is answered; then it is gone."""
         await backend.engine.drain()
         self._backends.remove(backend)
         self._on_change()
         await backend.engine.stop()
-        await asyncio.to_thread(backend.close)
+        await asyncio.to_thread(backend.served.close)

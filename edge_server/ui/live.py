@@ -64,7 +64,7 @@ class LivePanel:
         self._rate.show(markup.rate(view))
         self._batches.show(markup.batch_sizes(view))
         self._refusals.show(markup.refusals(view))
-        text_of = context.asker.backend.engine.model.text
+        text_of = context.asker.backend.model.text
         self._recent.show(markup.recent_answers(view.recent, text_of, context.clock()))
 
 

@@ -110,7 +110,7 @@ class FrontPage:
         dark = ui.dark_mode(None)
         with ui.element("header").classes("tl-header"):
             ui.html(
-                f'<h1>{_ICON}<span>TokenLink</span></h1><p class="tl-note">{backend.engine.model.name} · '
+                f'<h1>{_ICON}<span>TokenLink</span></h1><p class="tl-note">{backend.model.name} · '
                 f"{self._context.version}</p>",
                 sanitize=True,
             ).classes("tl-brand")
@@ -126,7 +126,7 @@ class FrontPage:
             button.props(f'icon={_SHADES[None][0]} aria-label="Colours: {_SHADES[None][1]}"')
 
         def look() -> None:
-            engine = self._context.asker.backend.engine
+            engine = self._context.asker.backend.engine.status
             word = "ready" if engine.ready else "draining" if engine.draining else "not ready"
             if state.text != word:
                 state.set_text(word)

@@ -17,7 +17,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from edge_server.cell import BackendRegistry, Cell, CellConfig
-from edge_server.engine import AnswerStream, Request
+from edge_server.engine import AnswerStream, Priority, Request
 from edge_server.errors import EdgeServerError
 from edge_server.frontdoor.metrics import Metrics
 from edge_server.frontdoor.ports import LinkShape
@@ -146,7 +146,7 @@ class _Taker:
     token_lengths = TOKEN_LENGTHS
     retry_delay_s = 0.05
 
-    def admit(self, user: str) -> None:
+    def admit(self, user: str, priority: Priority = "interactive") -> None:
         pass
 
     def submit(self, request: Request) -> AnswerStream:

@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from edge_server.engine import Prompt
+from edge_server.frontdoor.backend import Served
 from edge_server.frontdoor.ports import LinkShape
 from edge_server.server import logs
 from edge_server.server.config import ServerConfig
 from edge_server.server.ingest import MediaIngest
 from edge_server.server.process import serve
-from edge_server.server.served import Served
 from tests.weightless import CHANNEL_DIM, WeightlessModel, WeightlessTransmitter
 
 FAULT = "TOKENLINK_CHAOS_FAULT"

@@ -8,11 +8,11 @@ from __future__ import annotations
 import asyncio
 
 from edge_server.engine import FeatureBlock, Prompt
+from edge_server.frontdoor.backend import Served
 from edge_server.frontdoor.ports import Ingested, LinkSettings, LinkShape, RawMedia
 from edge_server.server import logs
 from edge_server.server.config import ServerConfig
 from edge_server.server.process import serve
-from edge_server.server.served import Served
 from tests.chaos.questions import answer_to
 from tests.weightless import CHANNEL_DIM, WeightlessModel
 

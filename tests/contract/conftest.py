@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 
 from device_agent.media.clip import MediaLimits
+from edge_server.frontdoor.backend import Served
 from edge_server.frontdoor.ports import BundleArchive, LinkShape
 from edge_server.frontdoor.tracing import NotTraced, Tracing
 from edge_server.server.addresses import Addresses
 from edge_server.server.app import Server
 from edge_server.server.config import ServerConfig
 from edge_server.server.ingest import MediaIngest
-from edge_server.server.served import Served
 from protos.tokenlink.v1.tokenlink_pb2_grpc import TokenLinkStub
-from tests.weightless import BUNDLE_HASH, CHANNEL_DIM, State, WeightlessModel, WeightlessTransmitter
+from tests.weightless import BUNDLE_HASH, CHANNEL_DIM, WeightlessModel, WeightlessTransmitter
 
 SMALL_BUNDLE_HASH = "12" * 32
 """Of the int8 bundle that is served beside the model's own."""
@@ -28,7 +28,7 @@ SMALL_BUNDLE_HASH = "12" * 32
 
 @dataclass
 class Running:
-    server: Server[State]
+    server: Server
     model: WeightlessModel
     addresses: Addresses
     channel: grpc.aio.Channel
@@ -94,7 +94,7 @@ async def running(
             BundleArchive(SMALL_BUNDLE_HASH, small_archive, "int8"),
         ),
     )
-    server: Server[State] = Server(
+    server: Server = Server(
         # One batch, so that a test knows what runs and what waits.
         ServerConfig.model_validate({"grpc_port": 0, "rest_port": 0, "batches": 1, **settings}),
         served,

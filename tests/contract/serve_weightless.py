@@ -14,13 +14,13 @@ import numpy as np
 
 from device_agent.media.clip import MediaLimits
 from edge_server.errors import InvalidQuestionError
+from edge_server.frontdoor.backend import Served
 from edge_server.frontdoor.ports import LinkShape
 from edge_server.server import logs
 from edge_server.server.config import ServerConfig
 from edge_server.server.ingest import MediaIngest
 from edge_server.server.process import serve
-from edge_server.server.served import Served
-from tests.weightless import CHANNEL_DIM, State, WeightlessModel, WeightlessTransmitter
+from tests.weightless import CHANNEL_DIM, WeightlessModel, WeightlessTransmitter
 
 NEWER_BUNDLE_HASH = "cd" * 32
 """Of what is served after a SIGHUP."""
@@ -41,7 +41,7 @@ class KeyGate:
         return "key-1"
 
 
-def served(limits: MediaLimits | None = None) -> Served[State]:
+def served(limits: MediaLimits | None = None) -> Served:
     """What :mod:`tests.weightless` can do, as slowly as something can be watched."""
     ingest = MediaIngest(
         WeightlessTransmitter(),  # type: ignore[arg-type]
@@ -60,7 +60,7 @@ def main() -> None:
     config = ServerConfig()
     first = served(config.media())
 
-    def reload() -> Served[State]:
+    def reload() -> Served:
         model = WeightlessModel(name="newer", bundle_hash=NEWER_BUNDLE_HASH)
         return replace(served(config.media()), model=model)
 

@@ -36,16 +36,16 @@ from edge_server.access import devices
 from edge_server.access.authority import read_certificate
 from edge_server.access.enrolment import make_token
 from edge_server.errors import ConfigurationError as ServerConfigurationError
+from edge_server.frontdoor.backend import Served
 from edge_server.server.app import Server
 from edge_server.server.config import ServerConfig
-from edge_server.server.served import Served
 from protos import payload
 from protos.enrolment import EnrolToken
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from protos.tokenlink.v1.tokenlink_pb2_grpc import TokenLinkStub
 from tests.authority import Device, Pki, make_pki
 from tests.contract.conftest import Running
-from tests.weightless import BUNDLE_HASH, CHANNEL_DIM, State
+from tests.weightless import BUNDLE_HASH, CHANNEL_DIM
 
 YEAR_S = 365.25 * 86_400
 
@@ -506,11 +506,11 @@ async def test_a_start_that_fails_leaves_no_door_open(running: Running, pki: Pki
         {"rest_port": 0, **pki.settings(enrol=True)}
         | {"grpc_port": running.addresses.grpc_port, "enrol_port": enrol_port}
     )
-    backend = running.server.backends.current
-    served: Served[State] = Served(
+    backend = running.server.backends.current.served
+    served: Served = Served(
         running.model, lambda _: running.model, backend.ingest, backend.shape, backend.token_lengths
     )
-    server: Server[State] = Server(config, served)
+    server: Server = Server(config, served)
     with pytest.raises(ServerConfigurationError, match="grpc_port"):
         await server.start()
     with pytest.raises(ConnectionRefusedError):

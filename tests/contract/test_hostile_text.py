@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any
 
 import grpc
 import grpc.aio
@@ -45,7 +44,7 @@ async def shipped() -> AsyncIterator[Shipped]:
         return positions
 
     served.model.check = noted
-    server: Server[Any] = Server(config, served)
+    server: Server = Server(config, served)
     addresses = await server.start()
     async with (
         grpc.aio.insecure_channel(addresses.grpc) as channel,

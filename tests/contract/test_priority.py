@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import grpc.aio
 import httpx
 import pytest
 
@@ -69,3 +70,37 @@ async def test_over_rest(running: Running) -> None:
             await waiting(running, count + 1)
         running.model.gate.open()
     assert answered == ["running", "interactive", "background"]
+
+
+@pytest.mark.parametrize("settings", [{"max_batch": 1, "max_queue": 1, "max_queue_per_user": 1}])
+async def test_a_full_queue_of_background_makes_room_for_interactive_at_either_door(running: Running) -> None:
+    """Admission asks with the question's own priority: background is refused, interactive evicts."""
+    running.model.gate.close()
+    async with (
+        httpx.AsyncClient(base_url=running.addresses.rest, timeout=30) as client,
+        asyncio.TaskGroup() as asking,
+    ):
+
+        def ask(user: str, priority: str) -> asyncio.Task[httpx.Response]:
+            body = {"question": "ab", "priority": priority, "user": user}
+            return asking.create_task(client.post("/v1/infer", json=body))
+
+        running_one = ask("a", "interactive")
+        await running.until(lambda: running.server.engine.running == 1)
+        evicted = ask("b", "background")
+        await running.until(lambda: running.server.engine.waiting == 1)
+        assert (await ask("c", "background")).status_code == 429
+        accepted = ask("d", "interactive")
+        assert (await evicted).status_code == 429
+        opened = await running.stub.OpenSession(
+            pb.OpenSessionRequest(device_id="camera", bundle_hash=BUNDLE_HASH, snr_db=10.0)
+        )
+        question = pb.Question(request_id="q", question_ids=[1, 2], priority=pb.PRIORITY_BACKGROUND)
+        call = running.stub.Ask(
+            pb.AskRequest(session_id=opened.session_id, bundle_hash=BUNDLE_HASH, question=question)
+        )
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            _ = [frame async for frame in call]
+        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        running.model.gate.open()
+        assert [(await each).status_code for each in (running_one, accepted)] == [200, 200]

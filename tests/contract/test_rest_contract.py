@@ -381,7 +381,7 @@ async def test_what_is_refused_before_it_reaches_the_engine_is_counted(
     async def full(*_: object) -> None:
         raise AdmissionRefusedError("enough", reason="ingest", retry_delay_s=1.0)
 
-    monkeypatch.setattr(running.server.backends.current.ingest, "prepare", full)
+    monkeypatch.setattr(running.server.backends.current.served.ingest, "prepare", full)
     response = await client.post("/v1/infer", json={"question": "a", "media": [image()]})
     assert response.status_code == 429
     assert await count("ingest") == 1

@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import grpc.aio
 import httpx
 import pytest
 
 from edge_server.engine.canary import Canary, CanaryError
+from edge_server.frontdoor.backend import Served
 from edge_server.frontdoor.ports import BundleArchive, LinkShape
 from edge_server.server import rollout
-from edge_server.server.served import Served
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from tests.contract.conftest import SMALL_BUNDLE_HASH, Running
 from tests.weightless import BUNDLE_HASH, CHANNEL_DIM, WeightlessModel
@@ -33,7 +32,7 @@ def new_model() -> WeightlessModel:
 
 
 @pytest.fixture
-def served(running: Running, new_model: WeightlessModel, tmp_path: Path) -> Served[Any]:
+def served(running: Running, new_model: WeightlessModel, tmp_path: Path) -> Served:
     running.server._rollout._settle_s = 0.05
     archive = tmp_path / "new.tar"
     archive.write_bytes(b"new bundle")
@@ -41,7 +40,7 @@ def served(running: Running, new_model: WeightlessModel, tmp_path: Path) -> Serv
     made = Served(
         model=new_model,
         runner_of=lambda _: new_model,
-        ingest=running.server.backends.current.ingest,
+        ingest=running.server.backends.current.served.ingest,
         shape=LinkShape(CHANNEL_DIM, 96),
         token_lengths=(1, 2, 4),
         bundles=(BundleArchive(NEW_HASH, archive), BundleArchive(NEW_SMALL_HASH, archive, "int8")),
@@ -62,9 +61,7 @@ async def answer(running: Running, session_id: str, bundle_hash: str, request_id
     return [frame async for frame in call][-1].answer.text
 
 
-async def test_both_bundles_are_answered_for_each_by_its_own_model(
-    running: Running, served: Served[Any]
-) -> None:
+async def test_both_bundles_are_answered_for_each_by_its_own_model(running: Running, served: Served) -> None:
     old = await opened(running, "camera", BUNDLE_HASH)
     assert old.current_bundle_hash == BUNDLE_HASH
     await running.server.replace(served)
@@ -76,7 +73,7 @@ async def test_both_bundles_are_answered_for_each_by_its_own_model(
 
 @pytest.mark.parametrize(("runs", "told"), [(BUNDLE_HASH, NEW_HASH), (SMALL_BUNDLE_HASH, NEW_SMALL_HASH)])
 async def test_a_device_with_the_old_bundle_is_told_the_new_one_of_its_precision(
-    running: Running, served: Served[Any], runs: str, told: str
+    running: Running, served: Served, runs: str, told: str
 ) -> None:
     await opened(running, "camera", runs)
     await running.server.replace(served)
@@ -85,9 +82,7 @@ async def test_a_device_with_the_old_bundle_is_told_the_new_one_of_its_precision
     assert b"".join(chunk.data for chunk in chunks) == b"new bundle"
 
 
-async def test_the_old_model_goes_when_its_last_device_has_moved_on(
-    running: Running, served: Served[Any]
-) -> None:
+async def test_the_old_model_goes_when_its_last_device_has_moved_on(running: Running, served: Served) -> None:
     old_backend = running.server.backends.current
     old = await opened(running, "camera", BUNDLE_HASH)
     await running.server.replace(served)
@@ -103,7 +98,7 @@ async def test_the_old_model_goes_when_its_last_device_has_moved_on(
 
 
 async def test_a_question_that_the_old_model_has_accepted_is_answered_by_it(
-    running: Running, served: Served[Any]
+    running: Running, served: Served
 ) -> None:
     running.model.gate.close()
     old = await opened(running, "camera", BUNDLE_HASH)
@@ -119,7 +114,7 @@ async def test_a_question_that_the_old_model_has_accepted_is_answered_by_it(
 
 @pytest.mark.parametrize("settings", [{"old_model_s": 0.1}])
 async def test_devices_that_do_not_move_on_are_not_waited_for_for_ever(
-    running: Running, served: Served[Any]
+    running: Running, served: Served
 ) -> None:
     await opened(running, "camera", BUNDLE_HASH)
     await running.server.replace(served)
@@ -131,7 +126,7 @@ def canary(answer: str) -> Canary:
 
 
 async def test_a_model_that_fails_its_canaries_is_never_served(
-    running: Running, served: Served[Any], new_model: WeightlessModel
+    running: Running, served: Served, new_model: WeightlessModel
 ) -> None:
     closed: list[bool] = []
     refused = replace(served, canaries=(canary("old"),), close=lambda: closed.append(True))
@@ -143,7 +138,7 @@ async def test_a_model_that_fails_its_canaries_is_never_served(
 
 
 async def test_a_model_that_fails_them_once_it_is_current_is_rolled_back(
-    running: Running, served: Served[Any], new_model: WeightlessModel
+    running: Running, served: Served, new_model: WeightlessModel
 ) -> None:
     before = running.server.backends.current
     await running.server.replace(replace(served, canaries=(canary("new"),)))
@@ -156,18 +151,18 @@ async def test_a_model_that_fails_them_once_it_is_current_is_rolled_back(
 
 
 async def test_new_weights_behind_the_same_bundle_take_over(
-    running: Running, served: Served[Any], new_model: WeightlessModel
+    running: Running, served: Served, new_model: WeightlessModel
 ) -> None:
     old = await opened(running, "camera", BUNDLE_HASH)
     new_model.bundle_hash = BUNDLE_HASH
     await running.server.replace(replace(served, bundles=(), canaries=(canary("new"),), digest="22"))
-    assert running.server.backends.current.digest == "22"
+    assert running.server.backends.current.served.digest == "22"
     assert await answer(running, old.session_id, BUNDLE_HASH, "q1") == "new"
     await running.until(lambda: len(list(running.server.backends)) == 1)
     assert await answer(running, old.session_id, BUNDLE_HASH, "q2") == "new"
 
 
-async def test_rest_is_answered_by_the_current_model(running: Running, served: Served[Any]) -> None:
+async def test_rest_is_answered_by_the_current_model(running: Running, served: Served) -> None:
     async with httpx.AsyncClient(base_url=running.addresses.rest) as client:
         asked = {"question": "what?"}
         assert (await client.post("/v1/infer", json=asked)).json()["bundle_hash"] == BUNDLE_HASH

@@ -21,10 +21,10 @@ from device_agent.outbox.store import Spool
 from device_agent.uplink.backoff import Backoff
 from device_agent.uplink.session import Reply
 from device_agent.uplink.uplink import Uplink
+from edge_server.frontdoor.backend import Served
 from edge_server.frontdoor.ports import LinkShape
 from edge_server.server.app import Server
 from edge_server.server.config import ServerConfig
-from edge_server.server.served import Served
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from tests.contract.conftest import Running
 from tests.contract.test_agent_meets_server import Relay
@@ -288,14 +288,14 @@ class TestRestart:
         @contextlib.asynccontextmanager
         async def start(port: int = 0, answers: Path | None = tmp_path / "answers.db") -> AsyncIterator[Any]:
             model = WeightlessModel()
-            served: Served[State] = Served(
+            served: Served = Served(
                 model,
                 lambda _: model,
                 running.server.rest_app,
                 LinkShape(CHANNEL_DIM, 96),
                 (1, 2, 4, 8, 16, 32),
             )
-            server: Server[State] = Server(ServerConfig(grpc_port=port, rest_port=0, answers=answers), served)
+            server: Server = Server(ServerConfig(grpc_port=port, rest_port=0, answers=answers), served)
             addresses = await server.start()
             try:
                 yield server, model, addresses

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from edge_server.cell import Cell, Peer, Subscription
 from edge_server.errors import EdgeServerError, InvalidQuestionError, NotFoundError
@@ -44,7 +44,7 @@ class Conversation:
 
     def __init__(
         self,
-        cell: Cell[EngineBackend[Any]],
+        cell: Cell[EngineBackend],
         ask: Ask,
         tracing: Tracing,
         downlink: Downlink,

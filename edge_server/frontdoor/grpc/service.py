@@ -12,7 +12,7 @@ import hashlib
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import Any, NoReturn, TypeAlias, TypeVar
+from typing import NoReturn, TypeAlias, TypeVar
 
 import grpc
 import grpc.aio
@@ -30,7 +30,7 @@ from edge_server.frontdoor.grpc.downlink import Downlink, send
 from edge_server.frontdoor.grpc.messages import Received, parsed
 from edge_server.frontdoor.metrics import Metrics
 from edge_server.frontdoor.ports import BundleArchive
-from edge_server.frontdoor.questions import request_of
+from edge_server.frontdoor.questions import priority_of, request_of
 from edge_server.frontdoor.status import failure_of, status_of
 from edge_server.frontdoor.tracing import NotTraced, QuestionTrace, Tracing
 from protos.metadata import FAILURE_KEY, TRACEPARENT_KEY
@@ -59,7 +59,7 @@ class TokenLinkService:
 
     def __init__(
         self,
-        cell: Cell[EngineBackend[Any]],
+        cell: Cell[EngineBackend],
         backends: Backends,
         metrics: Metrics,
         *,
@@ -111,7 +111,7 @@ class TokenLinkService:
                 outage_snr_db=grant.outage_snr_db,
             ),
             server_version=self._version,
-            model_name=self._backends.of(message.bundle_hash).engine.model.name,
+            model_name=self._backends.of(message.bundle_hash).model.name,
             current_bundle_hash=bundle_for(self._backends, message.bundle_hash),
             server_time_s=self._wall_clock(),
         )
@@ -184,7 +184,7 @@ class TokenLinkService:
 
     def _wanted(self, request: pb.GetBundleRequest) -> BundleArchive:
         precision = request.precision or ("" if request.bundle_hash else "fp32")
-        bundles = [bundle for backend in self._backends for bundle in backend.bundles]
+        bundles = [bundle for backend in self._backends for bundle in backend.served.bundles]
         for bundle in bundles:
             if request.bundle_hash in ("", bundle.bundle_hash) and precision in ("", bundle.precision):
                 return bundle
@@ -212,7 +212,7 @@ class TokenLinkService:
     ) -> Subscription:
         def prepare(session: Session) -> Request:
             trace.runs()
-            return request_of(question, session, self._backends.of(bundle_hash).shape, self._metrics)
+            return request_of(question, session, self._backends.of(bundle_hash).served.shape, self._metrics)
 
         with trace.admission():
             return self._cell.ask(
@@ -223,6 +223,7 @@ class TokenLinkService:
                 size_bytes=question.ByteSize(),
                 prepare=prepare,
                 peer=peer,
+                priority=lambda: priority_of(question.priority),
             )
 
 

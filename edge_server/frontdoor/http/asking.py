@@ -12,12 +12,12 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from fastapi import Request
 
 from edge_server import engine
-from edge_server.cell import Peer
+from edge_server.cell import Cell, Peer
 from edge_server.engine import AnswerStream, FeatureBlock, Priority, Prompt
 from edge_server.errors import InvalidQuestionError, OverloadedError, QuestionCancelledError
 from edge_server.frontdoor.backend import Backends, EngineBackend
@@ -86,18 +86,26 @@ class Asker:
     """Brings questions to the current model's engine.
 
     Args:
+        cell: admits them.
         backends: the models that are served.
         metrics: counts.
         tracing: begins spans.
     """
 
-    def __init__(self, backends: Backends, metrics: Metrics, tracing: Tracing | None = None) -> None:
+    def __init__(
+        self,
+        cell: Cell[EngineBackend],
+        backends: Backends,
+        metrics: Metrics,
+        tracing: Tracing | None = None,
+    ) -> None:
+        self._cell = cell
         self._backends = backends
         self._metrics = metrics
         self._tracing = tracing or NotTraced()
 
     @property
-    def backend(self) -> EngineBackend[Any]:
+    def backend(self) -> EngineBackend:
         """What answers at present."""
         return self._backends.current
 
@@ -137,11 +145,9 @@ class Asker:
                 raise InvalidQuestionError("question", "came as text and as a text block; one of them")
             check_modalities([part.modality for part in question.media], "media")
         # The same from here to the end, whatever takes its place meanwhile.
-        backend = self.backend
-        # What the engine turns away it counts itself.
-        backend.engine.admit(question.user, question.priority)
+        backend = self._cell.admit(question.user, question.priority)
         with self._counted():
-            ready = await backend.ingest.prepare(
+            ready = await backend.served.ingest.prepare(
                 question.media, question.text, question.context, question.link
             )
             blocks = (*question.blocks, *ready.blocks)
@@ -151,7 +157,8 @@ class Asker:
             self._metrics.block(cost.modality, cost.token_length, cost.airtime_s, cost.effective_snr_db)
         for block in question.blocks:
             self._metrics.block(block.modality, len(block.x_TC), 0.0, block.snr_db)
-        stream = backend.submit(
+        stream = self._cell.submit(
+            backend,
             engine.Request(
                 prompt=Prompt(blocks, ready.question_ids, ready.context_ids),
                 user=question.user,
@@ -159,9 +166,9 @@ class Asker:
                 deadline_s=question.deadline_s,
                 priority=question.priority,
                 whole=question.whole,
-            )
+            ),
         )
-        model = backend.engine.model
+        model = backend.model
         return Asked(stream, ready, model.name, model.bundle_hash)
 
 

@@ -72,12 +72,12 @@ def build_router(asker: Asker, *, wall_clock: Callable[[], float], new_id: Calla
     @router.get("/v1/models")
     async def models() -> ModelList:
         """The model that is served."""
-        return ModelList(data=[ModelCard(id=asker.backend.engine.model.name, created=started)])
+        return ModelList(data=[ModelCard(id=asker.backend.model.name, created=started)])
 
     @router.get("/v1/models/{model_id:whatever}")
     async def model(model_id: str) -> ModelCard:
         """The model that is served, by name."""
-        _check_model(model_id, asker.backend.engine.model.name)
+        _check_model(model_id, asker.backend.model.name)
         return ModelCard(id=model_id, created=started)
 
     @router.post(
@@ -87,7 +87,7 @@ def build_router(asker: Asker, *, wall_clock: Callable[[], float], new_id: Calla
     )
     async def chat(body: ChatRequest, request: Request) -> ChatCompletion | StreamingResponse:
         """Ask, in OpenAI's words: text, ``image_url`` (data URL), ``input_audio``, ``video_url``."""
-        _check_model(body.model, asker.backend.engine.model.name)
+        _check_model(body.model, asker.backend.model.name)
         question = question_of(body, user_of(request, body.safety_identifier or body.user))
         asked = await while_connected(request, asker.ask(question, traceparent_of(request)))
         head = _Head(f"chatcmpl-{new_id()}", int(wall_clock()), asked.model)

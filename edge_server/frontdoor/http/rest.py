@@ -24,11 +24,21 @@ from edge_server.frontdoor.questions import block_of
 
 
 class Health(BaseModel):
-    """What a probe is told."""
+    """What a probe is told.
+
+    Attributes:
+        status: ``alive``, ``ready`` or ``degraded``.
+        model: name of the model.
+        bundle_hash: of the device bundle that it belongs to.
+        runners: how many of what the engine computes with can compute.
+        of_runners: how many of those there are.
+    """
 
     status: str
     model: str
     bundle_hash: str
+    runners: int
+    of_runners: int
 
 
 def build_app(
@@ -73,7 +83,7 @@ def build_app(
     app.include_router(_operations(asker, metrics))
     app.include_router(_infer(asker))
     app.include_router(openai.build_router(asker, wall_clock=wall_clock, new_id=new_id))
-    root.install(app, page, lambda: asker.backend.engine.model.name)
+    root.install(app, page, lambda: asker.backend.model.name)
     app.add_middleware(
         BodyLimit, max_bytes=max_body_bytes, within_s=receive_s, limits=limits, refused=metrics.rejected
     )
@@ -95,7 +105,7 @@ def _infer(asker: Asker) -> APIRouter:
     @router.post("/v1/infer", tags=["tokenlink"])
     async def infer(question: InferRequest, request: Request) -> InferResponse:
         """Ask about media, which the server tokenises and sends over an emulated link, or token blocks."""
-        shape, max_token_length = asker.backend.shape, max(asker.backend.token_lengths)
+        shape, max_token_length = asker.backend.served.shape, max(asker.backend.token_lengths)
         blocks = tuple(
             block_of(part.payload(f"blocks[{index}]"), f"blocks[{index}]", max_token_length, shape)
             for index, part in enumerate(question.blocks)
@@ -146,8 +156,15 @@ def _operations(asker: Asker, metrics: Metrics) -> APIRouter:
     router = APIRouter(tags=["operations"])
 
     def health(status: str) -> Health:
-        model = asker.backend.engine.model
-        return Health(status=status, model=model.name, bundle_hash=model.bundle_hash)
+        backend = asker.backend
+        model, engine = backend.model, backend.engine.status
+        return Health(
+            status=status,
+            model=model.name,
+            bundle_hash=model.bundle_hash,
+            runners=engine.runners,
+            of_runners=engine.of_runners,
+        )
 
     @router.get("/livez")
     async def livez() -> Health:
@@ -156,10 +173,13 @@ def _operations(asker: Asker, metrics: Metrics) -> APIRouter:
 
     @router.get("/readyz", response_model=Health)
     async def readyz() -> Health | JSONResponse:
-        """Whether questions are accepted and the engine makes progress."""
-        engine = asker.backend.engine
+        """Whether questions are accepted and the engine makes progress.
+
+        ``degraded``: it does, with fewer runners than it has; an operator is told, a balancer need not be.
+        """
+        engine = asker.backend.engine.status
         if engine.ready:
-            return health("ready")
+            return health("degraded" if engine.degraded else "ready")
         reason = "the server is draining" if engine.draining else "the engine makes no progress"
         detail = ErrorDetail(message=reason, type="server_error", code="unavailable")
         return JSONResponse(ErrorBody(error=detail).model_dump(), 503)

@@ -16,19 +16,18 @@ import signal
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import uvloop
 
 from device_agent.media.clip import MediaLimits
+from edge_server.frontdoor.backend import Served
 from edge_server.frontdoor.ports import LinkShape
 from edge_server.server import logs
 from edge_server.server.config import ServerConfig
 from edge_server.server.ingest import MediaIngest
 from edge_server.server.loading import load_served
 from edge_server.server.process import serve
-from edge_server.server.served import Served
 from tests.benchmarks.serving.served import PROBE_FILE
 from tests.weightless import CHANNEL_DIM, WeightlessModel, WeightlessTransmitter
 
@@ -45,7 +44,7 @@ def inventory() -> dict[str, int]:
     return {"tasks": len(asyncio.all_tasks()), **{name: found[name] for name in COUNTED}}
 
 
-def weightless() -> Served[Any]:
+def weightless() -> Served:
     """A model without weights whose answers end with their first step."""
     ingest = MediaIngest(
         WeightlessTransmitter(),  # type: ignore[arg-type]
@@ -60,7 +59,7 @@ def weightless() -> Served[Any]:
     return Served(model, lambda _: model, ingest, shape, (1, 2, 4, 8, 16, 32), close=ingest.close)
 
 
-async def serve_and_tell(config: ServerConfig, served: Served[Any]) -> None:
+async def serve_and_tell(config: ServerConfig, served: Served) -> None:
     probe_file = Path(os.environ[PROBE_FILE])
 
     def tell() -> None:

@@ -72,11 +72,11 @@ class Device:
             (pages,) = spool.file.db.execute("PRAGMA page_count").fetchone()
             spool.file.db.execute(f"PRAGMA max_page_count = {pages}")
 
-        await self.outbox._call(fill)
+        await self.outbox.call(fill)
 
     async def free_disk(self) -> None:
         """It can again."""
-        await self.outbox._call(lambda spool: spool.file.db.execute("PRAGMA max_page_count = 1000000"))
+        await self.outbox.call(lambda spool: spool.file.db.execute("PRAGMA max_page_count = 1000000"))
 
     @property
     def outcomes(self) -> Counter[str]:

@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from edge_server.cell import BackendRegistry, Cell, CellConfig, Session, Subscription
-from edge_server.engine import AnswerStream, Completion, Delta, Event, Request
+from edge_server.engine import AnswerStream, Completion, Delta, Event, Priority, Request
 from edge_server.errors import (
     AdmissionRefusedError,
     BundleMismatchError,
@@ -45,7 +45,7 @@ class Bench:
         self.refusal: EdgeServerError | None = None
         self.full: EdgeServerError | None = None
 
-    def admit(self, user: str) -> None:
+    def admit(self, user: str, priority: Priority = "interactive") -> None:
         if self.full is not None:
             raise self.full
 

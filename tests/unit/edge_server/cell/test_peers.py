@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from edge_server.cell import BackendRegistry, Cell, CellConfig, LimitConfig, Limits, Peer
-from edge_server.engine import AnswerStream, Request
+from edge_server.engine import AnswerStream, Priority, Request
 from edge_server.errors import (
     AdmissionRefusedError,
     EdgeServerError,
@@ -50,7 +50,7 @@ class Bench:
             limits=Limits(LimitConfig(questions_per_minute=50, max_streams=1), self.clock),
         )
 
-    def admit(self, user: str) -> None:
+    def admit(self, user: str, priority: Priority = "interactive") -> None:
         pass
 
     def submit(self, request: Request) -> AnswerStream:

@@ -1,0 +1,205 @@
+"""Builds the parts of a server, one function a part, each from the settings that it needs.
+
+Called by :class:`edge_server.server.app.Server`, which holds them together and starts and stops them.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import uvicorn
+from fastapi import FastAPI
+
+from device_agent.lasting import LastingClock
+from edge_server.access.credential_store import CredentialStore
+from edge_server.access.identity import peer_of_certificate
+from edge_server.cell import AnswerFile, Cell, KeptAnswers, Limits
+from edge_server.engine.observer import EngineObserver
+from edge_server.engine.registry import EngineParts, build_engine
+from edge_server.frontdoor.backend import Backends, EngineBackend, Served
+from edge_server.frontdoor.grpc.server import GrpcServer
+from edge_server.frontdoor.grpc.service import TokenLinkService
+from edge_server.frontdoor.http.asking import Asker
+from edge_server.frontdoor.http.rest import build_app
+from edge_server.frontdoor.http.slow_connections import bounded_protocol
+from edge_server.frontdoor.metrics import Metrics
+from edge_server.frontdoor.ports import Page
+from edge_server.frontdoor.tls import TlsFiles
+from edge_server.frontdoor.tracing import Tracing
+from edge_server.server.config import ServerConfig
+from edge_server.server.rest_server import RestServer
+from edge_server.server.security import rest_speaks_tls
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What every part of a server may ask for.
+
+    Attributes:
+        release: version of the server.
+        clock: monotonic seconds.
+        wall_clock: seconds since the Unix epoch.
+        tracing: begins spans; None: there are none.
+    """
+
+    release: str
+    clock: Callable[[], float]
+    wall_clock: Callable[[], float]
+    tracing: Tracing | None
+
+
+@dataclass(frozen=True)
+class Security:
+    """Who may come in.
+
+    Attributes:
+        tls: files of the gRPC door; None: it speaks plainly.
+        credentials: knows which are good; None: none are asked for.
+        limits: on what each peer may ask.
+    """
+
+    tls: TlsFiles | None
+    credentials: CredentialStore | None
+    limits: Limits
+
+    @property
+    def asks_devices(self) -> bool:
+        """Whether devices have to show a certificate."""
+        return self.tls is not None and self.tls.client_ca is not None
+
+
+def build_backend(
+    config: ServerConfig, served: Served, clock: Callable[[], float], observer: EngineObserver
+) -> EngineBackend:
+    """What is served, behind the engine that the settings name.
+
+    Raises:
+        ConfigurationError: there is no such engine.
+    """
+    parts = EngineParts(served.model, config.engine(), served.runner_of, clock, observer)
+    return EngineBackend(served, build_engine(config.engine_kind, parts))
+
+
+def build_answers(
+    config: ServerConfig, metrics: Metrics, wall_clock: Callable[[], float]
+) -> tuple[KeptAnswers, AnswerFile | None]:
+    """Answers that wait to be acknowledged, and the file that they are in, where there is one.
+
+    Raises:
+        ConfigurationError: the file cannot be opened.
+    """
+    clock = LastingClock(wall_clock=wall_clock)
+    file = (
+        AnswerFile(config.answers, metrics.answers_not_written, timekeeper=clock)
+        if config.answers is not None
+        else None
+    )
+    kept = KeptAnswers(
+        config.answers_kept,
+        config.answers_kept_in_all,
+        config.answers_kept_s,
+        clock=clock,
+        store=file,
+        restored=file.restored() if file is not None else (),
+        observer=metrics,
+    )
+    return kept, file
+
+
+def build_cell(
+    config: ServerConfig,
+    backends: Backends,
+    answers: KeptAnswers,
+    metrics: Metrics,
+    security: Security,
+    clock: Callable[[], float],
+) -> Cell[EngineBackend]:
+    """Sessions, grants and admission."""
+    return Cell(
+        backends,
+        config.cell(),
+        clock=clock,
+        observer=metrics,
+        answers=answers,
+        access=security.credentials if security.asks_devices else None,
+        limits=security.limits,
+    )
+
+
+def build_grpc_door(
+    config: ServerConfig,
+    cell: Cell[EngineBackend],
+    backends: Backends,
+    metrics: Metrics,
+    security: Security,
+    around: Surroundings,
+) -> GrpcServer:
+    """The gRPC door: devices."""
+    service = TokenLinkService(
+        cell,
+        backends,
+        metrics,
+        version=around.release,
+        wall_clock=around.wall_clock,
+        identify=peer_of_certificate if security.asks_devices else None,
+        tracing=around.tracing,
+    )
+    return GrpcServer(
+        service,
+        max_message_bytes=config.max_grpc_message_bytes,
+        max_calls=config.max_grpc_calls,
+        max_streams=config.max_grpc_streams,
+        receive_s=config.receive_s,
+        refused=metrics.rejected,
+        tls=security.tls,
+    )
+
+
+def build_rest_app(
+    config: ServerConfig,
+    asker: Asker,
+    metrics: Metrics,
+    security: Security,
+    around: Surroundings,
+    page: Page | None,
+) -> FastAPI:
+    """What the HTTP door serves: REST, the OpenAI-compatible API, probes, and the page where there is one."""
+    return build_app(
+        asker,
+        metrics,
+        max_body_bytes=config.max_rest_body_bytes,
+        receive_s=config.receive_s,
+        limits=security.limits,
+        keys=security.credentials,
+        metrics_open=config.metrics_open,
+        version=around.release,
+        wall_clock=around.wall_clock,
+        new_id=lambda: secrets.token_hex(12),
+        page=page,
+    )
+
+
+def build_rest_door(
+    config: ServerConfig, app: FastAPI, tls: TlsFiles | None, refused: Callable[[str], None]
+) -> RestServer:
+    """The HTTP door: programs and browsers."""
+    speaks_tls = rest_speaks_tls(config)
+    return RestServer(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            # At INFO it logs the page's WebSockets with the ids that open them, which are secrets.
+            log_level=logging.WARNING,
+            access_log=False,
+            lifespan="off",
+            server_header=False,
+            http=bounded_protocol(config.receive_s, refused),
+            ssl_certfile=config.tls_cert if speaks_tls else None,
+            ssl_keyfile=config.tls_key if speaks_tls else None,
+        ),
+        handshake_s=config.receive_s,
+        tls=TlsFiles(tls.certificate, tls.key) if tls is not None and speaks_tls else None,
+    )
