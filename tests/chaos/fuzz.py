@@ -26,7 +26,7 @@ from device_agent.bundle.bundle import MANIFEST, bundle_hash
 from device_agent.errors import BundleError, MediaError
 from device_agent.media.loading import clip_from_bytes
 from edge_server.server.config import ServerConfig
-from protos import payload
+from protos import names, payload
 from protos.metadata import FAILURE_KEY
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from protos.tokenlink.v1.tokenlink_pb2_grpc import TokenLinkStub
@@ -243,7 +243,7 @@ def try_payload(block: pb.TokenPayload, findings: Findings) -> None:
         return
     findings.codes["decoded"] += 1
     sound = x_TC.dtype == np.float32 and list(x_TC.shape) == list(block.shape) and np.isfinite(x_TC).all()
-    if not sound or not payload.MIN_SNR_DB <= snr_db <= payload.MAX_SNR_DB:
+    if not sound or not names.MIN_SNR_DB <= snr_db <= names.MAX_SNR_DB:
         findings.note("changed", block)
 
 

@@ -21,6 +21,7 @@ from device_agent.outbox.store import Spool
 from device_agent.uplink.backoff import Backoff
 from device_agent.uplink.session import Reply
 from device_agent.uplink.uplink import Uplink
+from edge_server.cell import answer_file
 from edge_server.frontdoor.backend import Served
 from edge_server.frontdoor.ports import LinkShape
 from edge_server.server.app import Server
@@ -329,6 +330,7 @@ class TestRestart:
     async def test_an_answer_is_written_before_it_is_sent(
         self, start: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr(answer_file, "PATIENCE_S", 60.0)
         path = tmp_path / "answers.db"
         async with start() as (_, _, addresses):
             blocker = sqlite3.connect(path, isolation_level=None)
