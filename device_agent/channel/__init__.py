@@ -14,7 +14,8 @@
   never the estimate's own noise (:func:`device_agent.channel.csi.expected_power`). Without a channel, 40.
 - airtime_s = channel_uses / bandwidth_hz.
 
-*Sampling* is per backend, *application* uses operators only and serves numpy and torch alike.
+How gains fall is a channel *model*'s, one class each (:mod:`device_agent.channel.models`). *Sampling* is per
+backend, *application* uses operators only and serves numpy and torch alike.
 """
 
 from __future__ import annotations
@@ -36,13 +37,16 @@ from device_agent.channel.link import (
     Reception,
     from_symbols,
 )
+from device_agent.channel.models import MODELS, ChannelModel, channel_model, register
 from device_agent.channel.pacing import Pacer, airtime_s
-from device_agent.channel.sampling import sample_gain, sample_noise
+from device_agent.channel.sampling import gain_shapes, sample_gain, sample_noise
 from device_agent.channel.trace import SnrTrace, read_trace
 
 __all__ = [
+    "MODELS",
     "Channel",
     "ChannelConfig",
+    "ChannelModel",
     "CsiName",
     "EqualizerName",
     "Pacer",
@@ -50,14 +54,17 @@ __all__ = [
     "SnrTrace",
     "airtime_s",
     "apply",
+    "channel_model",
     "equalize_mmse",
     "equalize_zf",
     "estimate_gain",
     "from_symbols",
+    "gain_shapes",
     "n0_from_snr_db",
     "pilot_uses",
     "power",
     "read_trace",
+    "register",
     "sample_gain",
     "sample_noise",
     "to_symbols",

@@ -56,7 +56,7 @@ def expected_power(
         n0: noise power per complex symbol.
         pilots: that it was made from.
         amplitude: a, of the path that does not fade.
-        variance: v, the scattered paths' power; see :func:`device_agent.channel.sampling.gain_paths`.
+        variance: v, the scattered paths' power; see :meth:`device_agent.channel.models.ChannelModel.paths`.
 
     Returns:
         float64 of the shape of ``estimate``, at least 0.

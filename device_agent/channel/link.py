@@ -23,16 +23,16 @@ from device_agent.channel.application import (
     to_symbols,
 )
 from device_agent.channel.csi import estimate_gain, expected_power, pilot_uses
+from device_agent.channel.models import MODELS, channel_model
 from device_agent.channel.pacing import airtime_s
 from device_agent.channel.sampling import (
     Complex,
-    gain_paths,
     sample_gain,
     sample_noise,
 )
 from device_agent.channel.trace import SnrTrace
 from device_agent.errors import ConfigurationError
-from protos.names import CHANNEL_MODELS, MAX_ABS_SNR_DB, MAX_SNR_DB, ChannelName, FadingName, clamp_snr_db
+from protos.names import MAX_ABS_SNR_DB, MAX_SNR_DB, ChannelName, FadingName, clamp_snr_db
 
 CsiName: TypeAlias = Literal["perfect", "estimated"]
 EqualizerName: TypeAlias = Literal["mmse", "zf"]
@@ -52,7 +52,7 @@ class ChannelConfig:
     """
 
     model: ChannelName = "awgn"
-    """``none``: a perfect wire; ``awgn``: noise only; ``rayleigh``, ``rician``: fading too."""
+    """A name in :data:`device_agent.channel.models.MODELS`; ``none``: a perfect wire."""
     fading: FadingName = "block"
     """One gain per codeword, or one per symbol."""
     snr_db: float = 10.0
@@ -70,7 +70,7 @@ class ChannelConfig:
 
     def __post_init__(self) -> None:
         choices: dict[str, tuple[str, ...]] = {
-            "model": tuple(CHANNEL_MODELS),
+            "model": tuple(MODELS),
             "fading": get_args(FadingName),
             "csi": get_args(CsiName),
             "equalizer": get_args(EqualizerName),
@@ -154,19 +154,19 @@ class Channel:
             )
         config = self.config
         uses = x_TC.size // 2
-        if config.model == "none":
+        model = channel_model(config.model, config)
+        if model.perfect:
             return Reception(x_TC.astype(np.float32), MAX_SNR_DB, uses, airtime_s(uses, config.bandwidth_hz))
         s = to_symbols(x_TC.astype(np.float32, copy=False))
         snr_db = self.snr_db
         n0 = n0_from_snr_db(snr_db)
-        h = sample_gain(config.model, config.fading, s.shape, self._rng, config.k_factor_db)
+        h = sample_gain(model, config.fading, s.shape, self._rng)
         y = apply(s, h, sample_noise(s.shape, self._rng), n0)
         gain = power(h)
         if config.csi == "estimated":
             uses += pilot_uses(h, config.pilots)
             h = estimate_gain(h, n0, config.pilots, self._rng)
-            paths = gain_paths(config.model, config.k_factor_db)
-            gain = expected_power(h, n0, config.pilots, *paths)
+            gain = expected_power(h, n0, config.pilots, *model.paths())
         s_hat = equalize_mmse(y, h, n0) if config.equalizer == "mmse" else equalize_zf(y, h)
         mean_gain_db = 10.0 * math.log10(max(float(gain.mean(dtype=np.float64)), 1e-30))
         return Reception(

@@ -10,7 +10,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from protos.names import ChannelName, FadingName
+from device_agent.channel.models import ChannelModel
+from protos.names import FadingName
 
 Complex: TypeAlias = npt.NDArray[np.complex64]
 
@@ -26,50 +27,50 @@ def sample_noise(shape: tuple[int, ...], rng: np.random.Generator) -> Complex:
     return noise
 
 
-def gain_paths(model: ChannelName, k_factor_db: float) -> tuple[float, float]:
-    """What a gain is made of: h = a e^(j phi) + sqrt(v) CN(0, 1) with a^2 + v = 1.
+class NumpyDraws:
+    """Implements :class:`device_agent.channel.models.Draws`."""
 
-    Returns:
-        amplitude a of the path that does not fade, and power v of the scattered ones.
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._rng = rng
+
+    def normal(self, shape: tuple[int, ...]) -> Complex:
+        """CN(0, 1), complex64."""
+        return sample_noise(shape, self._rng)
+
+    def phasor(self, shape: tuple[int, ...]) -> npt.NDArray[np.complex128]:
+        """e^(j phi), complex128."""
+        phasors: npt.NDArray[np.complex128] = np.exp(1j * self._rng.uniform(0.0, 2.0 * np.pi, shape))
+        return phasors
+
+    def ones(self, shape: tuple[int, ...]) -> Complex:
+        """1, complex64."""
+        return np.ones(shape, np.complex64)
+
+
+def gain_shapes(shape: tuple[int, ...], fading: FadingName) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Shapes with one value per codeword and with one per gain.
+
+    Args:
+        shape: of the symbols, [..., T, C/2]; leading axes are codewords.
+        fading: ``block``: one gain per codeword; ``fast``: one per symbol.
     """
-    if model in ("none", "awgn"):
-        return 1.0, 0.0
-    if model == "rayleigh":
-        return 0.0, 1.0
-    k = 10.0 ** (k_factor_db / 10.0)
-    return (k / (k + 1.0)) ** 0.5, 1.0 / (k + 1.0)
+    codewords = (*shape[:-2], 1, 1)
+    return codewords, codewords if fading == "block" else shape
 
 
 def sample_gain(
-    model: ChannelName,
-    fading: FadingName,
-    shape: tuple[int, ...],
-    rng: np.random.Generator,
-    k_factor_db: float = 6.0,
+    model: ChannelModel, fading: FadingName, shape: tuple[int, ...], rng: np.random.Generator
 ) -> Complex:
     """Complex gains with E|h|^2 = 1.
 
-    Rayleigh is CN(0, 1). Rician adds a line-of-sight path of fixed power and uniformly random phase:
-    h = sqrt(K / (K + 1)) e^(j phi) + sqrt(1 / (K + 1)) CN(0, 1); the phase is one per codeword, also under
-    fast fading, because the geometry does not change from symbol to symbol.
-
     Args:
-        model: ``none`` and ``awgn`` have a gain of 1.
+        model: how they fall.
         fading: ``block``: one gain per codeword; ``fast``: one per symbol.
         shape: of the symbols, [..., T, C/2]; leading axes are codewords.
         rng: the generator.
-        k_factor_db: power of the line-of-sight path over that of the scattered ones, Rician only [dB].
 
     Returns:
         complex64, [..., 1, 1] for ``block`` and for a constant gain, else ``shape``.
     """
-    codewords = (*shape[:-2], 1, 1)
-    if model in ("none", "awgn"):
-        return np.ones(codewords, np.complex64)
-    scattered = sample_noise(codewords if fading == "block" else shape, rng)
-    if model == "rayleigh":
-        return scattered
-    amplitude, variance = gain_paths(model, k_factor_db)
-    phase = rng.uniform(0.0, 2.0 * np.pi, codewords)
-    h: Complex = (amplitude * np.exp(1j * phase) + variance**0.5 * scattered).astype(np.complex64)
+    h: Complex = model.sample(NumpyDraws(rng), *gain_shapes(shape, fading)).astype(np.complex64, copy=False)
     return h

@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from device_agent.channel import ChannelConfig
+from device_agent.channel import ChannelConfig, channel_model
+from device_agent.errors import ConfigurationError as ChannelError
 from edge_server.data.soundstage.dataset import SplitName
 from edge_server.evaluation.accuracy import Examiner, Setting
 from edge_server.evaluation.held_out import Evaluation, open_data
@@ -26,6 +27,13 @@ from protos.names import CHANNEL_MODELS, FadingName
 _USUAL_LENGTH = 16
 
 app = typer.Typer(help="Measure a model; writes JSON.", pretty_exceptions_enable=False)
+
+
+def _known_channel(name: str) -> str:
+    try:
+        return channel_model(name).name
+    except ChannelError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 @app.command()
@@ -44,6 +52,7 @@ def evaluate(
             help="Channel model.",
             metavar=f"[{'|'.join(CHANNEL_MODELS)}]",
             autocompletion=lambda: list(CHANNEL_MODELS),
+            callback=_known_channel,
         ),
     ] = "awgn",
     fading: Annotated[FadingName, typer.Option(help="One gain per codeword or per symbol.")] = "block",

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from device_agent.channel import MODELS
 from edge_server.cell import Cell
 from edge_server.errors import ConfigurationError
 from edge_server.frontdoor.http.asking import Asker
 from edge_server.server.config import ServerConfig
 from edge_server.ui.clips import ClipFile, Shelf, shipped_clips
-from edge_server.ui.context import PageContext
+from edge_server.ui.context import ChannelChoice, PageContext
 from edge_server.ui.gate import Gate
 from edge_server.ui.page import FrontPage
 from edge_server.ui.watch import WatchedMetrics
@@ -51,6 +52,9 @@ class PageBuilder:
                 watched=self.metrics,
                 shelf=Shelf(self._shipped(), max_clip_bytes=self._config.max_media_bytes),
                 gate=gate,
+                channels={
+                    name: ChannelChoice(kind.label, kind.fades, kind.perfect) for name, kind in MODELS.items()
+                },
                 token_length=self._config.rest_token_length,
                 version=self._version,
                 clock=self._clock,

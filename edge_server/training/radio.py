@@ -13,7 +13,9 @@ from torch import Tensor
 
 from device_agent.channel import (
     apply,
+    channel_model,
     equalize_mmse,
+    gain_shapes,
     n0_from_snr_db,
     power,
     to_symbols,
@@ -55,7 +57,7 @@ def transmit(
 
     Args:
         x_BTC: unit-energy codewords, [B, T, C].
-        model: ``none``, ``awgn`` or ``rayleigh``.
+        model: a name in :data:`device_agent.channel.MODELS`; its parameters have their defaults.
         fading: one gain per codeword or per symbol.
         snr_db_B: Es/N0 of each row [dB].
         generator: where gains and noise come from.
@@ -63,20 +65,19 @@ def transmit(
 
     Returns:
         Equalised reals [B, T, C], and the effective SNR of each row [B] [dB].
+
+    Raises:
+        ConfigurationError: there is no such channel model.
     """
-    # Everything is drawn where the generator is, so that a run draws the same on any device.
     snr_db_B = snr_db_B.to(x_BTC.device)
-    if model == "none":
+    kind = channel_model(model)
+    if kind.perfect:
         return x_BTC, torch.full_like(snr_db_B, MAX_SNR_DB)
     s = to_symbols(x_BTC)
     n0 = n0_from_snr_db(snr_db_B)[:, None, None]
-    if model == "awgn":
-        h = torch.ones(len(s), 1, 1, dtype=s.dtype, device=s.device)
-    elif model == "rayleigh":
-        h = _complex_normal((len(s), 1, 1) if fading == "block" else tuple(s.shape), generator).to(s.device)
-    else:
-        raise ValueError(f"model: {model!r}; the trainer knows none, awgn and rayleigh")
-    y = apply(s, h, _complex_normal(tuple(s.shape), generator).to(s.device), n0)
+    draws = _TorchDraws(generator, s.device)
+    h = kind.sample(draws, *gain_shapes(tuple(s.shape), fading))
+    y = apply(s, h, draws.normal(tuple(s.shape)), n0)
     s_hat = equalize_mmse(y, h, n0)
     gain_BTS = power(h).expand(s.shape)
     gain_B = gain_BTS.mean(dim=(1, 2))
@@ -87,7 +88,25 @@ def transmit(
     return torch.cat([s_hat.real, s_hat.imag], dim=-1), snr_db
 
 
-def _complex_normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """CN(0, 1)."""
-    parts = torch.randn((2, *shape), generator=generator) * 0.5**0.5
-    return torch.complex(parts[0], parts[1])
+class _TorchDraws:
+    """Implements :class:`device_agent.channel.models.Draws`.
+
+    Everything is drawn where the generator is, so that a run draws the same on any device.
+    """
+
+    def __init__(self, generator: torch.Generator, device: torch.device) -> None:
+        self._generator, self._device = generator, device
+
+    def normal(self, shape: tuple[int, ...]) -> Tensor:
+        """CN(0, 1)."""
+        parts = torch.randn((2, *shape), generator=self._generator) * 0.5**0.5
+        return torch.complex(parts[0], parts[1]).to(self._device)
+
+    def phasor(self, shape: tuple[int, ...]) -> Tensor:
+        """e^(j phi)."""
+        angle = 2.0 * torch.pi * torch.rand(shape, generator=self._generator)
+        return torch.polar(torch.ones(shape), angle).to(self._device)
+
+    def ones(self, shape: tuple[int, ...]) -> Tensor:
+        """1, complex."""
+        return torch.ones(shape, dtype=torch.complex64, device=self._device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,22 @@ from edge_server.frontdoor.http.asking import Asker
 from edge_server.ui.clips import Shelf
 from edge_server.ui.gate import Gate
 from edge_server.ui.watch import WatchedMetrics
+from protos.names import ChannelName
+
+
+@dataclass(frozen=True)
+class ChannelChoice:
+    """A channel model as the page offers it.
+
+    Attributes:
+        label: for people.
+        fades: whether it matters how gains fade.
+        perfect: whether the SNR has no meaning.
+    """
+
+    label: str
+    fades: bool
+    perfect: bool
 
 
 @dataclass(frozen=True)
@@ -23,6 +39,7 @@ class PageContext:
         watched: what is counted.
         shelf: clips that can be asked about.
         gate: who may look and ask.
+        channels: what the playground's radio link may be, by name.
         token_length: the one that the playground starts with.
         version: of this server.
         clock: monotonic seconds, the watch's.
@@ -33,6 +50,7 @@ class PageContext:
     watched: WatchedMetrics
     shelf: Shelf
     gate: Gate
+    channels: Mapping[ChannelName, ChannelChoice]
     token_length: int
     version: str
     clock: Callable[[], float]

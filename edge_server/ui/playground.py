@@ -22,7 +22,6 @@ from protos.names import DTYPES, FadingName, PayloadName
 logger = logging.getLogger(__name__)
 
 CLIP_URL = "/_ui/clips/"
-_CHANNELS = {"none": "Perfect", "awgn": "AWGN", "rayleigh": "Rayleigh", "rician": "Rician"}
 _FADINGS = {"block": "One gain per codeword", "fast": "One per symbol"}
 _SNRS_DB = range(-15, 31)
 _STARTS_AT_DB = 10
@@ -96,7 +95,8 @@ class Playground:
                 "SNR", [f"{snr_db} dB" for snr_db in _SNRS_DB], _SNRS_DB.index(_STARTS_AT_DB), self._on_link
             )
             _field("Channel")
-            self._channel = ui.toggle(_CHANNELS, value=_STARTS_WITH.channel, on_change=self._on_link)
+            labels = {name: choice.label for name, choice in self._context.channels.items()}
+            self._channel = ui.toggle(labels, value=_STARTS_WITH.channel, on_change=self._on_link)
             _field("Fading")
             self._fading = ui.toggle(_FADINGS, value=_STARTS_WITH.fading, on_change=self._on_link)
             self._length_label = _field("Token length")
@@ -146,10 +146,11 @@ class Playground:
 
     def _show_settings(self) -> None:
         link = self._link()
-        unused = ", without meaning on a perfect channel" if link.channel == "none" else ""
+        channel = self._context.channels[link.channel]
+        unused = ", without meaning on a perfect channel" if channel.perfect else ""
         self._snr_label.set_content(f"SNR <strong>{link.snr_db:.0f} dB</strong>{unused}")
         self._length_label.set_content(f"Token length <strong>{link.token_length}</strong> per modality")
-        self._fading.set_enabled(link.channel in ("rayleigh", "rician"))
+        self._fading.set_enabled(channel.fades)
 
     async def _on_link(self) -> None:
         self._show_settings()

@@ -80,7 +80,7 @@ class LinkPart(_Part):
     """The radio link that the server emulates for ``media``."""
 
     channel: ChannelName = "none"
-    """``none``: a perfect wire; ``awgn``: noise only; ``rayleigh``, ``rician``: fading too."""
+    """Model of the channel; ``none``: a perfect wire."""
     fading: FadingName = "block"
     """One gain per codeword, or one per symbol."""
     snr_db: Annotated[float, Field(ge=MIN_SNR_DB, le=MAX_SNR_DB)] = 20.0

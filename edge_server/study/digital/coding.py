@@ -21,7 +21,15 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
-from device_agent.channel import apply, equalize_zf, n0_from_snr_db, power, sample_gain, sample_noise
+from device_agent.channel import (
+    apply,
+    channel_model,
+    equalize_zf,
+    n0_from_snr_db,
+    power,
+    sample_gain,
+    sample_noise,
+)
 from edge_server.errors import ConfigurationError
 from edge_server.study.digital.codes import snr_db_of_capacity
 from edge_server.study.digital.error_table import ErrorTable, Waterfall
@@ -152,7 +160,7 @@ def simulate(
     while sent < effort.blocks and lost < effort.errors:
         bits = torch.from_numpy(rng.integers(0, 2, (effort.batch, codec.bits)).astype(np.float32))
         s = codec.encode(bits).numpy()[:, None, :]
-        h = np.broadcast_to(sample_gain(kind, "fast", shape, rng), shape)
+        h = np.broadcast_to(sample_gain(channel_model(kind), "fast", shape, rng), shape)
         y = apply(s, h, sample_noise(shape, rng), n0)
         equalised = torch.from_numpy(equalize_zf(y, h)[:, 0].astype(np.complex64))
         llr = codec.demap(equalised, torch.from_numpy((n0 / power(h))[:, 0].astype(np.float32)))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from device_agent.channel import ChannelConfig, power, sample_gain, sample_noise
+from device_agent.channel import ChannelConfig, channel_model, power, sample_gain, sample_noise
 from edge_server.model.config import SLOTS
 from edge_server.study.digital.codes import Code, Codeword
 
@@ -68,8 +68,9 @@ def meet(
     rng = np.random.default_rng([seed, clip])
     shape = (1, channel_uses // len(SLOTS))
     snr_db = np.full(len(SLOTS), float(channel.snr_db))
+    model = channel_model(channel.model, channel)
     for row in range(len(SLOTS)):
-        h = sample_gain(channel.model, channel.fading, shape, rng)
+        h = sample_gain(model, channel.fading, shape, rng)
         if channel.fading == "block":
             snr_db[row] += 10 * np.log10(max(float(power(h).mean()), 1e-30))
         sample_noise(shape, rng)

@@ -8,6 +8,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from device_agent.channel import MODELS
 from edge_server.study.plots.style import COLOURS, MARKERS, figure
 
 LABELS = {
@@ -20,18 +21,14 @@ LABELS = {
     "digital-capacity": "JPEG + Opus, ideal code",
     "quantised": "quantised tokens, LDPC, QAM",
 }
-_TITLES = {
-    ("awgn", "block"): "AWGN",
-    ("rayleigh", "block"): "Rayleigh block fading",
-    ("rayleigh", "fast"): "Rayleigh fast fading",
-}
 
 
 def draw(data: Mapping[str, Any]) -> Figure:
-    """Three channels beside one another."""
-    made, panels = figure(columns=3)
-    for panel, (key, title) in zip(panels, _TITLES.items(), strict=True):
-        panel.set_title(title)
+    """The channels beside one another."""
+    channels = list(dict.fromkeys((curve["channel"], curve["fading"]) for curve in data["curves"]))
+    made, panels = figure(columns=len(channels))
+    for panel, key in zip(panels, channels, strict=True):
+        panel.set_title(_title(*key))
         for curve in data["curves"]:
             if (curve["channel"], curve["fading"]) == key:
                 _curve(panel, curve, data["token_length"])
@@ -52,6 +49,11 @@ def draw(data: Mapping[str, Any]) -> Figure:
     lines, names = panels[0].get_legend_handles_labels()
     made.legend(lines, names, fontsize=7, loc="outside lower center", ncols=5)
     return made
+
+
+def _title(channel: str, fading: str) -> str:
+    kind = MODELS[channel]
+    return f"{kind.label} {fading} fading" if kind.fades else kind.label
 
 
 def draw_types(data: Mapping[str, Any]) -> Figure:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from itertools import zip_longest
 from typing import Any
 
+from device_agent.channel import MODELS
 from edge_server.study.figures.must_show import SHARE
 from edge_server.study.report.markdown import percent, percent_spread, spread_of, table
 
@@ -127,7 +128,7 @@ def accuracy(files: Found) -> str:
         (
             curve["system"],
             curve["token_length"],
-            curve["channel"] + (f", {curve['fading']}" if curve["channel"] != "awgn" else ""),
+            curve["channel"] + (f", {curve['fading']}" if MODELS[curve["channel"]].fades else ""),
             *(percent(point["mean"]) for point in curve["accuracy"]),
             f"{100 * (statistics.fmean(point['mean'] for point in curve['accuracy']) - prior):+.1f}",
             len(curve["accuracy"][0]["values"]),

@@ -13,13 +13,14 @@ from device_agent.channel import (
     ChannelConfig,
     Pacer,
     SnrTrace,
+    channel_model,
     from_symbols,
     read_trace,
     sample_gain,
     to_symbols,
 )
 from device_agent.errors import ConfigurationError
-from protos.names import CHANNEL_MODELS, ChannelName
+from protos.names import CHANNEL_MODELS, ChannelName, FadingName
 
 
 def block(token_length: int = 4, channel_dim: int = 8) -> np.ndarray:
@@ -65,7 +66,7 @@ def test_every_model_keeps_shape_and_repeats_by_seed(model: ChannelName, fading:
 def test_effective_snr_follows_the_gain_and_is_clamped() -> None:
     config = ChannelConfig(model="rayleigh", snr_db=3.0)
     received = Channel(config, np.random.default_rng(5)).transmit(block())
-    h = sample_gain("rayleigh", "block", (4, 4), np.random.default_rng(5))
+    h = sample_gain(channel_model("rayleigh"), "block", (4, 4), np.random.default_rng(5))
     assert received.effective_snr_db == pytest.approx(3.0 + 20.0 * math.log10(abs(h[0, 0])), abs=1e-4)
     for snr_db, told in ((90.0, 40.0), (-90.0, -30.0)):
         channel = Channel(ChannelConfig(snr_db=snr_db), np.random.default_rng(0))
@@ -158,3 +159,18 @@ async def test_pacing_keeps_the_radio_busy_but_never_faster_than_its_bandwidth()
 def test_a_radio_without_bandwidth_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="bandwidth_hz"):
         Pacer(0.0)
+
+
+@pytest.mark.parametrize(
+    ("model", "fading", "expected"),
+    [
+        ("rayleigh", "block", [0.2528626, -0.10246767, 0.45709345]),
+        ("rician", "fast", [0.46106538, 0.14472094, 0.9002272]),
+    ],
+)
+def test_a_seed_gives_the_samples_that_it_always_gave(
+    model: str, fading: FadingName, expected: list[float]
+) -> None:
+    config = ChannelConfig(model=model, fading=fading, snr_db=3.0)
+    received = Channel(config, np.random.default_rng(5)).transmit(block())
+    np.testing.assert_allclose(received.x_TC[0, :3], expected, rtol=1e-4)

@@ -12,6 +12,7 @@ from device_agent.channel import (
     Channel,
     ChannelConfig,
     apply,
+    channel_model,
     equalize_mmse,
     equalize_zf,
     estimate_gain,
@@ -23,7 +24,7 @@ from device_agent.channel import (
 )
 from device_agent.channel.csi import _mean_cosine, expected_power
 from device_agent.channel.link import CsiName
-from device_agent.channel.sampling import gain_paths
+from device_agent.channel.models import Rician
 from protos.names import ChannelName, FadingName
 from tests.closed_forms import (
     EBN0_TO_SNR_DB,
@@ -113,18 +114,18 @@ def test_noise_has_half_of_n0_in_each_dimension_whatever_is_sent(snr_db: float) 
 def test_mean_gain_power_is_one(model: ChannelName, fading: FadingName) -> None:
     rng = np.random.default_rng(6)
     shape = (200_000, 1, 1) if fading == "block" else (1, 400, 500)
-    assert_mean(power(sample_gain(model, fading, shape, rng)), 1.0)
+    assert_mean(power(sample_gain(channel_model(model), fading, shape, rng)), 1.0)
 
 
 def test_rayleigh_power_is_exponential() -> None:
-    gains = power(sample_gain("rayleigh", "fast", (400, 500), np.random.default_rng(7)))
+    gains = power(sample_gain(channel_model("rayleigh"), "fast", (400, 500), np.random.default_rng(7)))
     for level in (0.1, 1.0, 3.0):
         assert_mean(gains > level, math.exp(-level))
 
 
 @pytest.mark.parametrize("k_factor_db", [0.0, 6.0, 12.0])
 def test_rician_power_varies_as_its_k_factor_says(k_factor_db: float) -> None:
-    gains = power(sample_gain("rician", "block", (200_000, 1, 1), np.random.default_rng(8), k_factor_db))
+    gains = power(sample_gain(Rician(k_factor_db), "block", (200_000, 1, 1), np.random.default_rng(8)))
     k = 10.0 ** (k_factor_db / 10.0)
     assert_mean((gains.astype(np.float64) - 1.0) ** 2, (1.0 + 2.0 * k) / (1.0 + k) ** 2)
 
@@ -132,16 +133,16 @@ def test_rician_power_varies_as_its_k_factor_says(k_factor_db: float) -> None:
 @pytest.mark.parametrize("model", ["rayleigh", "rician"])
 def test_block_fading_is_constant_within_a_codeword_and_new_in_the_next(model: ChannelName) -> None:
     rng = np.random.default_rng(9)
-    assert sample_gain(model, "block", (5, 16, 32), rng).shape == (5, 1, 1)
-    gains = sample_gain(model, "block", (2000, 16, 32), rng).ravel()
+    assert sample_gain(channel_model(model), "block", (5, 16, 32), rng).shape == (5, 1, 1)
+    gains = sample_gain(channel_model(model), "block", (2000, 16, 32), rng).ravel()
     assert len(np.unique(gains)) == 2000
-    fast = sample_gain(model, "fast", (16, 32), rng)
+    fast = sample_gain(channel_model(model), "fast", (16, 32), rng)
     assert len(np.unique(fast)) == 16 * 32
 
 
 def test_pilot_estimates_are_unbiased_with_error_n0_over_pilots() -> None:
     rng = np.random.default_rng(10)
-    h = sample_gain("rayleigh", "fast", (300, 300), rng)
+    h = sample_gain(channel_model("rayleigh"), "fast", (300, 300), rng)
     error = estimate_gain(h, 0.2, 4, rng) - h
     assert_mean(error.real, 0.0)
     assert_mean(error.imag, 0.0)
@@ -156,9 +157,10 @@ def test_power_that_is_told_of_estimated_gains_is_the_links_own_in_the_mean(
     model: ChannelName, k_factor_db: float, n0: float
 ) -> None:
     rng = np.random.default_rng(14)
-    h = sample_gain(model, "block", (200_000, 1, 1), rng, k_factor_db)
+    kind = Rician(k_factor_db) if model == "rician" else channel_model(model)
+    h = sample_gain(kind, "block", (200_000, 1, 1), rng)
     estimate = estimate_gain(h, n0, 4, rng)
-    told = expected_power(estimate, n0, 4, *gain_paths(model, k_factor_db))
+    told = expected_power(estimate, n0, 4, *kind.paths())
     error = told - power(h)
     # Not even where the estimate is known: errors of a conditional mean are orthogonal to whatever it is
     # computed from.
@@ -170,7 +172,7 @@ def test_power_that_is_told_of_estimated_gains_is_the_links_own_in_the_mean(
 def test_power_that_is_told_of_a_rayleigh_gain_has_its_closed_form() -> None:
     estimate = np.array([[0.0, 1.0 + 1.0j, 3.0]], np.complex64)
     # Prior CN(0, 1), noise CN(0, 1/2): the gain given the estimate is CN(2/3 estimate, 1/3).
-    told = expected_power(estimate, 2.0, 4, *gain_paths("rayleigh", 0.0))
+    told = expected_power(estimate, 2.0, 4, *channel_model("rayleigh").paths())
     np.testing.assert_allclose(told, [[1 / 3, 1 / 3 + 8 / 9, 1 / 3 + 4.0]])
 
 
@@ -225,7 +227,7 @@ def test_same_formulas_serve_torch_and_carry_gradients() -> None:
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(13)
     x = rng.standard_normal((3, 4, 8)).astype(np.float32)
-    h = sample_gain("rayleigh", "block", (3, 4, 4), rng)
+    h = sample_gain(channel_model("rayleigh"), "block", (3, 4, 4), rng)
     w = sample_noise((3, 4, 4), rng)
     n0 = np.array([0.1, 0.5, 1.0], np.float32).reshape(3, 1, 1)
     y = apply(to_symbols(x), h, w, n0)

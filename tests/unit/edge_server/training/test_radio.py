@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from device_agent.channel import Channel, ChannelConfig
+from device_agent.errors import ConfigurationError
 from edge_server.training.radio import RadioTraining, transmit
 from protos.names import MAX_SNR_DB
 
@@ -68,8 +69,8 @@ def test_gradients_pass_through_the_channel() -> None:
 
 
 def test_an_unknown_channel_is_named() -> None:
-    with pytest.raises(ValueError, match="'rician'"):
-        transmit(torch.zeros(1, 1, 2), "rician", "block", torch.zeros(1), torch.Generator())
+    with pytest.raises(ConfigurationError, match="'wifi'; allowed: none, awgn"):
+        transmit(torch.zeros(1, 1, 2), "wifi", "block", torch.zeros(1), torch.Generator())
 
 
 def test_training_draws_from_its_bounds_and_odds() -> None:
