@@ -14,7 +14,7 @@ import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, TypeAlias
 
 from device_agent.errors import MediaError, MediaLimitError
 from device_agent.media.orientation import UPRIGHT, Turn, followed_by
@@ -76,9 +76,14 @@ _ENTRY_BYTES = {
 _NOT_IN_DESCRIPTIONS = tuple(
     (_TABLES | frozenset(_CHILDREN) | {b"elst", b"cmov", b"hoov", b"udta", b"ilst", b"keys"}) - {_ROOT}
 )
+_PICTURE_ENTRY_BYTES = 86
 _PCM_PACKET_SAMPLES = 1024
 _SOUND_HANDLERS = frozenset({b"soun", b"url ", b"alis", b"rsrc"})
 """Of a QuickTime track there is a second one, which says where its data are."""
+
+
+Crop: TypeAlias = tuple[int, int, int, int]
+"""Left, top, width, height [pixels]."""
 
 
 @dataclass(frozen=True)
@@ -88,11 +93,13 @@ class Boxes:
     Attributes:
         patches: what FFmpeg is to read in place of what stands there: offset to bytes.
         turns: how the pictures of a track are shown, by the number of the track.
+        crops: left, top, width and height of what is shown of them (their clean aperture), likewise [pixels].
         items: where the description of pictures (HEIF, AVIF) begins and ends, if there is one [bytes].
     """
 
     patches: dict[int, bytes]
     turns: dict[int, Turn]
+    crops: dict[int, Crop]
     items: tuple[int, int] | None
 
 
@@ -116,7 +123,8 @@ def check_boxes(file: BinaryIO, field: str) -> Boxes:
     tracks: list[_Track] = [_Track()]
     patches: dict[int, bytes] = {}
     turns: dict[int, Turn] = {}
-    film = UPRIGHT
+    crops: dict[int, Crop] = {}
+    film, number = UPRIGHT, 0
     items = None
     for boxes, (kind, header, begin, end, known) in enumerate(_boxes(file, _ROOT, 0, size)):
         if boxes > MAX_BOXES:
@@ -136,10 +144,13 @@ def check_boxes(file: BinaryIO, field: str) -> Boxes:
         elif kind == b"mvhd":
             film = _turn(file, begin, end, 36, 48)[1]
         elif kind == b"tkhd":
-            turns.update([_turn(file, begin, end, 40, 52)])
+            number, turns[number] = _turn(file, begin, end, 40, 52)
         elif kind == b"stsd":
             file.seek(begin)
-            _check_descriptions(file.read(min(end - begin, MAX_DESCRIPTION_BYTES + 1)), field)
+            descriptions = file.read(min(end - begin, MAX_DESCRIPTION_BYTES + 1))
+            _check_descriptions(descriptions, field)
+            if (crop := _crop(descriptions)) is not None:
+                crops[number] = crop
     samples = sum(track.samples for track in tracks)
     if samples > MAX_SAMPLES:
         raise MediaLimitError(
@@ -147,7 +158,7 @@ def check_boxes(file: BinaryIO, field: str) -> Boxes:
         )
     file.seek(0)
     turns = {number: followed_by(turn, film) for number, turn in turns.items()}
-    return Boxes(patches, turns, items)
+    return Boxes(patches, turns, crops, items)
 
 
 class _Track:
@@ -237,6 +248,34 @@ def _check_descriptions(table: bytes, field: str) -> None:
     for name in _NOT_IN_DESCRIPTIONS:
         if name in table:
             raise MediaError(field, f"has a {name.decode()!r} box in the description of a track's samples")
+
+
+def _crop(table: bytes) -> Crop | None:
+    """The clean aperture in the first description of a track of pictures."""
+    size = int.from_bytes(table[8:12], "big")
+    entry = table[8 : 8 + size]
+    at = entry.find(b"clap", _PICTURE_ENTRY_BYTES)
+    if len(entry) < _PICTURE_ENTRY_BYTES or at < 0 or len(entry) < at + 36:
+        return None
+    width, height = struct.unpack(">HH", entry[32:36])
+    return clean_aperture(entry[at + 4 : at + 36], (width, height))
+
+
+def clean_aperture(body: bytes, size: tuple[int, int]) -> Crop | None:
+    """What a ``clap`` box leaves of a picture; None where it makes no sense.
+
+    Args:
+        body: its content, 32 bytes.
+        size: width and height of the picture [pixels].
+    """
+    values = struct.unpack(">IIIIiIiI", body[:32])
+    if not all(values[1::2]):
+        return None
+    width, height, right, down = (top / bottom for top, bottom in zip(values[::2], values[1::2], strict=True))
+    left, top = (size[0] - width) / 2 + right, (size[1] - height) / 2 + down
+    crop = round(left), round(top), round(width), round(height)
+    inside = min(crop[:2]) >= 0 and crop[0] + crop[2] <= size[0] and crop[1] + crop[3] <= size[1]
+    return crop if inside and min(crop[2:]) >= 1 else None
 
 
 def _boxes(

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from device_agent.errors import MediaError, MediaLimitError
 from device_agent.media.clip import MediaLimits, MediaSpec
 from device_agent.media.orientation import Turn, by_angle
-from device_agent.media.pixels import Frames, rgb_pixels
+from device_agent.media.pixels import Frames, cropped, rgb_pixels
 from device_agent.media.wav import check_sound
 
 Pcm = npt.NDArray[np.float32]
@@ -26,6 +26,8 @@ _EPSILON_S = 1e-3
 """Timestamps are rounded by their containers."""
 _JITTER_S = 0.015
 """Sound that is stamped off by less follows on: browsers stamp what they record by when it arrived."""
+_MAX_PLANES = 8
+"""From so many planes of samples on PyAV reads beyond a frame's end."""
 _RESTART_S = 0.25
 """Timestamps that go back by more are those of another recording, put behind the first."""
 
@@ -41,6 +43,7 @@ class FrameSampler:
         limits: what decoding may cost.
         background: what is seen through transparent parts, 0 (black) to 255 (white).
         turn: how the pictures are shown; None: as FFmpeg says.
+        crop: left, top, width and height of what is shown of them [pixels]; None: all.
     """
 
     def __init__(
@@ -50,9 +53,10 @@ class FrameSampler:
         limits: MediaLimits,
         background: int = 0,
         turn: Turn | None = None,
+        crop: tuple[int, int, int, int] | None = None,
     ) -> None:
         self._field, self._spec, self._limits = field, spec, limits
-        self._background, self._turn = background, turn
+        self._background, self._turn, self._crop = background, turn, crop
         self._wanted = min(spec.max_frames, max(1, round(spec.window_s * spec.frame_rate_hz)))
         self._kept: list[Frames] = []
         self._on_show: Any = None
@@ -135,10 +139,12 @@ class FrameSampler:
             self._kept.append(held)
 
     def _pixels_of(self, frame: Any) -> Frames:
+        turn = by_angle(frame.rotation) if self._turn is None else self._turn
+        if self._crop is not None:
+            frame = cropped(frame, self._crop)
         if self._size is None:
             shrink = min(1.0, self._spec.max_side / max(frame.width, frame.height))
             self._size = (max(1, round(frame.width * shrink)), max(1, round(frame.height * shrink)))
-        turn = by_angle(frame.rotation) if self._turn is None else self._turn
         return rgb_pixels(frame, self._size, self._background, turn)
 
 
@@ -195,7 +201,7 @@ class SoundCollector:
             raise MediaLimitError(
                 self._field, f"has more than {self._limits.max_audio_samples} audio samples to decode"
             )
-        if frame.format.name.startswith(("flt", "dbl")) and not np.isfinite(frame.to_ndarray()).all():
+        if frame.format.name.startswith(("flt", "dbl")) and not np.isfinite(_channels_of(frame)).all():
             raise MediaError(self._field, "its sound holds values that are not finite")
         self._place(None if frame.time is None else frame.time - start_s, frame)
         if self._expected_s is not None:
@@ -261,11 +267,24 @@ class SoundCollector:
             self._samples += samples.size - dropped
 
 
-def _mean_of_channels(frame: Any) -> Any:
+def _channels_of(frame: Any) -> npt.NDArray[Any]:
+    """The samples of an ``av.AudioFrame``, [channels, samples]."""
     channels = len(frame.layout.channels)
-    samples = frame.to_ndarray()
-    samples_CS = samples if frame.format.is_planar else samples.reshape(-1, channels).T
-    mean = samples_CS.mean(axis=0, keepdims=True, dtype=np.float64).astype(samples.dtype)
+    if frame.format.is_planar and channels >= _MAX_PLANES:
+        packer = av.AudioResampler(
+            format=frame.format.packed.name, layout=frame.layout, rate=frame.sample_rate
+        )
+        frames = packer.resample(frame)
+    else:
+        frames = [frame]
+    if frames and frames[0].format.is_planar:
+        return np.concatenate([each.to_ndarray() for each in frames], axis=1)
+    return np.concatenate([each.to_ndarray().reshape(-1, channels).T for each in frames], axis=1)
+
+
+def _mean_of_channels(frame: Any) -> Any:
+    samples_CS = _channels_of(frame)
+    mean = samples_CS.mean(axis=0, keepdims=True, dtype=np.float64).astype(samples_CS.dtype)
     mixed = av.AudioFrame.from_ndarray(mean, format=frame.format.packed.name, layout="mono")
     mixed.sample_rate, mixed.pts, mixed.time_base = frame.sample_rate, frame.pts, frame.time_base
     return mixed

@@ -20,6 +20,7 @@ import av.error
 import av.stream
 
 from device_agent.errors import MediaError, MediaLimitError
+from device_agent.media.animation import animated_frames
 from device_agent.media.boxes import MAX_ITEMS
 from device_agent.media.clip import MediaKind, MediaLimits, MediaSpec
 from device_agent.media.collectors import FrameSampler, Pcm, SoundCollector
@@ -90,6 +91,8 @@ def decode_file(
         "max_streams": str(limits.max_streams if screened.picture is None else MAX_ITEMS),
     }
     try:
+        if screened.animation is not None:
+            return _decode_animation(screened, field, spec, limits, window_start_s), None, False
         with av.open(
             screened.file,
             mode="r",
@@ -149,10 +152,12 @@ def decode_container(
     sampler = SoundCollector(field, spec, limits) if audio is not None else None
     frames = None
     if video is not None:
-        turn = None
-        if screened is not None:
-            turn = screened.image_turn if is_image else screened.turns.get(video.id)
-        frames = FrameSampler(field, spec, limits, WHITE if is_image else BLACK, turn)
+        turn, crop = None, None
+        if screened is not None and is_image:
+            turn = screened.image_turn
+        elif screened is not None:
+            turn, crop = screened.turns.get(video.id), screened.crops.get(video.id)
+        frames = FrameSampler(field, spec, limits, WHITE if is_image else BLACK, turn, crop)
         most_pixels = screened.max_image_pixels if screened is not None else None
         _prepare_video(video, field, is_image, most_pixels or _max_video_pixels(limits))
     if audio is not None and sampler is not None:
@@ -196,6 +201,18 @@ def decode_container(
     if frames_THWC is None and pcm_S is None:
         raise MediaError(field, "holds neither picture nor sound that can be decoded")
     return frames_THWC, pcm_S, still
+
+
+def _decode_animation(
+    screened: Screened, field: str, spec: MediaSpec, limits: MediaLimits, window_start_s: float
+) -> Frames | None:
+    frames = FrameSampler(field, spec, limits, WHITE, screened.image_turn)
+    for frame in animated_frames(screened.animation or b"", field, spec, limits, window_start_s):
+        frames.push(frame, window_start_s)
+    frames_THWC = frames.finish()
+    if frames_THWC is None:
+        raise MediaError(field, f"holds no picture from {window_start_s:g} s on")
+    return frames_THWC
 
 
 class _Decoder:

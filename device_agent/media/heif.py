@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from device_agent.errors import MediaError, MediaLimitError
+from device_agent.media.boxes import Crop, clean_aperture
 from device_agent.media.orientation import UPRIGHT, Turn, by_angle, followed_by
 
 MAX_META_BYTES = 8 * 2**20
@@ -41,7 +42,7 @@ class HeifPicture:
     tiles: tuple[int, ...]
     columns: int = 1
     size: tuple[int, int] | None = None
-    crop: tuple[float, float, float, float] | None = None
+    crop: Crop | None = None
     turn: Turn = UPRIGHT
     alpha: int | None = None
 
@@ -112,7 +113,8 @@ def _picture(items: _Items, file: BinaryIO, name: str) -> HeifPicture:
         elif property_kind == b"imir":
             turn = followed_by(turn, _MIRRORED[body[0] & 1])
         elif property_kind == b"clap" and crop is None and turn == UPRIGHT:
-            crop = _clean_aperture(body, size or _extent(items, items.primary))
+            extent = size or _extent(items, items.primary)
+            crop = clean_aperture(body, extent) if extent is not None else None
     alphas = (
         item
         for item, owners in items.belongs_to.items()
@@ -129,16 +131,6 @@ def _extent(items: _Items, item: int) -> tuple[int, int] | None:
             width, height = struct.unpack(">II", body[4:12])
             return width, height
     return None
-
-
-def _clean_aperture(body: bytes, size: tuple[int, int] | None) -> tuple[float, float, float, float] | None:
-    values = struct.unpack(">IIIIiIiI", body[:32])
-    if size is None or not all(values[1::2]):
-        return None
-    width, height, right, down = (top / bottom for top, bottom in zip(values[::2], values[1::2], strict=True))
-    left, top = (size[0] - width) / 2 + right, (size[1] - height) / 2 + down
-    inside = min(left, top) >= 0 and left + width <= size[0] and top + height <= size[1]
-    return (left, top, width, height) if inside and width >= 1 and height >= 1 else None
 
 
 def _grid(items: _Items, file: BinaryIO) -> tuple[int, int, tuple[int, int]]:

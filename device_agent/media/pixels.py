@@ -42,6 +42,19 @@ def rgb_pixels(frame: Any, size: tuple[int, int], background: int, turn: Turn) -
     return turned(frame.reformat(format="rgb24", **scaled).to_ndarray(), turn)
 
 
+def cropped(frame: Any, crop: tuple[int, int, int, int]) -> Any:
+    """The part of a decoded ``av.VideoFrame`` at left, top, of width, height [pixels]; all, if it has no such."""
+    left, top, width, height = crop
+    if (
+        left + width > frame.width
+        or top + height > frame.height
+        or (width, height) == (frame.width, frame.height)
+    ):
+        return frame
+    rgb_HW3 = frame.reformat(format="rgb24").to_ndarray()[top : top + height, left : left + width]
+    return av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb_HW3), format="rgb24")
+
+
 def _blended(frame: Any, background: int) -> Any:
     rgba_HW4 = frame.reformat(format="rgba").to_ndarray()
     rgb_HW3 = np.empty((*rgba_HW4.shape[:2], 3), np.uint8)

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from device_agent.errors import MediaError, MediaLimitError
-from device_agent.media.boxes import check_boxes, is_boxes
+from device_agent.media.animation import is_animated_webp
+from device_agent.media.boxes import Crop, check_boxes, is_boxes
 from device_agent.media.clip import MediaKind, MediaLimits
 from device_agent.media.files import ScreenedFile
 from device_agent.media.heif import HeifPicture, read_picture
@@ -53,16 +54,20 @@ class Screened:
         formats: what it may be taken for, in FFmpeg's words.
         max_image_pixels: the most pixels that its decoder may take on, of an image; None: it is none.
         turns: how the pictures of a track are shown, by its number, where the file says so.
+        crops: what is shown of the pictures of a track, likewise.
         image_turn: how the image is shown, where the file says so.
         picture: what it is put together from, of a HEIF picture.
+        animation: the whole file, of an animated WebP.
     """
 
     file: ScreenedFile
     formats: tuple[str, ...]
     max_image_pixels: int | None = None
     turns: Mapping[int, Turn] = field(default_factory=dict)
+    crops: Mapping[int, Crop] = field(default_factory=dict)
     image_turn: Turn | None = None
     picture: HeifPicture | None = None
+    animation: bytes | None = None
 
 
 def screen(file: BinaryIO, field: str, limits: MediaLimits, kind: MediaKind | None) -> Screened:
@@ -94,7 +99,7 @@ def screen(file: BinaryIO, field: str, limits: MediaLimits, kind: MediaKind | No
         picture = None
         if boxes.items is not None and (kind == "image" or not boxes.turns):
             picture = read_picture(file, *boxes.items, field)
-        return Screened(screened, (BOX_FORMAT,), turns=boxes.turns, picture=picture)
+        return Screened(screened, (BOX_FORMAT,), turns=boxes.turns, crops=boxes.crops, picture=picture)
     patches: dict[int, bytes] = {}
     if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
         patches = _blanked_chunks(file, begin + 12, size, ">4sI", _AIFF_CHUNKS, b"JUNK", 2)
@@ -128,7 +133,8 @@ def _screened_image(file: BinaryIO, signature: bytes, size: int, field: str, lim
         if signature == _WEBP:
             end = 8 + int.from_bytes(data[4:8], "little")
     screened = ScreenedFile(file, end=end, patches=patches)
-    return Screened(screened, IMAGE_FORMATS, most_pixels, image_turn=exif_turn(data))
+    animation = data[:end] if signature == _WEBP and is_animated_webp(data) else None
+    return Screened(screened, IMAGE_FORMATS, most_pixels, image_turn=exif_turn(data), animation=animation)
 
 
 def _behind_tags(file: BinaryIO) -> int:

@@ -121,7 +121,7 @@ def _shown(
     canvas_HWC: npt.NDArray[np.uint8], picture: HeifPicture, whole: tuple[int, int], spec: MediaSpec
 ) -> Frames:
     across, down = canvas_HWC.shape[1] / whole[0], canvas_HWC.shape[0] / whole[1]
-    left, top, width, height = picture.crop or (0.0, 0.0, *map(float, picture.size or whole))
+    left, top, width, height = picture.crop or (0, 0, *(picture.size or whole))
     rows = slice(round(top * down), max(round((top + height) * down), round(top * down) + 1))
     columns = slice(round(left * across), max(round((left + width) * across), round(left * across) + 1))
     frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(canvas_HWC[rows, columns]), format="rgba")
