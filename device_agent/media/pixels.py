@@ -43,7 +43,7 @@ def rgb_pixels(frame: Any, size: tuple[int, int], background: int, turn: Turn) -
 
 
 def cropped(frame: Any, crop: tuple[int, int, int, int]) -> Any:
-    """What is at left, top, of width, height [pixels] of an ``av.VideoFrame``; all, if it has no such part."""
+    """What is at left, top, of width, height [pixels] of a frame; all of it, if it has no such part."""
     left, top, width, height = crop
     if (
         left + width > frame.width
