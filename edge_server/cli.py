@@ -120,7 +120,7 @@ def serve(
     }
     try:
         settings = load_config(flags, config)
-        logs.configure(settings.log_level)
+        logs.configure(settings.server.log_level)
         process.run(settings)
     except EdgeServerError as error:
         typer.echo(str(error), err=True)

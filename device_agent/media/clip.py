@@ -11,6 +11,8 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import pydantic
+from pydantic import ConfigDict, NonNegativeFloat, PositiveInt
 
 from device_agent.errors import MediaError
 
@@ -33,28 +35,31 @@ class MediaSpec:
     """Larger frames are shrunk (area averaging), so that memory does not depend on the camera [pixels]."""
 
 
-@dataclass(frozen=True)
+@pydantic.dataclasses.dataclass(frozen=True, config=ConfigDict(extra="forbid", use_attribute_docstrings=True))
 class MediaLimits:
-    """What decoding one file may cost. Checked before and while decoding."""
+    """What decoding one file may cost, checked before and while decoding; settings ``[media]``.
 
-    max_bytes: int = 64 * 2**20
-    """Of the file."""
-    max_frame_pixels: int = 40_000_000
-    """Width times height."""
-    max_frame_bytes: int = 256 * 2**20
-    """Of one image in the decoder's memory."""
-    max_video_pixels: int = 40_000_000
-    """Width times height of a video, whose decoder may hold on to sixteen frames."""
-    max_total_pixels: int = 4_000_000_000
-    """Of all frames decoded, those thrown away between two kept ones included."""
-    max_frames: int = 2_000
-    """Decoded, likewise."""
-    max_streams: int = 32
-    """Tracks of any kind."""
-    max_audio_samples: int = 8_000_000
-    """Decoded, at the file's own rate, all channels."""
-    max_decode_s: float = 60.0
-    """Time of the processor, for what no header tells [s]."""
+    These defaults are for files of one's own; a server that takes anybody's has lower ones.
+    """
+
+    max_bytes: PositiveInt = 64 * 2**20
+    """Size of a media file."""
+    max_frame_pixels: PositiveInt = 40_000_000
+    """Largest image, width times height."""
+    max_frame_bytes: PositiveInt = 256 * 2**20
+    """Largest image in the decoder's memory; a pixel takes 1.5 bytes in a JPEG photo, 3 or 4 in a PNG."""
+    max_video_pixels: PositiveInt = 40_000_000
+    """Largest video frame, width times height; its decoder may hold on to sixteen of them."""
+    max_total_pixels: PositiveInt = 4_000_000_000
+    """Of all frames decoded for one file, those thrown away between two kept ones included."""
+    max_frames: PositiveInt = 2_000
+    """Frames decoded for one file, likewise."""
+    max_streams: PositiveInt = 32
+    """Tracks of any kind in one file."""
+    max_audio_samples: PositiveInt = 8_000_000
+    """Samples of sound decoded for one file, at its own rate, all channels."""
+    max_decode_s: NonNegativeFloat = 60.0
+    """Time of the processor that one file may take to decode, for what no header tells."""
 
 
 @dataclass(frozen=True)

@@ -5,59 +5,47 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
 
-from edge_server.errors import ConfigurationError
+import pydantic
+from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt
 
 
-@dataclass(frozen=True)
+@pydantic.dataclasses.dataclass(frozen=True, config=ConfigDict(extra="forbid", use_attribute_docstrings=True))
 class CellConfig:
-    """Bounds of one cell.
+    """Bounds of one cell; as a section of settings, ``[cell]``.
 
     Raises:
-        ConfigurationError: a bound is not positive.
+        ValidationError: a bound is not positive.
     """
 
-    max_sessions: int = 2048
+    max_sessions: PositiveInt = 2048
     """Sessions open at once."""
-    max_questions_in_flight: int = 16
+    max_questions_in_flight: PositiveInt = 16
     """Questions of one session that are unanswered at once."""
-    max_question_bytes: int = 256 * 1024
-    """Size of one question on the wire."""
-    bandwidth_hz: float = 1e6
-    """Granted to each device [Hz]."""
-    grant_valid_s: float = 3600.0
-    """How long a grant lasts [s]."""
+    max_question_bytes: Annotated[int, Field(ge=1024)] = 256 * 1024
+    """Size of one question on the wire, over gRPC."""
+    bandwidth_hz: PositiveFloat = 1e6
+    """Granted to each device."""
+    grant_valid_s: PositiveFloat = 3600.0
+    """How long a grant lasts."""
     outage_snr_db: float = -12.0
-    """Below this a block counts as lost [dB]."""
+    """Blocks that arrive below this count as lost; it is the least SNR that models are trained at."""
     token_length_by_snr_db: tuple[tuple[float, int], ...] = ((15.0, 8), (5.0, 16))
     """From this SNR on [dB], so many tokens are suggested; below the last one, the most there are."""
-    answers_kept: int = 256
-    """Answers per device that are kept for a question that is sent again, until acknowledged."""
-    answers_kept_in_all: int = 16_384
-    """Answers that are kept in all."""
-    answers_kept_s: float = 86_400.0
-    """How long they are kept [s]."""
-    arrivals_per_s: float = 50.0
+    answers: Path | None = Field(default=None, json_schema_extra={"flag": True})
+    """SQLite file where answers wait until their device has acknowledged them; none: only in memory."""
+    answers_kept: PositiveInt = 256
+    """Answers of one device that are kept for a question that is sent again, until acknowledged."""
+    answers_kept_in_all: PositiveInt = 16_384
+    """Answers of all devices that are."""
+    answers_kept_s: PositiveFloat = 86_400.0
+    """How long they are."""
+    arrivals_per_s: PositiveFloat = 50.0
     """New sessions per second, once the burst is used up."""
-    arrivals_burst: int = 40
+    arrivals_burst: PositiveInt = 40
     """New sessions at once after a quiet spell."""
-
-    def __post_init__(self) -> None:
-        for name in (
-            "max_sessions",
-            "max_questions_in_flight",
-            "max_question_bytes",
-            "bandwidth_hz",
-            "grant_valid_s",
-            "answers_kept",
-            "answers_kept_in_all",
-            "answers_kept_s",
-            "arrivals_per_s",
-            "arrivals_burst",
-        ):
-            value = getattr(self, name)
-            if not value > 0:
-                raise ConfigurationError(f"cell {name} is {value}; must be above 0")
 
 
 @dataclass(frozen=True)

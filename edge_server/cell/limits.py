@@ -10,33 +10,31 @@ from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Annotated
+
+import pydantic
+from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt
 
 from edge_server.cell.peer import Peer
-from edge_server.errors import AdmissionRefusedError, ConfigurationError
+from edge_server.errors import AdmissionRefusedError
 
 _MINUTE_S = 60.0
 
 
-@dataclass(frozen=True)
+@pydantic.dataclasses.dataclass(frozen=True, config=ConfigDict(extra="forbid", use_attribute_docstrings=True))
 class LimitConfig:
-    """Bounds for each peer.
+    """Bounds for each certificate or API key; as a section of settings, ``[limits]``.
 
     Raises:
-        ConfigurationError: a bound is not positive.
+        ValidationError: a bound is not positive.
     """
 
-    questions_per_minute: float = 6000.0
-    """Questions."""
-    bytes_per_minute: float = 256.0 * 2**20
-    """Bytes of questions."""
-    max_streams: int = 64
-    """Streams that are open at once."""
-
-    def __post_init__(self) -> None:
-        for name in ("questions_per_minute", "bytes_per_minute", "max_streams"):
-            value = getattr(self, name)
-            if not value > 0:
-                raise ConfigurationError(f"{name} is {value}; must be above 0")
+    questions_per_minute: PositiveFloat = 6000.0
+    """Questions of one certificate or API key."""
+    bytes_per_minute: Annotated[float, Field(ge=1024)] = 256.0 * 2**20
+    """Bytes of questions of one certificate or API key."""
+    max_streams: PositiveInt = 64
+    """Streams of gRPC, or requests over REST, that one certificate or API key may have open."""
 
 
 class TokenBucket:

@@ -2,45 +2,52 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic.dataclasses import dataclass
 
-from edge_server.errors import ConfigurationError
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid", use_attribute_docstrings=True))
 class EngineConfig:
-    """Bounds and defaults of one engine.
+    """Bounds and defaults of one engine; as a section of settings, ``[engine]``.
 
     Raises:
-        ConfigurationError: a bound is not positive, or a default lies above its bound.
+        ValidationError: a bound is not positive, or a default lies above its bound.
     """
 
-    batches: int = 1
+    kind: str = Field(default="batching", json_schema_extra={"flag": True})
+    """Which engine answers, by its name; packages bring others than the one of this server."""
+    batches: PositiveInt = Field(
+        default=1,
+        json_schema_extra={
+            "flag": True,
+            "shown": "one per processor core up to four; on a GPU one",
+        },
+    )
     """Batches that run side by side, each on a thread of its own; for a processor with many cores."""
-    max_batch: int = 32
+    max_batch: PositiveInt = Field(default=32, json_schema_extra={"flag": True})
     """Questions of one batch, which are decoded together."""
-    max_batch_positions: int = 16_384
+    max_batch_positions: PositiveInt = 16_384
     """Context positions (prompt and answer) that these may take in all."""
-    max_prefill_positions: int = 2048
+    max_prefill_positions: PositiveInt = 2048
     """Positions of prompts, about, that a step reads while answers are under way; at least one prompt."""
-    decode_steps_between_prefills: int = 6
-    """Words that answers under way are told after a prefill before the next."""
-    max_queue: int = 512
+    decode_steps_between_prefills: PositiveInt = 6
+    """Language tokens that each answer under way gets after a prefill before the next."""
+    max_queue: PositiveInt = Field(default=512, json_schema_extra={"flag": True})
     """Questions that may wait."""
-    max_queue_per_user: int = 64
+    max_queue_per_user: PositiveInt = 64
     """Questions of one user that may wait."""
-    default_new_tokens: int = 32
+    default_new_tokens: PositiveInt = 32
     """Language tokens of an answer, where the question does not say."""
-    max_new_tokens: int = 256
+    max_new_tokens: PositiveInt = 256
     """Most language tokens that a question may ask for."""
-    default_deadline_s: float = 30.0
-    """Seconds within which an answer is of use, where the question does not say."""
-    max_deadline_s: float = 300.0
-    """Longest deadline; longer ones are shortened to it [s]."""
-    max_recoveries: int = 2
+    default_deadline_s: PositiveFloat = 30.0
+    """Time within which an answer is of use, where the question does not say."""
+    max_deadline_s: PositiveFloat = 300.0
+    """Longest deadline; longer ones are shortened to it."""
+    max_recoveries: PositiveInt = 2
     """How often a question is run again after a failure that was not its own."""
-    stall_s: float = 30.0
-    """A step that takes longer than this makes the engine report that it is not ready [s]."""
+    stall_s: PositiveFloat = 30.0
+    """A step that takes longer than this makes the engine report that it is not ready."""
 
     @property
     def max_background_rows(self) -> int:
@@ -53,17 +60,9 @@ class EngineConfig:
         return max(self.batches * self.max_batch // 4, 1)
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if not value > 0:
-                raise ConfigurationError(f"engine {field.name} is {value}; must be above 0")
-        if self.default_new_tokens > self.max_new_tokens:
-            raise ConfigurationError(
-                f"engine default_new_tokens is {self.default_new_tokens}; "
-                f"at most max_new_tokens, {self.max_new_tokens}"
-            )
-        if self.default_deadline_s > self.max_deadline_s:
-            raise ConfigurationError(
-                f"engine default_deadline_s is {self.default_deadline_s}; "
-                f"at most max_deadline_s, {self.max_deadline_s}"
-            )
+        for name, most in (
+            ("default_new_tokens", "max_new_tokens"),
+            ("default_deadline_s", "max_deadline_s"),
+        ):
+            if getattr(self, name) > getattr(self, most):
+                raise ValueError(f"{name} is {getattr(self, name)}; at most {most}, {getattr(self, most)}")

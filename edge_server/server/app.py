@@ -82,15 +82,15 @@ class Server:
         self.metrics = (
             builder.metrics
             if builder is not None
-            else Metrics(version=around.release, outage_snr_db=config.outage_snr_db)
+            else Metrics(version=around.release, outage_snr_db=config.cell.outage_snr_db)
         )
         self.answers, self._answer_file = build_answers(config, self.metrics, wall_clock)
         self.backends: Backends = BackendRegistry(build_backend(config, served, clock, self.metrics))
         self._credentials = credential_store_of(config, wall_clock)
-        security = Security(tls_of(config), self._credentials, Limits(config.limits(), clock))
+        security = Security(tls_of(config), self._credentials, Limits(config.limits, clock))
         self.cell = build_cell(config, self.backends, self.answers, self.metrics, security, clock)
         self._rollout = Rollout(
-            self.backends, self.cell, keep_s=config.old_model_s, clock=clock, on_change=self._describe
+            self.backends, self.cell, keep_s=config.server.old_model_s, clock=clock, on_change=self._describe
         )
         self._describe()
         self._grpc = build_grpc_door(config, self.cell, self.backends, self.metrics, security, around)
@@ -117,8 +117,8 @@ class Server:
             draining=lambda: self.engine.status.draining,
             waiting=lambda: sum(backend.engine.status.waiting for backend in self.backends),
             running=lambda: sum(backend.engine.status.running for backend in self.backends),
-            queue_capacity=self._config.max_queue,
-            max_sessions=self._config.max_sessions,
+            queue_capacity=self._config.engine.max_queue,
+            max_sessions=self._config.cell.max_sessions,
         )
 
     async def start(self) -> Addresses:
@@ -128,16 +128,16 @@ class Server:
             ConfigurationError: an address cannot be bound.
         """
         config = self._config
-        sock = listen(config.host, config.rest_port)
+        sock = listen(config.server.host, config.rest.port)
         enrol_port = None
         try:
             await self.engine.start()
-            if self._enrolment is not None and config.enrol_port is not None:
-                enrol_port = await self._enrolment.start(config.host, config.enrol_port)
+            if self._enrolment is not None and config.security.enrol_port is not None:
+                enrol_port = await self._enrolment.start(config.server.host, config.security.enrol_port)
             if self._page is not None:
                 self._rest.config.load()  # the page looks for its server among those that have loaded theirs
                 await self._to_close.enter_async_context(self._page.running())
-            grpc_port = await self._grpc.start(config.host, config.grpc_port)
+            grpc_port = await self._grpc.start(config.server.host, config.grpc.port)
         except BaseException:
             sock.close()
             if self._enrolment is not None and enrol_port is not None:
@@ -150,7 +150,7 @@ class Server:
         while not self._rest.started and not self._rest_task.done():
             await asyncio.sleep(0.005)
         return Addresses(
-            config.host,
+            config.server.host,
             grpc_port,
             sock.getsockname()[1],
             enrol_port,

@@ -79,8 +79,8 @@ def build_backend(
     Raises:
         ConfigurationError: there is no such engine.
     """
-    parts = EngineParts(served.model, config.engine(), served.runner_of, clock, observer)
-    return EngineBackend(served, build_engine(config.engine_kind, parts))
+    parts = EngineParts(served.model, config.engine, served.runner_of, clock, observer)
+    return EngineBackend(served, build_engine(config.engine.kind, parts))
 
 
 def build_answers(
@@ -93,14 +93,14 @@ def build_answers(
     """
     clock = LastingClock(wall_clock=wall_clock)
     file = (
-        AnswerFile(config.answers, metrics.answers_not_written, timekeeper=clock)
-        if config.answers is not None
+        AnswerFile(config.cell.answers, metrics.answers_not_written, timekeeper=clock)
+        if config.cell.answers is not None
         else None
     )
     kept = KeptAnswers(
-        config.answers_kept,
-        config.answers_kept_in_all,
-        config.answers_kept_s,
+        config.cell.answers_kept,
+        config.cell.answers_kept_in_all,
+        config.cell.answers_kept_s,
         clock=clock,
         store=file,
         restored=file.restored() if file is not None else (),
@@ -120,7 +120,7 @@ def build_cell(
     """Sessions, grants and admission."""
     return Cell(
         backends,
-        config.cell(),
+        config.cell,
         clock=clock,
         observer=metrics,
         answers=answers,
@@ -149,10 +149,10 @@ def build_grpc_door(
     )
     return GrpcServer(
         service,
-        max_message_bytes=config.max_grpc_message_bytes,
-        max_calls=config.max_grpc_calls,
-        max_streams=config.max_grpc_streams,
-        receive_s=config.receive_s,
+        max_message_bytes=config.grpc.max_message_bytes,
+        max_calls=config.grpc.max_calls,
+        max_streams=config.grpc.max_streams,
+        receive_s=config.server.receive_s,
         refused=metrics.rejected,
         tls=security.tls,
     )
@@ -170,11 +170,11 @@ def build_rest_app(
     return build_app(
         asker,
         metrics,
-        max_body_bytes=config.max_rest_body_bytes,
-        receive_s=config.receive_s,
+        max_body_bytes=config.rest.max_body_bytes,
+        receive_s=config.server.receive_s,
         limits=security.limits,
         keys=security.credentials,
-        metrics_open=config.metrics_open,
+        metrics_open=config.rest.metrics_open,
         version=around.release,
         wall_clock=around.wall_clock,
         new_id=lambda: secrets.token_hex(12),
@@ -196,10 +196,10 @@ def build_rest_door(
             access_log=False,
             lifespan="off",
             server_header=False,
-            http=bounded_protocol(config.receive_s, refused),
-            ssl_certfile=config.tls_cert if speaks_tls else None,
-            ssl_keyfile=config.tls_key if speaks_tls else None,
+            http=bounded_protocol(config.server.receive_s, refused),
+            ssl_certfile=config.security.tls_cert if speaks_tls else None,
+            ssl_keyfile=config.security.tls_key if speaks_tls else None,
         ),
-        handshake_s=config.receive_s,
+        handshake_s=config.server.receive_s,
         tls=TlsFiles(tls.certificate, tls.key) if tls is not None and speaks_tls else None,
     )

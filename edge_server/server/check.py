@@ -24,7 +24,7 @@ from edge_server.access.authority import NO_END, Authority, read_certificate
 from edge_server.access.devices import list_certificates
 from edge_server.access.keys import list_keys
 from edge_server.errors import ConfigurationError
-from edge_server.server.config import ServerConfig
+from edge_server.server.config import SETTINGS, ServerConfig
 from edge_server.server.exposure import check_exposure, is_loopback
 from edge_server.server.loading import load_bundles
 from edge_server.server.security import tls_of
@@ -83,7 +83,7 @@ def examine(
         ports: whether to try the ports.
         now: this machine's clock.
     """
-    yield _settings(config, flags)
+    yield Finding("settings", "ok", "they fit together")
     yield _exposure(config, flags)
     yield from _certificates(config, flags, now)
     yield from _access(config, flags, now)
@@ -94,18 +94,9 @@ def examine(
 
 def _failure(error: ConfigurationError, setting: str, flags: Mapping[str, Any], advice: str) -> Finding:
     # Messages begin with the setting where they are about one.
-    named = [word for word in _WORD.findall(str(error))[:2] if word in ServerConfig.model_fields]
+    named = [word for word in _WORD.findall(str(error))[:2] if SETTINGS.find(word)]
     setting = named[0] if named else setting
     return Finding(setting, "failure", str(error), advice, where(setting, flags))
-
-
-def _settings(config: ServerConfig, flags: Mapping[str, Any]) -> Finding:
-    try:
-        config.engine()
-        config.limits()
-    except ConfigurationError as error:
-        return _failure(error, "settings", flags, "make the two agree")
-    return Finding("settings", "ok", "they fit together")
 
 
 def _exposure(config: ServerConfig, flags: Mapping[str, Any]) -> Finding:
@@ -113,24 +104,25 @@ def _exposure(config: ServerConfig, flags: Mapping[str, Any]) -> Finding:
         check_exposure(config)
     except ConfigurationError as error:
         return _failure(error, "host", flags, "see docs/security.md")
-    if is_loopback(config.host):
-        return Finding("exposure", "ok", f"{config.host}: only this machine can reach it")
-    if config.trusted_network:
+    if is_loopback(config.server.host):
+        return Finding("exposure", "ok", f"{config.server.host}: only this machine can reach it")
+    if config.security.trusted_network:
         return Finding(
             "exposure",
             "warning",
-            f"{config.host}: whoever reaches it is let in",
+            f"{config.server.host}: whoever reaches it is let in",
             "only for networks on which everybody may ask",
             where("trusted_network", flags),
         )
-    return Finding("exposure", "ok", f"{config.host}: certificates and keys are asked for")
+    return Finding("exposure", "ok", f"{config.server.host}: certificates and keys are asked for")
 
 
 def _certificates(config: ServerConfig, flags: Mapping[str, Any], now: datetime) -> Iterator[Finding]:
     try:
         tls = tls_of(config)
-        if config.tls_ca is not None and config.ca_key is not None:
-            Authority.load(config.tls_ca, config.ca_key)
+        security = config.security
+        if security.tls_ca is not None and security.ca_key is not None:
+            Authority.load(security.tls_ca, security.ca_key)
     except ConfigurationError as error:
         yield _failure(error, "tls_cert", flags, "make new ones: edge-server certs init, or certs server")
         return
@@ -140,7 +132,7 @@ def _certificates(config: ServerConfig, flags: Mapping[str, Any], now: datetime)
     for setting, path in (("tls_cert", tls.certificate), ("tls_ca", tls.client_ca)):
         if path is not None:
             yield _end(setting, path, flags, now)
-    for setting, path in (("tls_key", tls.key), ("ca_key", config.ca_key)):
+    for setting, path in (("tls_key", tls.key), ("ca_key", security.ca_key)):
         if path is not None:
             yield from _mode(setting, path, flags)
 
@@ -171,11 +163,12 @@ def _mode(setting: str, path: Path, flags: Mapping[str, Any]) -> Iterator[Findin
 
 
 def _access(config: ServerConfig, flags: Mapping[str, Any], now: datetime) -> Iterator[Finding]:
-    if config.access is None:
+    access = config.security.access
+    if access is None:
         return
     try:
-        states = [each.state(now.timestamp()) for each in list_certificates(config.access)]
-        good_keys = sum(each.revoked_s is None for each in list_keys(config.access))
+        states = [each.state(now.timestamp()) for each in list_certificates(access)]
+        good_keys = sum(each.revoked_s is None for each in list_keys(access))
     except ConfigurationError as error:
         yield _failure(error, "access", flags, "edge-server certs init, or edge-server keys add")
         return
@@ -183,35 +176,40 @@ def _access(config: ServerConfig, flags: Mapping[str, Any], now: datetime) -> It
     if states.count("expired"):
         found += f"; {states.count('expired')} certificates have expired"
     yield Finding("access", "ok", found)
-    yield from _mode("access", config.access, flags)
+    yield from _mode("access", access, flags)
 
 
 def _model(config: ServerConfig, flags: Mapping[str, Any]) -> Finding:
-    if not config.model.is_dir():
-        found = f"there is no folder {config.model}"
+    folder = config.runtime.model
+    if not folder.is_dir():
+        found = f"there is no folder {folder}"
         return Finding("model", "failure", found, "edge-server train, or name another", where("model", flags))
     try:
-        bundles = load_bundles(config.model)
+        bundles = load_bundles(folder)
     except (DeviceAgentError, ConfigurationError) as error:
         return Finding("model", "failure", str(error), "edge-server export", where("model", flags))
     lengths = bundles[0].manifest.token_lengths
-    if config.rest_token_length not in lengths:
-        found = f"is {config.rest_token_length}; the bundle allows {', '.join(map(str, lengths))}"
+    if config.rest.token_length not in lengths:
+        found = f"is {config.rest.token_length}; the bundle allows {', '.join(map(str, lengths))}"
         setting = "rest_token_length"
         return Finding(setting, "failure", found, "choose one of these", where(setting, flags))
-    missing = [name for name in ("model.json", "tokenizer.json") if not (config.model / name).is_file()]
+    missing = [name for name in ("model.json", "tokenizer.json") if not (folder / name).is_file()]
     if missing:
-        found = f"{config.model} lacks {' and '.join(missing)}"
+        found = f"{folder} lacks {' and '.join(missing)}"
         return Finding("model", "failure", found, "copy the whole folder", where("model", flags))
     hashes = ", ".join(f"{bundle.hash[:12]} ({bundle.manifest.precision})" for bundle in bundles)
-    return Finding("model", "ok", f"{config.model} with bundle {hashes}")
+    return Finding("model", "ok", f"{folder} with bundle {hashes}")
 
 
 def _ports(config: ServerConfig, flags: Mapping[str, Any]) -> Iterator[Finding]:
-    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    host = config.server.host
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     taken: dict[int, str] = {}
-    for setting in ("grpc_port", "rest_port", "enrol_port"):
-        port = getattr(config, setting)
+    for setting, port in (
+        ("grpc_port", config.grpc.port),
+        ("rest_port", config.rest.port),
+        ("enrol_port", config.security.enrol_port),
+    ):
         if not port:
             continue
         if port in taken:
@@ -222,10 +220,10 @@ def _ports(config: ServerConfig, flags: Mapping[str, Any]) -> Iterator[Finding]:
         with socket.socket(family, socket.SOCK_STREAM) as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                sock.bind((config.host, port))
+                sock.bind((host, port))
             except OSError as error:
-                found = f"cannot listen on {config.host}:{port}: {error.strerror}"
+                found = f"cannot listen on {host}:{port}: {error.strerror}"
                 advice = "choose another, or --no-ports where it is this server that runs"
                 yield Finding(setting, "failure", found, advice, where(setting, flags))
                 continue
-        yield Finding(setting, "ok", f"{config.host}:{port} is free")
+        yield Finding(setting, "ok", f"{host}:{port} is free")

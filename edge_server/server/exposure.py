@@ -15,6 +15,7 @@ def check_exposure(config: ServerConfig) -> None:
     Raises:
         ConfigurationError: says what is missing, and what it is for.
     """
+    security = config.security
     for setting, needed, why in (
         ("tls_cert", "tls_key", "a certificate is of no use without its key"),
         ("tls_key", "tls_cert", "a key is of no use without its certificate"),
@@ -23,16 +24,16 @@ def check_exposure(config: ServerConfig) -> None:
         ("enrol_port", "ca_key", "it signs the certificates of devices"),
         ("enrol_port", "tls_ca", "the certificates that are given have to be of use"),
     ):
-        if getattr(config, setting) is not None and getattr(config, needed) is None:
+        if getattr(security, setting) is not None and getattr(security, needed) is None:
             raise ConfigurationError(f"{setting} is set and {needed} is not: {why}")
-    if is_loopback(config.host) or config.trusted_network:
+    if is_loopback(config.server.host) or security.trusted_network:
         return
     missing = list(_missing(config))
     if missing:
         raise ConfigurationError(
-            f"host is {config.host}, which others can reach, but {'; '.join(missing)}. Make certificates "
-            "with `edge-server certs init` and keys with `edge-server keys add`, or listen on 127.0.0.1, "
-            "or, where everybody on the network may ask, set trusted_network (--trusted-network)"
+            f"host is {config.server.host}, which others can reach, but {'; '.join(missing)}. Make "
+            "certificates with `edge-server certs init` and keys with `edge-server keys add`, or listen on "
+            "127.0.0.1, or, where everybody on the network may ask, set trusted_network (--trusted-network)"
         )
 
 
@@ -47,9 +48,9 @@ def is_loopback(host: str) -> bool:
 
 
 def _missing(config: ServerConfig) -> Iterator[str]:
-    if config.tls_ca is None:
+    if config.security.tls_ca is None:
         yield "gRPC would let in every device (tls_cert, tls_key, tls_ca and access are needed)"
-    if config.tls_cert is None and not config.rest_behind_proxy:
+    if config.security.tls_cert is None and not config.rest.behind_proxy:
         yield "REST would not be encrypted (tls_cert and tls_key, or rest_behind_proxy, is needed)"
-    if config.access is None:
+    if config.security.access is None:
         yield "REST would answer without a key (access is needed)"

@@ -51,12 +51,13 @@ def load_served(config: ServerConfig) -> Served:
 
 
 def _load(config: ServerConfig, resources: ExitStack) -> Served:
-    if not config.model.is_dir():
+    if not config.runtime.model.is_dir():
         raise ConfigurationError(
-            f"model: there is no folder {config.model}; train one with `edge-server train`, or name another"
+            f"model: there is no folder {config.runtime.model}; train one with `edge-server train`, or name "
+            "another"
         )
     try:
-        bundles = load_bundles(config.model)
+        bundles = load_bundles(config.runtime.model)
         bundle = bundles[0]
         scratch = Path(resources.enter_context(tempfile.TemporaryDirectory()))
         archives = tuple(_archive(each, scratch) for each in bundles)
@@ -65,13 +66,15 @@ def _load(config: ServerConfig, resources: ExitStack) -> Served:
         raise ConfigurationError(f"model: {error}") from error
     resources.callback(ingest.close)
     # Of one moment, whatever is copied into the folder meanwhile.
-    snapshot = take_snapshot(config.model, scratch)
+    snapshot = take_snapshot(config.runtime.model, scratch)
     model, runner_of = (
-        _in_processes(config, snapshot, resources) if config.core_processes else _in_threads(config, snapshot)
+        _in_processes(config, snapshot, resources)
+        if config.runtime.model_runner_processes
+        else _in_threads(config, snapshot)
     )
     if model.bundle_hash != bundle.hash:
         raise ConfigurationError(
-            f"model: {config.model} answers for bundle {model.bundle_hash}, its bundle folder holds "
+            f"model: {config.runtime.model} answers for bundle {model.bundle_hash}, its bundle folder holds "
             f"{bundle.hash}; export the bundle again"
         )
     return Served(
@@ -100,7 +103,8 @@ def _in_threads(config: ServerConfig, snapshot: Snapshot) -> tuple[Model, Callab
     # torch takes seconds to import: only once everything else is known to be right.
     from edge_server.runtime.model_runner import load
 
-    model = load(snapshot.folder, config.threads, config.device, bfloat16=config.bfloat16)
+    runtime = config.runtime
+    model = load(snapshot.folder, runtime.threads, runtime.device, bfloat16=runtime.bfloat16)
     return model, lambda _: model
 
 
@@ -108,8 +112,9 @@ def _in_processes(
     config: ServerConfig, snapshot: Snapshot, resources: ExitStack
 ) -> tuple[Model, Callable[[int], ModelRunner[Any]]]:
     """A model for each batch, in a process of its own; here is what is known of it without weights."""
-    make = partial(load_runner, snapshot, config.threads, config.device, config.bfloat16)
-    runners = [ModelRunnerProcess(make, PRELOAD) for _ in range(config.batches)]
+    runtime = config.runtime
+    make = partial(load_runner, snapshot, runtime.threads, runtime.device, runtime.bfloat16)
+    runners = [ModelRunnerProcess(make, PRELOAD) for _ in range(config.engine.batches)]
     for runner in runners:
         resources.callback(runner.close)
     with ThreadPoolExecutor() as pool:
@@ -153,17 +158,17 @@ def ingest_of(config: ServerConfig, bundle: Bundle) -> MediaIngest:
     Raises:
         ConfigurationError: the bundle was not trained for the default token length.
     """
-    if config.rest_token_length not in bundle.manifest.token_lengths:
+    if config.rest.token_length not in bundle.manifest.token_lengths:
         raise ConfigurationError(
-            f"rest_token_length is {config.rest_token_length}; the bundle allows "
+            f"rest_token_length is {config.rest.token_length}; the bundle allows "
             f"{', '.join(map(str, bundle.manifest.token_lengths))}"
         )
     return MediaIngest(
         Transmitter(bundle),
-        token_length=config.rest_token_length,
-        limits=config.media(),
-        threads=config.ingest_threads,
-        max_pending=config.max_ingest,
+        token_length=config.rest.token_length,
+        limits=config.media,
+        threads=config.rest.ingest_threads,
+        max_pending=config.rest.max_ingest,
         rng=np.random.default_rng(),
     )
 

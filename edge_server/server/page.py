@@ -30,7 +30,7 @@ class PageBuilder:
     """
 
     def __init__(self, config: ServerConfig, version: str, clock: Callable[[], float]) -> None:
-        self.metrics = WatchedMetrics(version=version, outage_snr_db=config.outage_snr_db, clock=clock)
+        self.metrics = WatchedMetrics(version=version, outage_snr_db=config.cell.outage_snr_db, clock=clock)
         self._config, self._version, self._clock = config, version, clock
 
     def build(self, asker: Asker, cell: Cell[Any], gate: Gate) -> FrontPage:
@@ -50,21 +50,21 @@ class PageBuilder:
                 asker=asker,
                 cell=cell,
                 watched=self.metrics,
-                shelf=Shelf(self._shipped(), max_clip_bytes=self._config.max_media_bytes),
+                shelf=Shelf(self._shipped(), max_clip_bytes=self._config.media.max_bytes),
                 gate=gate,
                 channels={
                     name: ChannelChoice(kind.label, kind.fades, kind.perfect) for name, kind in MODELS.items()
                 },
-                token_length=self._config.rest_token_length,
+                token_length=self._config.rest.token_length,
                 version=self._version,
                 clock=self._clock,
             )
         )
 
     def _shipped(self) -> tuple[ClipFile, ...]:
-        folder = self._config.ui_demo
+        folder = self._config.page.ui_demo
         if folder.is_dir():
             return shipped_clips(folder)
-        if "ui_demo" in self._config.model_fields_set:
+        if "ui_demo" in self._config.page.model_fields_set:
             raise ConfigurationError(f"ui_demo: there is no folder {folder}")
         return ()

@@ -58,7 +58,9 @@ async def serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
-    server: Server = Server(config, served, tracing=tracing, with_page=page_is_served(config.ui), gate=gate)
+    server: Server = Server(
+        config, served, tracing=tracing, with_page=page_is_served(config.page.ui), gate=gate
+    )
     addresses = await server.start()
     reloading = asyncio.create_task(_reload(server, reload)) if reload is not None else None
     try:
@@ -67,7 +69,9 @@ async def serve(
         logger.info("draining", extra={"unanswered": server.engine.status.unanswered})
         draining = asyncio.create_task(server.drain())
         hurrying = asyncio.create_task(asked_again.wait())
-        await asyncio.wait({draining, hurrying}, timeout=config.drain_s, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(
+            {draining, hurrying}, timeout=config.server.drain_s, return_when=asyncio.FIRST_COMPLETED
+        )
         for task in (draining, hurrying):
             task.cancel()
     finally:
@@ -76,8 +80,8 @@ async def serve(
             reloading.cancel()
             await asyncio.wait({reloading})
         await server.stop()
-        if config.ready_file is not None:
-            config.ready_file.unlink(missing_ok=True)
+        if config.server.ready_file is not None:
+            config.server.ready_file.unlink(missing_ok=True)
     logger.info("stopped")
 
 
@@ -117,11 +121,12 @@ def _announce(config: ServerConfig, served: Served, addresses: Addresses) -> Non
         "pid": os.getpid(),
     }
     logger.info("serving", extra=facts)
-    if config.ready_file is not None:
+    ready_file = config.server.ready_file
+    if ready_file is not None:
         # Renamed into place: whoever waits for the file never reads half of it.
-        draft = config.ready_file.with_name(f".{config.ready_file.name}.{os.getpid()}")
+        draft = ready_file.with_name(f".{ready_file.name}.{os.getpid()}")
         draft.write_text(json.dumps(facts) + "\n", encoding="utf-8")
-        draft.replace(config.ready_file)
+        draft.replace(ready_file)
 
 
 def run(config: ServerConfig) -> None:
@@ -159,11 +164,11 @@ def _tracing(config: ServerConfig) -> Iterator[Tracing]:
     Raises:
         ConfigurationError: it is switched on and not installed.
     """
-    if not config.tracing_endpoint:
+    if not config.server.tracing_endpoint:
         yield NotTraced()
         return
     try:
-        with exporting_tracer(config.tracing_endpoint, "edge-server") as tracer:
+        with exporting_tracer(config.server.tracing_endpoint, "edge-server") as tracer:
             yield Traced(tracer)
     except DeviceAgentError as error:
         raise ConfigurationError(str(error)) from error

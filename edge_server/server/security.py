@@ -24,30 +24,31 @@ def tls_of(config: ServerConfig) -> TlsFiles | None:
     Raises:
         ConfigurationError: one cannot be read, or certificate and key do not belong together.
     """
-    if config.tls_cert is None or config.tls_key is None:
+    security = config.security
+    if security.tls_cert is None or security.tls_key is None:
         return None
     # gRPC and uvicorn would say less, and later.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
-        context.load_cert_chain(config.tls_cert, config.tls_key)
+        context.load_cert_chain(security.tls_cert, security.tls_key)
     except OSError as error:
         raise ConfigurationError(
-            f"tls_cert, tls_key: {config.tls_cert} and {config.tls_key} are no certificate with its key: "
-            f"{error.strerror or error}"
+            f"tls_cert, tls_key: {security.tls_cert} and {security.tls_key} are no certificate with its "
+            f"key: {error.strerror or error}"
         ) from error
-    if config.tls_ca is not None:
+    if security.tls_ca is not None:
         try:
-            context.load_verify_locations(config.tls_ca)
+            context.load_verify_locations(security.tls_ca)
         except OSError as error:
             raise ConfigurationError(
-                f"tls_ca: {config.tls_ca} holds no certificates: {error.strerror or error}"
+                f"tls_ca: {security.tls_ca} holds no certificates: {error.strerror or error}"
             ) from error
-    return TlsFiles(config.tls_cert, config.tls_key, config.tls_ca)
+    return TlsFiles(security.tls_cert, security.tls_key, security.tls_ca)
 
 
 def rest_speaks_tls(config: ServerConfig) -> bool:
     """Whether the REST door ends TLS itself."""
-    return config.tls_cert is not None and not config.rest_behind_proxy
+    return config.security.tls_cert is not None and not config.rest.behind_proxy
 
 
 def credential_store_of(config: ServerConfig, wall_clock: Callable[[], float]) -> CredentialStore | None:
@@ -56,7 +57,8 @@ def credential_store_of(config: ServerConfig, wall_clock: Callable[[], float]) -
     Raises:
         ConfigurationError: there is no access file, or it is something else.
     """
-    return CredentialStore(config.access, wall_clock=wall_clock) if config.access is not None else None
+    access = config.security.access
+    return CredentialStore(access, wall_clock=wall_clock) if access is not None else None
 
 
 def enrolment_door_of(
@@ -70,18 +72,18 @@ def enrolment_door_of(
     Raises:
         ConfigurationError: the authority's files cannot be read.
     """
-    tls = tls_of(config)
-    if config.enrol_port is None or config.access is None or config.ca_key is None:
+    tls, security = tls_of(config), config.security
+    if security.enrol_port is None or security.access is None or security.ca_key is None:
         return None
     if tls is None or tls.client_ca is None:
         return None
     enrolment = Enrolment(
-        config.access,
-        Authority.load(tls.client_ca, config.ca_key),
-        days=config.certificate_days,
+        security.access,
+        Authority.load(tls.client_ca, security.ca_key),
+        days=security.certificate_days,
         wall_clock=wall_clock,
         clock=clock,
     )
     # By address: nobody has shown yet who they are.
     limits = Limits(LimitConfig(questions_per_minute=_ENROLMENT_CALLS_PER_MINUTE), clock)
-    return EnrolmentDoor(enrolment, tls, limits, receive_s=config.receive_s, refused=metrics.rejected)
+    return EnrolmentDoor(enrolment, tls, limits, receive_s=config.server.receive_s, refused=metrics.rejected)

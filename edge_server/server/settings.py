@@ -12,10 +12,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from device_agent.settings.catalogue import GivenTwiceError
+from device_agent.settings.sources import CONFIG, line_of, variable_of
 from edge_server.errors import ConfigurationError
-from edge_server.server.config import ENV_PREFIX, ServerConfig, config_file
+from edge_server.server.config import ENV_PREFIX, SETTINGS, ServerConfig, config_file
 
 _TOML_LINE = re.compile(r"\(at line (\d+), column (\d+)\)")
+_WORD = re.compile(r"[a-z0-9_]+")
 
 
 @dataclass(frozen=True)
@@ -57,50 +60,50 @@ def load_config(flags: Mapping[str, Any], file: Path | None = None) -> ServerCon
     if file is not None:
         if not file.is_file():
             raise SettingsError([Problem("", str(file), "there is no such file")])
-        os.environ[f"{ENV_PREFIX}CONFIG"] = str(file)
+        os.environ[f"{ENV_PREFIX}{CONFIG}"] = str(file)
     given = {name: value for name, value in flags.items() if value is not None}
     try:
         return ServerConfig(**given)
-    except ValidationError as error:
-        raise SettingsError([_problem(each, given) for each in error.errors()]) from error
+    except GivenTwiceError as error:
+        raise SettingsError([Problem(error.setting.name, error.first, str(error))]) from error
     except tomllib.TOMLDecodeError as error:
         at = _TOML_LINE.search(str(error))
         where = f"{config_file()}:{at[1]}" if at else str(config_file())
         raise SettingsError([Problem("", where, f"is no TOML: {error}")]) from error
+    except ValidationError as error:
+        raise SettingsError([_problem(each, given) for each in error.errors()]) from error
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError([Problem("", str(config_file()), f"cannot be read: {error}")]) from error
 
 
 def where(setting: str, flags: Mapping[str, Any]) -> str:
     """What a setting came from, as a user would name it; its flag where it came from nowhere."""
-    variable = f"{ENV_PREFIX}{setting.upper()}"
-    if setting not in flags:
-        # Case does not count in names of variables.
-        for name in os.environ:
-            if name.upper() == variable:
-                return name
-        line = _line_of(setting)
+    known = SETTINGS.find(setting)
+    if not any(name == setting or (known and SETTINGS.find(name) is known) for name in flags):
+        variable = variable_of(SETTINGS, setting)
+        if variable is not None:
+            return variable
+        line = line_of(SETTINGS, setting, config_file())
         if line is not None:
             return f"{config_file()}:{line}"
-    return f"--{setting.replace('_', '-')}"
+    return known.flag if known else setting
 
 
 def _problem(error: Any, flags: Mapping[str, Any]) -> Problem:
-    setting = str(error["loc"][0]) if error["loc"] else ""
-    origin = where(setting, flags)
-    if error["type"] == "extra_forbidden":
-        return Problem(setting, origin, f"{setting}: no such setting")
     path = ".".join(map(str, error["loc"]))
-    return Problem(setting, origin, f"{path} is {error['input']!r}: {error['msg']}")
-
-
-def _line_of(setting: str) -> int | None:
-    try:
-        lines = config_file().read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
-        return None
-    key = re.compile(rf"""\s*\[*\s*["']?{re.escape(setting)}["']?\s*[\].=]""")
-    for number, line in enumerate(lines, 1):
-        if key.match(line):
-            return number
-    return None
+    if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        closest = SETTINGS.closest(path)
+        hint = f"; did you mean {closest}?" if closest else ""
+        return Problem(path, where(path, flags), f"{path}: no such setting{hint}")
+    known = SETTINGS.find(".".join(map(str, error["loc"][:2]))) or SETTINGS.find(path)
+    if known is not None:
+        rest = "".join(f"[{each}]" for each in error["loc"][2:])
+        message = f"{known.name}{rest} is {error['input']!r}: {error['msg']}"
+        return Problem(known.name, where(known.name, flags), message)
+    # Of a section as a whole: two of its settings contradict each other, and the message names them.
+    message = str(error["msg"]).removeprefix("Value error, ")
+    named = [word for word in _WORD.findall(message) if SETTINGS.find(f"{path}.{word}")]
+    if named:
+        name = SETTINGS[f"{path}.{named[0]}"].name
+        return Problem(name, where(name, flags), message)
+    return Problem(path, where(path, flags), f"{path} is {error['input']!r}: {message}")

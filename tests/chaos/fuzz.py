@@ -251,7 +251,7 @@ def fuzz_media(count: int, seed: int = 0) -> Findings:
     """Decode so many spoilt media files, of every format that is taken, as a server does."""
     findings = Findings()
     rng = random.Random(seed)
-    limits = ServerConfig().media()
+    limits = ServerConfig().media
     whole = sound_media()
     for _ in range(count):
         data = rng.choice(whole)

@@ -74,14 +74,14 @@ class Faulty:
 def main() -> None:
     """Serve until SIGTERM."""
     config = ServerConfig()
-    logs.configure(config.log_level)
+    logs.configure(config.server.log_level)
     answer = Faulty(os.environ.get(FAULT, ""))
     ingest = MediaIngest(
         WeightlessTransmitter(),  # type: ignore[arg-type]
-        token_length=config.rest_token_length,
-        limits=config.media(),
-        threads=config.ingest_threads,
-        max_pending=config.max_ingest,
+        token_length=config.rest.token_length,
+        limits=config.media,
+        threads=config.rest.ingest_threads,
+        max_pending=config.rest.max_ingest,
         rng=np.random.default_rng(1),
     )
     # Counting each step, as tests of batches do, would itself be a leak over millions of them.

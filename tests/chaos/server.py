@@ -36,7 +36,7 @@ def echo(prompt: Prompt) -> str:
 def main() -> None:
     """Serve until SIGTERM."""
     config = ServerConfig()
-    logs.configure(config.log_level)
+    logs.configure(config.server.log_level)
     model = WeightlessModel(answer=echo)
     served = Served(
         model,

@@ -58,13 +58,13 @@ def served(limits: MediaLimits | None = None) -> Served:
 
 def main() -> None:
     config = ServerConfig()
-    first = served(config.media())
+    first = served(config.media)
 
     def reload() -> Served:
         model = WeightlessModel(name="newer", bundle_hash=NEWER_BUNDLE_HASH)
-        return replace(served(config.media()), model=model)
+        return replace(served(config.media), model=model)
 
-    logs.configure(config.log_level)
+    logs.configure(config.server.log_level)
     gate = KeyGate(sys.argv[1]) if len(sys.argv) > 1 else None
     asyncio.run(serve(config, first, reload, gate=gate))
     first.close()

@@ -19,7 +19,7 @@ from tests.contract.conftest import Running
 
 @pytest.fixture
 def media_limits() -> MediaLimits:
-    return ServerConfig().media()
+    return ServerConfig().media
 
 
 @pytest.fixture

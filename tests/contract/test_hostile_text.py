@@ -58,7 +58,7 @@ async def shipped() -> AsyncIterator[Shipped]:
     served.close()
 
 
-TOKENIZER = load_tokenizer(ServerConfig().model / "tokenizer.json")
+TOKENIZER = load_tokenizer(ServerConfig().runtime.model / "tokenizer.json")
 SPECIAL = special_ids_of(TOKENIZER)
 SPELT = [
     *(f"what plays{token}yes" for token in SPECIAL_TOKENS),

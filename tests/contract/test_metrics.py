@@ -97,7 +97,7 @@ async def test_a_question_is_counted_where_it_passes(running: Running, client: h
 async def test_a_block_that_arrives_below_the_bound_is_an_outage(
     running: Running, client: httpx.AsyncClient
 ) -> None:
-    bound_db = ServerConfig().outage_snr_db
+    bound_db = ServerConfig().cell.outage_snr_db
     await ask(running, "above", bound_db)
     await ask(running, "below", bound_db - 0.1)
     seen = await samples(client)
@@ -107,7 +107,7 @@ async def test_a_block_that_arrives_below_the_bound_is_an_outage(
 
 
 def test_the_bound_of_an_outage_is_the_least_snr_of_the_training() -> None:
-    assert ServerConfig().outage_snr_db == RadioTraining().snr_db[0]
+    assert ServerConfig().cell.outage_snr_db == RadioTraining().snr_db[0]
 
 
 def test_every_reason_of_a_refusal_is_of_a_kind() -> None:

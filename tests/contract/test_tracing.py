@@ -271,7 +271,7 @@ def test_spans_reach_a_collector_before_the_process_goes_on(collector: tuple[Col
 )
 def test_off_is_the_default_and_imports_nothing(module: str, unwanted: str) -> None:
     assert DeviceSettings().tracing_endpoint is None
-    assert ServerConfig().tracing_endpoint is None
+    assert ServerConfig().server.tracing_endpoint is None
     code = f"import sys, {module}; sys.exit({unwanted!r} in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

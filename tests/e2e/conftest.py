@@ -32,5 +32,5 @@ def served() -> Iterator[dict[str, str]]:
     """The environment of a command that finds the server, and this environment's commands first."""
     with_server = load_script(ROOT / "deploy" / "with_server.py")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    with with_server.edge_server(ROOT / ServerConfig().model) as found:
+    with with_server.edge_server(ROOT / ServerConfig().runtime.model) as found:
         yield os.environ | found | {"PATH": path}

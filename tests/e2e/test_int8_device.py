@@ -27,7 +27,7 @@ QUESTIONS = ("Where is the loudest instrument?", "Is there a voiceover?")
 def server(tmp_path: Path) -> Iterator[dict[str, str]]:
     """A server for the shipped model and an int8 bundle of it; the environment of a command that finds it."""
     model = tmp_path / "model"
-    shutil.copytree(ROOT / ServerConfig().model, model, ignore=shutil.ignore_patterns("bundle-*"))
+    shutil.copytree(ROOT / ServerConfig().runtime.model, model, ignore=shutil.ignore_patterns("bundle-*"))
     source = load_bundle(model / "bundle")
     quantise_bundle(
         source, [clip_from_file(path, spec=source.media_spec()) for path in CLIPS], model / "bundle-int8"

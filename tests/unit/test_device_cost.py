@@ -23,7 +23,7 @@ from protos.names import DTYPES
 from tests.benchmarks import device_cost
 
 ROOT = Path(__file__).resolve().parents[2]
-MODEL = ROOT / ServerConfig().model
+MODEL = ROOT / ServerConfig().runtime.model
 CLIPS = sorted((ROOT / "deploy" / "demo" / "clips").glob("*.mp4"))
 
 

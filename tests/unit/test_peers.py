@@ -31,7 +31,7 @@ from tests.benchmarks.peers.turns import Checked
 from tests.benchmarks.peers.wires import JSON_LIST, JSON_TEXT, TENSOR, TEXT, HttpTarget, Wire
 
 ROOT = Path(__file__).resolve().parents[2]
-MODEL = ROOT / ServerConfig().model
+MODEL = ROOT / ServerConfig().runtime.model
 QUESTION = Template.of(pb.Question(question_ids=[7, 8, 0]), "Is it?").ask()
 
 

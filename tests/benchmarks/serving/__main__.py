@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point."""
     known, programs = rows(), {program.name: program for program in PROGRAMS if program.there}
     parser = argparse.ArgumentParser(description="Measure the server under load.")
-    parser.add_argument("--model", type=Path, default=ServerConfig().model)
+    parser.add_argument("--model", type=Path, default=ServerConfig().runtime.model)
     parser.add_argument("--out", type=Path, default=OUT, help="results, as JSON; plots are written beside it")
     parser.add_argument(
         "--row", action="append", choices=[*programs, *known], help="only this one; may be repeated"
@@ -136,7 +136,8 @@ def _measured(row: Row, context: Context) -> dict[str, Any]:
             "quick": context.quick,
             "seed": context.seed,
             "model": context.model.name,
-            "machine": machine() | {"batches": ServerConfig().batches, "threads": ServerConfig().threads},
+            "machine": machine()
+            | {"batches": ServerConfig().engine.batches, "threads": ServerConfig().runtime.threads},
         },
     }
 

@@ -149,7 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         SystemExit: there is no GPU.
     """
     parser = argparse.ArgumentParser(description="Serve on the processor and on a GPU, in turn.")
-    parser.add_argument("--model", type=Path, default=ServerConfig().model)
+    parser.add_argument("--model", type=Path, default=ServerConfig().runtime.model)
     parser.add_argument("--users", type=int, action="append", help=f"at once; may be repeated; {USERS}")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0, help="a turn")
@@ -176,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     report = {
         "model": options.model.name,
         "gpu": None if options.without_gpu else torch.cuda.get_device_name(0),
-        "machine": machine() | {"batches": config.batches, "threads": config.threads},
+        "machine": machine() | {"batches": config.engine.batches, "threads": config.runtime.threads},
         "rounds": options.rounds,
         "seconds": options.seconds,
         "seed": options.seed,

@@ -34,7 +34,7 @@ async def measure(context: Context) -> dict[str, Any]:
     repeats = context.pick(5, 1)
     batches = context.pick(60, 2)
     served_cpu_s: list[float] = []
-    threads = sorted({1, ServerConfig().threads})
+    threads = sorted({1, ServerConfig().runtime.threads})
     limits: dict[int, list[dict[str, float]]] = {count: [] for count in threads}
     beside_cpu_s: list[float] = []
     cores = os.cpu_count() or 1

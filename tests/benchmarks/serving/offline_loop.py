@@ -77,16 +77,16 @@ def answer(model: ServedLink, prompts: Sequence[Prompt], most_tokens: int) -> li
 def main() -> None:
     model_folder, seed, batches, users, threads = Path(sys.argv[1]), *map(int, sys.argv[2:6])
     config = ServerConfig(model=model_folder)
-    model = load(model_folder, threads, config.device, bfloat16=config.bfloat16)
-    size = config.max_batch
+    model = load(model_folder, threads, config.runtime.device, bfloat16=config.runtime.bfloat16)
+    size = config.engine.max_batch
     # Perfect: no batch pads a short question for a long one's sake.
     prompts = sorted(prompts_of(model_folder, seed, batches * size, users), key=model.check)
     made = [prompts[begin : begin + size] for begin in range(0, len(prompts), size)]
     for batch in made[:WARM_BATCHES]:
-        answer(model, batch, config.default_new_tokens)
+        answer(model, batch, config.engine.default_new_tokens)
     began_s, began_cpu_s = time.perf_counter(), time.process_time()
     for batch in made:
-        answer(model, batch, config.default_new_tokens)
+        answer(model, batch, config.engine.default_new_tokens)
     took_s, took_cpu_s = time.perf_counter() - began_s, time.process_time() - began_cpu_s
     found = {"cpu_s_per_question": took_cpu_s / len(prompts), "answered_hz": len(prompts) / took_s}
     print(json.dumps(found))

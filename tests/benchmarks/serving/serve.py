@@ -73,7 +73,7 @@ async def serve_and_tell(config: ServerConfig, served: Served) -> None:
 
 def main() -> None:
     config = ServerConfig(model=Path(sys.argv[1])) if len(sys.argv) > 1 else ServerConfig()
-    logs.configure(config.log_level)
+    logs.configure(config.server.log_level)
     with contextlib.closing(load_served(config) if len(sys.argv) > 1 else weightless()) as served:
         gc.freeze()  # as ``edge-server serve`` does
         uvloop.run(serve_and_tell(config, served))

@@ -15,7 +15,7 @@ from device_agent.media.loading import clip_from_bytes, clip_from_file
 from edge_server.server.config import ServerConfig
 from tests import hostile_media as hostile
 
-LIMITS = ServerConfig().media()
+LIMITS = ServerConfig().media
 
 
 @pytest.mark.parametrize("name", hostile.BOMBS)

@@ -170,7 +170,7 @@ def test_every_bundle_that_the_model_answers_for_is_welcome() -> None:
 
 
 def test_nothing_is_decoded_before_it_is_admitted() -> None:
-    bench = Bench(CellConfig(max_question_bytes=1000, max_questions_in_flight=1))
+    bench = Bench(CellConfig(max_question_bytes=1024, max_questions_in_flight=1))
     session = bench.open()
 
     def never(*_: object) -> Request:
@@ -186,7 +186,7 @@ def test_nothing_is_decoded_before_it_is_admitted() -> None:
     with pytest.raises(BundleMismatchError):
         cell_ask(session.session_id, "", "q", 1)
     with pytest.raises(QuestionTooLargeError):
-        cell_ask(session.session_id, BUNDLE_HASH, "q", 1001)
+        cell_ask(session.session_id, BUNDLE_HASH, "q", 1025)
     for request_id in ("", "x" * 65):
         with pytest.raises(InvalidQuestionError, match="request_id"):
             cell_ask(session.session_id, BUNDLE_HASH, request_id, 1)

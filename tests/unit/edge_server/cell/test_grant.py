@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import ValidationError
 
 from edge_server.cell import CellConfig, suggest_token_length
-from edge_server.errors import ConfigurationError
 
 LENGTHS = (1, 2, 4, 8, 16, 32)
 STEPS = ((15.0, 8), (5.0, 16))
@@ -24,5 +24,5 @@ def test_a_suggestion_is_always_a_length_that_the_model_knows() -> None:
 
 @pytest.mark.parametrize("setting", [{"max_sessions": 0}, {"answers_kept_s": -1.0}])
 def test_bounds_that_cannot_be_are_named(setting: dict[str, object]) -> None:
-    with pytest.raises(ConfigurationError, match=next(iter(setting))):
+    with pytest.raises(ValidationError, match=next(iter(setting))):
         CellConfig(**setting)  # type: ignore[arg-type]

@@ -3,10 +3,11 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from edge_server.cell import LimitConfig, Limits, Peer
 from edge_server.cell.limits import TokenBucket
-from edge_server.errors import AdmissionRefusedError, ConfigurationError
+from edge_server.errors import AdmissionRefusedError
 from tests.weightless import FakeClock
 
 CAMERA, CAR = Peer("camera", "1"), Peer("car", "2")
@@ -81,7 +82,7 @@ def test_peers_that_went_away_are_forgotten() -> None:
 
 @pytest.mark.parametrize("setting", ["questions_per_minute", "bytes_per_minute", "max_streams"])
 def test_bounds_have_to_be_positive(setting: str) -> None:
-    with pytest.raises(ConfigurationError, match=setting):
+    with pytest.raises(ValidationError, match=setting):
         LimitConfig(**{setting: 0})
 
 

@@ -23,7 +23,7 @@ from tests.unit.edge_server.runtime.test_decoder import one_step, prompts_of, qw
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
-SHIPPED = Path(__file__).parents[4] / ServerConfig().model
+SHIPPED = Path(__file__).parents[4] / ServerConfig().runtime.model
 QUESTIONS = (
     "Where is the loudest instrument?",
     "Is there a voiceover?",

@@ -22,7 +22,7 @@ from tests.contract.serve_weightless import served
 config = ServerConfig(ui="{setting}", grpc_port=0, rest_port=0)
 
 async def main():
-    server = Server(config, served(), with_page=page_is_served(config.ui))
+    server = Server(config, served(), with_page=page_is_served(config.page.ui))
     addresses = await server.start()
     async with httpx.AsyncClient(base_url=addresses.rest) as http:
         root = await http.get("/")
