@@ -83,6 +83,8 @@ def _alignment(files: Found) -> str:
 
 def _rounds(files: Found) -> str:
     row = _row(_rows(files), "Rounds to 90% of the final")
+    if "unsettled" in row:
+        return f"{row['unsettled'].capitalize()}."
     bare = row["without_stage_1"]
     first, second = row["sides"].values()
     return (

@@ -170,6 +170,9 @@ def test_steps_of_stage_1_count_among_the_rounds() -> None:
     assert row["measured"] == pytest.approx(1.3)
     assert row["met"] is False
     assert list(row["sides"].values()) == [1300.0, 1000.0]
+    at_once = rounds(two_stage_long=[300.0, 300.0], no_alignment_long=[0.0, 0.0])
+    row = next(row for name, row in verdicts({"convergence": at_once}).items() if "final accuracy" in name)
+    assert (row["met"], row["measured"]) == (None, None)
 
 
 def equal(never_as_good: int) -> dict[str, Any]:
