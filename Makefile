@@ -19,14 +19,14 @@ SCRIPTS := deploy/with_server.py deploy/demo/demo.py deploy/demo/make_clips.py d
   $(wildcard deploy/loadtest/*.py) \
   tests/closed_forms.py tests/benchmarks/channel.py tests/benchmarks/device_cost.py \
   tests/benchmarks/paper_scale.py $(wildcard tests/benchmarks/forward_*.py tests/benchmarks/serving/*.py) \
-  $(wildcard tests/benchmarks/peers/*.py tests/benchmarks/peer_servers/*.py) \
+  $(wildcard tests/benchmarks/promises/*.py tests/benchmarks/peers/*.py tests/benchmarks/peer_servers/*.py) \
   $(wildcard tests/chaos/*.py tests/chaos/rows/*.py)
 RESULTS := docs/results
 QUICK := $(BIN)/edge-server study quick --runs build/results-quick/runs --data build/results-quick/data \
   --model $(MODEL) --out build/results-quick
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint loadtest locust bench peers chaos chaos-quick requirements screenshots protos dataset \
+.PHONY: help demo test lint loadtest locust bench promises peers chaos chaos-quick requirements screenshots protos dataset \
   train results results-quick clean
 
 help: ## This list
@@ -77,6 +77,9 @@ locust: $(VENV)/.dev ## The same users with Locust's web page, on http://localho
 
 bench: $(VENV)/.dev ## What was promised of the server under load (an hour, on an idle machine)
 	$(BIN)/python -m tests.benchmarks.serving --model $(MODEL) --out $(RESULTS)/serving.json
+
+promises: $(VENV)/.dev ## One table of what was promised, from the results; into docs/results/promises.json
+	$(BIN)/python -m tests.benchmarks.promises --results $(RESULTS)
 
 chaos: $(VENV)/.dev ## Kill, cut and crowd, as promised; JSON into docs/results (can be cut and called again)
 	$(BIN)/python -m tests.chaos

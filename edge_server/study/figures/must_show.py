@@ -121,6 +121,7 @@ def _all_of(row: dict[str, Any], *others: dict[str, Any]) -> dict[str, Any]:
         "beside": [part["measured"] for part in others],
         "beside_units": [part["unit"] for part in others],
         "beside_sides": [part.get("sides") for part in others],
+        "parts": [row, *others],
     }
 
 

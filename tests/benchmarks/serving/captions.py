@@ -103,6 +103,9 @@ def claims(found: Values) -> list[Claim]:
             "at most",
             2.0,
             found["p99_ratio"]["median"],
+            sides={
+                f"{which} [s]": found[f"{which}_captions"]["p99_s"]["median"] for which in ("with", "without")
+            },
         ),
         Claim(
             "Captions told meanwhile, in the turn with the fewest", "at least", 1, min(found["captions_told"])

@@ -60,9 +60,14 @@ def claims(found: Values) -> list[Claim]:
             "at most",
             1.0,
             costs[-1] / costs[0],
+            sides={"most users [s]": costs[-1], "one user [s]": costs[0]},
         ),
         Claim(
-            "... over that with the cheapest number of users", "at most", STAYS_FLAT, costs[-1] / min(costs)
+            "... over that with the cheapest number of users",
+            "at most",
+            STAYS_FLAT,
+            costs[-1] / min(costs),
+            sides={"most users [s]": costs[-1], "cheapest [s]": min(costs)},
         ),
     ]
 

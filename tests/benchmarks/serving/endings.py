@@ -195,6 +195,7 @@ def claims(found: Values) -> list[Claim]:
             "at most",
             1.0 + MORE_MEMORY_SHARE,
             found["end_bytes"] / found["start_bytes"],
+            sides={"after [bytes]": found["end_bytes"], "before [bytes]": found["start_bytes"]},
         ),
     ]
 

@@ -63,6 +63,10 @@ def claims(found: Values) -> list[Claim]:
             "at most",
             2.0,
             found["p99_ratio"]["median"],
+            sides={
+                "beside the heavy one [s]": found["light_p99_s"]["median"],
+                "alone [s]": found["alone_p99_s"]["median"],
+            },
         )
     ]
 

@@ -87,6 +87,10 @@ def claims(found: Values) -> list[Claim]:
             "at most",
             1.2,
             found["p50_ratio"]["median"],
+            sides={
+                "beside many [s]": found["many_p50_s"]["median"],
+                "beside few [s]": found["few_p50_s"]["median"],
+            },
         ),
     ]
 

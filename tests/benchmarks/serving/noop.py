@@ -124,6 +124,7 @@ def claims(found: Values) -> list[Claim]:
             "at most",
             2.0,
             found["over_unary"]["median"],
+            sides={"ask [s]": found["p50_s"]["ask"]["median"], "echo [s]": found["p50_s"]["unary"]["median"]},
         )
     ]
 

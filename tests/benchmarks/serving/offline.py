@@ -91,6 +91,10 @@ def claims(found: Values) -> list[Claim]:
             "at least",
             0.85,
             found["limit_over_served"]["median"],
+            sides={
+                "limit [s]": found["limit_cpu_s"]["median"],
+                "served [s]": found["served_cpu_s"]["median"],
+            },
         )
     ]
 

@@ -125,12 +125,14 @@ def claims(found: Values) -> list[Claim]:
             "at least",
             0.9,
             found["obedient"]["goodput_share"],
+            sides=_goodput_sides(found["obedient"]),
         ),
         Claim(
             f"{_times(found['unruly']):.1f} times overload by users that do not: goodput over capacity",
             "at least",
             0.9,
             found["unruly"]["goodput_share"],
+            sides=_goodput_sides(found["unruly"]),
         ),
         Claim(
             "Refused without RESOURCE_EXHAUSTED or without a delay",
@@ -149,6 +151,7 @@ def claims(found: Values) -> list[Claim]:
             "at most",
             1.0 + MORE_MEMORY_SHARE,
             found["end_bytes"] / found["start_bytes"],
+            sides={"after [bytes]": found["end_bytes"], "before [bytes]": found["start_bytes"]},
         ),
         Claim(
             f"Of {patient['users']} users' questions that wait as told, unanswered in the end",
@@ -163,6 +166,11 @@ def _times(turn: Values) -> float:
     """How much was offered, of what the generator managed to offer."""
     run = turn["run"]
     return float((run["offered"] - run["dropped"]) / run["seconds"] / turn["capacity_hz"][0])
+
+
+def _goodput_sides(turn: Values) -> dict[str, float]:
+    before_hz, after_hz = turn["capacity_hz"]
+    return {"goodput [/s]": turn["run"]["answered_hz"], "capacity [/s]": (before_hz + after_hz) / 2}
 
 
 def _p99_s(turn: Values) -> float:

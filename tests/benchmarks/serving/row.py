@@ -27,6 +27,8 @@ class Claim:
         limit: the bound.
         measured: the number.
         unit: of both, as it is printed; empty for ratios and counts.
+        sides: of a ratio, first over second, by what they are. Where turns were compared one by one, the
+            ratio is the median of theirs, and near that of these medians.
     """
 
     text: str
@@ -34,6 +36,7 @@ class Claim:
     limit: float
     measured: float
     unit: str = ""
+    sides: Mapping[str, float] | None = None
 
     @property
     def met(self) -> bool:
