@@ -16,23 +16,21 @@ from tests.benchmarks.promises.row import RATIO, is_defined
 from tests.benchmarks.promises.sources import open_promises
 
 RESULTS = Path(__file__).parents[2] / "docs/results"
-AREAS = set(
-    [
-        "chaos",
-        "house",
-        "faults",
-        "hostile",
-        "models",
-        "claims",
-        "cotrain",
-        "cell",
-        "scenes",
-        "cluster",
-        "serving",
-        "link",
-        "device",
-    ]
-)
+AREAS = {
+    "chaos",
+    "house",
+    "faults",
+    "hostile",
+    "models",
+    "claims",
+    "cotrain",
+    "cell",
+    "scenes",
+    "cluster",
+    "serving",
+    "link",
+    "device",
+}
 SETTLED = {"area": "scenes", "what": "What search and scenes reveal across users"}
 
 
