@@ -1,6 +1,6 @@
 """New devices one after another, when all come at once: after a restart, or when power is back.
 
-A token bucket. Who comes too early is told when its turn will be, each a little later than the one before:
+Who comes too early is told when its turn will be, each a little later than the one before:
 the crowd comes back as a queue. Devices that renew what they have do not pass here.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from edge_server.cell.token_bucket import TokenBucket
 from edge_server.errors import AdmissionRefusedError
 
 MAX_DELAY_S = 30.0
@@ -25,11 +26,10 @@ class Arrivals:
 
     def __init__(self, per_s: float, burst: int, clock: Callable[[], float]) -> None:
         self._per_s = per_s
-        self._burst = float(burst)
         self._clock = clock
-        self._tokens = self._burst
-        self._at = clock()
-        self._last_turn_at = self._at
+        now = clock()
+        self._bucket = TokenBucket(float(burst), per_s, now)
+        self._last_turn_at = now
 
     def admit(self) -> None:
         """Let one in.
@@ -38,10 +38,8 @@ class Arrivals:
             AdmissionRefusedError: too many arrive; it says when to come again.
         """
         now = self._clock()
-        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._per_s)
-        self._at = now
-        if self._tokens >= 1.0:
-            self._tokens -= 1.0
+        if self._bucket.wait_s(1.0, now) == 0.0:
+            self._bucket.take(1.0, now)
             return
         self._last_turn_at = max(self._last_turn_at, now) + 1.0 / self._per_s
         raise AdmissionRefusedError(

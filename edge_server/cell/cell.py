@@ -20,9 +20,10 @@ from edge_server.cell.arrivals import Arrivals
 from edge_server.cell.backends import Backend, BackendRegistry, BackendT
 from edge_server.cell.grant import CellConfig, make_grant
 from edge_server.cell.idempotency import IdempotencyCache, Subscription
-from edge_server.cell.limits import LimitConfig, Limits, TokenBucket
+from edge_server.cell.limits import LimitConfig, Limits
 from edge_server.cell.peer import Access, Peer
 from edge_server.cell.session import DeviceStatus, Session, Sessions, status_of
+from edge_server.cell.token_bucket import TokenBucket
 from edge_server.engine import AnswerStream, Priority, Request
 from edge_server.errors import (
     AdmissionRefusedError,

@@ -16,6 +16,7 @@ import pydantic
 from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt
 
 from edge_server.cell.peer import Peer
+from edge_server.cell.token_bucket import TokenBucket
 from edge_server.errors import AdmissionRefusedError
 
 _MINUTE_S = 60.0
@@ -35,44 +36,6 @@ class LimitConfig:
     """Bytes of questions of one certificate or API key."""
     max_streams: PositiveInt = 64
     """Streams of gRPC, or requests over REST, that one certificate or API key may have open."""
-
-
-class TokenBucket:
-    """Holds up to ``capacity`` and fills at ``per_s``.
-
-    Args:
-        capacity: most that can be taken at once.
-        per_s: how fast it fills.
-        now_s: on the clock that :meth:`wait_s` and :meth:`take` are called with.
-    """
-
-    __slots__ = ("_at_s", "_capacity", "_level", "_per_s")
-
-    def __init__(self, capacity: float, per_s: float, now_s: float) -> None:
-        self._capacity = capacity
-        self._per_s = per_s
-        self._level = capacity
-        self._at_s = now_s
-
-    def wait_s(self, amount: float, now_s: float) -> float:
-        """Seconds until the amount can be taken; 0: now. More than it holds can be taken once it is full."""
-        self._fill(now_s)
-        missing = min(amount, self._capacity) - self._level
-        return max(missing, 0.0) / self._per_s
-
-    def take(self, amount: float, now_s: float) -> None:
-        """Take an amount; what is not there yet has to fill before anything else can be taken."""
-        self._fill(now_s)
-        self._level -= amount
-
-    def is_full(self, now_s: float) -> bool:
-        """Whether forgetting it would change nothing."""
-        self._fill(now_s)
-        return self._level >= self._capacity
-
-    def _fill(self, now_s: float) -> None:
-        self._level = min(self._level + (now_s - self._at_s) * self._per_s, self._capacity)
-        self._at_s = now_s
 
 
 @dataclass

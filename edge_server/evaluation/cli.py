@@ -17,8 +17,8 @@ from device_agent.errors import ConfigurationError as ChannelError
 from edge_server.data.soundstage.dataset import SplitName
 from edge_server.evaluation.accuracy import Examiner, Setting
 from edge_server.evaluation.held_out import Evaluation, open_data
-from edge_server.export.bundle import current_commit
 from edge_server.model.link import Link
+from edge_server.model.provenance import current_commit
 from edge_server.runtime.model_runner import has_bfloat16
 from edge_server.training.run import cores
 from protos.names import CHANNEL_MODELS, FadingName

@@ -6,7 +6,6 @@ ends with a parity check: ONNX Runtime and torch give the same tokens for every 
 
 from __future__ import annotations
 
-import subprocess
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from device_agent.bundle.bundle import Bundle, write_manifest
 from edge_server.errors import ExportError
 from edge_server.model.config import TOKEN_LENGTHS
 from edge_server.model.link import Link
+from edge_server.model.provenance import current_commit
 
 #: Largest difference between ONNX Runtime and torch, relative to the tokens' root mean square.
 PARITY_TOLERANCE = 1e-3
@@ -197,18 +197,6 @@ def check_parity(
                 f"{sample.graph}: tokens differ from torch by {difference:.2e} (relative) for {described}"
             )
     return worst
-
-
-def current_commit() -> str:
-    """The commit of the working tree; ``unknown`` outside a checkout."""
-    done = subprocess.run(
-        ["git", "rev-parse", "HEAD"],  # noqa: S607
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.stdout.strip() if done.returncode == 0 else "unknown"
 
 
 def _samples(token_lengths: Sequence[int]) -> Iterator[_Sample]:

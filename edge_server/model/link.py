@@ -105,6 +105,22 @@ class Link(nn.Module):
         """Embeddings of language tokens, [..., E], float32 whatever the type of the foundation's weights."""
         return torch.as_tensor(self.embedding(ids)).float()
 
+    def hidden_states(self, x_BLE: Tensor, mask: Tensor, positions_BL: Tensor) -> Tensor:
+        """Last hidden states of the foundation, with its LoRA where it has one, [B, L, E].
+
+        Args:
+            x_BLE: what it reads, as embeddings, [B, L, E].
+            mask: who sees whom, [B, 1, L, L], as the foundation's attention takes it.
+            positions_BL: positions, [B, L].
+        """
+        foundation = self.foundation
+        causal = foundation.get_base_model() if isinstance(foundation, PeftModel) else foundation
+        with self.precision():
+            out: Tensor = causal.get_decoder()(
+                inputs_embeds=x_BLE, attention_mask=mask, position_ids=positions_BL, use_cache=False
+            ).last_hidden_state
+        return out
+
     @property
     def vocabulary(self) -> Tensor:
         """What last hidden states are compared with to say a language token, [vocab, E]."""

@@ -2,8 +2,8 @@
 
 A step of a small model is many short pieces of work: a GPU is done with each before it has been told of the
 next. Recorded as a CUDA graph it is told once. A recording is of one number of rows and of positions, over
-one piece of memory, so both are rounded up to a few sizes; rows without a question compute along, in slots
-that are free.
+one piece of memory, so both are rounded up to a few sizes; rows without a question compute along, in cache
+rows that are free.
 """
 
 from __future__ import annotations
@@ -44,10 +44,11 @@ class GreedySteps:
         self._record = record
 
     def __call__(self, cache: KeyValueCache, rows: int) -> Tensor:
-        """One more step for the rows in the slots 0 to B - 1.
+        """One more step for the rows in the cache rows 0 to B - 1.
 
         Returns:
-            As :func:`likeliest`, to be read before the next step; the tokens are remembered in their slots.
+            As :func:`likeliest`, to be read before the next step; the tokens are remembered in their
+            cache rows.
         """
         longest = cache.room_for_one_more(rows)
         lengths = cache.lengths[:rows]
@@ -66,7 +67,7 @@ class GreedySteps:
         return said
 
     def _recorded(self, lengths: Integers, cache: KeyValueCache, rows: int, longest: int) -> Tensor:
-        # Rows beyond are of free slots; what they write there is overwritten by who comes.
+        # Rows beyond are of free cache rows; what they write there is overwritten by who comes.
         positions = np.zeros(rows, np.int64)
         positions[: len(lengths)] = lengths
         positions_B = on_device(positions, self._decoder.device)

@@ -33,7 +33,7 @@ from edge_server.errors import ModelError
 from edge_server.runtime.kv_cache import KeyValueCache
 from edge_server.runtime.matmul import add_product, in_pieces, product, rows_together
 from edge_server.runtime.packing import Packing, hide_ends
-from edge_server.runtime.prompt_groups import PromptGroup, prompt_groups, slots_as_index
+from edge_server.runtime.prompt_groups import PromptGroup, prompt_groups, rows_as_index
 
 # Who decodes without an engine may let rows go on for a while that have come to their end.
 _BEYOND = 256
@@ -94,22 +94,22 @@ class Decoder:
         return KeyValueCache(len(self.blocks), self.kv_heads, self.head_dim, self.dtype, self.device)
 
     def prefill(
-        self, x_NE: Tensor, lengths: Sequence[int], cache: KeyValueCache, slots: Sequence[int]
+        self, x_NE: Tensor, lengths: Sequence[int], cache: KeyValueCache, cache_rows: Sequence[int]
     ) -> Tensor:
-        """Read prompts into their slots.
+        """Read prompts into their cache rows.
 
         Args:
             x_NE: embeddings of all prompts, one after another; overwritten.
             lengths: positions of each; the longest first.
             cache: where their keys and values go.
-            slots: of each prompt, taken from the cache.
+            cache_rows: of each prompt, taken from the cache.
 
         Returns:
             Logits after each prompt's last position, [B, V].
         """
         packing = Packing(lengths, self.device)
-        slot_B = np.asarray(slots, np.int64)
-        groups = prompt_groups(packing, slot_B)
+        cache_row_B = np.asarray(cache_rows, np.int64)
+        groups = prompt_groups(packing, cache_row_B)
         turns_N1D = self._turns[packing.tensor(packing.position_of_each)][:, None]
         queries = self.heads * self.head_dim
         *blocks, last_block = self._reading
@@ -135,13 +135,13 @@ class Decoder:
         h_BE, x_BE = (each.index_select(0, packing.last_of_each) for each in (h_NE, x))
         q_BX = self._project(h_BE, self.blocks[-1], slice(queries))
         self._turn(q_BX, self.heads, turns_N1D.index_select(0, packing.last_of_each))
-        kv = layer[:, :, :, : packing.longest][:, slots_as_index(slot_B, self.device)]
+        kv = layer[:, :, :, : packing.longest][:, rows_as_index(cache_row_B, self.device)]
         ends = self._hide_ends(packing.tensor(packing.lengths), packing.longest)
         self._finish(x_BE, self._look_back(q_BX, kv, ends), self.blocks[-1])
         return self._logits(x_BE)
 
     def decode(self, x_BE: Tensor, positions_B: Tensor, cache: KeyValueCache, longest: int) -> Tensor:
-        """One more position for the rows in the slots 0 to B - 1; nothing of it happens off the device.
+        """One more position for the rows in the cache rows 0 to B - 1; nothing of it happens off the device.
 
         Args:
             x_BE: embedding of each row's newest language token; overwritten.
@@ -255,10 +255,10 @@ class Decoder:
         return packing.pack(seen.transpose(1, 2).flatten(2))
 
     def _store(self, layer: Tensor, group: PromptGroup, kv_BTX: Tensor) -> Tensor:
-        """Write keys and values of prompts into their slots of a layer; returns them, [2, B, G, T, D]."""
+        """Write keys and values of prompts into their rows of a layer; returns them, [2, B, G, T, D]."""
         rows, longest, _ = kv_BTX.shape
         kv = kv_BTX.view(rows, longest, 2, self.kv_heads, self.head_dim).permute(2, 0, 3, 1, 4)
-        layer[:, :, :, :longest][:, group.slots] = kv
+        layer[:, :, :, :longest][:, group.cache_rows] = kv
         return kv
 
 

@@ -1,9 +1,9 @@
-"""The running batch's keys and values: one block of memory per layer, a slot for each row.
+"""The running batch's keys and values: one block of memory per layer, a cache row for each question.
 
-slot 0  k k k k k . . .     Rows come and go without a copy of the others: one that leaves gives its slot
-slot 1  k k k . . . . .     back, one that comes takes a free one. Before a step that would find holes
-slot 2  . . . . . . . .     between the rows, the last rows move into them, so that a step reads the
-slot 3  k k k k k k k .     slots 0 to B - 1 as they are. Under load, arrivals have filled them by then.
+row 0  k k k k k . . .     Questions come and go without a copy of the others: one that leaves gives its row
+row 1  k k k . . . . .     back, one that comes takes a free one. Before a step that would find holes
+row 2  . . . . . . . .     between them, the last ones move into the holes, so that a step reads the
+row 3  k k k k k k k .     rows 0 to B - 1 as they are. Under load, arrivals have filled them by then.
 """
 
 from __future__ import annotations
@@ -53,32 +53,32 @@ class KeyValueCache:
 
     @property
     def rows(self) -> int:
-        """Slots R."""
+        """Cache rows R."""
         return self.layers[0].shape[1]
 
     @property
     def positions(self) -> int:
-        """Positions of a slot P."""
+        """Positions of a cache row P."""
         return self.layers[0].shape[3]
 
     def take(self, lengths: Sequence[int]) -> list[int]:
-        """Free slots for rows of these lengths, in ascending order."""
+        """Free cache rows for rows of these lengths, in ascending order."""
         needed, longest = len(lengths) - len(self._free), max(lengths)
         if needed > 0:
             # Both at once: each change of size is a copy of everything.
             rows = max(_FEWEST_ROWS, self.rows + needed, 2 * self.rows)
             self._resize(rows, self._room_for(longest))
         self.reach(longest)
-        slots = sorted(self._free)[: len(lengths)]
-        self._clean(slots)
-        self._free.difference_update(slots)
-        self.lengths[slots] = lengths
-        return slots
+        cache_rows = sorted(self._free)[: len(lengths)]
+        self._clean(cache_rows)
+        self._free.difference_update(cache_rows)
+        self.lengths[cache_rows] = lengths
+        return cache_rows
 
-    def free(self, slots: Sequence[int]) -> None:
+    def free(self, cache_rows: Sequence[int]) -> None:
         """Rows have left."""
-        self._free.update(slots)
-        self.lengths[list(slots)] = 0
+        self._free.update(cache_rows)
+        self.lengths[list(cache_rows)] = 0
         in_use = self.rows - len(self._free)
         longest = int(self.lengths.max(initial=0))
         if self.rows * self.positions <= _WORTH_SHRINKING_POSITIONS:
@@ -88,13 +88,13 @@ class KeyValueCache:
         if in_use < _TOO_LITTLE_USED * self.rows and self._free.isdisjoint(range(in_use)):
             self._resize(max(in_use, _FEWEST_ROWS), self.positions)
 
-    def remember(self, slots: Sequence[int], tokens_B: Tensor) -> None:
-        """The newest language token of each slot, [B]."""
-        self.last_R.index_copy_(0, self._index(slots), tokens_B.to(self.last_R.dtype))
+    def remember(self, cache_rows: Sequence[int], tokens_B: Tensor) -> None:
+        """The newest language token of each cache row, [B]."""
+        self.last_R.index_copy_(0, self._index(cache_rows), tokens_B.to(self.last_R.dtype))
 
-    def mark_nonfinite(self, slot: int) -> None:
-        """A slot holds what is no number: clean it before another row gets it."""
-        self._unfit.add(slot)
+    def mark_nonfinite(self, cache_row: int) -> None:
+        """A cache row holds what is no number: clean it before another row gets it."""
+        self._unfit.add(cache_row)
 
     def reach(self, length: int) -> None:
         """See to it that a row of this length fits, and that it can grow a little."""
@@ -108,18 +108,18 @@ class KeyValueCache:
         return longest
 
     def _room_for(self, length: int) -> int:
-        """Positions of a slot in which a row of this length can grow a little."""
+        """Positions of a cache row in which a row of this length can grow a little."""
         if length <= self.positions:
             return self.positions
         return max(length + _POSITIONS_STEP, 3 * self.positions // 2)
 
-    def compact(self, slots: Sequence[int]) -> list[int]:
-        """Move rows so that they fill the slots from 0 on, without holes; where each row stands then."""
-        count = len(slots)
+    def compact(self, cache_rows: Sequence[int]) -> list[int]:
+        """Move rows so that they fill the cache rows from 0 on, without holes; where each row stands then."""
+        count = len(cache_rows)
         holes = sorted(self._free.intersection(range(count)))
         if not holes:
-            return list(slots)
-        movers = sorted(slot for slot in slots if slot >= count)
+            return list(cache_rows)
+        movers = sorted(cache_row for cache_row in cache_rows if cache_row >= count)
         longest = int(self.lengths[movers].max())
         self._clean(holes)
         to, from_ = self._index(holes), self._index(movers)
@@ -130,10 +130,10 @@ class KeyValueCache:
         self.lengths[holes] = self.lengths[movers]
         self.lengths[movers] = 0
         moved = dict(zip(movers, holes, strict=True))
-        self._unfit.update(moved[slot] for slot in self._unfit.intersection(movers))
+        self._unfit.update(moved[cache_row] for cache_row in self._unfit.intersection(movers))
         self._free.difference_update(holes)
         self._free.update(movers)
-        return [moved.get(slot, slot) for slot in slots]
+        return [moved.get(cache_row, cache_row) for cache_row in cache_rows]
 
     def places(self, positions_B: Tensor) -> Tensor:
         """Where one position of each of the first rows is kept, in a layer as [2 * R * G * P, D].
@@ -151,23 +151,23 @@ class KeyValueCache:
         return (begin_B2G + positions_B[:, None, None]).flatten()
 
     def copy_from(self, other: KeyValueCache, theirs: Sequence[int], ours: Sequence[int]) -> None:
-        """Copy rows of another batch into slots that were taken for them."""
+        """Copy rows of another batch into cache rows that were taken for them."""
         longest = int(other.lengths[list(theirs)].max())
         from_, to = self._index(theirs), self._index(ours)
         for mine, its in zip(self.layers, other.layers, strict=True):
             mine[:, :, :, :longest].index_copy_(1, to, its[:, :, :, :longest].index_select(1, from_))
         self.last_R[to] = other.last_R[from_]
-        self._unfit.update(ours[i] for i, slot in enumerate(theirs) if slot in other._unfit)
+        self._unfit.update(ours[i] for i, cache_row in enumerate(theirs) if cache_row in other._unfit)
 
-    def _index(self, slots: Sequence[int]) -> Tensor:
-        return on_device(np.asarray(slots, np.int64), self._device)
+    def _index(self, cache_rows: Sequence[int]) -> Tensor:
+        return on_device(np.asarray(cache_rows, np.int64), self._device)
 
-    def _clean(self, slots: Sequence[int]) -> None:
-        for slot in self._unfit.intersection(slots):
+    def _clean(self, cache_rows: Sequence[int]) -> None:
+        for cache_row in self._unfit.intersection(cache_rows):
             # What attention does not see counts zero times its value, and zero times NaN is not zero.
             for layer in self.layers:
-                layer[:, slot].zero_()
-            self._unfit.discard(slot)
+                layer[:, cache_row].zero_()
+            self._unfit.discard(cache_row)
 
     def _empty(self, rows: int, positions: int) -> Tensor:
         shape = (2, rows, self._heads, positions, self._head_dim)
@@ -185,8 +185,8 @@ class KeyValueCache:
         last_R[:kept_rows] = self.last_R[:kept_rows]
         lengths = np.zeros(rows, np.int64)
         lengths[:kept_rows] = self.lengths[:kept_rows]
-        self._free = {slot for slot in self._free if slot < rows} | set(range(self.rows, rows))
-        self._unfit = {slot for slot in self._unfit if slot < rows}
+        self._free = {cache_row for cache_row in self._free if cache_row < rows} | set(range(self.rows, rows))
+        self._unfit = {cache_row for cache_row in self._unfit if cache_row < rows}
         # All at once: memory that runs out before here leaves the cache as it was.
         self.layers, self.last_R, self.lengths = layers, last_R, lengths
         self.recorded = {}

@@ -3,9 +3,9 @@
     prompts ─check─▶ receivers, one pass per slot ─▶ embeddings, packed
             ─prefill─▶ Running ─decode─▶ Running ─ ... rows join (prefill, merge) and leave (keep) ...
 
-A running batch owns one cache with a slot for each row (:mod:`edge_server.runtime.kv_cache`); what computes
-is
-:mod:`edge_server.runtime.decoder`. Rows know nothing of each other: an answer does not depend on neighbours.
+A running batch owns one cache with a row for each question (:mod:`edge_server.runtime.kv_cache`); what
+computes is :mod:`edge_server.runtime.decoder`. Rows know nothing of each other: an answer does not depend on
+neighbours.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ class Running:
 
     Attributes:
         cache: keys and values.
-        slots: where each row's are.
+        cache_rows: where each row's are.
     """
 
     cache: KeyValueCache
-    slots: tuple[int, ...]
+    cache_rows: tuple[int, ...]
 
 
 class ServedLink(ModelInfo):
@@ -82,50 +82,51 @@ class ServedLink(ModelInfo):
         with torch.inference_mode():
             laid_out = self._layout.embed(prompts)
             cache = self._decoder.new_cache() if state is None else state.cache
-            slots = cache.take(laid_out.lengths)
+            cache_rows = cache.take(laid_out.lengths)
             try:
-                logits_BV = self._decoder.prefill(laid_out.x_NE, laid_out.lengths, cache, slots)
+                logits_BV = self._decoder.prefill(laid_out.x_NE, laid_out.lengths, cache, cache_rows)
                 said_2B = likeliest(logits_BV)
-                cache.remember(slots, said_2B[0])
-                said = _say(said_2B, cache, slots)
+                cache.remember(cache_rows, said_2B[0])
+                said = _say(said_2B, cache, cache_rows)
             except BaseException:
-                cache.free(slots)
+                cache.free(cache_rows)
                 raise
-            before = () if state is None else state.slots
-            slot_of = dict(zip(laid_out.order, slots, strict=True))
+            before = () if state is None else state.cache_rows
+            cache_row_of = dict(zip(laid_out.order, cache_rows, strict=True))
             step_of = dict(zip(laid_out.order, said, strict=True))
             rows = range(len(prompts))
-            return Running(cache, (*before, *(slot_of[row] for row in rows))), [step_of[row] for row in rows]
+            taken = (cache_row_of[row] for row in rows)
+            return Running(cache, (*before, *taken)), [step_of[row] for row in rows]
 
     def decode(self, state: Running) -> tuple[Running, list[Step]]:
         """One more step for every row; see the port."""
         with torch.inference_mode():
             cache = state.cache
-            slots = cache.compact(state.slots)
-            steps = _say(self._steps(cache, len(slots)), cache, range(len(slots)))
-            return Running(cache, tuple(slots)), [steps[slot] for slot in slots]
+            cache_rows = cache.compact(state.cache_rows)
+            steps = _say(self._steps(cache, len(cache_rows)), cache, range(len(cache_rows)))
+            return Running(cache, tuple(cache_rows)), [steps[cache_row] for cache_row in cache_rows]
 
     def merge(self, first: Running, second: Running) -> Running:
         """Rows of both; those of the second are copied."""
         with torch.inference_mode():
-            slots = first.cache.take([int(n) for n in second.cache.lengths[list(second.slots)]])
-            first.cache.copy_from(second.cache, second.slots, slots)
-            return Running(first.cache, (*first.slots, *slots))
+            cache_rows = first.cache.take([int(n) for n in second.cache.lengths[list(second.cache_rows)]])
+            first.cache.copy_from(second.cache, second.cache_rows, cache_rows)
+            return Running(first.cache, (*first.cache_rows, *cache_rows))
 
     def keep(self, state: Running, rows: Sequence[int]) -> Running:
-        """Only these rows; the others' slots are free."""
+        """Only these rows; the others' cache rows are free."""
         with torch.inference_mode():
-            slots = tuple(state.slots[row] for row in rows)
-            state.cache.free(sorted(set(state.slots).difference(slots)))
-            return Running(state.cache, slots)
+            cache_rows = tuple(state.cache_rows[row] for row in rows)
+            state.cache.free(sorted(set(state.cache_rows).difference(cache_rows)))
+            return Running(state.cache, cache_rows)
 
 
-def _say(said_2B: Tensor, cache: KeyValueCache, slots: Sequence[int]) -> list[Step]:
+def _say(said_2B: Tensor, cache: KeyValueCache, cache_rows: Sequence[int]) -> list[Step]:
     """What :func:`~edge_server.runtime.cuda_graphs.likeliest` found, fetched from where it was computed."""
     tokens, probabilities = said_2B.tolist()
-    for slot, probability in zip(slots, probabilities, strict=True):
+    for cache_row, probability in zip(cache_rows, probabilities, strict=True):
         if not math.isfinite(probability):
-            cache.mark_nonfinite(slot)
+            cache.mark_nonfinite(cache_row)
     return [Step(int(token), probability) for token, probability in zip(tokens, probabilities, strict=True)]
 
 

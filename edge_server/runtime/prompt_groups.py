@@ -23,20 +23,20 @@ class PromptGroup:
     Attributes:
         packing: of them alone.
         tokens: where they stand among all packed positions.
-        slots: where their keys and values are, as an index.
+        cache_rows: where their keys and values are, as an index.
     """
 
     packing: Packing
     tokens: slice
-    slots: slice | Tensor
+    cache_rows: slice | Tensor
 
 
-def prompt_groups(packing: Packing, slot_B: Integers) -> list[PromptGroup]:
+def prompt_groups(packing: Packing, cache_row_B: Integers) -> list[PromptGroup]:
     """Groups of packed prompts.
 
     Args:
         packing: of all, the longest first.
-        slot_B: where the keys and values of each are.
+        cache_row_B: where the keys and values of each are.
     """
     share = _ABOUT_AS_LONG if packing.device.type == "cpu" else _ABOUT_AS_LONG_ON_A_GPU
     ends = np.cumsum(packing.lengths)
@@ -47,12 +47,12 @@ def prompt_groups(packing: Packing, slot_B: Integers) -> list[PromptGroup]:
         end = int(np.count_nonzero(alike))
         tokens = slice(int(ends[begin] - packing.lengths[begin]), int(ends[end - 1]))
         own = Packing(packing.lengths[begin:end], packing.device)
-        groups.append(PromptGroup(own, tokens, slots_as_index(slot_B[begin:end], packing.device)))
+        groups.append(PromptGroup(own, tokens, rows_as_index(cache_row_B[begin:end], packing.device)))
         begin = end
     return groups
 
 
-def slots_as_index(slot_B: Integers, device: torch.device) -> slice | Tensor:
-    """Slots as an index; a slice, which copies nothing, where they are neighbours."""
-    first, last = int(slot_B[0]), int(slot_B[-1])
-    return slice(first, last + 1) if last - first == len(slot_B) - 1 else on_device(slot_B, device)
+def rows_as_index(cache_row_B: Integers, device: torch.device) -> slice | Tensor:
+    """Cache rows as an index; a slice, which copies nothing, where they are neighbours."""
+    first, last = int(cache_row_B[0]), int(cache_row_B[-1])
+    return slice(first, last + 1) if last - first == len(cache_row_B) - 1 else on_device(cache_row_B, device)

@@ -1,4 +1,4 @@
-"""Numbers that were made here, to where the model computes."""
+"""Copies small arrays from host memory to the device that the model computes on, without waiting for it."""
 
 from __future__ import annotations
 

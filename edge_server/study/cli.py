@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.progress import track
 
-from edge_server.export.bundle import current_commit
+from edge_server.model.provenance import current_commit
 from edge_server.study.baselines import ANSWERED, LINK_OF, meet_rivals, rivals_of, unanswered
 from edge_server.study.bounds import floors, shipped, shipped_estimated
 from edge_server.study.digital.codes import Code, IdealCode, LdpcQam

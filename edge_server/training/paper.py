@@ -20,10 +20,10 @@ from edge_server.data.authors_layout import MediaFolder, Survey
 from edge_server.data.music_avqa import load_music_avqa
 from edge_server.data.valor import load_valor
 from edge_server.errors import ConfigurationError
-from edge_server.export.bundle import current_commit
 from edge_server.model.config import SLOTS, HeadConfig, LoraTraining, ReceiverConfig
 from edge_server.model.description import LinkConfig
 from edge_server.model.link import Link, Parts
+from edge_server.model.provenance import current_commit
 from edge_server.model.published.encoders import audio_from, visual_from
 from edge_server.model.published.foundation import foundation_from
 from edge_server.training.alignment import Alignment, AlignmentTraining

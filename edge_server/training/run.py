@@ -25,11 +25,11 @@ from torch import nn
 
 from edge_server.data.soundstage.dataset import SplitName, generate, load_split
 from edge_server.errors import DatasetError, ModelError
-from edge_server.export.bundle import current_commit
 from edge_server.model import tokenizer as tk
 from edge_server.model.description import LinkConfig
 from edge_server.model.foundation import build_foundation
 from edge_server.model.link import Link
+from edge_server.model.provenance import current_commit
 from edge_server.training.alignment import Alignment
 from edge_server.training.card import STAGES, Origin, write_card
 from edge_server.training.clips import EncodedClips, encode_clips

@@ -91,7 +91,7 @@ def answer_logits(link: Link, rows: Sequence[Row]) -> AnswerLogits:
             ([packed_positions(row.blocks) for row in rows], 0),
         )
     )
-    hidden = hidden_states(link, x_BLE, blocks, positions)[:, :-1]
+    hidden = link.hidden_states(x_BLE, packed_mask(blocks), positions)[:, :-1]
     labels = labels[:, 1:]
     learned = labels != IGNORE
     # Logits only where something is learned: answers are few among many positions.
@@ -105,20 +105,3 @@ def answer_loss(link: Link, rows: Sequence[Row]) -> tuple[Tensor, float]:
     answers = answer_logits(link, rows)
     right = (answers.logits_KV.argmax(-1) == answers.targets_K).float().mean().item()
     return F.cross_entropy(answers.logits_KV, answers.targets_K), right
-
-
-def hidden_states(link: Link, x_BLE: Tensor, blocks_BL: Tensor, positions_BL: Tensor) -> Tensor:
-    """Last hidden states of the foundation, with its LoRA where it has one, [B, L, E]."""
-    foundation = link.foundation
-    decoder = getattr(foundation, "base_model", foundation)
-    decoder = getattr(decoder, "model", decoder)
-    # A causal LM inside a PeftModel is one level deeper than a bare one.
-    decoder = getattr(decoder, "model", decoder)
-    with link.precision():
-        out: Tensor = decoder(
-            inputs_embeds=x_BLE,
-            attention_mask=packed_mask(blocks_BL),
-            position_ids=positions_BL,
-            use_cache=False,
-        ).last_hidden_state
-    return out

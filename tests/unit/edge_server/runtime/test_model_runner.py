@@ -89,7 +89,7 @@ def test_newcomers_join_a_running_batch_without_a_merge(served: ServedLink) -> N
     state, more = served.decode(state)
     same(alone[2][:2], [first[2], more[0]])
     state, late = served.prefill(prompts[3:], state)
-    assert len(state.slots) == 4
+    assert len(state.cache_rows) == 4
     state, joined = served.decode(state)
     same(alone[2][2:3], joined[:1])
     same(alone[0][2:3], joined[1:2])
@@ -111,7 +111,7 @@ def test_a_prefill_that_fails_leaves_the_running_batch_as_it_was(
     same([alone[0][1], alone[1][1]], steps)
     state, late = served.prefill(prompts[2:], state)
     same([row[0] for row in alone[2:]], late)
-    assert sorted(state.slots) == list(range(5))
+    assert sorted(state.cache_rows) == list(range(5))
 
 
 def test_a_slot_is_taken_again(served: ServedLink) -> None:
@@ -234,7 +234,7 @@ def test_bfloat16_is_computed_with_where_the_processor_can(
     expected, _ = exact.prefill(mixed_prompts())
     for ours, theirs in zip(steps, exact.prefill(mixed_prompts())[1], strict=True):
         assert ours.probability == pytest.approx(theirs.probability, rel=0.1)
-    assert len(more) == len(expected.slots)
+    assert len(more) == len(expected.cache_rows)
 
 
 @pytest.mark.parametrize(
@@ -271,4 +271,4 @@ def test_prompts_are_read_in_bfloat16_where_the_processor_says_that_it_can(
 def test_positions_are_those_prefill_takes(served: ServedLink) -> None:
     for prompt in mixed_prompts():
         state, _ = served.prefill([prompt])
-        assert [served.check(prompt)] == state.cache.lengths[list(state.slots)].tolist()
+        assert [served.check(prompt)] == state.cache.lengths[list(state.cache_rows)].tolist()
