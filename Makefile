@@ -17,7 +17,7 @@ PROFILE ?= smoke
 SERVED := $(BIN)/python deploy/with_server.py --model $(MODEL) --
 SCRIPTS := deploy/with_server.py deploy/demo/demo.py deploy/demo/make_clips.py deploy/demo/screenshots.py \
   $(wildcard deploy/loadtest/*.py) \
-  tests/closed_forms.py tests/benchmarks/channel.py tests/benchmarks/device_cost.py \
+  tests/closed_forms.py tests/tree.py tests/benchmarks/channel.py tests/benchmarks/device_cost.py \
   tests/benchmarks/paper_scale.py $(wildcard tests/benchmarks/forward_*.py tests/benchmarks/serving/*.py) \
   $(wildcard tests/benchmarks/promises/*.py tests/benchmarks/peers/*.py tests/benchmarks/peer_servers/*.py) \
   $(wildcard tests/chaos/*.py tests/chaos/rows/*.py)
@@ -26,7 +26,7 @@ QUICK := $(BIN)/edge-server study quick --runs build/results-quick/runs --data b
   --model $(MODEL) --out build/results-quick
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint loadtest locust bench promises peers chaos chaos-quick requirements screenshots protos dataset \
+.PHONY: help demo test lint loadtest locust bench promises peers chaos chaos-quick requirements screenshots tree protos dataset \
   train results results-quick clean
 
 help: ## This list
@@ -97,6 +97,9 @@ build/tools/.ready: deploy/requirements/tools.txt
 
 screenshots: $(VENV)/.dev ## Pictures of the page, into docs/images
 	@$(SERVED) $(BIN)/python deploy/demo/screenshots.py
+
+tree: $(VENV)/.dev ## Where things are, in CONTRIBUTING.md, from docstrings and import rules
+	$(BIN)/python -m tests.tree
 
 protos: $(VENV)/.dev ## Stubs from the .proto
 	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. --grpc_python_out=. \

@@ -1,0 +1,1 @@
+"""Programs that measure, a command each; what they find goes into docs/results."""

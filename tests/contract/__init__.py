@@ -1,0 +1,1 @@
+"""Tests of what clients and both halves rely on: the wire, REST, files, commands."""

@@ -1,0 +1,1 @@
+"""Tests of the whole as a user runs it: processes, containers, a browser."""

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import tree
+
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("protos", "device_agent", "edge_server")
 VAGUE_NAMES = {"utils", "util", "common", "helpers", "misc", "shared"}
@@ -47,6 +49,36 @@ def test_import_rules_are_kept() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     assert f"Contracts: {len(contracts)} kept" in done.stdout
+
+
+def test_the_tree_and_the_rules_are_current() -> None:
+    """Run ``make tree`` where this fails."""
+    written = tree.PAGE.read_text(encoding="utf-8")
+    assert tree.BEGIN in written
+    assert tree.END in written
+    assert tree.page(written) == written
+
+
+def test_every_package_says_what_it_holds() -> None:
+    packages = {path.parent for name in PACKAGES for path in (ROOT / name).rglob("__init__.py")}
+    assert ROOT / "edge_server" / "engine" in packages
+    assert not [package for package in packages if not tree.summary(package)]
+
+
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *(ROOT / "docs").rglob("*.md"),
+]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_documents_name_places_that_are_there(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    named = re.findall(r"`((?:edge_server|device_agent|protos|deploy|tests|docs)/[\w./-]+)`", text)
+    linked = re.findall(r"\]\((?!https?:|#)([^)#\s]+)", text)
+    missing = [place for place in named if not (ROOT / place).exists()]
+    missing += [place for place in linked if not (document.parent / place).exists()]
+    assert not missing
 
 
 def test_the_load_test_uses_public_client_apis_only() -> None:

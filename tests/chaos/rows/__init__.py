@@ -1,5 +1,7 @@
-"""The rows. To add one: a module with ``async def run(scale, folder) -> Row`` here, and a line in
-:data:`ROWS`."""
+"""A module for each row of the table of faults.
+
+To add one: a module with ``async def run(scale, folder) -> Row`` here, and a line in :data:`ROWS`.
+"""
 
 from __future__ import annotations
 
