@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -23,8 +23,18 @@ from pydantic_settings import (
 from device_agent.channel import ChannelConfig, CsiName, EqualizerName
 from device_agent.errors import ConfigurationError
 from device_agent.outbox.records import Bounds, Evict
+from device_agent.places import home, is_file, is_folder, shipped_model, state
+from device_agent.uplink.address import with_port
 from device_agent.uplink.credentials import AUTHORITY, CERTIFICATE, KEY, Credentials, load_credentials
-from protos.names import MAX_ABS_SNR_DB, ChannelName, FadingName, PayloadName, PriorityName
+from protos.names import (
+    MAX_ABS_SNR_DB,
+    MAX_SNR_DB,
+    MIN_SNR_DB,
+    ChannelName,
+    FadingName,
+    PayloadName,
+    PriorityName,
+)
 
 ENV_PREFIX = "TOKENLINK_DEVICE_"
 
@@ -34,29 +44,26 @@ TextPath: TypeAlias = Literal["ids", "analog"]
 def config_file() -> Path:
     """Where the settings file is looked for; it need not exist."""
     named = os.environ.get(f"{ENV_PREFIX}CONFIG")
-    return Path(named) if named else Path.home() / ".config" / "tokenlink" / "device.toml"
+    return Path(named) if named else home() / ".config" / "tokenlink" / "device.toml"
 
 
 def default_bundle() -> Path:
     """The bundle folder when none is set: a clone's shipped one, else the user's."""
-    shipped = Path("deploy/models/soundstage-small/bundle")
-    return shipped if shipped.is_dir() else Path.home() / ".local" / "share" / "tokenlink" / "bundle"
-
-
-def default_state() -> Path:
-    """The folder for what an agent remembers, when none is set."""
-    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "tokenlink"
+    shipped = shipped_model()
+    if shipped is not None and is_folder(shipped / "bundle"):
+        return shipped / "bundle"
+    return home() / ".local" / "share" / "tokenlink" / "bundle"
 
 
 def default_identity() -> Path:
     """Where key and certificate are kept when nothing else is set."""
-    return Path.home() / ".local" / "share" / "tokenlink" / "identity"
+    return home() / ".local" / "share" / "tokenlink" / "identity"
 
 
 class DeviceSettings(BaseSettings):
     """Everything about an agent that can be set."""
 
-    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True, allow_inf_nan=False)
 
     server: str = Field(default="127.0.0.1:50051", min_length=1)
     """The edge server's gRPC address, host:port."""
@@ -68,8 +75,8 @@ class DeviceSettings(BaseSettings):
     """The emulated radio channel."""
     fading: FadingName = "block"
     """One gain per codeword, or one per symbol."""
-    snr_db: float = Field(default=10.0, ge=-MAX_ABS_SNR_DB, le=MAX_ABS_SNR_DB)
-    """Mean Es/N0 [dB]."""
+    snr_db: float = Field(default=10.0, ge=MIN_SNR_DB, le=MAX_SNR_DB)
+    """Mean Es/N0, within what receivers can be told [dB]."""
     k_factor_db: float = Field(default=6.0, ge=-MAX_ABS_SNR_DB, le=MAX_ABS_SNR_DB)
     """Rician: line-of-sight power over scattered power [dB]."""
     csi: CsiName = "perfect"
@@ -133,6 +140,11 @@ class DeviceSettings(BaseSettings):
     server_name: str | None = None
     """The name in the server's certificate, where it is not the one in its address."""
 
+    @field_validator("server")
+    @classmethod
+    def _server_has_a_port(cls, server: str) -> str:
+        return with_port(server)
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -147,7 +159,7 @@ class DeviceSettings(BaseSettings):
 
     def outbox_path(self) -> Path:
         """The outbox that is set, or the user's."""
-        return self.outbox or default_state() / "outbox.db"
+        return self.outbox or state() / "outbox.db"
 
     def bounds(self) -> Bounds:
         """How much may wait in the outbox."""
@@ -164,7 +176,7 @@ class DeviceSettings(BaseSettings):
         Raises:
             ConfigurationError: a file cannot be read, or TLS is asked for and there is no authority.
         """
-        enrolled = (self.identity / CERTIFICATE).is_file()
+        enrolled = is_file(self.identity / CERTIFICATE)
         if self.tls is False or (self.tls is None and self.tls_ca is None and not enrolled):
             return None
         if self.tls_ca is None and not enrolled:

@@ -20,7 +20,8 @@
         ├── OutboxFullError           exit 11  ... because its disk is full or fails
         └── OutboxDamagedError        exit 11  ... because it is damaged; the next to open it mends it
 
-``device_agent.cli.main.main`` is the one place that turns them into exit codes and messages.
+After Ctrl-C it is 130. ``device_agent.cli.main.main`` is the one place that turns them into exit codes and
+messages.
 """
 
 from __future__ import annotations
@@ -61,9 +62,18 @@ class MediaLimitError(MediaError):
 
 
 class BundleError(DeviceAgentError):
-    """No device bundle, or one that is broken, incomplete or altered."""
+    """No device bundle, or one that is broken, incomplete or altered.
+
+    Args:
+        found: what is wrong.
+        advice: what to do about it on a device; elsewhere, something else may be right.
+    """
 
     exit_code: ClassVar[int] = 4
+
+    def __init__(self, found: str, *, advice: str = "") -> None:
+        super().__init__(f"{found}; {advice}" if advice else found)
+        self.found = found
 
 
 class BundleMismatchError(BundleError):

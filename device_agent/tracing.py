@@ -136,7 +136,8 @@ def exporting_tracer(endpoint: str, service: str, **resource: Attribute) -> Iter
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError as error:
         raise ConfigurationError(
-            f"tracing_endpoint: tracing needs {error.name}: pip install 'tokenlink[tracing]'"
+            f"tracing_endpoint: tracing needs {error.name}; in a clone of the repository: "
+            "pip install '.[tracing]'"
         ) from error
     facts: dict[str, Any] = {"service.name": service, "service.version": agent_version(), **resource}
     provider = TracerProvider(resource=Resource.create(facts))

@@ -8,6 +8,7 @@ Commands that train or evaluate live with the code they run and are imported onl
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,9 @@ from typing import Annotated, Any
 
 import typer
 
+from device_agent.cli.printable import set_up_output
+from device_agent.cli.start import HELP, INTERRUPTED, MARKUP
+from device_agent.version import agent_version
 from edge_server.errors import EdgeServerError
 
 
@@ -133,7 +137,10 @@ def build() -> typer.Typer:
         help="The edge server: answers questions about what devices saw and heard, and makes its models.",
         no_args_is_help=True,
         pretty_exceptions_enable=False,
+        rich_markup_mode=MARKUP,
+        context_settings=HELP,
     )
+    cli.callback()(_root)
     cli.command()(serve)
     for name, command in ELSEWHERE.items():
         cli.command(
@@ -147,23 +154,42 @@ def build() -> typer.Typer:
 
 
 def main() -> None:
-    """Entry point."""
-    build()(prog_name="edge-server")
+    """Entry point; Ctrl-C ends it quietly."""
+    set_up_output()
+    try:
+        build()(prog_name="edge-server")
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"edge-server {agent_version()}")
+        raise typer.Exit
+
+
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version, and go."),
+    ] = False,
+) -> None:
+    """The edge server: answers questions about what devices saw and heard, and makes its models."""
 
 
 def _forward(name: str, command: Elsewhere) -> Callable[[typer.Context], None]:
     def call(ctx: typer.Context) -> None:
         try:
-            module = importlib.import_module(command.module)
-        except ModuleNotFoundError as error:
+            app = getattr(importlib.import_module(command.module), command.app)
+            app.rich_markup_mode = MARKUP
+            app(args=ctx.args, prog_name=f"edge-server {name}", **HELP)
+        except ImportError as error:
             typer.echo(
-                f"edge-server {name} needs {error.name}, which is not installed: "
-                "pip install 'tokenlink[train]'",
+                f"edge-server {name} needs {error.name or error}, which is not installed; "
+                "in a clone of the repository: pip install '.[train]'",
                 err=True,
             )
             raise typer.Exit(2) from error
-        try:
-            getattr(module, command.app)(args=ctx.args, prog_name=f"edge-server {name}")
         except EdgeServerError as error:
             typer.echo(f"edge-server {name}: {error}", err=True)
             raise typer.Exit(2) from error

@@ -182,6 +182,9 @@ def write_manifest(folder: Path, fields: Mapping[str, Any]) -> Bundle:
     return load_bundle(folder)
 
 
+_FETCH_AGAIN = "fetch it again with `device-agent pull`"
+
+
 def load_bundle(folder: Path) -> Bundle:
     """Read a bundle's manifest and verify every file that it lists.
 
@@ -192,16 +195,15 @@ def load_bundle(folder: Path) -> Bundle:
     for name, listed in manifest.files.items():
         path = folder / name
         if not path.is_file():
-            raise BundleError(f"bundle {folder}: {name} is missing; fetch it again with `device-agent pull`")
+            raise BundleError(f"bundle {folder}: {name} is missing", advice=_FETCH_AGAIN)
         if path.stat().st_size != listed.bytes:
             raise BundleError(
-                f"bundle {folder}: {name} has {path.stat().st_size} bytes, not the {listed.bytes} of its "
-                "manifest; fetch it again with `device-agent pull`"
+                f"bundle {folder}: {name} has {path.stat().st_size} bytes, not its manifest's {listed.bytes}",
+                advice=_FETCH_AGAIN,
             )
         if sha256_of(path) != listed.sha256:
             raise BundleError(
-                f"bundle {folder}: the checksum of {name} is not that of its manifest; "
-                "fetch it again with `device-agent pull`"
+                f"bundle {folder}: the checksum of {name} is not that of its manifest", advice=_FETCH_AGAIN
             )
     for name in manifest.graphs:
         refuse_external_data((folder / name).read_bytes(), name)
@@ -216,7 +218,7 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST
     if not path.is_file():
-        raise BundleError(f"no device bundle at {folder}; fetch one with `device-agent pull`")
+        raise BundleError(f"no device bundle at {folder}", advice="fetch one with `device-agent pull`")
     if path.stat().st_size > MAX_MANIFEST_BYTES:
         raise BundleError(f"bundle {folder}: {MANIFEST} is larger than {MAX_MANIFEST_BYTES} bytes")
     try:

@@ -25,6 +25,7 @@ from device_agent.cli.outbox import app as outbox_app
 from device_agent.cli.outbox import ask_spooled
 from device_agent.cli.printable import printable, set_up_output
 from device_agent.cli.show import show_cost, show_findings, show_report
+from device_agent.cli.start import HELP, INTERRUPTED, MARKUP
 from device_agent.compose import open_agent, uplink_for
 from device_agent.config import DeviceSettings
 from device_agent.doctor.doctor import Equipment, examine
@@ -32,6 +33,8 @@ from device_agent.errors import BundleError, ConfigurationError, DeviceAgentErro
 from device_agent.media.clip import Clip, join
 from device_agent.media.loading import clip_from_file
 from device_agent.outcome import Outcome
+from device_agent.places import is_file
+from device_agent.sources.folder import looks_like_path
 from device_agent.sources.watching import watch_folder
 from device_agent.uplink.backoff import Backoff
 from device_agent.version import agent_version
@@ -41,7 +44,12 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=MARKUP,
+    context_settings=HELP,
 )
+
+USAGE_ERRORS: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+"""Root of what Typer raises about a command line; which package it is from depends on Typer's release."""
 
 app.add_typer(outbox_app, name="outbox")
 
@@ -70,8 +78,12 @@ def root(
 def ask(
     settings: DeviceSettings,
     inputs: Annotated[
-        list[str], typer.Argument(metavar="[FILE]... QUESTION", help="Media files, and the question last.")
-    ],
+        list[str] | None,
+        typer.Argument(metavar="[FILE]... QUESTION", help="Media files, and the question last."),
+    ] = None,
+    question: Annotated[
+        str | None, typer.Option(help="The question, where it could be taken for a file; the rest are files.")
+    ] = None,
     image: Annotated[Path | None, typer.Option(help="A picture.")] = None,
     audio: Annotated[Path | None, typer.Option(help="A recording; of a video, its sound only.")] = None,
     video: Annotated[Path | None, typer.Option(help="A video, with its sound track if it has one.")] = None,
@@ -84,9 +96,7 @@ def ask(
     as_json: Json = False,
 ) -> None:
     """Ask one QUESTION about files, a recording, or text alone; prints the answer and what it cost."""
-    *files, question = inputs
-    if Path(question).is_file():
-        raise ConfigurationError(f"question: the last argument is the question, but {question!r} is a file")
+    files, question = _files_and_question(inputs or [], question)
     bundle = load_bundle(settings.bundle)
     spec = bundle.media_spec()
     parts = [clip_from_file(Path(file), spec=spec) for file in files]
@@ -121,6 +131,22 @@ def ask(
             show_cost(console, outcome)
 
     asyncio.run(run())
+
+
+def _files_and_question(inputs: list[str], question: str | None) -> tuple[list[str], str]:
+    if question is not None:
+        return inputs, question
+    if not inputs:
+        raise ConfigurationError("question: is missing; ask device-agent ask [FILE]... QUESTION")
+    *files, question = inputs
+    if is_file(Path(question)):
+        raise ConfigurationError(f"question: the last argument is the question, but {question!r} is a file")
+    if looks_like_path(question):
+        raise ConfigurationError(
+            f"question: the last argument is the question, but {question!r} looks like a file that is "
+            "not there; a question that looks so: --question"
+        )
+    return files, question
 
 
 @app.command()
@@ -293,15 +319,36 @@ def enrol_(
 
 
 def main() -> None:
-    """Entry point of ``device-agent``: errors become one message and an exit code."""
+    """The ``device-agent`` command: errors become one message and an exit code.
+
+    With ``--json`` the message is an object on standard output, as answers are.
+    """
     set_up_output()
+    if "--json" in sys.argv:
+        sys.exit(_main_in_json())
     try:
         app()
     except DeviceAgentError as error:
         typer.echo(f"device-agent: {printable(str(error))}", err=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
+
+
+def _main_in_json() -> int:
+    command = typer.main.get_command(app)
+    try:
+        return command.main(standalone_mode=False) or 0
+    except DeviceAgentError as error:
+        message, kind, code = str(error), type(error).__name__, error.exit_code
+    except typer.Exit as end:
+        return end.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        message, kind, code = "interrupted", "Interrupted", INTERRUPTED
+    except USAGE_ERRORS as error:
+        message, kind, code = error.format_message(), "UsageError", error.exit_code
+    typer.echo(json.dumps({"error": message, "kind": kind, "exit_code": code}))
+    return code
 
 
 if __name__ == "__main__":

@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from device_agent.bundle.bundle import Bundle, load_bundle
 from device_agent.cli.flags import with_settings
@@ -32,6 +33,9 @@ app = typer.Typer(help="Questions that wait for the network.", no_args_is_help=T
 
 ASKED = "ask "
 """The source of a question that ``ask --spool`` put in begins with this; its request_id follows."""
+
+SHOWN_OF_ID = 8
+"""So many characters of an id are listed; they are enough for commands that take one."""
 
 Json = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
 
@@ -148,7 +152,10 @@ def flush(
 @with_settings("outbox")
 def drop(
     settings: DeviceSettings,
-    request_ids: Annotated[list[str] | None, typer.Argument(metavar="[REQUEST_ID]...")] = None,
+    request_ids: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[REQUEST_ID]...", help="As listed; the first characters will do."),
+    ] = None,
     every: Annotated[bool, typer.Option("--all", help="All that wait.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -157,10 +164,21 @@ def drop(
         raise ConfigurationError("outbox drop: name request ids, or give --all")
     spool = Spool(settings.outbox_path(), settings.bounds())
     try:
-        dropped = spool.drop(None if every else request_ids or [])
+        dropped = spool.drop(None if every else _whole_ids(spool, request_ids or []))
     finally:
         spool.close()
     typer.echo(json.dumps({"dropped": dropped}) if as_json else f"{dropped} dropped")
+
+
+def _whole_ids(spool: Spool, shortened: Sequence[str]) -> list[str]:
+    known = [entry.request_id for entry in spool.entries()]
+    whole = []
+    for begin in shortened:
+        found = [request_id for request_id in known if request_id.startswith(begin)]
+        if len(found) > 1 and begin not in found:
+            raise ConfigurationError(f"outbox drop: {len(found)} ids begin with {begin!r}; write more of it")
+        whole.append(begin if begin in found or not found else found[0])
+    return whole
 
 
 async def _change(changed: asyncio.Event) -> None:
@@ -175,13 +193,15 @@ def _show_entries(console: Console, entries: list[Entry], counts: Mapping[str, A
     if entries:
         table = Table(box=None)
         for heading in ("number", "request", "from", "about", "state", "asked", "bytes", "outcome"):
-            table.add_column(heading, overflow="fold")
+            whole = heading in ("number", "request", "state", "bytes")
+            table.add_column(heading, overflow="fold", no_wrap=whole)
         for entry in entries:
             said = entry.record.get("answer", entry.record.get("error", ""))
             table.add_row(
-                *(str(entry.number), entry.request_id, entry.source, entry.label, entry.state),
+                *(str(entry.number), entry.request_id[:SHOWN_OF_ID]),
+                *(Text(printable(each)) for each in (entry.source, entry.label, entry.state)),
                 *(f"{seconds(max(now_s - entry.created_at_s, 0.0))} ago", str(entry.bytes)),
-                f"{entry.outcome}: {said}" if entry.outcome else "",
+                Text(printable(f"{entry.outcome}: {said}") if entry.outcome else ""),
             )
         console.print(table)
     console.print(" · ".join(f"{count} {name}" for name, count in counts.items()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,6 +14,8 @@ from device_agent.channel import read_trace
 from device_agent.config import DeviceSettings
 from device_agent.doctor.finding import Finding
 from device_agent.errors import DeviceAgentError, MediaError
+from device_agent.outbox.store import Spool
+from device_agent.places import is_file, is_folder
 from device_agent.transmitter import Transmitter
 from device_agent.version import agent_version
 
@@ -25,6 +28,9 @@ PROVIDER_PACKAGES = {
     "QNNExecutionProvider": "onnxruntime-qnn",
 }
 """Builds of ONNX Runtime, each in place of the plain one, and what they bring."""
+
+INSTALL = "in a clone of the repository: pip install '.[device]'"
+"""How everything that the agent needs gets installed."""
 
 _MIB = 2**20
 
@@ -54,9 +60,7 @@ def versions_finding() -> Finding:
         except PackageNotFoundError:
             missing.append(package)
     if missing:
-        return Finding(
-            "versions", "failure", f"not installed: {', '.join(missing)}", "pip install 'tokenlink[device]'"
-        )
+        return Finding("versions", "failure", f"not installed: {', '.join(missing)}", INSTALL)
     return Finding("versions", "ok", ", ".join(found))
 
 
@@ -75,7 +79,7 @@ def provider_finding(provider: str) -> Finding:
     try:
         import onnxruntime
     except ImportError as error:
-        return Finding("ONNX provider", "failure", str(error), "pip install 'tokenlink[device]'")
+        return Finding("ONNX provider", "failure", str(error), INSTALL)
     here = onnxruntime.get_available_providers()
     if provider in here:
         return Finding("ONNX provider", "ok", provider)
@@ -127,13 +131,35 @@ def disk_finding(folder: Path, least_free_bytes: int) -> Finding:
         folder: where it is kept; it need not exist yet.
         least_free_bytes: what there must be.
     """
-    there = next(parent for parent in (folder, *folder.absolute().parents) if parent.is_dir())
+    there = next(parent for parent in (folder, *folder.absolute().parents) if is_folder(parent))
     usage = shutil.disk_usage(there)
     found = f"{usage.free // _MIB} of {usage.total // _MIB} MiB free at {there}"
     if usage.free < least_free_bytes:
         advice = f"make room on its disk: du -xh {there} | sort -h | tail; journalctl --vacuum-size=50M"
         return Finding("disk", "failure", f"{found}; {least_free_bytes // _MIB} are needed", advice)
     return Finding("disk", "ok", found)
+
+
+def outbox_finding(settings: DeviceSettings) -> Finding:
+    """Whether questions can be kept for later: where there is an outbox it is opened and written to."""
+    path = settings.outbox_path()
+    advice = "let this user write there, or name another place: --outbox"
+    if not is_file(path):
+        there = next(parent for parent in path.absolute().parents if is_folder(parent) or is_file(parent))
+        if not is_folder(there) or not os.access(there, os.W_OK | os.X_OK):
+            return Finding("outbox", "failure", f"{there} cannot be written", advice)
+        return Finding("outbox", "ok", f"none yet; {path} can be made")
+    try:
+        spool = Spool(path, settings.bounds())
+    except DeviceAgentError as error:
+        return Finding("outbox", "failure", str(error), advice)
+    try:
+        waiting = spool.counts()["waiting"]
+    except DeviceAgentError as error:
+        return Finding("outbox", "failure", str(error), advice)
+    finally:
+        spool.close()
+    return Finding("outbox", "ok", f"{waiting} questions wait in {path}")
 
 
 def capture_findings(camera: str | None, microphone: str | None) -> list[Finding]:

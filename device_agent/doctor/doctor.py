@@ -1,7 +1,8 @@
 """Looks at everything an answer depends on, and says what to do about what it finds.
 
-this device   versions, bundle, transmitters, ONNX provider, trace, disk, camera, microphone, certificate
-the way       server; where it is not reached: name, port
+this device   versions, bundle, transmitters, ONNX provider, trace, disk, outbox, camera, microphone,
+              certificate
+the way       server, proxy; where it is not reached: name, port
 the server    admission, bundle match, server version, clock, SNR
 """
 
@@ -19,6 +20,7 @@ from device_agent.doctor.device import (
     capture_findings,
     certificate_finding,
     disk_finding,
+    outbox_finding,
     provider_finding,
     trace_finding,
     transmitters_finding,
@@ -82,6 +84,7 @@ async def examine(
     if settings.trace is not None:
         findings.append(trace_finding(settings.trace))
     findings.append(disk_finding(settings.outbox_path(), equipment.least_free_bytes))
+    findings.append(outbox_finding(settings))
     findings += capture_findings(equipment.camera, equipment.microphone)
     certificate = certificate_finding(settings)
     if certificate is not None:

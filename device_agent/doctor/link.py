@@ -12,7 +12,8 @@ from device_agent.channel import read_trace
 from device_agent.config import DeviceSettings
 from device_agent.doctor.finding import Finding, State
 from device_agent.errors import DeviceAgentError
-from device_agent.uplink.proxy import host_and_port, proxy_of
+from device_agent.uplink.address import host_and_port
+from device_agent.uplink.proxy import proxy_of
 from device_agent.version import agent_version
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 
@@ -111,7 +112,7 @@ def version_finding(server_version: str) -> Finding:
     if ours != server_version:
         advice = (
             "questions are answered as long as the bundle matches; to be sure, install the server's: "
-            f"pip install 'tokenlink[device]=={server_version}'"
+            f"in a clone at its release {server_version}, pip install '.[device]'"
         )
         return Finding("server version", "warning", f"agent {ours}, server {server_version}", advice)
     return Finding("server version", "ok", server_version)

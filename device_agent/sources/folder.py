@@ -106,6 +106,13 @@ class Watcher:
         return seen
 
 
+def looks_like_path(text: str) -> bool:
+    """Whether somebody who wrote this meant a file, whether it is there or not."""
+    is_media = Path(text).suffix.lower() in SUFFIXES
+    one_word = not any(character.isspace() for character in text) and not text.endswith(("?", "？"))
+    return (one_word and (is_media or os.sep in text)) or (is_media and os.sep in text)
+
+
 def check_folder(folder: Path) -> None:
     """Refuse what is something else than a folder; one that is not there may come.
 

@@ -12,6 +12,8 @@ import os
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
+from device_agent.uplink.address import host_and_port
+
 VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")
 """What gRPC looks at, in its order."""
 EXCEPTIONS = ("no_grpc_proxy", "no_proxy")
@@ -20,15 +22,6 @@ LOCAL_SUFFIXES = (".local", ".lan", ".home", ".internal", ".localhost", ".home.a
 
 DIRECT: tuple[tuple[str, int], ...] = (("grpc.enable_http_proxy", 0),)
 """Channel arguments of a link that takes no proxy."""
-
-
-def host_and_port(server: str) -> tuple[str, int] | None:
-    """The address in a gRPC target; None where it names no host and port."""
-    address = server.removeprefix("dns:").removeprefix("///")
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or not int(port) < 2**16:
-        return None
-    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 def is_near(host: str) -> bool:

@@ -19,7 +19,7 @@ from typing import Annotated, Any
 import typer
 
 from device_agent.doctor.finding import Finding
-from device_agent.errors import DeviceAgentError
+from device_agent.errors import BundleError, DeviceAgentError
 from edge_server.access.authority import NO_END, Authority, read_certificate
 from edge_server.access.devices import list_certificates
 from edge_server.access.keys import list_keys
@@ -187,7 +187,8 @@ def _model(config: ServerConfig, flags: Mapping[str, Any]) -> Finding:
     try:
         bundles = load_bundles(folder)
     except (DeviceAgentError, ConfigurationError) as error:
-        return Finding("model", "failure", str(error), "edge-server export", where("model", flags))
+        found = error.found if isinstance(error, BundleError) else str(error)
+        return Finding("model", "failure", found, "edge-server export", where("model", flags))
     lengths = bundles[0].manifest.token_lengths
     if config.rest.token_length not in lengths:
         found = f"is {config.rest.token_length}; the bundle allows {', '.join(map(str, lengths))}"

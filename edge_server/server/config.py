@@ -24,6 +24,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from device_agent.media.clip import MediaLimits
+from device_agent.places import shipped_model
 from device_agent.settings.catalogue import Catalogue
 from device_agent.settings.sources import CONFIG, sources
 from edge_server.cell import CellConfig, LimitConfig
@@ -78,7 +79,13 @@ class ProcessSettings(Section):
 class RuntimeSettings(Section):
     """What computes: ``[runtime]``."""
 
-    model: Path = Field(default=Path("deploy/models/soundstage-small"), json_schema_extra=_FLAG)
+    model: Path = Field(
+        default_factory=lambda: shipped_model() or Path("deploy/models/soundstage-small"),
+        json_schema_extra={
+            "flag": True,
+            "shown": "deploy/models/soundstage-small, here or where this is installed",
+        },
+    )
     """Folder of the model, with its device bundle in ``bundle/``."""
     device: str = Field(default="cpu", json_schema_extra=_FLAG)
     """What the model computes on, in torch's words: cpu, cuda, cuda:1."""

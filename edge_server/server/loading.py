@@ -20,7 +20,7 @@ import numpy as np
 
 from device_agent.bundle.archive import pack
 from device_agent.bundle.bundle import Bundle, load_bundle
-from device_agent.errors import DeviceAgentError
+from device_agent.errors import BundleError, DeviceAgentError
 from device_agent.transmitter import Transmitter
 from edge_server.engine import Model, ModelRunner
 from edge_server.engine.canary import FILE as CANARY_FILE
@@ -62,6 +62,10 @@ def _load(config: ServerConfig, resources: ExitStack) -> Served:
         scratch = Path(resources.enter_context(tempfile.TemporaryDirectory()))
         archives = tuple(_archive(each, scratch) for each in bundles)
         ingest = ingest_of(config, bundle)
+    except BundleError as error:
+        raise ConfigurationError(
+            f"model: {error.found}; write it with `edge-server export {config.runtime.model}`"
+        ) from error
     except DeviceAgentError as error:
         raise ConfigurationError(f"model: {error}") from error
     resources.callback(ingest.close)

@@ -19,12 +19,14 @@ from collections.abc import Callable, Iterator
 
 from device_agent.errors import DeviceAgentError
 from device_agent.tracing import exporting_tracer
+from device_agent.uplink.address import DEFAULT_PORT
 from edge_server.errors import ConfigurationError, EdgeServerError
 from edge_server.frontdoor.backend import Served
 from edge_server.frontdoor.tracing import NotTraced, Traced, Tracing
 from edge_server.server.addresses import Addresses
 from edge_server.server.app import Server
 from edge_server.server.config import ServerConfig
+from edge_server.server.logs import IN_WORDS
 from edge_server.ui.extra import page_is_served
 from edge_server.ui.gate import Gate
 
@@ -120,7 +122,13 @@ def _announce(config: ServerConfig, served: Served, addresses: Addresses) -> Non
         "enrol": addresses.enrol,
         "pid": os.getpid(),
     }
-    logger.info("serving", extra=facts)
+    in_words = (
+        f"serving {served.model.name}: page and REST at {addresses.rest}, gRPC at {addresses.grpc}"
+        + (f", enrolment at {addresses.enrol}" if addresses.enrol is not None else "")
+        + ("" if addresses.grpc_port == DEFAULT_PORT else f" (device-agent ask --server {addresses.grpc})")
+        + "; Ctrl-C ends it"
+    )
+    logger.info("serving", extra={**facts, IN_WORDS: in_words})
     ready_file = config.server.ready_file
     if ready_file is not None:
         # Renamed into place: whoever waits for the file never reads half of it.
@@ -139,6 +147,7 @@ def run(config: ServerConfig) -> None:
 
     # Asked for again while it is loaded the first time: what is loaded then is the answer.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    logger.info("loading", extra={"model": str(config.runtime.model)})
     served = load_served(config)
     # What is loaded by now stays: the collector need not go through all of it while answers wait.
     gc.collect()

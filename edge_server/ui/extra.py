@@ -24,6 +24,7 @@ def page_is_served(setting: Literal["auto", "on", "off"]) -> bool:
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing and setting == "on":
         raise ConfigurationError(
-            f"ui is 'on', but {missing[0]} is not installed: pip install 'tokenlink[ui]', or set ui to 'off'"
+            f"ui is 'on', but {missing[0]} is not installed; in a clone of the repository: "
+            "pip install '.[ui]'; or set ui to 'off'"
         )
     return not missing

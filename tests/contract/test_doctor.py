@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ from device_agent.config import DeviceSettings
 from device_agent.doctor.doctor import Equipment, examine
 from device_agent.doctor.finding import Finding
 from device_agent.errors import UnauthenticatedError
+from device_agent.outbox.store import Spool
 from device_agent.uplink.backoff import Backoff
 from tests.contract.conftest import Running
 from tests.weightless import WeightlessModel
@@ -107,6 +109,19 @@ async def test_a_wrong_clock(running: Running) -> None:
     assert found["clock"].state == "failure"
     assert "timedatectl set-ntp true" in faults(found)["clock"]
     assert list(faults(found)) == ["clock"]
+
+
+async def test_an_outbox_that_cannot_be_used(running: Running, tmp_path: Path) -> None:
+    found = await look(running, outbox=tmp_path / "none.db")
+    assert (found["outbox"].state, (tmp_path / "none.db").exists()) == ("ok", False)
+    version = tmp_path / "newer.db"
+    Spool(version).close()
+    database = sqlite3.connect(version)
+    database.execute("PRAGMA user_version = 99")
+    database.close()
+    for broken in (version, version / "within-a-file.db"):
+        found = await look(running, outbox=broken)
+        assert "--outbox" in faults(found)["outbox"], broken
 
 
 async def test_a_name_that_cannot_be_resolved(running: Running) -> None:
@@ -211,7 +226,7 @@ class TestVersionSkew:
         found = await look(running)
         assert list(faults(found)) == ["server version"]
         assert found["server version"].state == "warning"
-        assert "pip install 'tokenlink[device]==97.1.0'" in faults(found)["server version"]
+        assert "release 97.1.0, pip install '.[device]'" in faults(found)["server version"]
 
 
 class TestUnusableSnr:
@@ -240,7 +255,7 @@ class TestUnusableSnr:
         assert list(faults(found)) == ["trace", "SNR"]
 
 
-@pytest.mark.parametrize(("flags", "code"), [((), 0), (("--snr-db", "-50"), 1)], ids=["healthy", "ill"])
+@pytest.mark.parametrize(("flags", "code"), [((), 0), (("--snr-db", "-20"), 1)], ids=["healthy", "ill"])
 async def test_the_command_says_it_in_json_and_by_its_exit_code(
     running: Running, flags: tuple[str, ...], code: int
 ) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 from device_agent import errors
+from device_agent.cli.start import INTERRUPTED
 from device_agent.config import DeviceSettings
 from edge_server.frontdoor.metrics import REFUSALS
 from edge_server.server.config import SETTINGS
@@ -30,7 +31,7 @@ def tree(kind: type[errors.DeviceAgentError]) -> set[type[errors.DeviceAgentErro
 def test_every_exit_code_of_the_agent_is_told() -> None:
     told = section("Exit codes").partition("`edge-server`")[0]
     codes = {int(code) for code in re.findall(r"^\| (\d+) \|", told, re.MULTILINE)}
-    assert codes == {0} | {kind.exit_code for kind in tree(errors.DeviceAgentError)}
+    assert codes == {0, INTERRUPTED} | {kind.exit_code for kind in tree(errors.DeviceAgentError)}
 
 
 def test_settings_are_settings() -> None:

@@ -12,13 +12,16 @@ import subprocess
 import wave
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import fluidsynth
 import numpy as np
 import numpy.typing as npt
 
 from edge_server.data.soundstage.scene import DURATION_S, Scene, Sound
 from edge_server.errors import DatasetError
+
+if TYPE_CHECKING:
+    import fluidsynth
 
 SAMPLE_RATE_HZ = 16_000
 SAMPLES = int(DURATION_S * SAMPLE_RATE_HZ)
@@ -156,6 +159,8 @@ def _saying(voice: str, text: str) -> npt.NDArray[np.float32]:
 
 @functools.cache
 def _synth() -> tuple[fluidsynth.Synth, int]:
+    import fluidsynth  # a library of the system: only who makes sound needs it
+
     if not _SOUNDFONT.exists():
         raise DatasetError(f"soundfont: {_SOUNDFONT} not found; install Debian's fluid-soundfont-gm")
     synth = fluidsynth.Synth(samplerate=float(SAMPLE_RATE_HZ), gain=0.5)

@@ -60,6 +60,7 @@ def test_the_bandwidth_is_the_granted_one_unless_set() -> None:
 
 def test_a_clone_uses_its_shipped_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("device_agent.places._SOURCES", tmp_path / "installed")
     assert default_bundle() == Path.home() / ".local/share/tokenlink/bundle"
     shipped = tmp_path / "deploy/models/soundstage-small/bundle"
     shipped.mkdir(parents=True)

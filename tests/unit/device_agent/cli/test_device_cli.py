@@ -22,6 +22,7 @@ from device_agent.bundle.bundle import MANIFEST, Bundle, load_bundle, write_mani
 from device_agent.cli.main import main
 from device_agent.doctor.link import clock_finding
 from device_agent.outbox.store import Spool
+from device_agent.uplink.address import with_port
 from protos.names import MODALITIES
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from protos.tokenlink.v1.tokenlink_pb2_grpc import TokenLinkServicer, add_TokenLinkServicer_to_server
@@ -208,6 +209,14 @@ def test_each_error_has_its_exit_code_one_message_and_no_traceback(
     for arguments, expected, message in (
         (("ask", clip_file), 2, "the last argument is the question"),
         (("ask", ""), 2, "question: is empty"),
+        (("ask",), 2, "question: is missing"),
+        (("ask", "clips/typo.mp4"), 2, "looks like a file"),
+        (("ask", clip_file, "typo.WAV"), 2, "looks like a file"),
+        (("ask", "/no/such/clip"), 2, "looks like a file"),
+        (("ask", "what", "--snr-db", "-40"), 2, "greater than or equal to -30"),
+        (("ask", "what", "--snr-db", "nan"), 2, "finite"),
+        (("ask", "what", "--server", "http://localhost:50051"), 2, "is a URL"),
+        (("ask", "what", "--server", "localhost:http"), 2, "names no port"),
         (("ask", "what", "--snr-db", "1000"), 2, "--snr-db"),
         (("ask", "what", "--trace", tmp_path / "none.csv"), 2, "none.csv"),
         (("ask", clip_file, "what", "--token-length", "3"), 2, "token_length is 3"),
@@ -245,6 +254,89 @@ def test_a_proxy_in_the_environment_does_not_stand_before_this_machine(
     assert (code, found["proxy"]["state"]) == (1, "failure")
     assert "http_proxy=http://127.0.0.1:1" in found["proxy"]["found"]
     assert "--no-use-proxy" in found["proxy"]["advice"]
+
+
+def test_whatever_is_no_file_is_a_question(run: Run, clip_file: Path) -> None:
+    for arguments in (
+        ("x" * 300,),
+        (" ".join(["what"] * 400),),
+        ("Is it on the left/right?",),
+        ("left/right?",),
+        ("--", "-what plays"),
+        ("--question", "clips/typo.mp4"),
+        ("--question", "what", clip_file),
+        (clip_file, "What plays in a.mp4?"),
+    ):
+        code, _, err = run("ask", *arguments)
+        assert (code, err) == (0, ""), arguments
+
+
+def test_errors_are_json_where_answers_are(run: Run, tmp_path: Path) -> None:
+    for arguments, kind, code in (
+        (("ask", "what", "--server", "127.0.0.1:1", "--retries", "0"), "ServerUnreachableError", 6),
+        (("ask", tmp_path / "none.mp4", "what"), "MediaError", 3),
+        (("ask", "what", "--snr-db", "many"), "UsageError", 2),
+        (("ask", "what", "--no-such-flag"), "UsageError", 2),
+        (("outbox", "drop"), "ConfigurationError", 2),
+    ):
+        found, out, err = run(*arguments, "--json")
+        told = json.loads(out)
+        assert (found, err) == (code, ""), arguments
+        assert (told["kind"], told["exit_code"]) == (kind, code)
+        assert told["error"]
+
+
+def test_the_default_port_is_the_servers(run: Run, edge: tuple[Describing, str], monkeypatch: Any) -> None:
+    port = edge[1].rpartition(":")[2]
+    monkeypatch.setattr("device_agent.config.with_port", lambda server: with_port(server, int(port)))
+    assert run("ask", "what", "--server", "localhost")[0] == 0
+
+
+@pytest.mark.parametrize("command", [(), ("ask",), ("watch",), ("outbox",), ("outbox", "drop"), ("doctor",)])
+def test_help_has_a_short_flag_and_keeps_units_in_brackets(run: Run, command: tuple[str, ...]) -> None:
+    code, out, _ = run(*command, "-h")
+    assert code == 0
+    assert "Usage" in out
+    assert out == run(*command, "--help")[1]
+    if command == ("outbox", "drop"):
+        assert "[REQUEST_ID]" in out
+
+
+def test_ctrl_c_while_it_is_still_loaded_is_no_traceback(tmp_path: Path) -> None:
+    slow = tmp_path / "onnxruntime_slow.py"
+    slow.write_text("")
+    program = (
+        "import sys, builtins\n"
+        "real = builtins.__import__\n"
+        "def importing(name, *more, **options):\n"
+        "    if name == 'device_agent.cli.main':\n"
+        "        raise KeyboardInterrupt\n"
+        "    return real(name, *more, **options)\n"
+        "from device_agent.cli.start import main\n"
+        "builtins.__import__ = importing\n"
+        "main()\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")
+
+
+def test_a_list_of_what_waits_fits_80_columns_and_its_ids_can_be_dropped(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    place = ("--outbox", tmp_path / "waiting.db")
+    for _ in range(2):
+        run("ask", "--spool", "what plays", "--server", "127.0.0.1:1", "--deadline-s", "0.2", *place)
+    (first, second) = [entry["request_id"] for entry in outbox(run, *place)["questions"]]
+    listed = run("outbox", "list", *place)[1]
+    assert max(map(len, listed.splitlines())) <= 80
+    for request_id in (first, second):
+        assert request_id[:8] in listed
+    assert run("outbox", "drop", first[:8], *place)[1] == "1 dropped\n"
+    assert [entry["state"] for entry in outbox(run, *place)["questions"]] == ["ended", "waiting"]
+    code, _, err = run("outbox", "drop", "", *place)
+    assert code == 2
+    assert "write more" in err
 
 
 def test_a_typo_on_the_command_line_is_a_usage_error(run: Run) -> None:

@@ -28,7 +28,7 @@ async def main():
         root = await http.get("/")
         assert root.status_code == 200, root.text
         assert root.headers["content-type"].startswith("text/plain"), root.headers
-        assert "pip install 'tokenlink[ui]'" in root.text, root.text
+        assert "pip install '.[ui]'" in root.text, root.text
         missing = await http.get("/nothing-here")
         assert missing.status_code == 404 and "error" in missing.json()
     await server.stop()
@@ -54,5 +54,5 @@ def test_asking_for_a_page_that_is_not_installed_says_what_to_do(monkeypatch: py
     assert not page_is_served("off")
     monkeypatch.setitem(sys.modules, "nicegui", None)
     assert not page_is_served("auto")
-    with pytest.raises(ConfigurationError, match=r"ui is 'on'.*pip install 'tokenlink\[ui\]'"):
+    with pytest.raises(ConfigurationError, match=r"ui is 'on'.*pip install '\.\[ui\]'"):
         page_is_served("on")
