@@ -83,7 +83,7 @@ class RuntimeSettings(Section):
         default_factory=lambda: shipped_model() or Path("deploy/models/soundstage-small"),
         json_schema_extra={
             "flag": True,
-            "shown": "deploy/models/soundstage-small, here or where this is installed",
+            "shown": "deploy/models/soundstage-small",
         },
     )
     """Folder of the model, with its device bundle in ``bundle/``."""
