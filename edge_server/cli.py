@@ -17,8 +17,8 @@ from typing import Annotated, Any
 
 import typer
 
+from device_agent.cli.conventions import HELP, INTERRUPTED, MARKUP
 from device_agent.cli.printable import set_up_output
-from device_agent.cli.start import HELP, INTERRUPTED, MARKUP
 from device_agent.version import agent_version
 from edge_server.errors import EdgeServerError
 

@@ -20,12 +20,12 @@ from rich.text import Text
 from device_agent.bench import Report, measure
 from device_agent.bundle.archive import install
 from device_agent.bundle.bundle import Precision, load_bundle
+from device_agent.cli.conventions import HELP, INTERRUPTED, MARKUP
 from device_agent.cli.flags import LINK_SECURITY, with_settings
 from device_agent.cli.outbox import app as outbox_app
 from device_agent.cli.outbox import ask_spooled
 from device_agent.cli.printable import printable, set_up_output
 from device_agent.cli.show import show_cost, show_findings, show_report
-from device_agent.cli.start import HELP, INTERRUPTED, MARKUP
 from device_agent.compose import open_agent, uplink_for
 from device_agent.config import DeviceSettings
 from device_agent.doctor.doctor import Equipment, examine

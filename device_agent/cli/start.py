@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, Literal
 
-MARKUP: Literal["markdown"] = "markdown"
-"""How help is written, in all commands: units in brackets are text there, not markup."""
-HELP: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
-"""Context settings of all commands."""
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
+from device_agent.cli.conventions import INTERRUPTED
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from device_agent import errors
-from device_agent.cli.start import INTERRUPTED
+from device_agent.cli.conventions import INTERRUPTED
 from device_agent.config import DeviceSettings
 from edge_server.frontdoor.metrics import REFUSALS
 from edge_server.server.config import SETTINGS

@@ -418,7 +418,7 @@ def test_the_doctor_finds_a_healthy_device_healthy(run: Run) -> None:
     found = findings(out)
     assert code == 0
     assert {name for name, (state, _) in found.items() if state == "ok"} == {
-        *("versions", "bundle", "ONNX provider", "transmitters", "disk"),
+        *("versions", "bundle", "ONNX provider", "transmitters", "disk", "outbox"),
         *("server", "bundle match", "clock", "SNR"),
     }
     assert found["server version"][0] == "warning"  # the server here says "0"
