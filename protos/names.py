@@ -7,7 +7,7 @@ has its name at once. What a name stands for is registered where it is implement
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
@@ -80,7 +80,7 @@ class OneOf:
         names: as they are whenever a value is checked, those that came from outside too.
     """
 
-    def __init__(self, names: Mapping[str, int]) -> None:
+    def __init__(self, names: Collection[str]) -> None:
         self._names = names
 
     def check(self, name: str) -> str:
@@ -113,12 +113,18 @@ MODALITIES = WireNames(pb.Modality)
 DTYPES = WireNames(pb.DType)
 PRIORITIES = WireNames(pb.Priority)
 
+SLOT_OF: dict[str, str] = {"image": "visual", "video": "visual", "audio": "audio"}
+"""Modalities that come as media, and the name of what takes each: a bundle's transmitter, a model's receiver,
+a slot of its prompt. Of several that share one, a question holds one."""
+
 ChannelName: TypeAlias = Annotated[str, OneOf(CHANNEL_MODELS)]
 """A model of the radio channel."""
 FadingName: TypeAlias = Literal["block", "fast"]
 """One gain per codeword, or one per symbol."""
 ModalityName: TypeAlias = Annotated[str, OneOf(MODALITIES)]
 """What a token block is of."""
+MediaModality: TypeAlias = Annotated[str, OneOf(SLOT_OF)]
+"""What a media file is taken as."""
 PayloadName: TypeAlias = Literal["float32", "float16", "int8", "int4"]
 """How the values of a token block are packed."""
 PriorityName: TypeAlias = Literal["interactive", "background"]

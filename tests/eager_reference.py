@@ -16,9 +16,9 @@ from torch import Tensor
 from transformers import DynamicCache, Qwen2ForCausalLM
 
 from edge_server.engine import FeatureBlock, Prompt
-from edge_server.model.config import SLOT_OF_MODALITY
 from edge_server.model.foundation import Piece, embed_pieces, prompt_pieces
 from edge_server.model.link import Link
+from protos.names import SLOT_OF
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class EagerLink:
                     snr_db_1 = torch.tensor([block.snr_db], device=self._device)
                     questions[row] = self._link.text_receiver(x_1LC, snr_db_1)[0]
                 else:
-                    by_slot.setdefault(SLOT_OF_MODALITY[block.modality], []).append((row, block))
+                    by_slot.setdefault(SLOT_OF[block.modality], []).append((row, block))
         for slot, blocks in by_slot.items():
             lengths_B = torch.tensor([len(block.x_TC) for _, block in blocks], device=self._device)
             longest = max(len(block.x_TC) for _, block in blocks)

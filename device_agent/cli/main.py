@@ -102,7 +102,7 @@ def ask(
     parts = [clip_from_file(Path(file), spec=spec) for file in files]
     for path, kind in ((image, "image"), (audio, "audio"), (video, "video")):
         if path is not None:
-            parts.append(clip_from_file(path, kind=kind, spec=spec))  # type: ignore[arg-type]
+            parts.append(clip_from_file(path, kind=kind, spec=spec))
     if camera is not None or microphone is not None:
         from device_agent.sources.capture import record  # loads FFmpeg's devices
 

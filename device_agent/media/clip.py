@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +15,9 @@ import pydantic
 from pydantic import ConfigDict, NonNegativeFloat, PositiveInt
 
 from device_agent.errors import MediaError
+from protos.names import MediaModality
 
-MediaKind: TypeAlias = Literal["image", "video", "audio"]
+MediaKind: TypeAlias = MediaModality
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,6 @@ from edge_server.runtime.model_runner import ServedLink
 
 Advance = Callable[[int], None]
 
-_MODALITY = {"visual": "video", "audio": "audio"}
-
 
 @dataclass(frozen=True)
 class Setting:
@@ -117,16 +115,16 @@ class Examiner:
 
     def through_channel(self, setting: Setting, advance: Advance = lambda done: None) -> Score:
         """Accuracy with tokens sent over a channel."""
-        sent = {slot: self._sent(slot, setting.token_length) for slot in _MODALITY}
+        sent = {slot: self._sent(slot, setting.token_length) for slot in self.link.slots}
 
         def prompts() -> Iterator[Prompt]:
             for index, question in enumerate(self.questions):
                 rng = np.random.default_rng([setting.seed, index])
                 channel = Channel(setting.channel, rng)
                 blocks = []
-                for slot, modality in _MODALITY.items():
-                    reception = channel.transmit(sent[slot][question.clip])
-                    blocks.append(FeatureBlock(modality, reception.x_TC, reception.effective_snr_db))
+                for modality in self.link.config.modalities:
+                    reception = channel.transmit(sent[modality.slot][question.clip])
+                    blocks.append(FeatureBlock(modality.of_clip, reception.x_TC, reception.effective_snr_db))
                 yield Prompt(tuple(blocks), self._ids(question.text))
 
         return self._ask(self.served, prompts(), advance)

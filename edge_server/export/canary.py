@@ -25,16 +25,19 @@ def write_canaries(model: ServedLink, folder: Path) -> int:
     """Ask a model its canary questions in float32 and note its answers in its folder; returns how many."""
     length = min(model.token_lengths, key=lambda each: abs(each - _TOKEN_LENGTH))
     shape = (length, model.channel_dim)
-    kinds = (["video"], ["audio"], ["video", "audio"], ["image"])
+    modalities = model.link.config.modalities
+    of_clips = [modality.of_clip for modality in modalities]
+    others = [name for modality in modalities for name in modality.wire if name not in of_clips]
+    kinds = [*([name] for name in of_clips), of_clips, *([name] for name in others)]
     questions = []
     for seed in range(_CANARIES):
-        modalities = kinds[seed % len(kinds)]
+        blocks = kinds[seed % len(kinds)]
         ids = tk.encode(model.link.tokenizer, _QUESTIONS[seed // len(kinds) % len(_QUESTIONS)])
-        canary = Canary.of(seed, dict.fromkeys(modalities, shape), ids)
+        canary = Canary.of(seed, dict.fromkeys(blocks, shape), ids)
         questions.append(
             {
                 "seed": seed,
-                "blocks": {modality: list(shape) for modality in modalities},
+                "blocks": {modality: list(shape) for modality in blocks},
                 "question_ids": list(ids),
                 "answer": answer_alone(model, canary),
             }

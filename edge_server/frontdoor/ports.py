@@ -10,7 +10,7 @@ import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from edge_server.engine import FeatureBlock
 from edge_server.errors import InvalidQuestionError
-from protos.names import ChannelName, FadingName, PayloadName
-
-MediaModality: TypeAlias = Literal["image", "video", "audio"]
+from protos.names import ChannelName, FadingName, MediaModality, PayloadName
 
 
 @dataclass(frozen=True)

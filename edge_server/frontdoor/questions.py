@@ -11,7 +11,7 @@ from edge_server.errors import InvalidQuestionError
 from edge_server.frontdoor.metrics import Metrics
 from edge_server.frontdoor.ports import LinkShape
 from protos import payload
-from protos.names import MODALITIES, PRIORITIES
+from protos.names import MODALITIES, PRIORITIES, SLOT_OF
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 
 
@@ -93,7 +93,7 @@ def block_of(received: pb.TokenPayload, field: str, max_token_length: int, shape
 
 
 def check_modalities(modalities: Sequence[str], field: str) -> None:
-    """Each modality at most once, and one eye: image or video.
+    """Each modality at most once, and one for each transmitter: image or video.
 
     Raises:
         InvalidQuestionError: names the field and the modality.
@@ -103,5 +103,7 @@ def check_modalities(modalities: Sequence[str], field: str) -> None:
             raise InvalidQuestionError(
                 field, f"{modality} comes {modalities.count(modality)} times; at most once"
             )
-    if "image" in modalities and "video" in modalities:
-        raise InvalidQuestionError(field, "image and video came together; one of them")
+    for slot in SLOT_OF.values():
+        together = [modality for modality in SLOT_OF if SLOT_OF[modality] == slot and modality in modalities]
+        if len(together) > 1:
+            raise InvalidQuestionError(field, f"{' and '.join(together)} came together; one of them")

@@ -1,4 +1,4 @@
-"""Sizes of a link's parts, and the slots of its prompt. Light to import: no torch.
+"""Sizes of a link's parts. Light to import: no torch.
 
 A server that computes in processes of its own knows this much of its model and no more.
 """
@@ -11,9 +11,6 @@ from typing import Annotated, ClassVar, Literal, TypeAlias
 from pydantic import AliasChoices, Field
 
 from edge_server.model import tokenizer as tk
-
-#: Slots that feature tokens may fill, in the prompt's order.
-SLOTS = ("visual", "audio")
 
 #: Token lengths that a device may choose from, unless a model says otherwise; each doubles the one before.
 TOKEN_LENGTHS = (1, 2, 4, 8, 16, 32)
@@ -172,10 +169,6 @@ class FoundationConfig:
     def special(self) -> tk.SpecialIds:
         """Special tokens of its tokenizer."""
         return tk.OWN_IDS
-
-
-#: Which transmitter, receiver and slot of the prompt serve which modality on the wire.
-SLOT_OF_MODALITY = {"image": "visual", "video": "visual", "audio": "audio"}
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from edge_server.model.config import (
     ReceiverConfig,
     VisualConfig,
 )
+from edge_server.model.modality import MODALITIES, Modality
 from edge_server.model.published.config import CheckpointAudio, CheckpointFoundation, CheckpointVisual
 
 # Configurations of published parts have a key that the others lack; these, with all their defaults, fit any.
@@ -54,6 +55,11 @@ class LinkConfig:
     """Longest question or context [language tokens]."""
     token_lengths: tuple[int, ...] = TOKEN_LENGTHS
     """Token lengths that a device may choose from; each doubles the one before."""
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """Those that it has an encoder for: the fields that are called as they are."""
+        return tuple(each for each in MODALITIES.values() if getattr(self, each.slot, None) is not None)
 
 
 def read_description(directory: Path) -> tuple[LinkConfig, Tokenizer]:

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from edge_server.model import tokenizer as tk
-from edge_server.model.config import SLOTS, FoundationConfig
+from edge_server.model.config import FoundationConfig
+from edge_server.model.modality import MODALITIES
 
 _LOOK_BACK_BIAS = 10.0
 _LOOK_UP_GAIN = 1.5
@@ -117,7 +118,7 @@ def prompt_pieces(
     """Lay a prompt out, from ``<bos>`` up to and including ``<answer>``.
 
     Args:
-        slots: what fills which slot; keys are those of SLOTS.
+        slots: what fills which slot; keys are those of :data:`edge_server.model.modality.MODALITIES`.
         question: language token ids, or the question's received embeddings [L, E].
         context: language token ids of text that goes with the question.
         ids: special tokens of the foundation's tokenizer.
@@ -129,12 +130,10 @@ def context_pieces(
     slots: Mapping[str, Piece], context: Sequence[int] = (), ids: tk.SpecialIds = tk.OWN_IDS
 ) -> list[Piece]:
     """What a question is about: slots and text, in the prompt's order."""
-    around = {"visual": (ids.visual, ids.visual_end), "audio": (ids.audio, ids.audio_end)}
     pieces: list[Piece] = []
-    for slot in SLOTS:
+    for slot, modality in MODALITIES.items():
         if slot in slots:
-            begin, end = around[slot]
-            pieces += [[begin], slots[slot], [end]]
+            pieces += [[getattr(ids, modality.opens)], slots[slot], [getattr(ids, modality.closes)]]
     if len(context):
         pieces.append([ids.text, *context])
     return pieces

@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
@@ -27,7 +28,7 @@ from torch import Tensor, nn
 from transformers import Qwen2ForCausalLM
 
 from edge_server.errors import ModelError
-from edge_server.model.config import SLOTS
+from edge_server.model.config import AudioConfig, VisualConfig
 from edge_server.model.description import LinkConfig, read_description
 from edge_server.model.foundation import build_foundation
 from edge_server.model.head import TextHead, TransmitterHead
@@ -41,13 +42,20 @@ from edge_server.model.transmitter import AudioEncoder, VisualEncoder
 Encoder: TypeAlias = VisualEncoder | AudioEncoder | CheckpointVisualEncoder | CheckpointAudioEncoder
 """The encoder of a feature modality: trained here, or published."""
 
+ENCODERS: dict[type, Callable[[Any], Encoder]] = {
+    VisualConfig: VisualEncoder,
+    CheckpointVisual: CheckpointVisualEncoder,
+    AudioConfig: AudioEncoder,
+    CheckpointAudio: CheckpointAudioEncoder,
+}
+"""What is built of which configuration, with random weights."""
+
 
 @dataclass(frozen=True)
 class Parts:
     """What a link is built around."""
 
-    visual: VisualEncoder | CheckpointVisualEncoder
-    audio: AudioEncoder | CheckpointAudioEncoder
+    encoders: Mapping[str, Encoder]
     foundation: Qwen2ForCausalLM
 
 
@@ -66,27 +74,26 @@ class Link(nn.Module):
         self.tokenizer = tokenizer
         width, channel_dim = config.foundation.hidden_size, config.channel_dim
         parts = parts or _random_parts(config)
-        self.encoders = nn.ModuleDict({"visual": parts.visual, "audio": parts.audio})
+        self.slots = tuple(modality.slot for modality in config.modalities)
+        self.encoders = nn.ModuleDict({slot: parts.encoders[slot] for slot in self.slots})
         self.foundation: Qwen2ForCausalLM | PeftModel = parts.foundation
         self.heads = nn.ModuleDict(
             {
                 slot: TransmitterHead(
                     config.head, encoder.patches, encoder.hidden_size, channel_dim, config.token_lengths
                 )
-                for slot, encoder in (("visual", parts.visual), ("audio", parts.audio))
+                for slot, encoder in ((slot, parts.encoders[slot]) for slot in self.slots)
             }
         )
         self.receivers = nn.ModuleDict(
-            {slot: build_receiver(config.receiver, channel_dim, width) for slot in SLOTS}
+            {slot: build_receiver(config.receiver, channel_dim, width) for slot in self.slots}
         )
         self.text_head = TextHead(width, channel_dim)
         self.text_receiver = TextReceiver(channel_dim, width)
 
     def encoder(self, slot: str) -> Encoder:
         """The encoder of a slot."""
-        encoder = self.encoders[slot]
-        assert isinstance(encoder, Encoder)  # noqa: S101 - narrows the type
-        return encoder
+        return cast(Encoder, self.encoders[slot])
 
     def receiver(self, slot: str) -> Receiver:
         """The receiver of a slot."""
@@ -236,10 +243,10 @@ class Link(nn.Module):
 
 
 def _random_parts(config: LinkConfig) -> Parts:
-    visual, audio, foundation = config.visual, config.audio, config.foundation
+    foundation = config.foundation
+    told = {modality.slot: getattr(config, modality.slot) for modality in config.modalities}
     return Parts(
-        CheckpointVisualEncoder(visual) if isinstance(visual, CheckpointVisual) else VisualEncoder(visual),
-        CheckpointAudioEncoder(audio) if isinstance(audio, CheckpointAudio) else AudioEncoder(audio),
+        {slot: ENCODERS[type(of_slot)](of_slot) for slot, of_slot in told.items()},
         build_checkpoint_foundation(foundation)
         if isinstance(foundation, CheckpointFoundation)
         else build_foundation(foundation),

@@ -8,8 +8,8 @@ from tokenizers import Tokenizer
 
 from edge_server.engine.ports import FeatureBlock, InvalidPromptError, Prompt
 from edge_server.model import tokenizer as tk
-from edge_server.model.config import SLOT_OF_MODALITY, SLOTS
 from edge_server.model.description import LinkConfig
+from edge_server.model.modality import QUESTION, TEXT, place_of
 
 # What stands around a prompt's parts takes positions too: see edge_server.model.foundation.
 _AROUND_QUESTION = 3
@@ -31,9 +31,10 @@ class PromptCheck:
         self._max_positions = config.foundation.max_positions
         self._vocab_size = tokenizer.get_vocab_size(with_added_tokens=True)
         self._special = tk.special_ids_of(tokenizer)
+        self._wire = [name for modality in config.modalities for name in modality.wire]
         self._slots = {
             slot: {length: config.receiver.embeddings(length) for length in config.token_lengths}
-            for slot in SLOTS
+            for slot in (modality.slot for modality in config.modalities)
         }
 
     def __call__(self, prompt: Prompt) -> int:
@@ -48,9 +49,9 @@ class PromptCheck:
             positions += _AROUND_CONTEXT + len(prompt.context_ids)
         for i, block in enumerate(prompt.blocks):
             field = f"blocks[{i}]"
-            slot = "question" if block.modality == "text" else SLOT_OF_MODALITY.get(block.modality)
-            if slot is None:
-                allowed = ", ".join((*SLOT_OF_MODALITY, "text"))
+            slot = place_of(block.modality)
+            if slot is None or not (slot == QUESTION or slot in self._slots):
+                allowed = ", ".join((*self._wire, TEXT))
                 raise InvalidPromptError(
                     f"{field}.modality", f"{field}.modality is {block.modality!r}; allowed: {allowed}"
                 )
@@ -61,11 +62,11 @@ class PromptCheck:
                 )
             used[slot] = block.modality
             positions += self._block(field, slot, block)
-        if "question" in used and prompt.question_ids:
+        if QUESTION in used and prompt.question_ids:
             raise InvalidPromptError(
                 "question_ids", "question_ids: the question came as a text block too; send one of the two"
             )
-        if "question" not in used and not prompt.question_ids:
+        if QUESTION not in used and not prompt.question_ids:
             raise InvalidPromptError(
                 "question_ids", "question_ids is empty; a question needs at least one language token"
             )
@@ -88,7 +89,7 @@ class PromptCheck:
             )
         if not math.isfinite(block.snr_db):
             raise InvalidPromptError(f"{field}.snr_db", f"{field}.snr_db is {block.snr_db}; must be finite")
-        if slot == "question":
+        if slot == QUESTION:
             if not 1 <= shape[0] <= self._max_text_tokens:
                 raise InvalidPromptError(
                     f"{field}.shape",

@@ -14,14 +14,11 @@ import numpy as np
 from torch import Tensor
 
 from edge_server.engine.ports import FeatureBlock, Prompt
-from edge_server.model.config import SLOT_OF_MODALITY, SLOTS
 from edge_server.model.foundation import Piece, prompt_pieces
 from edge_server.model.link import Link
+from edge_server.model.modality import QUESTION, place_of
 from edge_server.runtime.receivers import Reception, receive_text
 from edge_server.runtime.transfer import on_device
-
-# Stands in a row of language token ids for a position that something received will fill.
-_PLACE_OF = {"visual": -1, "audio": -2, "question": -3}
 
 
 @dataclass(frozen=True)
@@ -48,7 +45,9 @@ class PromptLayout:
 
     def __init__(self, link: Link) -> None:
         self._link = link
-        self._receptions = {slot: Reception(link.receiver(slot)) for slot in SLOTS}
+        self._receptions = {slot: Reception(link.receiver(slot)) for slot in link.slots}
+        # Stands in a row of language token ids for a position that something received will fill.
+        self._mark = {place: -1 - index for index, place in enumerate((*link.slots, QUESTION))}
 
     def embed(self, prompts: Sequence[Prompt]) -> LaidOut:
         """Lay prompts out."""
@@ -63,7 +62,7 @@ class PromptLayout:
             for block in prompts[row].blocks:
                 blocks.setdefault(_slot_of(block), []).append(block)
         for slot, received in blocks.items():
-            where = on_device(np.flatnonzero(ids_N == _PLACE_OF[slot]), device)
+            where = on_device(np.flatnonzero(ids_N == self._mark[slot]), device)
             x_NE.index_copy_(0, where, self._receive(slot, received).to(x_NE.dtype))
         return LaidOut(x_NE, [len(rows[row]) for row in order], order)
 
@@ -73,10 +72,10 @@ class PromptLayout:
         question: Piece = prompt.question_ids
         for block in prompt.blocks:
             slot, length = _slot_of(block), len(block.x_TC)
-            if slot == "question":
-                question = [_PLACE_OF[slot]] * length
+            if slot == QUESTION:
+                question = [self._mark[slot]] * length
             else:
-                fill[slot] = [_PLACE_OF[slot]] * self._link.config.receiver.embeddings(length)
+                fill[slot] = [self._mark[slot]] * self._link.config.receiver.embeddings(length)
         pieces = prompt_pieces(fill, question, prompt.context_ids, self._link.special)
         return [int(i) for i in chain.from_iterable(pieces)]
 
@@ -86,10 +85,12 @@ class PromptLayout:
         x_NC = on_device(np.concatenate([block.x_TC for block in blocks]), device)
         snr_db_B = on_device(np.array([block.snr_db for block in blocks], np.float32), device)
         lengths = [len(block.x_TC) for block in blocks]
-        if slot == "question":
+        if slot == QUESTION:
             return receive_text(self._link.text_receiver, x_NC, snr_db_B, lengths)
         return self._receptions[slot](x_NC, snr_db_B, lengths)
 
 
 def _slot_of(block: FeatureBlock) -> str:
-    return "question" if block.modality == "text" else SLOT_OF_MODALITY[block.modality]
+    place = place_of(block.modality)
+    assert place is not None  # noqa: S101 - the prompt was checked
+    return place

@@ -29,6 +29,7 @@ from edge_server.engine.runner_process import ModelRunnerProcess
 from edge_server.errors import ConfigurationError
 from edge_server.frontdoor.backend import Served
 from edge_server.frontdoor.ports import BundleArchive, LinkShape
+from edge_server.model.modality import MODALITIES
 from edge_server.runtime.model_info import load_model_info
 from edge_server.runtime.snapshot import Snapshot, take_snapshot
 from edge_server.runtime.start import PRELOAD, load_runner
@@ -97,7 +98,8 @@ def _unknown_canaries(bundle: Bundle, ingest: MediaIngest) -> tuple[Canary, ...]
     """Of a model that was exported without any: it must answer something."""
     manifest = bundle.manifest
     shape = (manifest.token_lengths[-1], manifest.channel_dim)
-    modality = "audio" if manifest.transmitters.visual is None else "video"
+    sent = dict(manifest.transmitters)
+    modality = next(each.of_clip for slot, each in MODALITIES.items() if sent.get(slot) is not None)
     ids = ingest.tokenize(_UNKNOWN_QUESTION)
     return tuple(Canary.of(seed, {modality: shape}, ids) for seed in range(_UNKNOWN_CANARIES))
 

@@ -23,8 +23,9 @@ from torch import Tensor
 from device_agent.channel import ChannelConfig
 from edge_server.data.soundstage.dataset import Split, SplitName
 from edge_server.evaluation.accuracy import Score
-from edge_server.model.config import SLOTS, TOKEN_LENGTHS
+from edge_server.model.config import TOKEN_LENGTHS
 from edge_server.model.link import Link
+from edge_server.model.modality import SLOTS
 from edge_server.study.digital import quantised, separate
 from edge_server.study.digital.codes import Code
 from edge_server.study.digital.ladder import Ladder, build_ladder

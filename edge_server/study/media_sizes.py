@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_server.model.config import SLOTS
+from edge_server.model.modality import SLOTS
 from edge_server.study.baselines import Baselines, Half
 from edge_server.study.digital.ladder import Ladder, build_movie_ladders
 from edge_server.training.run import Run

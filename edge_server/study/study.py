@@ -16,7 +16,8 @@ from typing import Any
 
 from device_agent.channel import ChannelConfig
 from edge_server.evaluation.accuracy import Setting
-from edge_server.model.config import SLOTS, TOKEN_LENGTHS
+from edge_server.model.config import TOKEN_LENGTHS
+from edge_server.model.modality import SLOTS
 from edge_server.study.digital.coding import Effort
 from edge_server.training.recipes import Recipe
 from edge_server.training.registry import BASES

@@ -24,8 +24,8 @@ from edge_server.data.annotations import questions_by_clip
 from edge_server.data.soundstage.dataset import Split
 from edge_server.evaluation.accuracy import Score, Setting
 from edge_server.model import tokenizer as tk
-from edge_server.model.config import SLOTS
 from edge_server.model.link import Link
+from edge_server.model.modality import SLOTS
 from edge_server.training.teacher_forcing import Row, answer_logits
 
 Receive = Callable[[range], Sequence[Mapping[str, Tensor]]]

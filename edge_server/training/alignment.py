@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from edge_server.model import tokenizer as tk
-from edge_server.model.config import SLOTS
 from edge_server.model.link import Link
+from edge_server.model.modality import SLOTS
 from edge_server.training.clips import EncodedClips
 from edge_server.training.forward import UplinkTraining, draw_of, receive_clips, receive_texts
 from edge_server.training.loop import Schedule

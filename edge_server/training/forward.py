@@ -10,8 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from edge_server.model.config import SLOTS
 from edge_server.model.link import Link
+from edge_server.model.modality import SLOTS
 from edge_server.training.clips import EncodedClips
 from edge_server.training.radio import RadioTraining, transmit
 from edge_server.training.split import TrainingSplit

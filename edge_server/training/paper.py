@@ -20,9 +20,10 @@ from edge_server.data.authors_layout import MediaFolder, Survey
 from edge_server.data.music_avqa import load_music_avqa
 from edge_server.data.valor import load_valor
 from edge_server.errors import ConfigurationError
-from edge_server.model.config import SLOTS, HeadConfig, LoraTraining, ReceiverConfig
+from edge_server.model.config import HeadConfig, LoraTraining, ReceiverConfig
 from edge_server.model.description import LinkConfig
 from edge_server.model.link import Link, Parts
+from edge_server.model.modality import SLOTS
 from edge_server.model.provenance import current_commit
 from edge_server.model.published.encoders import audio_from, visual_from
 from edge_server.model.published.foundation import foundation_from
@@ -190,7 +191,7 @@ class PaperRun:
             channel_dim=recipe.channel_dim,
             token_lengths=recipe.token_lengths,
         )
-        link = Link(config, tokenizer, Parts(visual, audio, model)).to(device)
+        link = Link(config, tokenizer, Parts({"visual": visual, "audio": audio}, model)).to(device)
         link.save_memory()
         return link
 

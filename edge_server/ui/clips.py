@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from types import MappingProxyType
 
 from edge_server.errors import ConfigurationError, InvalidQuestionError, QuestionTooLargeError
-from edge_server.frontdoor.ports import MediaModality
+from protos.names import MediaModality
 
 MEDIA_TYPES: Mapping[str, str] = MappingProxyType(
     {

@@ -31,8 +31,8 @@ from edge_server.data.soundstage.device_clip import device_clips
 from edge_server.evaluation.accuracy import Setting
 from edge_server.export.quantization import CALIBRATION_CLIPS, CHECK_CLIPS, quantise_bundle
 from edge_server.model import tokenizer as tk
-from edge_server.model.config import SLOTS
 from edge_server.model.link import Link
+from edge_server.model.modality import SLOTS
 from edge_server.study.teacher_forced import Receive, TeacherForcedExam, receive_blocks
 from protos import payload
 from protos.names import DTYPES

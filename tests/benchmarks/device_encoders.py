@@ -15,8 +15,8 @@ from device_agent.bundle.bundle import Bundle
 from device_agent.media.clip import Clip
 from device_agent.transmitter import Transmitter
 from edge_server.export.bundle import AudioGraph, VisualGraph
-from edge_server.model.config import SLOTS
 from edge_server.model.link import Link
+from edge_server.model.modality import SLOTS
 
 Tokens = npt.NDArray[np.float32]
 

@@ -30,9 +30,9 @@ from edge_server.data.soundstage.captions import describe
 from edge_server.data.soundstage.questions import draw_questions
 from edge_server.data.soundstage.scene import sample_scene
 from edge_server.model import tokenizer as tk
-from edge_server.model.config import SLOTS
 from edge_server.model.description import LinkConfig
 from edge_server.model.link import Link
+from edge_server.model.modality import SLOTS
 from edge_server.model.published.config import (
     CheckpointAudio,
     CheckpointFoundation,

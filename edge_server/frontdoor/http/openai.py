@@ -36,7 +36,8 @@ from edge_server.frontdoor.http.openai_schema import (
     Usage,
     schema_of,
 )
-from edge_server.frontdoor.ports import MediaModality, RawMedia
+from edge_server.frontdoor.ports import RawMedia
+from protos.names import MediaModality
 
 
 class _Whatever(Convertor[str]):

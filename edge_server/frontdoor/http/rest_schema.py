@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from edge_server.engine import Priority
 from edge_server.errors import InvalidQuestionError
-from edge_server.frontdoor.ports import LinkSettings, MediaModality
+from edge_server.frontdoor.ports import LinkSettings
 from protos.names import (
     DTYPES,
     MAX_ABS_SNR_DB,
@@ -20,6 +20,7 @@ from protos.names import (
     MODALITIES,
     ChannelName,
     FadingName,
+    MediaModality,
     ModalityName,
     PayloadName,
 )

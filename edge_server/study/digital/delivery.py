@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from device_agent.channel import ChannelConfig, channel_model, power, sample_gain, sample_noise
-from edge_server.model.config import SLOTS
+from edge_server.model.modality import SLOTS
 from edge_server.study.digital.codes import Code, Codeword
 
 SHARES: tuple[Mapping[str, float], ...] = (

@@ -24,8 +24,9 @@ from rich.progress import track
 
 from edge_server.data.soundstage.dataset import Split
 from edge_server.errors import ConfigurationError
-from edge_server.model.config import SLOTS, VisualFormat
+from edge_server.model.config import VisualFormat
 from edge_server.model.link import Link
+from edge_server.model.modality import SLOTS
 from edge_server.model.preprocess import VisualFrontEnd
 from edge_server.study.digital.media import (
     JPEG_STEPS,
@@ -135,7 +136,7 @@ def build_movie_ladders(
     scenes = split.scenes[:clips]
     folder = directory / "movie"
     names = [step.name for step in steps]
-    _claim(folder, link, SLOTS, len(scenes), names)
+    _claim(folder, link, tuple(SLOTS), len(scenes), names)
     format = link.config.visual.format
     assert isinstance(format, VisualFormat)  # noqa: S101 - the encoders that Soundstage trains
     front_end = VisualFrontEnd(format)

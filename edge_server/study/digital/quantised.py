@@ -20,7 +20,8 @@ import numpy.typing as npt
 
 from device_agent.channel import ChannelConfig
 from edge_server.errors import ConfigurationError
-from edge_server.model.config import SLOTS, TOKEN_LENGTHS
+from edge_server.model.config import TOKEN_LENGTHS
+from edge_server.model.modality import SLOTS
 from edge_server.study.digital.codes import Code, Codeword, mean_loss
 from edge_server.study.digital.delivery import Choice, Plan, arrivals, divisions
 from protos.names import clamp_snr_db
@@ -192,7 +193,7 @@ def receive(
     Raises:
         ConfigurationError: tokens or quantisers are of another form than the plan's.
     """
-    clips = len(sent[SLOTS[0]])
+    clips = len(sent[next(iter(SLOTS))])
     decoded = arrivals(code, plan.words, channel, channel_uses, clips, seed)
     received = {}
     for slot in SLOTS:

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from device_agent.channel import ChannelConfig
-from edge_server.model.config import SLOTS
+from edge_server.model.modality import SLOTS
 from edge_server.study.digital.codes import Code, Codeword, mean_loss
 from edge_server.study.digital.delivery import Choice, Plan, arrivals, divisions
 from edge_server.study.digital.ladder import Ladder
@@ -105,7 +105,7 @@ def receive(
     The tokens are as the device's own encoders would have them: pass them through the heads and receivers as
     over a perfect channel.
     """
-    clips = ladders[SLOTS[0]].clips
+    clips = ladders[next(iter(SLOTS))].clips
     decoded = arrivals(code, plan.words, channel, channel_uses, clips, seed)
     received = {}
     for slot in SLOTS:

@@ -24,8 +24,8 @@ from device_agent.channel import ChannelConfig
 from edge_server.data.soundstage.scene import Scene
 from edge_server.evaluation.accuracy import Setting
 from edge_server.model import tokenizer as tk
-from edge_server.model.config import SLOTS
 from edge_server.model.link import Link
+from edge_server.model.modality import SLOTS
 from edge_server.study.figures.answers import spread
 from edge_server.study.run import encoded_split
 from edge_server.study.study import SNRS_DB, Study, Task

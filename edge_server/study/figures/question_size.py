@@ -6,7 +6,8 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from edge_server.model.config import SLOTS, TOKEN_LENGTHS
+from edge_server.model.config import TOKEN_LENGTHS
+from edge_server.model.modality import SLOTS
 from edge_server.study.digital.codes import capacity_bits
 from edge_server.study.figures.answers import Answers, spread
 from edge_server.study.figures.token_length import SNRS_DB

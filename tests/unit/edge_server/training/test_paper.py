@@ -337,7 +337,7 @@ def test_mixed_precision_is_near_full_precision(
 ) -> None:
     link, captioned, asked = encoded
     config, foundation, tokenizer = foundation_from(run.checkpoints.foundation, "bfloat16", 512)
-    parts = Parts(link.encoder("visual"), link.encoder("audio"), foundation)  # type: ignore[arg-type]
+    parts = Parts({slot: link.encoder(slot) for slot in link.slots}, foundation)  # type: ignore[arg-type]
     half = Link(replace(link.config, foundation=config), tokenizer, parts)
     for clips, kind, training in (
         (captioned, Alignment, run.recipe.alignment),
