@@ -15,6 +15,7 @@ from edge_server.cell.idempotency import Subscription
 from edge_server.cell.limits import LimitConfig, Limits
 from edge_server.cell.peer import Access, Peer
 from edge_server.cell.session import DeviceStatus, Session
+from edge_server.cell.shared_bound import Hold, SharedBound, share_of
 
 __all__ = [
     "Access",
@@ -26,11 +27,14 @@ __all__ = [
     "CellObserver",
     "DeviceStatus",
     "Grant",
+    "Hold",
     "KeptAnswers",
     "LimitConfig",
     "Limits",
     "Peer",
     "Session",
+    "SharedBound",
     "Subscription",
+    "share_of",
     "suggest_token_length",
 ]

@@ -29,8 +29,11 @@ _SNRS_DB = (-20.0, -15.0, -10.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0, 30.0)
 
 REFUSALS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "overload": ("queue", "queue_per_user", "questions_in_flight", "sessions", "ingest", "arrivals"),
-        "limit": ("question_rate", "byte_rate", "streams", "slow_sender"),
+        "overload": (
+            *("queue", "queue_per_user", "questions_in_flight", "sessions", "ingest", "arrivals"),
+            *("held_bytes", "connections", "calls", "downloads"),
+        ),
+        "limit": ("question_rate", "byte_rate", "streams", "slow_sender", "slow_reader"),
         "access": (
             *("no_certificate", "unknown_certificate", "no_key", "unknown_key", "revoked", "expired"),
             *("device_id", "foreign_session", "tls_handshake", "enrolment"),
@@ -39,7 +42,7 @@ REFUSALS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "bundle": ("bundle",),
         "session": ("session",),
         "draining": ("draining",),
-        "invalid": ("invalid", "failed", "too_large"),
+        "invalid": ("invalid", "failed", "too_large", "no_body_here"),
     }
 )
 """Why a question or a session is not accepted, by what an operator does about it. Shown from the start, at 0:

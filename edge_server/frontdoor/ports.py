@@ -140,6 +140,9 @@ class Page(Protocol):
     def serves(self, path: str) -> bool:
         """Whether a path belongs to the page."""
 
+    def takes_body(self, method: str, path: str) -> bool:
+        """Whether a request to a path of its own may bring a body."""
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or hold one WebSocket."""
 

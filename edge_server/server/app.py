@@ -24,6 +24,7 @@ from edge_server.frontdoor.http.asking import Asker
 from edge_server.frontdoor.metrics import Metrics
 from edge_server.frontdoor.tracing import Tracing
 from edge_server.server.addresses import Addresses
+from edge_server.server.bounds import bounds_of
 from edge_server.server.builders import (
     Security,
     Surroundings,
@@ -87,7 +88,8 @@ class Server:
         self.answers, self._answer_file = build_answers(config, self.metrics, wall_clock)
         self.backends: Backends = BackendRegistry(build_backend(config, served, clock, self.metrics))
         self._credentials = credential_store_of(config, wall_clock)
-        security = Security(tls_of(config), self._credentials, Limits(config.limits, clock))
+        self.bounds = bounds_of(config)
+        security = Security(tls_of(config), self._credentials, Limits(config.limits, clock), self.bounds)
         self.cell = build_cell(config, self.backends, self.answers, self.metrics, security, clock)
         self._rollout = Rollout(
             self.backends, self.cell, keep_s=config.server.old_model_s, clock=clock, on_change=self._describe
@@ -100,7 +102,7 @@ class Server:
             gate = KeyGate(self._credentials, security.limits)
         self._page = None if builder is None else builder.build(asker, self.cell, gate or OpenGate())
         self.rest_app = build_rest_app(config, asker, self.metrics, security, around, self._page)
-        self._rest = build_rest_door(config, self.rest_app, security.tls, self.metrics.rejected)
+        self._rest = build_rest_door(config, self.rest_app, security, self.metrics.rejected)
         self._rest_task: asyncio.Task[None] | None = None
         self._to_close = contextlib.AsyncExitStack()
         self._count_status()

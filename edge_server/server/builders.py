@@ -24,11 +24,17 @@ from edge_server.frontdoor.grpc.server import GrpcServer
 from edge_server.frontdoor.grpc.service import TokenLinkService
 from edge_server.frontdoor.http.asking import Asker
 from edge_server.frontdoor.http.rest import build_app
-from edge_server.frontdoor.http.slow_connections import bounded_protocol
+from edge_server.frontdoor.http.slow_connections import (
+    MAX_WEBSOCKET_BYTES,
+    bounded_protocol,
+    bounded_websocket,
+)
+from edge_server.frontdoor.http.unread import Connections
 from edge_server.frontdoor.metrics import Metrics
 from edge_server.frontdoor.ports import Page
 from edge_server.frontdoor.tls import TlsFiles
 from edge_server.frontdoor.tracing import Tracing
+from edge_server.server.bounds import Bounds
 from edge_server.server.config import ServerConfig
 from edge_server.server.rest_server import RestServer
 from edge_server.server.security import rest_speaks_tls
@@ -59,11 +65,13 @@ class Security:
         tls: files of the gRPC door; None: it speaks plainly.
         credentials: knows which are good; None: none are asked for.
         limits: on what each peer may ask.
+        bounds: on what is held for everybody.
     """
 
     tls: TlsFiles | None
     credentials: CredentialStore | None
     limits: Limits
+    bounds: Bounds
 
     @property
     def asks_devices(self) -> bool:
@@ -173,6 +181,7 @@ def build_rest_app(
         max_body_bytes=config.rest.max_body_bytes,
         receive_s=config.server.receive_s,
         limits=security.limits,
+        held=security.bounds.held_bytes,
         keys=security.credentials,
         metrics_open=config.rest.metrics_open,
         version=around.release,
@@ -183,9 +192,11 @@ def build_rest_app(
 
 
 def build_rest_door(
-    config: ServerConfig, app: FastAPI, tls: TlsFiles | None, refused: Callable[[str], None]
+    config: ServerConfig, app: FastAPI, security: Security, refused: Callable[[str], None]
 ) -> RestServer:
     """The HTTP door: programs and browsers."""
+    tls, bounds = security.tls, security.bounds
+    connections = Connections(bounds.connections, bounds.held_bytes, config.server.receive_s, refused)
     speaks_tls = rest_speaks_tls(config)
     return RestServer(
         uvicorn.Config(
@@ -196,7 +207,9 @@ def build_rest_door(
             access_log=False,
             lifespan="off",
             server_header=False,
-            http=bounded_protocol(config.server.receive_s, refused),
+            http=bounded_protocol(connections),
+            ws=bounded_websocket(connections) or "none",
+            ws_max_size=MAX_WEBSOCKET_BYTES,
             ssl_certfile=config.security.tls_cert if speaks_tls else None,
             ssl_keyfile=config.security.tls_key if speaks_tls else None,
         ),

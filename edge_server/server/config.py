@@ -153,6 +153,19 @@ class SecuritySettings(Section):
     """How long certificates of devices are good for, by this server's clock."""
 
 
+class SharedSettings(Section):
+    """What everybody has together, and how much of it one may take: ``[shared]``."""
+
+    max_held_bytes: Annotated[int, Field(ge=65_536)] = 256 * _MIB
+    """Bytes of questions and answers that are in memory on their way, at both doors."""
+    max_connections: PositiveInt = 2048
+    """Connections to the REST door, WebSockets too."""
+    max_downloads: PositiveInt = 32
+    """Bundles that are fetched at once."""
+    share_of_one: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Part of these, and of max_grpc_calls, that one certificate, API key or address may have."""
+
+
 class PageSettings(Section):
     """The page for browsers: ``[page]``."""
 
@@ -192,6 +205,7 @@ class ServerConfig(BaseSettings):
         max_decode_s=5.0,
     )
     security: SecuritySettings = SecuritySettings()
+    shared: SharedSettings = SharedSettings()
     page: PageSettings = PageSettings()
 
     def __init__(self, **given: Any) -> None:

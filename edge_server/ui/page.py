@@ -53,6 +53,11 @@ class FrontPage:
         """Whether a path belongs to the page."""
         return path == "/" or path.startswith(PREFIXES)
 
+    @staticmethod
+    def takes_body(method: str, path: str) -> bool:
+        """Whether a request may bring a body: a clip that is uploaded does."""
+        return method == "POST" and path.startswith("/_nicegui/client/") and "/upload/" in path
+
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """For as long as the page is served."""

@@ -1,7 +1,8 @@
 """Takes in HTTP bodies: bounded in bytes, in time and in shape, before anything is parsed.
 
 A body is read as a whole here, and handed on in one piece. What it exceeds ends the request with an answer
-that names it; a sender that is too slow gets 408, however steadily it sends.
+that names it; a sender that is too slow gets 408, however steadily it sends. Where no body belongs none is
+read. What has been read counts against one bound over all requests, until its request is over.
 """
 
 from __future__ import annotations
@@ -12,13 +13,16 @@ from collections.abc import Callable
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from edge_server.cell import Limits, Peer
+from edge_server.cell import Hold, Limits, Peer, SharedBound
 from edge_server.errors import AdmissionRefusedError, EdgeServerError, OverloadedError
 from edge_server.frontdoor.http.errors import http_response, response_of
 from edge_server.frontdoor.http.json_shape import check_json_shape
 
 PEER = "tokenlink.peer"
 """Key of the ASGI scope under which stands who asks."""
+
+_LOOKED_AT_AT_ONCE_BYTES = 64 * 1024
+"""Longer bodies are looked at on a thread: it takes milliseconds."""
 
 
 class BodyLimit:
@@ -29,6 +33,8 @@ class BodyLimit:
         max_bytes: largest body.
         within_s: time for a body to arrive [s].
         limits: on the bytes of each API key.
+        held: bytes of bodies that are in memory, of everybody.
+        takes_body: whether a body belongs to a method and a path.
         refused: told, in one word, of bodies that were cut off.
     """
 
@@ -39,12 +45,16 @@ class BodyLimit:
         max_bytes: int,
         within_s: float,
         limits: Limits,
+        held: SharedBound,
+        takes_body: Callable[[str, str], bool],
         refused: Callable[[str], None],
     ) -> None:
         self._app = app
         self._max_bytes = max_bytes
         self._within_s = within_s
         self._limits = limits
+        self._held = held
+        self._takes_body = takes_body
         self._refused = refused
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -52,12 +62,19 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        with self._held.hold(holder_of(scope)) as hold:
+            await self._with_body(scope, receive, send, hold)
+
+    async def _with_body(self, scope: Scope, receive: Receive, send: Send, hold: Hold) -> None:
         try:
-            body = await self._body(scope, receive)
+            body = await self._body(scope, receive, hold)
             if body is None:
                 return  # the client has gone
             if body and _may_be_json(scope):
-                check_json_shape(body)
+                if len(body) <= _LOOKED_AT_AT_ONCE_BYTES:
+                    check_json_shape(body)
+                else:
+                    await asyncio.to_thread(check_json_shape, body)
         except HTTPException as error:
             await http_response(scope["method"], scope["path"], error)(scope, receive, send)
             return
@@ -83,7 +100,12 @@ class BodyLimit:
         self._refused(error.reason if isinstance(error, OverloadedError) else "invalid")
         await response_of(error)(scope, receive, send)
 
-    async def _body(self, scope: Scope, receive: Receive) -> bytes | None:
+    async def _body(self, scope: Scope, receive: Receive, hold: Hold) -> bytes | None:
+        if not self._takes_body(scope["method"], scope["path"]):
+            if _brings_body(scope):
+                self._refused("no_body_here")
+                raise HTTPException(413, "takes no body")
+            return b""
         self._check_size(_content_length(scope))
         peer: Peer | None = scope.get(PEER)
         if scope["method"] == "POST":
@@ -100,6 +122,7 @@ class BodyLimit:
                     read_bytes += len(piece)
                     self._check_size(read_bytes)
                     self._limits.spend(peer, size_bytes=len(piece))
+                    hold.add(len(piece))
                     pieces.append(piece)
                     if not message.get("more_body", False):
                         return b"".join(pieces)
@@ -116,6 +139,19 @@ class BodyLimit:
         if size_bytes > self._max_bytes:
             self._refused("too_large")
             raise HTTPException(413, f"the body is larger than the {self._max_bytes} bytes that are allowed")
+
+
+def holder_of(scope: Scope) -> str:
+    """For whom a request's bytes are held: whose key it came with, or where it comes from."""
+    peer: Peer | None = scope.get(PEER)
+    if peer is not None:
+        return peer.name
+    client = scope.get("client")
+    return str(client[0]) if client else "unknown"
+
+
+def _brings_body(scope: Scope) -> bool:
+    return _content_length(scope) > 0 or any(name == b"transfer-encoding" for name, _ in scope["headers"])
 
 
 def _content_length(scope: Scope) -> int:

@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 
-from edge_server.cell import Limits
+from edge_server.cell import Limits, SharedBound
 from edge_server.frontdoor.http import errors as http_errors
 from edge_server.frontdoor.http import openai, root
 from edge_server.frontdoor.http.api_keys import OPEN_PATHS, ApiKeys, KeyRing
@@ -21,6 +21,8 @@ from edge_server.frontdoor.http.rest_schema import CostPart, InferRequest, Infer
 from edge_server.frontdoor.metrics import Metrics
 from edge_server.frontdoor.ports import Page, RawMedia
 from edge_server.frontdoor.questions import block_of
+
+_WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 
 class Health(BaseModel):
@@ -48,6 +50,7 @@ def build_app(
     max_body_bytes: int,
     receive_s: float,
     limits: Limits,
+    held: SharedBound,
     version: str,
     wall_clock: Callable[[], float],
     new_id: Callable[[], str],
@@ -63,6 +66,7 @@ def build_app(
         max_body_bytes: largest HTTP body.
         receive_s: time for a body to arrive [s].
         limits: on what each API key may ask.
+        held: bytes of bodies that are in memory.
         version: of this server.
         wall_clock: seconds since the Unix epoch.
         new_id: makes ids of answers.
@@ -85,7 +89,13 @@ def build_app(
     app.include_router(openai.build_router(asker, wall_clock=wall_clock, new_id=new_id))
     root.install(app, page, lambda: asker.backend.model.name)
     app.add_middleware(
-        BodyLimit, max_bytes=max_body_bytes, within_s=receive_s, limits=limits, refused=metrics.rejected
+        BodyLimit,
+        max_bytes=max_body_bytes,
+        within_s=receive_s,
+        limits=limits,
+        held=held,
+        takes_body=lambda method, path: _takes_body(method, path, page),
+        refused=metrics.rejected,
     )
     if keys is not None:
         open_paths = OPEN_PATHS | {"/metrics"} if metrics_open else OPEN_PATHS
@@ -97,6 +107,12 @@ def build_app(
             refused=metrics.rejected,
         )
     return app
+
+
+def _takes_body(method: str, path: str, page: Page | None) -> bool:
+    if path.startswith("/v1/"):
+        return method not in _WITHOUT_BODY
+    return page is not None and page.takes_body(method, path)
 
 
 def _infer(asker: Asker) -> APIRouter:

@@ -3,55 +3,109 @@
 From the moment a connection opens, and again after each answer, the headers of the next request have a fixed
 time to be there as a whole, and a fixed size. What comes in single bytes does not earn more time. The rest
 of a body that was answered before its end is thrown away for as long, so that its sender reads the answer.
+
+uvicorn takes any number of header lines, of trailers behind a body, and of requests sent ahead; here each has
+a bound, connections are counted by address, and so is what their clients do not read.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from typing import Any
 
+from httptools import HttpParserError
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.auto import AutoWebSocketsProtocol
+
+from edge_server.cell import Hold
+from edge_server.errors import AdmissionRefusedError
+from edge_server.frontdoor.http.unread import Connections, Unread, address_of
 
 MAX_HEADER_BYTES = 64 * 1024
+MAX_HEADERS = 128
+MAX_SENT_AHEAD = 16
+"""Requests that are sent before the one ahead of them is answered."""
+MAX_THROWN_AWAY_BYTES = 64 * 2**20
+MAX_WEBSOCKET_BYTES = 256 * 1024
+"""Of one message from a browser: the page's are a few hundred."""
+
+_FULL = (
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+)
 
 
-def bounded_protocol(within_s: float, refused: Callable[[str], None]) -> type[asyncio.Protocol]:
-    """The HTTP protocol of uvicorn, with a deadline for headers.
+def bounded_protocol(connections: Connections) -> type[asyncio.Protocol]:
+    """The HTTP protocol of uvicorn, with a deadline for headers, and bounds.
 
     Args:
-        within_s: time for the headers of a request [s].
-        refused: told, in one word, of connections that were cut.
+        connections: what all of them have together.
     """
+    within_s, refused = connections.within_s, connections.refused
 
     class Bounded(HttpToolsProtocol):
         """One connection."""
 
         _deadline: asyncio.TimerHandle | None = None
-        _header_bytes = 0
-        _in_body = False
+        _header_bytes = _headers = _without_body = _thrown_away = 0
+        _in_body = _body_came = _has_place = False
+        _unread: Unread
+        _arriving: Hold
+        _holder = ""
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
+            self._holder = address_of(transport)
+            self._unread = connections.unread(transport, self._holder)
+            self._arriving = connections.held.hold(self._holder)
+            try:
+                connections.places.take(self._holder)
+            except AdmissionRefusedError as error:
+                refused(error.reason)
+                transport.write(_FULL)
+                transport.close()
+                self._unread.closing()
+                return
+            self._has_place = True
             self._wait_for_headers()
 
         def data_received(self, data: bytes) -> None:
+            if not self._has_place:
+                return
             waiting = self._deadline is not None
+            self._body_came = False
             super().data_received(data)
             if waiting and self._deadline is not None and not self._in_body:
                 self._header_bytes += len(data)
-                if self._header_bytes > MAX_HEADER_BYTES:
-                    refused("too_large")
-                    self._cut()
+                self._hold_header(len(data))
+            elif self._in_body:
+                self._look_behind_body(len(data))
 
         def on_message_begin(self) -> None:
             super().on_message_begin()
+            self._headers = self._without_body = self._thrown_away = 0
             if self._deadline is None:
                 self._wait_for_headers()
 
+        def on_header(self, name: bytes, value: bytes) -> None:
+            if self._in_body:
+                return  # a trailer: nobody reads it, and none may look like a header
+            self._headers += 1
+            if self._headers > MAX_HEADERS or len(value) > MAX_HEADER_BYTES:
+                refused("too_large")
+                raise HttpParserError("too many headers")
+            super().on_header(name, value)
+
         def on_headers_complete(self) -> None:
             self._stop_waiting()
+            if len(self.pipeline) >= MAX_SENT_AHEAD:
+                refused("too_large")
+                raise HttpParserError("too many requests were sent ahead")
             self._in_body = True
             super().on_headers_complete()
+
+        def on_body(self, body: bytes) -> None:
+            self._body_came = True
+            super().on_body(body)
 
         def on_message_complete(self) -> None:
             self._stop_waiting()
@@ -60,16 +114,57 @@ def bounded_protocol(within_s: float, refused: Callable[[str], None]) -> type[as
 
         def on_response_complete(self) -> None:
             super().on_response_complete()
-            if self._in_body and self._deadline is None:
+            if self.transport.is_closing():
+                self._unread.closing()
+            elif self._in_body and self._deadline is None:
                 self._wait(within_s)
 
+        def timeout_keep_alive_handler(self) -> None:
+            super().timeout_keep_alive_handler()
+            self._unread.closing()
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self._unread.paused()
+
+        def resume_writing(self) -> None:
+            super().resume_writing()
+            self._unread.resumed()
+
         def handle_websocket_upgrade(self) -> None:
-            self._stop_waiting()
+            # Its protocol takes a place of its own.
+            self._leave()
             super().handle_websocket_upgrade()
 
         def connection_lost(self, exc: Exception | None) -> None:
-            self._stop_waiting()
+            self._leave()
             super().connection_lost(exc)
+
+        def _leave(self) -> None:
+            self._stop_waiting()
+            self._unread.resumed()
+            if self._has_place:
+                self._has_place = False
+                connections.places.give(self._holder)
+
+        def _hold_header(self, size_bytes: int) -> None:
+            if self._header_bytes > MAX_HEADER_BYTES:
+                refused("too_large")
+                self._cut()
+                return
+            try:
+                self._arriving.add(size_bytes)
+            except AdmissionRefusedError as error:
+                refused(error.reason)
+                self._cut()
+
+        def _look_behind_body(self, size_bytes: int) -> None:
+            self._without_body = 0 if self._body_came else self._without_body + size_bytes
+            if self.cycle is not None and self.cycle.response_complete:
+                self._thrown_away += size_bytes
+            if self._without_body > MAX_HEADER_BYTES or self._thrown_away > MAX_THROWN_AWAY_BYTES:
+                refused("too_large")
+                self._cut()
 
         def _wait_for_headers(self) -> None:
             self._header_bytes = 0
@@ -79,6 +174,7 @@ def bounded_protocol(within_s: float, refused: Callable[[str], None]) -> type[as
             self._deadline = self.loop.call_later(seconds, self._too_late)
 
         def _stop_waiting(self) -> None:
+            self._arriving.release()
             if self._deadline is not None:
                 self._deadline.cancel()
                 self._deadline = None
@@ -90,5 +186,52 @@ def bounded_protocol(within_s: float, refused: Callable[[str], None]) -> type[as
         def _cut(self) -> None:
             self._stop_waiting()
             self.transport.abort()
+
+    return Bounded
+
+
+def bounded_websocket(connections: Connections) -> type[asyncio.Protocol] | None:
+    """The WebSocket protocol that uvicorn would take, counted like other connections; None: there is none.
+
+    Args:
+        connections: what all of them have together.
+    """
+    if AutoWebSocketsProtocol is None:
+        return None
+    base: Any = AutoWebSocketsProtocol
+
+    class Bounded(base):  # type: ignore[misc]
+        """One connection."""
+
+        _has_place = False
+        _holder = ""
+        _unread: Unread
+
+        def connection_made(self, transport: asyncio.Transport) -> None:
+            super().connection_made(transport)
+            self._holder = address_of(transport)
+            self._unread = connections.unread(transport, self._holder)
+            try:
+                connections.places.take(self._holder)
+            except AdmissionRefusedError as error:
+                connections.refused(error.reason)
+                transport.abort()
+                return
+            self._has_place = True
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self._unread.paused()
+
+        def resume_writing(self) -> None:
+            super().resume_writing()
+            self._unread.resumed()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._unread.resumed()
+            if self._has_place:
+                self._has_place = False
+                connections.places.give(self._holder)
+            super().connection_lost(exc)
 
     return Bounded

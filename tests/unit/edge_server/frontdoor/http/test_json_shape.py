@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_server.errors import InvalidQuestionError, QuestionTooLargeError
-from edge_server.frontdoor.http.json_shape import MAX_DEPTH, MAX_DIGITS, check_json_shape
+from edge_server.frontdoor.http.json_shape import MAX_DEPTH, MAX_DIGITS, MAX_MARKS, check_json_shape
 
 
 @pytest.mark.parametrize(
@@ -77,3 +77,21 @@ def test_the_deepest_that_is_allowed_passes() -> None:
     check_json_shape(b"[" * MAX_DEPTH + b"]" * MAX_DEPTH)
     with pytest.raises(InvalidQuestionError):
         check_json_shape(b"[" * (MAX_DEPTH + 1))
+
+
+@pytest.mark.parametrize("closing", [b"]", b"}"])
+def test_closing_brackets_are_parts_too(closing: bytes) -> None:
+    with pytest.raises(QuestionTooLargeError, match="holds 100001 commas"):
+        check_json_shape(closing * (MAX_MARKS + 1))
+
+
+def test_escapes_are_bounded_and_those_of_slashes_pass() -> None:
+    check_json_shape(b'{"data": "' + rb"\/" * 250_000 + b'"}')
+    with pytest.raises(QuestionTooLargeError, match="1000001 backslashes"):
+        check_json_shape(b'"' + b"\\" * 1_000_001)
+
+
+def test_an_escaped_quote_ends_no_string() -> None:
+    check_json_shape(rb'["\\\"' + b"[" * (MAX_DEPTH + 1) + b'"]')
+    with pytest.raises(InvalidQuestionError, match="deep"):
+        check_json_shape(rb'["\\\\"' + b"[" * (MAX_DEPTH + 1) + b'"]')
