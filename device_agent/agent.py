@@ -17,7 +17,7 @@ from device_agent.channel import Channel, Pacer, SnrTrace
 from device_agent.config import DeviceSettings
 from device_agent.errors import ConfigurationError
 from device_agent.media.clip import Clip, MediaSpec
-from device_agent.outcome import Outcome, Prepared, outcome_of
+from device_agent.outcome import Outcome, Prepared, about, outcome_of
 from device_agent.tracing import NotTraced, Tracing, traced
 from device_agent.transmitter import Tokens, Transmitter
 from device_agent.updating import Updater
@@ -114,7 +114,8 @@ class Agent:
             deadline_s=self._settings.deadline_s,
             on_delta=on_delta,
         )
-        return outcome_of(prepared, reply, session.model_name)
+        outcome = outcome_of(prepared, reply, session.model_name)
+        return outcome if clip is None else about(outcome, clip)
 
     async def prepare(
         self,

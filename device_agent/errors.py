@@ -61,6 +61,10 @@ class MediaLimitError(MediaError):
     """Media larger than the limits allow."""
 
 
+class WindowError(MediaError):
+    """The media ends before the part of it that is asked about."""
+
+
 class BundleError(DeviceAgentError):
     """No device bundle, or one that is broken, incomplete or altered.
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from device_agent.media.clip import Clip, Window
 from device_agent.uplink.session import Reply
 from protos.names import MODALITIES
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
@@ -45,6 +46,8 @@ class Outcome:
         compute_s: the server's model [s].
         model: name of the model that answered.
         tries: how often the question was sent.
+        window: which part of a file it is about: ``start_s``, ``end_s``, and ``duration_s`` of the file, if
+            that is known; None: of no recording.
     """
 
     text: str
@@ -57,10 +60,13 @@ class Outcome:
     compute_s: float = 0.0
     model: str = ""
     tries: int = 1
+    window: Mapping[str, float | None] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As plain values; the answer's key is ``answer``."""
         values = asdict(self)
+        if self.window is None:
+            values.pop("window")
         return {"answer": values.pop("text"), **values, "effective_snr_db": dict(self.effective_snr_db)}
 
     @classmethod
@@ -85,6 +91,16 @@ class Prepared:
     token_length: int
     encode_s: float
     bundle_hash: str = ""
+
+
+def window_of(values: Mapping[str, float | None]) -> Window:
+    """A window from its plain values."""
+    return Window(values["start_s"] or 0.0, values["end_s"] or 0.0, values["duration_s"])
+
+
+def about(outcome: Outcome, clip: Clip) -> Outcome:
+    """The outcome, saying which part of a file its clip showed."""
+    return outcome if clip.window is None else replace(outcome, window=clip.window.to_json())
 
 
 def outcome_of(prepared: Prepared, reply: Reply, model: str) -> Outcome:

@@ -25,14 +25,15 @@ from device_agent.cli.flags import LINK_SECURITY, with_settings
 from device_agent.cli.outbox import app as outbox_app
 from device_agent.cli.outbox import ask_spooled
 from device_agent.cli.printable import printable, set_up_output
-from device_agent.cli.show import show_cost, show_findings, show_report
+from device_agent.cli.show import show_cost, show_findings, show_report, show_window, window_line
 from device_agent.compose import open_agent, uplink_for
 from device_agent.config import DeviceSettings
 from device_agent.doctor.doctor import Equipment, examine
 from device_agent.errors import BundleError, ConfigurationError, DeviceAgentError
-from device_agent.media.clip import Clip, join
+from device_agent.media.clip import Clip, MediaKind, MediaSpec, join
 from device_agent.media.loading import clip_from_file
-from device_agent.outcome import Outcome
+from device_agent.media.windows import Loader, every_window, parse_window
+from device_agent.outcome import Outcome, about
 from device_agent.places import is_file
 from device_agent.sources.folder import looks_like_path
 from device_agent.sources.watching import watch_folder
@@ -52,6 +53,8 @@ USAGE_ERRORS: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__n
 """Root of what Typer raises about a command line; which package it is from depends on Typer's release."""
 
 app.add_typer(outbox_app, name="outbox")
+
+_NO_MORE = Clip()
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object per answer on standard output.")]
 Context = Annotated[str | None, typer.Option(help="Text that goes with the question (a caption, notes).")]
@@ -90,6 +93,13 @@ def ask(
     camera: Annotated[str | None, typer.Option(help="Record from a camera, such as /dev/video0.")] = None,
     microphone: Annotated[str | None, typer.Option(help="Record from a microphone, such as default.")] = None,
     context: Context = None,
+    window: Annotated[
+        str | None,
+        typer.Option(metavar="START..END", help="The part of a file to ask about: 12..16, 1:30.. [s]."),
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--every", help="Ask about one window after the other, to the file's end.")
+    ] = False,
     spool: Annotated[
         bool, typer.Option("--spool", help="Keep the question in the outbox until its answer has come.")
     ] = False,
@@ -99,20 +109,30 @@ def ask(
     files, question = _files_and_question(inputs or [], question)
     bundle = load_bundle(settings.bundle)
     spec = bundle.media_spec()
-    parts = [clip_from_file(Path(file), spec=spec) for file in files]
-    for path, kind in ((image, "image"), (audio, "audio"), (video, "video")):
-        if path is not None:
-            parts.append(clip_from_file(path, kind=kind, spec=spec))
-    if camera is not None or microphone is not None:
-        from device_agent.sources.capture import record  # loads FFmpeg's devices
+    loaders: list[Loader] = [_loader(Path(file), None, spec) for file in files]
+    named: tuple[tuple[Path | None, MediaKind], ...] = ((image, "image"), (audio, "audio"), (video, "video"))
+    loaders += [_loader(path, kind, spec) for path, kind in named if path is not None]
+    records = camera is not None or microphone is not None
+    if (window is not None or every) and (records or not loaders):
+        raise ConfigurationError("window: --window and --every are parts of files; none is given")
+    if every and (window is not None or spool):
+        raise ConfigurationError("every: goes with neither --window nor --spool")
+    start_s, length_s = (0.0, None) if window is None else parse_window(window, spec.window_s)
+    if every:
+        clips = every_window(loaders, spec.window_s, "question")
+    else:
+        parts = [load(start_s, length_s) for load in loaders]
+        if records:
+            from device_agent.sources.capture import record  # loads FFmpeg's devices
 
-        parts.append(record(camera, microphone, spec=spec))
-    clip = join(parts, "question") if parts else Clip()
+            parts.append(record(camera, microphone, spec=spec))
+        clips = iter([join(parts, "question") if parts else Clip()])
     console = Console(highlight=False)
 
     async def run() -> None:
         if spool:
-            outcome = await ask_spooled(settings, bundle, question, clip, context)
+            clip = next(clips)
+            outcome = about(await ask_spooled(settings, bundle, question, clip, context), clip)
             if not as_json:
                 console.print(Text(printable(outcome.text), style="bold"), end="")
             return finish(outcome)
@@ -120,8 +140,10 @@ def ask(
             show = (
                 None if as_json else lambda text: console.print(Text(printable(text), style="bold"), end="")
             )
-            outcome = await agent.ask(question, clip, context=context, on_delta=show)
-        finish(outcome)
+            while (clip := await asyncio.to_thread(next, clips, _NO_MORE)) is not _NO_MORE:
+                if every and not as_json:
+                    console.print(Text(window_line(clip.window), style="dim"))
+                finish(await agent.ask(question, clip, context=context, on_delta=show))
 
     def finish(outcome: Outcome) -> None:
         if as_json:
@@ -129,6 +151,8 @@ def ask(
         else:
             console.print()
             show_cost(console, outcome)
+            if not every:
+                show_window(console, outcome)
 
     asyncio.run(run())
 
@@ -147,6 +171,13 @@ def _files_and_question(inputs: list[str], question: str | None) -> tuple[list[s
             "not there; a question that looks so: --question"
         )
     return files, question
+
+
+def _loader(path: Path, kind: MediaKind | None, spec: MediaSpec) -> Loader:
+    def load(start_s: float, length_s: float | None) -> Clip:
+        return clip_from_file(path, kind=kind, spec=spec, start_s=start_s, length_s=length_s)
+
+    return load
 
 
 @app.command()

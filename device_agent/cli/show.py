@@ -9,7 +9,8 @@ from rich.text import Text
 from device_agent.bench import Report, Spread
 from device_agent.cli.printable import printable
 from device_agent.doctor.finding import Finding
-from device_agent.outcome import Cost, Outcome
+from device_agent.media.clip import Window
+from device_agent.outcome import Cost, Outcome, window_of
 
 MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "failure": ("✗", "red")}
 """Sign and colour of each state of a finding."""
@@ -44,6 +45,23 @@ def show_cost(console: Console, outcome: Outcome) -> None:
     if link:
         sure += f" · {outcome.token_length} tokens per modality · {link}"
     console.print(Text(sure, style="dim"))
+
+
+def window_line(window: Window | None) -> str:
+    """Which part of a file was looked at, in words; empty where it was none."""
+    if window is None:
+        return ""
+    whole = "" if window.duration_s is None else f" of {window.duration_s:.6g} s"
+    return f"{window.start_s:.6g} to {window.end_s:.6g} s{whole}"
+
+
+def show_window(console: Console, outcome: Outcome) -> None:
+    """Say which part of a file was looked at, if there is more of it."""
+    window = None if outcome.window is None else window_of(outcome.window)
+    if window is not None and window.is_part:
+        console.print(
+            Text(f"about {window_line(window)} (--window START..END, or --every for all)", style="dim")
+        )
 
 
 def show_findings(console: Console, findings: list[Finding]) -> None:

@@ -47,6 +47,11 @@ def is_animated_webp(data: bytes) -> bool:
     return data[12:16] == b"VP8X" and len(data) >= 30 and bool(data[20] & _ANIMATED)
 
 
+def animation_s(data: bytes, field: str) -> float:
+    """How long an animated WebP takes, once through [s]; arguments and errors as :func:`animated_frames`."""
+    return sum(patch.shown_ms for patch in _patches(data, field)) / 1000
+
+
 def animated_frames(
     data: bytes, field: str, spec: MediaSpec, limits: MediaLimits, window_start_s: float = 0.0
 ) -> Iterator[Any]:
@@ -89,10 +94,9 @@ def animated_frames(
         place_HW4 = canvas_HW4[rows, columns]
         place_HW4[:] = drawn_HW4 if patch.overwrites else _over(drawn_HW4, place_HW4)
         frame = av.VideoFrame.from_ndarray(canvas_HW4, format="rgba")
-        shown_ms = patch.shown_ms if patch.shown_ms > _LEAST_MS else _INSTEAD_MS
-        frame.pts, frame.time_base, frame.duration = at_ms, _MS, shown_ms
+        frame.pts, frame.time_base, frame.duration = at_ms, _MS, patch.shown_ms
         yield frame
-        at_ms += shown_ms
+        at_ms += patch.shown_ms
         if patch.disposed:
             place_HW4[:] = 0
 
@@ -120,7 +124,9 @@ def _patches(data: bytes, field: str) -> Iterator[_Patch]:
             still = _chunk(b"VP8X", bytes([_ALPHA_FLAG, 0, 0, 0]) + edges) + still
         whole = b"RIFF" + struct.pack("<I", 4 + len(still)) + b"WEBP" + still
         disposed, overwrites = bool(body[15] & _DISPOSED), bool(body[15] & _OVERWRITES)
-        yield _Patch(left, top, width, height, _u24(body, 12), disposed, overwrites, whole)
+        shown_ms = _u24(body, 12)
+        shown_ms = shown_ms if shown_ms > _LEAST_MS else _INSTEAD_MS
+        yield _Patch(left, top, width, height, shown_ms, disposed, overwrites, whole)
 
 
 def _chunks(data: bytes, position: int) -> Iterator[tuple[bytes, bytes]]:

@@ -64,6 +64,37 @@ class MediaLimits:
 
 
 @dataclass(frozen=True)
+class Window:
+    """The part of a file that a clip was taken from.
+
+    Attributes:
+        start_s: when it begins, after the file does [s].
+        end_s: when what is in the clip ends [s].
+        duration_s: of the file, where its container tells [s].
+    """
+
+    start_s: float
+    end_s: float
+    duration_s: float | None = None
+
+    @property
+    def is_part(self) -> bool:
+        """Whether there is more than what was looked at."""
+        return self.start_s > 0 or (self.duration_s is not None and self.duration_s > self.end_s + 0.25)
+
+    def to_json(self) -> dict[str, float | None]:
+        """As plain values, to the millisecond."""
+        return {
+            name: None if value is None else round(value, 3)
+            for name, value in (
+                ("start_s", self.start_s),
+                ("end_s", self.end_s),
+                ("duration_s", self.duration_s),
+            )
+        }
+
+
+@dataclass(frozen=True)
 class Clip:
     """What a user shows the model; at least one part.
 
@@ -72,12 +103,14 @@ class Clip:
         pcm_S: float32 mono, [S], within [-1, 1], at the spec's sample rate.
         is_image: the frames are a still image, not a video that happens to be short.
         text: text that goes with the question.
+        window: which part of a file it shows; None: a still image, or what was recorded just now.
     """
 
     frames_THWC: npt.NDArray[np.uint8] | None = None
     pcm_S: npt.NDArray[np.float32] | None = None
     is_image: bool = False
     text: str | None = None
+    window: Window | None = None
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -96,7 +129,7 @@ def join(clips: Iterable[Clip], field: str = "media") -> Clip:
     Raises:
         MediaError: two of them show, or sound.
     """
-    frames, pcm, is_image = None, None, False
+    frames, pcm, is_image, window = None, None, False, None
     texts: list[str] = []
     for clip in clips:
         if clip.frames_THWC is not None:
@@ -109,4 +142,5 @@ def join(clips: Iterable[Clip], field: str = "media") -> Clip:
             pcm = clip.pcm_S
         if clip.text:
             texts.append(clip.text)
-    return Clip(frames, pcm, is_image, "\n".join(texts) or None)
+        window = window or clip.window
+    return Clip(frames, pcm, is_image, "\n".join(texts) or None, window)

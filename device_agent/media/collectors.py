@@ -158,10 +158,11 @@ class SoundCollector:
         field: what to call the media in errors.
         spec: sample rate and window.
         limits: what decoding may cost.
+        begins_s: when it begins, after the window does, if it has no timestamps [s].
     """
 
-    def __init__(self, field: str, spec: MediaSpec, limits: MediaLimits) -> None:
-        self._field, self._spec, self._limits = field, spec, limits
+    def __init__(self, field: str, spec: MediaSpec, limits: MediaLimits, begins_s: float = 0.0) -> None:
+        self._field, self._spec, self._limits, self._begins_s = field, spec, limits, begins_s
         self._wanted = round(spec.window_s * spec.sample_rate_hz)
         self._resampler: Any = None
         self._input: tuple[Any, ...] | None = None
@@ -229,11 +230,11 @@ class SoundCollector:
                 off_s = 0.0
             self._expected_s += off_s
         else:
-            self._expected_s = time_s or 0.0
+            self._expected_s = self._begins_s if time_s is None else time_s
         self._drain()
         self._input = kind
         self._begin(frame)
-        at = round(self._expected_s * self._spec.sample_rate_hz)
+        at = round((self._expected_s or 0.0) * self._spec.sample_rate_hz)
         silent = min(at, self._wanted) - self._samples
         self._skip = max(self._samples - at, 0)
         if silent > 0:

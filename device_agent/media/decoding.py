@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, BinaryIO, NoReturn
 
 import av
 import av.error
 import av.stream
 
-from device_agent.errors import MediaError, MediaLimitError
-from device_agent.media.animation import animated_frames
+from device_agent.errors import MediaError, MediaLimitError, WindowError
+from device_agent.media.animation import animated_frames, animation_s
 from device_agent.media.boxes import MAX_ITEMS
 from device_agent.media.clip import MediaKind, MediaLimits, MediaSpec
 from device_agent.media.collectors import FrameSampler, Pcm, SoundCollector
@@ -58,6 +59,23 @@ _UNNOTICED_S = 0.06
 _OPEN_TIMEOUT_S = 10.0
 
 
+@dataclass(frozen=True)
+class Decoded:
+    """What a file holds in a window.
+
+    Attributes:
+        frames_THWC: its pictures, or None.
+        pcm_S: its sound, or None.
+        is_image: the pictures are one still image.
+        duration_s: of the whole file, where its container tells [s].
+    """
+
+    frames_THWC: Frames | None
+    pcm_S: Pcm | None
+    is_image: bool
+    duration_s: float | None = None
+
+
 def decode_file(
     file: BinaryIO,
     field: str,
@@ -65,7 +83,7 @@ def decode_file(
     limits: MediaLimits,
     kind: MediaKind | None,
     window_start_s: float = 0.0,
-) -> tuple[Frames | None, Pcm | None, bool]:
+) -> Decoded:
     """Decode a seekable file.
 
     Args:
@@ -76,11 +94,9 @@ def decode_file(
         kind: what it must be.
         window_start_s: how far into the file the window begins [s].
 
-    Returns:
-        frames_THWC, pcm_S, and whether the frames are a still image.
-
     Raises:
         MediaError: names ``field``.
+        WindowError: there is nothing in the window.
     """
     screened = screen(file, field, limits, kind)
     options = {
@@ -92,7 +108,7 @@ def decode_file(
     }
     try:
         if screened.animation is not None:
-            return _decode_animation(screened, field, spec, limits, window_start_s), None, False
+            return _decode_animation(screened, field, spec, limits, window_start_s)
         with av.open(
             screened.file,
             mode="r",
@@ -105,7 +121,7 @@ def decode_file(
                 _check_kind(field, kind, is_image=True, has_video=True, has_audio=False)
                 if kind == "video":
                     raise MediaError(field, "is an image; a video is needed")
-                return decode_picture(container, screened.picture, field, spec, limits), None, True
+                return Decoded(decode_picture(container, screened.picture, field, spec, limits), None, True)
             if _is_image(container) and screened.max_image_pixels is None and kind != "audio":
                 raise MediaError(field, "is an image behind something else; send the image alone")
             return decode_container(
@@ -130,7 +146,7 @@ def decode_container(
     *,
     window_start_s: float = 0.0,
     live: bool = False,
-) -> tuple[Frames | None, Pcm | None, bool]:
+) -> Decoded:
     """Decode an open ``av`` input container.
 
     Args:
@@ -143,13 +159,13 @@ def decode_container(
         window_start_s: how far into it the window begins [s].
         live: it is a device, whose packets come as time passes: they are decoded as they come.
 
-    Returns and raises as :func:`decode_file`.
+    Raises as :func:`decode_file`.
     """
     is_image = _is_image(container)
     video = None if kind == "audio" else _chosen(container.streams.video, _picture_size)
     audio = None if kind == "image" else _chosen(container.streams.audio, _channels)
     _check_kind(field, kind, is_image, video is not None, audio is not None)
-    sampler = SoundCollector(field, spec, limits) if audio is not None else None
+    sampler = SoundCollector(field, spec, limits, -window_start_s) if audio is not None else None
     frames = None
     if video is not None:
         turn, crop = None, None
@@ -193,26 +209,30 @@ def decode_container(
     frames_THWC = frames.finish(still=still) if frames is not None else None
     pcm_S = sampler.finish() if sampler is not None else None
     if frames_THWC is None and pcm_S is None and window_start_s > 0:
-        raise MediaError(field, f"holds nothing from {window_start_s:g} s on")
+        raise WindowError(field, f"holds nothing from {window_start_s:g} s on")
+    if window_start_s > 0 and {"video": frames_THWC, "audio": pcm_S}.get(kind or "", 0) is None:
+        raise WindowError(field, f"holds no {kind} from {window_start_s:g} s on")
     if kind in ("image", "video") and frames_THWC is None:
         raise MediaError(field, "holds no picture that can be decoded")
     if kind == "audio" and pcm_S is None:
         raise MediaError(field, "holds no sound that can be decoded")
     if frames_THWC is None and pcm_S is None:
         raise MediaError(field, "holds neither picture nor sound that can be decoded")
-    return frames_THWC, pcm_S, still
+    duration_s = container.duration / av.time_base if container.duration and not live else None
+    return Decoded(frames_THWC, pcm_S, still, duration_s)
 
 
 def _decode_animation(
     screened: Screened, field: str, spec: MediaSpec, limits: MediaLimits, window_start_s: float
-) -> Frames | None:
+) -> Decoded:
+    data = screened.animation or b""
     frames = FrameSampler(field, spec, limits, WHITE, screened.image_turn)
-    for frame in animated_frames(screened.animation or b"", field, spec, limits, window_start_s):
+    for frame in animated_frames(data, field, spec, limits, window_start_s):
         frames.push(frame, window_start_s)
     frames_THWC = frames.finish()
     if frames_THWC is None:
-        raise MediaError(field, f"holds no picture from {window_start_s:g} s on")
-    return frames_THWC
+        raise WindowError(field, f"holds no picture from {window_start_s:g} s on")
+    return Decoded(frames_THWC, None, False, animation_s(data, field))
 
 
 class _Decoder:

@@ -13,11 +13,12 @@ Shapes: T frames, H height, W width, C = 3 (RGB), S samples.
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
 from device_agent.errors import MediaError, MediaLimitError
-from device_agent.media.clip import Clip, MediaKind, MediaLimits, MediaSpec
+from device_agent.media.clip import Clip, MediaKind, MediaLimits, MediaSpec, Window
 from device_agent.media.decoding import decode_file
 
 
@@ -28,6 +29,8 @@ def clip_from_bytes(
     field: str = "media",
     spec: MediaSpec | None = None,
     limits: MediaLimits | None = None,
+    start_s: float = 0.0,
+    length_s: float | None = None,
 ) -> Clip:
     """Decode media that is held in memory.
 
@@ -38,15 +41,19 @@ def clip_from_bytes(
         field: what to call it in errors.
         spec: rates and window; the default is the shipped bundle's.
         limits: what decoding may cost.
+        start_s: how far into the media the clip begins [s]; a still image has no time.
+        length_s: how long it is at most [s]; None: the spec's window.
 
     Raises:
         MediaError: broken, empty, of another kind, or of a format that is not opened.
         MediaLimitError: larger than the limits.
+        WindowError: the media ends before ``start_s``.
     """
     limits = limits or MediaLimits()
     if len(data) > limits.max_bytes:
         raise MediaLimitError(field, f"has {len(data)} bytes; at most {limits.max_bytes} are allowed")
-    return _clip(io.BytesIO(data), len(data), kind, field, spec or MediaSpec(), limits)
+    spec = _within(spec or MediaSpec(), length_s)
+    return _clip(io.BytesIO(data), len(data), kind, field, spec, limits, start_s)
 
 
 def clip_from_file(
@@ -56,6 +63,8 @@ def clip_from_file(
     field: str | None = None,
     spec: MediaSpec | None = None,
     limits: MediaLimits | None = None,
+    start_s: float = 0.0,
+    length_s: float | None = None,
 ) -> Clip:
     """Decode a media file; arguments and errors as with :func:`clip_from_bytes`."""
     field = field or str(path)
@@ -64,15 +73,32 @@ def clip_from_file(
             raise MediaError(field, "is a folder, not a file" if path.is_dir() else "does not exist")
         with path.open("rb") as file:
             size = path.stat().st_size
-            return _clip(file, size, kind, field, spec or MediaSpec(), limits or MediaLimits())
+            spec = _within(spec or MediaSpec(), length_s)
+            return _clip(file, size, kind, field, spec, limits or MediaLimits(), start_s)
     except OSError as error:
         raise MediaError(field, f"cannot be read: {error.strerror or error}") from error
 
 
+def _within(spec: MediaSpec, length_s: float | None) -> MediaSpec:
+    return spec if length_s is None else replace(spec, window_s=min(length_s, spec.window_s))
+
+
 def _clip(
-    file: BinaryIO, size: int, kind: MediaKind | None, field: str, spec: MediaSpec, limits: MediaLimits
+    file: BinaryIO,
+    size: int,
+    kind: MediaKind | None,
+    field: str,
+    spec: MediaSpec,
+    limits: MediaLimits,
+    start_s: float,
 ) -> Clip:
     if size == 0:
         raise MediaError(field, "is empty")
-    frames, pcm, is_image = decode_file(file, field, spec, limits, kind)
-    return Clip(frames, pcm, is_image)
+    decoded = decode_file(file, field, spec, limits, kind, start_s)
+    frames, pcm = decoded.frames_THWC, decoded.pcm_S
+    if decoded.is_image:
+        return Clip(frames, pcm, is_image=True)
+    shown_s = 0.0 if frames is None else len(frames) / spec.frame_rate_hz
+    heard_s = 0.0 if pcm is None else len(pcm) / spec.sample_rate_hz
+    end_s = start_s + min(max(shown_s, heard_s), spec.window_s)
+    return Clip(frames, pcm, window=Window(start_s, end_s, decoded.duration_s))

@@ -15,8 +15,14 @@ _REORDERED_S = 1.0
 """Packets come in the order of decoding, which runs ahead of that of showing by less."""
 _LEAD_IN_S = 0.5
 """Sound is decoded from a little before the window on: codecs need what came before."""
-_SEEKABLE = frozenset({"mov", "matroska", "avi", "ogg", "flac", "wav", "w64", "aiff", "caf", "flv", "mpegts"})
-"""Formats in which FFmpeg finds a time exactly. Others are read from their beginning."""
+_SEEKABLE = {
+    **dict.fromkeys(
+        ("mov", "matroska", "avi", "ogg", "flac", "wav", "w64", "aiff", "caf", "flv"), _LEAD_IN_S
+    ),
+    "mpegts": 12.0,
+}
+"""Formats in which FFmpeg finds a time exactly, and how much before the window it is sent [s]: of a transport
+stream it does not know where key frames are. Others are read from their beginning."""
 
 
 class PacketWindow:
@@ -69,10 +75,18 @@ class PacketWindow:
         return self._kept
 
     def _seek(self, container: Any) -> None:
-        if not _SEEKABLE & set(container.format.name.split(",")):
+        lead_in_s = next(
+            (lead_in_s for name, lead_in_s in _SEEKABLE.items() if name in container.format.name.split(",")),
+            None,
+        )
+        if lead_in_s is None:
             return
+        if self._after_s <= lead_in_s:
+            return
+        zero_s = self._zero_s or 0.0
         try:
-            container.seek(round(max(self.start_s - _LEAD_IN_S, self._zero_s or 0.0) * av.time_base))
+            container.seek(round((zero_s + self._after_s - lead_in_s) * av.time_base))
+            self._zero_s = zero_s
         except av.error.FFmpegError:
             return  # it has no index: read from the beginning
 

@@ -62,8 +62,8 @@ def _record_one(
     try:
         container: Any = av.open(device, mode="r", format=format_name, timeout=timeout)
         with container:
-            frames, pcm, _ = decode_container(container, device, spec, limits, kind, live=True)
+            decoded = decode_container(container, device, spec, limits, kind, live=True)
     except (av.error.FFmpegError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise MediaError(device, f"cannot be recorded from ({format_name}: {reason})") from error
-    return Clip(frames, pcm)
+    return Clip(decoded.frames_THWC, decoded.pcm_S)

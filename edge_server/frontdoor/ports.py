@@ -22,6 +22,21 @@ from protos.names import ChannelName, FadingName, MediaModality, PayloadName
 
 
 @dataclass(frozen=True)
+class MediaWindow:
+    """Which part of a recording is asked about.
+
+    Attributes:
+        start_s: when it begins, after the recording does [s].
+        end_s: when it ends [s]; None: as much as the model looks at.
+        field: where it stood in the request, as a path.
+    """
+
+    start_s: float
+    end_s: float | None
+    field: str
+
+
+@dataclass(frozen=True)
 class RawMedia:
     """A media file as it came over REST, not decoded yet.
 
@@ -29,11 +44,13 @@ class RawMedia:
         modality: what it is to be taken as.
         encoded: base64 of the file.
         field: where it stood in the request, as a path.
+        window: the part that is asked about; None: its beginning.
     """
 
     modality: MediaModality
     encoded: str
     field: str
+    window: MediaWindow | None = None
 
     def decode(self) -> bytes:
         """The file. Takes milliseconds per megabyte: not for the event loop.
@@ -95,6 +112,21 @@ class BlockCost:
 
 
 @dataclass(frozen=True)
+class ShownWindow:
+    """Which part of a recording was looked at.
+
+    Attributes:
+        start_s: when it begins, after the recording does [s].
+        end_s: when it ends [s].
+        duration_s: of the recording, where its file tells [s].
+    """
+
+    start_s: float
+    end_s: float
+    duration_s: float | None
+
+
+@dataclass(frozen=True)
 class Ingested:
     """A question made ready for the model.
 
@@ -104,6 +136,7 @@ class Ingested:
         context_ids: of the text that goes with it.
         costs: of each block.
         sent: each block as its transmitter made it, before the channel; float32, [token_length, channel_dim].
+        window: which part of the media was looked at; None: of no recording.
     """
 
     blocks: tuple[FeatureBlock, ...]
@@ -111,6 +144,7 @@ class Ingested:
     context_ids: tuple[int, ...]
     costs: tuple[BlockCost, ...]
     sent: tuple[npt.NDArray[np.float32], ...]
+    window: ShownWindow | None = None
 
 
 class Ingest(Protocol):

@@ -24,6 +24,7 @@ from device_agent.errors import (
     MediaError,
     MediaLimitError,
     TransmitterError,
+    WindowError,
 )
 from device_agent.media.clip import Clip, MediaLimits, join
 from device_agent.media.loading import clip_from_bytes
@@ -35,7 +36,7 @@ from edge_server.errors import (
     InvalidQuestionError,
     QuestionTooLargeError,
 )
-from edge_server.frontdoor.ports import BlockCost, Ingested, LinkSettings, RawMedia
+from edge_server.frontdoor.ports import BlockCost, Ingested, LinkSettings, RawMedia, ShownWindow
 from protos import payload
 from protos.names import PayloadName
 
@@ -113,7 +114,8 @@ class MediaIngest:
             field = "context"
             context_ids = tuple(self._transmitter.tokenize(context)) if context else ()
             field = "token_length"
-            sent = self._send(media, link, seed)
+            clip = join(self._clip(part) for part in media)
+            sent = self._send(clip, link, seed)
         except MediaLimitError as error:
             raise QuestionTooLargeError(error.field, error.message) from error
         except MediaError as error:
@@ -129,12 +131,12 @@ class MediaIngest:
             context_ids=context_ids,
             costs=tuple(codeword.cost for codeword in sent),
             sent=tuple(codeword.sent_TC for codeword in sent),
+            window=_shown(clip),
         )
 
-    def _send(self, media: Sequence[RawMedia], link: LinkSettings, seed: int) -> list[_Codeword]:
-        if not media:
+    def _send(self, clip: Clip, link: LinkSettings, seed: int) -> list[_Codeword]:
+        if not clip.modalities:
             return []
-        clip = join(self._clip(part) for part in media)
         encoded = self._transmitter.encode(clip, link.token_length or self._token_length)
         channel = Channel(
             ChannelConfig(
@@ -154,13 +156,34 @@ class MediaIngest:
         return tuple(self._transmitter.tokenize(text))
 
     def _clip(self, part: RawMedia) -> Clip:
-        return clip_from_bytes(
-            part.decode(),
-            kind=part.modality,
-            field=part.field,
-            spec=self._transmitter.bundle.media_spec(),
-            limits=self._limits,
-        )
+        spec = self._transmitter.bundle.media_spec()
+        start_s, length_s = 0.0, None
+        if part.window is not None:
+            start_s, end_s = part.window.start_s, part.window.end_s
+            length_s = None if end_s is None else end_s - start_s
+            if length_s is not None and length_s > spec.window_s + 1e-6:
+                raise MediaError(
+                    part.window.field,
+                    f"takes {length_s:g} s; the model looks at {spec.window_s:g} s at a time: "
+                    "ask about one such window after the other",
+                )
+        try:
+            return clip_from_bytes(
+                part.decode(),
+                kind=part.modality,
+                field=part.field,
+                spec=spec,
+                limits=self._limits,
+                start_s=start_s,
+                length_s=length_s,
+            )
+        except WindowError as error:
+            raise MediaError(f"{(part.window or part).field}", f"the media {error.message}") from error
+
+
+def _shown(clip: Clip) -> ShownWindow | None:
+    window = clip.window
+    return None if window is None else ShownWindow(window.start_s, window.end_s, window.duration_s)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from PIL import Image
 from edge_server.errors import AdmissionRefusedError
 from protos import payload
 from protos.names import DTYPES
+from tests import hostile_media as hostile
 from tests.contract.conftest import Running
 from tests.weightless import BUNDLE_HASH, CHANNEL_DIM
 
@@ -98,6 +99,45 @@ async def test_media_is_tokenised_and_answered_with_its_cost(client: httpx.Async
         "airtime_s": pytest.approx(uses / 1e6),
         "payload_bytes": 8 * CHANNEL_DIM * 4,
     }
+
+
+def seconds_of_silence(seconds: float) -> str:
+    return base64.b64encode(hostile.wav(16_000, 1, round(16_000 * seconds))).decode()
+
+
+async def test_an_answer_says_which_part_of_a_recording_it_is_about(client: httpx.AsyncClient) -> None:
+    sound = {"type": "audio", "data": seconds_of_silence(10)}
+    for asked, start_s, end_s in (({}, 0, 4), ({"start_s": 5}, 5, 9), ({"start_s": 1, "end_s": 2.5}, 1, 2.5)):
+        part = sound | ({"window": asked} if asked else {})
+        response = await client.post("/v1/infer", json={"question": "ab", "media": [part]})
+        assert response.json()["window"] == {"start_s": start_s, "end_s": end_s, "duration_s": 10}
+        url = {"data": seconds_of_silence(10), "format": "wav"}
+        heard = {"type": "input_audio", "input_audio": url} | ({"window": asked} if asked else {})
+        content = [{"type": "text", "text": "ab"}, heard]
+        body = {"model": "weightless", "messages": [{"role": "user", "content": content}]}
+        response = await client.post("/v1/chat/completions", json=body)
+        assert response.json()["window"] == {"start_s": start_s, "end_s": end_s, "duration_s": 10}
+    response = await client.post("/v1/infer", json={"question": "ab"})
+    assert response.json()["window"] is None
+
+
+@pytest.mark.parametrize(
+    ("window", "param", "complaint"),
+    [
+        ({"start_s": 3, "end_s": 2}, "media[0].window.end_s", "start_s is 3"),
+        ({"start_s": 0, "end_s": 9}, "media[0].window", "looks at 4 s at a time"),
+        ({"start_s": 12}, "media[0].window", "holds nothing from 12 s on"),
+        ({"start_s": -1}, "media[0].window.start_s", "greater than or equal to 0"),
+    ],
+)
+async def test_a_window_that_is_none_is_refused_by_its_field(
+    client: httpx.AsyncClient, window: dict[str, float], param: str, complaint: str
+) -> None:
+    part = {"type": "audio", "data": seconds_of_silence(10), "window": window}
+    response = await client.post("/v1/infer", json={"question": "ab", "media": [part]})
+    assert response.status_code in (400, 422)
+    assert response.json()["error"]["param"] == param
+    assert complaint in response.json()["error"]["message"]
 
 
 async def test_the_payload_of_the_emulated_link_can_be_chosen(client: httpx.AsyncClient) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
@@ -36,6 +36,7 @@ from edge_server.frontdoor.http.openai_schema import (
     Usage,
     schema_of,
 )
+from edge_server.frontdoor.http.rest_schema import ShownPart
 from edge_server.frontdoor.ports import RawMedia
 from protos.names import MediaModality
 
@@ -112,6 +113,7 @@ def build_router(asker: Asker, *, wall_clock: Callable[[], float], new_id: Calla
                 )
             ],
             usage=_usage(completion),
+            window=None if asked.ready.window is None else ShownPart(**asdict(asked.ready.window)),
         )
 
     return router
@@ -184,10 +186,12 @@ def _media_of(part: ContentPart, field: str) -> RawMedia | None:
     if isinstance(part, TextPart):
         return None
     if isinstance(part, AudioPart):
-        return RawMedia("audio", part.input_audio.data, f"{field}.input_audio.data")
-    if isinstance(part, ImagePart):
-        return _from_url(part.image_url.url, "image", f"{field}.image_url.url")
-    return _from_url(part.video_url.url, "video", f"{field}.video_url.url")
+        found = RawMedia("audio", part.input_audio.data, f"{field}.input_audio.data")
+    elif isinstance(part, ImagePart):
+        found = _from_url(part.image_url.url, "image", f"{field}.image_url.url")
+    else:
+        found = _from_url(part.video_url.url, "video", f"{field}.video_url.url")
+    return found if part.window is None else replace(found, window=part.window.window(f"{field}.window"))
 
 
 def _from_url(url: str, modality: MediaModality, field: str) -> RawMedia:

@@ -11,6 +11,8 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, Field, JsonValue
 
+from edge_server.frontdoor.http.rest_schema import ShownPart, WindowPart
+
 
 class TextPart(BaseModel):
     """A piece of text."""
@@ -30,6 +32,8 @@ class ImagePart(BaseModel):
 
     type: Literal["image_url"]
     image_url: Url
+    window: WindowPart | None = None
+    """Which part it is about; an extension."""
 
 
 class VideoPart(BaseModel):
@@ -37,6 +41,8 @@ class VideoPart(BaseModel):
 
     type: Literal["video_url"]
     video_url: Url
+    window: WindowPart | None = None
+    """Which part it is about; an extension."""
 
 
 class Audio(BaseModel):
@@ -52,6 +58,8 @@ class AudioPart(BaseModel):
 
     type: Literal["input_audio"]
     input_audio: Audio
+    window: WindowPart | None = None
+    """Which part it is about; an extension."""
 
 
 ContentPart: TypeAlias = Annotated[TextPart | ImagePart | VideoPart | AudioPart, Field(discriminator="type")]
@@ -133,6 +141,8 @@ class ChatCompletion(BaseModel):
     model: str
     choices: list[Choice]
     usage: Usage
+    window: ShownPart | None = None
+    """Which part of a recording it is about; an extension."""
 
 
 class ChunkDelta(BaseModel):

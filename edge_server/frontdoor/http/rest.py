@@ -17,7 +17,7 @@ from edge_server.frontdoor.http.api_keys import OPEN_PATHS, ApiKeys, KeyRing
 from edge_server.frontdoor.http.asking import Asker, RestQuestion, traceparent_of, user_of, while_connected
 from edge_server.frontdoor.http.body_limit import BodyLimit
 from edge_server.frontdoor.http.errors import ErrorBody, ErrorDetail
-from edge_server.frontdoor.http.rest_schema import CostPart, InferRequest, InferResponse
+from edge_server.frontdoor.http.rest_schema import CostPart, InferRequest, InferResponse, ShownPart
 from edge_server.frontdoor.metrics import Metrics
 from edge_server.frontdoor.ports import Page, RawMedia
 from edge_server.frontdoor.questions import block_of
@@ -127,7 +127,12 @@ def _infer(asker: Asker) -> APIRouter:
             for index, part in enumerate(question.blocks)
         )
         media = tuple(
-            RawMedia(part.type, part.data, f"media[{index}].data")
+            RawMedia(
+                part.type,
+                part.data,
+                f"media[{index}].data",
+                None if part.window is None else part.window.window(f"media[{index}].window"),
+            )
             for index, part in enumerate(question.media)
         )
 
@@ -161,6 +166,7 @@ def _infer(asker: Asker) -> APIRouter:
                 model=asked.model,
                 bundle_hash=asked.bundle_hash,
                 uplink=[CostPart(**asdict(cost)) for cost in asked.costs],
+                window=None if asked.ready.window is None else ShownPart(**asdict(asked.ready.window)),
             )
 
         return await while_connected(request, answer())

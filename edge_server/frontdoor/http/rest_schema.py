@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from edge_server.engine import Priority
 from edge_server.errors import InvalidQuestionError
-from edge_server.frontdoor.ports import LinkSettings
+from edge_server.frontdoor.ports import LinkSettings, MediaWindow
 from protos.names import (
     DTYPES,
     MAX_ABS_SNR_DB,
@@ -31,6 +31,25 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
+class WindowPart(_Part):
+    """The part of a recording that is asked about; by itself, its beginning is."""
+
+    start_s: Annotated[float, Field(ge=0, le=1e6)] = 0.0
+    """When it begins, after the recording does [s]."""
+    end_s: Annotated[float, Field(gt=0, le=2e6)] | None = None
+    """When it ends [s]; left out: as much as the model looks at."""
+
+    def window(self, field: str) -> MediaWindow:
+        """The same for the ingest.
+
+        Raises:
+            InvalidQuestionError: it ends before it begins.
+        """
+        if self.end_s is not None and self.end_s <= self.start_s:
+            raise InvalidQuestionError(f"{field}.end_s", f"is {self.end_s:g}, start_s is {self.start_s:g}")
+        return MediaWindow(self.start_s, self.end_s, field)
+
+
 class MediaPart(_Part):
     """A media file that the server tokenises."""
 
@@ -38,6 +57,8 @@ class MediaPart(_Part):
     """``video`` files bring their sound track along, as audio."""
     data: str
     """Base64 of the file."""
+    window: WindowPart | None = None
+    """Of a video, an animation or a sound: which part it is about."""
 
 
 class BlockPart(_Part):
@@ -139,6 +160,15 @@ class CostPart(BaseModel):
     payload_bytes: int
 
 
+class ShownPart(BaseModel):
+    """Which part of a recording the answer is about."""
+
+    start_s: float
+    end_s: float
+    duration_s: float | None
+    """Of the whole recording, where its file tells."""
+
+
 class InferResponse(BaseModel):
     """The answer, and what it cost."""
 
@@ -152,3 +182,5 @@ class InferResponse(BaseModel):
     model: str
     bundle_hash: str
     uplink: list[CostPart]
+    window: ShownPart | None = None
+    """Of media that has a time."""

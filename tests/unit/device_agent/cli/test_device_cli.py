@@ -139,6 +139,53 @@ def test_a_video_is_asked_about_and_the_cost_is_printed(run: Run, clip_file: Pat
         assert part in out
 
 
+def test_an_answer_says_which_part_of_a_file_it_is_about(
+    run: Run, media: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = media(tmp_path / "long.mp4", frames=72, frame_rate_hz=8)
+    code, out, _ = run("ask", path, "what plays")
+    assert code == 0
+    assert "about 0 to 4 s of" in out
+    assert "--every" in out
+    code, out, _ = run("ask", path, "what plays", "--json", "--window", "2..5")
+    assert json.loads(out)["window"] == {
+        "start_s": 2.0,
+        "end_s": 5.0,
+        "duration_s": pytest.approx(9, abs=0.1),
+    }
+    code, out, _ = run("ask", path, "what plays", "--json", "--every")
+    starts = [json.loads(line)["window"]["start_s"] for line in out.splitlines()]
+    assert starts == [0, 4, 8]
+    code, out, _ = run("ask", path, "what plays", "--every")
+    assert out.count("video audio\n") == 3
+    assert "4 to 8 s of" in out
+    code, out, _ = run(
+        "ask", "what plays", "--json", "--image", media(tmp_path / "i.png", sound=False, frames=1)
+    )
+    assert "window" not in json.loads(out)
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        (("--window", "0..9"), "looks at 4 s at a time"),
+        (("--window", "noon"), "'noon' is none"),
+        (("--window", "30.."), "holds nothing from 30 s on"),
+        (("--every", "--spool"), "goes with neither"),
+        (("--every", "--window", "0..1"), "goes with neither"),
+    ],
+)
+def test_a_window_that_is_none_is_told(
+    run: Run, clip_file: Path, flags: tuple[str, ...], complaint: str
+) -> None:
+    code, _, error = run("ask", clip_file, "what plays", *flags)
+    assert code
+    assert complaint in error
+    code, _, error = run("ask", "what plays", "--every")
+    assert code
+    assert "none is given" in error
+
+
 def test_every_flag_reaches_the_link(run: Run, clip_file: Path, tmp_path: Path) -> None:
     trace = tmp_path / "trace.csv"
     trace.write_text("time_s,snr_db\n0,17\n")
