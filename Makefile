@@ -26,7 +26,8 @@ QUICK := $(BIN)/edge-server study quick --runs build/results-quick/runs --data b
   --model $(MODEL) --out build/results-quick
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint loadtest locust bench promises peers chaos chaos-quick requirements screenshots tree protos dataset \
+.PHONY: help demo test lint loadtest locust bench promises peers chaos chaos-quick requirements \
+  screenshots tree docs protos dataset \
   train results results-quick clean
 
 help: ## This list
@@ -100,6 +101,9 @@ screenshots: $(VENV)/.dev ## Pictures of the page, into docs/images
 
 tree: $(VENV)/.dev ## Where things are, in CONTRIBUTING.md, from docstrings and import rules
 	$(BIN)/python -m tests.tree
+
+docs: $(VENV)/.dev ## The page of settings, docs/settings.md
+	$(BIN)/edge-server settings --markdown docs/settings.md
 
 protos: $(VENV)/.dev ## Stubs from the .proto
 	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. --grpc_python_out=. \

@@ -13,17 +13,14 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    TomlConfigSettingsSource,
-)
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from device_agent.channel import ChannelConfig, CsiName, EqualizerName
 from device_agent.errors import ConfigurationError
 from device_agent.outbox.records import Bounds, Evict
 from device_agent.places import home, is_file, is_folder, shipped_model, state
+from device_agent.settings.catalogue import Catalogue, GivenTwiceError
+from device_agent.settings.sources import CONFIG, sources, variable_of
 from device_agent.uplink.address import with_port
 from device_agent.uplink.credentials import AUTHORITY, CERTIFICATE, KEY, Credentials, load_credentials
 from protos.names import (
@@ -38,12 +35,16 @@ from protos.names import (
 
 ENV_PREFIX = "TOKENLINK_DEVICE_"
 
+_LINK: dict[str, Any] = {"flag": True, "panel": "Radio link"}
+_SERVER: dict[str, Any] = {"flag": True, "panel": "Server and bundle"}
+_OUTBOX: dict[str, Any] = {"flag": True, "panel": "Outbox"}
+
 TextPath: TypeAlias = Literal["ids", "analog"]
 
 
 def config_file() -> Path:
     """Where the settings file is looked for; it need not exist."""
-    named = os.environ.get(f"{ENV_PREFIX}CONFIG")
+    named = os.environ.get(f"{ENV_PREFIX}{CONFIG}")
     return Path(named) if named else home() / ".config" / "tokenlink" / "device.toml"
 
 
@@ -63,81 +64,104 @@ def default_identity() -> Path:
 class DeviceSettings(BaseSettings):
     """Everything about an agent that can be set."""
 
-    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
-    server: str = Field(default="127.0.0.1:50051", min_length=1)
+    server: str = Field(default="127.0.0.1:50051", min_length=1, json_schema_extra=_SERVER)
     """The edge server's gRPC address, host:port."""
-    bundle: Path = Field(default_factory=default_bundle)
+    bundle: Path = Field(
+        default_factory=default_bundle,
+        json_schema_extra=_SERVER | {"shown": "a clone's shipped one, or ~/.local/share/tokenlink/bundle"},
+    )
     """Folder of the device bundle."""
-    device_id: str = Field(default_factory=lambda: platform.node() or "device", min_length=1, max_length=64)
+    device_id: str = Field(
+        default_factory=lambda: platform.node() or "device",
+        min_length=1,
+        max_length=64,
+        json_schema_extra=_SERVER | {"shown": "host name"},
+    )
     """What to call this device; a suffix is added: its outbox's own, or without one a new one each run."""
-    channel: ChannelName = "awgn"
+    channel: ChannelName = Field(default="awgn", json_schema_extra=_LINK)
     """The emulated radio channel."""
-    fading: FadingName = "block"
+    fading: FadingName = Field(default="block", json_schema_extra=_LINK)
     """One gain per codeword, or one per symbol."""
-    snr_db: float = Field(default=10.0, ge=MIN_SNR_DB, le=MAX_SNR_DB)
-    """Mean Es/N0, within what receivers can be told [dB]."""
-    k_factor_db: float = Field(default=6.0, ge=-MAX_ABS_SNR_DB, le=MAX_ABS_SNR_DB)
-    """Rician: line-of-sight power over scattered power [dB]."""
-    csi: CsiName = "perfect"
+    snr_db: float = Field(default=10.0, ge=MIN_SNR_DB, le=MAX_SNR_DB, json_schema_extra=_LINK)
+    """Mean Es/N0, within what receivers can be told."""
+    k_factor_db: float = Field(default=6.0, ge=-MAX_ABS_SNR_DB, le=MAX_ABS_SNR_DB, json_schema_extra=_LINK)
+    """Rician: line-of-sight power over scattered power."""
+    csi: CsiName = Field(default="perfect", json_schema_extra=_LINK)
     """What the receiver knows of the gain."""
-    pilots: int = Field(default=4, ge=1, le=1000)
+    pilots: int = Field(default=4, ge=1, le=1000, json_schema_extra=_LINK)
     """Pilots per gain, with estimated CSI."""
-    equalizer: EqualizerName = "mmse"
+    equalizer: EqualizerName = Field(default="mmse", json_schema_extra=_LINK)
     """How the gain is undone."""
-    trace: Path | None = None
+    trace: Path | None = Field(default=None, json_schema_extra=_LINK)
     """CSV of time_s,snr_db that takes the place of snr_db."""
-    bandwidth_hz: float | None = Field(default=None, gt=0, le=1e12)
-    """Symbols per second; none: what the server grants."""
-    pace: bool = True
+    bandwidth_hz: float | None = Field(
+        default=None, gt=0, le=1e12, json_schema_extra=_LINK | {"shown": "as granted"}
+    )
+    """Symbols per second; where it is not said, what the server grants."""
+    pace: bool = Field(default=True, json_schema_extra=_LINK)
     """Hold each codeword back for its airtime."""
-    token_length: int | None = Field(default=None, ge=1)
-    """Tokens per modality; none: what the server suggests for the SNR."""
-    payload: PayloadName = "float16"
+    token_length: int | None = Field(default=None, ge=1, json_schema_extra=_LINK | {"shown": "as suggested"})
+    """Tokens per modality; where it is not said, what the server suggests for the SNR."""
+    payload: PayloadName = Field(default="float16", json_schema_extra=_LINK)
     """How token values are packed."""
-    text_path: TextPath = "ids"
+    text_path: TextPath = Field(default="ids", json_schema_extra=_LINK)
     """Whether the question goes digitally, or as feature tokens through the channel."""
-    seed: int | None = Field(default=None, ge=0)
-    """Of the channel's randomness; none: a different one each run."""
-    deadline_s: float = Field(default=30.0, gt=0, le=3600)
-    """Within which an answer is of use [s]."""
-    max_new_tokens: int = Field(default=0, ge=0, le=4096)
-    """Longest answer in language tokens; 0: the server's default."""
-    priority: PriorityName = "interactive"
+    seed: int | None = Field(default=None, ge=0, json_schema_extra=_LINK | {"shown": "another each run"})
+    """Seed of the channel's randomness."""
+    deadline_s: float = Field(default=30.0, gt=0, le=3600, json_schema_extra=_SERVER)
+    """Time within which an answer is of use."""
+    max_new_tokens: int = Field(
+        default=0, ge=0, le=4096, json_schema_extra=_SERVER | {"shown": "0, the server's"}
+    )
+    """Longest answer in language tokens."""
+    priority: PriorityName = Field(default="interactive", json_schema_extra=_SERVER)
     """Whether somebody waits for the answer."""
-    retries: int = Field(default=6, ge=0, le=100)
+    retries: int = Field(default=6, ge=0, le=100, json_schema_extra=_SERVER)
     """Tries after the first."""
-    threads: int = Field(default=1, ge=1, le=256)
+    threads: int = Field(default=1, ge=1, le=256, json_schema_extra=_SERVER)
     """Threads of each transmitter."""
-    tracing_endpoint: str | None = None
+    tracing_endpoint: str | None = Field(default=None, json_schema_extra=_SERVER)
     """Where spans go, an OTLP collector over gRPC such as http://127.0.0.1:4317; none: they are not made."""
-    auto_update: bool = False
+    auto_update: bool = Field(default=False, json_schema_extra=_SERVER)
     """Whether another bundle is fetched and run when the server serves another model."""
-    provider: str = Field(default="CPUExecutionProvider", pattern=r"^[A-Za-z]+ExecutionProvider$")
+    provider: str = Field(
+        default="CPUExecutionProvider", pattern=r"^[A-Za-z]+ExecutionProvider$", json_schema_extra=_SERVER
+    )
     """What ONNX Runtime computes with."""
-    outbox: Path | None = None
-    """File in which questions wait for the network; none: in the user's state folder."""
-    outbox_max_questions: int = Field(default=10_000, ge=1, le=10_000_000)
-    """Questions that may wait."""
-    outbox_max_bytes: int = Field(default=256 * 2**20, ge=2**16, le=2**44)
-    """Bytes that they may take."""
-    outbox_ttl_s: float = Field(default=86_400.0, gt=0, le=10 * 365 * 86_400.0)
-    """After so long without an answer a question is dropped, and that reported [s]."""
-    outbox_evict: Evict = "oldest"
+    outbox: Path | None = Field(
+        default=None, json_schema_extra=_OUTBOX | {"shown": "~/.local/state/tokenlink/outbox.db"}
+    )
+    """File in which questions wait for the network."""
+    outbox_max_questions: int = Field(default=10_000, ge=1, le=10_000_000, json_schema_extra=_OUTBOX)
+    """Questions that may wait for the network."""
+    outbox_max_bytes: int = Field(default=256 * 2**20, ge=2**16, le=2**44, json_schema_extra=_OUTBOX)
+    """Bytes that questions which wait may take."""
+    outbox_ttl_s: float = Field(default=86_400.0, gt=0, le=10 * 365 * 86_400.0, json_schema_extra=_OUTBOX)
+    """After so long without an answer a question is dropped, and that reported."""
+    outbox_evict: Evict = Field(default="oldest", json_schema_extra=_OUTBOX)
     """Which question is dropped, and that reported, when there is no room."""
-    identity: Path = Field(default_factory=default_identity)
+    identity: Path = Field(
+        default_factory=default_identity,
+        json_schema_extra=_SERVER | {"shown": "~/.local/share/tokenlink/identity"},
+    )
     """Folder in which `enrol` keeps this device's key and certificate."""
-    tls: bool | None = None
-    """Whether the link is encrypted; none: if this device is enrolled, or tls_ca is set."""
-    use_proxy: bool | None = None
-    """Whether the link goes through http_proxy; none: not to this machine and its neighbours."""
-    tls_ca: Path | None = None
-    """Authorities of servers, PEM; none: as in identity."""
-    tls_cert: Path | None = None
-    """This device's certificate, PEM; none: as in identity."""
-    tls_key: Path | None = None
-    """That belongs to it, PEM; none: as in identity."""
-    server_name: str | None = None
+    tls: bool | None = Field(default=None, json_schema_extra=_SERVER | {"shown": "if enrolled"})
+    """Whether the link is encrypted; where it is not said: if this device is enrolled, or tls_ca is set."""
+    use_proxy: bool | None = Field(
+        default=None, json_schema_extra=_SERVER | {"shown": "not to this machine and its network"}
+    )
+    """Whether the link goes through http_proxy."""
+    tls_ca: Path | None = Field(default=None, json_schema_extra=_SERVER | {"shown": "as in identity"})
+    """Authorities of servers, PEM."""
+    tls_cert: Path | None = Field(default=None, json_schema_extra=_SERVER | {"shown": "as in identity"})
+    """This device's certificate, PEM."""
+    tls_key: Path | None = Field(default=None, json_schema_extra=_SERVER | {"shown": "as in identity"})
+    """Key of this device's certificate, PEM."""
+    server_name: str | None = Field(default=None, json_schema_extra=_SERVER)
     """The name in the server's certificate, where it is not the one in its address."""
 
     @field_validator("server")
@@ -155,7 +179,7 @@ class DeviceSettings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Flags, environment, file."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=config_file())
+        return sources(settings_cls, SETTINGS, init_settings(), config_file())
 
     def outbox_path(self) -> Path:
         """The outbox that is set, or the user's."""
@@ -206,6 +230,10 @@ class DeviceSettings(BaseSettings):
         )
 
 
+SETTINGS = Catalogue(DeviceSettings, ENV_PREFIX)
+"""Each setting, with its names."""
+
+
 def load_settings(flags: Mapping[str, Any]) -> DeviceSettings:
     """Settings from flags (those that are None were not given), environment and file.
 
@@ -214,14 +242,22 @@ def load_settings(flags: Mapping[str, Any]) -> DeviceSettings:
     """
     try:
         return DeviceSettings(**{name: value for name, value in flags.items() if value is not None})
+    except GivenTwiceError as error:
+        raise ConfigurationError(str(error)) from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{config_file()} cannot be read: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]
-        name = str(first["loc"][0]) if first["loc"] else "settings"
-        if first["type"] == "extra_forbidden":
-            raise ConfigurationError(f"{name}: no such setting ({config_file()})") from error
-        flag, variable = f"--{name.replace('_', '-')}", f"{ENV_PREFIX}{name.upper()}"
+        name = ".".join(map(str, first["loc"])) or "settings"
+        setting = SETTINGS.find(name)
+        if setting is None:
+            closest = SETTINGS.closest(name)
+            hint = f"; did you mean {closest}?" if closest else ""
+            where = variable_of(SETTINGS, name) or config_file()
+            raise ConfigurationError(f"{name}: no such setting ({where}){hint}") from error
         raise ConfigurationError(
-            f"{name} ({flag}, {variable}) is {first['input']!r}: {first['msg'].removeprefix('Value error, ')}"
+            f"{name} ({setting.flag}, {setting.variable}) is {first['input']!r}: "
+            f"{first['msg'].removeprefix('Value error, ')}"
         ) from error
-    except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{config_file()} cannot be read: {error}") from error

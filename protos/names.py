@@ -83,6 +83,11 @@ class OneOf:
     def __init__(self, names: Collection[str]) -> None:
         self._names = names
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All of them, as they are now."""
+        return tuple(self._names)
+
     def check(self, name: str) -> str:
         """The name itself.
 

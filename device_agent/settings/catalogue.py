@@ -171,7 +171,7 @@ class Catalogue:
             setting = self.find(spelling)
             if setting is not None:
                 before, other = seen.setdefault(setting, (spelling, value))
-                if other != value:
+                if before != spelling and other != value:
                     raise GivenTwiceError(setting, told(before), told(spelling))
             *sections, field = setting.path if setting is not None else self._split(spelling)
             at = result

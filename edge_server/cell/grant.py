@@ -39,9 +39,9 @@ class CellConfig:
     answers_kept: PositiveInt = 256
     """Answers of one device that are kept for a question that is sent again, until acknowledged."""
     answers_kept_in_all: PositiveInt = 16_384
-    """Answers of all devices that are."""
+    """Answers of all devices that are kept."""
     answers_kept_s: PositiveFloat = 86_400.0
-    """How long they are."""
+    """How long an answer is kept, if it is not acknowledged."""
     arrivals_per_s: PositiveFloat = 50.0
     """New sessions per second, once the burst is used up."""
     arrivals_burst: PositiveInt = 40

@@ -27,7 +27,7 @@ class EngineConfig:
     max_batch: PositiveInt = Field(default=32, json_schema_extra={"flag": True})
     """Questions of one batch, which are decoded together."""
     max_batch_positions: PositiveInt = 16_384
-    """Context positions (prompt and answer) that these may take in all."""
+    """Context positions (prompt and answer) that the questions of a batch may take in all."""
     max_prefill_positions: PositiveInt = 2048
     """Positions of prompts, about, that a step reads while answers are under way; at least one prompt."""
     decode_steps_between_prefills: PositiveInt = 6

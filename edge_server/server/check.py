@@ -20,11 +20,12 @@ import typer
 
 from device_agent.doctor.finding import Finding
 from device_agent.errors import BundleError, DeviceAgentError
+from device_agent.settings.flags import with_flags
 from edge_server.access.authority import NO_END, Authority, read_certificate
 from edge_server.access.devices import list_certificates
 from edge_server.access.keys import list_keys
 from edge_server.errors import ConfigurationError
-from edge_server.server.config import SETTINGS, ServerConfig
+from edge_server.server.config import FLAGGED, SETTINGS, ServerConfig
 from edge_server.server.exposure import check_exposure, is_loopback
 from edge_server.server.loading import load_bundles
 from edge_server.server.security import tls_of
@@ -38,29 +39,25 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.command()
+@with_flags(FLAGGED, "flags", dict)
 def check(
+    flags: Mapping[str, Any],
     config: Annotated[Path | None, typer.Option(help="Settings file, TOML.")] = None,
-    model: Annotated[Path | None, typer.Option(help="Folder of the model.")] = None,
-    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
-    grpc_port: Annotated[int | None, typer.Option(help="0: any free one.")] = None,
-    rest_port: Annotated[int | None, typer.Option(help="0: any free one.")] = None,
     ports: Annotated[
         bool, typer.Option(help="Whether the ports are free; not while the server runs.")
     ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
 ) -> None:
     """Check settings, certificates, access file, model, ports; fails if the server would not start."""
-    flags = {"model": model, "host": host, "grpc_port": grpc_port, "rest_port": rest_port}
-    given = {name: value for name, value in flags.items() if value is not None}
     try:
-        settings = load_config(given, config)
+        settings = load_config(flags, config)
     except SettingsError as error:
         findings = [
             Finding(each.setting or "settings", "failure", each.message, "correct it", each.where)
             for each in error.problems
         ]
     else:
-        findings = list(examine(settings, given, ports=ports, now=datetime.now(UTC)))
+        findings = list(examine(settings, flags, ports=ports, now=datetime.now(UTC)))
     if as_json:
         typer.echo(json.dumps([asdict(each) for each in findings]))
     else:

@@ -170,7 +170,7 @@ class PageSettings(Section):
     """The page for browsers: ``[page]``."""
 
     ui: Literal["auto", "on", "off"] = Field(default="auto", json_schema_extra=_FLAG)
-    """Whether a page is served at ``/``; ``auto``: where the extra ``tokenlink[ui]`` is installed."""
+    """Whether a page is served at ``/``; ``auto``: where the extra ``ui`` of this package is installed."""
     ui_demo: Path = Field(default=Path("deploy/demo"), json_schema_extra=_FLAG)
     """Folder of the clips and questions that the page's playground offers; it may be missing."""
 
@@ -229,7 +229,8 @@ class ServerConfig(BaseSettings):
         """Names to sections; defaults that depend on the machine, or are not those of the section's class."""
         if not isinstance(given, dict):
             return given
-        given = SETTINGS.nested(given)
+        # Here, not where this class is made: a default may depend on the current folder.
+        given = {"runtime": {}} | SETTINGS.nested(given)
         runtime, engine, media = (given.get(name, {}) for name in ("runtime", "engine", "media"))
         if isinstance(runtime, dict) and isinstance(engine, dict):
             # A GPU computes one thing at a time.
@@ -266,3 +267,6 @@ SETTINGS = Catalogue(
     },
 )
 """Each setting, with its names."""
+
+FLAGGED = tuple(setting for setting in SETTINGS if setting.has_flag)
+"""Those that the command line has flags for."""

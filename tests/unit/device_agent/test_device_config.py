@@ -65,3 +65,14 @@ def test_a_clone_uses_its_shipped_bundle(tmp_path: Path, monkeypatch: pytest.Mon
     shipped = tmp_path / "deploy/models/soundstage-small/bundle"
     shipped.mkdir(parents=True)
     assert default_bundle().resolve() == shipped
+
+
+@pytest.mark.parametrize("variable", ["TOKENLINK_DEVICE_SNR_BD", "Tokenlink_Device_Snr_Bd"])
+def test_a_misspelt_variable_is_refused_and_told_what_was_meant(
+    variable: str, settings_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, "3")
+    with pytest.raises(
+        ConfigurationError, match=rf"snr_bd: no such setting \({variable}\); did you mean snr_db\?"
+    ):
+        load_settings({})
