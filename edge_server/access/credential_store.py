@@ -96,6 +96,15 @@ class CredentialStore:
             raise UnauthenticatedError("this API key was revoked", reason="revoked")
         return Peer(f"key:{known.name}", key_id)
 
+    def version(self) -> int:
+        """Another number after each change of the file.
+
+        Raises:
+            EngineFailureError: it cannot be read.
+        """
+        self._refresh()
+        return self._data_version
+
     def close(self) -> None:
         """Close the file."""
         self._database.close()

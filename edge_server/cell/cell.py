@@ -92,7 +92,7 @@ class Cell(Generic[BackendT]):
         self._access = access
         self.limits = limits if limits is not None else Limits(LimitConfig(), clock)
         self._log_lines = TokenBucket(_LOGGED_AT_ONCE, _LOGGED_PER_S, clock())
-        self._sessions = Sessions(self.config.max_sessions, clock, new_id)
+        self._sessions = Sessions(self.config.max_sessions, self.config.max_sessions_of_one, clock, new_id)
         self._arrivals = Arrivals(self.config.arrivals_per_s, self.config.arrivals_burst, clock)
         # Compared with None: empty ones are false, and are still those that were passed.
         if answers is None:
@@ -138,6 +138,27 @@ class Cell(Generic[BackendT]):
         except EdgeServerError as error:
             self._rejected(error, peer)
             raise
+
+    def refusal_of(self, peer: Peer) -> EdgeServerError | None:
+        """Why a peer may come in no more; None: it may. Counts nothing."""
+        try:
+            self._check_peer(peer)
+        except EdgeServerError as error:
+            return error
+        return None
+
+    def end_revoked(self) -> int:
+        """End the sessions of whoever may come in no more, and cancel their questions; how many it were."""
+        gone = {peer for peer in self._sessions.owners() if self.refusal_of(peer) is not None}
+        ended = self._sessions.of(gone) if gone else []
+        for session in ended:
+            self._sessions.remove(session.session_id)
+            session.answered.cancel_all()
+        if ended:
+            logger.warning("sessions ended with their credentials", extra={"sessions": len(ended)})
+            if self._observer is not None:
+                self._observer.sessions(len(self._sessions))
+        return len(ended)
 
     def stream(self, peer: Peer | None) -> contextlib.AbstractContextManager[None]:
         """Let a peer have a stream, until the context that is returned ends.

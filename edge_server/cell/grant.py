@@ -22,6 +22,8 @@ class CellConfig:
 
     max_sessions: PositiveInt = 2048
     """Sessions open at once."""
+    max_sessions_of_one: PositiveInt = 64
+    """Of them, those of one certificate: a device may run several agents."""
     max_questions_in_flight: PositiveInt = 16
     """Questions of one session that are unanswered at once."""
     max_question_bytes: Annotated[int, Field(ge=1024)] = 256 * 1024

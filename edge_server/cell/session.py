@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -16,6 +16,7 @@ DeviceState: TypeAlias = Literal["asking", "idle", "silent"]
 """``asking``: questions of it are in flight; ``silent``: nothing was heard of it for a while."""
 
 SILENT_AFTER_S = 60.0
+_RETRY_S = 5.0
 
 
 @dataclass
@@ -30,7 +31,7 @@ class Session:
         answered: its questions, those of its earlier sessions too.
         snr_db: what the device reported last [dB].
         seen_at: when it was heard of last, on the cell's clock [s].
-        owner: name of the peer that opened it; None where nobody had to show who they are.
+        owner: the peer that opened it; None where nobody had to show who they are.
         question_bytes: what its last question took on the wire; 0 before the first.
         bundle_hash: of the bundle that the device ran when it last opened it.
     """
@@ -42,7 +43,7 @@ class Session:
     answered: IdempotencyCache
     snr_db: float
     seen_at: float
-    owner: str | None = None
+    owner: Peer | None = None
     question_bytes: int = 0
     bundle_hash: str = ""
 
@@ -85,12 +86,17 @@ class Sessions:
 
     Args:
         max_sessions: bound.
+        max_of_one: on those of one peer; nobody's are not counted.
         clock: monotonic seconds.
         new_id: makes ids that cannot be guessed.
     """
 
-    def __init__(self, max_sessions: int, clock: Callable[[], float], new_id: Callable[[], str]) -> None:
+    def __init__(
+        self, max_sessions: int, max_of_one: int, clock: Callable[[], float], new_id: Callable[[], str]
+    ) -> None:
         self._max_sessions = max_sessions
+        self._max_of_one = max_of_one
+        self._of_one: Counter[str] = Counter()
         self._clock = clock
         self._new_id = new_id
         self._by_id: OrderedDict[str, Session] = OrderedDict()
@@ -127,18 +133,27 @@ class Sessions:
         if session is not None:
             session.grant, session.snr_db = grant, snr_db
             session.expires_at, session.seen_at = expires_at, now
+            if _name(session.owner) == _name(peer):
+                session.owner = peer  # the device may have a new certificate by now
             self._by_id.move_to_end(session.session_id)
             return session
+        if peer is not None and self._of_one[peer.name] >= self._max_of_one:
+            raise AdmissionRefusedError(
+                f"{peer.name} has {self._of_one[peer.name]} sessions open, at most {self._max_of_one} may be",
+                reason="sessions_of_one",
+                retry_delay_s=_RETRY_S,
+            )
         if len(self._by_id) >= self._max_sessions:
             until_first_expires = next(iter(self._by_id.values())).expires_at - now
             raise AdmissionRefusedError(
                 f"{len(self._by_id)} sessions are open, at most {self._max_sessions} may",
                 reason="sessions",
                 # Devices close their sessions long before these expire: worth asking again soon.
-                retry_delay_s=min(max(until_first_expires, 0.1), 5.0),
+                retry_delay_s=min(max(until_first_expires, 0.1), _RETRY_S),
             )
-        owner = peer.name if peer is not None else None
-        session = Session(self._new_id(), device_id, grant, expires_at, new_ledger(), snr_db, now, owner)
+        session = Session(self._new_id(), device_id, grant, expires_at, new_ledger(), snr_db, now, peer)
+        if peer is not None:
+            self._of_one[peer.name] += 1
         self._by_id[session.session_id] = session
         self._by_device[device_id] = session
         return session
@@ -156,7 +171,7 @@ class Sessions:
         if session.expires_at <= self._clock():
             self.remove(session_id)
             raise SessionNotFoundError(session_id)
-        if session.owner != (peer.name if peer is not None else None):
+        if _name(session.owner) != _name(peer):
             raise PermissionDeniedError(
                 "session_id", "this session was opened by another device", reason="foreign_session"
             )
@@ -172,7 +187,19 @@ class Sessions:
         session = self._by_id.pop(session_id, None)
         if session is not None:
             del self._by_device[session.device_id]
+            if session.owner is not None:
+                self._of_one[session.owner.name] -= 1
+                if not self._of_one[session.owner.name]:
+                    del self._of_one[session.owner.name]
         return session
+
+    def owners(self) -> set[Peer]:
+        """Who has sessions."""
+        return {session.owner for session in self._by_id.values() if session.owner is not None}
+
+    def of(self, owners: Collection[Peer]) -> list[Session]:
+        """The sessions of these."""
+        return [session for session in self._by_id.values() if session.owner in owners]
 
     def expire(self) -> None:
         """Remove the sessions whose grant has ended. Their questions in flight are still answered."""
@@ -182,3 +209,7 @@ class Sessions:
             if session.expires_at > now:
                 break
             self.remove(session.session_id)
+
+
+def _name(peer: Peer | None) -> str | None:
+    return None if peer is None else peer.name

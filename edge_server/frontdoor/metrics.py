@@ -31,7 +31,7 @@ REFUSALS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "overload": (
             *("queue", "queue_per_user", "questions_in_flight", "sessions", "ingest", "arrivals"),
-            *("held_bytes", "connections", "calls", "downloads"),
+            *("sessions_of_one", "held_bytes", "connections", "calls", "downloads"),
         ),
         "limit": ("question_rate", "byte_rate", "streams", "slow_sender", "slow_reader"),
         "access": (

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -16,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 from starlette.types import Receive, Scope, Send
 
+from edge_server.cell import Peer
 from edge_server.engine import FeatureBlock
-from edge_server.errors import InvalidQuestionError
+from edge_server.errors import EdgeServerError, InvalidQuestionError
 from protos.names import ChannelName, FadingName, MediaModality, PayloadName
 
 
@@ -165,6 +167,21 @@ class Ingest(Protocol):
             InvalidQuestionError: names the field, what was found and what is allowed.
             QuestionTooLargeError: media beyond the limits.
             AdmissionRefusedError: too much is being decoded already.
+        """
+
+
+class Admission(Protocol):
+    """Says who may make a call, before it is looked at."""
+
+    def refusal_of(self, peer: Peer) -> EdgeServerError | None:
+        """Why a peer may come in no more; None: it may."""
+
+    def stream(self, peer: Peer | None) -> AbstractContextManager[None]:
+        """Let a peer make a call, and count it until the context that is returned ends.
+
+        Raises:
+            UnauthenticatedError: its credential is not good now, or there is none and one is needed.
+            AdmissionRefusedError: the peer has too many open already.
         """
 
 

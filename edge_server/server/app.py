@@ -30,6 +30,7 @@ from edge_server.server.builders import (
     Surroundings,
     build_answers,
     build_backend,
+    build_call_gate,
     build_cell,
     build_grpc_door,
     build_rest_app,
@@ -38,6 +39,7 @@ from edge_server.server.builders import (
 from edge_server.server.config import ServerConfig
 from edge_server.server.exposure import check_exposure
 from edge_server.server.rest_server import listen
+from edge_server.server.revocation import RevocationWatch
 from edge_server.server.rollout import Rollout
 from edge_server.server.security import credential_store_of, enrolment_door_of, rest_speaks_tls, tls_of
 from edge_server.ui.gate import Gate, KeyGate, OpenGate
@@ -95,7 +97,15 @@ class Server:
             self.backends, self.cell, keep_s=config.server.old_model_s, clock=clock, on_change=self._describe
         )
         self._describe()
-        self._grpc = build_grpc_door(config, self.cell, self.backends, self.metrics, security, around)
+        self._call_gate = build_call_gate(self.cell, self.metrics, security)
+        self._grpc = build_grpc_door(
+            config, self.cell, self.backends, self.metrics, security, self._call_gate, around
+        )
+        self.revocation = (
+            RevocationWatch(self._credentials, (self.cell.end_revoked, self._call_gate.end_revoked))
+            if self._credentials is not None
+            else None
+        )
         self._enrolment = enrolment_door_of(config, self.metrics, clock, wall_clock)
         asker = Asker(self.cell, self.backends, self.metrics, tracing)
         if gate is None and self._credentials is not None:
@@ -139,6 +149,8 @@ class Server:
             if self._page is not None:
                 self._rest.config.load()  # the page looks for its server among those that have loaded theirs
                 await self._to_close.enter_async_context(self._page.running())
+            if self.revocation is not None:
+                await self._to_close.enter_async_context(self.revocation.running())
             grpc_port = await self._grpc.start(config.server.host, config.grpc.port)
         except BaseException:
             sock.close()
@@ -184,9 +196,9 @@ class Server:
         await self._close_answers()
         if self._rest_task is not None:
             await self._rest_task
+        await self._to_close.aclose()
         if self._credentials is not None:
             self._credentials.close()
-        await self._to_close.aclose()
 
     async def _close_answers(self) -> None:
         answer_file, self._answer_file = self._answer_file, None

@@ -20,6 +20,8 @@ from edge_server.cell import AnswerFile, Cell, KeptAnswers, Limits
 from edge_server.engine.observer import EngineObserver
 from edge_server.engine.registry import EngineParts, build_engine
 from edge_server.frontdoor.backend import Backends, EngineBackend, Served
+from edge_server.frontdoor.grpc.call_gate import Callers, CallGate
+from edge_server.frontdoor.grpc.downloads import Downloads
 from edge_server.frontdoor.grpc.server import GrpcServer
 from edge_server.frontdoor.grpc.service import TokenLinkService
 from edge_server.frontdoor.http.asking import Asker
@@ -77,6 +79,11 @@ class Security:
     def asks_devices(self) -> bool:
         """Whether devices have to show a certificate."""
         return self.tls is not None and self.tls.client_ca is not None
+
+    @property
+    def callers(self) -> Callers:
+        """Who makes a call over gRPC."""
+        return Callers(peer_of_certificate if self.asks_devices else None)
 
 
 def build_backend(
@@ -137,30 +144,40 @@ def build_cell(
     )
 
 
+def build_call_gate(cell: Cell[EngineBackend], metrics: Metrics, security: Security) -> CallGate:
+    """What stands before every call over gRPC."""
+    return CallGate(security.callers, cell, security.bounds.calls, metrics.rejected)
+
+
 def build_grpc_door(
     config: ServerConfig,
     cell: Cell[EngineBackend],
     backends: Backends,
     metrics: Metrics,
     security: Security,
+    gate: CallGate,
     around: Surroundings,
 ) -> GrpcServer:
     """The gRPC door: devices."""
+    bounds, receive_s = security.bounds, config.server.receive_s
     service = TokenLinkService(
         cell,
         backends,
         metrics,
         version=around.release,
         wall_clock=around.wall_clock,
-        identify=peer_of_certificate if security.asks_devices else None,
+        callers=security.callers,
+        downloads=Downloads(bounds.downloads, bounds.held_bytes, receive_s, metrics.rejected),
+        held=bounds.held_bytes,
         tracing=around.tracing,
     )
     return GrpcServer(
         service,
+        gate,
         max_message_bytes=config.grpc.max_message_bytes,
         max_calls=config.grpc.max_calls,
         max_streams=config.grpc.max_streams,
-        receive_s=config.server.receive_s,
+        receive_s=receive_s,
         refused=metrics.rejected,
         tls=security.tls,
     )

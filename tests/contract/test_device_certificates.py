@@ -37,6 +37,7 @@ from edge_server.access.authority import read_certificate
 from edge_server.access.enrolment import make_token
 from edge_server.errors import ConfigurationError as ServerConfigurationError
 from edge_server.frontdoor.backend import Served
+from edge_server.server import revocation
 from edge_server.server.app import Server
 from edge_server.server.config import ServerConfig
 from protos import payload
@@ -56,7 +57,9 @@ def pki(tmp_path: Path) -> Pki:
 
 
 @pytest.fixture
-def settings(pki: Pki) -> dict[str, object]:
+def settings(pki: Pki, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    # What counts from the next frame on is looked at before what is ended without one.
+    monkeypatch.setattr(revocation, "LOOK_S", 3600.0)
     return pki.settings(enrol=True) | {"receive_s": 1.0}
 
 

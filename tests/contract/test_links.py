@@ -95,7 +95,7 @@ class TestFastKeepalive:
 class TestOpenCalls:
     @pytest.fixture
     def settings(self) -> dict[str, object]:
-        return {"max_grpc_calls": 4}
+        return {"max_grpc_calls": 4, "share_of_one": 1.0}
 
     @pytest.mark.parametrize("how", ["Ask", "Converse", "Converse-and-close"])
     async def test_calls_that_are_left_behind_free_everything(self, running: Running, how: str) -> None:

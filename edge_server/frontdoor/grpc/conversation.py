@@ -12,7 +12,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from typing import TypeAlias
 
-from edge_server.cell import Cell, Peer, Subscription
+from edge_server.cell import Cell, Hold, Peer, Subscription
 from edge_server.errors import EdgeServerError, InvalidQuestionError, NotFoundError
 from edge_server.frontdoor.backend import EngineBackend
 from edge_server.frontdoor.grpc.downlink import Downlink, send
@@ -40,6 +40,7 @@ class Conversation:
         tracing: begins spans.
         downlink: where answers go.
         peer: who holds the stream, as TLS has verified.
+        hold: counts the bytes of a question for as long as it is in memory.
     """
 
     def __init__(
@@ -49,12 +50,14 @@ class Conversation:
         tracing: Tracing,
         downlink: Downlink,
         peer: Peer | None,
+        hold: Callable[[int], Hold],
     ) -> None:
         self._cell = cell
         self._ask = ask
         self._tracing = tracing
         self._downlink = downlink
         self._peer = peer
+        self._hold = hold
         # A client that sends but does not read is not read from any more.
         self._slots = asyncio.Semaphore(_QUESTIONS_PER_STREAM)
         self._answering: set[tuple[str, str]] = set()
@@ -88,27 +91,30 @@ class Conversation:
                     "body", "is empty; a question, a cancel or an acknowledge is needed"
                 )
             request_id = message.question.request_id
-            trace = self._tracing.question("Converse", message.traceparent, request_id)
-            subscription = self._ask(
-                message.session_id, message.bundle_hash, message.question, self._peer, trace
-            )
-            key = (message.session_id, request_id)
-            try:
-                if key in self._answering:
-                    return  # sent twice over this stream: the answer is on its way already
-                self._answering.add(key)
-                try:
-                    await send(message.question, subscription, trace, self._downlink.write)
-                finally:
-                    self._answering.discard(key)
-            finally:
-                subscription.close()
+            with self._hold(message.ByteSize()):
+                await self._answer(message)
         except ConnectionError:
             return
         except Exception as error:
             if not isinstance(error, EdgeServerError):
                 logger.exception("a question failed", extra={"request_id": request_id})
             await self._downlink.fail(request_id, known(error))
+
+    async def _answer(self, message: pb.UplinkFrame) -> None:
+        request_id = message.question.request_id
+        trace = self._tracing.question("Converse", message.traceparent, request_id)
+        subscription = self._ask(message.session_id, message.bundle_hash, message.question, self._peer, trace)
+        key = (message.session_id, request_id)
+        try:
+            if key in self._answering:
+                return  # sent twice over this stream: the answer is on its way already
+            self._answering.add(key)
+            try:
+                await send(message.question, subscription, trace, self._downlink.write)
+            finally:
+                self._answering.discard(key)
+        finally:
+            subscription.close()
 
     def _acknowledge(self, frame: pb.UplinkFrame) -> None:
         request_ids = frame.acknowledge.request_ids

@@ -11,6 +11,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from edge_server.errors import ConfigurationError
+from edge_server.frontdoor.grpc.call_gate import CallGate
 from edge_server.frontdoor.grpc.messages import Received, parser
 from edge_server.frontdoor.grpc.service import TokenLinkService
 from edge_server.frontdoor.grpc.slow_calls import begun_in_time, read_in_time
@@ -26,6 +27,7 @@ class GrpcServer:
 
     Args:
         service: what to serve.
+        gate: stands before every call.
         max_message_bytes: larger messages end their call with RESOURCE_EXHAUSTED before they are read.
         max_calls: calls at once; further ones are refused with RESOURCE_EXHAUSTED.
         max_streams: calls at once over one connection; further ones wait in its client.
@@ -38,6 +40,7 @@ class GrpcServer:
     def __init__(
         self,
         service: TokenLinkService,
+        gate: CallGate,
         *,
         max_message_bytes: int,
         max_calls: int,
@@ -48,11 +51,11 @@ class GrpcServer:
     ) -> None:
         self._service = service
         self._tls: TlsDoor | None = None
-        interceptors = []
+        interceptors: list[grpc.aio.ServerInterceptor] = [gate]
         if tls is not None:
             # Counted as refused once the handshake's own time, and a moment for the first call, are over.
             handshakes = Handshakes(receive_s + 1.0, lambda: refused("tls_handshake"))
-            interceptors.append(handshakes)
+            interceptors.insert(0, handshakes)
             self._tls = TlsDoor(tls, handshakes.begun)
         self._server = grpc.aio.server(
             interceptors=interceptors,

@@ -12,33 +12,34 @@ import hashlib
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import NoReturn, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 import grpc
 import grpc.aio
 
-from edge_server.cell import Cell, Peer, Session, Subscription
+from edge_server.cell import Cell, Hold, Peer, Session, SharedBound, Subscription
 from edge_server.engine import Request
 from edge_server.errors import (
+    AdmissionRefusedError,
     DrainingError,
     EdgeServerError,
     NotFoundError,
 )
 from edge_server.frontdoor.backend import Backends, EngineBackend, bundle_for
+from edge_server.frontdoor.grpc.call_gate import Callers
 from edge_server.frontdoor.grpc.conversation import Conversation
 from edge_server.frontdoor.grpc.downlink import Downlink, send
+from edge_server.frontdoor.grpc.downloads import Downloads
+from edge_server.frontdoor.grpc.ending import abort
 from edge_server.frontdoor.grpc.messages import Received, parsed
 from edge_server.frontdoor.metrics import Metrics
 from edge_server.frontdoor.ports import BundleArchive
 from edge_server.frontdoor.questions import priority_of, request_of
-from edge_server.frontdoor.status import failure_of, status_of
 from edge_server.frontdoor.tracing import NotTraced, QuestionTrace, Tracing
-from protos.metadata import FAILURE_KEY, TRACEPARENT_KEY
+from protos.metadata import TRACEPARENT_KEY
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 
 logger = logging.getLogger(__name__)
-
-_CHUNK_BYTES = 256 * 1024
 
 _Message = TypeVar("_Message")
 _Context: TypeAlias = "grpc.aio.ServicerContext[object, _Message]"
@@ -53,7 +54,9 @@ class TokenLinkService:
         metrics: counts.
         version: of this server.
         wall_clock: seconds since the Unix epoch.
-        identify: who holds a certificate (PEM) that TLS has verified.
+        callers: tells who makes a call.
+        downloads: sends bundles.
+        held: bytes of questions that are in memory.
         tracing: begins spans.
     """
 
@@ -64,8 +67,10 @@ class TokenLinkService:
         metrics: Metrics,
         *,
         version: str,
+        callers: Callers,
+        downloads: Downloads,
+        held: SharedBound,
         wall_clock: Callable[[], float] = time.time,
-        identify: Callable[[bytes], Peer] | None = None,
         tracing: Tracing | None = None,
     ) -> None:
         self._cell = cell
@@ -73,7 +78,9 @@ class TokenLinkService:
         self._metrics = metrics
         self._version = version
         self._wall_clock = wall_clock
-        self._identify = identify
+        self._callers = callers
+        self._downloads = downloads
+        self._held = held
         self._tracing = tracing or NotTraced()
         self._draining = False
         self._readers: set[asyncio.Task[None]] = set()
@@ -93,10 +100,10 @@ class TokenLinkService:
             if self._draining:
                 raise DrainingError
             session = self._cell.open(
-                message.device_id, message.bundle_hash, message.snr_db, peer=self._peer(context)
+                message.device_id, message.bundle_hash, message.snr_db, peer=self._callers.peer_of(context)
             )
         except EdgeServerError as error:
-            await _abort(context, error)
+            await abort(context, error)
         logger.info("session opened", extra={"device_id": session.device_id})
         grant = session.grant
         return pb.OpenSessionResponse(
@@ -121,9 +128,9 @@ class TokenLinkService:
     ) -> pb.CloseSessionResponse:
         """End a session; its questions in flight are cancelled."""
         try:
-            self._cell.close(parsed(request).session_id, peer=self._peer(context))
+            self._cell.close(parsed(request).session_id, peer=self._callers.peer_of(context))
         except EdgeServerError as error:
-            await _abort(context, error)
+            await abort(context, error)
         return pb.CloseSessionResponse()
 
     async def Ask(  # noqa: N802 (named by the contract)
@@ -134,15 +141,20 @@ class TokenLinkService:
             message = parsed(request)
             request_id = message.question.request_id
             trace = self._tracing.question("Ask", _traceparent_of(context), request_id)
-            subscription = self._ask(
-                message.session_id, message.bundle_hash, message.question, self._peer(context), trace
-            )
-            try:
-                await send(message.question, subscription, trace, context.write)
-            finally:
-                subscription.close()
+            with self._hold(context, message.ByteSize()):
+                subscription = self._ask(
+                    message.session_id,
+                    message.bundle_hash,
+                    message.question,
+                    self._callers.peer_of(context),
+                    trace,
+                )
+                try:
+                    await send(message.question, subscription, trace, context.write)
+                finally:
+                    subscription.close()
         except EdgeServerError as error:
-            await _abort(context, error)
+            await abort(context, error)
 
     async def Converse(  # noqa: N802 (named by the contract)
         self,
@@ -151,36 +163,34 @@ class TokenLinkService:
     ) -> None:
         """Many questions, multiplexed by request_id. What ends one without an answer is a Failure frame."""
         try:
-            peer = self._peer(context)
-            with self._cell.stream(peer):
-                conversation = Conversation(self._cell, self._ask, self._tracing, Downlink(context), peer)
-                async with asyncio.TaskGroup() as tasks:
-                    reader = tasks.create_task(conversation.read(uplink, tasks))
-                    self._readers.add(reader)
-                    reader.add_done_callback(self._readers.discard)
-                    if self._draining:
-                        reader.cancel()
+            conversation = Conversation(
+                self._cell,
+                self._ask,
+                self._tracing,
+                Downlink(context),
+                self._callers.peer_of(context),
+                lambda size_bytes: self._hold(context, size_bytes),
+            )
+            async with asyncio.TaskGroup() as tasks:
+                reader = tasks.create_task(conversation.read(uplink, tasks))
+                self._readers.add(reader)
+                reader.add_done_callback(self._readers.discard)
+                if self._draining:
+                    reader.cancel()
             if self._draining:
                 raise DrainingError
         except EdgeServerError as error:
-            await _abort(context, error)
+            await abort(context, error)
 
     async def GetBundle(  # noqa: N802 (named by the contract)
         self, request: Received[pb.GetBundleRequest], context: _Context[pb.BundleChunk]
     ) -> None:
         """A device bundle's archive, in chunks."""
         try:
-            self._cell.check(self._peer(context))
             bundle = self._wanted(parsed(request))
+            await self._downloads.send(bundle, self._callers.holder_of(context), context)
         except EdgeServerError as error:
-            await _abort(context, error)
-        total_bytes = (await asyncio.to_thread(bundle.path.stat)).st_size
-        file = await asyncio.to_thread(bundle.path.open, "rb")
-        with file:
-            while data := await asyncio.to_thread(file.read, _CHUNK_BYTES):
-                await context.write(
-                    pb.BundleChunk(bundle_hash=bundle.bundle_hash, total_bytes=total_bytes, data=data)
-                )
+            await abort(context, error)
 
     def _wanted(self, request: pb.GetBundleRequest) -> BundleArchive:
         precision = request.precision or ("" if request.bundle_hash else "fp32")
@@ -195,12 +205,17 @@ class TokenLinkService:
             )
         raise NotFoundError("precision", f"precision: {precision[:64]!r} is not here; bundles here: {here}")
 
-    def _peer(self, context: _Context[_Message]) -> Peer | None:
-        """Who called, as TLS has verified; None where it was not asked for."""
-        if self._identify is None:
-            return None
-        shown = next(iter(context.auth_context().get("x509_pem_cert", ())), None)
-        return self._identify(shown) if shown is not None else None
+    def _hold(self, context: _Context[_Message], size_bytes: int) -> Hold:
+        """Count a question's bytes for as long as it is in memory.
+
+        Raises:
+            AdmissionRefusedError: too many are.
+        """
+        try:
+            return self._held.hold(self._callers.holder_of(context), size_bytes)
+        except AdmissionRefusedError as error:
+            self._metrics.rejected(error.reason)
+            raise
 
     def _ask(
         self,
@@ -231,13 +246,3 @@ def _traceparent_of(context: _Context[_Message]) -> str:
     metadata = dict(context.invocation_metadata() or ())
     value = metadata.get(TRACEPARENT_KEY, "")
     return value if isinstance(value, str) else ""
-
-
-async def _abort(context: _Context[_Message], error: EdgeServerError) -> NoReturn:
-    """End the call with the error's status."""
-    failure = failure_of(error)
-    metadata: list[tuple[str, str | bytes]] = [(FAILURE_KEY, failure.SerializeToString())]
-    if failure.retry_delay_ms:
-        # Understood by the retry policy of every gRPC client.
-        metadata.append(("grpc-retry-pushback-ms", str(failure.retry_delay_ms)))
-    await context.abort(status_of(error).grpc, str(error), tuple(metadata))

@@ -22,7 +22,7 @@ from edge_server.frontdoor.metrics import Metrics
 from edge_server.frontdoor.ports import Page, RawMedia
 from edge_server.frontdoor.questions import block_of
 
-_WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+_WITHOUT_BODY = frozenset({"GET", "HEAD"})
 
 
 class Health(BaseModel):
