@@ -2,6 +2,7 @@
 
     EdgeServerError
     ├── InvalidQuestionError           INVALID_ARGUMENT     400   names the field
+    │   ├── TextTooLongError           INVALID_ARGUMENT     400   ... because it does not fit the model
     │   └── QuestionTooLargeError      INVALID_ARGUMENT     413   ... because it is larger than allowed
     ├── BundleMismatchError            FAILED_PRECONDITION  412   names both hashes
     ├── NotFoundError                  NOT_FOUND            404   no such thing here
@@ -44,6 +45,23 @@ class InvalidQuestionError(EdgeServerError):
     def __init__(self, field: str, message: str) -> None:
         super().__init__(message if not field or message.startswith(field) else f"{field}: {message}")
         self.field = field
+
+
+class TextTooLongError(InvalidQuestionError):
+    """A text, or a whole prompt, that does not fit the model.
+
+    Args:
+        field: as above.
+        found: how long it is.
+        allowed: how long it may be.
+        unit: of both.
+    """
+
+    def __init__(self, field: str, *, found: int, allowed: int, unit: str = "language tokens") -> None:
+        super().__init__(field, f"has {found} {unit}; at most {allowed} allowed")
+        self.found = found
+        self.allowed = allowed
+        self.unit = unit
 
 
 class QuestionTooLargeError(InvalidQuestionError):

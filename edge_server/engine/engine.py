@@ -26,7 +26,7 @@ from edge_server.engine.client import EngineStatus
 from edge_server.engine.config import EngineConfig
 from edge_server.engine.detokenizer import Detokenizer, Publication
 from edge_server.engine.observer import EngineObserver, QuestionEnd, SilentObserver
-from edge_server.engine.ports import InvalidPromptError, Model, ModelRunner, StateT
+from edge_server.engine.ports import InvalidPromptError, Model, ModelRunner, PromptTooLongError, StateT
 from edge_server.engine.queue import FairQueue, crowd_delay_s
 from edge_server.engine.request import Completion, Delta, Job, JobState, Priority, Request
 from edge_server.engine.scheduler import Scheduler
@@ -40,6 +40,7 @@ from edge_server.errors import (
     EngineOverloadedError,
     InvalidQuestionError,
     QuestionCancelledError,
+    TextTooLongError,
 )
 
 logger = logging.getLogger(__name__)
@@ -238,6 +239,10 @@ class Engine(Generic[StateT]):
             raise InvalidQuestionError("deadline_s", f"is {deadline_s}; must be above 0")
         try:
             positions = self.model.check(request.prompt)
+        except PromptTooLongError as error:
+            raise TextTooLongError(
+                error.field, found=error.found, allowed=error.allowed, unit=error.unit
+            ) from error
         except InvalidPromptError as error:
             raise InvalidQuestionError(error.field, str(error)) from error
         # An answer that fills the model's context ends there, as one that reaches max_new_tokens does.

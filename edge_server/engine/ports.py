@@ -63,6 +63,23 @@ class InvalidPromptError(ValueError):
         self.field = field
 
 
+class PromptTooLongError(InvalidPromptError):
+    """A prompt, or a text of it, that does not fit the model.
+
+    Args:
+        field: at fault.
+        found: how long it is.
+        allowed: how long it may be.
+        unit: of both.
+    """
+
+    def __init__(self, field: str, found: int, allowed: int, unit: str = "language tokens") -> None:
+        super().__init__(field, f"{field} has {found} {unit}; at most {allowed} allowed")
+        self.found = found
+        self.allowed = allowed
+        self.unit = unit
+
+
 class BatchLostError(RuntimeError):
     """A runner has lost its states: no row of its batch is as it was, whichever call raised this."""
 

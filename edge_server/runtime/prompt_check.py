@@ -6,7 +6,7 @@ import math
 
 from tokenizers import Tokenizer
 
-from edge_server.engine.ports import FeatureBlock, InvalidPromptError, Prompt
+from edge_server.engine.ports import FeatureBlock, InvalidPromptError, Prompt, PromptTooLongError
 from edge_server.model import tokenizer as tk
 from edge_server.model.description import LinkConfig
 from edge_server.model.modality import QUESTION, TEXT, place_of
@@ -73,10 +73,7 @@ class PromptCheck:
         self._ids("question_ids", prompt.question_ids)
         self._ids("context_ids", prompt.context_ids)
         if positions >= self._max_positions:
-            raise InvalidPromptError(
-                "question_ids",
-                f"the prompt takes {positions} positions; at most {self._max_positions - 1} fit the model",
-            )
+            raise PromptTooLongError("question_ids", positions, self._max_positions - 1, "positions")
         return positions
 
     def _block(self, field: str, slot: str, block: FeatureBlock) -> int:
@@ -106,9 +103,7 @@ class PromptCheck:
 
     def _ids(self, field: str, ids: tuple[int, ...]) -> None:
         if len(ids) > self._max_text_tokens:
-            raise InvalidPromptError(
-                field, f"{field} has {len(ids)} language tokens; at most {self._max_text_tokens} allowed"
-            )
+            raise PromptTooLongError(field, len(ids), self._max_text_tokens)
         for i, token_id in enumerate(ids):
             if not 0 <= token_id < self._vocab_size or token_id in self._special:
                 raise InvalidPromptError(

@@ -204,6 +204,8 @@ def build_rest_app(
         version=around.release,
         wall_clock=around.wall_clock,
         new_id=lambda: secrets.token_hex(12),
+        max_new_tokens=config.engine.max_new_tokens,
+        cors_origins=config.rest.cors_origins,
         page=page,
     )
 

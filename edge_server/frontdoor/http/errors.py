@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -12,6 +13,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from edge_server.errors import EdgeServerError, UnauthenticatedError
+from edge_server.frontdoor.http.openai_schema import PARTS
 from edge_server.frontdoor.status import field_of, known, retry_delay_s, status_of
 
 logger = logging.getLogger(__name__)
@@ -78,11 +80,16 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
+        if tuple(first["loc"]) == ("body",) and not _says_json(request):
+            return _no_json(request)
         # The first part says where FastAPI looked ("body"); of a JSON error the second is an offset.
-        path = [] if first["type"] == "json_invalid" else list(first["loc"][1:])
+        path = [] if first["type"] == "json_invalid" else _as_sent(first["loc"][1:])
+        if first["type"] in _OF_A_TYPE:
+            path.append("type")
         param = _path(path) or str(first["loc"][0])
         reason = first.get("ctx", {}).get("error", "") if first["type"] == "json_invalid" else ""
-        message = str(first["msg"]).removeprefix("Value error, ")
+        message = _OF_A_TYPE.get(first["type"], str(first["msg"])).format(**first.get("ctx", {}))
+        message = message.removeprefix("Value error, ")
         message = f"{message}: {reason}" if reason else message
         detail = ErrorDetail(
             message=f"{param}: {message}",
@@ -113,6 +120,44 @@ _CODES = {
 
 _OF_THE_BODY = frozenset({400, 408, 413, 415})
 """What HTTP itself refuses because of the body."""
+
+
+_OF_A_TYPE = {
+    "union_tag_invalid": "is '{tag}'; allowed: {expected_tags}",
+    "union_tag_not_found": "is missing",
+}
+"""Of content that says by its type what it is, where that is wrong."""
+
+
+def _says_json(request: Request) -> bool:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return kind == "application/json" or kind.endswith("+json")
+
+
+def _no_json(request: Request) -> JSONResponse:
+    sent = request.headers.get("content-type")
+    detail = ErrorDetail(
+        message=f"Content-Type: {'is missing' if sent is None else f'is {sent[:64]!r}'}; "
+        "application/json is needed",
+        type="invalid_request_error",
+        code=_CODES[415],
+        param="Content-Type",
+    )
+    return JSONResponse(ErrorBody(error=detail).model_dump(), 415)
+
+
+def _as_sent(parts: Sequence[int | str]) -> list[int | str]:
+    """A path without the names by which a union's members are told apart: nobody sent those."""
+    path: list[int | str] = []
+    within = False
+    for number, part in enumerate(parts):
+        if number and parts[number - 1] == "content" and part in ("text", PARTS):
+            within = part == PARTS
+            continue
+        if within and number > 1 and isinstance(parts[number - 1], int) and parts[number - 2] == PARTS:
+            continue
+        path.append(part)
+    return path
 
 
 def _path(parts: list[int | str]) -> str:

@@ -1,7 +1,8 @@
 """The OpenAI door: ``/v1/chat/completions`` and ``/v1/models`` for clients that speak nothing else.
 
 A conversation becomes one question: the text of the last user message asks, all text before it is context,
-and the media of all user messages is shown, at most one of each modality.
+and the media of all user messages is shown, at most one of each modality. A refusal names the field that the
+client sent, whatever it became here.
 """
 
 from __future__ import annotations
@@ -10,14 +11,15 @@ import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict, dataclass, replace
 
-from fastapi import APIRouter, Request
-from fastapi.responses import StreamingResponse
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.convertors import Convertor, register_url_convertor
 
 from edge_server.engine import AnswerStream, Completion, Delta
-from edge_server.errors import EdgeServerError, InvalidQuestionError, NotFoundError
+from edge_server.errors import EdgeServerError, InvalidQuestionError, NotFoundError, TextTooLongError
 from edge_server.frontdoor.http.asking import Asker, RestQuestion, traceparent_of, user_of, while_connected
-from edge_server.frontdoor.http.errors import body_of
+from edge_server.frontdoor.http.errors import body_of, response_of
+from edge_server.frontdoor.http.openai_honoured import HEADER, check_honoured, ignored
 from edge_server.frontdoor.http.openai_schema import (
     AssistantMessage,
     AudioPart,
@@ -57,14 +59,20 @@ class _Whatever(Convertor[str]):
 
 register_url_convertor("whatever", _Whatever())
 
-_DATA_URL = re.compile(r"data:(?P<kind>[a-z]+)/[a-z0-9.+-]+(;[a-z0-9=.+-]+)*;base64,", re.IGNORECASE)
+# Parameters may hold commas, as in ";codecs=vp8,opus"; their number and size is bounded.
+_DATA_URL = re.compile(
+    r"data:(?P<kind>[a-z]{1,32})/[a-z0-9.+-]{1,64}(?:;[^;]{1,128}){0,8}?;base64,", re.IGNORECASE
+)
 
 
-def build_router(asker: Asker, *, wall_clock: Callable[[], float], new_id: Callable[[], str]) -> APIRouter:
+def build_router(
+    asker: Asker, *, max_new_tokens: int, wall_clock: Callable[[], float], new_id: Callable[[], str]
+) -> APIRouter:
     """The routes of this door.
 
     Args:
         asker: brings questions to the engine.
+        max_new_tokens: longest answer there is; who allows a longer one gets one that ends there.
         wall_clock: seconds since the Unix epoch.
         new_id: makes ids of answers.
     """
@@ -87,18 +95,28 @@ def build_router(asker: Asker, *, wall_clock: Callable[[], float], new_id: Calla
         response_model=ChatCompletion,
         responses={200: {"content": {"text/event-stream": {"schema": schema_of(ChatChunk)}}}},
     )
-    async def chat(body: ChatRequest, request: Request) -> ChatCompletion | StreamingResponse:
+    async def chat(
+        body: ChatRequest, request: Request, response: Response
+    ) -> ChatCompletion | StreamingResponse | JSONResponse:
         """Ask, in OpenAI's words: text, ``image_url`` (data URL), ``input_audio``, ``video_url``."""
         _check_model(body.model, asker.backend.model.name)
-        question = question_of(body, user_of(request, body.safety_identifier or body.user))
-        asked = await while_connected(request, asker.ask(question, traceparent_of(request)))
-        head = _Head(f"chatcmpl-{new_id()}", int(wall_clock()), asked.model)
+        user = user_of(request, body.safety_identifier or body.user)
+        question = question_of(body, user, max_new_tokens)
+        try:
+            asked = await while_connected(request, asker.ask(question, traceparent_of(request)))
+        except TextTooLongError as error:
+            return response_of(_context_length(error, len(body.messages) - 1), code="context_length_exceeded")
+        except InvalidQuestionError as error:
+            raise _in_their_words(error, len(body.messages) - 1) from error
+        warnings = ignored(body)
+        headers = {HEADER: ", ".join(warnings)} if warnings else {}
+        head = _Head(f"chatcmpl-{new_id()}", int(wall_clock()), asked.model, warnings or None)
         if body.stream:
-            include_usage = body.stream_options is not None and body.stream_options.include_usage
+            include_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
             events = _events(asked.stream, head, include_usage=include_usage)
-            return StreamingResponse(
-                events, media_type="text/event-stream", headers={"Cache-Control": "no-cache"}
-            )
+            headers["Cache-Control"] = "no-cache"
+            return StreamingResponse(events, media_type="text/event-stream", headers=headers)
+        response.headers.update(headers)
         try:
             completion = await while_connected(request, asked.stream.completion())
         finally:
@@ -114,18 +132,30 @@ def build_router(asker: Asker, *, wall_clock: Callable[[], float], new_id: Calla
             ],
             usage=_usage(completion),
             window=None if asked.ready.window is None else ShownPart(**asdict(asked.ready.window)),
+            warnings=head.warnings,
         )
 
     return router
 
 
-def question_of(body: ChatRequest, user: str) -> RestQuestion:
+_FIELDS = {
+    "question": "messages[{asking}].content",
+    "question_ids": "messages[{asking}].content",
+    "context": "messages",
+    "context_ids": "messages",
+    "media": "messages",
+    "max_new_tokens": "max_completion_tokens",
+}
+"""What a field of a question was in the request."""
+
+
+def question_of(body: ChatRequest, user: str, max_new_tokens: int) -> RestQuestion:
     """A conversation as one question.
 
     Raises:
         InvalidQuestionError: it asks for what this server cannot do, or nothing; names the field.
     """
-    _refuse_unsupported(body)
+    check_honoured(body)
     asking = max((index for index, m in enumerate(body.messages) if m.role == "user"), default=None)
     if asking is None:
         raise InvalidQuestionError("messages", "holds no user message; one of them asks the question")
@@ -140,25 +170,31 @@ def question_of(body: ChatRequest, user: str) -> RestQuestion:
         user=user,
         context="\n".join(piece for piece in earlier if piece),
         media=tuple(_media(body.messages)),
-        max_new_tokens=body.new_tokens,
+        max_new_tokens=min(body.new_tokens, max_new_tokens),
         whole=not body.stream,
     )
 
 
-def _refuse_unsupported(body: ChatRequest) -> None:
-    if body.n not in (None, 1):
-        raise InvalidQuestionError("n", f"is {body.n}; answers are decoded greedily, there is only 1")
-    if body.stop:
-        raise InvalidQuestionError("stop", "is not supported; leave it out")
-    if body.logprobs:
-        raise InvalidQuestionError("logprobs", "is not supported; /v1/infer gives the answer's probability")
-    if body.tools:
-        raise InvalidQuestionError("tools", "is not supported; leave it out")
-    if body.response_format is not None and body.response_format.type != "text":
-        raise InvalidQuestionError("response_format", f"is {body.response_format.type!r}; allowed: 'text'")
+def _in_their_words(error: InvalidQuestionError, asking: int) -> InvalidQuestionError:
+    """A refusal of what a conversation became here, as one of what the client sent."""
+    field = _FIELDS.get(error.field, error.field).format(asking=asking)
+    return InvalidQuestionError(field, str(error).removeprefix(error.field).lstrip(": "))
+
+
+def _context_length(error: TextTooLongError, asking: int) -> InvalidQuestionError:
+    """That a text does not fit, as clients of this API look for it."""
+    field = _FIELDS.get(error.field, "messages").format(asking=asking)
+    what = "messages before the last one" if field == "messages" else "last message"
+    return InvalidQuestionError(
+        field,
+        f"this model's maximum context length is {error.allowed} {error.unit}; the {what} resulted in "
+        f"{error.found} {error.unit}; shorten them",
+    )
 
 
 def _text(message: Message) -> str:
+    if message.content is None:
+        return ""
     if isinstance(message.content, str):
         return message.content.strip()
     pieces = [part.text.strip() for part in message.content if isinstance(part, TextPart)]
@@ -168,7 +204,7 @@ def _text(message: Message) -> str:
 def _media(messages: list[Message]) -> list[RawMedia]:
     media = []
     for number, message in enumerate(messages):
-        if isinstance(message.content, str):
+        if not isinstance(message.content, list):
             continue
         for index, part in enumerate(message.content):
             found = _media_of(part, f"messages[{number}].content[{index}]")
@@ -217,16 +253,32 @@ class _Head:
     id: str
     created: int
     model: str
+    warnings: list[str] | None
+
+    def first_chunk(self, choices: list[ChunkChoice]) -> str:
+        """With what the client is told once."""
+        return self._chunk(choices, None, self.warnings)
 
     def chunk(self, choices: list[ChunkChoice], usage: Usage | None = None) -> str:
-        chunk = ChatChunk(id=self.id, created=self.created, model=self.model, choices=choices, usage=usage)
-        # Only usage is left out where it is absent: clients read finish_reason null as "goes on".
-        return f"data: {chunk.model_dump_json(exclude={'usage'} if usage is None else None)}\n\n"
+        return self._chunk(choices, usage, None)
+
+    def _chunk(self, choices: list[ChunkChoice], usage: Usage | None, warnings: list[str] | None) -> str:
+        chunk = ChatChunk(
+            id=self.id,
+            created=self.created,
+            model=self.model,
+            choices=choices,
+            usage=usage,
+            warnings=warnings,
+        )
+        # Only these are left out where they are absent: clients read finish_reason null as "goes on".
+        absent = {name for name, value in (("usage", usage), ("warnings", warnings)) if value is None}
+        return f"data: {chunk.model_dump_json(exclude=absent)}\n\n"
 
 
 async def _events(stream: AnswerStream, head: _Head, *, include_usage: bool) -> AsyncIterator[str]:
     try:
-        yield head.chunk([ChunkChoice(delta=ChunkDelta(role="assistant", content=""))])
+        yield head.first_chunk([ChunkChoice(delta=ChunkDelta(role="assistant", content=""))])
         async for event in stream:
             if isinstance(event, Delta):
                 yield head.chunk([ChunkChoice(delta=ChunkDelta(content=event.text))])

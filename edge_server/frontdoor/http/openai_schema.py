@@ -1,33 +1,38 @@
 """JSON of ``POST /v1/chat/completions``, as the OpenAI SDK sends and reads it.
 
-Source: OpenAI API reference, "Chat Completions". What this server cannot honour (several choices, tools,
-stop words, log probabilities, JSON output) is refused; what only shapes sampling is ignored, because answers
-are decoded greedily: temperature, top_p, seed, penalties.
+Source: OpenAI API reference, "Chat Completions". Fields that are not here are taken too, for
+:mod:`edge_server.frontdoor.http.openai_honoured` to refuse or to tell of.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag
 
 from edge_server.frontdoor.http.rest_schema import ShownPart, WindowPart
 
 
-class TextPart(BaseModel):
+class _Sent(BaseModel):
+    """What a client sends; more than is known here is kept."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class TextPart(_Sent):
     """A piece of text."""
 
     type: Literal["text"]
     text: str
 
 
-class Url(BaseModel):
+class Url(_Sent):
     """Where media is: here always a data URL."""
 
     url: str
 
 
-class ImagePart(BaseModel):
+class ImagePart(_Sent):
     """An image."""
 
     type: Literal["image_url"]
@@ -36,7 +41,7 @@ class ImagePart(BaseModel):
     """Which part it is about; an extension."""
 
 
-class VideoPart(BaseModel):
+class VideoPart(_Sent):
     """A video; an extension that other servers have too."""
 
     type: Literal["video_url"]
@@ -45,7 +50,7 @@ class VideoPart(BaseModel):
     """Which part it is about; an extension."""
 
 
-class Audio(BaseModel):
+class Audio(_Sent):
     """A sound file."""
 
     data: str
@@ -53,7 +58,7 @@ class Audio(BaseModel):
     format: Literal["wav", "mp3"]
 
 
-class AudioPart(BaseModel):
+class AudioPart(_Sent):
     """A sound."""
 
     type: Literal["input_audio"]
@@ -65,26 +70,38 @@ class AudioPart(BaseModel):
 ContentPart: TypeAlias = Annotated[TextPart | ImagePart | VideoPart | AudioPart, Field(discriminator="type")]
 
 
-class Message(BaseModel):
+PARTS = "parts"
+"""In paths of pydantic's errors: the way of a content that is a list."""
+
+
+def _kind_of_content(value: Any) -> str:
+    return PARTS if isinstance(value, list) else "text"
+
+
+class Message(_Sent):
     """One turn. The last user message asks; everything before it is context."""
 
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[ContentPart]
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    # Told apart by what it is, so that a fault within a part is told of that part.
+    content: Annotated[
+        Annotated[str | None, Tag("text")] | Annotated[list[ContentPart], Tag(PARTS)],
+        Discriminator(_kind_of_content),
+    ] = None
 
 
-class StreamOptions(BaseModel):
+class StreamOptions(_Sent):
     """How an answer is streamed."""
 
-    include_usage: bool = False
+    include_usage: bool | None = False
 
 
-class ResponseFormat(BaseModel):
+class ResponseFormat(_Sent):
     """How an answer is written."""
 
     type: str = "text"
 
 
-class ChatRequest(BaseModel):
+class ChatRequest(_Sent):
     """A chat completion request."""
 
     model: str
@@ -93,17 +110,13 @@ class ChatRequest(BaseModel):
     stream_options: StreamOptions | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
-    n: int | None = 1
     user: Annotated[str, Field(max_length=128)] | None = None
     safety_identifier: Annotated[str, Field(max_length=128)] | None = None
-    stop: str | list[str] | None = None
-    logprobs: bool | None = False
-    tools: list[JsonValue] | None = None
     response_format: ResponseFormat | None = None
 
     @property
     def new_tokens(self) -> int:
-        """Most language tokens of the answer; 0: the server's default."""
+        """Most language tokens of the answer that are wanted; 0: the server's default."""
         return self.max_completion_tokens or self.max_tokens or 0
 
 
@@ -143,6 +156,8 @@ class ChatCompletion(BaseModel):
     usage: Usage
     window: ShownPart | None = None
     """Which part of a recording it is about; an extension."""
+    warnings: list[str] | None = None
+    """Fields of the request that had no effect; left out where there are none."""
 
 
 class ChunkDelta(BaseModel):
@@ -170,6 +185,8 @@ class ChatChunk(BaseModel):
     model: str
     choices: list[ChunkChoice]
     usage: Usage | None = None
+    warnings: list[str] | None = None
+    """Of the first event: fields of the request that had no effect; left out where there are none."""
 
 
 class ModelCard(BaseModel):

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
+from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 
 from edge_server.cell import Limits, SharedBound
 from edge_server.frontdoor.http import errors as http_errors
-from edge_server.frontdoor.http import openai, root
+from edge_server.frontdoor.http import openai, openai_honoured, root
 from edge_server.frontdoor.http.api_keys import OPEN_PATHS, ApiKeys, KeyRing
 from edge_server.frontdoor.http.asking import Asker, RestQuestion, traceparent_of, user_of, while_connected
 from edge_server.frontdoor.http.body_limit import BodyLimit
@@ -54,6 +56,8 @@ def build_app(
     version: str,
     wall_clock: Callable[[], float],
     new_id: Callable[[], str],
+    max_new_tokens: int,
+    cors_origins: Sequence[str] = (),
     keys: KeyRing | None = None,
     metrics_open: bool = True,
     page: Page | None = None,
@@ -70,11 +74,13 @@ def build_app(
         version: of this server.
         wall_clock: seconds since the Unix epoch.
         new_id: makes ids of answers.
+        max_new_tokens: longest answer there is.
+        cors_origins: of pages elsewhere whose scripts may ask here; ``*``: of any.
         keys: the API keys that are good; None: none is asked for.
         metrics_open: ``/metrics`` is shown without one.
         page: for browsers, at ``/``; it asks for keys itself.
     """
-    app = FastAPI(
+    app = FastAPIOffline(
         title="TokenLink edge server",
         version=version,
         summary="Questions about what a device saw and heard, answered by the model at the base station.",
@@ -82,11 +88,15 @@ def build_app(
             "4XX": {"model": ErrorBody, "description": "The question is at fault, or too much is asked."},
             "5XX": {"model": ErrorBody, "description": "The server is at fault."},
         },
+        # The description's pages ask nobody elsewhere, not to check it either.
+        swagger_ui_parameters={"validatorUrl": None},
     )
     http_errors.install(app)
     app.include_router(_operations(asker, metrics))
     app.include_router(_infer(asker))
-    app.include_router(openai.build_router(asker, wall_clock=wall_clock, new_id=new_id))
+    app.include_router(
+        openai.build_router(asker, max_new_tokens=max_new_tokens, wall_clock=wall_clock, new_id=new_id)
+    )
     root.install(app, page, lambda: asker.backend.model.name)
     app.add_middleware(
         BodyLimit,
@@ -105,6 +115,15 @@ def build_app(
             keys=keys,
             is_open=lambda path: path in open_paths or (page is not None and page.serves(path)),
             refused=metrics.rejected,
+        )
+    if cors_origins:
+        # Before the keys: a browser asks whether it may ask without one.
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(cors_origins),
+            allow_methods=["GET", "HEAD", "POST"],
+            allow_headers=["*"],
+            expose_headers=["Retry-After", "Retry-After-Ms", openai_honoured.HEADER],
         )
     return app
 
@@ -188,11 +207,13 @@ def _operations(asker: Asker, metrics: Metrics) -> APIRouter:
             of_runners=engine.of_runners,
         )
 
+    @router.head("/livez", include_in_schema=False)
     @router.get("/livez")
     async def livez() -> Health:
         """Whether the process answers at all."""
         return health("alive")
 
+    @router.head("/readyz", response_model=Health, include_in_schema=False)
     @router.get("/readyz", response_model=Health)
     async def readyz() -> Health | JSONResponse:
         """Whether questions are accepted and the engine makes progress.
@@ -206,6 +227,7 @@ def _operations(asker: Asker, metrics: Metrics) -> APIRouter:
         detail = ErrorDetail(message=reason, type="server_error", code="unavailable")
         return JSONResponse(ErrorBody(error=detail).model_dump(), 503)
 
+    @router.head("/metrics", response_class=Response, include_in_schema=False)
     @router.get("/metrics", response_class=Response)
     async def exposition() -> Response:
         """Counters for Prometheus."""
