@@ -82,19 +82,21 @@ class DeviceSettings(BaseSettings):
         json_schema_extra=_SERVER | {"shown": "host name"},
     )
     """What to call this device; a suffix is added: its outbox's own, or without one a new one each run."""
-    channel: ChannelName = Field(default="awgn", json_schema_extra=_LINK)
+    channel: ChannelName = Field(default=ChannelConfig.model, json_schema_extra=_LINK)
     """The emulated radio channel."""
-    fading: FadingName = Field(default="block", json_schema_extra=_LINK)
+    fading: FadingName = Field(default=ChannelConfig.fading, json_schema_extra=_LINK)
     """One gain per codeword, or one per symbol."""
-    snr_db: float = Field(default=10.0, ge=MIN_SNR_DB, le=MAX_SNR_DB, json_schema_extra=_LINK)
+    snr_db: float = Field(default=ChannelConfig.snr_db, ge=MIN_SNR_DB, le=MAX_SNR_DB, json_schema_extra=_LINK)
     """Mean Es/N0, within what receivers can be told."""
-    k_factor_db: float = Field(default=6.0, ge=-MAX_ABS_SNR_DB, le=MAX_ABS_SNR_DB, json_schema_extra=_LINK)
+    k_factor_db: float = Field(
+        default=ChannelConfig.k_factor_db, ge=-MAX_ABS_SNR_DB, le=MAX_ABS_SNR_DB, json_schema_extra=_LINK
+    )
     """Rician: line-of-sight power over scattered power."""
-    csi: CsiName = Field(default="perfect", json_schema_extra=_LINK)
+    csi: CsiName = Field(default=ChannelConfig.csi, json_schema_extra=_LINK)
     """What the receiver knows of the gain."""
-    pilots: int = Field(default=4, ge=1, le=1000, json_schema_extra=_LINK)
+    pilots: int = Field(default=ChannelConfig.pilots, ge=1, le=1000, json_schema_extra=_LINK)
     """Pilots per gain, with estimated CSI."""
-    equalizer: EqualizerName = Field(default="mmse", json_schema_extra=_LINK)
+    equalizer: EqualizerName = Field(default=ChannelConfig.equalizer, json_schema_extra=_LINK)
     """How the gain is undone."""
     trace: Path | None = Field(default=None, json_schema_extra=_LINK)
     """CSV of time_s,snr_db that takes the place of snr_db."""
@@ -136,13 +138,15 @@ class DeviceSettings(BaseSettings):
         default=None, json_schema_extra=_OUTBOX | {"shown": "~/.local/state/tokenlink/outbox.db"}
     )
     """File in which questions wait for the network."""
-    outbox_max_questions: int = Field(default=10_000, ge=1, le=10_000_000, json_schema_extra=_OUTBOX)
+    outbox_max_questions: int = Field(
+        default=Bounds.max_questions, ge=1, le=10_000_000, json_schema_extra=_OUTBOX
+    )
     """Questions that may wait for the network."""
-    outbox_max_bytes: int = Field(default=256 * 2**20, ge=2**16, le=2**44, json_schema_extra=_OUTBOX)
+    outbox_max_bytes: int = Field(default=Bounds.max_bytes, ge=2**16, le=2**44, json_schema_extra=_OUTBOX)
     """Bytes that questions which wait may take."""
-    outbox_ttl_s: float = Field(default=86_400.0, gt=0, le=10 * 365 * 86_400.0, json_schema_extra=_OUTBOX)
+    outbox_ttl_s: float = Field(default=Bounds.ttl_s, gt=0, le=10 * 365 * 86_400.0, json_schema_extra=_OUTBOX)
     """After so long without an answer a question is dropped, and that reported."""
-    outbox_evict: Evict = Field(default="oldest", json_schema_extra=_OUTBOX)
+    outbox_evict: Evict = Field(default=Bounds.evict, json_schema_extra=_OUTBOX)
     """Which question is dropped, and that reported, when there is no room."""
     identity: Path = Field(
         default_factory=default_identity,

@@ -45,7 +45,7 @@ class GrpcServer:
         max_message_bytes: int,
         max_calls: int,
         max_streams: int,
-        receive_s: float = 20.0,
+        receive_s: float,
         refused: Callable[[str], None] = lambda reason: None,
         tls: TlsFiles | None = None,
     ) -> None:
