@@ -7,12 +7,16 @@ from typing import cast
 
 from edge_server.cell import Session
 from edge_server.engine import FeatureBlock, Priority, Prompt, Request
-from edge_server.errors import InvalidQuestionError
+from edge_server.errors import InvalidQuestionError, QuestionTooLargeError
 from edge_server.frontdoor.metrics import Metrics
 from edge_server.frontdoor.ports import LinkShape
 from protos import payload
 from protos.names import MODALITIES, PRIORITIES, SLOT_OF
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
+
+_BYTES_PER_TOKEN = 64
+"""Longer language tokens are runs of blanks."""
+_LEAST_TEXT_BYTES = 16 * 1024
 
 
 def request_of(question: pb.Question, session: Session, shape: LinkShape, metrics: Metrics) -> Request:
@@ -90,6 +94,29 @@ def block_of(received: pb.TokenPayload, field: str, max_token_length: int, shape
     except payload.PayloadError as error:
         raise InvalidQuestionError(f"{field}.{error.field}", error.message) from error
     return FeatureBlock(MODALITIES.of_number[received.modality], x_TC, snr_db)
+
+
+def check_text(text: str, field: str, shape: LinkShape) -> None:
+    """Let a text pass that may be worth looking at: bounded in bytes, before anything is made of it.
+
+    Making language tokens of a text takes a hundred times its bytes of memory, and microseconds for each; a
+    text that the model would refuse by its tokens is refused here by its bytes, with room for long tokens.
+
+    Args:
+        text: of a question, or what goes with one.
+        field: where it stood, as a path.
+        shape: what the model takes.
+
+    Raises:
+        QuestionTooLargeError: names the field, what was found and what is allowed.
+    """
+    most_bytes = max(shape.max_text_token_length * _BYTES_PER_TOKEN, _LEAST_TEXT_BYTES)
+    # Characters first: a text far too long is not even encoded.
+    size_bytes = len(text) if len(text) > most_bytes else len(text.encode("utf-8", "surrogatepass"))
+    if size_bytes > most_bytes:
+        raise QuestionTooLargeError(
+            field, f"takes {size_bytes} bytes or more; at most {most_bytes} are allowed"
+        )
 
 
 def check_modalities(modalities: Sequence[str], field: str) -> None:

@@ -170,3 +170,59 @@ class TestBytesOfEverybody:
             await other.send(HEAD % (b"GET", b"/livez") + b"\r\n")
             assert await other.status() == 200
         await healthy(running)
+
+
+class TestText:
+    """Far too long ones: refused by their bytes, before a thread or a tokenizer sees them."""
+
+    @pytest.fixture
+    def settings(self) -> dict[str, object]:
+        return {"max_batch_positions": 20_000}
+
+    @pytest.fixture
+    async def http(self, running: Running) -> AsyncIterator[httpx.AsyncClient]:
+        async with httpx.AsyncClient(base_url=running.addresses.rest, timeout=20) as http:
+            yield http
+
+    @pytest.mark.parametrize("text", ["x" * 20_000, "word " * 200_000, "ü" * 10_000])
+    async def test_by_their_field_and_untouched(
+        self, running: Running, http: httpx.AsyncClient, text: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        seen: list[str] = []
+        ingest = running.server.backends.current.served.ingest
+        monkeypatch.setattr(ingest, "_prepare", lambda *given: seen.append(given[1]))
+        chat = [{"role": "system", "content": text}, {"role": "user", "content": "ab"}]
+        for path, asked, field in (
+            ("/v1/infer", {"question": text}, "question"),
+            ("/v1/infer", {"question": "ab", "context": text}, "context"),
+            ("/v1/chat/completions", {"model": "weightless", "messages": chat}, "messages"),
+        ):
+            refused = await http.post(path, json=asked)
+            assert refused.status_code == 413
+            assert refused.json()["error"]["param"] == field
+        alone = [{"role": "user", "content": text}]
+        refused = await http.post("/v1/chat/completions", json={"model": "weightless", "messages": alone})
+        assert (refused.status_code, refused.json()["error"]["param"]) == (413, "messages[0].content")
+        assert "at most 16384 are allowed" in refused.json()["error"]["message"]
+        assert seen == []
+
+    async def test_as_long_as_it_may_be_is_answered(self, http: httpx.AsyncClient) -> None:
+        for length, status in ((16_384, 200), (16_385, 413)):
+            answered = await http.post("/v1/infer", json={"question": "ab", "context": "x" * length})
+            assert answered.status_code == status
+
+    @pytest.mark.parametrize("head", ["data:video/mp4" + ";a" * 4_000_000, "data:" + "a" * 8_000_000, "d"])
+    async def test_the_head_of_a_data_url_is_short(self, http: httpx.AsyncClient, head: str) -> None:
+        part = {"type": "video_url", "video_url": {"url": head}}
+        content = [{"type": "text", "text": "ab"}, part]
+        asked = {"model": "weightless", "messages": [{"role": "user", "content": content}]}
+        refused = await http.post("/v1/chat/completions", json=asked)
+        assert refused.status_code == 400
+        assert refused.json()["error"]["param"] == "messages[0].content[1].video_url.url"
+
+    async def test_a_block_longer_than_any_is_not_decoded(self, http: httpx.AsyncClient) -> None:
+        block = {"modality": "video", "dtype": "float32", "shape": [4, 8], "data": "A" * 2_000_000}
+        refused = await http.post("/v1/infer", json={"question": "ab", "blocks": [block]})
+        assert refused.status_code == 413
+        assert refused.json()["error"]["param"] == "blocks[0].data"
+        assert "no block takes more than" in refused.json()["error"]["message"]

@@ -24,7 +24,7 @@ from edge_server.frontdoor.backend import Backends, EngineBackend
 from edge_server.frontdoor.http.body_limit import PEER
 from edge_server.frontdoor.metrics import Metrics
 from edge_server.frontdoor.ports import BlockCost, Ingested, LinkSettings, RawMedia
-from edge_server.frontdoor.questions import check_modalities
+from edge_server.frontdoor.questions import check_modalities, check_text
 from edge_server.frontdoor.tracing import NotTraced, Tracing
 from protos.metadata import TRACEPARENT_KEY
 
@@ -46,6 +46,8 @@ class RestQuestion:
         deadline_s: 0: the engine's default.
         priority: whether somebody waits for it.
         whole: the answer is wanted in one piece.
+        text_field: where the question's text stood in the request, as a path.
+        context_field: where the text that goes with it did.
     """
 
     text: str
@@ -58,6 +60,8 @@ class RestQuestion:
     deadline_s: float = 0.0
     priority: Priority = "interactive"
     whole: bool = True
+    text_field: str = "question"
+    context_field: str = "context"
 
 
 @dataclass(frozen=True)
@@ -138,6 +142,9 @@ class Asker:
 
     async def _admitted(self, question: RestQuestion) -> Asked:
         with self._counted():
+            shape = self.backend.served.shape
+            check_text(question.text, question.text_field, shape)
+            check_text(question.context, question.context_field, shape)
             analog = any(block.modality == "text" for block in question.blocks)
             if not question.text.strip() and not analog:
                 raise InvalidQuestionError("question", "is empty; ask something")

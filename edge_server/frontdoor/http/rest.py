@@ -24,6 +24,7 @@ from edge_server.frontdoor.metrics import Metrics
 from edge_server.frontdoor.ports import Page, RawMedia
 from edge_server.frontdoor.questions import block_of
 
+_FLOAT32_BYTES = 4
 _WITHOUT_BODY = frozenset({"GET", "HEAD"})
 
 
@@ -141,9 +142,10 @@ def _infer(asker: Asker) -> APIRouter:
     async def infer(question: InferRequest, request: Request) -> InferResponse:
         """Ask about media, which the server tokenises and sends over an emulated link, or token blocks."""
         shape, max_token_length = asker.backend.served.shape, max(asker.backend.token_lengths)
+        most_bytes = max(max_token_length, shape.max_text_token_length) * shape.channel_dim * _FLOAT32_BYTES
         blocks = tuple(
-            block_of(part.payload(f"blocks[{index}]"), f"blocks[{index}]", max_token_length, shape)
-            for index, part in enumerate(question.blocks)
+            block_of(part.payload(field, most_bytes), field, max_token_length, shape)
+            for part, field in ((part, f"blocks[{index}]") for index, part in enumerate(question.blocks))
         )
         media = tuple(
             RawMedia(

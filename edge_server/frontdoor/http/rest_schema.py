@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from edge_server.engine import Priority
-from edge_server.errors import InvalidQuestionError
+from edge_server.errors import InvalidQuestionError, QuestionTooLargeError
 from edge_server.frontdoor.ports import LinkSettings, MediaWindow
 from protos.names import (
     DTYPES,
@@ -77,12 +77,22 @@ class BlockPart(_Part):
     snr_db: Annotated[float, Field(ge=-MAX_ABS_SNR_DB, le=MAX_ABS_SNR_DB)] = MAX_SNR_DB
     """Es/N0 after equalisation, what the receiver is told [dB]."""
 
-    def payload(self, field: str) -> pb.TokenPayload:
+    def payload(self, field: str, most_bytes: int) -> pb.TokenPayload:
         """The same as a message of the contract, so that one codec checks both.
+
+        Args:
+            field: where the block stood, as a path.
+            most_bytes: that the values of any block may take.
 
         Raises:
             InvalidQuestionError: ``data`` is not base64.
+            QuestionTooLargeError: it is longer than that of any block.
         """
+        most_chars = 4 * (most_bytes // 3 + 1)
+        if len(self.data) > most_chars:
+            raise QuestionTooLargeError(
+                f"{field}.data", f"has {len(self.data)} characters; no block takes more than {most_chars}"
+            )
         try:
             data = base64.b64decode(self.data, validate=True)
         except (binascii.Error, ValueError) as error:
