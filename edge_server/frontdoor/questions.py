@@ -7,7 +7,7 @@ from typing import cast
 
 from edge_server.cell import Session
 from edge_server.engine import FeatureBlock, Priority, Prompt, Request
-from edge_server.errors import InvalidQuestionError, QuestionTooLargeError
+from edge_server.errors import InvalidQuestionError, TextTooLongError
 from edge_server.frontdoor.metrics import Metrics
 from edge_server.frontdoor.ports import LinkShape
 from protos import payload
@@ -108,15 +108,13 @@ def check_text(text: str, field: str, shape: LinkShape) -> None:
         shape: what the model takes.
 
     Raises:
-        QuestionTooLargeError: names the field, what was found and what is allowed.
+        TextTooLongError: names the field, what was found and what is allowed.
     """
     most_bytes = max(shape.max_text_token_length * _BYTES_PER_TOKEN, _LEAST_TEXT_BYTES)
     # Characters first: a text far too long is not even encoded.
     size_bytes = len(text) if len(text) > most_bytes else len(text.encode("utf-8", "surrogatepass"))
     if size_bytes > most_bytes:
-        raise QuestionTooLargeError(
-            field, f"takes {size_bytes} bytes or more; at most {most_bytes} are allowed"
-        )
+        raise TextTooLongError(field, found=size_bytes, allowed=most_bytes, unit="bytes")
 
 
 def check_modalities(modalities: Sequence[str], field: str) -> None:

@@ -46,8 +46,6 @@ class RestQuestion:
         deadline_s: 0: the engine's default.
         priority: whether somebody waits for it.
         whole: the answer is wanted in one piece.
-        text_field: where the question's text stood in the request, as a path.
-        context_field: where the text that goes with it did.
     """
 
     text: str
@@ -60,8 +58,6 @@ class RestQuestion:
     deadline_s: float = 0.0
     priority: Priority = "interactive"
     whole: bool = True
-    text_field: str = "question"
-    context_field: str = "context"
 
 
 @dataclass(frozen=True)
@@ -143,8 +139,8 @@ class Asker:
     async def _admitted(self, question: RestQuestion) -> Asked:
         with self._counted():
             shape = self.backend.served.shape
-            check_text(question.text, question.text_field, shape)
-            check_text(question.context, question.context_field, shape)
+            check_text(question.text, "question", shape)
+            check_text(question.context, "context", shape)
             analog = any(block.modality == "text" for block in question.blocks)
             if not question.text.strip() and not analog:
                 raise InvalidQuestionError("question", "is empty; ask something")

@@ -172,8 +172,6 @@ def question_of(body: ChatRequest, user: str, max_new_tokens: int) -> RestQuesti
         media=tuple(_media(body.messages)),
         max_new_tokens=min(body.new_tokens, max_new_tokens),
         whole=not body.stream,
-        text_field=f"messages[{asking}].content",
-        context_field="messages",
     )
 
 
