@@ -15,7 +15,7 @@ import numpy as np
 
 from device_agent.channel import Channel, Pacer, SnrTrace
 from device_agent.config import DeviceSettings
-from device_agent.errors import ConfigurationError
+from device_agent.errors import ConfigurationError, DeadlineError
 from device_agent.media.clip import Clip, MediaSpec
 from device_agent.outcome import Outcome, Prepared, about, outcome_of
 from device_agent.tracing import NotTraced, Tracing, traced
@@ -99,7 +99,7 @@ class Agent:
             DeviceAgentError: any of the tree; see :mod:`device_agent.errors`.
         """
         check_question(question)
-        session = await self._admitted()
+        session = await self._admitted_in_time()
         prepared = await self.prepare(
             question,
             clip,
@@ -184,6 +184,18 @@ class Agent:
         """What to go by before any server was heard: a middle token length, a usual channel."""
         lengths = sorted(self._transmitter.bundle.manifest.token_lengths)
         return pb.Grant(max_token_length=lengths[-1], token_length=lengths[len(lengths) // 2])
+
+    async def _admitted_in_time(self) -> Session:
+        """Whoever waits for an answer waits no longer for being let in; a new bundle takes what it takes."""
+        if self._settings.auto_update:
+            return await self._admitted()
+        try:
+            async with asyncio.timeout(self._settings.deadline_s):
+                return await self._admitted()
+        except TimeoutError as error:
+            raise DeadlineError(
+                f"not admitted by {self._settings.server} within {self._settings.deadline_s:g} s"
+            ) from error
 
     async def _admitted(self) -> Session:
         session, bundle = await self._updater.open(self._measured_snr_db(), self._transmitter.bundle)

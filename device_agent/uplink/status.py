@@ -18,6 +18,7 @@ from device_agent.errors import (
     UnauthenticatedError,
     UplinkError,
 )
+from device_agent.uplink.sane import sane_delay_s
 from protos.metadata import FAILURE_KEY
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 
@@ -43,7 +44,7 @@ class TryAgainError(Exception):
 def error_of_failure(failure: pb.Failure) -> DeviceAgentError | TryAgainError:
     """A question's ``Failure`` as an error; worth another try or not."""
     code = CODES.get(failure.code, grpc.StatusCode.UNKNOWN)
-    return _error_of(code, failure.message or code.name, failure.field, failure.retry_delay_ms / 1000.0)
+    return _error_of(code, failure.message or code.name, failure.field, sane_delay_s(failure.retry_delay_ms))
 
 
 def error_of_call(error: grpc.aio.AioRpcError, server: str) -> DeviceAgentError | TryAgainError:

@@ -17,12 +17,26 @@ from typing import TypeVar
 import grpc
 import grpc.aio
 
-from device_agent.errors import BundleError, ConfigurationError, DeadlineError, DeviceAgentError, UplinkError
+from device_agent.errors import (
+    BundleError,
+    ConfigurationError,
+    DeadlineError,
+    DeviceAgentError,
+    ServerUnreachableError,
+    UplinkError,
+)
 from device_agent.lasting import boot_clock
 from device_agent.tracing import NotTraced, Tracing
 from device_agent.uplink.backoff import Backoff
 from device_agent.uplink.credentials import Credentials
 from device_agent.uplink.proxy import proxy_options
+from device_agent.uplink.sane import (
+    MAX_ANSWER_CHARACTERS,
+    sane_answer,
+    sane_grant,
+    sane_name,
+    sane_time_s,
+)
 from device_agent.uplink.session import Reply, Session
 from device_agent.uplink.status import TryAgainError, error_of_call, error_of_failure
 from device_agent.uplink.stream import Conversation
@@ -33,6 +47,8 @@ from protos.tokenlink.v1.tokenlink_pb2_grpc import TokenLinkStub
 
 CALL_TIMEOUT_S = 10.0
 """For one try of a short call."""
+STALLED_S, FETCH_WITHIN_S = 30.0, 3600.0
+"""A bundle of which nothing comes for so long, or that takes longer than this in all, is given up [s]."""
 RENEW_MARGIN = 0.1
 """The last part of a grant's validity in which it is renewed before it is used."""
 REPORT_STEP_DB = 1.0
@@ -172,12 +188,14 @@ class Uplink:
                     match received.WhichOneof("body"):
                         case "delta":
                             text += received.delta.text
+                            if len(text) > MAX_ANSWER_CHARACTERS:
+                                raise UplinkError(f"{self.server} sends an answer without an end")
                             # A repeated question is answered from its start again.
                             if on_delta is not None and len(text) > len(shown) and text.startswith(shown):
                                 on_delta(text[len(shown) :])
                                 shown = text
                         case "answer":
-                            return received.answer
+                            return sane_answer(received.answer)
                         case "failure":
                             raise error_of_failure(received.failure)
             raise TryAgainError(UplinkError("the stream ended without an answer"))
@@ -235,12 +253,18 @@ class Uplink:
             archive = bytearray()
             announced = 0
             request = pb.GetBundleRequest(bundle_hash=bundle_hash, precision=precision)
+            loop = asyncio.get_running_loop()
             try:
-                async for chunk in self._stub().GetBundle(request):
-                    announced = chunk.total_bytes
-                    if max(announced, len(archive) + len(chunk.data)) > max_bytes:
-                        raise BundleError(f"{self.server} sends more than {max_bytes} bytes of bundle")
-                    archive += chunk.data
+                async with asyncio.timeout(FETCH_WITHIN_S), asyncio.timeout(STALLED_S) as moving:
+                    async for chunk in self._stub().GetBundle(request):
+                        moving.reschedule(loop.time() + STALLED_S)
+                        announced = chunk.total_bytes
+                        if max(announced, len(archive) + len(chunk.data)) > max_bytes:
+                            raise BundleError(f"{self.server} sends more than {max_bytes} bytes of bundle")
+                        archive += chunk.data
+            except TimeoutError as error:
+                cause = ServerUnreachableError(f"{self.server} stopped sending its bundle")
+                raise TryAgainError(cause) from error
             except grpc.aio.AioRpcError as error:
                 raise error_of_call(error, self.server) from error
             if len(archive) != announced:
@@ -295,13 +319,14 @@ class Uplink:
                 response = await self._stub().OpenSession(request, timeout=CALL_TIMEOUT_S)
             except grpc.aio.AioRpcError as error:
                 raise error_of_call(error, self.server) from error
+            grant = sane_grant(response.grant)
             self._session = Session(
                 session_id=response.session_id,
-                grant=response.grant,
-                server_version=response.server_version,
-                model_name=response.model_name,
-                server_time_s=response.server_time_s,
-                renew_at_s=self._clock() + response.grant.valid_s * (1.0 - RENEW_MARGIN),
+                grant=grant,
+                server_version=sane_name(response.server_version),
+                model_name=sane_name(response.model_name),
+                server_time_s=sane_time_s(response.server_time_s),
+                renew_at_s=self._clock() + grant.valid_s * (1.0 - RENEW_MARGIN),
                 snr_db=snr_db,
                 current_bundle_hash=response.current_bundle_hash,
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -14,7 +15,7 @@ from device_agent.agent import Agent
 from device_agent.bundle.bundle import Bundle
 from device_agent.channel import SnrTrace
 from device_agent.config import DeviceSettings, load_settings
-from device_agent.errors import ConfigurationError
+from device_agent.errors import ConfigurationError, DeadlineError
 from device_agent.media.clip import Clip
 from device_agent.media.loading import clip_from_file
 from device_agent.transmitter import Transmitter
@@ -122,6 +123,20 @@ async def test_bandwidth_is_that_of_each_questions_grant(make_agent: AgentMaker)
     blocks = [question.payloads[0] for question in sent]
     bandwidths_hz = [block.channel.channel_uses / block.channel.airtime_s for block in blocks]
     assert bandwidths_hz == pytest.approx([1e6, 1e5, 4e5])
+
+
+async def test_whoever_waits_for_an_answer_waits_no_longer_to_be_let_in(
+    make_agent: AgentMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent, uplink = make_agent(deadline_s=0.01)
+
+    async def never(snr_db: float) -> Session:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(uplink, "open", never)
+    with pytest.raises(DeadlineError, match="not admitted"):
+        await agent.ask("what")
 
 
 async def test_a_set_bandwidth_counts_whatever_is_granted(make_agent: AgentMaker) -> None:

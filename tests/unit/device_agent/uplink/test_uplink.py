@@ -206,6 +206,27 @@ async def test_a_question_is_answered_and_its_pieces_come_in_order(start: Start)
     assert server.opened[0].bundle_hash == HASH
 
 
+async def test_an_answer_without_an_end_ends(start: Start) -> None:
+    async def floods(server: Scripted, frame: pb.UplinkFrame, send: Send, cut: Any) -> None:
+        for _ in range(1000):
+            await send(delta(frame.question.request_id, "x" * 100_000))
+
+    _, uplink = await start(floods)
+    with pytest.raises(UplinkError, match="without an end"):
+        await uplink.ask(question())
+    # The next one is answered.
+    assert (await uplink.ask(question("q2"))).answer.text == "a violin"
+
+
+async def test_what_is_granted_passes_through_bounds(start: Start) -> None:
+    server, uplink = await start()
+    server.grant.bandwidth_hz = 1e-9
+    server.grant.valid_s = float("inf")
+    grant = (await uplink.open()).grant
+    assert grant.bandwidth_hz >= 1.0
+    assert grant.valid_s < 1e7
+
+
 async def test_many_questions_share_one_session_and_one_stream(start: Start) -> None:
     order: list[str] = []
     second_came = asyncio.Event()
