@@ -177,7 +177,9 @@ class Catalogue:
             at = result
             for section in sections:
                 at = at.setdefault(section, {})
-            at[field] = value
+            # Where a section is given as something else, that is what the model refuses.
+            if isinstance(at, dict):
+                at[field] = value
         return result
 
     def _flat(self, given: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -161,7 +161,17 @@ def test_settings_of_a_section_that_contradict_each_other_are_told_where_they_st
     assert problem.message == "default_new_tokens is 100; at most max_new_tokens, 10"
 
 
-def test_a_section_that_is_no_table_is_refused(file: Path) -> None:
-    file.write_text("engine = 3\n")
-    with pytest.raises(SettingsError, match="engine"):
+@pytest.mark.parametrize(
+    "text", ["engine = 3\n", "engine = 3\nmax_batch = 1\n", "max_batch = 1\nengine = 3\n"]
+)
+def test_a_section_that_is_no_table_is_refused_with_its_line(text: str, file: Path) -> None:
+    file.write_text(text)
+    with pytest.raises(SettingsError, match="engine is 3") as refused:
+        load_config({})
+    assert refused.value.problems[0].where == f"{file}:{text.splitlines().index('engine = 3') + 1}"
+
+
+def test_a_list_in_a_variable_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKENLINK_SERVER_TOKEN_LENGTH_BY_SNR_DB", "10")
+    with pytest.raises(SettingsError, match=r"TOKENLINK_SERVER_TOKEN_LENGTH_BY_SNR_DB: .* is 10"):
         load_config({})
