@@ -61,6 +61,8 @@ class MediaLimits:
     """Samples of sound decoded for one file, at its own rate, all channels."""
     max_decode_s: NonNegativeFloat = 60.0
     """Time of the processor that one file may take to decode, for what no header tells."""
+    max_memory_bytes: PositiveInt = 2**30
+    """Memory that one file may take to decode, where that is done in a process of its own."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ Shapes: T frames, H height, W width, S samples.
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -128,6 +129,10 @@ def decode_file(
                 container, field, spec, limits, kind, screened, window_start_s=window_start_s
             )
     except (av.error.FFmpegError, ValueError, OverflowError, MemoryError, IndexError) as error:
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+            raise MediaLimitError(
+                field, "takes more memory to decode than it may (media.max_memory_bytes)"
+            ) from error
         # IndexError: PyAV, at the end, looks up a track that appeared midway among those of the start.
         what = f"no usable {kind}" if kind else "no usable picture, video or sound"
         reason = getattr(error, "strerror", None) or str(error) or repr(error)

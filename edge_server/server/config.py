@@ -205,6 +205,7 @@ class ServerConfig(BaseSettings):
         max_video_pixels=2048 * 1088,
         max_total_pixels=600_000_000,
         max_decode_s=5.0,
+        max_memory_bytes=256 * _MIB,
     )
     security: SecuritySettings = SecuritySettings()
     shared: SharedSettings = SharedSettings()

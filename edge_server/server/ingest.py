@@ -27,7 +27,7 @@ from device_agent.errors import (
     WindowError,
 )
 from device_agent.media.clip import Clip, MediaLimits, join
-from device_agent.media.loading import clip_from_bytes
+from device_agent.media.sandbox import MediaPool
 from device_agent.transmitter import Transmitter
 from edge_server.engine import FeatureBlock
 from edge_server.errors import (
@@ -74,6 +74,7 @@ class MediaIngest:
         self._max_pending = max_pending
         self._rng = rng
         self._clock = clock
+        self._media = MediaPool(threads)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="tokenlink-ingest")
         self._pending = 0
         self._s_per_request = _FIRST_GUESS_S
@@ -97,9 +98,14 @@ class MediaIngest:
         work.add_done_callback(lambda _: loop.call_soon_threadsafe(self._done))
         return await asyncio.wrap_future(work)
 
+    def start(self) -> None:
+        """Start the processes that decode now, not when the first file comes."""
+        self._media.start()
+
     def close(self) -> None:
         """Start nothing more; what runs is not waited for."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+        self._media.close()
 
     def _done(self) -> None:
         self._pending -= 1
@@ -168,7 +174,7 @@ class MediaIngest:
                     "ask about one such window after the other",
                 )
         try:
-            return clip_from_bytes(
+            return self._media.clip_from_bytes(
                 part.decode(),
                 kind=part.modality,
                 field=part.field,

@@ -169,7 +169,7 @@ def ingest_of(config: ServerConfig, bundle: Bundle) -> MediaIngest:
             f"rest_token_length is {config.rest.token_length}; the bundle allows "
             f"{', '.join(map(str, bundle.manifest.token_lengths))}"
         )
-    return MediaIngest(
+    ingest = MediaIngest(
         Transmitter(bundle),
         token_length=config.rest.token_length,
         limits=config.media,
@@ -177,6 +177,8 @@ def ingest_of(config: ServerConfig, bundle: Bundle) -> MediaIngest:
         max_pending=config.rest.max_ingest,
         rng=np.random.default_rng(),
     )
+    ingest.start()
+    return ingest
 
 
 def shape_of(bundle: Bundle) -> LinkShape:
