@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import DynamicCache, Qwen2ForCausalLM
+from transformers import DynamicCache, PreTrainedModel
 
 from edge_server.engine import FeatureBlock, Prompt
 from edge_server.model.foundation import Piece, embed_pieces, prompt_pieces
@@ -41,7 +41,7 @@ class EagerRows:
         return [int(token) for token in self.logits_BV.argmax(-1).tolist()]
 
 
-def read_embeddings(foundation: Qwen2ForCausalLM, rows: Sequence[Tensor]) -> EagerRows:
+def read_embeddings(foundation: PreTrainedModel, rows: Sequence[Tensor]) -> EagerRows:
     """Prefill of prompts given as embeddings, each [L, E]."""
     longest = max(len(row) for row in rows)
     x_BTE = torch.stack([F.pad(row, (0, 0, longest - len(row), 0)) for row in rows])
@@ -59,7 +59,7 @@ def read_embeddings(foundation: Qwen2ForCausalLM, rows: Sequence[Tensor]) -> Eag
     return EagerRows(out.past_key_values, mask_BT, out.logits[:, -1])
 
 
-def go_on(foundation: Qwen2ForCausalLM, rows: EagerRows) -> EagerRows:
+def go_on(foundation: PreTrainedModel, rows: EagerRows) -> EagerRows:
     """One more step for every row, with its likeliest token."""
     mask_BT = F.pad(rows.mask_BT, (0, 1), value=1.0)
     with torch.inference_mode():
@@ -81,7 +81,7 @@ class EagerLink:
     """
 
     def __init__(self, link: Link) -> None:
-        assert isinstance(link.foundation, Qwen2ForCausalLM), "its LoRA is not merged"
+        assert isinstance(link.foundation, PreTrainedModel), "its LoRA is not merged"
         self._link = link
         self._device = link.device
         self.foundation = link.foundation

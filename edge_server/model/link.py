@@ -25,7 +25,7 @@ from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dic
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
-from transformers import Qwen2ForCausalLM
+from transformers import PreTrainedModel
 
 from edge_server.errors import ModelError
 from edge_server.model.config import AudioConfig, VisualConfig
@@ -56,7 +56,7 @@ class Parts:
     """What a link is built around."""
 
     encoders: Mapping[str, Encoder]
-    foundation: Qwen2ForCausalLM
+    foundation: PreTrainedModel
 
 
 class Link(nn.Module):
@@ -76,7 +76,7 @@ class Link(nn.Module):
         parts = parts or _random_parts(config)
         self.slots = tuple(modality.slot for modality in config.modalities)
         self.encoders = nn.ModuleDict({slot: parts.encoders[slot] for slot in self.slots})
-        self.foundation: Qwen2ForCausalLM | PeftModel = parts.foundation
+        self.foundation: PreTrainedModel | PeftModel = parts.foundation
         self.heads = nn.ModuleDict(
             {
                 slot: TransmitterHead(
@@ -207,8 +207,8 @@ class Link(nn.Module):
             }
         else:
             base = foundation.state_dict()
-        if foundation.config.tie_word_embeddings:
-            base.pop("lm_head.weight", None)
+        for name in _tied_to_embedding(foundation)[1:]:
+            del base[name]
         save_file(_plain(base), directory / "foundation.safetensors")
         save_file(_plain(dict(self.link_parameters())), directory / "link.safetensors")
 
@@ -223,9 +223,9 @@ class Link(nn.Module):
             link = cls(*read_description(directory))
             link.encoders.load_state_dict(load_file(directory / "encoders.safetensors"))
             base = load_file(directory / "foundation.safetensors")
-            # Left out where it is the embedding itself.
-            base.setdefault("lm_head.weight", base["model.embed_tokens.weight"])
-            link.foundation.load_state_dict(base)
+            # Left out where they are the embedding itself.
+            embedding, *again = _tied_to_embedding(link.foundation)
+            link.foundation.load_state_dict(base | dict.fromkeys(again, base[embedding]))
             weights = load_file(directory / "link.safetensors")
             own = link.link_parameters()
             if set(own) != set(weights):
@@ -251,6 +251,13 @@ def _random_parts(config: LinkConfig) -> Parts:
         if isinstance(foundation, CheckpointFoundation)
         else build_foundation(foundation),
     )
+
+
+def _tied_to_embedding(foundation: PreTrainedModel | PeftModel) -> list[str]:
+    """What a foundation calls its embedding, and what else is the same parameter."""
+    causal = foundation.get_base_model() if isinstance(foundation, PeftModel) else foundation
+    embedding = foundation.get_input_embeddings().get_parameter("weight")
+    return [name for name, each in causal.named_parameters(remove_duplicate=False) if each is embedding]
 
 
 _LINK_PARTS = ("heads", "receivers", "text_head", "text_receiver")

@@ -1,6 +1,7 @@
-"""The forward pass that serves: a Qwen2's weights, for prompts of any length and rows that come and go.
+"""The forward pass that serves: a foundation's weights, for prompts of any length and rows that come and go.
 
-What it does that the class itself does not, with the same outcome:
+Called by :class:`edge_server.runtime.model_runner.ServedLink`. What it does that the foundation's own class
+does not, with the same outcome:
 
 - Prompts are packed, [N, E]: nothing is computed for padding. Attention takes prompts of about one length
   together.
@@ -26,10 +27,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import Qwen2Config, Qwen2ForCausalLM
-from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer
+from transformers import PreTrainedModel
 
-from edge_server.errors import ModelError
+from edge_server.model.decoder_weights import BlockWeights
+from edge_server.model.foundation_classes import foundation_class
 from edge_server.runtime.kv_cache import KeyValueCache
 from edge_server.runtime.matmul import add_product, in_pieces, product, rows_together
 from edge_server.runtime.packing import Packing, hide_ends
@@ -43,7 +44,8 @@ _BEYOND = 256
 class _Block:
     norm_E: Tensor
     qkv_EX: Tensor
-    qkv_X: Tensor
+    qkv_X: Tensor | None
+    qk_norm_HD: Tensor | None
     out_XE: Tensor
     mlp_norm_E: Tensor
     gate_EI: Tensor
@@ -52,8 +54,9 @@ class _Block:
 
     def in_bfloat16(self) -> _Block:
         """The same, its matrices rounded."""
-        names = ("qkv_EX", "qkv_X", "out_XE", "gate_EI", "up_EI", "down_IE")
-        return replace(self, **{name: getattr(self, name).bfloat16() for name in names})
+        names = ("qkv_EX", "out_XE", "gate_EI", "up_EI", "down_IE")
+        bias_X = None if self.qkv_X is None else self.qkv_X.bfloat16()
+        return replace(self, qkv_X=bias_X, **{name: getattr(self, name).bfloat16() for name in names})
 
 
 class Decoder:
@@ -65,26 +68,21 @@ class Decoder:
         bfloat16: read prompts with products in bfloat16; their matrices are then held in it as well.
 
     Raises:
-        ModelError: its configuration asks for something of the Qwen2 class that is not served.
+        ModelError: its configuration asks for something that is not served.
     """
 
-    def __init__(self, foundation: Qwen2ForCausalLM, max_positions: int, *, bfloat16: bool = False) -> None:
-        config: Qwen2Config = foundation.config
-        _refuse_what_is_not_served(config, max_positions)
-        self.heads: int = config.num_attention_heads
-        self.kv_heads: int = config.num_key_value_heads
-        self.head_dim: int = getattr(config, "head_dim", None) or config.hidden_size // self.heads
+    def __init__(self, foundation: PreTrainedModel, max_positions: int, *, bfloat16: bool = False) -> None:
+        weights = foundation_class(foundation.config.model_type).weights(foundation, max_positions)
+        self.heads, self.kv_heads, self.head_dim = weights.heads, weights.kv_heads, weights.head_dim
         with torch.no_grad():
-            self.blocks = [self._block(layer) for layer in foundation.model.layers]
+            self.blocks = [self._block(block) for block in weights.blocks]
             # What prompts pass; also one that is read alone, for which it is no faster: an answer must not
             # depend on who is read with it.
             self._reading = [block.in_bfloat16() for block in self.blocks] if bfloat16 else self.blocks
-            self._norm_E: Tensor = foundation.model.norm.weight.detach()
-            self._vocabulary_EV: Tensor = foundation.lm_head.weight.detach().t()
+            self._norm_E, self._vocabulary_EV = weights.norm_E, weights.vocabulary_VE.t()
             self.dtype, self.device = self._norm_E.dtype, self._norm_E.device
-            self._eps = torch.tensor(config.rms_norm_eps, dtype=torch.float32, device=self.device)
-            positions = torch.arange(max_positions + _BEYOND, device=self.device)[None]
-            cos, sin = foundation.model.rotary_emb(torch.zeros(1, device=self.device), positions)
+            self._eps = torch.tensor(weights.eps, dtype=torch.float32, device=self.device)
+            cos, sin = weights.turns(torch.arange(max_positions + _BEYOND, device=self.device)[None])
         half = self.head_dim // 2
         #: Rotation of each position's pairs, complex, [position, D / 2].
         self._turns = torch.complex(cos[0, :, :half].float(), sin[0, :, :half].float())
@@ -119,7 +117,7 @@ class Decoder:
             x, turns_N1D = F.pad(x, (0, 0, 0, more)), F.pad(turns_N1D, (0, 0, 0, 0, 0, more))
         for block, layer in zip(blocks, cache.layers, strict=False):
             qkv_NX = self._project(self._norm(x, block.norm_E), block)
-            self._turn(qkv_NX, self.heads + self.kv_heads, turns_N1D)
+            self._turn(qkv_NX, block, turns_N1D)
             seen_NX = block.out_XE.new_empty(len(x), queries)
             seen_NX[count:] = 0
             for group in groups:
@@ -128,13 +126,13 @@ class Decoder:
         # The last block's keys and values come from every position, its answer from the last alone.
         h_NE = self._norm(x, last_block.norm_E)
         kv_NX = self._project(h_NE, last_block, slice(queries, None))
-        self._turn(kv_NX, self.kv_heads, turns_N1D)
+        self._turn(kv_NX, last_block, turns_N1D, slice(self.heads, None))
         layer = cache.layers[-1]
         for group in groups:
             self._store(layer, group, group.packing.pad(kv_NX[group.tokens]))
         h_BE, x_BE = (each.index_select(0, packing.last_of_each) for each in (h_NE, x))
         q_BX = self._project(h_BE, self.blocks[-1], slice(queries))
-        self._turn(q_BX, self.heads, turns_N1D.index_select(0, packing.last_of_each))
+        self._turn(q_BX, last_block, turns_N1D.index_select(0, packing.last_of_each), slice(self.heads))
         kv = layer[:, :, :, : packing.longest][:, rows_as_index(cache_row_B, self.device)]
         ends = self._hide_ends(packing.tensor(packing.lengths), packing.longest)
         self._finish(x_BE, self._look_back(q_BX, kv, ends), self.blocks[-1])
@@ -160,42 +158,41 @@ class Decoder:
         queries = self.heads * self.head_dim
         for block, layer in zip(self.blocks, cache.layers, strict=True):
             qkv_BX = self._project(self._norm(x_BE, block.norm_E), block)
-            self._turn(qkv_BX, self.heads + self.kv_heads, turns_B1D)
+            self._turn(qkv_BX, block, turns_B1D)
             new = qkv_BX[:, queries:].reshape(-1, self.head_dim)
             layer.view(-1, self.head_dim).index_copy_(0, places, new)
             kv = layer[:, :rows, :, :longest]
             self._finish(x_BE, self._look_back(qkv_BX[:, :queries], kv, ends), block)
         return self._logits(x_BE)
 
-    def _block(self, layer: Qwen2DecoderLayer) -> _Block:
-        attention, mlp = layer.self_attn, layer.mlp
-        weights, biases = [], []
-        for projection, pairs in (
-            (attention.q_proj, True),
-            (attention.k_proj, True),
-            (attention.v_proj, False),
-        ):
-            weight, bias = projection.weight.detach(), projection.bias.detach()
-            weights.append(self._side_by_side(weight) if pairs else weight)
-            biases.append(self._side_by_side(bias[:, None])[:, 0] if pairs else bias)
+    def _block(self, block: BlockWeights) -> _Block:
+        matrices = self._side_by_side(block.q_XE), self._side_by_side(block.k_XE), block.v_XE
+        bias_X = norm_HD = None
+        if block.biases is not None:
+            q_X, k_X, v_X = block.biases
+            bias_X = torch.cat([self._side_by_side(q_X), self._side_by_side(k_X), v_X])
+        if block.q_norm_D is not None and block.k_norm_D is not None:
+            q_D, k_D = self._side_by_side(block.q_norm_D), self._side_by_side(block.k_norm_D)
+            norm_HD = torch.stack([*[q_D] * self.heads, *[k_D] * self.kv_heads])
         return _Block(
-            norm_E=layer.input_layernorm.weight.detach(),
-            qkv_EX=torch.cat(weights).t(),
-            qkv_X=torch.cat(biases),
-            out_XE=attention.o_proj.weight.detach().t(),
-            mlp_norm_E=layer.post_attention_layernorm.weight.detach(),
-            gate_EI=mlp.gate_proj.weight.detach().t(),
-            up_EI=mlp.up_proj.weight.detach().t(),
-            down_IE=mlp.down_proj.weight.detach().t(),
+            norm_E=block.norm_E,
+            qkv_EX=torch.cat(matrices).t(),
+            qkv_X=bias_X,
+            qk_norm_HD=norm_HD,
+            out_XE=block.out_EX.t(),
+            mlp_norm_E=block.mlp_norm_E,
+            gate_EI=block.gate_IE.t(),
+            up_EI=block.up_IE.t(),
+            down_IE=block.down_EI.t(),
         )
 
-    def _side_by_side(self, weight_XE: Tensor) -> Tensor:
-        """Rows of a projection so that dimensions i and i + D / 2 of a head, a rotary pair, are neighbours.
+    def _side_by_side(self, weight: Tensor) -> Tensor:
+        """Rows of a projection, a bias or a norm so that a head's dimensions i and i + D / 2 are neighbours.
 
-        Queries and keys are reordered alike: their products stay the same.
+        These are a rotary pair. Queries and keys are reordered alike: their products stay the same.
         """
-        pairs = weight_XE.view(-1, 2, self.head_dim // 2, weight_XE.shape[1])
-        return pairs.transpose(1, 2).reshape(weight_XE.shape)
+        pairs = weight.reshape(-1, 2, self.head_dim // 2, weight.shape[1:].numel())
+        return pairs.transpose(1, 2).reshape(weight.shape)
 
     def _norm(self, x: Tensor, weight_E: Tensor) -> Tensor:
         """RMSNorm in three passes over x; torch's own takes eight on a CPU."""
@@ -205,11 +202,23 @@ class Decoder:
 
     def _project(self, h: Tensor, block: _Block, which: slice = slice(None)) -> Tensor:
         """Queries, keys and values, or those of them that are asked for, in the type of h."""
-        return product(h.to(block.qkv_X.dtype), block.qkv_EX[:, which], block.qkv_X[which]).to(h.dtype)
+        bias_X = None if block.qkv_X is None else block.qkv_X[which]
+        return product(h.to(block.qkv_EX.dtype), block.qkv_EX[:, which], bias_X).to(h.dtype)
 
-    def _turn(self, x_NX: Tensor, heads: int, turns_N1D: Tensor) -> None:
-        """Rotary position embedding of the first heads, in place."""
-        pairs = x_NX[:, : heads * self.head_dim].view(len(x_NX), heads, self.head_dim // 2, 2)
+    def _turn(self, x_NX: Tensor, block: _Block, turns_N1D: Tensor, which: slice = slice(None)) -> None:
+        """Rotary position embedding of query and key heads, in place, behind their norm where there is one.
+
+        Args:
+            x_NX: begins with these heads; values that follow are left as they are.
+            block: whose heads.
+            turns_N1D: of each token's position.
+            which: of all query and key heads, those that x begins with.
+        """
+        heads = len(range(self.heads + self.kv_heads)[which])
+        x_NHD = x_NX[:, : heads * self.head_dim].view(len(x_NX), heads, self.head_dim)
+        if block.qk_norm_HD is not None:
+            x_NHD.copy_(self._norm(x_NHD, block.qk_norm_HD[which]))
+        pairs = x_NHD.view(len(x_NX), heads, self.head_dim // 2, 2)
         if x_NX.dtype == torch.float32:
             torch.view_as_complex(pairs).mul_(turns_N1D)
         else:
@@ -260,15 +269,3 @@ class Decoder:
         kv = kv_BTX.view(rows, longest, 2, self.kv_heads, self.head_dim).permute(2, 0, 3, 1, 4)
         layer[:, :, :, :longest][:, group.cache_rows] = kv
         return kv
-
-
-def _refuse_what_is_not_served(config: Qwen2Config, max_positions: int) -> None:
-    windows = "sliding_attention" in config.layer_types and (config.sliding_window or 0) < max_positions
-    rope = config.rope_parameters["rope_type"]
-    for field, found, served in (
-        ("hidden_act", config.hidden_act, config.hidden_act == "silu"),
-        ("sliding_window", config.sliding_window, not windows),
-        ("rope_parameters.rope_type", rope, rope != "dynamic"),
-    ):
-        if not served:
-            raise ModelError(f"foundation: its {field} is {found!r}, which is not served")

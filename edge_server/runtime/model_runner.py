@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import Qwen2ForCausalLM
+from transformers import PreTrainedModel
 
 from edge_server.engine.ports import Prompt, Step
 from edge_server.errors import ModelError
@@ -54,14 +54,14 @@ class ServedLink(ModelInfo):
         bfloat16: read prompts with products in bfloat16, where the processor has instructions for it.
 
     Raises:
-        ModelError: its foundation asks for something of the Qwen2 class that is not served.
+        ModelError: its foundation asks for something that is not served.
     """
 
     def __init__(self, link: Link, bundle_hash: str, *, bfloat16: bool = False) -> None:
         super().__init__(link.config, link.tokenizer, bundle_hash)
         self._link = link.eval()
         link.merge_lora()
-        assert isinstance(link.foundation, Qwen2ForCausalLM)  # noqa: S101 - narrows the type
+        assert isinstance(link.foundation, PreTrainedModel)  # noqa: S101 - narrows the type
         fast = has_bfloat16(link.device)
         if link.embedding.weight.dtype == torch.bfloat16 and fast is False:
             link.foundation.float()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -22,6 +22,7 @@ from edge_server.data.valor import load_valor
 from edge_server.errors import ConfigurationError
 from edge_server.model.config import HeadConfig, LoraTraining, ReceiverConfig
 from edge_server.model.description import LinkConfig
+from edge_server.model.foundation_classes import foundation_class
 from edge_server.model.link import Link, Parts
 from edge_server.model.modality import SLOTS
 from edge_server.model.provenance import current_commit
@@ -112,7 +113,7 @@ class Checkpoints:
     """Local Hugging Face folders; nothing is ever fetched."""
 
     foundation: Path
-    """Qwen2 class, with its tokenizer."""
+    """Of a foundation class, with its tokenizer."""
     visual: Path
     """ViViT, with its image processor."""
     audio: Path
@@ -179,6 +180,7 @@ class PaperRun:
         foundation, model, tokenizer = foundation_from(
             folders.foundation, "bfloat16" if device.type == "cuda" else "float32", recipe.max_positions
         )
+        known = foundation_class(model.config.model_type)
         visual, audio = visual_from(folders.visual, windows), audio_from(folders.audio, windows)
         config = LinkConfig(
             name=recipe.name,
@@ -187,7 +189,7 @@ class PaperRun:
             audio=audio.config,
             head=recipe.head,
             receiver=recipe.receiver,
-            lora=recipe.lora,
+            lora=replace(recipe.lora, targets=known.lora_targets(recipe.lora.targets)),
             channel_dim=recipe.channel_dim,
             token_lengths=recipe.token_lengths,
         )

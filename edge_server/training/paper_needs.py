@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import torch
 from torch import nn
 from transformers import (
-    ASTConfig,
     ASTModel,
-    AutoConfig,
     PreTrainedConfig,
-    Qwen2Config,
-    Qwen2ForCausalLM,
-    VivitConfig,
+    PreTrainedModel,
     VivitModel,
 )
 
 from edge_server.errors import ConfigurationError, ModelError
-
-ConfigT = TypeVar("ConfigT", bound=PreTrainedConfig)
+from edge_server.model.foundation_classes import foundation_class
+from edge_server.model.published.encoders import model_type_of
+from edge_server.model.published.foundation import foundation_class_in
 
 #: Parameters that a CPU trains in minutes; checkpoints for tests have fewer.
 TINY = 50_000_000
@@ -79,16 +76,18 @@ def needs_of(foundation: Path, visual: Path, audio: Path, batch: Batch) -> Needs
     Raises:
         ModelError: a folder has no configuration of its kind.
     """
+    network = foundation_class_in(foundation).network
     return estimate(
-        _config(foundation, Qwen2Config), _config(visual, VivitConfig), _config(audio, ASTConfig), batch
+        _config(foundation, network), _config(visual, VivitModel), _config(audio, ASTModel), batch
     )
 
 
-def estimate(foundation: Qwen2Config, visual: VivitConfig, audio: ASTConfig, batch: Batch) -> Needs:
-    """Estimate what a run of these sizes needs."""
+def estimate(foundation: Any, visual: PreTrainedConfig, audio: PreTrainedConfig, batch: Batch) -> Needs:
+    """Estimate what a run of these sizes, as Hugging Face configurations, needs."""
+    network = foundation_class(foundation.model_type).network
     parameters = sum(
         _parameters(kind, config)
-        for kind, config in ((Qwen2ForCausalLM, foundation), (VivitModel, visual), (ASTModel, audio))
+        for kind, config in ((network, foundation), (VivitModel, visual), (ASTModel, audio))
     )
     places = batch.clips * batch.positions
     kept = places * foundation.hidden_size * (foundation.num_hidden_layers + _BLOCK_WIDTHS)
@@ -121,13 +120,14 @@ def choose_device(needs: Needs) -> torch.device:
     return torch.device("cuda")
 
 
-def _config(folder: Path, kind: type[ConfigT]) -> ConfigT:
+def _config(folder: Path, network: type[PreTrainedModel]) -> PreTrainedConfig:
+    kind = network.config_class
+    if (found := model_type_of(folder)) != kind.model_type:
+        raise ModelError(f"{folder}: model_type is {found!r}; {kind.model_type!r} is needed")
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        config: PreTrainedConfig = kind.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
         raise ModelError(f"{folder}: no Hugging Face checkpoint: {error}") from error
-    if not isinstance(config, kind):
-        raise ModelError(f"{folder}: model_type is {config.model_type!r}; {kind.model_type!r} is needed")
     return config
 
 

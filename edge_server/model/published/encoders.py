@@ -38,6 +38,8 @@ from edge_server.model.selection import pooling_matrix
 
 ModelT = TypeVar("ModelT", bound=PreTrainedModel)
 
+_CONFIG = "config.json"
+
 
 class CheckpointVisualEncoder(nn.Module):
     """ViViT with its own preprocessing."""
@@ -188,13 +190,9 @@ def read_checkpoint(folder: Path, model_type: str, kind: type[ModelT], **setting
     Raises:
         ModelError: there is no such checkpoint, or it lacks weights.
     """
-    config = folder / "config.json"
-    try:
-        found = json.loads(config.read_text(encoding="utf-8")).get("model_type")
-    except (OSError, ValueError, AttributeError) as error:
-        raise ModelError(f"{config}: no Hugging Face checkpoint: {error}") from error
+    found = model_type_of(folder)
     if found != model_type:
-        raise ModelError(f"{config}: model_type is {found!r}; {model_type!r} is needed")
+        raise ModelError(f"{folder / _CONFIG}: model_type is {found!r}; {model_type!r} is needed")
     try:
         model, report = kind.from_pretrained(
             folder, local_files_only=True, output_loading_info=True, **settings
@@ -207,6 +205,19 @@ def read_checkpoint(folder: Path, model_type: str, kind: type[ModelT], **setting
         raise ModelError(f"{folder}: {kind.__name__} lacks {len(missing)} weights, {missing[0]} first")
     assert isinstance(model, kind)  # noqa: S101 - narrows the type
     return model
+
+
+def model_type_of(folder: Path) -> object:
+    """What a checkpoint says it is, which should be a text.
+
+    Raises:
+        ModelError: there is no such checkpoint.
+    """
+    config = folder / _CONFIG
+    try:
+        return json.loads(config.read_text(encoding="utf-8")).get("model_type")
+    except (OSError, ValueError, AttributeError) as error:
+        raise ModelError(f"{config}: no Hugging Face checkpoint: {error}") from error
 
 
 def _read(folder: Path, kind: type[Any]) -> Any:

@@ -1,4 +1,6 @@
-"""A foundation that others have trained (Qwen2 class), with its tokenizer, from a local Hugging Face folder.
+"""A foundation that others have trained, with its tokenizer, from a local Hugging Face folder.
+
+Which classes there are: :mod:`edge_server.model.foundation_classes`.
 
 The special tokens that mark a prompt's parts are added to its tokenizer where it has none of its own. Their
 embeddings begin as the averages of the words that say what they mark, and stay: what fine-tuning changes of
@@ -12,12 +14,13 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoTokenizer, PreTrainedModel
 
 from edge_server.errors import ModelError
 from edge_server.model import tokenizer as tk
+from edge_server.model.foundation_classes import FoundationClass, foundation_class
 from edge_server.model.published.config import CheckpointFoundation, DTypeName
-from edge_server.model.published.encoders import read_checkpoint
+from edge_server.model.published.encoders import model_type_of, read_checkpoint
 
 #: What the embedding of an added token begins as: the average of these words'.
 _MEANING = {
@@ -34,24 +37,38 @@ _MEANING = {
 }
 
 
-def build_checkpoint_foundation(config: CheckpointFoundation) -> Qwen2ForCausalLM:
-    """The foundation with random weights, for those of a model folder to be loaded into."""
-    model = AutoModelForCausalLM.from_config(
-        Qwen2Config.from_dict(config.architecture), dtype=getattr(torch, config.dtype)
-    )
-    assert isinstance(model, Qwen2ForCausalLM)  # noqa: S101 - narrows the type
-    return model
+def build_checkpoint_foundation(config: CheckpointFoundation) -> PreTrainedModel:
+    """The foundation with random weights, for those of a model folder to be loaded into.
+
+    Raises:
+        ModelError: there is no such foundation class.
+    """
+    known = foundation_class(config.architecture.get("model_type"))
+    return known.build(config.architecture, getattr(torch, config.dtype))
+
+
+def foundation_class_in(folder: Path) -> FoundationClass:
+    """The foundation class of a checkpoint.
+
+    Raises:
+        ModelError: it is no checkpoint, or none of a foundation.
+    """
+    try:
+        return foundation_class(model_type_of(folder))
+    except ModelError as error:
+        raise ModelError(f"{folder}: {error}") from error
 
 
 def foundation_from(
     folder: Path, dtype: DTypeName, max_positions: int
-) -> tuple[CheckpointFoundation, Qwen2ForCausalLM, Tokenizer]:
-    """A Qwen2 checkpoint and its tokenizer, with the special tokens that it lacked.
+) -> tuple[CheckpointFoundation, PreTrainedModel, Tokenizer]:
+    """A checkpoint and its tokenizer, with the special tokens that it lacked.
 
     Raises:
-        ModelError: it is no such checkpoint.
+        ModelError: it is no checkpoint of a foundation class.
     """
-    model = read_checkpoint(folder, "qwen2", Qwen2ForCausalLM, dtype=getattr(torch, dtype))
+    foundation = foundation_class_in(folder)
+    model = read_checkpoint(folder, foundation.model_type, foundation.network, dtype=getattr(torch, dtype))
     try:
         read = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         tokenizer = Tokenizer.from_str(read.backend_tokenizer.to_str())

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from edge_server.errors import ModelError
 from edge_server.runtime.decoder import Decoder
@@ -18,16 +30,22 @@ from edge_server.runtime.transfer import on_device
 from tests.eager_reference import go_on, read_embeddings
 
 MAX_POSITIONS = 160
+ModelT = TypeVar("ModelT", bound=PreTrainedModel)
 #: Largest difference of a logit from the class's; logits here have a standard deviation of about 1.
 TOLERANCE = 2e-4
 
 
 def qwen2(**changes: object) -> Qwen2ForCausalLM:
+    return tiny(Qwen2ForCausalLM, Qwen2Config, **changes)
+
+
+def tiny(kind: type[ModelT], config_of: type[PreTrainedConfig], **changes: object) -> ModelT:
+    """A small network of a class, no parameter of which is what it was drawn as by default."""
     torch.manual_seed(0)
     sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "vocab_size": 61}
     heads = {"num_attention_heads": 4, "num_key_value_heads": 4}
-    config = Qwen2Config(**{**sizes, **heads, "initializer_range": 0.2, **changes})  # type: ignore[arg-type]
-    model = Qwen2ForCausalLM(config).eval()
+    config = config_of(**{**sizes, **heads, "initializer_range": 0.2, **changes})  # type: ignore[arg-type]
+    model = kind(config).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.endswith(("norm.weight", "layernorm.weight", "proj.bias")):
@@ -52,7 +70,7 @@ def foundations(draw: st.DrawFn) -> Qwen2ForCausalLM:
     )
 
 
-def prompts_of(model: Qwen2ForCausalLM, lengths: Sequence[int], seed: int = 1) -> list[Tensor]:
+def prompts_of(model: PreTrainedModel, lengths: Sequence[int], seed: int = 1) -> list[Tensor]:
     generator = torch.Generator().manual_seed(seed)
     width = model.config.hidden_size
     return [torch.randn(length, width, generator=generator) for length in lengths]
@@ -70,7 +88,7 @@ def one_step(decoder: Decoder, x_BE: Tensor, cache: KeyValueCache) -> Tensor:
 class Rows:
     """Rows of a decoder's cache, and the reference's rows, each alone, beside them."""
 
-    def __init__(self, model: Qwen2ForCausalLM) -> None:
+    def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
         self.decoder = Decoder(model, MAX_POSITIONS)
         self.cache = self.decoder.new_cache()
@@ -143,6 +161,71 @@ def test_any_qwen2_says_what_it_says_in_its_own_class(
     rows.leave([row for row in leaving if row < len(rows.slots) - 1])
     rows.step()
     rows.step()
+
+
+LLAMA, MISTRAL, QWEN3 = (
+    (LlamaForCausalLM, LlamaConfig),
+    (MistralForCausalLM, MistralConfig),
+    (Qwen3ForCausalLM, Qwen3Config),
+)
+ROPE_3 = {
+    "rope_type": "llama3",
+    "rope_theta": 1e4,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 32,
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        (LLAMA, {"num_key_value_heads": 2}),
+        (LLAMA, {"tie_word_embeddings": True, "head_dim": 16}),
+        (LLAMA, {"rope_parameters": ROPE_3}),
+        (MISTRAL, {"num_key_value_heads": 1, "sliding_window": None}),
+        (MISTRAL, {"head_dim": 12, "sliding_window": MAX_POSITIONS}),
+        (QWEN3, {"num_key_value_heads": 2, "head_dim": 12}),
+        (QWEN3, {"tie_word_embeddings": True, "head_dim": 8, "num_hidden_layers": 1}),
+    ],
+)
+def test_other_classes_say_what_they_say_in_their_own(
+    kind: tuple[type[PreTrainedModel], type[PreTrainedConfig]], changes: dict[str, object]
+) -> None:
+    rows = Rows(tiny(*kind, **changes))
+    rows.join(prompts_of(rows.model, [17, 40, 17, 1]))
+    rows.step()
+    rows.leave([1])
+    rows.join(prompts_of(rows.model, [9, 33], seed=2))
+    rows.step()
+    rows.step()
+
+
+def test_what_other_classes_may_have_and_no_decoder_computes_is_refused_by_name() -> None:
+    for model, said in (
+        (tiny(*LLAMA, attention_bias=True), r"bias is \['0.self_attn.o_proj'\]"),
+        (tiny(*LLAMA, mlp_bias=True), r"bias is \['0.mlp.gate_proj'\]"),
+        (tiny(*MISTRAL, sliding_window=16), "sliding_window is 16"),
+    ):
+        with pytest.raises(ModelError, match=said):
+            Decoder(model, MAX_POSITIONS)
+    model = tiny(*LLAMA)
+    model.config.model_type = "gpt2"
+    with pytest.raises(ModelError, match="model_type is 'gpt2'; there are: llama, mistral, qwen2, qwen3"):
+        Decoder(model, MAX_POSITIONS)
+
+
+def test_in_bfloat16_heads_with_norms_stray_no_further_than_the_class_does() -> None:
+    exact, rounded = tiny(*QWEN3, head_dim=12), tiny(*QWEN3, head_dim=12).bfloat16()
+    decoder = Decoder(rounded, MAX_POSITIONS)
+    prompts = prompts_of(exact, [30, 21, 4])
+    cache, lengths = decoder.new_cache(), [len(prompt) for prompt in prompts]
+    with torch.inference_mode():
+        ours = decoder.prefill(torch.cat(prompts).bfloat16(), lengths, cache, cache.take(lengths)).float()
+    theirs = read_embeddings(rounded, [prompt.bfloat16() for prompt in prompts]).logits_BV.float()
+    truth = read_embeddings(exact, prompts).logits_BV
+    assert (ours - truth).square().mean() < 1.5 * (theirs - truth).square().mean()
 
 
 def test_rows_that_grow_long_and_many_are_followed() -> None:

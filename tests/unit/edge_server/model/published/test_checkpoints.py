@@ -164,7 +164,7 @@ def test_an_embedding_without_rows_to_spare_grows(tmp_path: Path, tied: bool) ->
 def test_what_is_no_checkpoint_is_named(folders: Checkpoints, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"nowhere/config\.json: no Hugging Face checkpoint"):
         visual_from(tmp_path / "nowhere", 16)
-    with pytest.raises(ModelError, match="model_type is 'vivit'; 'qwen2' is needed"):
+    with pytest.raises(ModelError, match="model_type is 'vivit'; there are: llama, mistral, qwen2, qwen3"):
         foundation_from(folders.visual, "float32", 512)
     with pytest.raises(ModelError, match="model_type is 'qwen2'; 'audio-spectrogram-transformer' is needed"):
         audio_from(folders.foundation, 16)
