@@ -10,8 +10,8 @@ from transformers import (
     ASTConfig,
     ASTFeatureExtractor,
     ASTModel,
+    PreTrainedModel,
     PreTrainedTokenizerFast,
-    Qwen2Config,
     Qwen2ForCausalLM,
     VivitConfig,
     VivitImageProcessor,
@@ -64,8 +64,13 @@ def write_checkpoints(folder: Path) -> Checkpoints:
     return folders
 
 
-def write_foundation(folder: Path, rows: int = ROWS, tied: bool = True) -> None:
-    """A Qwen2 with ``rows`` embeddings, and a tokenizer like Qwen2's: its one special token ends a text."""
+def write_foundation(
+    folder: Path,
+    rows: int = ROWS,
+    tied: bool = True,
+    network: type[PreTrainedModel] = Qwen2ForCausalLM,
+) -> None:
+    """A network with ``rows`` embeddings, and a tokenizer like Qwen2's: its one special token ends a text."""
     tokenizer = Tokenizer(models.BPE(unk_token=None))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -75,8 +80,8 @@ def write_foundation(folder: Path, rows: int = ROWS, tied: bool = True) -> None:
     tokenizer.train_from_iterator(world_texts(100, seed=0), trainer)
     wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, pad_token=END)
     wrapped.save_pretrained(folder)
-    model = Qwen2ForCausalLM(
-        Qwen2Config(
+    model = network(
+        network.config_class(
             vocab_size=rows,
             hidden_size=32,
             intermediate_size=64,
@@ -87,6 +92,7 @@ def write_foundation(folder: Path, rows: int = ROWS, tied: bool = True) -> None:
             tie_word_embeddings=tied,
             eos_token_id=tokenizer.token_to_id(END),
             bos_token_id=None,
+            pad_token_id=None,
         )
     )
     model.save_pretrained(folder)
