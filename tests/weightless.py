@@ -16,23 +16,11 @@ from device_agent.errors import ConfigurationError
 from device_agent.media.clip import Clip, MediaSpec
 from device_agent.transmitter import Encoded
 from edge_server.engine import FeatureBlock, InvalidPromptError, Prompt, Step
+from tests.waiting import PATIENCE_S
 
 BUNDLE_HASH = "ab" * 32
 CHANNEL_DIM = 8
 VOCABULARY = 1000
-
-
-class FakeClock:
-    """Seconds that pass when told to."""
-
-    def __init__(self, now: float = 1000.0) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
-
-    def advance(self, seconds: float) -> None:
-        self.now += seconds
 
 
 class Gate:
@@ -52,14 +40,16 @@ class Gate:
         with self._changed:
             self._open = False
 
-    def let_one_through(self) -> None:
+    def let_one_through(self) -> bool:
+        """Let one step pass; False, so that one may do so until something else holds."""
         with self._changed:
             self._tickets += 1
             self._changed.notify_all()
+        return False
 
     def wait(self) -> None:
         with self._changed:
-            passed = self._changed.wait_for(lambda: self._open or self._tickets > 0, timeout=20)
+            passed = self._changed.wait_for(lambda: self._open or self._tickets > 0, timeout=PATIENCE_S)
             assert passed, "the test never opened the gate"
             if not self._open:
                 self._tickets -= 1

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from device_agent.outbox.records import NewQuestion, Waiting
 from device_agent.uplink.session import Reply
-from protos import payload
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
-from tests.weightless import BUNDLE_HASH, CHANNEL_DIM
+from tests import questions
+from tests.weightless import BUNDLE_HASH
 
 SOURCE = "chaos"
 _BASE = 1000
@@ -20,11 +18,10 @@ _BASE = 1000
 
 def question(agent: int, number: int, token_length: int = 16) -> pb.Question:
     """The number-th question of an agent, with a block of feature tokens."""
-    block = payload.encode(np.full((token_length, CHANNEL_DIM), 0.5, np.float32), "video")
-    return pb.Question(
-        request_id=f"a{agent}-{number}",
+    return questions.question(
+        f"a{agent}-{number}",
+        questions.block(token_length=token_length),
         question_ids=[agent % _BASE, number // _BASE, number % _BASE],
-        payloads=[block],
         deadline_ms=20_000,
     )
 

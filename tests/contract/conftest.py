@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from edge_server.server.app import Server
 from edge_server.server.config import ServerConfig
 from edge_server.server.ingest import MediaIngest
 from protos.tokenlink.v1.tokenlink_pb2_grpc import TokenLinkStub
+from tests.waiting import until
 from tests.weightless import BUNDLE_HASH, CHANNEL_DIM, WeightlessModel, WeightlessTransmitter
 
 SMALL_BUNDLE_HASH = "12" * 32
@@ -35,9 +35,7 @@ class Running:
     stub: TokenLinkStub
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10):
-            while not condition():
-                await asyncio.sleep(0.005)
+        await until(condition)
 
 
 @pytest.fixture

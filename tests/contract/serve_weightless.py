@@ -1,14 +1,17 @@
 """A server process without weights, for tests of what processes do.
 
-Run as ``python -m tests.contract.serve_weightless``, with a key after it to have the page ask for one.
+Run as ``python -m tests.contract.serve_weightless``, with a key after it to have the page ask for one. While
+there is a file where ``WEIGHTLESS_HOLD`` says, the model stands still.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -20,10 +23,12 @@ from edge_server.server import logs
 from edge_server.server.config import ServerConfig
 from edge_server.server.ingest import MediaIngest
 from edge_server.server.process import serve
+from tests.waiting import until_true
 from tests.weightless import CHANNEL_DIM, WeightlessModel, WeightlessTransmitter
 
 NEWER_BUNDLE_HASH = "cd" * 32
 """Of what is served after a SIGHUP."""
+HOLD = "WEIGHTLESS_HOLD"
 
 
 class KeyGate:
@@ -41,6 +46,14 @@ class KeyGate:
         return "key-1"
 
 
+def take_time() -> None:
+    """A step takes as long as one can see, and as long as it is held."""
+    time.sleep(0.1)
+    hold = os.environ.get(HOLD, "")
+    if hold:
+        until_true(lambda: not Path(hold).exists())
+
+
 def served(limits: MediaLimits | None = None) -> Served:
     """What :mod:`tests.weightless` can do, as slowly as something can be watched."""
     ingest = MediaIngest(
@@ -51,7 +64,7 @@ def served(limits: MediaLimits | None = None) -> Served:
         max_pending=4,
         rng=np.random.default_rng(1),
     )
-    model = WeightlessModel(answer=lambda prompt: "a long answer", decode_fault=lambda rows: time.sleep(0.1))
+    model = WeightlessModel(answer=lambda prompt: "a long answer", decode_fault=lambda rows: take_time())
     shape = LinkShape(CHANNEL_DIM, 96)
     return Served(model, lambda _: model, ingest, shape, (1, 2, 4, 8, 16, 32), close=ingest.close)
 

@@ -6,16 +6,15 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-import numpy as np
 import pytest
 
 from device_agent.errors import BundleMismatchError, DeadlineError, RefusedError
 from device_agent.uplink.backoff import Backoff
 from device_agent.uplink.uplink import Uplink
-from protos import payload
-from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from tests.contract.conftest import Running
-from tests.weightless import BUNDLE_HASH, CHANNEL_DIM
+from tests.questions import about_video
+from tests.waiting import obey
+from tests.weightless import BUNDLE_HASH
 
 
 class Relay:
@@ -26,6 +25,7 @@ class Relay:
         self._pumps: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
         self.address = ""
+        self.joined = 0
 
     async def __aenter__(self) -> Relay:
         self._server = await asyncio.start_server(self._join, "127.0.0.1", 0)
@@ -43,6 +43,7 @@ class Relay:
         self._writers.clear()
 
     async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.joined += 1
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._port)
         self._writers |= {writer, far_writer}
         for source, sink in ((reader, far_writer), (far_reader, writer)):
@@ -55,11 +56,6 @@ class Relay:
                 sink.write(data)
                 await sink.drain()
         sink.transport.abort()
-
-
-def question(request_id: str, **fields: object) -> pb.Question:
-    block = payload.encode(np.full((4, CHANNEL_DIM), 0.5, np.float32), "video")
-    return pb.Question(request_id=request_id, question_ids=[1, 2], payloads=[block], **fields)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -77,8 +73,8 @@ async def test_the_grant_follows_the_channel_within_one_session(uplink: Uplink) 
 async def test_questions_are_answered(uplink: Uplink) -> None:
     pieces: list[str] = []
     replies = await asyncio.gather(
-        uplink.ask(question("q0"), on_delta=pieces.append),
-        *(uplink.ask(question(f"q{n}")) for n in range(1, 20)),
+        uplink.ask(about_video("q0"), on_delta=pieces.append),
+        *(uplink.ask(about_video(f"q{n}")) for n in range(1, 20)),
     )
     assert {reply.answer.text for reply in replies} == {"2+video:4"}
     assert "".join(pieces) == "2+video:4"
@@ -91,11 +87,11 @@ async def test_a_cut_link_is_made_again_and_the_question_answered(running: Runni
         Relay(running.addresses.grpc_port) as relay,
         Uplink(relay.address, BUNDLE_HASH, device_id="camera", backoff=Backoff()) as uplink,
     ):
-        asking = asyncio.create_task(uplink.ask(question("q1")))
+        asking = asyncio.create_task(uplink.ask(about_video("q1")))
         await running.until(lambda: running.server.engine.running == 1)
         relay.cut()
         # Whether the server notices the cut or the repeat first, one run is left.
-        await asyncio.sleep(0.3)
+        await running.until(lambda: relay.joined == 2)
         running.model.gate.open()
         reply = await asking
         assert reply.answer.text == "x" * 20
@@ -104,20 +100,20 @@ async def test_a_cut_link_is_made_again_and_the_question_answered(running: Runni
         # And once it was answered, asking again costs no run.
         prefills = sum(running.model.prefills)
         relay.cut()
-        assert (await uplink.ask(question("q1"))).answer == reply.answer
+        assert (await uplink.ask(about_video("q1"))).answer == reply.answer
         assert sum(running.model.prefills) == prefills
 
 
 async def test_a_session_that_was_lost_is_opened_again(running: Running, uplink: Uplink) -> None:
     session = await uplink.open()
     running.server.cell.close(session.session_id)
-    assert (await uplink.ask(question("q1"))).answer.text == "2+video:4"
+    assert (await uplink.ask(about_video("q1"))).answer.text == "2+video:4"
 
 
 async def test_taking_a_question_back_frees_its_slot(running: Running, uplink: Uplink) -> None:
     running.model.answer = lambda prompt: "x" * 20
     running.model.gate.close()
-    asking = asyncio.create_task(uplink.ask(question("q1")))
+    asking = asyncio.create_task(uplink.ask(about_video("q1")))
     await running.until(lambda: running.server.engine.running == 1)
     asking.cancel()
     await running.until(lambda: running.server.engine.unanswered == 0)
@@ -125,12 +121,12 @@ async def test_taking_a_question_back_frees_its_slot(running: Running, uplink: U
 
 async def test_refusals_arrive_as_the_agents_own_errors(running: Running, uplink: Uplink) -> None:
     with pytest.raises(RefusedError) as refused:
-        await uplink.ask(question("q1", max_new_tokens=100_000))
+        await uplink.ask(about_video("q1", max_new_tokens=100_000))
     assert refused.value.field == "max_new_tokens"
     running.model.answer = lambda prompt: "x" * 20
     running.model.gate.close()
-    late = asyncio.create_task(uplink.ask(question("q2", deadline_ms=50)))
-    await asyncio.sleep(0.2)
+    late = asyncio.create_task(uplink.ask(about_video("q2", deadline_ms=50)))
+    await obey(0.05)
     running.model.gate.open()
     with pytest.raises(DeadlineError):
         await late
@@ -159,6 +155,6 @@ class TestOverload:
                 for n in range(10)
             ]
             replies = await asyncio.gather(
-                *(uplink.ask(question(f"q{n}")) for uplink in uplinks for n in range(5))
+                *(uplink.ask(about_video(f"q{n}")) for uplink in uplinks for n in range(5))
             )
         assert [reply.answer.text for reply in replies] == ["2+video:4"] * 50

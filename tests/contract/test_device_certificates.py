@@ -18,7 +18,6 @@ from pathlib import Path
 
 import grpc
 import grpc.aio
-import numpy as np
 import pytest
 
 from device_agent.config import DeviceSettings
@@ -40,13 +39,14 @@ from edge_server.frontdoor.backend import Served
 from edge_server.server import revocation
 from edge_server.server.app import Server
 from edge_server.server.config import ServerConfig
-from protos import payload
 from protos.enrolment import EnrolToken
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from protos.tokenlink.v1.tokenlink_pb2_grpc import TokenLinkStub
 from tests.authority import Device, Pki, make_pki
 from tests.contract.conftest import Running
-from tests.weightless import BUNDLE_HASH, CHANNEL_DIM
+from tests.questions import about_video
+from tests.waiting import until
+from tests.weightless import BUNDLE_HASH
 
 YEAR_S = 365.25 * 86_400
 
@@ -63,11 +63,6 @@ def settings(pki: Pki, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     return pki.settings(enrol=True) | {"receive_s": 1.0}
 
 
-def question(request_id: str) -> pb.Question:
-    block = payload.encode(np.full((4, CHANNEL_DIM), 0.5, np.float32), "video")
-    return pb.Question(request_id=request_id, question_ids=[1, 2], payloads=[block])
-
-
 def uplink_of(running: Running, credentials: Credentials, device_id: str = "") -> Uplink:
     return Uplink(
         running.addresses.grpc,
@@ -80,7 +75,7 @@ def uplink_of(running: Running, credentials: Credentials, device_id: str = "") -
 
 async def is_answered(running: Running, device: Device, request_id: str = "q") -> bool:
     async with uplink_of(running, device.credentials()) as uplink:
-        return (await uplink.ask(question(request_id))).answer.text == "2+video:4"
+        return (await uplink.ask(about_video(request_id))).answer.text == "2+video:4"
 
 
 def rejections(running: Running, reason: str) -> float:
@@ -107,7 +102,7 @@ async def session_of(stub: TokenLinkStub, name: str) -> str:
 
 
 def frame(session_id: str, request_id: str) -> pb.UplinkFrame:
-    return pb.UplinkFrame(session_id=session_id, bundle_hash=BUNDLE_HASH, question=question(request_id))
+    return pb.UplinkFrame(session_id=session_id, bundle_hash=BUNDLE_HASH, question=about_video(request_id))
 
 
 async def test_an_enrolled_device_is_answered(running: Running, pki: Pki) -> None:
@@ -282,10 +277,8 @@ async def test_a_new_certificate_of_the_server_is_taken_up_without_a_restart(
     assert shown[0] == shown[1]
     pki.authority.make_server(pki.folder, ["localhost", "127.0.0.1"], None)
     assert await is_answered(running, camera, "q2")
-    async with asyncio.timeout(10.0):
-        for port in ports:
-            while await server_certificate(port) == shown[0]:
-                await asyncio.sleep(0.1)
+    for port in ports:
+        await until(lambda port=port: shows_another(port, shown[0]))  # type: ignore[misc]
 
 
 async def test_a_certificate_without_its_key_is_not_shown_and_its_key_mends_it(
@@ -295,14 +288,14 @@ async def test_a_certificate_without_its_key_is_not_shown_and_its_key_mends_it(
     shown = await server_certificate(port)
     pki.authority.make_server(tmp_path, ["localhost", "127.0.0.1"], None)
     shutil.copy(tmp_path / "server.pem", pki.folder / "server.pem")
-    async with asyncio.timeout(10.0):
-        while "REST's certificate cannot be read again" not in caplog.text:
-            await asyncio.sleep(0.1)
+    await until(lambda: "REST's certificate cannot be read again" in caplog.text)
     assert await server_certificate(port) == shown
     shutil.copy(tmp_path / "server.key", pki.folder / "server.key")
-    async with asyncio.timeout(10.0):
-        while await server_certificate(port) == shown:
-            await asyncio.sleep(0.1)
+    await until(lambda: shows_another(port, shown))
+
+
+async def shows_another(port: int, before: str) -> bool:
+    return await server_certificate(port) != before
 
 
 async def server_certificate(port: int) -> str:
@@ -347,7 +340,7 @@ class TestEnrolment:
         assert credentials is not None
         assert credentials.device_id == "camera"
         async with uplink_of(running, credentials) as uplink:
-            assert (await uplink.ask(question("q"))).answer.text == "2+video:4"
+            assert (await uplink.ask(about_video("q"))).answer.text == "2+video:4"
 
     async def test_a_token_that_is_wrong_used_or_late_is_refused(
         self, running: Running, pki: Pki, tmp_path: Path
@@ -436,7 +429,7 @@ async def enrol_and_ask(door: str, server: str, token: str, folder: Path) -> str
         credentials=credentials,
         backoff=Backoff(retries=0),
     ) as uplink:
-        return (await uplink.ask(question("q"))).answer.text
+        return (await uplink.ask(about_video("q"))).answer.text
 
 
 @pytest.fixture(scope="module")

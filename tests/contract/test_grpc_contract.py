@@ -18,6 +18,8 @@ from protos import payload
 from protos.metadata import FAILURE_KEY
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from tests.contract.conftest import SMALL_BUNDLE_HASH, Running
+from tests.questions import question
+from tests.waiting import obey
 from tests.weightless import BUNDLE_HASH, CHANNEL_DIM
 
 CODE = {code.value[0]: code for code in grpc.StatusCode}
@@ -27,11 +29,6 @@ def block(modality: str = "video", token_length: int = 4, dtype: str = "float16"
     x_TC = np.full((token_length, CHANNEL_DIM), 0.5, np.float32)
     report = pb.ChannelReport(effective_snr_db=10.0, channel_uses=16, airtime_s=0.001)
     return payload.encode(x_TC, modality, dtype, report)
-
-
-def question(request_id: str = "q1", *blocks: pb.TokenPayload, **fields: object) -> pb.Question:
-    fields.setdefault("question_ids", [1, 2])
-    return pb.Question(request_id=request_id, payloads=blocks, **fields)  # type: ignore[arg-type]
 
 
 class Device:
@@ -305,11 +302,20 @@ async def test_a_question_sent_again_while_it_runs_is_answered_from_the_same_run
     first, again = (asyncio.create_task(texts(device.ask(asked))) for _ in range(2))
     await running.until(lambda: running.server.engine.running == 1)
     # Twice over one stream: one answer, not two.
-    conversing = asyncio.create_task(device.converse([device.frame(asked), device.frame(asked)]))
-    await asyncio.sleep(0.05)
+    conversing = running.stub.Converse()
+    for _ in range(2):
+        await conversing.write(device.frame(asked))
+    # What comes behind them over the same stream is told of: both have been read.
+    await conversing.write(device.frame(question("behind", question_ids=[5000])))
+    while (await conversing.read()).request_id != "behind":
+        pass
     running.model.gate.open()
     assert await first == await again
-    assert (await conversing)["q1"].answer == (await first)[1]
+    ends = []
+    await conversing.done_writing()
+    while (frame := await conversing.read()) is not grpc.aio.EOF:
+        ends += [frame.answer] if frame.HasField("answer") else []
+    assert ends == [(await first)[1]]
     assert running.model.prefills == [1]
 
 
@@ -336,10 +342,8 @@ async def test_a_question_that_is_taken_back_frees_its_slot(
         call = running.stub.Converse()
         await call.write(device.frame(question("q1")))
     await running.until(lambda: engine.unanswered == 2)
-    while engine.running < 2:
-        # The worker may have begun with the first question alone.
-        running.model.gate.let_one_through()
-        await asyncio.sleep(0.01)
+    # The worker may have begun with the first question alone: then a step ends before the other comes in.
+    await running.until(lambda: engine.running == 2 or running.model.gate.let_one_through())
     match how:
         case "cancel-frame":
             await call.write(device.cancel("q1"))
@@ -380,7 +384,7 @@ async def test_a_deadline_that_passes_fails_its_question(running: Running, devic
     late = question("late", deadline_ms=50)
     conversing = asyncio.create_task(device.converse([device.frame(late), device.frame(question("good"))]))
     await running.until(lambda: running.server.engine.unanswered == 2)
-    await asyncio.sleep(0.1)
+    await obey(0.05)
     running.model.gate.open()
     ends = await conversing
     assert CODE[ends["late"].failure.code] is grpc.StatusCode.DEADLINE_EXCEEDED
@@ -416,7 +420,7 @@ class TestOverload:
         assert CODE[frame.failure.code] is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert frame.failure.retry_delay_ms > 0
         running.model.gate.open()
-        await asyncio.sleep(frame.failure.retry_delay_ms / 1000)
+        await obey(frame.failure.retry_delay_ms / 1000)
         assert (await texts(device.ask(question("refused"))))[1].text == "2"
         await call.done_writing()
 

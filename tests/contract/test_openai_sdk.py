@@ -13,6 +13,7 @@ import pytest
 from openai.types.chat import ChatCompletionMessageParam
 
 from tests.contract.conftest import Running
+from tests.contract.test_device_certificates import rejections
 from tests.contract.test_rest_contract import b64, png, wav
 
 MODEL = "weightless"
@@ -193,9 +194,10 @@ class TestOverload:
         await running.until(lambda: engine.waiting == 1)
         with pytest.raises(openai.RateLimitError):
             await sdk.chat.completions.create(model=MODEL, messages=shows(), user="c")
+        refused = rejections(running, "queue")
         patient = sdk.with_options(max_retries=5)
         third = asyncio.create_task(patient.chat.completions.create(model=MODEL, messages=shows(), user="c"))
-        await asyncio.sleep(0.02)
+        await running.until(lambda: rejections(running, "queue") > refused)
         running.model.gate.open()
         answers = await asyncio.gather(first, second, third)
         assert [answer.choices[0].message.content for answer in answers] == ["11"] * 3

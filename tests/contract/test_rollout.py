@@ -16,6 +16,7 @@ from edge_server.frontdoor.ports import BundleArchive, LinkShape
 from edge_server.server import rollout
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from tests.contract.conftest import SMALL_BUNDLE_HASH, Running
+from tests.waiting import turns
 from tests.weightless import BUNDLE_HASH, CHANNEL_DIM, WeightlessModel
 
 NEW_HASH, NEW_SMALL_HASH = "cd" * 32, "34" * 32
@@ -86,7 +87,7 @@ async def test_the_old_model_goes_when_its_last_device_has_moved_on(running: Run
     old_backend = running.server.backends.current
     old = await opened(running, "camera", BUNDLE_HASH)
     await running.server.replace(served)
-    await asyncio.sleep(0.2)
+    await turns(100)
     assert list(running.server.backends)[1:] == [old_backend]
     moved = await opened(running, "camera", NEW_HASH)
     assert moved.session_id == old.session_id
@@ -106,7 +107,7 @@ async def test_a_question_that_the_old_model_has_accepted_is_answered_by_it(
     await running.until(lambda: running.server.engine.running == 1)
     await running.server.replace(served)
     await opened(running, "camera", NEW_HASH)
-    await asyncio.sleep(0.2)
+    await turns(100)
     running.model.gate.open()
     assert await asking == "3"
     await running.until(lambda: len(list(running.server.backends)) == 1)
@@ -116,6 +117,7 @@ async def test_a_question_that_the_old_model_has_accepted_is_answered_by_it(
 async def test_devices_that_do_not_move_on_are_not_waited_for_for_ever(
     running: Running, served: Served
 ) -> None:
+    old_backend = running.server.backends.current
     await opened(running, "camera", BUNDLE_HASH)
     await running.server.replace(served)
     await running.until(lambda: len(list(running.server.backends)) == 1)

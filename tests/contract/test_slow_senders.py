@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -16,6 +14,7 @@ from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from tests.authority import Pki, make_pki
 from tests.contract.conftest import Running
 from tests.contract.test_device_certificates import rejections
+from tests.waiting import PATIENCE_S
 from tests.weightless import BUNDLE_HASH
 
 RECEIVE_S = 1.0
@@ -35,20 +34,18 @@ def settings() -> dict[str, object]:
     return {"receive_s": RECEIVE_S}
 
 
-async def cut_after(port: int, at_once: bytes, byte: bytes, *, tls: ssl.SSLContext | None = None) -> float:
-    """Send something, then one byte after the other; how long the server bears with it [s]."""
-    began_s = time.monotonic()
+async def cut(port: int, at_once: bytes, byte: bytes, *, tls: ssl.SSLContext | None = None) -> None:
+    """Send something, then one byte after the other, until the server bears with it no longer."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls)
     ended = asyncio.create_task(drained(reader))
     try:
         writer.write(at_once)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             while not ended.done():
                 with contextlib.suppress(ConnectionError):
                     writer.write(byte)
                     await writer.drain()
                 await asyncio.wait({ended}, timeout=0.1)
-        return time.monotonic() - began_s
     finally:
         writer.transport.abort()
         await ended
@@ -60,16 +57,15 @@ async def drained(reader: asyncio.StreamReader) -> None:
             pass
 
 
-async def healthy(running: Running, until: Callable[[], bool]) -> list[float]:
-    """Latencies of honest questions asked meanwhile [s]."""
-    taken = []
-    async with httpx.AsyncClient(base_url=running.addresses.rest, timeout=10) as http:
-        while not until():
-            began_s = time.monotonic()
+async def honest(running: Running, ended: asyncio.Future[object]) -> int:
+    """How many honest questions were answered until something has ended; at least one is asked."""
+    answered = 0
+    async with httpx.AsyncClient(base_url=running.addresses.rest, timeout=PATIENCE_S) as http:
+        while not ended.done():
             assert (await http.post("/v1/infer", json={"question": "ab"})).json()["answer"] == "2"
-            taken.append(time.monotonic() - began_s)
-            await asyncio.sleep(0.05)
-    return taken
+            answered += 1
+            await asyncio.wait({ended}, timeout=0.05)
+    return answered
 
 
 WAYS = {
@@ -90,19 +86,17 @@ WAYS = {
 async def test_fifty_slow_connections_are_cut_and_others_answered(running: Running, way: str) -> None:
     door, at_once, byte = WAYS[way]
     port = running.addresses.rest_port if door == "rest" else running.addresses.grpc_port
-    slow = asyncio.gather(*(cut_after(port, at_once, byte) for _ in range(50)))
-    answered = await healthy(running, slow.done)
-    # Keep-alive after a first answer is uvicorn's, and longer than the time that this test gives.
-    assert max(await slow) < 2 * RECEIVE_S + 4.0
-    assert len(answered) > 5
+    slow = asyncio.gather(*(cut(port, at_once, byte) for _ in range(50)))
+    assert await honest(running, slow) > 0
+    await slow
     if door == "rest" and "nothing" not in way:
         assert rejections(running, "slow_sender") >= 50.0
 
 
 async def test_headers_without_bound_are_cut_by_their_size(running: Running) -> None:
-    took_s = await cut_after(running.addresses.rest_port, b"GET / HTTP/1.1\r\nA: ", b"b" * 30_000)
-    assert took_s < RECEIVE_S
+    await cut(running.addresses.rest_port, b"GET / HTTP/1.1\r\nA: ", b"b" * 30_000)
     assert rejections(running, "too_large") == 1.0
+    assert rejections(running, "slow_sender") == 0.0
 
 
 async def test_a_slow_body_is_told_so(running: Running) -> None:
@@ -118,7 +112,7 @@ async def test_a_call_whose_request_does_not_come_is_ended(running: Running) -> 
     open_session = running.channel.stream_unary("/tokenlink.v1.TokenLink/OpenSession")
 
     async def never() -> object:
-        await asyncio.sleep(30)
+        await asyncio.Event().wait()
         yield b""
 
     call = open_session(never())
@@ -134,6 +128,12 @@ async def test_a_stream_that_began_may_rest_between_questions(running: Running) 
     opened = await running.stub.OpenSession(
         pb.OpenSessionRequest(device_id="camera", bundle_hash=BUNDLE_HASH)
     )
+    open_session = running.channel.stream_unary("/tokenlink.v1.TokenLink/OpenSession")
+
+    async def never() -> object:
+        await asyncio.Event().wait()
+        yield b""
+
     call = running.stub.Converse()
     for request_id in ("q1", "q2"):
         question = pb.Question(request_id=request_id, question_ids=[1, 2])
@@ -143,7 +143,8 @@ async def test_a_stream_that_began_may_rest_between_questions(running: Running) 
         while (part := await call.read()).WhichOneof("body") == "delta":
             pass
         assert part.answer.text == "2"
-        await asyncio.sleep(1.5 * RECEIVE_S)
+        # Meanwhile a call that has brought nothing at all is ended.
+        assert (await open_session(never()).code()).name == "DEADLINE_EXCEEDED"
 
 
 class TestTls:
@@ -159,11 +160,8 @@ class TestTls:
         where = running.addresses
         hello = bytes([22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3])
         ports = (where.rest_port, where.grpc_port, where.enrol_port or 0)
-        took = await asyncio.gather(
-            *(cut_after(port, first, b"") for port in ports for first in (b"", hello) for _ in range(5))
+        await asyncio.gather(
+            *(cut(port, first, b"") for port in ports for first in (b"", hello) for _ in range(5))
         )
-        assert max(took) < 2 * RECEIVE_S + 1.0
         trust = ssl.create_default_context(cadata=pki.root.decode())
-        assert (
-            await cut_after(where.rest_port, b"GET / HTTP/1.1\r\nA: ", b"b", tls=trust) < 2 * RECEIVE_S + 1.0
-        )
+        await cut(where.rest_port, b"GET / HTTP/1.1\r\nA: ", b"b", tls=trust)

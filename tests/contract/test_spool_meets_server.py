@@ -29,13 +29,11 @@ from edge_server.server.config import ServerConfig
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from tests.contract.conftest import Running
 from tests.contract.test_agent_meets_server import Relay
+from tests.questions import question
+from tests.waiting import turns, until
 from tests.weightless import BUNDLE_HASH, CHANNEL_DIM, State, WeightlessModel
 
 QUICK = Backoff(retries=2**31, base_s=0.01, cap_s=0.05)
-
-
-def question(request_id: str, *ids: int, **fields: Any) -> pb.Question:
-    return pb.Question(request_id=request_id, question_ids=ids or (1, 2), **fields)
 
 
 def record_of(item: Waiting, reply: Reply, model: str) -> dict[str, Any]:
@@ -76,14 +74,12 @@ class Device:
                         await working
 
     async def until_shown(self, count: int) -> list[str]:
-        async with asyncio.timeout(20):
-            while len(self.shown) < count:
-                await asyncio.sleep(0.005)
+        await until(lambda: len(self.shown) >= count)
         return [delivery.request_id for delivery in self.shown]
 
 
 def new(request_id: str, *ids: int, **fields: Any) -> NewQuestion:
-    return NewQuestion(question(request_id, *ids, **fields), "s", "x", BUNDLE_HASH)
+    return NewQuestion(question(request_id, question_ids=ids or (1, 2), **fields), "s", "x", BUNDLE_HASH)
 
 
 @pytest.fixture
@@ -103,9 +99,11 @@ async def test_questions_are_answered_in_order_and_acknowledged(running: Running
         ]
         assert {delivery.record["model"] for delivery in device.shown} == {"weightless"}
         await running.until(lambda: len(running.server.answers) == 0)
-        async with asyncio.timeout(5):
-            while await outbox.call(Spool.unacknowledged, 1):
-                await asyncio.sleep(0.01)
+
+        async def all_acknowledged() -> bool:
+            return not await outbox.call(Spool.unacknowledged, 1)
+
+        await until(all_acknowledged)
     assert sum(running.model.prefills) == 40
 
 
@@ -118,9 +116,10 @@ async def test_what_was_asked_offline_is_answered_by_the_next_process(device: De
     device.address = address
     async with device.on():
         assert await device.until_shown(5) == [f"q{number}" for number in range(5)]
-    async with device.on():
-        await asyncio.sleep(0.2)
-    assert len(device.shown) == 5
+    async with device.on() as outbox:
+        # Answers are shown in order: what was shown once would come again before this one.
+        await outbox.call(Spool.put, new("last"))
+        assert (await device.until_shown(6))[5:] == ["last"]
 
 
 async def test_an_answer_that_came_to_a_process_that_died_is_not_computed_again(
@@ -167,7 +166,7 @@ async def test_two_agents_of_one_id_do_not_take_each_others_answers(running: Run
         running.model.answer = lambda prompt: str(prompt.question_ids[0])
         replies = await asyncio.gather(
             *(
-                uplink.ask(question(f"{n}-{id(uplink)}", n + (uplink is other)))
+                uplink.ask(question(f"{n}-{id(uplink)}", question_ids=[n + (uplink is other)]))
                 for n in range(20)
                 for uplink in (one, other)
             )
@@ -181,10 +180,11 @@ async def test_two_agents_of_one_id_do_not_take_each_others_answers(running: Run
         await one.close()
         runs = sum(running.model.prefills)
         for n in range(20):
-            assert (await other.ask(question(f"{n}-{id(other)}", n + 1))).answer.text == str(n + 1)
+            again = question(f"{n}-{id(other)}", question_ids=[n + 1])
+            assert (await other.ask(again)).answer.text == str(n + 1)
         assert sum(running.model.prefills) == runs
         with pytest.raises(RefusedError, match="another question"):
-            await other.ask(question(f"3-{id(other)}", 99))
+            await other.ask(question(f"3-{id(other)}", question_ids=[99]))
 
 
 async def test_cut_links_lose_nothing_and_show_nothing_twice(running: Running, device: Device) -> None:
@@ -195,7 +195,8 @@ async def test_cut_links_lose_nothing_and_show_nothing_twice(running: Running, d
             for number in range(60):
                 await outbox.call(Spool.put, new(f"q{number}", number))
                 if number % 6 == 0:
-                    await asyncio.sleep(0.02)
+                    # At least one of these is answered; others are cut wherever they are.
+                    await device.until_shown(number // 2)
                     relay.cut()
             assert await device.until_shown(60) == [f"q{number}" for number in range(60)]
     assert [delivery.record["answer"] for delivery in device.shown] == [str(n) for n in range(60)]
@@ -273,9 +274,7 @@ async def test_a_full_disk_holds_an_answer_back_until_there_is_space(
         # Room for a question, and not for its answer.
         await outbox.call(lambda spool: spool._db.execute(f"PRAGMA max_page_count = {pages + 1}"))
         await outbox.call(Spool.put, new("q1"))
-        async with asyncio.timeout(10):
-            while "free space" not in caplog.text:
-                await asyncio.sleep(0.01)
+        await until(lambda: "free space" in caplog.text)
         assert device.shown == []
         await outbox.call(lambda spool: spool._db.execute("PRAGMA max_page_count = 100000"))
         assert await device.until_shown(1) == ["q1"]
@@ -319,7 +318,7 @@ class TestRestart:
                 assert "".join(pieces) == first.answer.text
                 assert model.prefills == []
                 with pytest.raises(RefusedError, match="another question"):
-                    await uplink.ask(question("q1", 7))
+                    await uplink.ask(question("q1", question_ids=[7]))
                 await uplink.ask(question("q2"))
                 assert sum(model.prefills) == 1
                 async with Uplink(addresses.grpc, BUNDLE_HASH, device_id="stranger") as stranger:
@@ -332,12 +331,13 @@ class TestRestart:
     ) -> None:
         monkeypatch.setattr(answer_file, "PATIENCE_S", 60.0)
         path = tmp_path / "answers.db"
-        async with start() as (_, _, addresses):
+        async with start() as (server, model, addresses):
             blocker = sqlite3.connect(path, isolation_level=None)
             blocker.execute("BEGIN IMMEDIATE")
             async with Uplink(addresses.grpc, BUNDLE_HASH, device_id="d") as uplink:
                 asking = asyncio.create_task(uplink.ask(question("q1")))
-                await asyncio.sleep(0.3)
+                await until(lambda: bool(model.prefills) and server.engine.unanswered == 0)
+                await turns(100)
                 assert not asking.done()
                 blocker.execute("COMMIT")
                 await asyncio.wait_for(asking, 10)
@@ -369,9 +369,7 @@ class TestRestart:
             outbox = await stack.enter_async_context(device.on())
             for number in range(10):
                 await outbox.call(Spool.put, new(f"q{number}"))
-            async with asyncio.timeout(10):
-                while not model.prefills:
-                    await asyncio.sleep(0.01)
+            await until(lambda: bool(model.prefills))
             model.gate.open()
         assert device.shown == [] or len(device.shown) < 10
         async with stack, start(addresses.grpc_port, answers=None):

@@ -32,6 +32,7 @@ from edge_server.server.config import ServerConfig
 from protos import payload
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from tests.contract.conftest import Running
+from tests.waiting import obey
 from tests.weightless import BUNDLE_HASH, CHANNEL_DIM, WeightlessTransmitter
 
 ROOT = Path(__file__).parents[2]
@@ -174,7 +175,7 @@ async def test_an_answer_that_was_kept_is_told_without_the_times_of_another_run(
         await uplink.ask(question)
         await running.until(lambda: len(exporter.get_finished_spans()) == 6)
         exporter.clear()
-        await asyncio.sleep(0.1)  # longer ago than clocks may disagree
+        await obey(0.1)  # longer ago than clocks may disagree
         await uplink.ask(question)
     spans = await until_ended(running, exporter, "question")
     assert set(spans) == {"question", "admission", "answer"}

@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import time
 import urllib.request
@@ -21,6 +20,7 @@ from urllib.parse import urlencode
 import pytest
 
 from tests.e2e.conftest import ROOT
+from tests.ports import free_port
 
 DEPLOY = ROOT / "deploy"
 CLIPS = {path.name for path in (DEPLOY / "demo" / "clips").glob("*.mp4")}
@@ -41,13 +41,6 @@ def compose_command() -> list[str] | None:
 
 def fails(*command: str) -> bool:
     return subprocess.run(command, capture_output=True, timeout=60, check=False).returncode != 0
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def docker(*arguments: str) -> str:

@@ -98,6 +98,30 @@ def test_modules_are_named_for_what_they_do() -> None:
     assert not found
 
 
+MAY_SLEEP = {
+    "tests/contract/serve_weightless.py": "a server that is watched while it answers takes its time",
+    "tests/unit/deploy/test_generator.py": "a server that takes time is what the generator is to measure",
+}
+
+
+def test_tests_wait_for_what_they_need_and_do_not_sleep() -> None:
+    """A sleep is too short on a busy machine and too long on any other: see ``tests/waiting.py``."""
+    sleeping = set()
+    for path in [*(ROOT / "tests" / "unit").rglob("*.py"), *(ROOT / "tests" / "contract").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and called(node) == "sleep":
+                sleeping.add(str(path.relative_to(ROOT)))
+    assert sleeping == set(MAY_SLEEP)
+
+
+def called(node: ast.Call) -> str:
+    """The last part of a called function's name."""
+    match node.func:
+        case ast.Attribute(attr=name) | ast.Name(id=name):
+            return name
+    return ""
+
+
 def test_everything_that_is_asked_for_is_pinned() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     asked = [

@@ -17,8 +17,9 @@ from deploy.loadtest.target import Failed, Question, Refused, Target
 from device_agent.bundle.bundle import read_manifest
 from tests.benchmarks.peers.contestants import Choice, Peer
 from tests.benchmarks.peers.environments import ROOT
-from tests.benchmarks.peers.processes import ServerDiedError, ServerProcess, free_port
+from tests.benchmarks.peers.processes import ServerDiedError, ServerProcess
 from tests.benchmarks.peers.wires import HttpTarget
+from tests.ports import free_port
 
 READY_WITHIN_S = 180.0
 _FIRST_ANSWER_WITHIN_S = 20.0

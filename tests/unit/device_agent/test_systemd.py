@@ -11,11 +11,13 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from device_agent.bundle.bundle import Bundle
 from device_agent.systemd import Supervisor, supervised
+from tests.waiting import PATIENCE_S, turns
 
 
 @dataclass
@@ -42,7 +44,7 @@ def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Manager]
     name = str(tmp_path / "notify") if request.param == "path" else f"@tokenlink-test-{os.getpid()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(f"\0{name[1:]}" if name.startswith("@") else name)
-        sock.settimeout(20)
+        sock.settimeout(PATIENCE_S)
         yield Manager(sock, name)
 
 
@@ -68,13 +70,27 @@ async def test_ready_alive_stopping(manager: Manager) -> None:
 async def test_no_sign_of_life_where_none_is_wanted(manager: Manager, environment: dict[str, str]) -> None:
     async with supervised("watching", Supervisor({"NOTIFY_SOCKET": manager.name, **environment})):
         assert manager.next()["READY"] == "1"
-        await asyncio.sleep(0.05)
+        await turns(100)  # the first sign of life would come in the first
         assert manager.silent()
 
 
-async def test_without_a_service_manager_nothing_is_sent() -> None:
-    async with supervised("watching", Supervisor({"WATCHDOG_USEC": "1000"})):
-        await asyncio.sleep(0.01)
+async def test_without_a_service_manager_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+
+    class Watched(socket.socket):
+        def __init__(self, family: int = -1, *arguments: Any, **more: Any) -> None:
+            super().__init__(family, *arguments, **more)
+            opened.append(family)
+
+    monkeypatch.setattr("device_agent.systemd.socket.socket", Watched)
+    for environment in ({}, {"NOTIFY_SOCKET": ""}):
+        supervisor = Supervisor({"WATCHDOG_USEC": "1000", **environment})
+        assert supervisor.sign_of_life_s == 0.0
+        async with supervised("watching", supervisor):
+            await turns(100)
+    assert opened == []
+    Supervisor({"NOTIFY_SOCKET": "/nobody/listens/here"}).tell(READY="1")
+    assert opened == [socket.AF_UNIX]  # by which the way to a manager is known
 
 
 async def test_a_manager_that_has_gone_stops_nothing(
@@ -101,7 +117,7 @@ def test_watch_is_a_notifying_service(
         assert manager.next() == {"WATCHDOG": "1"}
         process.send_signal(signal.SIGTERM)
         assert next(told for told in iter(manager.next, {}) if "STOPPING" in told)
-        _, errors = process.communicate(timeout=20)
+        _, errors = process.communicate(timeout=PATIENCE_S)
         assert (process.returncode, errors) == (0, "")
 
 
@@ -119,9 +135,10 @@ def test_a_loop_that_stands_still_gives_no_sign_of_life(manager: Manager) -> Non
     def stand_still() -> None:
         while not manager.silent():
             pass
+        # As long as ten signs of life would take.
         manager.sock.settimeout(0.1)
         with pytest.raises(TimeoutError):
             manager.next()
-        manager.sock.settimeout(20)
+        manager.sock.settimeout(PATIENCE_S)
 
     asyncio.run(hang(stand_still))

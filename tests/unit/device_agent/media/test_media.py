@@ -238,10 +238,11 @@ def test_an_image_that_was_cut_short_is_refused(
 )
 def test_an_image_bomb_is_refused_quickly(width: int, height: int, pixels: bytes) -> None:
     data = png_bytes(width, height, pixels)
-    started_s = time.monotonic()
+    # Of this process, so that it says nothing about what else the machine does.
+    started_s = time.process_time()
     with pytest.raises(MediaError, match="photo"):
         clip_from_bytes(data, kind="image", field="photo")
-    assert time.monotonic() - started_s < 2.0
+    assert time.process_time() - started_s < 2.0
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from device_agent.outbox.salvage import put_aside
 from device_agent.outbox.sender import Troubles
 from device_agent.outbox.store import Spool
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
+from tests.waiting import PATIENCE_S, turns, until
 
 USUAL = pb.Grant(token_length=8)
 HEARD = pb.Grant(token_length=16)
@@ -44,7 +45,7 @@ async def answered(outbox: Outbox, request_id: str) -> None:
 async def ends(task: asyncio.Task[None]) -> bool:
     """Whether a task ends when it is cancelled, once."""
     task.cancel()
-    done, going_on = await asyncio.wait([task], timeout=2)
+    done, going_on = await asyncio.wait([task], timeout=PATIENCE_S)
     for lasting in going_on:
         lasting.cancel()
     return bool(done)
@@ -55,7 +56,7 @@ async def test_outcomes_are_shown_as_they_come(outbox: Outbox, spooler: Spooler)
     delivering = asyncio.create_task(spooler.deliver("s", shown.put_nowait))
     for request_id in ("q1", "q2"):
         await answered(outbox, request_id)
-        assert (await asyncio.wait_for(shown.get(), 5)).request_id == request_id
+        assert (await asyncio.wait_for(shown.get(), PATIENCE_S)).request_id == request_id
     # In the moment after a change.
     assert await ends(delivering)
 
@@ -66,16 +67,17 @@ async def test_delivering_ends_when_it_is_cancelled_whatever_happens_in_that_mom
 ) -> None:
     shown: list[Delivery] = []
     delivering = asyncio.create_task(spooler.deliver("s", shown.append))
-    await asyncio.sleep(0.05)
+    # It has looked, and waits for a change.
+    await answered(outbox, "q0")
+    await until(lambda: len(shown) == 1)
     await answered(outbox, "q1")
-    for _ in range(ticks):
-        await asyncio.sleep(0)
+    await turns(ticks)
     assert await ends(delivering)
     # What counts as delivered was shown.
     delivered = [delivery.request_id for delivery in shown] + [
         delivery.request_id for delivery in await outbox.call(Spool.deliver, "s")
     ]
-    assert delivered == ["q1"]
+    assert delivered == ["q0", "q1"]
 
 
 async def test_a_grant_is_the_servers_word_or_its_last_or_the_usual(outbox: Outbox, spooler: Spooler) -> None:
@@ -119,12 +121,12 @@ async def test_together_ends_with_the_first_and_raises_what_ended_it() -> None:
             ended.append("lasting")
 
     async def fails() -> None:
-        await asyncio.sleep(0)
+        await turns()
         raise ConfigurationError("no")
 
     with pytest.raises(ConfigurationError):
         await together(lasting(), fails())
-    await together(lasting(), asyncio.sleep(0))
+    await together(lasting(), turns())
     assert ended == ["lasting"] * 2
 
 

@@ -19,17 +19,10 @@ from device_agent.lasting import LastingClock
 from device_agent.outbox.records import Bounds, NewQuestion
 from device_agent.outbox.store import HISTORY, Spool
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
+from tests.clock import FakeClock
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_750_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def lasting(clock: Clock) -> LastingClock:
+def lasting(clock: FakeClock) -> LastingClock:
     """All clocks at once: nothing is set, nothing boots."""
     return LastingClock(boot_clock=clock, wall_clock=clock, boot_id="this")
 
@@ -38,12 +31,12 @@ Open = Callable[..., Spool]
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> FakeClock:
+    return FakeClock(1_750_000_000.0)
 
 
 @pytest.fixture
-def reopen(tmp_path: Path, clock: Clock) -> Iterator[Open]:
+def reopen(tmp_path: Path, clock: FakeClock) -> Iterator[Open]:
     """Opens the one outbox, as another process would."""
     opened: list[Spool] = []
 
@@ -65,7 +58,7 @@ def names(spool: Spool, source: str = "s") -> list[tuple[str, str]]:
     return [(delivery.request_id, delivery.outcome) for delivery in spool.deliver(source)]
 
 
-def test_a_question_is_there_again_for_the_next_process_as_it_was(reopen: Open, clock: Clock) -> None:
+def test_a_question_is_there_again_for_the_next_process_as_it_was(reopen: Open, clock: FakeClock) -> None:
     assert reopen().put(new("q1", facts={"token_length": 4}))
     (item,) = reopen().waiting(10)
     assert item.question == new("q1").question
@@ -166,7 +159,7 @@ def test_a_question_larger_than_all_room_goes_alone(reopen: Open) -> None:
 
 
 def test_a_question_lives_as_long_as_it_may(
-    reopen: Open, clock: Clock, caplog: pytest.LogCaptureFixture
+    reopen: Open, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     spool = reopen(ttl_s=60.0)
     spool.put(new("old"))
@@ -299,6 +292,7 @@ def test_a_kill_in_the_middle_loses_nothing_that_was_put_in(tmp_path: Path) -> N
         from device_agent.lasting import LastingClock
 from device_agent.outbox.records import NewQuestion
         from protos.tokenlink.v1 import tokenlink_pb2 as pb
+from tests.clock import FakeClock
         spool = Spool(Path(sys.argv[1]))
         for number in range(100_000):
             question = pb.Question(request_id=f"q{number}", question_ids=[1, 2])
@@ -330,7 +324,7 @@ from device_agent.outbox.records import NewQuestion
 
 
 def test_setting_the_clock_ends_no_question(tmp_path: Path) -> None:
-    boot, wall = Clock(), Clock()
+    boot, wall = FakeClock(1_750_000_000.0), FakeClock(1_750_000_000.0)
     wall.now = 30.0  # 1970: nobody has told the device the time yet
 
     def opened() -> Spool:
@@ -352,7 +346,7 @@ def test_setting_the_clock_ends_no_question(tmp_path: Path) -> None:
 
 
 def test_what_an_earlier_version_kept_without_a_clock_that_was_set_gets_its_time_anew(
-    reopen: Open, clock: Clock
+    reopen: Open, clock: FakeClock
 ) -> None:
     spool = reopen(ttl_s=60.0)
     spool.put(new("q1"))

@@ -26,6 +26,8 @@ from device_agent.uplink.uplink import Uplink
 from protos.metadata import FAILURE_KEY
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from protos.tokenlink.v1.tokenlink_pb2_grpc import TokenLinkServicer, add_TokenLinkServicer_to_server
+from tests.questions import question
+from tests.waiting import turns, until
 
 HASH = "ab" * 32
 Send = Callable[[pb.DownlinkFrame], Awaitable[None]]
@@ -185,11 +187,7 @@ async def start() -> AsyncIterator[Start]:
 
 
 async def no_wait(seconds: float) -> None:
-    await asyncio.sleep(0)
-
-
-def question(request_id: str = "q1", size: int = 3) -> pb.Question:
-    return pb.Question(request_id=request_id, question_ids=range(1, size + 1))
+    await turns()
 
 
 async def test_a_question_is_answered_and_its_pieces_come_in_order(start: Start) -> None:
@@ -252,12 +250,16 @@ async def test_many_questions_share_one_session_and_one_stream(start: Start) -> 
 
 async def test_no_more_questions_are_in_flight_than_granted(start: Start) -> None:
     most = now = 0
+    filled = asyncio.Event()
 
     async def counts(server: Scripted, frame: pb.UplinkFrame, send: Send, cut: Any) -> None:
         nonlocal most, now
         now += 1
         most = max(most, now)
-        await asyncio.sleep(0.01)
+        if now == server.grant.max_questions_in_flight:
+            filled.set()
+        await filled.wait()
+        await turns(100)  # in which one too many would come
         now -= 1
         await answers(server, frame, send, cut)
 
@@ -349,8 +351,7 @@ async def test_a_question_keeps_the_bundle_that_made_its_tokens(start: Start) ->
     server, uplink = await start(cuts(grpc.StatusCode.UNAVAILABLE))
     first = uplink.bundle_hash
     asking = asyncio.create_task(uplink.ask(question("q1")))
-    while not server.questions:
-        await asyncio.sleep(0.005)
+    await until(lambda: bool(server.questions))
     uplink.adopt("cd" * 32)
     await asking
     await uplink.ask(question("q2"))
@@ -375,8 +376,7 @@ async def test_a_grant_that_shrinks_holds_for_the_questions_that_come(start: Sta
     server.grant.max_questions_in_flight = 1
     await uplink.open(0.0)
     asking = [asyncio.create_task(uplink.ask(question(f"q{n}"))) for n in range(4)]
-    while not server.questions:
-        await asyncio.sleep(0.005)
+    await until(lambda: bool(server.questions))
     release.set()
     await asyncio.gather(*asking)
     assert most == 1
@@ -421,8 +421,7 @@ async def test_a_question_without_an_answer_in_time_is_taken_back(start: Start) 
 async def test_cancelling_takes_the_question_back_and_leaves_the_others(start: Start) -> None:
     server, uplink = await start(silent)
     first = asyncio.create_task(uplink.ask(question("q1")))
-    while not server.questions:
-        await asyncio.sleep(0.005)
+    await until(lambda: bool(server.questions))
     first.cancel()
     with pytest.raises(asyncio.CancelledError):
         await first
@@ -474,7 +473,7 @@ async def test_a_question_larger_than_granted_is_not_sent(start: Start) -> None:
     server, uplink = await start()
     server.grant.max_question_bytes = 100
     with pytest.raises(ConfigurationError, match="100 are granted"):
-        await uplink.ask(question(size=200))
+        await uplink.ask(question(question_ids=range(1, 201)))
     assert server.questions == []
 
 

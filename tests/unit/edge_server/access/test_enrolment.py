@@ -17,7 +17,7 @@ from edge_server.cell import Peer
 from edge_server.errors import ConfigurationError, InvalidQuestionError, UnauthenticatedError
 from protos.enrolment import EnrolToken, make_proof
 from tests.authority import Pki, make_pki
-from tests.weightless import FakeClock
+from tests.clock import FakeClock
 
 NOW_S = 1.8e9
 

@@ -15,7 +15,7 @@ from edge_server.cell.answers import DropReason, KeptAnswer, KeptAnswers
 from edge_server.cell.arrivals import MAX_DELAY_S, Arrivals
 from edge_server.engine import Completion
 from edge_server.errors import AdmissionRefusedError, ConfigurationError
-from tests.weightless import FakeClock
+from tests.clock import FakeClock
 
 
 def completion(text: str = "yes") -> Completion:

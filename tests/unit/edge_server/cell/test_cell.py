@@ -18,7 +18,8 @@ from edge_server.errors import (
     RequestConflictError,
     SessionNotFoundError,
 )
-from tests.weightless import BUNDLE_HASH, FakeClock, ask
+from tests.clock import FakeClock
+from tests.weightless import BUNDLE_HASH, ask
 
 OTHER_HASH = "ef" * 32
 ANSWER = Completion("yes", 0.5, 10, 1, 0.0, 0.0, "stop")

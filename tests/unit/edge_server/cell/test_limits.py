@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from edge_server.cell import LimitConfig, Limits, Peer
 from edge_server.cell.limits import TokenBucket
 from edge_server.errors import AdmissionRefusedError
-from tests.weightless import FakeClock
+from tests.clock import FakeClock
 
 CAMERA, CAR = Peer("camera", "1"), Peer("car", "2")
 

@@ -14,7 +14,8 @@ from edge_server.errors import (
     PermissionDeniedError,
     UnauthenticatedError,
 )
-from tests.weightless import BUNDLE_HASH, FakeClock, ask
+from tests.clock import FakeClock
+from tests.weightless import BUNDLE_HASH, ask
 
 CAMERA, CAR = Peer("camera", "1"), Peer("car", "2")
 

@@ -19,6 +19,7 @@ from edge_server.errors import (
     InvalidQuestionError,
     QuestionCancelledError,
 )
+from tests.waiting import PATIENCE_S, obey, turns, until
 from tests.weightless import State, WeightlessModel, ask
 
 Start = Callable[..., Awaitable[Engine[State]]]
@@ -41,12 +42,6 @@ async def start() -> AsyncIterator[Start]:
     for engine in engines:
         engine.model.gate.open()  # type: ignore[attr-defined]
         await engine.stop()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.002)
 
 
 async def outcome(stream: AnswerStream) -> str:
@@ -79,10 +74,8 @@ async def test_a_cancel_frees_the_slot_and_the_neighbour_goes_on(start: Start) -
     model.gate.close()
     engine = await start(model, max_batch=2)
     leaves, stays, waits = (engine.submit(Request(ask(1), f"user-{n}")) for n in range(3))
-    while engine.running < 2:
-        # The worker may have begun with the first question alone.
-        model.gate.let_one_through()
-        await asyncio.sleep(0.01)
+    # The worker may have begun with the first question alone: then a step ends before the other comes in.
+    await until(lambda: engine.running == 2 or model.gate.let_one_through())
     leaves.cancel()
     assert await outcome(leaves) == "QuestionCancelledError"
     model.gate.open()
@@ -139,7 +132,7 @@ async def test_a_full_queue_refuses_and_an_obedient_client_succeeds(start: Start
     with pytest.raises(EngineOverloadedError):
         engine.admit("d")
     model.gate.open()
-    await asyncio.sleep(refused.value.retry_delay_s)
+    await obey(refused.value.retry_delay_s)
     assert await outcome(engine.submit(Request(ask(1), "d"))) == "1"
     assert [await outcome(stream) for stream in accepted] == ["1"] * 3
 
@@ -149,7 +142,7 @@ async def test_a_batch_that_stands_still_does_not_hold_another(start: Start) -> 
 
     def hold(rows: State) -> None:
         if rows[0].prompt.question_ids[0] == 13:
-            held.wait(10)
+            held.wait(PATIENCE_S)
 
     engine = await start(WeightlessModel(prefill_fault=hold), batches=2)
     slow = engine.submit(Request(ask(13), "slow"))
@@ -160,12 +153,15 @@ async def test_a_batch_that_stands_still_does_not_hold_another(start: Start) -> 
     assert await outcome(slow) == "1"
 
 
+def batch_threads() -> list[str]:
+    return [each.name for each in threading.enumerate() if each.name.startswith("tokenlink-batch")]
+
+
 async def test_idle_batches_all_stop(start: Start) -> None:
     engine = await start(WeightlessModel(), batches=4)
-    await asyncio.sleep(0.05)
-    async with asyncio.timeout(5):
-        await engine.stop(timeout_s=4)
-    assert not [each.name for each in threading.enumerate() if each.name.startswith("tokenlink-batch")]
+    await until(lambda: len(batch_threads()) == 4)
+    await engine.stop(timeout_s=PATIENCE_S)
+    assert not batch_threads()
 
 
 async def test_draining_answers_what_it_has_and_takes_nothing_new(start: Start) -> None:
@@ -175,12 +171,12 @@ async def test_draining_answers_what_it_has_and_takes_nothing_new(start: Start) 
     streams = [engine.submit(Request(ask(1), "a")) for _ in range(5)]
     assert engine.ready
     draining = asyncio.create_task(engine.drain())
-    await asyncio.sleep(0)
+    await turns()
     assert not engine.ready
     with pytest.raises(DrainingError):
         engine.submit(Request(ask(1), "a"))
     model.gate.open()
-    await asyncio.wait_for(draining, 10)
+    await asyncio.wait_for(draining, PATIENCE_S)
     assert [await outcome(stream) for stream in streams] == ["1"] * 5
 
 
@@ -287,16 +283,18 @@ async def test_the_model_goes_on_while_words_are_found_and_waits_when_too_many_a
 
     class Slow(WeightlessModel):
         def text(self, token_ids: Sequence[int]) -> str:
-            assert telling.wait(20)
+            assert telling.wait(PATIENCE_S)
             return super().text(token_ids)
 
     model = Slow(answer=lambda prompt: "x" * 100)
     engine = await start(model)
     stream = engine.submit(Request(ask(1), "a", max_new_tokens=200))
     await until(lambda: len(model.decodes) >= 3)
-    ahead = len(model.decodes)
-    await asyncio.sleep(0.05)
-    assert ahead <= len(model.decodes) <= 8
+    # Each step wakes whoever waits here at least once; words are found for none of them.
+    for _ in range(20):
+        ahead = len(model.decodes)
+        await turns(50)
+    assert 3 <= ahead <= len(model.decodes) <= 8
     assert not stream.ended
     telling.set()
     assert await outcome(stream) == "x" * 100
@@ -332,7 +330,7 @@ async def test_every_question_ends_exactly_once_whatever_happens(start: Start, b
     ends: Counter[str] = Counter()
 
     async def one(number: int) -> None:
-        await asyncio.sleep(chance.random() * 0.2)
+        await turns(chance.randrange(400))
         question_id = 5000 if number % 50 == 0 else 13 if number % 50 == 1 else number % 10
         try:
             priority: Priority = "background" if number % 3 == 0 else "interactive"

@@ -8,13 +8,15 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from multiprocessing.connection import Connection
 
 import psutil
 import pytest
 
 from edge_server.engine import BatchLostError, Engine, EngineConfig, InvalidPromptError, Prompt, Request, Step
-from edge_server.engine.runner_process import SILENCE_S, HeldState, ModelRunnerProcess
+from edge_server.engine.runner_process import HeldState, ModelRunnerProcess
 from edge_server.errors import EngineFailureError, ModelError
+from tests.waiting import PATIENCE_S, until
 from tests.weightless import Row, State, WeightlessModel, ask
 
 POISON, BROKEN, WRONG = 66, 77, 88
@@ -70,7 +72,7 @@ def start() -> Iterator[Start]:
     runners: list[ModelRunnerProcess] = []
 
     def begin(
-        make: Callable[[], WeightlessModel] = polite, silence_s: float = SILENCE_S
+        make: Callable[[], WeightlessModel] = polite, silence_s: float = PATIENCE_S
     ) -> ModelRunnerProcess:
         runner = ModelRunnerProcess(make, silence_s=silence_s)
         runners.append(runner)
@@ -180,22 +182,49 @@ def test_one_that_cannot_be_started_again_is_not_tried_at_every_question(
 
 
 def test_a_process_that_is_stopped_is_killed_and_the_next_call_has_another(start: Start) -> None:
-    runner = start(silence_s=2.0)
+    runner = start()
     state, _ = runner.prefill([ask(1, 2)])
     assert runner.pid is not None
     process = psutil.Process(runner.pid)
     process.suspend()
+    runner._silence_s = 0.5
     with pytest.raises(BatchLostError, match="-9"):
         runner.decode(state)
     assert not process.is_running()
+    runner._silence_s = PATIENCE_S
     again, _ = runner.prefill([ask(1, 2)])
     assert said(runner, again, 4) == [b"t aa"]
 
 
+class Heard:
+    """A pipe, and how often a sign of life came over it."""
+
+    def __init__(self, pipe: Connection | None) -> None:
+        assert pipe is not None
+        self._pipe = pipe
+        self.send, self.close = pipe.send, pipe.close
+        self.signs = 0
+        self.waited_s: list[float] = []
+
+    def poll(self, timeout_s: float) -> bool:
+        self.waited_s.append(timeout_s)
+        return self._pipe.poll(timeout_s)
+
+    def recv(self) -> object:
+        found = self._pipe.recv()
+        self.signs += found == "alive"
+        return found
+
+
 def test_a_long_step_says_that_it_goes_on(start: Start) -> None:
-    runner = start(slow, silence_s=2.0)
+    runner = start(slow)
+    pipe = Heard(runner._pipe)
+    runner._pipe = pipe  # type: ignore[assignment]
     _, steps = runner.prefill([ask(1, 2)])
     assert len(steps) == 1
+    # And after each it is waited for anew.
+    assert pipe.signs >= 2
+    assert pipe.waited_s == [PATIENCE_S] * (pipe.signs + 1)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -207,15 +236,26 @@ def test_a_signal_to_the_whole_group_does_not_end_it(start: Start, number: signa
     assert said(runner, state, 4) == [b"t aa"]
 
 
-def test_closed_it_is_gone_even_from_the_middle_of_a_step(start: Start) -> None:
+def test_closed_it_is_gone_even_from_the_middle_of_a_step(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
     runner = start(stubborn)
     state, _ = runner.prefill([ask(1, 2)])
     assert runner.pid is not None
     process = psutil.Process(runner.pid)
 
+    asked = threading.Event()
+    answer = runner._answer
+
+    def waits(pipe: Connection) -> object:
+        asked.set()
+        return answer(pipe)
+
+    monkeypatch.setattr(runner, "_answer", waits)
+
     async def close_meanwhile() -> None:
         stuck = asyncio.create_task(asyncio.to_thread(runner.decode, state))
-        await asyncio.sleep(0.2)
+        await asyncio.to_thread(asked.wait, PATIENCE_S)
         await asyncio.to_thread(runner.close)
         with pytest.raises(BatchLostError):
             await stuck
@@ -238,8 +278,7 @@ async def test_of_a_batch_whose_process_is_killed_every_question_is_answered(sta
     try:
         asking = [asyncio.create_task(answer_of(engine, ask(n))) for n in range(1, 13)]
         for runner in cores:
-            while not engine.running:
-                await asyncio.sleep(0.001)
+            await until(lambda: engine.running > 0)
             kill(runner)
         async with asyncio.timeout(30):
             assert await asyncio.gather(*asking) == ["x" * 256] * 12

@@ -17,7 +17,8 @@ from edge_server.errors import (
     InvalidQuestionError,
     QuestionCancelledError,
 )
-from tests.weightless import FakeClock, State, WeightlessModel, ask
+from tests.clock import FakeClock
+from tests.weightless import State, WeightlessModel, ask
 
 
 class Bench:

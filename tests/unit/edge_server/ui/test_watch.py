@@ -6,7 +6,8 @@ import threading
 from edge_server.engine import Completion, Request
 from edge_server.ui.watch import WINDOW_S, WatchedMetrics
 from edge_server.ui.window import Quantiles, Window
-from tests.weightless import FakeClock, ask
+from tests.clock import FakeClock
+from tests.weightless import ask
 
 ANSWER = Completion("yes", 0.9, 10, 1, 0.2, 0.4, "stop")
 
