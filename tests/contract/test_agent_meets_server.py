@@ -117,6 +117,11 @@ async def test_taking_a_question_back_frees_its_slot(running: Running, uplink: U
     await running.until(lambda: running.server.engine.running == 1)
     asking.cancel()
     await running.until(lambda: running.server.engine.unanswered == 0)
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    running.model.gate.open()
+    assert (await uplink.ask(about_video("q2"))).answer.text == "x" * 20
+    assert len(running.model.prefills) == 2
 
 
 async def test_refusals_arrive_as_the_agents_own_errors(running: Running, uplink: Uplink) -> None:

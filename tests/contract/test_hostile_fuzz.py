@@ -222,6 +222,8 @@ def test_a_loader_that_breaks_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("target", fuzz_targets.TARGETS)
 def test_the_targets_of_the_guided_search_take_their_seeds(target: str) -> None:
     take = fuzz_targets.TARGETS[target]()
-    for seed in fuzz_targets.seeds(target):
+    seeds = list(fuzz_targets.seeds(target))
+    assert seeds
+    for seed in seeds:
         take(seed)
         take(seed[:-1])

@@ -133,8 +133,9 @@ class TestOpenCalls:
             frame = {"session_id": opened.session_id, "bundle_hash": BUNDLE_HASH}
             await call.write(pb.UplinkFrame(**frame, question=question(f"last{number}")))
         for call in calls:
-            while (await call.read()).WhichOneof("body") != "answer":
+            while (part := await call.read()).WhichOneof("body") != "answer":
                 pass
+            assert part.answer.text == "x" * 30
         for call in calls:
             call.cancel()
 

@@ -58,6 +58,7 @@ async def test_answers_that_came_are_not_kept_for_long(
     for _ in range(70):
         await connection.ask(template.ask())
     await running.until(lambda: len(running.server.answers) < 32)
+    assert sum(running.model.prefills) == 70
 
 
 async def test_many_at_once_are_told_apart(connection: Connection, template: Template) -> None:

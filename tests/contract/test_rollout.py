@@ -121,6 +121,9 @@ async def test_devices_that_do_not_move_on_are_not_waited_for_for_ever(
     await opened(running, "camera", BUNDLE_HASH)
     await running.server.replace(served)
     await running.until(lambda: len(list(running.server.backends)) == 1)
+    assert running.server.backends.current is not old_backend
+    with pytest.raises(grpc.aio.AioRpcError, match=NEW_HASH):
+        await opened(running, "late", BUNDLE_HASH)
 
 
 def canary(answer: str) -> Canary:

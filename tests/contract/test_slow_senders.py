@@ -165,3 +165,4 @@ class TestTls:
         )
         trust = ssl.create_default_context(cadata=pki.root.decode())
         await cut(where.rest_port, b"GET / HTTP/1.1\r\nA: ", b"b", tls=trust)
+        assert rejections(running, "slow_sender") >= 1.0

@@ -29,7 +29,8 @@ def test_what_is_no_token_is_refused_without_being_repeated(text: str) -> None:
 def test_no_text_breaks_the_reader(text: str) -> None:
     for each in (text, "tokenlink-enrol-1." + text):
         with contextlib.suppress(TokenError):
-            EnrolToken.from_text(each)
+            token = EnrolToken.from_text(each)
+            assert EnrolToken.from_text(token.text()) == token
 
 
 def test_a_proof_is_good_for_its_nonce_token_and_request_alone() -> None:

@@ -38,8 +38,9 @@ async def engine(model: WeightlessModel) -> AsyncIterator[Engine[State]]:
     await engine.stop()
 
 
-async def test_a_model_that_answers_as_it_did_passes(engine: Engine[State]) -> None:
+async def test_a_model_that_answers_as_it_did_passes(engine: Engine[State], model: WeightlessModel) -> None:
     await try_out(engine.submit, canaries())
+    assert sum(model.prefills) == len(canaries())  # every one was asked
 
 
 async def test_a_quarter_may_differ_and_no_more(engine: Engine[State]) -> None:
@@ -65,8 +66,12 @@ async def test_a_model_that_cannot_answer_fails_whatever_is_known(
         await try_out(engine.submit, tuple(Canary(each.prompt) for each in canaries()))
 
 
-async def test_of_a_model_without_known_answers_any_will_do(engine: Engine[State]) -> None:
+async def test_of_a_model_without_known_answers_any_will_do(
+    engine: Engine[State], model: WeightlessModel
+) -> None:
+    model.answer = lambda prompt: "something"
     await try_out(engine.submit, tuple(Canary(each.prompt) for each in canaries()))
+    assert sum(model.prefills) == len(canaries())
 
 
 def test_feature_tokens_have_unit_power_and_follow_from_the_seed() -> None:

@@ -70,7 +70,11 @@ def test_too_many_parts_are_too_large() -> None:
 )
 def test_ordinary_json_passes_whatever_stands_in_its_strings(value: object) -> None:
     for nested in (value, {"text": '[[[[{{{"' * 50 + "1" * 500, "value": [value]}):
-        check_json_shape(json.dumps(nested, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+        body = json.dumps(nested, ensure_ascii=False).encode("utf-8", "surrogatepass")
+        check_json_shape(body)
+        # The same marks outside strings are counted.
+        with pytest.raises(InvalidQuestionError):
+            check_json_shape(body + b"[" * (MAX_DEPTH + 1))
 
 
 def test_the_deepest_that_is_allowed_passes() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from edge_server.cell import SharedBound
 from edge_server.frontdoor.http.unread import Connections, Unread
+from tests.waiting import turns
 
 WITHIN_S = 0.05
 
@@ -87,7 +88,7 @@ async def test_who_reads_slowly_but_reads_is_borne_with(held: SharedBound) -> No
     waiting = line.writing.transport.get_write_buffer_size()
     while line.writing.transport.get_write_buffer_size() == waiting:
         await asyncio.get_running_loop().sock_recv(line.theirs, 200_000)
-        await asyncio.sleep(0)
+        await turns()
     line.writing.unread.look()
     assert line.refused == []
     line.writing.unread.look()
