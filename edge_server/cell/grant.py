@@ -1,4 +1,7 @@
-"""What an admitted device may send, until when, and how that is chosen."""
+"""A cell's bounds, and the grant that each admitted device gets: what it may send, and until when.
+
+Made by :meth:`edge_server.cell.cell.Cell.open` from the SNR that a device reports.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Questions of a device by request_id: one that is sent again is answered from the same run.
 
 A device whose link was cut cannot know whether its question arrived. It asks again under the same
-request_id; the answered gives it the run that is under way, or the answer that was given.
+request_id; the cache gives it the run that is under way, or the answer that was given. Held by the device's
+session, asked by :meth:`edge_server.cell.cell.Cell.ask`.
 
 What ended without an answer (cancelled, refused, failed) is forgotten at once: asking again runs again.
 """

@@ -1,4 +1,7 @@
-"""Admitted devices."""
+"""Admitted devices: their sessions, by id and by device, until their grants end.
+
+Held by the cell. The page and the metrics read a :class:`DeviceStatus` of each.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The askers' end of a question: what comes back, piece by piece, on the event loop."""
+"""An answer as its asker reads it: pieces of text, then the whole answer or an error.
+
+Made by an engine for each question that it accepts, read by the front doors. Everything here runs on the
+event loop.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +62,7 @@ class AnswerStream:
         raise AssertionError("a stream without an error ends with its completion")
 
     def cancel(self) -> None:
-        """Take the question back: its slot in the batch is free within one step. Harmless after its end."""
+        """Take the question back: its row in the batch is free within one step. Harmless after its end."""
         if self._on_cancel is not None:
             self._on_cancel()
 

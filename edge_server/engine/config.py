@@ -1,4 +1,4 @@
-"""What bounds the engine."""
+"""Bounds and defaults of an engine; as settings, the section ``[engine]``."""
 
 from __future__ import annotations
 

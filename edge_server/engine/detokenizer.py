@@ -1,4 +1,4 @@
-"""What the steps of the model say, in words, on a thread of its own.
+"""Turns the language tokens of answers into text, on a thread of its own.
 
     Scheduler ──Progress──▶ (short bounded queue) ──▶ Detokenizer ──Publication──▶ event loop
 

@@ -6,7 +6,7 @@
                               its runner
 
 Each scheduler runs a batch of its own on a runner of its own. On a processor that is how it is used best:
-threads that share one small product wait for one another at each, batches side by side do not.
+threads that share one small matrix product wait for one another, batches side by side do not.
 
 Every accepted question ends exactly once: with its answer, an error that says why, or its cancellation.
 :meth:`Engine._settle` is the one place where it does.

@@ -1,4 +1,4 @@
-"""What the questions of a batch have said so far, and how they end.
+"""Takes each decode step to the answers of a batch, and ends questions.
 
 Owned by a scheduler. Every question that was taken from the queue ends here exactly once; what is news is
 handed to the detokenizer when the scheduler flushes.

@@ -1,4 +1,7 @@
-"""A question on its way through the engine: what was asked, what comes back, and the job in between."""
+"""A question in the engine: the request, the events of its answer, the job that goes through the batch.
+
+Front doors make a :class:`Request`; the engine makes a :class:`Job` of it, whose life is a :class:`JobState`.
+"""
 
 from __future__ import annotations
 

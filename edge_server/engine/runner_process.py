@@ -2,10 +2,10 @@
 
     batch thread ──▶ ModelRunnerProcess ══ pipe ══▶ the process: ModelRunner ──▶ model
                                                 │
-    the interpreter's lock of the event loop    └── a lock, a heap and a life of its own
+    interpreter lock of the server              └── an interpreter lock and memory of its own
 
-The event loop and the batches then share no lock: nobody waits for another's bytecode. What dies in native
-code, or is killed for its memory, takes no more along than its batch, and its questions are run again.
+Each batch then computes without the event loop's interpreter lock. Where native code crashes, or the system
+kills a process for its memory, one batch is lost, and its questions are run again.
 
 While a process computes it says every second that it lives. One that says nothing for long is stopped, or
 stuck in native code: it is killed, its batch is lost, and its questions are run again by another.

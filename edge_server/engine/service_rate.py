@@ -1,4 +1,7 @@
-"""How fast an engine answers, learnt from when answers end."""
+"""How fast an engine answers, measured between the ends of its answers.
+
+The engine estimates from it after how long somebody who was turned away should come again.
+"""
 
 from __future__ import annotations
 

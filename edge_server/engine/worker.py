@@ -1,4 +1,7 @@
-"""A thread that drives what the engine is made of, and what happens when it dies."""
+"""A thread that runs a scheduler or the detokenizer step by step, and tells when it dies.
+
+Started, watched and replaced by :class:`edge_server.engine.engine.Engine`.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ class Driven(Protocol):
 
 
 class Worker:
-    """Drives something until told to stop.
+    """Runs the steps of one part of the engine until it is told to stop.
 
     Args:
         driven: what to drive.

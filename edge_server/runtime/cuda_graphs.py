@@ -1,7 +1,7 @@
 """Greedy decoding, a step of all rows at a time. On a GPU, steps are recorded and played again.
 
-A step of a small model is many short pieces of work: a GPU is done with each before it has been told of the
-next. Recorded as a CUDA graph it is told once. A recording is of one number of rows and of positions, over
+A decode step of a small model is many short kernels: a GPU ends each before the next is launched. Recorded
+as a CUDA graph, all are launched at once. A recording is of one number of rows and of positions, over
 one piece of memory, so both are rounded up to a few sizes; rows without a question compute along, in cache
 rows that are free.
 """

@@ -1,7 +1,8 @@
 """Products of many rows with one matrix; on a CPU in bfloat16, a thousand rows at a time.
 
-There, torch makes a product ready for each number of rows that it meets: that takes as long as to multiply,
-and memory, which it keeps. So rows come in pieces of a few sizes, and the last one is filled up.
+There, torch prepares and caches a kernel for each number of rows that it meets, which takes as long as to
+multiply, and memory that is not freed. So rows are multiplied in pieces of a few sizes, the last one filled
+up. Called by :mod:`edge_server.runtime.decoder`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""What is known of a served link without its weights: what it can be asked, what its language tokens say."""
+"""A served link without its weights: its name, its bounds, the check of a prompt, the text of token ids.
+
+The server's own process holds it while others compute;
+:class:`edge_server.runtime.model_runner.ServedLink` adds the weights. Light to import: no torch.
+"""
 
 from __future__ import annotations
 

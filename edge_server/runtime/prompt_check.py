@@ -1,4 +1,7 @@
-"""Whether a link can be asked a prompt: what is sent is checked before anything of it is computed."""
+"""Checks a prompt against a link's sizes and counts its positions, before anything of it is computed.
+
+Called by the engine, through :meth:`edge_server.runtime.model_info.ModelInfo.check`, for every question.
+"""
 
 from __future__ import annotations
 

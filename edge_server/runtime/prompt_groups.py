@@ -1,4 +1,7 @@
-"""Which prompts attention takes together: neighbours, the longest first, of about one length."""
+"""Divides the prompts of a prefill into groups of about one length, each padded and attended to together.
+
+Called by :meth:`edge_server.runtime.decoder.Decoder.prefill`, whose prompts come with the longest first.
+"""
 
 from __future__ import annotations
 

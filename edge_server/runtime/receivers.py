@@ -1,10 +1,10 @@
 """Receivers as they serve: the blocks of many users in one pass, packed; attention takes those of one length.
 
-The modules of :mod:`edge_server.model.receiver` say what a receiver computes; this computes the same from
-their weights. What does not depend on what was received (what the queries say to each other first, where a
-token stands in its block) is computed once.
+Called by :mod:`edge_server.runtime.prompt_layout`. The modules of :mod:`edge_server.model.receiver` say what
+a receiver computes; this computes the same from their weights. What does not depend on what was received
+(what the queries say to each other first, where a token stands in its block) is computed once.
 
-Shapes: N received tokens of all blocks, B blocks, T tokens of the longest, W inner width, S slots,
+Shapes: N received tokens of all blocks, B blocks, T tokens of the longest, W inner width, Q queries,
 E embedding width of the foundation.
 """
 
@@ -54,7 +54,7 @@ class Reception:
             lengths: tokens of each block.
 
         Returns:
-            Embeddings of all blocks, one after another, [sum of slots, E].
+            Embeddings of all blocks, one after another, [embeddings of all, E].
         """
         receiver = self._receiver
         if isinstance(receiver, MlpReceiver):

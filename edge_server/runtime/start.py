@@ -1,4 +1,7 @@
-"""Makes the runner of a process of its own. Light to import: whoever only names it loads no torch."""
+"""Loads the model in a process that computes; called there by :mod:`edge_server.engine.runner_process`.
+
+Light to import: the server's own process passes :func:`load_runner` on, and loads no torch.
+"""
 
 from __future__ import annotations
 
