@@ -82,7 +82,9 @@ def animated_frames(
         if at_ms >= (window_start_s + spec.window_s) * 1000:
             return
         if time.thread_time() - began_s > limits.max_decode_s:
-            raise MediaLimitError(field, f"takes more than {limits.max_decode_s:g} s to decode")
+            raise MediaLimitError(
+                field, f"takes more than {limits.max_decode_s:g} s to decode (max_decode_s)"
+            )
         if patch.left + patch.width > width or patch.top + patch.height > height:
             raise MediaError(field, "is an animation with a picture beyond its own edge")
         decoded = context.decode(av.Packet(patch.still))

@@ -44,8 +44,8 @@ class MediaLimits:
     """
 
     max_bytes: PositiveInt = 64 * 2**20
-    """Size of a media file."""
-    max_frame_pixels: PositiveInt = 40_000_000
+    """Size of an image, or of media held in memory; of a longer file, what is read of it."""
+    max_frame_pixels: PositiveInt = 120_000_000
     """Largest image, width times height."""
     max_frame_bytes: PositiveInt = 256 * 2**20
     """Largest image in the decoder's memory; a pixel takes 1.5 bytes in a JPEG photo, 3 or 4 in a PNG."""
@@ -53,7 +53,7 @@ class MediaLimits:
     """Largest video frame, width times height; its decoder may hold on to sixteen of them."""
     max_total_pixels: PositiveInt = 4_000_000_000
     """Of all frames decoded for one file, those thrown away between two kept ones included."""
-    max_frames: PositiveInt = 2_000
+    max_frames: PositiveInt = 6_000
     """Frames decoded for one file, likewise."""
     max_streams: PositiveInt = 32
     """Tracks of any kind in one file."""

@@ -131,7 +131,7 @@ def decode_file(
     except (av.error.FFmpegError, ValueError, OverflowError, MemoryError, IndexError) as error:
         if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
             raise MediaLimitError(
-                field, "takes more memory to decode than it may (media.max_memory_bytes)"
+                field, "takes more memory to decode than it may (max_memory_bytes)"
             ) from error
         # IndexError: PyAV, at the end, looks up a track that appeared midway among those of the start.
         what = f"no usable {kind}" if kind else "no usable picture, video or sound"
@@ -197,7 +197,9 @@ def decode_container(
         if (frames is None or frames.full) and (sampler is None or sampler.full):
             break
         if time.thread_time() - began_s > limits.max_decode_s:
-            raise MediaLimitError(field, f"takes more than {limits.max_decode_s:g} s to decode")
+            raise MediaLimitError(
+                field, f"takes more than {limits.max_decode_s:g} s to decode (max_decode_s)"
+            )
         if packet.stream is video and frames is not None and not frames.full:
             if video.codec_context.codec.canonical_name == "mjpeg" and not is_image:
                 check_jpeg(bytes(packet), field, limits, whole=False)
@@ -325,7 +327,8 @@ def _prepare_video(stream: Any, field: str, is_image: bool, max_pixels: int) -> 
     if context.width * context.height > max_pixels:
         raise MediaLimitError(
             field,
-            f"is {context.width} × {context.height} pixels; at most {max_pixels} in all are allowed",
+            f"is {context.width} × {context.height} pixels; at most {max_pixels} in all are allowed "
+            f"({'max_frame_pixels' if is_image else 'max_video_pixels'})",
         )
     # What the header says may be a lie, or missing: the decoder itself keeps to the limit as well.
     # It would show a part of a damaged image; but every unknown tag of a TIFF would pass for damage.

@@ -57,7 +57,8 @@ class ScreenedFile:
             self._left -= size
             if self._left < 0:
                 raise MediaLimitError(
-                    self._field, f"takes more than {self._most} bytes to read, which is the most allowed"
+                    self._field,
+                    f"takes more than {self._most} bytes to read, which is the most allowed (max_bytes)",
                 )
         data = self._prefix[self._position : self._position + size]
         if len(data) < size:

@@ -51,7 +51,9 @@ def clip_from_bytes(
     """
     limits = limits or MediaLimits()
     if len(data) > limits.max_bytes:
-        raise MediaLimitError(field, f"has {len(data)} bytes; at most {limits.max_bytes} are allowed")
+        raise MediaLimitError(
+            field, f"has {len(data)} bytes; at most {limits.max_bytes} are allowed (max_bytes)"
+        )
     spec = _within(spec or MediaSpec(), length_s)
     return _clip(io.BytesIO(data), len(data), kind, field, spec, limits, start_s)
 

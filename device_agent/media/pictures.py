@@ -120,7 +120,7 @@ def check_jpeg(data: bytes | memoryview, field: str, limits: MediaLimits, *, who
                 raise MediaLimitError(
                     field,
                     f"goes over its {pixels} pixels in more than {scans - 1} scans; "
-                    f"at most {limits.max_total_pixels} pixels are decoded in all",
+                    f"at most {limits.max_total_pixels} pixels are decoded in all (max_total_pixels)",
                 )
     if whole:
         raise MediaError(field, "is a JPEG image that was cut short")
@@ -142,14 +142,16 @@ def check_frame(width: int, height: int, pixel_bytes: float, field: str, limits:
     """
     if width * height > limits.max_frame_pixels:
         raise MediaLimitError(
-            field, f"is {width} × {height} pixels; at most {limits.max_frame_pixels} in all are allowed"
+            field,
+            f"is {width} × {height} pixels; at most {limits.max_frame_pixels} in all are allowed "
+            "(max_frame_pixels)",
         )
     needed_bytes = round(width * height * pixel_bytes)
     if needed_bytes > limits.max_frame_bytes:
         raise MediaLimitError(
             field,
             f"is {width} × {height} pixels, which take {needed_bytes} bytes to decode; "
-            f"at most {limits.max_frame_bytes} are allowed",
+            f"at most {limits.max_frame_bytes} are allowed (max_frame_bytes)",
         )
 
 

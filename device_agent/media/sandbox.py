@@ -76,7 +76,9 @@ class MediaPool:
         """
         limits = limits or MediaLimits()
         if len(data) > limits.max_bytes:
-            raise MediaLimitError(field, f"has {len(data)} bytes; at most {limits.max_bytes} are allowed")
+            raise MediaLimitError(
+                field, f"has {len(data)} bytes; at most {limits.max_bytes} are allowed (max_bytes)"
+            )
         request = {
             "kind": kind,
             "field": field,
@@ -178,7 +180,7 @@ class _Worker:
         code = self._process.returncode
         if late or code == -signal.SIGXCPU:
             return MediaLimitError(
-                field, f"takes more than {limits.max_decode_s:g} s to decode (media.max_decode_s)"
+                field, f"takes more than {limits.max_decode_s:g} s to decode (max_decode_s)"
             )
         if code in (-signal.SIGABRT, -signal.SIGBUS, -signal.SIGKILL):
             return _too_much_memory(limits, field)
@@ -188,5 +190,5 @@ class _Worker:
 def _too_much_memory(limits: MediaLimits, field: str) -> MediaLimitError:
     return MediaLimitError(
         field,
-        f"takes more than {limits.max_memory_bytes} bytes of memory to decode (media.max_memory_bytes)",
+        f"takes more than {limits.max_memory_bytes} bytes of memory to decode (max_memory_bytes)",
     )

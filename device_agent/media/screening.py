@@ -16,6 +16,7 @@ from device_agent.errors import MediaError, MediaLimitError
 from device_agent.media.animation import is_animated_webp
 from device_agent.media.boxes import Crop, check_boxes, is_boxes
 from device_agent.media.clip import MediaKind, MediaLimits
+from device_agent.media.ebml import EBML_SIGNATURE, blanked_elements
 from device_agent.media.files import ScreenedFile
 from device_agent.media.heif import HeifPicture, read_picture
 from device_agent.media.orientation import Turn, exif_turn
@@ -105,6 +106,8 @@ def screen(file: BinaryIO, field: str, limits: MediaLimits, kind: MediaKind | No
         patches = _blanked_chunks(file, begin + 12, size, ">4sI", _AIFF_CHUNKS, b"JUNK", 2)
     elif head[:4] == b"caff":
         patches = _blanked_chunks(file, begin + 8, size, ">4sQ", _CAF_CHUNKS, b"free", 1)
+    elif head[:4] == EBML_SIGNATURE:
+        patches = blanked_elements(file, size)
     elif head[:4] == b"fLaC":
         patches = _blanked_flac(file, begin + 4)
     screened = ScreenedFile(file, begin=begin, patches=patches, max_read_bytes=limits.max_bytes, field=field)
@@ -119,7 +122,7 @@ def _image_signature(head: bytes) -> bytes | None:
 
 def _screened_image(file: BinaryIO, signature: bytes, size: int, field: str, limits: MediaLimits) -> Screened:
     if size > limits.max_bytes:
-        raise MediaLimitError(field, f"has {size} bytes; at most {limits.max_bytes} are allowed")
+        raise MediaLimitError(field, f"has {size} bytes; at most {limits.max_bytes} are allowed (max_bytes)")
     file.seek(0)
     data = file.read()
     end, most_pixels = size, limits.max_frame_pixels

@@ -68,7 +68,9 @@ def decode_picture(
     began_s = time.thread_time()
     for packet in container.demux([streams[item] for item in wanted]):
         if time.thread_time() - began_s > limits.max_decode_s:
-            raise MediaLimitError(field, f"takes more than {limits.max_decode_s:g} s to decode")
+            raise MediaLimitError(
+                field, f"takes more than {limits.max_decode_s:g} s to decode (max_decode_s)"
+            )
         item = packet.stream.id
         for frame in packet.decode():
             if item not in missing or frame.is_corrupt or (frame.width, frame.height) != tile:
@@ -93,7 +95,9 @@ def _check(whole: tuple[int, int], picture: HeifPicture, field: str, limits: Med
         )
     if whole[0] * whole[1] > limits.max_frame_pixels:
         raise MediaLimitError(
-            field, f"is {whole[0]} × {whole[1]} pixels; at most {limits.max_frame_pixels} in all are allowed"
+            field,
+            f"is {whole[0]} × {whole[1]} pixels; at most {limits.max_frame_pixels} in all are allowed "
+            "(max_frame_pixels)",
         )
     if picture.alpha is not None and len(picture.tiles) > 1:
         raise MediaError(field, "is a HEIF picture of transparent tiles, which are not put together here")

@@ -204,6 +204,7 @@ class ServerConfig(BaseSettings):
         max_frame_bytes=32 * _MIB,
         max_video_pixels=2048 * 1088,
         max_total_pixels=600_000_000,
+        max_frames=2_000,
         max_decode_s=5.0,
         max_memory_bytes=256 * _MIB,
     )

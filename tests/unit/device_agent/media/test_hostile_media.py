@@ -11,6 +11,7 @@ import pytest
 from device_agent.errors import MediaError, MediaLimitError
 from device_agent.media.boxes import MAX_SAMPLES, check_boxes
 from device_agent.media.clip import MediaLimits, MediaSpec
+from device_agent.media.ebml import blanked_elements
 from device_agent.media.loading import clip_from_bytes, clip_from_file
 from edge_server.server.config import ServerConfig
 from tests import hostile_media as hostile
@@ -256,3 +257,22 @@ def test_a_png_of_very_many_texts_is_refused() -> None:
     assert clip_from_bytes(png[:33] + text * 900 + png[33:], limits=LIMITS).is_image
     with pytest.raises(MediaLimitError, match="more than 1000 texts"):
         clip_from_bytes(png[:33] + text * 1100 + png[33:], limits=LIMITS)
+
+
+@pytest.mark.parametrize("size_bytes", [1, 2, 4, 8])
+def test_titles_of_a_matroska_file_are_not_read(size_bytes: int) -> None:
+    titles = b"\x67\xc8\x85\x45\xa3\x82ab" * (10 if size_bytes == 1 else 1_000)
+    head = b"\x12\x54\xc3\x67" + (len(titles) | 1 << 7 * size_bytes).to_bytes(size_bytes, "big")
+    film = hostile.stillness("matroska", "mpeg4", 64, 48, 8, 8)
+    segment = film.index(b"\x18\x53\x80\x67")
+    data = film[: segment + 4] + b"\x01" + b"\xff" * 7 + head + titles + film[segment + 12 :]
+    patches = blanked_elements(io.BytesIO(data), len(data))
+    at = segment + 12
+    assert patches[at][:1] == b"\xec"
+    void = patches[at]
+    width = len(void) - 1
+    rest = int.from_bytes(void[1:], "big") & (1 << 7 * width) - 1
+    assert at + len(void) + rest == at + len(head) + len(titles)
+    clip = clip_from_bytes(data, kind="video", limits=LIMITS)
+    assert clip.frames_THWC is not None
+    assert len(clip.frames_THWC) == 8
