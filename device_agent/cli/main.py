@@ -368,17 +368,20 @@ def main() -> None:
 
 def _main_in_json() -> int:
     command = typer.main.get_command(app)
+    message, kind = "interrupted", "Interrupted"
     try:
-        return command.main(standalone_mode=False) or 0
+        code = int(command.main(standalone_mode=False) or 0)
+    except typer.Exit as end:
+        code = end.exit_code
     except DeviceAgentError as error:
         message, kind, code = str(error), type(error).__name__, error.exit_code
-    except typer.Exit as end:
-        return end.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        message, kind, code = "interrupted", "Interrupted", INTERRUPTED
+        code = INTERRUPTED
     except USAGE_ERRORS as error:
         message, kind, code = error.format_message(), "UsageError", error.exit_code
-    typer.echo(json.dumps({"error": message, "kind": kind, "exit_code": code}))
+    # Who ends with a code alone has said what there was to say; but for Ctrl-C, which Typer makes a code of.
+    if kind != "Interrupted" or code == INTERRUPTED:
+        typer.echo(json.dumps({"error": message, "kind": kind, "exit_code": code}))
     return code
 
 

@@ -334,6 +334,17 @@ def test_errors_are_json_where_answers_are(run: Run, tmp_path: Path) -> None:
         assert told["error"]
 
 
+@pytest.mark.parametrize("as_json", [False, True])
+def test_ctrl_c_has_an_exit_code_of_its_own(run: Run, monkeypatch: pytest.MonkeyPatch, as_json: bool) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("device_agent.cli.main.load_bundle", interrupted)
+    code, out, err = run("ask", "what", *(["--json"] if as_json else []))
+    assert (code, err) == (130, "")
+    assert (json.loads(out)["kind"] == "Interrupted") if as_json else out == ""
+
+
 def test_the_default_port_is_the_servers(run: Run, edge: tuple[Describing, str], monkeypatch: Any) -> None:
     port = edge[1].rpartition(":")[2]
     monkeypatch.setattr("device_agent.config.with_port", lambda server: with_port(server, int(port)))
