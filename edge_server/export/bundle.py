@@ -7,7 +7,7 @@ ends with a parity check: ONNX Runtime and torch give the same tokens for every 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,57 +21,15 @@ from torch.onnx.utils import register_custom_op_symbolic
 
 from device_agent.bundle.bundle import Bundle, write_manifest
 from edge_server.errors import ExportError
+from edge_server.export.graphs import GRAPHS
 from edge_server.model.config import TOKEN_LENGTHS
 from edge_server.model.link import Link
+from edge_server.model.modality import TEXT
 from edge_server.model.provenance import current_commit
 
 #: Largest difference between ONNX Runtime and torch, relative to the tokens' root mean square.
 PARITY_TOLERANCE = 1e-3
 _OPSET = 18
-
-
-class VisualGraph(nn.Module):
-    """Frames, as a camera gives them, to tokens."""
-
-    def __init__(self, link: Link) -> None:
-        super().__init__()
-        self.encoder = link.encoder("visual")
-        self.head = link.heads["visual"]
-
-    def forward(self, frames: Tensor, token_length: Tensor) -> Tensor:
-        """uint8 [F, H, W, 3] and int64 [1] to float32 [token_length, C]."""
-        pixels = self.encoder.front_end(frames)
-        tokens: Tensor = self.head(self.encoder(pixels[None]), token_length)[0]
-        return tokens
-
-
-class AudioGraph(nn.Module):
-    """PCM to tokens."""
-
-    def __init__(self, link: Link) -> None:
-        super().__init__()
-        self.encoder = link.encoder("audio")
-        self.head = link.heads["audio"]
-
-    def forward(self, pcm: Tensor, token_length: Tensor) -> Tensor:
-        """float32 [S] and int64 [1] to float32 [token_length, C]."""
-        mel = self.encoder.front_end(pcm)
-        tokens: Tensor = self.head(self.encoder(mel[None]), token_length)[0]
-        return tokens
-
-
-class TextGraph(nn.Module):
-    """Language tokens to the analog path's channel tokens."""
-
-    def __init__(self, link: Link) -> None:
-        super().__init__()
-        self.embedding = link.embedding
-        self.head = link.text_head
-
-    def forward(self, token_ids: Tensor) -> Tensor:
-        """int64 [L] to float32 [L, C]."""
-        tokens: Tensor = self.head(self.embedding(token_ids)[None].float())[0]
-        return tokens
 
 
 @dataclass(frozen=True)
@@ -108,26 +66,14 @@ def export_bundle(link: Link, folder: Path, commit: str | None = None) -> Export
     """
     folder.mkdir(parents=True, exist_ok=True)
     link = link.eval()
-    graphs: dict[str, nn.Module] = {
-        "visual": VisualGraph(link),
-        "audio": AudioGraph(link),
-        "text": TextGraph(link),
-    }
-    frames = torch.randint(0, 256, (5, 90, 160, 3), dtype=torch.uint8)
     config = link.config
+    transmitters = (*link.slots, TEXT)
+    graphs = {name: GRAPHS[name].build(link).eval() for name in transmitters}
     length = torch.tensor([config.token_lengths[len(config.token_lengths) // 2]])
-    examples: dict[str, dict[str, Tensor]] = {
-        "visual": {"frames": frames, "token_length": length},
-        "audio": {"pcm": torch.randn(16_000) * 0.1, "token_length": length},
-        "text": {"token_ids": torch.arange(10, 17)},
-    }
-    dynamic = {
-        "visual": {"frames": {0: "frames", 1: "height", 2: "width"}},
-        "audio": {"pcm": {0: "samples"}},
-        "text": {"token_ids": {0: "language_tokens"}},
-    }
     for name, graph in graphs.items():
-        _export(graph.eval(), examples[name], dynamic[name], folder / f"{name}.onnx")
+        record = GRAPHS[name]
+        example = record.example() | ({"token_length": length} if record.takes_length else {})
+        _export(graph, example, record.dynamic, folder / f"{name}.onnx")
     link.tokenizer.save(str(folder / "tokenizer.json"))
     parity = check_parity(graphs, folder, config.token_lengths)
     bundle = write_manifest(
@@ -138,25 +84,7 @@ def export_bundle(link: Link, folder: Path, commit: str | None = None) -> Export
             "channel_dim": config.channel_dim,
             "token_lengths": list(config.token_lengths),
             "transmitters": {
-                "visual": {
-                    "graph": "visual.onnx",
-                    "modalities": ["image", "video"],
-                    "frame_rate_hz": config.visual.frame_rate_hz,
-                    "window_s": config.visual.window_s,
-                    "max_frames": round(config.visual.frame_rate_hz * config.visual.window_s),
-                    "max_side": config.visual.max_side,
-                },
-                "audio": {
-                    "graph": "audio.onnx",
-                    "modalities": ["audio"],
-                    "sample_rate_hz": config.audio.format.sample_rate_hz,
-                    "window_s": config.audio.format.samples / config.audio.format.sample_rate_hz,
-                },
-                "text": {
-                    "graph": "text.onnx",
-                    "modalities": ["text"],
-                    "max_token_length": config.max_text_tokens,
-                },
+                name: {"graph": f"{name}.onnx", **GRAPHS[name].described(config)} for name in transmitters
             },
             "tokenizer": "tokenizer.json",
             "precision": "fp32",
@@ -182,7 +110,7 @@ def check_parity(
         name: onnxruntime.InferenceSession(folder / f"{name}.onnx", providers=["CPUExecutionProvider"])
         for name in graphs
     }
-    for sample in _samples(token_lengths):
+    for sample in _samples(graphs, token_lengths):
         with torch.inference_mode():
             expected = graphs[sample.graph](*sample.inputs.values()).numpy()
         (found,) = sessions[sample.graph].run(None, {k: v.numpy() for k, v in sample.inputs.items()})
@@ -199,18 +127,15 @@ def check_parity(
     return worst
 
 
-def _samples(token_lengths: Sequence[int]) -> Iterator[_Sample]:
+def _samples(names: Iterable[str], token_lengths: Sequence[int]) -> Iterator[_Sample]:
     generator = torch.Generator().manual_seed(0)
-    for size in ((32, 144, 256), (1, 480, 640), (7, 33, 50)):
-        frames = torch.randint(0, 256, (*size, 3), dtype=torch.uint8, generator=generator)
-        for length in token_lengths:
-            yield _Sample("visual", {"frames": frames, "token_length": torch.tensor([length])})
-    for samples in (64_000, 8_000, 100_000):
-        pcm = torch.randn(samples, generator=generator) * 0.1
-        for length in token_lengths:
-            yield _Sample("audio", {"pcm": pcm, "token_length": torch.tensor([length])})
-    for tokens in (1, 9, 40):
-        yield _Sample("text", {"token_ids": torch.randint(10, 200, (tokens,), generator=generator)})
+    for name in names:
+        for media in GRAPHS[name].samples(generator):
+            if not GRAPHS[name].takes_length:
+                yield _Sample(name, media)
+                continue
+            for length in token_lengths:
+                yield _Sample(name, media | {"token_length": torch.tensor([length])})
 
 
 def _export(

@@ -34,7 +34,7 @@ CALIBRATION_CLIPS = 64
 #: Clips that the check is made on.
 CHECK_CLIPS = 16
 #: Names of the encoders' nodes begin so: what the exporter makes of
-#: :class:`edge_server.export.bundle.VisualGraph`.
+#: :class:`edge_server.export.graphs.VisualGraph`.
 _ENCODER = "/encoder/"
 #: A sum of fewer products is dearer in integers: it does not pay for gathering and converting them.
 _MIN_TERMS = 64

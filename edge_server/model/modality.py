@@ -26,12 +26,14 @@ class Modality:
         of_clip: what it is called on the wire when it comes from a clip that lasts.
         opens: field of :class:`edge_server.model.tokenizer.SpecialIds`, the token before its slot.
         closes: likewise, the one after.
+        word: for what it is; a published foundation's new tokens begin as what this word means to it.
     """
 
     slot: str
     of_clip: ModalityName
     opens: str
     closes: str
+    word: str
 
     @property
     def wire(self) -> tuple[ModalityName, ...]:
@@ -64,5 +66,5 @@ def place_of(modality: ModalityName) -> str | None:
     return QUESTION if modality == TEXT else SLOT_OF.get(modality)
 
 
-register(Modality("visual", of_clip="video", opens="visual", closes="visual_end"))
-register(Modality("audio", of_clip="audio", opens="audio", closes="audio_end"))
+register(Modality("visual", of_clip="video", opens="visual", closes="visual_end", word="video"))
+register(Modality("audio", of_clip="audio", opens="audio", closes="audio_end", word="sound"))

@@ -21,11 +21,11 @@ from torch import Tensor, nn
 
 from edge_server.model import tokenizer as tk
 from edge_server.model.link import Link
-from edge_server.model.modality import SLOTS
 from edge_server.training.clips import EncodedClips
 from edge_server.training.forward import UplinkTraining, draw_of, receive_clips, receive_texts
 from edge_server.training.loop import Schedule
 from edge_server.training.losses import dictation, info_nce
+from edge_server.training.modality import TRAINING
 from edge_server.training.pretrain_foundation import DESCRIBE_QUESTION
 from edge_server.training.split import TrainingSplit
 from edge_server.training.teacher_forcing import Row, answer_loss
@@ -84,16 +84,15 @@ class Alignment:
         captions = [self.clips.split.caption(int(row)) for row in rows]
         contrastive = torch.zeros((), device=self.link.device)
         reconstruction = torch.zeros((), device=self.link.device)
-        for slot, texts in (
-            ("visual", [c.picture for c in captions]),
-            ("audio", [c.sound for c in captions]),
-        ):
-            ids = [tk.encode(self.link.tokenizer, text) for text in texts]
+        share = 1.0 / len(received)
+        for slot in received:
+            said = TRAINING[slot].caption
+            ids = [tk.encode(self.link.tokenizer, said(caption)) for caption in captions]
             words = receive_texts(self.link, ids, training.uplink, draw)
-            contrastive = contrastive + 0.5 * info_nce(
+            contrastive = contrastive + share * info_nce(
                 received[slot].mean(dim=1), words.means(), training.temperature
             )
-            reconstruction = reconstruction + 0.5 * words.errors().mean()
+            reconstruction = reconstruction + share * words.errors().mean()
         loss = training.contrastive_weight * contrastive + training.reconstruction_weight * reconstruction
         figures = {"contrastive": contrastive.item(), "reconstruction": reconstruction.item()}
         if training.dictation_weight:
@@ -108,9 +107,9 @@ class Alignment:
         return loss, figures
 
     def _dictation_loss(self, received: dict[str, Tensor], clips: Sequence[int]) -> tuple[Tensor, float]:
-        """Dictation of both slots; share of words that are said."""
+        """Dictation of all slots; share of words that are said."""
         losses, said = [], []
-        for slot in SLOTS:
+        for slot in received:
             words = [self.clips.split.dictated(clip, slot) for clip in clips]
             targets_BS = torch.tensor([self._word_ids(of_clip) for of_clip in words], device=self.link.device)
             # A receiver of fewer slots takes the first words; further slots say what they like.

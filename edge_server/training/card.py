@@ -9,9 +9,10 @@ from pathlib import Path
 
 from edge_server.data.soundstage.scene import KINDS
 from edge_server.model.link import Link
+from edge_server.model.modality import SLOTS
 
 #: Stages in the order of the recipe, as their folders in a run are called.
-STAGES = ("induction", "foundation", "visual", "audio", "alignment", "finetune")
+STAGES = ("induction", "foundation", *SLOTS, "alignment", "finetune")
 
 
 #: For programs: command, seed, commit, steps and times.

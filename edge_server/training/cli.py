@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 import typer
@@ -33,7 +33,7 @@ RECIPES = all_recipes()
 PAPER = paper()
 NAMES = ", ".join((*RECIPES, PAPER.name))
 
-Part = Literal["all", "data", "foundation", "visual", "audio", "join"]
+PARTS = ("all", "data", *PRETRAININGS, "join")
 
 
 @app.command()
@@ -53,9 +53,13 @@ def train(
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Processes and threads.  [default: all cores]")
     ] = None,
-    part: Annotated[Part, typer.Option(help="Only this part, of what 'all' does in order.")] = "all",
+    part: Annotated[
+        str, typer.Option(metavar=f"[{'|'.join(PARTS)}]", help="Only this part, of what 'all' does in order.")
+    ] = "all",
 ) -> None:
     """Train a model; a run that was cut goes on where it stopped."""
+    if part not in PARTS:
+        raise typer.BadParameter(f"{part!r}; allowed: {', '.join(PARTS)}", param_hint="--part")
     if recipe == PAPER.name:
         folders = {"--foundation": foundation, "--visual": visual, "--audio": audio}
         named = [folder for folder in folders.values() if folder is not None]

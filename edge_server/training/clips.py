@@ -15,8 +15,7 @@ from torch import Tensor
 from edge_server.data.soundstage.dataset import Split
 from edge_server.errors import DatasetError
 from edge_server.model.link import Link
-from edge_server.model.preprocess import VisualFrontEnd
-from edge_server.model.transmitter import AudioEncoder, VisualEncoder
+from edge_server.training.modality import TRAINING
 from edge_server.training.split import TrainingSplit
 
 SplitT = TypeVar("SplitT", bound=TrainingSplit)
@@ -53,7 +52,7 @@ def encode_clips(
     """
     directory.mkdir(parents=True, exist_ok=True)
     features = {}
-    for slot in ("visual", "audio"):
+    for slot in link.slots:
         path = directory / f"{slot}.npy"
         if not path.exists():
             _encode(link, slot, split, path, note, batch_size)
@@ -67,19 +66,14 @@ def encode_clips(
 
 def encode_batch(link: Link, slot: str, split: Split, begin: int, end: int) -> Tensor:
     """Encoder tokens of clips begin to end - 1 of a Soundstage split, [B, P, D]."""
-    media = split.frames if slot == "visual" else split.pcm
-    return encode_media(link, slot, media[begin:end])
+    return encode_media(link, slot, TRAINING[slot].media(split)[begin:end])
 
 
 @torch.inference_mode()
 def encode_media(link: Link, slot: str, media: npt.NDArray[np.uint8] | npt.NDArray[np.int16]) -> Tensor:
     """Encoder tokens of frames, uint8 [B, F, H, W, 3], or of sound, int16 [B, S]; [B, P, D]."""
     encoder = link.encoder(slot)
-    if isinstance(encoder, VisualEncoder):
-        return torch.as_tensor(encoder(VisualFrontEnd.normalise(torch.from_numpy(media.copy()))))
-    assert isinstance(encoder, AudioEncoder)  # noqa: S101 - narrows the type
-    pcm = torch.from_numpy(media.astype(np.float32) / 32768)
-    return torch.as_tensor(encoder(torch.stack([encoder.front_end(samples) for samples in pcm])))
+    return torch.as_tensor(encoder(TRAINING[slot].inputs(encoder, media)))
 
 
 def _encode(link: Link, slot: str, split: TrainingSplit, path: Path, note: str, batch_size: int) -> None:

@@ -81,10 +81,10 @@ class Finetune:
             pairs.append((DESCRIBE_QUESTION, split.description(clip, rng)))
         missing = rng.random()
         kept: dict[str, Piece] = dict(slots)
-        if missing < self.training.missing_odds:
-            del kept["visual"]
-        elif missing < 2 * self.training.missing_odds:
-            del kept["audio"]
+        for index, slot in enumerate(slots, 1):
+            if missing < index * self.training.missing_odds:
+                del kept[slot]
+                break
         row = Row.about(kept, self.link.special)
         for question, answer in pairs:
             ids: Piece = tk.encode(self.link.tokenizer, question)

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from edge_server.model.link import Link
-from edge_server.model.modality import SLOTS
 from edge_server.training.clips import EncodedClips
 from edge_server.training.radio import RadioTraining, transmit
 from edge_server.training.split import TrainingSplit
@@ -59,7 +58,7 @@ def receive_clips(
     model, fading, snr_db_B = training.radio.draw(len(rows), draw.generator)
     lengths, odds = zip(*training.token_lengths, strict=True)
     received = {}
-    for slot in SLOTS:
+    for slot in link.slots:
         token_length = int(draw.rng.choice(lengths, p=odds))
         sent = link.send(slot, clips.take(slot, rows).to(link.device), token_length)
         x_BTC, told_db_B = transmit(sent, model, fading, snr_db_B, draw.generator)

@@ -18,12 +18,13 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import Qwen2ForCausalLM
 
-from edge_server.data.soundstage.captions import describe, describe_picture, describe_sound
+from edge_server.data.soundstage.captions import describe
 from edge_server.data.soundstage.questions import Balancer, draw_questions
 from edge_server.data.soundstage.scene import Scene, sample_scene
 from edge_server.model import tokenizer as tk
 from edge_server.model.foundation import Piece, context_pieces, question_pieces
 from edge_server.training.loop import Schedule
+from edge_server.training.modality import TRAINING
 from edge_server.training.packing import CONTEXT, packed_mask, packed_positions
 
 #: Asks for the description of the whole scene; the one question with a long answer.
@@ -62,7 +63,7 @@ def world_texts(scenes: int, seed: int) -> Iterator[str]:
     yield DESCRIBE_QUESTION
     for _ in range(scenes):
         scene = sample_scene(rng)
-        yield from (describe(scene, rng), describe_picture(scene, rng), describe_sound(scene, rng))
+        yield from (describe(scene, rng), *(training.describe(scene, rng) for training in TRAINING.values()))
         for question in balancer.choose(scene, rng):
             yield question.text
             yield question.answer
@@ -180,8 +181,7 @@ class WorldText:
         ordinary = self.training.text_weight
         if rng.random() < 0.5:
             slots: dict[str, Piece] = {
-                "visual": self._encode(describe_picture(scene, rng)),
-                "audio": self._encode(describe_sound(scene, rng)),
+                slot: self._encode(training.describe(scene, rng)) for slot, training in TRAINING.items()
             }
             row.add(context_pieces(slots), ordinary, CONTEXT)
         else:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from edge_server.data.music_avqa import MusicAvqa
 from edge_server.data.valor import Valor
 from edge_server.errors import DatasetError
 from edge_server.model.link import Link
+from edge_server.training.modality import TRAINING
 
 #: Recorded clips that go through an encoder at once: a published one gives thousands of tokens each.
 ENCODER_BATCH = 8
@@ -52,8 +53,7 @@ class _Recorded:
             DatasetError: a file can no longer be read.
         """
         encoder = link.encoder(slot).eval()
-        read: Callable[[str], np.ndarray[tuple[int, ...], np.dtype[np.generic]]]
-        read = self.media.read_frames if slot == "visual" else self.media.read_sound
+        read = partial(TRAINING[slot].recorded, self.media)
         with ThreadPoolExecutor(self.threads) as pool, link.precision():
             try:
                 media = list(pool.map(read, self.video_ids[begin:end]))

@@ -29,13 +29,14 @@ from edge_server.model import tokenizer as tk
 from edge_server.model.description import LinkConfig
 from edge_server.model.foundation import build_foundation
 from edge_server.model.link import Link
+from edge_server.model.modality import SLOTS
 from edge_server.model.provenance import current_commit
 from edge_server.training.alignment import Alignment
 from edge_server.training.card import STAGES, Origin, write_card
 from edge_server.training.clips import EncodedClips, encode_clips
 from edge_server.training.finetune import Finetune
 from edge_server.training.loop import Examine, run_stage
-from edge_server.training.pretrain_encoders import AudioPretraining, VisualPretraining
+from edge_server.training.modality import TRAINING
 from edge_server.training.pretrain_foundation import InductionWarmup, WorldText, world_texts
 from edge_server.training.recipes import Recipe
 from edge_server.training.registry import BASES, folder_of
@@ -44,7 +45,7 @@ from edge_server.training.soundstage import SoundstageSplit
 
 #: In ``done.json`` of a part that was not pretrained but taken from a model: from which.
 IMPORTED = "adopted_from"
-PRETRAININGS = ("foundation", "visual", "audio")
+PRETRAININGS = ("foundation", *SLOTS)
 
 
 @dataclass(frozen=True)
@@ -168,11 +169,8 @@ class Run:
             run_stage("foundation", world, training.schedule, self.stage("foundation"))
             return
         split = load_split(self.data, "train")
-        stage: VisualPretraining | AudioPretraining
-        if part == "visual":
-            stage = VisualPretraining(recipe.visual, recipe.visual_training, split, self.seed)
-        else:
-            stage = AudioPretraining(recipe.audio, recipe.audio_training, split, self.seed)
+        config, training_of = getattr(recipe, part), getattr(recipe, f"{part}_training")
+        stage = TRAINING[part].pretraining(config, training_of, split, self.seed)
         run_stage(part, stage, stage.training.schedule, self.stage(part))
         figures = self.stage(part) / "val.json"
         if not figures.exists():
@@ -212,8 +210,7 @@ class Run:
         config = LinkConfig(
             name=recipe.name,
             foundation=recipe.foundation(tokenizer.get_vocab_size()),
-            visual=recipe.visual,
-            audio=recipe.audio,
+            **{slot: getattr(recipe, slot) for slot in SLOTS},
             head=recipe.head,
             receiver=recipe.receiver,
             lora=recipe.lora,
@@ -221,7 +218,7 @@ class Run:
         )
         link = Link(config, tokenizer)
         self._load(link.foundation, "foundation", "")
-        for slot in ("visual", "audio"):
+        for slot in link.slots:
             self._load(link.encoder(slot), slot, "encoder.")
         return link
 

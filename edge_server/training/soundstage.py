@@ -9,13 +9,12 @@ import numpy as np
 from torch import Tensor
 
 from edge_server.data.annotations import Caption
-from edge_server.data.soundstage.captions import describe, picture_words, sound_words
+from edge_server.data.soundstage.captions import describe
 from edge_server.data.soundstage.dataset import Split
 from edge_server.data.soundstage.questions import draw_questions
 from edge_server.model.link import Link
 from edge_server.training.clips import encode_batch
-
-_WORDS = {"visual": picture_words, "audio": sound_words}
+from edge_server.training.modality import TRAINING
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class SoundstageSplit:
 
     def dictated(self, clip: int, slot: str) -> Sequence[str]:
         """What is seen, left to right, or heard, first to last, in a fixed number of words."""
-        return _WORDS[slot](self.split.scenes[clip])
+        return TRAINING[slot].dictated(self.split.scenes[clip])
 
     def questions(self, clip: int, most: int, rng: np.random.Generator) -> list[tuple[str, str]]:
         """Questions drawn from the scene; the split's own play no part."""

@@ -14,7 +14,7 @@ from torch import nn
 from device_agent.bundle.bundle import Bundle
 from device_agent.media.clip import Clip
 from device_agent.transmitter import Transmitter
-from edge_server.export.bundle import AudioGraph, VisualGraph
+from edge_server.export.graphs import AudioGraph, VisualGraph
 from edge_server.model.link import Link
 from edge_server.model.modality import SLOTS
 

@@ -19,6 +19,7 @@ from transformers import AutoTokenizer, PreTrainedModel
 from edge_server.errors import ModelError
 from edge_server.model import tokenizer as tk
 from edge_server.model.foundation_classes import FoundationClass, foundation_class
+from edge_server.model.modality import MODALITIES
 from edge_server.model.published.config import CheckpointFoundation, DTypeName
 from edge_server.model.published.encoders import model_type_of, read_checkpoint
 
@@ -27,13 +28,11 @@ _MEANING = {
     "pad": "nothing",
     "bos": "begin",
     "eos": "end",
-    "visual": "begin video",
-    "visual_end": "end video",
-    "audio": "begin sound",
-    "audio_end": "end sound",
     "text": "text",
     "question": "question",
     "answer": "answer",
+    **{modality.opens: f"begin {modality.word}" for modality in MODALITIES.values()},
+    **{modality.closes: f"end {modality.word}" for modality in MODALITIES.values()},
 }
 
 

@@ -38,6 +38,7 @@ from edge_server.study.digital.media import (
 )
 from edge_server.study.digital.movie import MP4_STEPS, Movie, Mp4Step
 from edge_server.training.clips import encode_media
+from edge_server.training.modality import TRAINING
 
 Arrays: TypeAlias = dict[str, npt.NDArray[Any]]
 Media: TypeAlias = npt.NDArray[Any]
@@ -106,7 +107,7 @@ def build_ladder(
     Raises:
         ConfigurationError: the folder holds the same of other clips or encoders.
     """
-    media: Media = (split.frames if slot == "visual" else split.pcm)[:clips]
+    media: Media = TRAINING[slot].media(split)[:clips]
     chosen = steps or (JPEG_STEPS if slot == "visual" else OPUS_STEPS)
     folder = directory / slot
     _claim(folder, link, [slot], len(media))
@@ -158,7 +159,7 @@ def build_movie_ladders(
     bits_SN = np.concatenate([part["bits"] for part in chunks], axis=1)
     ladders = {}
     for slot in SLOTS:
-        media: Media = (split.frames if slot == "visual" else split.pcm)[:clips]
+        media: Media = TRAINING[slot].media(split)[:clips]
         intact = _kept(folder, f"intact-{slot}", ("features",), partial(_encode, link, slot, media))
         truth = intact["features"]
         features = np.concatenate([part[slot] for part in chunks], axis=1)

@@ -31,6 +31,7 @@ from edge_server.study.run import encoded_split
 from edge_server.study.study import SNRS_DB, Study, Task
 from edge_server.study.teacher_forced import over_channel
 from edge_server.training.forward import UplinkTraining, draw_of, receive_texts
+from edge_server.training.modality import TRAINING
 from edge_server.training.radio import RadioTraining
 from edge_server.training.soundstage import SoundstageSplit
 
@@ -129,8 +130,8 @@ def received_means(look: _Look, snr_db: float, token_length: int) -> dict[str, t
     captions = [look.split.caption(clip) for clip in range(look.clips)]
     means = {}
     for slot in SLOTS:
-        texts = [c.picture if slot == "visual" else c.sound for c in captions]
-        ids = [tk.encode(link.tokenizer, text) for text in texts]
+        said = TRAINING[slot].caption
+        ids = [tk.encode(link.tokenizer, said(caption)) for caption in captions]
         words = receive_texts(link, ids, uplink, draw_of(0, _STAGE, 0)).means()
         means[slot] = (torch.stack([slots[slot].mean(dim=0) for slots in arrived]), words)
     return means

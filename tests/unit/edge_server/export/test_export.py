@@ -14,12 +14,10 @@ from device_agent.transmitter import Transmitter
 from edge_server.errors import ExportError
 from edge_server.export.bundle import (
     PARITY_TOLERANCE,
-    AudioGraph,
-    TextGraph,
-    VisualGraph,
     check_parity,
     export_bundle,
 )
+from edge_server.export.graphs import AudioGraph, TextGraph, VisualGraph
 from edge_server.model.config import TOKEN_LENGTHS
 from edge_server.model.link import Link
 
