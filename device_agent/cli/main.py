@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -35,7 +36,9 @@ from device_agent.media.loading import clip_from_file
 from device_agent.media.windows import Loader, every_window, parse_window
 from device_agent.outcome import Outcome, about
 from device_agent.places import is_file
+from device_agent.sources.file import File
 from device_agent.sources.folder import looks_like_path
+from device_agent.sources.registry import Source, first_clip, open_source
 from device_agent.sources.watching import watch_folder
 from device_agent.uplink.backoff import Backoff
 from device_agent.version import agent_version
@@ -82,7 +85,10 @@ def ask(
     settings: DeviceSettings,
     inputs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[FILE]... QUESTION", help="Media files, and the question last."),
+        typer.Argument(
+            metavar="[FILE]... QUESTION",
+            help="Media files, or other sources as SCHEME:WHERE; the question last.",
+        ),
     ] = None,
     question: Annotated[
         str | None, typer.Option(help="The question, where it could be taken for a file; the rest are files.")
@@ -109,11 +115,14 @@ def ask(
     files, question = _files_and_question(inputs or [], question)
     bundle = load_bundle(settings.bundle)
     spec = bundle.media_spec()
-    loaders: list[Loader] = [_loader(Path(file), None, spec) for file in files]
+    sources = [open_source(file, spec) for file in files]
+    loaders: list[Loader] = [_loader(Path(s.where), None, spec) for s in sources if isinstance(s, File)]
     named: tuple[tuple[Path | None, MediaKind], ...] = ((image, "image"), (audio, "audio"), (video, "video"))
     loaders += [_loader(path, kind, spec) for path, kind in named if path is not None]
-    records = camera is not None or microphone is not None
-    if (window is not None or every) and (records or not loaders):
+    devices = ((camera, "camera"), (microphone, "microphone"))
+    others = [source for source in sources if not isinstance(source, File)]
+    others += [open_source(f"{scheme}:{device}", spec) for device, scheme in devices if device is not None]
+    if (window is not None or every) and (others or not loaders):
         raise ConfigurationError("window: --window and --every are parts of files; none is given")
     if every and (window is not None or spool):
         raise ConfigurationError("every: goes with neither --window nor --spool")
@@ -121,11 +130,7 @@ def ask(
     if every:
         clips = every_window(loaders, spec.window_s, "question")
     else:
-        parts = [load(start_s, length_s) for load in loaders]
-        if records:
-            from device_agent.sources.capture import record  # loads FFmpeg's devices
-
-            parts.append(record(camera, microphone, spec=spec))
+        parts = [load(start_s, length_s) for load in loaders] + asyncio.run(_take(others))
         clips = iter([join(parts, "question") if parts else Clip()])
     console = Console(highlight=False)
 
@@ -155,6 +160,12 @@ def ask(
                 show_window(console, outcome)
 
     asyncio.run(run())
+
+
+async def _take(sources: Sequence[Source]) -> list[Clip]:
+    """One clip of each: what is stored first, then what happens, all at once."""
+    stored = [await first_clip(source) for source in sources if not source.live]
+    return stored + await asyncio.gather(*(first_clip(source) for source in sources if source.live))
 
 
 def _files_and_question(inputs: list[str], question: str | None) -> tuple[list[str], str]:

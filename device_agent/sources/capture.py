@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, ClassVar
 
 import av
 import av.error
@@ -12,12 +14,39 @@ import av.error
 from device_agent.errors import MediaError
 from device_agent.media.clip import Clip, MediaKind, MediaLimits, MediaSpec, join
 from device_agent.media.decoding import decode_container
+from device_agent.sources.registry import Source, register
 
 CAMERA_FORMATS = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
 MICROPHONE_FORMATS = {"linux": "alsa", "darwin": "avfoundation", "win32": "dshow"}
 """FFmpeg's names of the device inputs, by ``sys.platform``."""
 
 _OPEN_TIMEOUT_S = 10.0
+
+
+@register
+class Camera(Source):
+    """Windows from a camera, such as ``camera:/dev/video0``."""
+
+    scheme: ClassVar[str] = "camera"
+    live: ClassVar[bool] = True
+
+    async def clips(self) -> AsyncIterator[Clip]:
+        """One window after another."""
+        while True:
+            yield await asyncio.to_thread(record, self.where, None, spec=self.spec)
+
+
+@register
+class Microphone(Source):
+    """Windows from a microphone, such as ``microphone:default``."""
+
+    scheme: ClassVar[str] = "microphone"
+    live: ClassVar[bool] = True
+
+    async def clips(self) -> AsyncIterator[Clip]:
+        """One window after another."""
+        while True:
+            yield await asyncio.to_thread(record, None, self.where, spec=self.spec)
 
 
 def record(

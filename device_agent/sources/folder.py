@@ -15,9 +15,13 @@ import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
+from typing import ClassVar
 
 from device_agent.errors import ConfigurationError
+from device_agent.media.clip import Clip
+from device_agent.media.loading import clip_from_file
 from device_agent.outbox.records import Stamp
+from device_agent.sources.registry import Source, register
 
 logger = logging.getLogger(__name__)
 
@@ -104,6 +108,22 @@ class Watcher:
                 except OSError:
                     continue  # gone again, or not readable yet
         return seen
+
+
+@register
+class Folder(Source):
+    """A clip of every file that is in a folder or appears. What was dealt with is not remembered."""
+
+    scheme: ClassVar[str] = "folder"
+    poll_s: ClassVar[float] = 0.5
+    """Between two looks [s]."""
+
+    async def clips(self) -> AsyncIterator[Clip]:
+        """A clip of each file, oldest first, for ever."""
+        watcher = Watcher(Path(self.where), {}, poll_s=self.poll_s)
+        async for path, stamp in watcher.files():
+            yield await asyncio.to_thread(clip_from_file, path, spec=self.spec)
+            watcher.remember(path.name, stamp)
 
 
 def looks_like_path(text: str) -> bool:
