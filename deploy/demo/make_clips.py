@@ -15,7 +15,7 @@ import numpy as np
 
 from edge_server.data.soundstage.clip_file import write_mp4
 from edge_server.data.soundstage.dataset import sample_scenes, video_id
-from edge_server.data.soundstage.questions import TYPES, Balancer
+from edge_server.data.soundstage.questions import Balancer, types
 
 SEED = 1
 CLIPS = 3
@@ -31,7 +31,7 @@ def main() -> None:
     chosen = 0
     for index, scene in enumerate(sample_scenes("test", SEARCHED, SEED)):
         questions = balancer.choose(scene, rng)
-        if len(questions) < len(TYPES):
+        if len(questions) < len(types()):
             continue
         name = f"{video_id('test', index)}.mp4"
         write_mp4(scene, here / "clips" / name)

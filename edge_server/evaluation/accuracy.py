@@ -23,7 +23,7 @@ from peft import PeftModel
 
 from device_agent.channel import Channel, ChannelConfig
 from edge_server.data.annotations import QuestionRow
-from edge_server.data.soundstage.questions import TYPES
+from edge_server.data.soundstage.questions import types
 from edge_server.engine.ports import FeatureBlock, Prompt
 from edge_server.errors import DatasetError
 from edge_server.evaluation.held_out import HeldOut
@@ -70,7 +70,7 @@ class Score:
 
     def to_json(self) -> dict[str, object]:
         """Overall and per type."""
-        known = [" ".join(kind) for kind in TYPES]
+        known = [" ".join(kind) for kind in types()]
         # Recorded questions may be of a type that generated ones never are.
         kinds = known + sorted(self.asked.keys() - set(known))
         return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -292,3 +293,6 @@ def test_a_slot_is_spelled_where_a_modality_is_added_and_where_it_is_meant() -> 
     assert spelled - LISTED == OF_TODAY
     assert len(LISTED) <= 15
     assert all((ROOT / path).is_file() for path in LISTED)
+    told = (ROOT / "CONTRIBUTING.md").read_text().partition("**A modality**")[2].partition("\n## ")[0]
+    listed = {path for path in re.findall(r"`([\w/.]+\.(?:py|proto))`", told) if "/" in path}
+    assert listed == {path for path in LISTED if path.endswith(".py")}

@@ -191,7 +191,7 @@ def _kind_after(scene: Scene) -> Found:
         yield (earlier.kind,), later.kind
 
 
-TEMPLATES: tuple[Template, ...] = (
+TEMPLATES: list[Template] = [
     Template(
         ("Audio", "Counting"),
         "How many musical instruments were heard throughout the video?",
@@ -268,10 +268,23 @@ TEMPLATES: tuple[Template, ...] = (
         KINDS,
         _kind_after,
     ),
-)
+]
 
-#: The nine types, in the order in which results are shown.
-TYPES: tuple[tuple[str, str], ...] = tuple(dict.fromkeys(t.type for t in TEMPLATES))
+
+def register(template: Template) -> None:
+    """Have questions of a further form asked; its type may be a new one.
+
+    Raises:
+        ValueError: there is one of this text, and its answers could not be told from those of the other.
+    """
+    if any(known.text == template.text for known in TEMPLATES):
+        raise ValueError(f"template {template.text!r} is registered already")
+    TEMPLATES.append(template)
+
+
+def types() -> tuple[tuple[str, str], ...]:
+    """The types of question, in the order in which results are shown."""
+    return tuple(dict.fromkeys(template.type for template in TEMPLATES))
 
 
 def draw_questions(scene: Scene, count: int, rng: np.random.Generator) -> list[Question]:
@@ -311,7 +324,7 @@ class Balancer:
     def choose(self, scene: Scene, rng: np.random.Generator) -> list[Question]:
         """At most one question of each type: of the least used template, with its least used answer."""
         chosen = []
-        for kind in TYPES:
+        for kind in types():
             question = self._choose_of_type(kind, scene, rng)
             if question is not None:
                 self._counts[question.template.text][question.answer] += 1

@@ -18,7 +18,7 @@ from edge_server.data.soundstage.captions import (
     sound_words,
 )
 from edge_server.data.soundstage.dataset import sample_scenes
-from edge_server.data.soundstage.questions import TEMPLATES, TYPES, Balancer
+from edge_server.data.soundstage.questions import TEMPLATES, Balancer, types
 from edge_server.data.soundstage.scene import (
     KINDS,
     LEVEL_STEP_DB,
@@ -109,7 +109,7 @@ def test_scenes_keep_their_rules() -> None:
 
 def test_there_are_ten_kinds_and_nine_types() -> None:
     assert len(KINDS) >= 10
-    assert len(TYPES) == 9
+    assert len(types()) == 9
 
 
 def test_the_blind_prior_is_worth_less_than_45_percent() -> None:
