@@ -13,6 +13,8 @@ MODEL  ?= deploy/models/soundstage-small
 DATA   ?= datasets/soundstage
 SEED   ?= 1
 PROFILE ?= smoke
+# Processes that share the tests.
+WORKERS ?= 2
 # A command after this runs beside an edge server on free ports, and finds it in its environment.
 SERVED := $(BIN)/python deploy/with_server.py --model $(MODEL) --
 SCRIPTS := deploy/with_server.py deploy/demo/demo.py deploy/demo/make_clips.py deploy/demo/screenshots.py \
@@ -60,7 +62,7 @@ demo: $(VENV)/.server ## Ask about the shipped clips, at two SNRs
 	@$(SERVED) $(BIN)/python deploy/demo/demo.py
 
 test: lint ## Lint, then all tests
-	$(BIN)/python -m pytest -m "not benchmark"
+	$(BIN)/python -m pytest -m "not benchmark" -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 lint: $(VENV)/.dev ## ruff, mypy --strict, import rules
 	$(BIN)/ruff check

@@ -41,7 +41,7 @@ def get(stack: Stack, path: str, trust: ssl.SSLContext, key: str = "") -> int:
     url = f"https://127.0.0.1:{stack.environment['TOKENLINK_REST_PORT']}{path}"
     request = urllib.request.Request(url, headers={"Authorization": f"Bearer {key}"} if key else {})
     try:
-        with urllib.request.urlopen(request, context=trust, timeout=10) as response:
+        with urllib.request.urlopen(request, context=trust, timeout=HEALED_WITHIN_S) as response:
             return int(response.status)
     except urllib.error.HTTPError as error:
         return error.code
@@ -82,7 +82,7 @@ class TestComposeTls:
             env=stack.environment,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=HEALED_WITHIN_S,
             check=False,
         )
         assert stranger.returncode != 0
@@ -98,7 +98,7 @@ class TestComposeTls:
         assert get(stack, "/v1/models", trust, key[:-1] + "x") == 401
 
     def test_prometheus_reads_over_tls(self, stack: Stack) -> None:
-        stack.wait_for("prometheus", lambda: stack.value('up{job="edge-server"}') == 1.0, 30)
+        stack.wait_for("prometheus", lambda: stack.value('up{job="edge-server"}') == 1.0, HEALED_WITHIN_S)
 
     def test_a_device_that_is_revoked_gets_no_further_answer(self, stack: Stack) -> None:
         before = refused_at_the_door(stack)

@@ -31,7 +31,7 @@ def test_the_demo_asks_everything_and_the_model_knows_more_than_chance(served: d
         env=served,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -52,7 +52,7 @@ def test_the_demo_says_what_failed(served: dict[str, str]) -> None:
         env=served | nowhere,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=900,
         check=False,
     )
     assert done.returncode == 1
@@ -71,7 +71,7 @@ def test_the_demo_without_a_server_names_the_command_that_starts_one(
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=900,
         check=False,
     )
     assert done.returncode == 1

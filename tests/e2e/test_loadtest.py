@@ -20,7 +20,7 @@ def run_locust(served: dict[str, str], *arguments: str) -> subprocess.CompletedP
         env=served,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=900,
         check=False,
     )
 
@@ -44,7 +44,7 @@ def run_profile(
     out = folder / "report.json"
     command = [sys.executable, "-m", "deploy.loadtest", *arguments, "--out", str(out)]
     done = subprocess.run(
-        command, cwd=ROOT, env=served, capture_output=True, text=True, timeout=120, check=False
+        command, cwd=ROOT, env=served, capture_output=True, text=True, timeout=900, check=False
     )
     return done, out
 

@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,6 +27,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, Route, WebSocketR
 from protos import payload
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from protos.tokenlink.v1.tokenlink_pb2_grpc import TokenLinkStub
+from tests.waiting import PATIENCE_S, until_true
 from tests.weightless import BUNDLE_HASH, CHANNEL_DIM
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -78,7 +78,8 @@ def looking(
     context = browser.new_context(
         viewport={"width": viewport[0], "height": viewport[1]}, color_scheme="dark" if dark else "light"
     )
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(1000 * PATIENCE_S)
+    expect.set_options(timeout=1000 * PATIENCE_S)
     page = context.new_page()
     watched = Watched(page)
 
@@ -136,11 +137,9 @@ class WeightlessServer:
         command = [sys.executable, "-m", "tests.contract.serve_weightless", *self._arguments]
         with self.log.open("ab") as sink:
             self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=sink)
-        deadline = time.monotonic() + 60
-        while not self._ready.exists():
-            assert self.process.poll() is None, self.log.read_text()
-            assert time.monotonic() < deadline, "the server does not come up"
-            time.sleep(0.05)
+        process = self.process
+        until_true(lambda: self._ready.exists() or process.poll() is not None)
+        assert process.poll() is None, self.log.read_text()
         facts = json.loads(self._ready.read_text())
         self._ports = (str(facts["grpc_port"]), str(facts["rest_port"]))
         self.rest, self.grpc = facts["rest"], facts["grpc"]
@@ -153,7 +152,7 @@ class WeightlessServer:
     def terminate(self) -> int:
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(20)
+        return self.process.wait(PATIENCE_S)
 
 
 @pytest.fixture(scope="module")
@@ -243,7 +242,7 @@ def test_the_page_heals_when_its_server_comes_back(browser: Browser, tmp_path: P
             expect(page.locator("#popup")).to_have_attribute("aria-hidden", "false")
             server.start()
             # Nobody touches the browser: it finds the server, and shows what happens there from now on.
-            expect(page.locator("#popup")).to_have_attribute("aria-hidden", "true", timeout=30_000)
+            expect(page.locator("#popup")).to_have_attribute("aria-hidden", "true", timeout=1000 * PATIENCE_S)
             ask_over_grpc(server, "after-the-restart")
             expect(page.locator(".tl-devices")).to_contain_text("after-the-restart")
             ask_in_playground(page)

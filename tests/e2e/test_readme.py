@@ -63,7 +63,7 @@ def test_commands_of_the_readme_work(served: dict[str, str], block: str) -> None
         env=served,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=900,
         check=False,
     )
     assert done.returncode == 0, done.stderr
