@@ -1,7 +1,7 @@
 """How tests are shared out among processes (``pytest -n 2 --dist loadgroup``).
 
 A module stays together, so that what its tests share is made once. Everything that needs Docker is one
-group, and the first: it takes longest, mostly waits, and one process is at it while others go through the rest.
+group, and the first: it takes longest, mostly waits, and one process is at it while others do the rest.
 """
 
 from __future__ import annotations
