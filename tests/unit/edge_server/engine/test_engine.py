@@ -249,7 +249,9 @@ class Deadly(WeightlessModel):
         return said
 
 
-async def test_a_narrator_that_dies_is_replaced_and_the_question_it_died_on_fails_alone(start: Start) -> None:
+async def test_a_detokenizer_that_dies_is_replaced_and_the_question_it_died_on_fails_alone(
+    start: Start,
+) -> None:
     model = Deadly(answer=lambda prompt: "wrong! and more" if prompt.question_ids[0] == 2 else "accordion")
     engine = await start(model, max_batch=8)
     streams = [engine.submit(Request(ask(1 + number % 2), "a")) for number in range(8)]

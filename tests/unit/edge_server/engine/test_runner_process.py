@@ -1,4 +1,4 @@
-"""Cores in processes of their own: real processes, which are really killed."""
+"""Runners in processes of their own: real processes, which are really killed."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def said(runner: ModelRunnerProcess, state: HeldState, steps: int) -> list[bytes
     return [bytes(row) for row in zip(*rows, strict=True)]
 
 
-def test_it_computes_what_its_core_does(start: Start) -> None:
+def test_it_computes_what_its_runner_does(start: Start) -> None:
     runner = start()
     first, steps = runner.prefill([ask(1, 2), ask(1, 2, 3)])
     assert [(step.token_id, step.probability) for step in steps] == [
@@ -271,13 +271,13 @@ async def answer_of(engine: Engine[HeldState], prompt: Prompt) -> str:
 
 
 async def test_of_a_batch_whose_process_is_killed_every_question_is_answered(start: Start) -> None:
-    cores = [start(partial(made, "x" * 400)) for _ in range(2)]
+    runners = [start(partial(made, "x" * 400)) for _ in range(2)]
     config = EngineConfig(batches=2, max_batch=8, default_new_tokens=256)
-    engine: Engine[HeldState] = Engine(made("x" * 400), config, runner_of=cores.__getitem__)
+    engine: Engine[HeldState] = Engine(made("x" * 400), config, runner_of=runners.__getitem__)
     await engine.start()
     try:
         asking = [asyncio.create_task(answer_of(engine, ask(n))) for n in range(1, 13)]
-        for runner in cores:
+        for runner in runners:
             await until(lambda: engine.running > 0)
             kill(runner)
         async with asyncio.timeout(30):

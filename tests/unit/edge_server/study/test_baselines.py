@@ -1,4 +1,4 @@
-"""The digital rivals on the shipped model, with real codecs and an ideal code."""
+"""The digital baselines on the shipped model, with real codecs and an ideal code."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ CLIPS = 10
 
 
 @pytest.fixture(scope="module")
-def rivals(tmp_path_factory: pytest.TempPathFactory) -> Baselines:
-    folder = tmp_path_factory.mktemp("rivals")
+def baselines(tmp_path_factory: pytest.TempPathFactory) -> Baselines:
+    folder = tmp_path_factory.mktemp("baselines")
     generate(folder, "test", CLIPS, seed=7, workers=1)
     split: Split = load_split(folder, "test")
     link = Link.load(MODEL)
@@ -39,31 +39,31 @@ def rivals(tmp_path_factory: pytest.TempPathFactory) -> Baselines:
     return Baselines(link, half, half, token_length=16)
 
 
-def at(rivals: Baselines, snr_db: float) -> dict[str, float]:
+def at(baselines: Baselines, snr_db: float) -> dict[str, float]:
     channel = ChannelConfig(snr_db=snr_db)
-    told = {"media": rivals.media(IdealCode(), channel), "tokens": rivals.tokens(IdealCode(), channel)}
+    told = {"media": baselines.media(IdealCode(), channel), "tokens": baselines.tokens(IdealCode(), channel)}
     return {name: found["score"]["accuracy"] for name, found in told.items()}
 
 
-def test_media_need_far_more_than_tokens_at_the_same_channel_uses(rivals: Baselines) -> None:
-    assert rivals.channel_uses == 2 * 16 * 32 // 2
-    nothing = rivals.at_steps(rivals.test, {"visual": None, "audio": None}).accuracy
-    weak, strong = at(rivals, -10.0), at(rivals, 20.0)
+def test_media_need_far_more_than_tokens_at_the_same_channel_uses(baselines: Baselines) -> None:
+    assert baselines.channel_uses == 2 * 16 * 32 // 2
+    nothing = baselines.at_steps(baselines.test, {"visual": None, "audio": None}).accuracy
+    weak, strong = at(baselines, -10.0), at(baselines, 20.0)
     assert weak["media"] == nothing  # not one picture fits
     assert strong["tokens"] > 0.85
     assert strong["tokens"] > strong["media"] + 0.1
     assert strong["tokens"] >= weak["tokens"]
 
 
-def test_intact_media_are_answered_as_well_as_tokens_without_a_channel(rivals: Baselines) -> None:
-    best = rivals.at_steps(rivals.test, {"visual": 2, "audio": 1}).accuracy
+def test_intact_media_are_answered_as_well_as_tokens_without_a_channel(baselines: Baselines) -> None:
+    best = baselines.at_steps(baselines.test, {"visual": 2, "audio": 1}).accuracy
     assert best > 0.85
-    lost = rivals.at_steps(rivals.test, {"visual": 2, "audio": None}).accuracy
+    lost = baselines.at_steps(baselines.test, {"visual": 2, "audio": None}).accuracy
     assert lost < best
 
 
-def test_steps_are_ranked_by_what_they_are_worth_to_the_answers(rivals: Baselines) -> None:
-    worth = rivals.test.ladders["visual"].worth_S
+def test_steps_are_ranked_by_what_they_are_worth_to_the_answers(baselines: Baselines) -> None:
+    worth = baselines.test.ladders["visual"].worth_S
     assert worth[2] >= worth[1]
     assert all(w == -math.inf or 0.0 < w <= 1.0 for w in worth)
-    assert worthwhile_steps(rivals.test.ladders["visual"])[-1] in (1, 2)
+    assert worthwhile_steps(baselines.test.ladders["visual"])[-1] in (1, 2)

@@ -1,4 +1,4 @@
-"""Exams mark what the served model would answer, and pair systems on the same channel."""
+"""Teacher forcing marks what the served model would answer, and pairs systems on the same channel."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def clips(
 
 
 @pytest.mark.parametrize("token_length", [1, 16])
-def test_an_exam_counts_what_the_served_model_answers(
+def test_teacher_forcing_counts_what_the_served_model_answers(
     shipped: Link, split: Split, clips: EncodedClips[SoundstageSplit], token_length: int
 ) -> None:
     setting = Setting(ChannelConfig(model="none"), token_length)
