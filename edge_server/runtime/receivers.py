@@ -71,12 +71,12 @@ class Reception:
         x_NW = torch.cat([blocks[block] for block in order])
         for mix in self._mix:
             x_NW = mix(x_NW, groups)
-        queries_BSW = self._first_queries.expand(len(lengths), -1, -1)
+        queries_BQW = self._first_queries.expand(len(lengths), -1, -1)
         for number, answer in enumerate(self._answer):
-            queries_BSW = answer(queries_BSW, x_NW, groups, mixed=number == 0)
-        out_BSE: Tensor = receiver.outer(receiver.norm(queries_BSW))
-        back_B = on_device(np.argsort(order), out_BSE.device)
-        return out_BSE.index_select(0, back_B).flatten(0, 1)
+            queries_BQW = answer(queries_BQW, x_NW, groups, mixed=number == 0)
+        out_BQE: Tensor = receiver.outer(receiver.norm(queries_BQW))
+        back_B = on_device(np.argsort(order), out_BQE.device)
+        return out_BQE.index_select(0, back_B).flatten(0, 1)
 
     def _prepare(self, receiver: QueryReceiver) -> None:
         self._mix = [_SelfLayer(layer) for layer in receiver.mix]
@@ -116,9 +116,9 @@ class _Attention:
         rows = slice(first * width, (first + count) * width)
         return F.linear(x, self.in_XW[rows], self.in_X[rows])
 
-    def attend(self, q_BSW: Tensor, k_BTW: Tensor, v_BTW: Tensor) -> Tensor:
-        """What queries see, [B, S, W]."""
-        q, k, v = (x.view(*x.shape[:2], self.heads, -1).transpose(1, 2) for x in (q_BSW, k_BTW, v_BTW))
+    def attend(self, q_BQW: Tensor, k_BTW: Tensor, v_BTW: Tensor) -> Tensor:
+        """What queries see, [B, Q, W]."""
+        q, k, v = (x.view(*x.shape[:2], self.heads, -1).transpose(1, 2) for x in (q_BQW, k_BTW, v_BTW))
         return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
 
@@ -148,31 +148,31 @@ class _QueryLayer:
         self._own = _Attention.of(layer.self_attn)
         self._received = _Attention.of(layer.multihead_attn)
 
-    def mix_queries(self, x_BSW: Tensor) -> Tensor:
+    def mix_queries(self, x_BQW: Tensor) -> Tensor:
         """Queries look at each other."""
-        q, k, v = self._own.project(self._layer.norm1(x_BSW), 0, 3).chunk(3, dim=2)
-        out_BSW: Tensor = self._own.out(self._own.attend(q, k, v)).add_(x_BSW)
-        return out_BSW
+        q, k, v = self._own.project(self._layer.norm1(x_BQW), 0, 3).chunk(3, dim=2)
+        out_BQW: Tensor = self._own.out(self._own.attend(q, k, v)).add_(x_BQW)
+        return out_BQW
 
-    def __call__(self, x_BSW: Tensor, memory_NW: Tensor, groups: Sequence[_Group], *, mixed: bool) -> Tensor:
-        """What the queries know afterwards, [B, S, W].
+    def __call__(self, x_BQW: Tensor, memory_NW: Tensor, groups: Sequence[_Group], *, mixed: bool) -> Tensor:
+        """What the queries know afterwards, [B, Q, W].
 
         Args:
-            x_BSW: the queries.
+            x_BQW: the queries.
             memory_NW: received tokens.
             groups: of blocks of one length.
             mixed: whether the queries have looked at each other already, and are the same for every block.
         """
         layer, received = self._layer, self._received
         if not mixed:
-            x_BSW = self.mix_queries(x_BSW)
-        asking = layer.norm2(x_BSW[:1] if mixed else x_BSW)
-        q_BSW = received.project(asking, 0, 1).expand(len(x_BSW), -1, -1)
+            x_BQW = self.mix_queries(x_BQW)
+        asking = layer.norm2(x_BQW[:1] if mixed else x_BQW)
+        q_BQW = received.project(asking, 0, 1).expand(len(x_BQW), -1, -1)
         kv_NX = received.project(memory_NW, 1, 2)
-        seen = [received.attend(q_BSW[g.blocks], *g.rows(kv_NX).chunk(2, dim=2)) for g in groups]
-        x_BSW = received.out(torch.cat(seen)).add_(x_BSW)
-        out_BSW: Tensor = layer.linear2(F.gelu(layer.linear1(layer.norm3(x_BSW)))).add_(x_BSW)
-        return out_BSW
+        seen = [received.attend(q_BQW[g.blocks], *g.rows(kv_NX).chunk(2, dim=2)) for g in groups]
+        x_BQW = received.out(torch.cat(seen)).add_(x_BQW)
+        out_BQW: Tensor = layer.linear2(F.gelu(layer.linear1(layer.norm3(x_BQW)))).add_(x_BQW)
+        return out_BQW
 
 
 @dataclass(frozen=True)
