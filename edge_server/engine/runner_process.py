@@ -55,6 +55,8 @@ _ALIVE_EACH_S = 1.0
 SILENCE_S = 8.0
 """A process that said nothing for so long while it computed is killed. Several times the interval: a machine
 that is busy with something else keeps a nice process waiting."""
+_STARTS_WITHIN_S = 300.0
+"""Until a process says something for the first time: what it needs is imported before that."""
 _TRY_AGAIN_S = 5.0
 """Where a process could not be started: before the next try."""
 
@@ -108,7 +110,7 @@ class ModelRunnerProcess:
         self._process, self._pipe = process, ours
         atexit.register(self.close)
         try:
-            fault = self._answer(ours)
+            fault = self._answer(ours, _STARTS_WITHIN_S)
         except TimeoutError as error:
             fault = f"its process did not start: {error}"
         except (EOFError, OSError):
@@ -171,7 +173,7 @@ class ModelRunnerProcess:
         known = [self._known(each) for each in arguments]
         try:
             pipe.send((name, known, forgotten))
-            found = self._answer(pipe)
+            found = self._answer(pipe, self._silence_s)
         except (EOFError, OSError) as error:
             code = self._end()
             raise BatchLostError(f"the process that computed it ended with {code}") from error
@@ -182,18 +184,18 @@ class ModelRunnerProcess:
         finalize(held, self._dropped.append, (process, key)).atexit = False
         return held, steps
 
-    def _answer(self, pipe: Connection) -> Any:
-        """What comes over the pipe next, but for signs of life.
+    def _answer(self, pipe: Connection, silence_s: float) -> Any:
+        """What comes over the pipe next, but for signs of life, which may be so far apart [s].
 
         Raises:
             TimeoutError: there were none.
         """
         while True:
-            if not pipe.poll(self._silence_s):
+            if not pipe.poll(silence_s):
                 process = self._process
                 if process is not None:
                     process.kill()
-                raise TimeoutError(f"it said nothing for {self._silence_s:g} s")
+                raise TimeoutError(f"it said nothing for {silence_s:g} s")
             found = pipe.recv()
             if found != _ALIVE:
                 return found

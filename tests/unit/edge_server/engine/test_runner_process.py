@@ -247,9 +247,9 @@ def test_closed_it_is_gone_even_from_the_middle_of_a_step(
     asked = threading.Event()
     answer = runner._answer
 
-    def waits(pipe: Connection) -> object:
+    def waits(pipe: Connection, silence_s: float) -> object:
         asked.set()
-        return answer(pipe)
+        return answer(pipe, silence_s)
 
     monkeypatch.setattr(runner, "_answer", waits)
 
