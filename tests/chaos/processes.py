@@ -14,7 +14,7 @@ from typing import Any
 from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
-READY_WITHIN_S = 60.0
+READY_WITHIN_S = 300.0
 
 
 class Process:

@@ -15,6 +15,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.contract.conftest import Running
+from tests.waiting import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "deploy" / "prometheus"
@@ -46,7 +47,7 @@ def shown() -> list[str]:
 
 def promtool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["promtool", *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False
+        ["promtool", *map(str, arguments)], capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )
 
 
@@ -85,7 +86,7 @@ def test_the_dashboard_asks_what_prometheus_understands(tmp_path: Path) -> None:
 
 
 async def test_rules_and_dashboard_ask_for_series_that_a_server_shows(running: Running) -> None:
-    async with httpx.AsyncClient(base_url=running.addresses.rest, timeout=10) as client:
+    async with httpx.AsyncClient(base_url=running.addresses.rest, timeout=PATIENCE_S) as client:
         text = (await client.get("/metrics")).text
     there = {sample.name for family in text_string_to_metric_families(text) for sample in family.samples}
     there |= {rule["record"] for rule in rules() if "record" in rule}

@@ -21,6 +21,7 @@ from edge_server.server.logs import JsonFormatter
 from tests.authority import Pki, make_pki
 from tests.contract.conftest import Running
 from tests.contract.test_device_certificates import rejections
+from tests.waiting import PATIENCE_S
 
 QUESTION = {"question": "ab"}
 
@@ -50,7 +51,7 @@ def trust(pki: Pki) -> ssl.SSLContext:
 
 @pytest.fixture
 async def client(running: Running, trust: ssl.SSLContext) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=running.addresses.rest, verify=trust, timeout=20) as http:
+    async with httpx.AsyncClient(base_url=running.addresses.rest, verify=trust, timeout=PATIENCE_S) as http:
         yield http
 
 

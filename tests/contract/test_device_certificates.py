@@ -45,7 +45,7 @@ from protos.tokenlink.v1.tokenlink_pb2_grpc import TokenLinkStub
 from tests.authority import Device, Pki, make_pki
 from tests.contract.conftest import Running
 from tests.questions import about_video
-from tests.waiting import until
+from tests.waiting import PATIENCE_S, until
 from tests.weightless import BUNDLE_HASH
 
 YEAR_S = 365.25 * 86_400
@@ -299,7 +299,7 @@ async def shows_another(port: int, before: str) -> bool:
 
 
 async def server_certificate(port: int) -> str:
-    return await asyncio.to_thread(ssl.get_server_certificate, ("127.0.0.1", port), timeout=5)
+    return await asyncio.to_thread(ssl.get_server_certificate, ("127.0.0.1", port), timeout=PATIENCE_S)
 
 
 class TestLimits:
@@ -457,7 +457,7 @@ async def run_agent(shim: Path, shift_s: float, *arguments: str) -> tuple[int | 
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    output, _ = await asyncio.wait_for(process.communicate(), 60)
+    output, _ = await asyncio.wait_for(process.communicate(), PATIENCE_S)
     return process.returncode, output.decode()
 
 

@@ -26,6 +26,7 @@ from device_agent.errors import UnauthenticatedError
 from device_agent.outbox.store import Spool
 from device_agent.uplink.backoff import Backoff
 from tests.contract.conftest import Running
+from tests.waiting import PATIENCE_S
 from tests.weightless import WeightlessModel
 
 SHIPPED = Path(__file__).parents[2] / "deploy" / "models" / "soundstage-small" / "bundle"
@@ -265,7 +266,7 @@ async def test_the_command_says_it_in_json_and_by_its_exit_code(
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, errors = await asyncio.wait_for(process.communicate(), 60)
+    out, errors = await asyncio.wait_for(process.communicate(), PATIENCE_S)
     assert (process.returncode, errors) == (code, b"")
     states = {finding["name"]: finding["state"] for finding in json.loads(out)}
     assert ("failure" in states.values()) == (code == 1)

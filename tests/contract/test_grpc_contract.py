@@ -19,7 +19,7 @@ from protos.metadata import FAILURE_KEY
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from tests.contract.conftest import SMALL_BUNDLE_HASH, Running
 from tests.questions import question
-from tests.waiting import obey
+from tests.waiting import PATIENCE_S, obey
 from tests.weightless import BUNDLE_HASH, CHANNEL_DIM
 
 CODE = {code.value[0]: code for code in grpc.StatusCode}
@@ -478,7 +478,7 @@ async def test_draining_answers_what_was_accepted_and_refuses_the_rest(
     open_session = running.stub.OpenSession(pb.OpenSessionRequest(device_id="x", bundle_hash=BUNDLE_HASH))
     assert (await refusal(open_session))[0] is grpc.StatusCode.UNAVAILABLE
     running.model.gate.open()
-    await asyncio.wait_for(draining, 10)
+    await asyncio.wait_for(draining, PATIENCE_S)
     frame = await call.read()
     while frame.HasField("delta"):
         frame = await call.read()

@@ -17,6 +17,7 @@ from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from tests.chaos import fuzz, fuzz_targets
 from tests.chaos.serve_fingerprints import FAULT
 from tests.chaos.watched import WatchedServer
+from tests.waiting import PATIENCE_S
 from tests.weightless import CHANNEL_DIM
 
 # Machines that run tests are busy: how long an example takes says nothing.
@@ -158,7 +159,9 @@ def test_any_frames_leave_the_good_ones_beside_them_unchanged(
     before, after = served.good(), served.good()
     sent = [before.SerializeToString(), *frames, after.SerializeToString()]
     answers = {}
-    for data in served.channel.stream_stream("/tokenlink.v1.TokenLink/Converse")(iter(sent), timeout=30):
+    for data in served.channel.stream_stream("/tokenlink.v1.TokenLink/Converse")(
+        iter(sent), timeout=PATIENCE_S
+    ):
         end = pb.DownlinkFrame.FromString(data)
         if end.HasField("failure"):
             code = next(each.name for each in grpc.StatusCode if each.value[0] == end.failure.code)

@@ -18,6 +18,7 @@ from edge_server.server.logs import JsonFormatter
 from protos import payload
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from tests.contract.conftest import Running
+from tests.waiting import PATIENCE_S
 from tests.weightless import BUNDLE_HASH, CHANNEL_DIM, WeightlessModel
 
 QUESTION = "whereisthezanzibarsecret"
@@ -50,7 +51,7 @@ def log() -> object:
 
 @pytest.fixture
 async def http(running: Running) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=running.addresses.rest, timeout=30) as client:
+    async with httpx.AsyncClient(base_url=running.addresses.rest, timeout=PATIENCE_S) as client:
         yield client
 
 

@@ -15,6 +15,7 @@ from device_agent.media.clip import MediaLimits
 from edge_server.server.config import ServerConfig
 from tests import hostile_media as hostile
 from tests.contract.conftest import Running
+from tests.waiting import PATIENCE_S
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def media_limits() -> MediaLimits:
 
 @pytest.fixture
 async def http(running: Running) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=running.addresses.rest, timeout=60) as client:
+    async with httpx.AsyncClient(base_url=running.addresses.rest, timeout=PATIENCE_S) as client:
         yield client
 
 

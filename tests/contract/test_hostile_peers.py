@@ -22,6 +22,7 @@ from protos.tokenlink.v1.tokenlink_pb2_grpc import TokenLinkStub
 from tests.authority import Device, Pki, make_pki
 from tests.contract.conftest import Running
 from tests.contract.test_device_certificates import frame, rejections, session_of
+from tests.waiting import PATIENCE_S
 from tests.weightless import BUNDLE_HASH
 
 OF_ONE = 4
@@ -67,7 +68,7 @@ def reflected(channel: grpc.aio.Channel) -> Any:
 
 async def refused(call: Any) -> grpc.StatusCode:
     with pytest.raises(grpc.aio.AioRpcError) as error:
-        await asyncio.wait_for(call.read(), 10)
+        await asyncio.wait_for(call.read(), PATIENCE_S)
     return error.value.code()
 
 

@@ -14,6 +14,7 @@ import pytest
 from edge_server.frontdoor.http.slow_connections import MAX_HEADERS, MAX_SENT_AHEAD
 from tests.contract.conftest import Running
 from tests.contract.test_device_certificates import rejections
+from tests.waiting import PATIENCE_S
 
 HELD_BYTES = 256 * 1024
 SHARE = 0.5
@@ -40,7 +41,7 @@ class Line:
 
     async def status(self) -> int:
         """Of the next answer, its headers and body read."""
-        head = await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 10)
+        head = await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), PATIENCE_S)
         lines = head.lower().split(b"\r\n")
         length = next((int(line.split(b":")[1]) for line in lines if line.startswith(b"content-length")), 0)
         await self.reader.readexactly(length)
@@ -48,7 +49,7 @@ class Line:
 
     async def ended(self) -> None:
         with contextlib.suppress(ConnectionError):
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE_S):
                 while await self.reader.read(65_536):
                     pass
 
@@ -66,7 +67,7 @@ async def line(running: Running, address: str = "127.0.0.1") -> AsyncIterator[Li
 
 async def healthy(running: Running) -> None:
     """An honest question is answered, and afterwards nothing is held for anybody."""
-    async with httpx.AsyncClient(base_url=running.addresses.rest, timeout=10) as http:
+    async with httpx.AsyncClient(base_url=running.addresses.rest, timeout=PATIENCE_S) as http:
         assert (await http.post("/v1/infer", json={"question": "ab"})).json()["answer"] == "2"
     await running.until(lambda: running.server.bounds.held_bytes.held == 0)
     await running.until(lambda: running.server.bounds.connections.held == 0)
@@ -181,7 +182,7 @@ class TestText:
 
     @pytest.fixture
     async def http(self, running: Running) -> AsyncIterator[httpx.AsyncClient]:
-        async with httpx.AsyncClient(base_url=running.addresses.rest, timeout=20) as http:
+        async with httpx.AsyncClient(base_url=running.addresses.rest, timeout=PATIENCE_S) as http:
             yield http
 
     @pytest.mark.parametrize("text", ["x" * 20_000, "word " * 200_000, "ü" * 10_000])

@@ -27,6 +27,7 @@ from protos import payload
 from protos.names import DTYPES
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from tests.contract.conftest import Running
+from tests.waiting import PATIENCE_S
 from tests.weightless import BUNDLE_HASH, CHANNEL_DIM, WeightlessModel
 
 TOKENS = 4
@@ -175,7 +176,7 @@ def model() -> WeightlessModel:
 
 @pytest.fixture
 async def http(running: Running) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=running.addresses.rest, timeout=30) as client:
+    async with httpx.AsyncClient(base_url=running.addresses.rest, timeout=PATIENCE_S) as client:
         yield client
 
 

@@ -17,6 +17,7 @@ from edge_server.server.config import ServerConfig
 from edge_server.server.loading import load_served
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from protos.tokenlink.v1.tokenlink_pb2_grpc import TokenLinkStub
+from tests.waiting import PATIENCE_S
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT.value[0]
 
@@ -48,7 +49,7 @@ async def shipped() -> AsyncIterator[Shipped]:
     addresses = await server.start()
     async with (
         grpc.aio.insecure_channel(addresses.grpc) as channel,
-        httpx.AsyncClient(base_url=addresses.rest, timeout=60) as http,
+        httpx.AsyncClient(base_url=addresses.rest, timeout=PATIENCE_S) as http,
     ):
         stub = TokenLinkStub(channel)
         bundle_hash = served.model.bundle_hash

@@ -19,6 +19,7 @@ from edge_server.training.radio import RadioTraining
 from protos import payload
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from tests.contract.conftest import Running
+from tests.waiting import PATIENCE_S
 from tests.weightless import BUNDLE_HASH, CHANNEL_DIM
 
 SOURCE = Path(__file__).parents[2] / "edge_server"
@@ -38,7 +39,7 @@ PROMISED = {
 
 @pytest.fixture
 async def client(running: Running) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=running.addresses.rest, timeout=10) as opened:
+    async with httpx.AsyncClient(base_url=running.addresses.rest, timeout=PATIENCE_S) as opened:
         yield opened
 
 

@@ -16,6 +16,7 @@ from edge_server.engine.ports import PromptTooLongError
 from edge_server.frontdoor.http.openai_honoured import HEADER, NO_EFFECT, REFUSED
 from tests.contract.conftest import Running
 from tests.contract.test_rest_contract import b64, png, wav
+from tests.waiting import PATIENCE_S
 
 ASK = {"role": "user", "content": "what plays?"}
 IMAGE = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{b64(png())}"}}
@@ -23,7 +24,7 @@ IMAGE = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{b64(
 
 @pytest.fixture
 async def client(running: Running) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=running.addresses.rest, timeout=30) as client:
+    async with httpx.AsyncClient(base_url=running.addresses.rest, timeout=PATIENCE_S) as client:
         yield client
 
 

@@ -30,7 +30,7 @@ from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from tests.contract.conftest import Running
 from tests.contract.test_agent_meets_server import Relay
 from tests.questions import question
-from tests.waiting import turns, until
+from tests.waiting import PATIENCE_S, turns, until
 from tests.weightless import BUNDLE_HASH, CHANNEL_DIM, State, WeightlessModel
 
 QUICK = Backoff(retries=2**31, base_s=0.01, cap_s=0.05)
@@ -136,7 +136,7 @@ async def test_an_answer_that_came_to_a_process_that_died_is_not_computed_again(
         patched.setattr(Spool, "answered", dies)
         async with device.on() as outbox:
             await outbox.call(Spool.put, new("q1"))
-            await asyncio.wait_for(answered.wait(), 10)
+            await asyncio.wait_for(answered.wait(), PATIENCE_S)
     assert device.shown == []
     assert len(running.server.answers) == 1
     async with device.on():
@@ -340,7 +340,7 @@ class TestRestart:
                 await turns(100)
                 assert not asking.done()
                 blocker.execute("COMMIT")
-                await asyncio.wait_for(asking, 10)
+                await asyncio.wait_for(asking, PATIENCE_S)
                 (count,) = blocker.execute("SELECT count(*) FROM answer").fetchone()
                 assert count == 1
             blocker.close()

@@ -10,6 +10,7 @@ import pytest
 
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from tests.contract.conftest import Running
+from tests.waiting import PATIENCE_S
 from tests.weightless import BUNDLE_HASH
 
 
@@ -77,7 +78,7 @@ async def test_a_full_queue_of_background_makes_room_for_interactive_at_either_d
     """Admission asks with the question's own priority: background is refused, interactive evicts."""
     running.model.gate.close()
     async with (
-        httpx.AsyncClient(base_url=running.addresses.rest, timeout=30) as client,
+        httpx.AsyncClient(base_url=running.addresses.rest, timeout=PATIENCE_S) as client,
         asyncio.TaskGroup() as asking,
     ):
 

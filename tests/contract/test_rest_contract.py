@@ -22,7 +22,7 @@ from protos import payload
 from protos.names import DTYPES
 from tests import hostile_media as hostile
 from tests.contract.conftest import Running
-from tests.waiting import obey
+from tests.waiting import PATIENCE_S, obey
 from tests.weightless import BUNDLE_HASH, CHANNEL_DIM
 
 
@@ -360,7 +360,7 @@ async def test_a_client_that_disconnects_frees_its_slot(running: Running, path: 
         "/v1/chat/completions": ("/v1/chat/completions", chat),
         "stream": ("/v1/chat/completions", chat | {"stream": True}),
     }[path]
-    async with httpx.AsyncClient(base_url=running.addresses.rest, timeout=30) as http:
+    async with httpx.AsyncClient(base_url=running.addresses.rest, timeout=PATIENCE_S) as http:
         asking = asyncio.create_task(http.post(url, json=body))
         await running.until(lambda: engine.running == 1)
         asking.cancel()

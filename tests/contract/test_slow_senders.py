@@ -102,7 +102,7 @@ async def test_headers_without_bound_are_cut_by_their_size(running: Running) -> 
 async def test_a_slow_body_is_told_so(running: Running) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", running.addresses.rest_port)
     writer.write(BODY_HEAD + b"  ")
-    answer = await asyncio.wait_for(reader.read(), 10)
+    answer = await asyncio.wait_for(reader.read(), PATIENCE_S)
     assert b" 408 " in answer.splitlines()[0]
     assert b"did not arrive within 1 s; 2 bytes of it did" in answer
     writer.close()

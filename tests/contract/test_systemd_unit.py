@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from device_agent.config import load_settings
+from tests.waiting import PATIENCE_S
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "systemd"
 UNIT = "tokenlink-agent.service"
@@ -31,7 +32,11 @@ def unit(tmp_path: Path) -> Path:
 
 def analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["systemd-analyze", *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False
+        ["systemd-analyze", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
     )
 
 

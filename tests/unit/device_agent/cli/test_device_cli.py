@@ -26,7 +26,7 @@ from device_agent.uplink.address import with_port
 from protos.names import MODALITIES
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from protos.tokenlink.v1.tokenlink_pb2_grpc import TokenLinkServicer, add_TokenLinkServicer_to_server
-from tests.waiting import until_true
+from tests.waiting import PATIENCE_S, until_true
 
 
 class Describing(TokenLinkServicer):
@@ -553,7 +553,7 @@ def test_watch_answers_each_file_once_and_stops_cleanly(
             lines = [json.loads(process.stdout.readline()) for _ in range(files)]
             resident = psutil.Process(process.pid).memory_info().rss
             process.send_signal(signal.SIGTERM)
-            rest, errors = process.communicate(timeout=20)
+            rest, errors = process.communicate(timeout=PATIENCE_S)
             assert process.returncode == 0, errors
             assert errors == ""
             return lines, rest, resident
@@ -670,7 +670,7 @@ def test_watch_answers_a_file_whose_name_is_no_unicode_and_the_next(
             assert process.stdout is not None
             assert [process.stdout.readline() for _ in expected] == expected
             process.send_signal(signal.SIGTERM)
-            rest, errors = process.communicate(timeout=20)
+            rest, errors = process.communicate(timeout=PATIENCE_S)
             assert (process.returncode, rest, errors) == (0, "", "")
         appears(b"again.png", 10)
 

@@ -16,6 +16,7 @@ from edge_server.cell.arrivals import MAX_DELAY_S, Arrivals
 from edge_server.engine import Completion
 from edge_server.errors import AdmissionRefusedError, ConfigurationError
 from tests.clock import FakeClock
+from tests.waiting import PATIENCE_S
 
 
 def completion(text: str = "yes") -> Completion:
@@ -85,7 +86,7 @@ async def test_a_file_brings_answers_back_as_they_were_and_in_their_order(tmp_pa
         stored.append(answers.keep("a", f"q{number}", bytes([number]), completion(f"ä{number}")))
     for done in stored:
         assert done is not None
-        await asyncio.wait_for(done, 5)
+        await asyncio.wait_for(done, PATIENCE_S)
     answers.acknowledge("a", ["q1"])
     clock.advance(57.5)
     assert answers.get("a", "q0") is None  # its time was over: it goes from the file too
@@ -123,10 +124,10 @@ async def test_what_cannot_be_written_is_counted_and_keeps_nobody_waiting(tmp_pa
     file = AnswerFile(tmp_path / "answers.db", lambda: errors.append(None))
     db = sqlite3.connect(tmp_path / "answers.db", isolation_level=None)
     db.execute("ALTER TABLE answer RENAME TO gone")
-    await asyncio.wait_for(file.put(KeptAnswer("a", "q0", b"", completion(), 0.0)), 5)
+    await asyncio.wait_for(file.put(KeptAnswer("a", "q0", b"", completion(), 0.0)), PATIENCE_S)
     assert len(errors) == 1
     db.execute("ALTER TABLE gone RENAME TO answer")
-    await asyncio.wait_for(file.put(KeptAnswer("a", "q1", b"", completion(), 0.0)), 5)
+    await asyncio.wait_for(file.put(KeptAnswer("a", "q1", b"", completion(), 0.0)), PATIENCE_S)
     file.close()
     assert db.execute("SELECT request_id FROM answer").fetchall() == [("q1",)]
     db.close()
@@ -140,7 +141,7 @@ async def test_a_locked_file_holds_the_first_answer_up_for_a_moment_and_no_other
     other.execute("BEGIN EXCLUSIVE")
     for number in range(20):
         # With five seconds for each, as SQLite's own patience would have it, this takes minutes.
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             await file.put(KeptAnswer("a", f"q{number}", b"", completion(), float(number)))
     file.forget([("a", "q7")])
     assert len(errors) == 1  # said once for one lock

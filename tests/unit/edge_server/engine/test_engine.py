@@ -189,7 +189,7 @@ async def test_stopping_ends_what_is_unanswered(start: Start) -> None:
     stopping = asyncio.create_task(engine.stop())
     assert [await outcome(stream) for stream in streams] == ["DrainingError"] * 3
     model.gate.open()
-    await asyncio.wait_for(stopping, 10)
+    await asyncio.wait_for(stopping, PATIENCE_S)
 
 
 async def test_deadlines_hold_while_the_model_is_stuck(start: Start) -> None:
@@ -201,7 +201,7 @@ async def test_deadlines_hold_while_the_model_is_stuck(start: Start) -> None:
     await until(lambda: engine.running == 1)
     ahead = 10.0
     with pytest.raises(DeadlineExpiredError):
-        await asyncio.wait_for(stream.completion(), 5)
+        await asyncio.wait_for(stream.completion(), PATIENCE_S)
     assert not engine.ready
     model.gate.open()
     await until(lambda: engine.ready and engine.running == 0)
@@ -255,7 +255,7 @@ async def test_a_detokenizer_that_dies_is_replaced_and_the_question_it_died_on_f
     model = Deadly(answer=lambda prompt: "wrong! and more" if prompt.question_ids[0] == 2 else "accordion")
     engine = await start(model, max_batch=8)
     streams = [engine.submit(Request(ask(1 + number % 2), "a")) for number in range(8)]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         ends = [await outcome(stream) for stream in streams]
     assert ends == ["accordion", "EngineFailureError"] * 4
     await until(lambda: engine.ready and engine.running == 0)
@@ -349,7 +349,7 @@ async def test_every_question_ends_exactly_once_whatever_happens(start: Start, b
             ends[type(error).__name__] += 1
 
     questions = 1000
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         await asyncio.gather(*(one(number) for number in range(questions)))
     assert sum(ends.values()) == questions
     assert ends["answered"] > 0

@@ -7,6 +7,7 @@ import pytest
 from edge_server.engine.queue import FairQueue
 from edge_server.engine.request import Job, Priority, Request
 from edge_server.errors import EngineOverloadedError
+from tests.waiting import PATIENCE_S
 from tests.weightless import ask
 
 ROOM = 10**6
@@ -285,7 +286,7 @@ def test_who_is_left_alone_is_not_held_back_any_more() -> None:
     waiter.join(0.05)
     assert waiter.is_alive(), "what waits may not be taken"
     queue.release(light)
-    waiter.join(10)
+    waiter.join(PATIENCE_S)
     assert not waiter.is_alive()
     assert order(queue) == ["heavy", "heavy"]
 

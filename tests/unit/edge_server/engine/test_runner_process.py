@@ -88,7 +88,7 @@ def kill(runner: ModelRunnerProcess) -> None:
     assert runner.pid is not None
     process = psutil.Process(runner.pid)
     process.kill()
-    process.wait(10)
+    process.wait(PATIENCE_S)
 
 
 def said(runner: ModelRunnerProcess, state: HeldState, steps: int) -> list[bytes]:
@@ -280,7 +280,7 @@ async def test_of_a_batch_whose_process_is_killed_every_question_is_answered(sta
         for runner in runners:
             await until(lambda: engine.running > 0)
             kill(runner)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             assert await asyncio.gather(*asking) == ["x" * 256] * 12
     finally:
         await engine.stop()
@@ -294,7 +294,7 @@ async def test_a_question_that_kills_its_process_fails_alone(start: Start) -> No
         good = [asyncio.create_task(answer_of(engine, ask(1, n))) for n in range(1, 6)]
         bad = engine.submit(Request(ask(POISON), "user"))
         broken = engine.submit(Request(ask(BROKEN), "user"))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             assert await asyncio.gather(*good) == ["it aa"] * 5
             with pytest.raises(EngineFailureError, match="lost while this question"):
                 await bad.completion()
@@ -319,7 +319,7 @@ async def test_beside_a_process_that_cannot_be_started_every_question_is_answere
     engine: Engine[HeldState] = Engine(made("it "), config, runner_of=runners.__getitem__)
     await engine.start()
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             answers = await asyncio.gather(*(answer_of(engine, ask(1, n)) for n in range(1, 41)))
         assert answers == ["it aa"] * 40
         assert (engine.runners, engine.ready) == ((1, 2), True)

@@ -10,7 +10,7 @@ import pytest
 
 from edge_server.cell import SharedBound
 from edge_server.frontdoor.http.unread import Connections, Unread
-from tests.waiting import turns
+from tests.waiting import PATIENCE_S, turns
 
 WITHIN_S = 0.05
 
@@ -69,7 +69,7 @@ async def line(held: SharedBound) -> AsyncIterator[Line]:
 async def test_what_is_not_read_is_counted_and_given_up_in_time(line: Line, held: SharedBound) -> None:
     line.writing.transport.write(b"x" * 4 * 2**20)
     assert held.held_by("somebody") == line.writing.transport.get_write_buffer_size() > 2**20
-    await asyncio.wait_for(line.writing.lost.wait(), 10)
+    await asyncio.wait_for(line.writing.lost.wait(), PATIENCE_S)
     assert line.refused == ["slow_reader"]
     assert held.held == 0
 
@@ -77,7 +77,7 @@ async def test_what_is_not_read_is_counted_and_given_up_in_time(line: Line, held
 async def test_more_than_a_holder_may_have_is_given_up_at_once(line: Line, held: SharedBound) -> None:
     line.writing.transport.write(b"x" * 7 * 2**20)
     assert line.refused == ["held_bytes"]
-    await asyncio.wait_for(line.writing.lost.wait(), 10)
+    await asyncio.wait_for(line.writing.lost.wait(), PATIENCE_S)
     assert held.held == 0
 
 
@@ -100,5 +100,5 @@ async def test_a_closing_connection_is_not_kept_for_who_does_not_read(line: Line
     line.writing.transport.write(b"x" * 2**20)
     line.writing.transport.close()
     line.writing.unread.closing()
-    await asyncio.wait_for(line.writing.lost.wait(), 10)
+    await asyncio.wait_for(line.writing.lost.wait(), PATIENCE_S)
     assert line.refused == ["slow_reader"]
