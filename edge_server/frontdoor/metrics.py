@@ -31,12 +31,12 @@ REFUSALS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "overload": (
             *("queue", "queue_per_user", "questions_in_flight", "sessions", "ingest", "arrivals"),
-            *("sessions_of_one", "held_bytes", "connections", "calls", "downloads"),
+            *("sessions_of_one", "held_bytes", "connections", "calls", "downloads", "pages"),
         ),
         "limit": ("question_rate", "byte_rate", "streams", "slow_sender", "slow_reader"),
         "access": (
             *("no_certificate", "unknown_certificate", "no_key", "unknown_key", "revoked", "expired"),
-            *("device_id", "foreign_session", "tls_handshake", "enrolment"),
+            *("device_id", "foreign_session", "foreign_host", "tls_handshake", "enrolment"),
             *("unknown_token", "dead_token", "expired_token", "used_token", "wrong_proof"),
         ),
         "bundle": ("bundle",),

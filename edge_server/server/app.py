@@ -109,7 +109,7 @@ class Server:
         self._enrolment = enrolment_door_of(config, self.metrics, clock, wall_clock)
         asker = Asker(self.cell, self.backends, self.metrics, tracing)
         if gate is None and self._credentials is not None:
-            gate = KeyGate(self._credentials, security.limits)
+            gate = KeyGate(self._credentials, security.limits, self.metrics.rejected)
         self._page = None if builder is None else builder.build(asker, self.cell, gate or OpenGate())
         self.rest_app = build_rest_app(config, asker, self.metrics, security, around, self._page)
         self._rest = build_rest_door(config, self.rest_app, security, self.metrics.rejected)

@@ -25,6 +25,7 @@ from edge_server.frontdoor.grpc.downloads import Downloads
 from edge_server.frontdoor.grpc.server import GrpcServer
 from edge_server.frontdoor.grpc.service import TokenLinkService
 from edge_server.frontdoor.http.asking import Asker
+from edge_server.frontdoor.http.hosts import LOOPBACK_HOSTS
 from edge_server.frontdoor.http.rest import build_app
 from edge_server.frontdoor.http.slow_connections import (
     MAX_WEBSOCKET_BYTES,
@@ -38,6 +39,7 @@ from edge_server.frontdoor.tls import TlsFiles
 from edge_server.frontdoor.tracing import Tracing
 from edge_server.server.bounds import Bounds
 from edge_server.server.config import ServerConfig
+from edge_server.server.exposure import is_loopback
 from edge_server.server.rest_server import RestServer
 from edge_server.server.security import rest_speaks_tls
 
@@ -206,8 +208,20 @@ def build_rest_app(
         new_id=lambda: secrets.token_hex(12),
         max_new_tokens=config.engine.max_new_tokens,
         cors_origins=config.rest.cors_origins,
+        hosts=_hosts(config),
+        # A proxy may call this door by another name than browsers call the proxy.
+        checks_origin=not config.rest.behind_proxy,
         page=page,
     )
+
+
+def _hosts(config: ServerConfig) -> frozenset[str] | None:
+    """By which names the HTTP door may be called; None: any."""
+    if config.rest.allowed_hosts:
+        return frozenset(host.lower() for host in config.rest.allowed_hosts)
+    if is_loopback(config.server.host) and not config.rest.behind_proxy:
+        return LOOPBACK_HOSTS | {config.server.host}
+    return None
 
 
 def build_rest_door(

@@ -122,6 +122,8 @@ class RestSettings(Section):
     """A proxy before this door ends TLS: it speaks plain HTTP, whatever tls_cert says."""
     metrics_open: bool = Field(default=True, json_schema_extra=_FLAG)
     """/metrics is shown without an API key."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Names by which this door may be called; none given: this machine's own on loopback, elsewhere any."""
     cors_origins: tuple[str, ...] = ()
     """Origins of pages elsewhere whose scripts may ask here, such as https://app.example; *: of any."""
     max_body_bytes: Size = 16 * _MIB

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from edge_server.cell import Limits
+from edge_server.errors import EdgeServerError, UnauthenticatedError
 from edge_server.frontdoor.http.api_keys import KeyRing
 
 
@@ -25,6 +27,9 @@ class Gate(Protocol):
             EdgeServerError: the key is missing, wrong or revoked, or its limits are reached.
         """
 
+    def still_good(self, key: str) -> bool:
+        """Whether who showed this key may go on looking."""
+
 
 class OpenGate:
     """Lets everybody in, as the REST doors do where no keys are set up."""
@@ -37,6 +42,10 @@ class OpenGate:
         """Every address is a user."""
         return host or "unknown"
 
+    def still_good(self, key: str) -> bool:
+        """Everybody may."""
+        return True
+
 
 class KeyGate:
     """Lets in whoever has an API key, within that key's limits: as the REST doors do.
@@ -44,9 +53,13 @@ class KeyGate:
     Args:
         keys: the keys that are good.
         limits: on what each may ask.
+        refused: told, in one word, why somebody was not let in.
     """
 
-    def __init__(self, keys: KeyRing, limits: Limits) -> None:
+    def __init__(
+        self, keys: KeyRing, limits: Limits, refused: Callable[[str], None] = lambda reason: None
+    ) -> None:
+        self._refused = refused
         self._keys = keys
         self._limits = limits
 
@@ -56,6 +69,18 @@ class KeyGate:
 
     def user_of(self, key: str, host: str) -> str:
         """The key's name; raises as the port says."""
-        peer = self._keys.peer_of_key(key)
+        try:
+            peer = self._keys.peer_of_key(key)
+        except UnauthenticatedError as error:
+            self._refused(error.reason)
+            raise
         self._limits.spend(peer, questions=1, size_bytes=0)
         return peer.name
+
+    def still_good(self, key: str) -> bool:
+        """Until the key is revoked, or it cannot be told whether it was."""
+        try:
+            self._keys.peer_of_key(key)
+        except EdgeServerError:
+            return False
+        return True

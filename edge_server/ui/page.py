@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from importlib.resources import files
 
 from fastapi import FastAPI, HTTPException
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, PlainTextResponse
 from nicegui import Client, ui
 from nicegui import app as nicegui_app
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -20,6 +20,8 @@ from edge_server.errors import EdgeServerError
 from edge_server.ui.context import PageContext
 from edge_server.ui.live import REFRESH_S, LivePanel
 from edge_server.ui.playground import CLIP_URL, Playground
+from edge_server.ui.socket import keep_the_log_ours
+from edge_server.ui.visits import Visits
 
 PREFIXES = ("/_nicegui", "/_ui/")
 """Below these lie the page's own files, its WebSocket and its clips."""
@@ -42,10 +44,16 @@ class FrontPage:
 
     def __init__(self, context: PageContext) -> None:
         self._context = context
+        self._visits = Visits(context.clock)
         self._app: ASGIApp = self._build()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request of a browser."""
+        if scope["type"] == "http" and scope["path"] == "/" and not self._visits.admit(_address(scope)):
+            self._context.watched.rejected("pages")
+            response = PlainTextResponse("too many pages at once; try again", 429, {"Retry-After": "1"})
+            await response(scope, receive, send)
+            return
         await self._app(scope, receive, send)
 
     @staticmethod
@@ -56,7 +64,12 @@ class FrontPage:
     @staticmethod
     def takes_body(method: str, path: str) -> bool:
         """Whether a request may bring a body: a clip that is uploaded does."""
-        return method == "POST" and path.startswith("/_nicegui/client/") and "/upload/" in path
+        # Only who was let in has a place to upload to.
+        return (
+            method == "POST"
+            and path.startswith("/_nicegui/client/")
+            and any(getattr(route, "path", "") == path for route in nicegui_app.routes)
+        )
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -84,6 +97,7 @@ class FrontPage:
 
         # A browser that keeps polling would keep a server that shuts down from ending.
         nicegui_app.config.socket_io_js_transports = ["websocket"]
+        keep_the_log_ours()
         ui.run_with(
             shell,
             title=_TITLE,
@@ -108,7 +122,7 @@ class FrontPage:
             if self._context.gate.needs_key(client.ip):
                 self._ask_for_key(client, main)
             else:
-                self._content(client, "")
+                self._content(client, main, "")
 
     def _header(self) -> None:
         backend = self._context.asker.backend
@@ -140,7 +154,7 @@ class FrontPage:
         look()
         ui.timer(REFRESH_S, look)
 
-    def _content(self, client: Client, key: str) -> None:
+    def _content(self, client: Client, main: ui.element, key: str) -> None:
         with ui.tabs().classes("tl-tabs").props("no-caps align=left inline-label") as tabs:
             live = ui.tab("live", label="Live", icon="monitor_heart")
             playground = ui.tab("playground", label="Playground", icon="science")
@@ -149,6 +163,15 @@ class FrontPage:
                 LivePanel(self._context)
             with ui.tab_panel(playground):
                 Playground(self._context, client.ip, key)
+        if self._context.gate.needs_key(client.ip):
+
+            def look_again() -> None:
+                if not self._context.gate.still_good(key):
+                    main.clear()
+                    with main:
+                        self._ask_for_key(client, main)
+
+            ui.timer(REFRESH_S, look_again)
 
     def _ask_for_key(self, client: Client, main: ui.element) -> None:
         with ui.element("form").classes("tl-card tl-key-form") as form:
@@ -168,9 +191,14 @@ class FrontPage:
                 return
             main.clear()
             with main:
-                self._content(client, key)
+                self._content(client, main, key)
 
         form.on("submit.prevent", enter)
+
+
+def _address(scope: Scope) -> str:
+    client = scope.get("client")
+    return str(client[0]) if client else "unknown"
 
 
 _SHADES = {

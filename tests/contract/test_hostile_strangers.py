@@ -18,7 +18,7 @@ from tests.waiting import PATIENCE_S
 
 HELD_BYTES = 256 * 1024
 SHARE = 0.5
-HEAD = b"%s %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+HEAD = b"%s %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 CHUNKED = HEAD % (b"POST", b"/v1/infer") + b"Transfer-Encoding: chunked\r\n\r\n"
 QUESTION = json.dumps({"question": "ab"}).encode()
 

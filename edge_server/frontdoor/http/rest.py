@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
 
 from fastapi import APIRouter, FastAPI, Request, Response
@@ -19,6 +19,7 @@ from edge_server.frontdoor.http.api_keys import OPEN_PATHS, ApiKeys, KeyRing
 from edge_server.frontdoor.http.asking import Asker, RestQuestion, traceparent_of, user_of, while_connected
 from edge_server.frontdoor.http.body_limit import BodyLimit
 from edge_server.frontdoor.http.errors import ErrorBody, ErrorDetail
+from edge_server.frontdoor.http.hosts import HostCheck
 from edge_server.frontdoor.http.rest_schema import CostPart, InferRequest, InferResponse, ShownPart
 from edge_server.frontdoor.metrics import Metrics
 from edge_server.frontdoor.ports import Page, RawMedia
@@ -59,6 +60,8 @@ def build_app(
     new_id: Callable[[], str],
     max_new_tokens: int,
     cors_origins: Sequence[str] = (),
+    hosts: Collection[str] | None = None,
+    checks_origin: bool = True,
     keys: KeyRing | None = None,
     metrics_open: bool = True,
     page: Page | None = None,
@@ -77,6 +80,8 @@ def build_app(
         new_id: makes ids of answers.
         max_new_tokens: longest answer there is.
         cors_origins: of pages elsewhere whose scripts may ask here; ``*``: of any.
+        hosts: names by which it may be called; None: any.
+        checks_origin: other pages may not ask unless ``cors_origins`` names them.
         keys: the API keys that are good; None: none is asked for.
         metrics_open: ``/metrics`` is shown without one.
         page: for browsers, at ``/``; it asks for keys itself.
@@ -115,6 +120,14 @@ def build_app(
             ApiKeys,
             keys=keys,
             is_open=lambda path: path in open_paths or (page is not None and page.serves(path)),
+            refused=metrics.rejected,
+        )
+    if hosts is not None or checks_origin:
+        app.add_middleware(
+            HostCheck,
+            hosts=hosts,
+            origins=cors_origins,
+            is_open=OPEN_PATHS.__contains__,
             refused=metrics.rejected,
         )
     if cors_origins:

@@ -231,9 +231,9 @@ def _bytes_of(kind: str) -> tuple[bytes, bytes]:
     """What is sent at once, and what then comes byte by byte, over and over."""
     match kind:
         case "head":
-            return b"POST /v1/infer HTTP/1.1\r\nHost: x\r\n", b"X-A: b\r\n"
+            return b"POST /v1/infer HTTP/1.1\r\nHost: localhost\r\n", b"X-A: b\r\n"
         case "body":
-            head = b"POST /v1/infer HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            head = b"POST /v1/infer HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
             return head + b"Content-Length: 100000\r\n\r\n", b" "
         case "silence":
             return b"", b""
