@@ -23,7 +23,8 @@ SETTINGS = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 # Of 16,000 bytes, without an end of headers, on stream 1; what follows is all of its own.
 HEADERS = bytes([0, 0x3E, 0x80, 1, 0, 0, 0, 0, 1])
 
-BODY_HEAD = b"POST /v1/infer HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 5000\r\n\r\n"
+HOST = b" HTTP/1.1\r\nHost: localhost\r\n"
+BODY_HEAD = b"POST /v1/infer" + HOST + b"Content-Type: application/json\r\nContent-Length: 5000\r\n\r\n"
 GET = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
