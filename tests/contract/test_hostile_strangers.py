@@ -10,7 +10,9 @@ from dataclasses import dataclass
 
 import httpx
 import pytest
+from starlette.types import Message, Receive, Scope, Send
 
+from edge_server.frontdoor.http.body_limit import BodyLimit
 from edge_server.frontdoor.http.slow_connections import MAX_HEADERS, MAX_SENT_AHEAD
 from tests.contract.conftest import Running
 from tests.contract.test_device_certificates import rejections
@@ -88,6 +90,33 @@ class TestBodiesWhereNoneBelong:
         async with line(running) as stranger:
             await stranger.send(HEAD % (b"GET", b"/livez") + b"Content-Length: 0\r\n\r\n")
             assert await stranger.status() == 200
+
+    async def test_what_comes_after_none_is_that_the_client_went(self, running: Running) -> None:
+        """What is built on this asks for a second message, and takes nothing else there."""
+        messages: list[str] = []
+
+        async def noting(scope: Scope, receive: Receive, send: Send) -> None:
+            messages.extend([(await receive())["type"], (await receive())["type"]])
+
+        come = iter([{"type": "http.request"}, {"type": "http.disconnect"}])
+
+        async def receive() -> Message:
+            return next(come)
+
+        async def send(message: Message) -> None:
+            raise AssertionError(message)
+
+        limited = BodyLimit(
+            noting,
+            max_bytes=1,
+            within_s=1.0,
+            limits=running.server.cell.limits,
+            held=running.server.bounds.held_bytes,
+            takes_body=lambda method, path: False,
+            refused=running.server.metrics.rejected,
+        )
+        await limited({"type": "http", "method": "GET", "path": "/", "headers": []}, receive, send)
+        assert messages == ["http.request", "http.disconnect"]
 
 
 class TestOneConnection:

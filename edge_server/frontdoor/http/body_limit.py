@@ -105,7 +105,8 @@ class BodyLimit:
             if _brings_body(scope):
                 self._refused("no_body_here")
                 raise HTTPException(413, "takes no body")
-            return b""
+            # Taken all the same: what comes after it says that the client is gone, and nothing else.
+            return b"" if (await receive())["type"] == "http.request" else None
         self._check_size(_content_length(scope))
         peer: Peer | None = scope.get(PEER)
         if scope["method"] == "POST":

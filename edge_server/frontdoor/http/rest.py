@@ -26,7 +26,6 @@ from edge_server.frontdoor.ports import Page, RawMedia
 from edge_server.frontdoor.questions import block_of
 
 _FLOAT32_BYTES = 4
-_WITHOUT_BODY = frozenset({"GET", "HEAD"})
 
 
 class Health(BaseModel):
@@ -144,7 +143,8 @@ def build_app(
 
 def _takes_body(method: str, path: str, page: Page | None) -> bool:
     if path.startswith("/v1/"):
-        return method not in _WITHOUT_BODY
+        # Whatever the method: what is wrong with it is told by the route.
+        return True
     return page is not None and page.takes_body(method, path)
 
 

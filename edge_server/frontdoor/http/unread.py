@@ -63,6 +63,7 @@ class Unread:
         self._transport.abort()
 
     def _look_later(self) -> None:
+        self._stop_looking()
         self._look = asyncio.get_running_loop().call_later(self._within_s, self.look)
 
     def _stop_looking(self) -> None:
