@@ -130,13 +130,13 @@ results: $(VENV)/.dev ## Every result and figure of docs/results (hours; can be 
 	$(SERVED) $(BIN)/device-agent bench deploy/demo/clips/soundstage_test_000001.mp4 "Where is the loudest instrument?" \
 	  --no-pace --out $(RESULTS)/device.json
 	$(BIN)/edge-server study full --data $(DATA) --model $(MODEL) --out $(RESULTS) --part train
-	$(BIN)/edge-server study full --data $(DATA) --model $(MODEL) --out $(RESULTS) --part rivals
+	$(BIN)/edge-server study full --data $(DATA) --model $(MODEL) --out $(RESULTS) --part baselines
 	$(BIN)/python -m tests.benchmarks.device_cost --model $(MODEL) --data $(DATA) --out $(RESULTS)/device_cost.json
 	$(BIN)/edge-server study full --data $(DATA) --model $(MODEL) --out $(RESULTS) --part figures
 
 results-quick: $(VENV)/.dev ## A small version of each, into build/results-quick (minutes)
 	$(QUICK) --part train
-	$(QUICK) --part rivals
+	$(QUICK) --part baselines
 	$(BIN)/python -m tests.benchmarks.device_cost --quick --model $(MODEL) --data build/results-quick/data \
 	  --out build/results-quick/device_cost.json
 	$(QUICK) --part figures

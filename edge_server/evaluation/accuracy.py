@@ -1,4 +1,4 @@
-"""Accuracy of a model on a split, over a channel, by question type, beside what no channel can beat or lose.
+"""Accuracy of a model on a split, over a channel, by question type, beside its bounds.
 
 - *blind prior*: the most frequent answer of each template, counted on another split;
 - *text oracle*: the foundation, as it was pretrained and frozen, reads the true caption instead of tokens;
@@ -84,7 +84,7 @@ class Score:
         }
 
 
-class Examiner:
+class Evaluator:
     """Asks a model the questions of a split.
 
     Args:

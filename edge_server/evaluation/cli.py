@@ -15,7 +15,7 @@ from rich.table import Table
 from device_agent.channel import ChannelConfig, channel_model
 from device_agent.errors import ConfigurationError as ChannelError
 from edge_server.data.soundstage.dataset import SplitName
-from edge_server.evaluation.accuracy import Examiner, Setting
+from edge_server.evaluation.accuracy import Evaluator, Setting
 from edge_server.evaluation.held_out import Evaluation, open_data
 from edge_server.model.link import Link
 from edge_server.model.provenance import current_commit
@@ -76,7 +76,7 @@ def evaluate(
     opened = _open(data, split, link)
     if bfloat16 and not has_bfloat16(link.device):
         raise typer.BadParameter("this processor has no instructions for it", param_hint="--bfloat16")
-    examiner = Examiner(link, opened.asked, questions, bfloat16=bfloat16)
+    evaluator = Evaluator(link, opened.asked, questions, bfloat16=bfloat16)
     settings = [
         Setting(ChannelConfig(model=channel, fading=fading, snr_db=snr), length, seed)
         for length in lengths
@@ -84,17 +84,17 @@ def evaluate(
     ]
     rows: list[dict[str, Any]] = []
     with Progress(console=Console(stderr=True)) as bar:
-        rounds = len(settings) + (examiner.oracle is not None)
-        task = bar.add_task("questions", total=len(examiner.questions) * rounds)
+        rounds = len(settings) + (evaluator.oracle is not None)
+        task = bar.add_task("questions", total=len(evaluator.questions) * rounds)
 
         def advance(done: int) -> None:
             bar.advance(task, done)
 
-        oracle = {} if examiner.oracle is None else {"text_oracle": examiner.text_oracle(advance).to_json()}
+        oracle = {} if evaluator.oracle is None else {"text_oracle": evaluator.text_oracle(advance).to_json()}
         for setting in settings:
-            score = examiner.through_channel(setting, advance).to_json()
+            score = evaluator.through_channel(setting, advance).to_json()
             rows.append({"snr_db": setting.channel.snr_db, "token_length": setting.token_length, **score})
-    prior = examiner.blind_prior(opened.prior).to_json()
+    prior = evaluator.blind_prior(opened.prior).to_json()
     report = {
         "model": link.config.name,
         "split": split,

@@ -1,4 +1,4 @@
-"""The digital rivals in the study: separate source and channel coding, and quantised tokens.
+"""The digital baselines in the study: separate source and channel coding, and quantised tokens.
 
 Both run on a trained two-stage link, at the channel uses that its tokens take: what was decoded passes heads
 and receivers as over a perfect channel. Link adaptation estimates accuracies on the validation split, answers
@@ -30,14 +30,14 @@ from edge_server.study.digital import quantised, separate
 from edge_server.study.digital.codes import Code
 from edge_server.study.digital.ladder import Ladder, build_ladder
 from edge_server.study.run import encoded_split, trained
-from edge_server.study.study import CHANNELS, QUANTISED, RIVALS, SNRS_DB, Study, channel_uses, read_lines
-from edge_server.study.teacher_forced import Receive, TeacherForcedExam
+from edge_server.study.study import BASELINES, CHANNELS, QUANTISED, SNRS_DB, Study, channel_uses, read_lines
+from edge_server.study.teacher_forced import Receive, TeacherForcedQuestions
 from edge_server.training.run import Run
 from protos.names import MAX_SNR_DB
 
-#: The trained system whose link the rivals use.
+#: The trained system whose link the baselines use.
 LINK_OF = "two-stage"
-#: Where the rivals' answers are kept, in that system's record.
+#: Where the baselines' answers are kept, in that system's record.
 ANSWERED = "rivals.jsonl"
 
 Arrived: TypeAlias = Mapping[str, npt.NDArray[np.bool_]]
@@ -45,46 +45,49 @@ Tokens: TypeAlias = Mapping[str, npt.NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
-class Half:
-    """A held-out split as the rivals need it.
+class BaselineSplit:
+    """A held-out split as the baselines need it.
 
     Attributes:
         split: the clips, of which the first count.
-        exam: their questions.
+        questions: their questions.
         features: encoder tokens of the clips themselves, per slot, [N, P, D].
         ladders: the clips at every step of the source codecs, per slot.
     """
 
     split: Split
-    exam: TeacherForcedExam
+    questions: TeacherForcedQuestions
     features: Mapping[str, npt.NDArray[np.float16]]
     ladders: Mapping[str, Ladder]
 
     @classmethod
     def first(
         cls, split: Split, features: Mapping[str, Any], ladders: Mapping[str, Ladder], clips: int
-    ) -> Half:
+    ) -> BaselineSplit:
         """The first clips of a split."""
         return cls(
-            split, TeacherForcedExam(split, clips), {slot: features[slot][:clips] for slot in SLOTS}, ladders
+            split,
+            TeacherForcedQuestions(split, clips),
+            {slot: features[slot][:clips] for slot in SLOTS},
+            ladders,
         )
 
-    def ranked(self, ranks: Mapping[str, Sequence[float]]) -> Half:
-        """The same with the steps of its ladders in another order of worth."""
+    def ranked(self, ranks: Mapping[str, Sequence[float]]) -> BaselineSplit:
+        """The same, with the steps of its ladders ordered by what they are worth."""
         return replace(self, ladders={slot: self.ladders[slot].ranked(ranks[slot]) for slot in SLOTS})
 
 
-def rivals_of(study: Study, run: Run, data: Path) -> Baselines:
-    """The rivals on one seed's link; what the source codecs make of the clips is shared by all seeds."""
+def baselines_of(study: Study, run: Run, data: Path) -> Baselines:
+    """The baselines on one seed's link; what the source codecs make of the clips is shared by all seeds."""
     torch.set_num_threads(1)
     link = trained(study, run, data)
 
-    def half(split: SplitName, wanted: int) -> Half:
+    def half(split: SplitName, wanted: int) -> BaselineSplit:
         found = encoded_split(link, run, data, split)
         clips, generated = min(wanted, len(found)), found.split.split
         folder = run.stage(f"ladders-{split}-{clips}")
         ladders = {slot: build_ladder(link, slot, generated, folder, clips=clips) for slot in SLOTS}
-        return Half.first(generated, found.features, ladders, clips)
+        return BaselineSplit.first(generated, found.features, ladders, clips)
 
     return Baselines(
         link, half("val", study.val_clips), half("test", study.test_clips), study.budget.token_length
@@ -92,7 +95,7 @@ def rivals_of(study: Study, run: Run, data: Path) -> Baselines:
 
 
 def unanswered(record: Path) -> list[tuple[str, ChannelConfig]]:
-    """Which rival has yet to be asked over which of figure A's channels."""
+    """Which baseline has yet to be asked over which of figure A's channels."""
     known = [_key(line["system"], line) for line in read_lines(record / ANSWERED)]
     channels = [
         ChannelConfig(model=model, fading=fading, snr_db=snr_db)
@@ -100,28 +103,30 @@ def unanswered(record: Path) -> list[tuple[str, ChannelConfig]]:
         for snr_db in SNRS_DB
     ]
     return [
-        (rival, channel)
+        (baseline, channel)
         for channel in channels
-        for rival in RIVALS
-        if _key(rival, _where(channel)) not in known
+        for baseline in BASELINES
+        if _key(baseline, _where(channel)) not in known
     ]
 
 
-def meet_rivals(record: Path, rivals: Baselines, codes: Mapping[str, Code]) -> None:
-    """Ask one seed's link what figure A needs of the rivals and does not have.
+def ask_baselines(record: Path, baselines: Baselines, codes: Mapping[str, Code]) -> None:
+    """Ask one seed's link what figure A needs of the baselines and does not have.
 
     Args:
         record: of the two-stage link.
-        rivals: on that link.
-        codes: which code each rival uses, by its name.
+        baselines: on that link.
+        codes: which code each baseline uses, by its name.
     """
     missing = unanswered(record)
     with (record / ANSWERED).open("a") as file:
-        for rival, channel in missing:
-            code = codes[rival]
-            found = rivals.tokens(code, channel) if rival == QUANTISED else rivals.media(code, channel)
-            cost = {"token_length": rivals.token_length, "channel_uses": rivals.channel_uses}
-            file.write(json.dumps({"system": rival, **_where(channel), **cost, **found}) + "\n")
+        for baseline, channel in missing:
+            code = codes[baseline]
+            found = (
+                baselines.tokens(code, channel) if baseline == QUANTISED else baselines.media(code, channel)
+            )
+            cost = {"token_length": baselines.token_length, "channel_uses": baselines.channel_uses}
+            file.write(json.dumps({"system": baseline, **_where(channel), **cost, **found}) + "\n")
             file.flush()
 
 
@@ -129,21 +134,21 @@ def _where(channel: ChannelConfig) -> dict[str, Any]:
     return {"channel": channel.model, "fading": channel.fading, "snr_db": channel.snr_db}
 
 
-def _key(rival: str, where: Mapping[str, Any]) -> tuple[Any, ...]:
-    return rival, where["channel"], where["fading"], where["snr_db"]
+def _key(baseline: str, where: Mapping[str, Any]) -> tuple[Any, ...]:
+    return baseline, where["channel"], where["fading"], where["snr_db"]
 
 
 class Baselines:
-    """Both rivals on one link.
+    """Both baselines on one link.
 
     Args:
         link: trained; its LoRA merged.
         val: what link adaptation estimates on.
         test: what is answered.
-        token_length: of the tokens that the rivals are compared with.
+        token_length: of the tokens that the baselines are compared with.
     """
 
-    def __init__(self, link: Link, val: Half, test: Half, token_length: int) -> None:
+    def __init__(self, link: Link, val: BaselineSplit, test: BaselineSplit, token_length: int) -> None:
         self.link = link.eval()
         self.token_length = token_length
         self.val, self.test = val, test
@@ -159,14 +164,14 @@ class Baselines:
         got = separate.receive(code, plan, channel, self.channel_uses, self.test.ladders, seed=0)
         features = {slot: media.features_NPD for slot, media in got.items()}
         arrived = {slot: media.arrived_N for slot, media in got.items()}
-        score = self.test.exam.mark(self.link, self._perfectly(features, arrived))
+        score = self.test.questions.score(self.link, self._perfectly(features, arrived))
         return {"plan": plan.to_json(), "score": score.to_json()}
 
     def tokens(self, code: Code, channel: ChannelConfig) -> dict[str, Any]:
         """Quantised tokens over a channel: the plan, and the score on the test split."""
         dim = self.link.config.channel_dim
         plan = quantised.adapt(code, channel, self.channel_uses, dim, self._form_accuracy)
-        nothing: Arrived = dict.fromkeys(SLOTS, np.zeros(self.test.exam.clips, np.bool_))
+        nothing: Arrived = dict.fromkeys(SLOTS, np.zeros(self.test.questions.clips, np.bool_))
         receive = self._perfectly(self.test.features, nothing)
         if plan.form is not None:
             sent = self._sent(self.test.features, plan.form.token_length)
@@ -177,14 +182,14 @@ class Baselines:
                 {slot: tokens.snr_db for slot, tokens in got.items()},
                 {slot: tokens.arrived_N for slot, tokens in got.items()},
             )
-        score = self.test.exam.mark(self.link, receive)
+        score = self.test.questions.score(self.link, receive)
         return {"plan": plan.to_json(), "score": score.to_json()}
 
-    def at_steps(self, half: Half, steps: Mapping[str, int | None]) -> Score:
+    def at_steps(self, half: BaselineSplit, steps: Mapping[str, int | None]) -> Score:
         """When all clips of a split arrive at these steps of the ladders; None: the modality is lost."""
         features = {slot: half.ladders[slot].features[step or 0] for slot, step in steps.items()}
-        arrived = {slot: np.full(half.exam.clips, step is not None) for slot, step in steps.items()}
-        return half.exam.mark(self.link, self._perfectly(features, arrived))
+        arrived = {slot: np.full(half.questions.clips, step is not None) for slot, step in steps.items()}
+        return half.questions.score(self.link, self._perfectly(features, arrived))
 
     def _ranks(self, slot: str) -> list[float]:
         """Worth of each step of a slot's ladder: accuracy on the validation split when it alone arrives.
@@ -206,11 +211,11 @@ class Baselines:
         sent = self._sent(self.val.features, form.token_length)
         restored = {slot: quantisers[slot].restore(quantisers[slot].quantise(sent[slot])) for slot in SLOTS}
         arrived = {
-            slot: np.full(self.val.exam.clips, there)
+            slot: np.full(self.val.questions.clips, there)
             for slot, there in zip(SLOTS, (visual, audio), strict=True)
         }
         told = {slot: quantisers[slot].snr_db for slot in SLOTS}
-        return self.val.exam.mark(self.link, self._tokens_of(restored, told, arrived)).accuracy
+        return self.val.questions.score(self.link, self._tokens_of(restored, told, arrived)).accuracy
 
     @functools.lru_cache(maxsize=64)  # noqa: B019 - as long as the link, which it belongs to
     def _quantisers(self, form: quantised.Form) -> dict[str, quantised.Quantiser]:
@@ -227,12 +232,12 @@ class Baselines:
         }
 
     def _perfectly(self, features: Mapping[str, npt.NDArray[Any]], arrived: Arrived) -> Receive:
-        """Media at the server: its encoder tokens at the longest token length, without a channel."""
+        """Receivers on media that are at the server: encoder tokens at the longest length, no channel."""
         longest = TOKEN_LENGTHS[-1]
         return self._tokens_of(self._sent(features, longest), dict.fromkeys(SLOTS, MAX_SNR_DB), arrived)
 
     def _tokens_of(self, x: Tokens, told_db: Mapping[str, float], arrived: Arrived) -> Receive:
-        """Tokens that lie at the server, of the clips for which they arrived."""
+        """Receivers on tokens that are at the server, for the clips of which they arrived."""
 
         @torch.inference_mode()
         def receive(clips: range) -> list[dict[str, Tensor]]:

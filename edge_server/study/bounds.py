@@ -11,11 +11,11 @@ from typing import Any
 
 from device_agent.channel import ChannelConfig
 from edge_server.data.soundstage.dataset import load_split
-from edge_server.evaluation.accuracy import Examiner, Setting
+from edge_server.evaluation.accuracy import Evaluator, Setting
 from edge_server.evaluation.held_out import HeldOut
 from edge_server.model.link import Link
 from edge_server.study.study import CHANNELS, SNRS_DB, Study
-from edge_server.study.teacher_forced import TeacherForcedExam, over_channel
+from edge_server.study.teacher_forced import TeacherForcedQuestions, over_channel
 from edge_server.training.clips import encode_clips
 from edge_server.training.soundstage import SoundstageSplit
 
@@ -23,20 +23,22 @@ from edge_server.training.soundstage import SoundstageSplit
 PILOTS = (1, 2, 4, 8)
 
 
-def floors(study: Study, runs: Path, data: Path, records: Path) -> dict[str, Any]:
+def bounds(study: Study, runs: Path, data: Path, records: Path) -> dict[str, Any]:
     """Blind prior and text oracle of the study's test clips; kept among the records."""
     run = study.tasks()[0].run(runs, data)
-    kept = records / f"floors-{study.test_clips}.json"
-    if kept.exists():
-        found: dict[str, Any] = json.loads(kept.read_text())
-        return found
+    kept = records / f"bounds-{study.test_clips}.json"
+    # Older records have it under another name.
+    for path in (kept, records / f"floors-{study.test_clips}.json"):
+        if path.exists():
+            found: dict[str, Any] = json.loads(path.read_text())
+            return found
     split = load_split(data, "test")
     asked = sum(question.clip < study.test_clips for question in split.questions)
-    examiner = Examiner(run.pretrained_link(), HeldOut.of_soundstage(split), asked)
+    evaluator = Evaluator(run.pretrained_link(), HeldOut.of_soundstage(split), asked)
     found = {
         "questions": asked,
-        "blind_prior": examiner.blind_prior(load_split(data, "val").questions).to_json(),
-        "text_oracle": examiner.text_oracle().to_json(),
+        "blind_prior": evaluator.blind_prior(load_split(data, "val").questions).to_json(),
+        "text_oracle": evaluator.text_oracle().to_json(),
     }
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_text(json.dumps(found, indent=2) + "\n")
@@ -79,13 +81,13 @@ def _over(model: Path, data: Path, token_length: int, configs: Sequence[ChannelC
     link = Link.load(model)
     link.merge_lora()
     split = load_split(data, "test")
-    exam = TeacherForcedExam(split)
+    questions = TeacherForcedQuestions(split)
     rows = []
     # Not kept: the next model of this name has other encoders.
     with TemporaryDirectory() as scratch:
         clips = encode_clips(link, SoundstageSplit(split), Path(scratch), "test")
         for config in configs:
-            score = exam.mark(link, over_channel(link, clips.features, Setting(config, token_length)))
+            score = questions.score(link, over_channel(link, clips.features, Setting(config, token_length)))
             where: dict[str, Any] = {
                 "channel": config.model,
                 "fading": config.fading,

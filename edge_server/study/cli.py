@@ -1,4 +1,4 @@
-"""``edge-server study``: train and examine the compared systems, then gather and draw what was found."""
+"""``edge-server study``: train and evaluate the compared systems, then gather and draw what was found."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import multiprocessing
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 from rich.progress import track
 
 from edge_server.model.provenance import current_commit
-from edge_server.study.baselines import ANSWERED, LINK_OF, meet_rivals, rivals_of, unanswered
-from edge_server.study.bounds import floors, shipped, shipped_estimated
+from edge_server.study.baselines import ANSWERED, LINK_OF, ask_baselines, baselines_of, unanswered
+from edge_server.study.bounds import bounds, shipped, shipped_estimated
 from edge_server.study.digital.codes import Code, IdealCode, LdpcQam
 from edge_server.study.digital.coding import build_table, table_settings
 from edge_server.study.digital.error_table import ErrorTable
@@ -56,7 +56,9 @@ app = typer.Typer(help="Compare systems; writes JSON, figures and a page.", pret
 
 Make = Callable[[], dict[str, Any]]
 
-Part = Literal["all", "train", "rivals", "figures"]
+PARTS = ("all", "train", "baselines", "figures")
+#: What parts were called before, still read.
+_FORMER_PARTS = {"rivals": "baselines"}
 #: Folder of the records, beside the results.
 RECORDS = "study"
 #: Block error rates of the channel codes, beside the results.
@@ -66,7 +68,9 @@ CODES = "channel_codes.json"
 @app.command()
 def study(
     name: Annotated[str, typer.Argument(help=f"One of: {', '.join(STUDIES)}.")] = "full",
-    part: Annotated[Part, typer.Option(help="Only this part, of what 'all' does in order.")] = "all",
+    part: Annotated[
+        str, typer.Option(help=f"Only this part, of what 'all' does in order: {', '.join(PARTS)}.")
+    ] = "all",
     runs: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("runs"),
     data: Annotated[Path, typer.Option(help="Soundstage data set.")] = Path("datasets/soundstage"),
     out: Annotated[Path, typer.Option(help="Where JSON and figures go.")] = Path("docs/results"),
@@ -88,13 +92,16 @@ def study(
     """Train every compared system, ask it everything, write what came out. Can be cut and called again."""
     if name not in STUDIES:
         raise typer.BadParameter(f"{name!r}; allowed: {', '.join(STUDIES)}", param_hint="NAME")
+    part = _FORMER_PARTS.get(part, part)
+    if part not in PARTS:
+        raise typer.BadParameter(f"{part!r}; allowed: {', '.join(PARTS)}", param_hint="--part")
     chosen = STUDIES[name]
     if part in ("all", "train"):
         if base is not None:
             import_pretrained(base, chosen.tasks()[0].run(runs, data))
         run_study(chosen, runs, data, out / RECORDS, jobs or cores(), only or ())
-    if part in ("all", "rivals"):
-        compare_rivals(chosen, runs, data, out, jobs or cores())
+    if part in ("all", "baselines"):
+        compare_baselines(chosen, runs, data, out, jobs or cores())
     if part in ("all", "figures"):
         makers = figure_makers(chosen, runs, data, out / RECORDS, model)
         unknown = sorted(set(figure or ()) - set(makers))
@@ -106,56 +113,58 @@ def study(
         typer.echo(f"{out}: {', '.join(sorted(found))}")
 
 
-def compare_rivals(study: Study, runs: Path, data: Path, out: Path, jobs: int) -> None:
-    """Simulate the channel codes, then ask every seed's link what the digital rivals bring it."""
+def compare_baselines(study: Study, runs: Path, data: Path, out: Path, jobs: int) -> None:
+    """Simulate the channel codes, then ask every seed's link what the digital baselines bring it."""
     table = ErrorTable(out / CODES, table_settings(0, study.code_effort))
     uses = channel_uses(study.budget.token_length, USUAL_DIM)
     build_table(table, (uses // 2, uses), 0, study.code_effort)
     # The first seed alone: what the source codecs make of the clips is kept for the others.
     first, *others = study.seeds
-    _rivals_of_seed(study.name, first, runs, data, out)
+    _baselines_of_seed(study.name, first, runs, data, out)
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        running = [pool.submit(_rivals_of_seed, study.name, seed, runs, data, out) for seed in others]
-        for job in track(running, description="digital rivals"):
+        running = [pool.submit(_baselines_of_seed, study.name, seed, runs, data, out) for seed in others]
+        for job in track(running, description="digital baselines"):
             job.result()
 
 
 def covered(study: Study, records: Path) -> dict[str, Any]:
-    """How far a study is, the digital rivals included."""
+    """How far a study is, the digital baselines included."""
     found = coverage(study, records)
     of_seed = {seed: Task(study.name, LINK_OF, seed).record(records) for seed in study.seeds}
-    found["complete"]["digital rivals"] = [seed for seed, record in of_seed.items() if not _is_open(record)]
+    found["complete"]["digital baselines"] = [
+        seed for seed, record in of_seed.items() if not _is_open(record)
+    ]
     return found
 
 
 def _is_open(record: Path) -> bool:
-    """Whether the rivals on a seed's link have something left to answer."""
+    """Whether the baselines on a seed's link have something left to answer."""
     return not (record / SIZES).exists() or bool(unanswered(record))
 
 
-def _rivals_of_seed(name: str, seed: int, runs: Path, data: Path, out: Path) -> None:
+def _baselines_of_seed(name: str, seed: int, runs: Path, data: Path, out: Path) -> None:
     study, task = STUDIES[name], Task(name, LINK_OF, seed)
     run, record = task.run(runs, data), task.record(out / RECORDS)
     if not _is_open(record):
         return
     record.mkdir(parents=True, exist_ok=True)
-    rivals = rivals_of(study, run, data)
+    baselines = baselines_of(study, run, data)
     ldpc = LdpcQam(ErrorTable(out / CODES))
     codes: dict[str, Code] = {DIGITAL: ldpc, DIGITAL_CAPACITY: IdealCode(), QUANTISED: ldpc}
-    meet_rivals(record, rivals, codes)
+    ask_baselines(record, baselines, codes)
     if not (record / SIZES).exists():
-        measure_sizes(run, record, rivals, min(study.movies, study.test_clips))
+        measure_sizes(run, record, baselines, min(study.movies, study.test_clips))
 
 
 def figure_makers(study: Study, runs: Path, data: Path, records: Path, model: Path) -> dict[str, Make]:
     """What makes each figure's data, by name."""
     length = study.budget.token_length
     answers = Answers(results(study, records))
-    rivals, sizes = (Answers(_lines(study, records, ANSWERED)), _lines(study, records, SIZES))
+    baselines, sizes = (Answers(_lines(study, records, ANSWERED)), _lines(study, records, SIZES))
     usual_dim = study.systems[LINK_OF].channel_dim
     return {
         "accuracy_snr": lambda: accuracy_snr.build(
-            answers, rivals, length, floors(study, runs, data, records)
+            answers, baselines, length, bounds(study, runs, data, records)
         ),
         "convergence": lambda: convergence.build(study, records),
         "token_length": lambda: token_length.build(answers),

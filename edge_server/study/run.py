@@ -1,4 +1,4 @@
-"""Conducting a study: tasks beside one another, each trained and then asked what the figures need.
+"""Running a study: tasks beside one another, each trained and then asked what the figures need.
 
     Study ─▶ one task per (system, seed) ─▶ Run.join ─▶ examined.jsonl (between rounds), answers.jsonl (after)
                                             weights, in the run          in the record
@@ -35,7 +35,7 @@ from edge_server.study.study import (
     key_of,
     missing_settings,
 )
-from edge_server.study.teacher_forced import TeacherForcedExam, over_channel
+from edge_server.study.teacher_forced import TeacherForcedQuestions, over_channel
 from edge_server.training.clips import EncodedClips, encode_clips
 from edge_server.training.loop import EXAMINED, LOG, Examine
 from edge_server.training.run import Run, pretrain_shared
@@ -65,7 +65,7 @@ def encoded_split(link: Link, run: Run, data: Path, split: SplitName) -> Encoded
 def run_study(
     study: Study, runs: Path, data: Path, records: Path, jobs: int, only: Sequence[str] = ()
 ) -> None:
-    """Train and examine everything that has not been.
+    """Train and evaluate everything that has not been.
 
     Args:
         study: what.
@@ -131,10 +131,10 @@ def examine_system(task: Task, runs: Path, data: Path, records: Path) -> None:
         if (run.stage("finetune") / name).exists():
             shutil.copyfile(run.stage("finetune") / name, record / name)
     clips = encoded_split(link, run, data, "test")
-    exam = TeacherForcedExam(clips.split.split, study.test_clips)
+    questions = TeacherForcedQuestions(clips.split.split, study.test_clips)
     with (record / ANSWERS).open("a") as file:
         for setting in missing_settings(task, records):
-            score = exam.mark(link, over_channel(link, clips.features, setting))
+            score = questions.score(link, over_channel(link, clips.features, setting))
             file.write(json.dumps({**key_of(setting), "score": score.to_json()}) + "\n")
             file.flush()
 
@@ -151,7 +151,7 @@ def trained(study: Study, run: Run, data: Path) -> Link:
 def _between_rounds(study: Study, run: Run, data: Path, link: Link) -> Examine:
     """Accuracy on the validation split after certain rounds: 10 dB AWGN, the token length that is usual."""
     clips = encoded_split(link, run, data, "val")
-    exam = TeacherForcedExam(clips.split.split, study.val_clips)
+    questions = TeacherForcedQuestions(clips.split.split, study.val_clips)
     lengths = run.recipe.finetune.uplink.token_lengths
     token_length = lengths[0][0] if len(lengths) == 1 else study.budget.token_length
     setting = Setting(ChannelConfig(snr_db=10.0), token_length)
@@ -161,7 +161,7 @@ def _between_rounds(study: Study, run: Run, data: Path, link: Link) -> Examine:
         due = study.examined_rounds if run.recipe.name in CONVERGENCE else ()
         if done not in due and done != last:
             return None
-        score: Score = exam.mark(link, over_channel(link, clips.features, setting))
+        score: Score = questions.score(link, over_channel(link, clips.features, setting))
         return {"accuracy": score.accuracy}
 
     return examine

@@ -1,4 +1,4 @@
-"""A study: which systems are compared, with which seeds, and where each is examined.
+"""A study: which systems are compared, with which seeds, and where each is evaluated.
 
 :mod:`edge_server.study.run` trains and asks. What is found goes into a record of each system and
 seed, a small folder beside the results: the figures read records alone, and a study goes on from them on a
@@ -49,15 +49,15 @@ CHANNELS: tuple[tuple[ChannelName, FadingName], ...] = (
 )
 #: SNRs of figure A [dB].
 SNRS_DB = (-10.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0)
-#: The digital rivals: media over a real code and over an ideal one, and quantised tokens over the real one.
-DIGITAL, DIGITAL_CAPACITY, QUANTISED = RIVALS = ("digital", "digital-capacity", "quantised")
+#: The digital baselines: media over a real code, media over an ideal one, quantised tokens over the real one.
+DIGITAL, DIGITAL_CAPACITY, QUANTISED = BASELINES = ("digital", "digital-capacity", "quantised")
 #: Where a setting's answers are kept, in a record.
 ANSWERS = "answers.jsonl"
 
 
 @dataclass(frozen=True)
 class Study:
-    """What is trained and how closely it is examined."""
+    """What is trained and how closely it is evaluated."""
 
     name: str
     """Name of the study."""
@@ -79,10 +79,10 @@ class Study:
         *range(600, 1200, 200),
         *range(1200, 3001, 300),
     )
-    """After which rounds systems of figure B are examined; the last always is."""
+    """After which rounds systems of figure B are evaluated; the last always is."""
 
     code_effort: Effort = field(default_factory=Effort)
-    """How long block error rates of the digital rivals' codes are simulated."""
+    """How long block error rates of the digital baselines' codes are simulated."""
     movies: int = 60
     """Test clips that figure E sends as MP4 files."""
 
@@ -92,7 +92,7 @@ class Study:
         return compared_systems(BASES[self.base](), self.budget)
 
     def tasks(self) -> list[Task]:
-        """What is to be trained and examined.
+        """What is to be trained and evaluated.
 
         First what promises are measured by, system by system; then the others, seed by seed, so that a study
         that is cut has something of everything.
@@ -140,7 +140,7 @@ class Task:
 
 
 def settings_of(system: str, budget: Budget) -> list[Setting]:
-    """Where a trained system is examined."""
+    """Where a trained system is evaluated."""
     usual = budget.token_length
     found: dict[Setting, None] = {}
 
@@ -196,7 +196,7 @@ def answered(record: Path) -> list[tuple[dict[str, Any], dict[str, Any]]]:
 
 
 def missing_settings(task: Task, records: Path) -> list[Setting]:
-    """Where a task's system has yet to be examined."""
+    """Where a task's system has yet to be evaluated."""
     known = [key for key, _ in answered(task.record(records))]
     budget = STUDIES[task.study].budget
     return [setting for setting in settings_of(task.system, budget) if key_of(setting) not in known]

@@ -1,4 +1,4 @@
-"""Exams: all questions of a split at once, for sweeps over many settings.
+"""Teacher-forced answers: all questions of a split at once, for sweeps over many settings.
 
 A clip is sent once and asked all its questions, packed into one row of one forward pass
 (:mod:`edge_server.training.packing`). A question counts as right where the foundation would say exactly the
@@ -33,7 +33,7 @@ Receive = Callable[[range], Sequence[Mapping[str, Tensor]]]
 there was lost."""
 
 
-class TeacherForcedExam:
+class TeacherForcedQuestions:
     """The questions of a split, clip by clip.
 
     Args:
@@ -48,7 +48,7 @@ class TeacherForcedExam:
         self._questions = questions_by_clip(split.questions, self.clips)
 
     @torch.inference_mode()
-    def mark(self, link: Link, receive: Receive) -> Score:
+    def score(self, link: Link, receive: Receive) -> Score:
         """Ask a link about what arrived."""
         score = Score()
         for begin in range(0, self.clips, self.batch_size):

@@ -1,4 +1,4 @@
-"""Stage 1, alignment: what is seen and heard meets the words for it, through the noisy channel.
+"""Stage 1, alignment: received tokens are brought near the words for what they show, over the noisy channel.
 
 Heads and receivers learn; encoders and foundation are frozen. The losses:
 

@@ -18,7 +18,7 @@ from edge_server.training.split import TrainingSplit
 
 @dataclass(frozen=True)
 class UplinkTraining:
-    """What tokens meet on their way in training."""
+    """Channels and token lengths that training draws from."""
 
     radio: RadioTraining
     """Which channels."""

@@ -1,4 +1,4 @@
-"""The encoders learn what a stage shows and sounds like; then they are frozen.
+"""Pretraining of the encoders: what clips show and sound like. They are frozen afterwards.
 
 A probe reads the scene from pooled encoder tokens: from the average of all, and from one window of a random
 token length, so that every part of a block comes to know the whole scene. Another reads from each token by

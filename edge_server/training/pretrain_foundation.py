@@ -1,4 +1,4 @@
-"""The foundation learns the world's text, before anything else is built on it.
+"""Pretraining of the foundation: text about scenes, and questions about it.
 
 Two phases. The *induction warm-up* teaches looking things up: random token sequences, repeated, loss on the
 repeats. Lengths differ, so that what is asked for is found by content, not by distance. Then *world text*:

@@ -149,7 +149,7 @@ class Run:
         return tk.load_tokenizer(path)
 
     def pretrain(self, part: str) -> None:
-        """One of PRETRAININGS; nothing where it was adopted from a model."""
+        """One of PRETRAININGS; nothing where it was taken from a model."""
         done = self.stage(part) / "done.json"
         if done.exists() and IMPORTED in json.loads(done.read_text()):
             return

@@ -33,7 +33,7 @@ from edge_server.export.quantization import CALIBRATION_CLIPS, CHECK_CLIPS, quan
 from edge_server.model import tokenizer as tk
 from edge_server.model.link import Link
 from edge_server.model.modality import SLOTS
-from edge_server.study.teacher_forced import Receive, TeacherForcedExam, receive_blocks
+from edge_server.study.teacher_forced import Receive, TeacherForcedQuestions, receive_blocks
 from protos import payload
 from protos.names import DTYPES
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
@@ -97,12 +97,12 @@ def measure_accuracy(
     link: Link, split: Split, sent: Mapping[str, Mapping[str, Tokens]], effort: Effort
 ) -> list[dict[str, Any]]:
     """Accuracy of every combination of graphs and payload at every SNR, each with the same channel seeds."""
-    exam = TeacherForcedExam(split, effort.clips)
+    questions = TeacherForcedQuestions(split, effort.clips)
     rows = []
     for snr_db in SNRS_DB:
         for graphs, dtype in COMBINATIONS:
             accuracies = [
-                exam.mark(link, receive(link, sent[graphs], dtype, snr_db, seed)).accuracy
+                questions.score(link, receive(link, sent[graphs], dtype, snr_db, seed)).accuracy
                 for seed in range(effort.seeds)
             ]
             rows.append(

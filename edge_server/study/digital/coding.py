@@ -64,7 +64,7 @@ class Effort:
 
 
 def table_settings(seed: int, effort: Effort) -> dict[str, Any]:
-    """What a table is claimed for: the same settings give the same table."""
+    """The settings of a table, kept in its file: the same settings give the same table."""
     return {"seed": seed, **asdict(effort)}
 
 

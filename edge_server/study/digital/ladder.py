@@ -110,7 +110,7 @@ def build_ladder(
     media: Media = TRAINING[slot].media(split)[:clips]
     chosen = steps or (JPEG_STEPS if slot == "visual" else OPUS_STEPS)
     folder = directory / slot
-    _claim(folder, link, [slot], len(media))
+    _check_folder(folder, link, [slot], len(media))
     intact = _kept(folder, "intact", ("features",), partial(_encode, link, slot, media))["features"]
     parts = [
         _kept(folder, step.name, _PARTS, partial(_through, link, slot, media, intact, step))
@@ -137,7 +137,7 @@ def build_movie_ladders(
     scenes = split.scenes[:clips]
     folder = directory / "movie"
     names = [step.name for step in steps]
-    _claim(folder, link, tuple(SLOTS), len(scenes), names)
+    _check_folder(folder, link, tuple(SLOTS), len(scenes), names)
     format = link.config.visual.format
     assert isinstance(format, VisualFormat)  # noqa: S101 - the encoders that Soundstage trains
     front_end = VisualFrontEnd(format)
@@ -233,7 +233,9 @@ def _kept(folder: Path, stem: str, names: Sequence[str], make: Callable[[], Arra
     return {name: np.load(path, mmap_mode="r") for name, path in paths.items()}
 
 
-def _claim(folder: Path, link: Link, slots: Sequence[str], clips: int, steps: Sequence[str] = ()) -> None:
+def _check_folder(
+    folder: Path, link: Link, slots: Sequence[str], clips: int, steps: Sequence[str] = ()
+) -> None:
     """Make the folder, or see that what it holds is of the same clips and encoders."""
     digest = hashlib.sha256()
     for slot in slots:

@@ -6,20 +6,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edge_server.study.figures.answers import Answers, spread
-from edge_server.study.study import CHANNELS, MAIN, RIVALS, SNRS_DB
+from edge_server.study.study import BASELINES, CHANNELS, MAIN, SNRS_DB
 
 #: At which channel a question type's curve is shown.
 TYPE_CHANNEL = CHANNELS[0]
 
 
-def build(answers: Answers, rivals: Answers, token_length: int, floors: Mapping[str, Any]) -> dict[str, Any]:
+def build(
+    answers: Answers, baselines: Answers, token_length: int, bounds: Mapping[str, Any]
+) -> dict[str, Any]:
     """The figure's data.
 
     Args:
         answers: what the trained systems answered.
-        rivals: what the digital rivals answered.
+        baselines: what the digital baselines answered.
         token_length: tokens per modality of all but the curves that name another.
-        floors: blind prior, text oracle and whatever else needs no SNR, as scores.
+        bounds: blind prior, text oracle and whatever else needs no SNR, as scores.
     """
     curves = []
     for system in MAIN:
@@ -30,22 +32,22 @@ def build(answers: Answers, rivals: Answers, token_length: int, floors: Mapping[
         where = {"channel": "awgn", "fading": "block", "token_length": 4}
         if token_length != 4:
             curves += _curve(answers, system, where, SNRS_DB)
-    for system in RIVALS:
+    for system in BASELINES:
         for model, fading in CHANNELS:
             where = {"channel": model, "fading": fading, "token_length": token_length}
-            curves += _curve(rivals, system, where, SNRS_DB)
+            curves += _curve(baselines, system, where, SNRS_DB)
     clean = {
         system: spread(found)
         for system in MAIN
         if (found := answers.accuracies(system, channel="none", token_length=token_length))
     }
-    return {"token_length": token_length, **floors, "no_channel": clean, "curves": curves}
+    return {"token_length": token_length, **bounds, "no_channel": clean, "curves": curves}
 
 
 def _curve(
     answers: Answers, system: str, where: dict[str, Any], snrs_db: Sequence[float]
 ) -> list[dict[str, Any]]:
-    """A curve over the training seeds that were examined at every SNR, if there are any."""
+    """A curve over the training seeds that were evaluated at every SNR, if there are any."""
     by_snr = [answers.scores(system, snr_db=snr_db, **where) for snr_db in snrs_db]
     seeds = sorted(set(by_snr[0]).intersection(*by_snr[1:]))
     if not seeds:

@@ -47,11 +47,11 @@ class Answers:
         return dict(sorted(found.items()))
 
     def accuracies(self, system: str, **where: Any) -> list[float]:
-        """Accuracy of each training seed; empty where the system was not examined there."""
+        """Accuracy of each training seed; empty where the system was not evaluated there."""
         return [score["accuracy"] for score in self.scores(system, **where).values()]
 
     def mean_over(self, system: str, snrs_db: Sequence[float], **where: Any) -> dict[int, float]:
-        """By training seed, accuracy averaged over SNRs [dB]; only seeds that were examined at all."""
+        """By training seed, accuracy averaged over SNRs [dB]; only seeds that were evaluated at all."""
         by_snr = [self.scores(system, snr_db=snr_db, **where) for snr_db in snrs_db]
         seeds = set(by_snr[0]).intersection(*by_snr[1:]) if by_snr else set()
         return {

@@ -13,7 +13,7 @@ from edge_server.training.loop import LOG
 def build(study: Study, records: Path) -> dict[str, Any]:
     """A row per trained system: clips and questions by its recipe, seconds from the records.
 
-    Seconds are of stage 2 by the wall clock, one thread beside others, examinations between rounds included.
+    Seconds are of stage 2 by the wall clock, one thread beside others, evaluations between rounds included.
     Records hold no CPU time, and of stage 1 no time at all.
     """
     rows = []

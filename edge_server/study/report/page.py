@@ -37,7 +37,7 @@ differ in the link and in how it was trained. ± is the standard deviation over 
 brackets; a value with one seed has none. What each system and seed answered, setting by setting: `study`.
 The gain of a fading channel is known to the receiver (perfect CSI) unless a row says otherwise. The budget
 of a system: clips of stage 1 + stage 2; questions of stage 2 at most; seconds of stage 2 by the wall clock,
-one thread beside others, examinations included. CPU-seconds, and any of stage 1, were not recorded.
+one thread beside others, evaluations included. CPU-seconds, and any of stage 1, were not recorded.
 """
 
 _SECTIONS: Mapping[str, Callable[[Found], str]] = {

@@ -111,7 +111,7 @@ def coverage(files: Found) -> str:
     wanted = len(figure["seeds"])
     short = {system: seeds for system, seeds in figure["complete"].items() if len(seeds) < wanted}
     if not short:
-        return f"Complete: every system has been trained and examined with {wanted} seeds."
+        return f"Complete: every system has been trained and evaluated with {wanted} seeds."
     rows = [(system, ", ".join(map(str, seeds)) or "none") for system, seeds in short.items()]
     told = (
         f"**Not complete.** {wanted} seeds are meant to be trained; what has fewer is to be read with care:"

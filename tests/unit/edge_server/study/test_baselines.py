@@ -11,7 +11,7 @@ import pytest
 from device_agent.channel import ChannelConfig
 from edge_server.data.soundstage.dataset import Split, generate, load_split
 from edge_server.model.link import Link
-from edge_server.study.baselines import Baselines, Half
+from edge_server.study.baselines import Baselines, BaselineSplit
 from edge_server.study.digital.codes import IdealCode
 from edge_server.study.digital.ladder import build_ladder
 from edge_server.study.digital.media import JpegStep, OpusStep
@@ -35,7 +35,7 @@ def baselines(tmp_path_factory: pytest.TempPathFactory) -> Baselines:
     link.merge_lora()
     features = {slot: encode_batch(link, slot, split, 0, CLIPS).numpy().astype(np.float16) for slot in STEPS}
     ladders = {slot: build_ladder(link, slot, split, folder, steps) for slot, steps in STEPS.items()}
-    half = Half.first(split, features, ladders, CLIPS)
+    half = BaselineSplit.first(split, features, ladders, CLIPS)
     return Baselines(link, half, half, token_length=16)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from edge_server.study.bounds import bounds
 from edge_server.study.cli import RECORDS, app
 from edge_server.study.plots.drawings import DRAWINGS
 from edge_server.study.study import ANSWERS, PROMISED, STUDIES, Task, settings_of
@@ -77,7 +78,7 @@ def test_a_second_call_trains_and_asks_nothing_again(folder: Path) -> None:
 
     before = state()
     run_study(folder, "--part", "train")
-    run_study(folder, "--part", "rivals")
+    run_study(folder, "--part", "rivals")  # as it was called before
     assert state() == before
 
 
@@ -89,7 +90,7 @@ def figures(out: Path) -> dict[str, object]:
 def test_figures_need_the_records_alone(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder / "out", tmp_path / "out")
     (tmp_path / "data").symlink_to(folder / "data")
-    for part in ("train", "rivals", "figures"):
+    for part in ("train", "baselines", "figures"):
         run_study(tmp_path, "--part", part)
     assert not (tmp_path / "runs").exists()
     assert figures(tmp_path / "out") == figures(folder / "out")
@@ -116,6 +117,18 @@ def test_systems_are_recipes_that_can_be_asked_for_by_name() -> None:
     assert set(PROMISED) <= set(study.systems)
     assert all(settings_of(system, study.budget) for system in study.systems)
     assert len(study.seeds) >= 3
+
+
+def test_parts_and_records_under_their_former_names_are_read(tmp_path: Path) -> None:
+    flags = [word for name in FOLDERS for word in (f"--{name}", str(tmp_path / name))]
+    result = CliRunner().invoke(app, ["quick", *flags, "--part", "conquest"])
+    assert result.exit_code == 2
+    assert "all, train, baselines, figures" in " ".join(result.output.split())
+    study = STUDIES["full"]
+    (tmp_path / f"floors-{study.test_clips}.json").write_text('{"questions": 7}')
+    assert bounds(study, tmp_path, tmp_path, tmp_path) == {"questions": 7}
+    (tmp_path / f"bounds-{study.test_clips}.json").write_text('{"questions": 8}')
+    assert bounds(study, tmp_path, tmp_path, tmp_path) == {"questions": 8}
 
 
 def test_an_unknown_study_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""Teacher forcing marks what the served model would answer, and pairs systems on the same channel."""
+"""Teacher-forced answers are those of the served model, and systems meet the same channel."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 from device_agent.channel import ChannelConfig
 from edge_server.data.soundstage.dataset import Split, generate, load_split
 from edge_server.errors import DatasetError
-from edge_server.evaluation.accuracy import Examiner, Setting
+from edge_server.evaluation.accuracy import Evaluator, Setting
 from edge_server.evaluation.held_out import HeldOut
 from edge_server.model.link import Link
-from edge_server.study.teacher_forced import TeacherForcedExam, over_channel
+from edge_server.study.teacher_forced import TeacherForcedQuestions, over_channel
 from edge_server.training.clips import EncodedClips, encode_clips
 from edge_server.training.soundstage import SoundstageSplit
 
@@ -47,10 +47,10 @@ def test_teacher_forcing_counts_what_the_served_model_answers(
     shipped: Link, split: Split, clips: EncodedClips[SoundstageSplit], token_length: int
 ) -> None:
     setting = Setting(ChannelConfig(model="none"), token_length)
-    marked = TeacherForcedExam(split, batch_size=5).mark(
+    marked = TeacherForcedQuestions(split, batch_size=5).score(
         shipped, over_channel(shipped, clips.features, setting)
     )
-    served = Examiner(shipped, HeldOut.of_soundstage(split)).through_channel(setting)
+    served = Evaluator(shipped, HeldOut.of_soundstage(split)).through_channel(setting)
     assert marked.to_json() == served.to_json()
     assert 0.3 < marked.accuracy < 1.0  # right and wrong ones both
 
@@ -68,7 +68,9 @@ def test_only_the_first_clips_are_asked_about(
     shipped: Link, split: Split, clips: EncodedClips[SoundstageSplit]
 ) -> None:
     setting = Setting(ChannelConfig(model="none"), 4)
-    score = TeacherForcedExam(split, clips=3).mark(shipped, over_channel(shipped, clips.features, setting))
+    score = TeacherForcedQuestions(split, clips=3).score(
+        shipped, over_channel(shipped, clips.features, setting)
+    )
     assert score.asked.total() == sum(question.clip < 3 for question in split.questions)
 
 
@@ -90,5 +92,5 @@ def test_a_lost_modality_costs_accuracy(
     def deaf(rows: range) -> list[dict[str, object]]:
         return [{"visual": slots["visual"]} for slots in receive(rows)]
 
-    exam = TeacherForcedExam(split)
-    assert exam.mark(shipped, deaf).accuracy < exam.mark(shipped, receive).accuracy - 0.1  # type: ignore[arg-type]
+    questions = TeacherForcedQuestions(split)
+    assert questions.score(shipped, deaf).accuracy < questions.score(shipped, receive).accuracy - 0.1  # type: ignore[arg-type]

@@ -29,7 +29,7 @@ from edge_server.data.soundstage.clip_file import write_mp4
 from edge_server.data.soundstage.dataset import sample_scenes
 from edge_server.engine.ports import FeatureBlock, Prompt
 from edge_server.errors import ConfigurationError, DatasetError
-from edge_server.evaluation.accuracy import Examiner, Setting, answer_all
+from edge_server.evaluation.accuracy import Evaluator, Setting, answer_all
 from edge_server.evaluation.held_out import open_data
 from edge_server.export.bundle import PARITY_TOLERANCE, export_bundle
 from edge_server.model import tokenizer as tk
@@ -206,7 +206,7 @@ def test_each_question_comes_with_its_own_clip(
         return [""] * len(batch)
 
     monkeypatch.setattr("edge_server.evaluation.accuracy.answer_all", listen)
-    Examiner(link, asked).through_channel(Setting(ChannelConfig(model="none"), 8))
+    Evaluator(link, asked).through_channel(Setting(ChannelConfig(model="none"), 8))
     clips = range(max(question.clip for question in asked.questions) + 1)
     assert len(clips) == 3
     sent = {
