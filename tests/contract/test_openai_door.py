@@ -273,6 +273,7 @@ async def test_the_description_for_browsers_needs_nothing_from_elsewhere(
     parser = Sources()
     parser.feed(page.text)
     assert len(parser.found) >= 2
+    assert "default-src 'self'" in page.headers["content-security-policy"]
     for source in parser.found:
         assert source.startswith("/"), source
         assert (await client.get(source)).status_code == 200

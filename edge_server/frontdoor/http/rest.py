@@ -18,6 +18,7 @@ from edge_server.frontdoor.http import openai, openai_honoured, root
 from edge_server.frontdoor.http.api_keys import OPEN_PATHS, ApiKeys, KeyRing
 from edge_server.frontdoor.http.asking import Asker, RestQuestion, traceparent_of, user_of, while_connected
 from edge_server.frontdoor.http.body_limit import BodyLimit
+from edge_server.frontdoor.http.description import OwnPagesOnly
 from edge_server.frontdoor.http.errors import ErrorBody, ErrorDetail
 from edge_server.frontdoor.http.hosts import HostCheck
 from edge_server.frontdoor.http.rest_schema import CostPart, InferRequest, InferResponse, ShownPart
@@ -102,6 +103,7 @@ def build_app(
     app.include_router(
         openai.build_router(asker, max_new_tokens=max_new_tokens, wall_clock=wall_clock, new_id=new_id)
     )
+    app.add_middleware(OwnPagesOnly)
     root.install(app, page, lambda: asker.backend.model.name)
     app.add_middleware(
         BodyLimit,

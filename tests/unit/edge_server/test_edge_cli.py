@@ -7,9 +7,12 @@ import logging
 import subprocess
 import sys
 from pathlib import Path
+from typing import Annotated
 
 import pytest
+import typer
 
+from device_agent.cli.conventions import MARKUP
 from edge_server.cli import ELSEWHERE, main
 from edge_server.errors import ConfigurationError
 from edge_server.server import logs
@@ -33,8 +36,18 @@ def test_every_command_has_short_help(
     code, out = said(monkeypatch, capsys, *command, "-h")
     assert code == 0
     assert "Usage: edge-server" in out
-    if command == ("serve",):
-        assert "[s]" in out  # a unit, not markup
+
+
+def test_units_in_brackets_are_text_in_help(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = typer.Typer(rich_markup_mode=MARKUP)
+
+    @shown.command()
+    def command(snr_db: Annotated[float, typer.Option(help="SNR [dB]; after [s].")] = 0.0) -> None:
+        """Ask."""
+
+    with pytest.raises(SystemExit):
+        shown(args=["--help"])
+    assert "SNR [dB]; after [s]." in capsys.readouterr().out
 
 
 def test_it_says_its_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -45,7 +58,8 @@ def test_it_says_its_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
 def test_help_for_training_needs_no_synthesiser() -> None:
     program = (
         "import sys; sys.modules['fluidsynth'] = None; sys.argv = ['edge-server', 'train', '--help']\n"
-        "from edge_server.cli import main\nmain()"
+        "from device_agent.cli.conventions import MARKUP
+from edge_server.cli import main\nmain()"
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stderr) == (0, "")
