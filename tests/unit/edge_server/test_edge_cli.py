@@ -58,8 +58,7 @@ def test_it_says_its_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
 def test_help_for_training_needs_no_synthesiser() -> None:
     program = (
         "import sys; sys.modules['fluidsynth'] = None; sys.argv = ['edge-server', 'train', '--help']\n"
-        "from device_agent.cli.conventions import MARKUP
-from edge_server.cli import main\nmain()"
+        "from edge_server.cli import main\nmain()"
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stderr) == (0, "")
