@@ -178,7 +178,7 @@ def question_of(body: ChatRequest, user: str, max_new_tokens: int) -> RestQuesti
 def _in_their_words(error: InvalidQuestionError, asking: int) -> InvalidQuestionError:
     """A refusal of what a conversation became here, as one of what the client sent."""
     field = _FIELDS.get(error.field, error.field).format(asking=asking)
-    return InvalidQuestionError(field, str(error).removeprefix(error.field).lstrip(": "))
+    return type(error)(field, str(error).removeprefix(error.field).lstrip(": "))
 
 
 def _context_length(error: TextTooLongError, asking: int) -> InvalidQuestionError:
