@@ -45,6 +45,9 @@ class KeyGate:
             raise InvalidQuestionError("key", "is not known here")
         return "key-1"
 
+    def still_good(self, key: str) -> bool:
+        return key == self._key
+
 
 def take_time() -> None:
     """A step takes as long as one can see, and as long as it is held."""
