@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import wave
 from collections.abc import AsyncIterator, Iterator
@@ -12,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from device_agent.cli import main as cli
+from device_agent.cli import start
 from device_agent.errors import ConfigurationError, MediaError
 from device_agent.media.clip import Clip, MediaSpec
 from device_agent.sources import registry
@@ -97,10 +98,12 @@ def test_a_question_is_asked_about_it(
             asked.append(clip)
             return Outcome()
 
-    monkeypatch.setattr(cli, "open_agent", lambda settings, bundle: Agent())
+    # The package has a function of the module's name.
+    module = importlib.import_module("device_agent.cli.main")
+    monkeypatch.setattr(module, "open_agent", lambda settings, bundle: Agent())
     monkeypatch.setattr("sys.argv", ["device-agent", "ask", "tone:440", "what is it?", "--json"])
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        start.main()
     assert not ended.value.code
     assert json.loads(capsys.readouterr().out) == {"answer": "a tone"}
     assert [clip.modalities for clip in asked] == [("audio",)]
