@@ -62,7 +62,7 @@ demo: $(VENV)/.server ## Ask about the shipped clips, at two SNRs
 	@$(SERVED) $(BIN)/python deploy/demo/demo.py
 
 test: lint ## Lint, then all tests
-	$(BIN)/python -m pytest -m "not benchmark" -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest -m "not benchmark" -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.dev ## ruff, mypy --strict, import rules
 	$(BIN)/ruff check

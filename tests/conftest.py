@@ -1,4 +1,4 @@
-"""How tests are shared out among processes (``pytest -n 2 --dist loadgroup``).
+"""How tests are shared out among processes (``pytest -n 2 --dist loadfile``).
 
 A module stays together, so that what its tests share is made once. Everything that needs Docker is one
 group, and the first: it takes longest, mostly waits, and one process is at it while others do the rest.
@@ -7,6 +7,7 @@ group, and the first: it takes longest, mostly waits, and one process is at it w
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import pytest
 
@@ -15,16 +16,22 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     workers = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
 
+DOCKER = "tests/e2e/test_compose"
+"""How modules begin that need a Docker engine: they share images, and are not to be built twice at once."""
 
-@pytest.hookimpl(tryfirst=True)
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Docker first, then what is marked slow, then the rest as it stands; each item in its group."""
-    items.sort(key=lambda item: (not is_docker(item), item.get_closest_marker("slow") is None))
-    for item in items:
-        group = "docker" if is_docker(item) else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
+    """Docker first, then the rest as it stands."""
+    items.sort(key=lambda item: not item.nodeid.startswith(DOCKER))
 
 
-def is_docker(item: pytest.Item) -> bool:
-    """Whether an item needs a Docker engine."""
-    return item.get_closest_marker("docker") is not None
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Modules as groups, and those of Docker as one."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByModule(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "docker" if nodeid.startswith(DOCKER) else nodeid.partition("::")[0]
+
+    return ByModule(config, log)
