@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from device_agent.errors import MediaError, MediaLimitError
-from device_agent.media.clip import MediaLimits, MediaSpec
+from device_agent.media.clip import MediaSpec
+from device_agent.media.limits import MediaLimits
 
 _ANIMATED = 0x02
 _ALPHA_FLAG = 0x10

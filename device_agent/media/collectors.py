@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from device_agent.errors import MediaError, MediaLimitError
-from device_agent.media.clip import MediaLimits, MediaSpec
+from device_agent.media.clip import MediaSpec
+from device_agent.media.limits import MediaLimits
 from device_agent.media.orientation import Turn, by_angle
 from device_agent.media.pixels import Frames, cropped, rgb_pixels
 from device_agent.media.wav import check_sound

@@ -24,8 +24,9 @@ import av.stream
 from device_agent.errors import MediaError, MediaLimitError, WindowError
 from device_agent.media.animation import animated_frames, animation_s
 from device_agent.media.boxes import MAX_ITEMS
-from device_agent.media.clip import MediaKind, MediaLimits, MediaSpec
+from device_agent.media.clip import MediaKind, MediaSpec
 from device_agent.media.collectors import FrameSampler, Pcm, SoundCollector
+from device_agent.media.limits import MediaLimits
 from device_agent.media.pictures import check_jpeg
 from device_agent.media.pixels import BLACK, WHITE, Frames
 from device_agent.media.screening import IMAGE_FORMATS, Screened, screen

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from device_agent.errors import MediaError, MediaLimitError
-from device_agent.media.clip import Clip, MediaKind, MediaLimits, MediaSpec, Window
+from device_agent.media.clip import Clip, MediaKind, MediaSpec, Window
 from device_agent.media.decoding import decode_file
+from device_agent.media.limits import MediaLimits
 
 
 def clip_from_bytes(

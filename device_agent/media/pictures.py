@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Iterator
 
 from device_agent.errors import MediaError, MediaLimitError
-from device_agent.media.clip import MediaLimits
+from device_agent.media.limits import MediaLimits
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 JPEG_SIGNATURE = b"\xff\xd8"

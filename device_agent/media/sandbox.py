@@ -23,7 +23,8 @@ from typing import Any, BinaryIO, cast
 
 from device_agent import errors
 from device_agent.errors import MediaError, MediaLimitError
-from device_agent.media.clip import Clip, MediaKind, MediaLimits, MediaSpec
+from device_agent.media.clip import Clip, MediaKind, MediaSpec
+from device_agent.media.limits import MediaLimits
 from device_agent.media.worker import clip_of, receive, send
 
 _ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "SYSTEMROOT")

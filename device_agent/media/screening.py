@@ -15,10 +15,11 @@ from typing import BinaryIO
 from device_agent.errors import MediaError, MediaLimitError
 from device_agent.media.animation import is_animated_webp
 from device_agent.media.boxes import Crop, check_boxes, is_boxes
-from device_agent.media.clip import MediaKind, MediaLimits
+from device_agent.media.clip import MediaKind
 from device_agent.media.ebml import EBML_SIGNATURE, blanked_elements
 from device_agent.media.files import ScreenedFile
 from device_agent.media.heif import HeifPicture, read_picture
+from device_agent.media.limits import MediaLimits
 from device_agent.media.orientation import Turn, exif_turn
 from device_agent.media.pictures import JPEG_SIGNATURE, PNG_SIGNATURE, check_jpeg, check_png
 from device_agent.media.wav import check_wav, is_wav

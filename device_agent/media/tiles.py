@@ -16,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from device_agent.errors import MediaError, MediaLimitError
-from device_agent.media.clip import MediaLimits, MediaSpec
+from device_agent.media.clip import MediaSpec
 from device_agent.media.heif import HeifPicture
+from device_agent.media.limits import MediaLimits
 from device_agent.media.pixels import WHITE, Frames, rgb_pixels
 
 

@@ -9,7 +9,8 @@ import av
 import av.error
 
 from device_agent.errors import MediaLimitError
-from device_agent.media.clip import MediaLimits, MediaSpec
+from device_agent.media.clip import MediaSpec
+from device_agent.media.limits import MediaLimits
 
 _REORDERED_S = 1.0
 """Packets come in the order of decoding, which runs ahead of that of showing by less."""

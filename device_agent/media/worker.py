@@ -20,7 +20,8 @@ import av.subtitles.stream  # noqa: F401 (PyAV does when it meets the first such
 import numpy as np
 
 from device_agent.errors import MediaError
-from device_agent.media.clip import Clip, MediaLimits, MediaSpec, Window
+from device_agent.media.clip import Clip, MediaSpec, Window
+from device_agent.media.limits import MediaLimits
 from device_agent.media.loading import clip_from_bytes
 
 MAX_HEADER_BYTES = 64 * 1024

@@ -12,8 +12,9 @@ import av
 import av.error
 
 from device_agent.errors import MediaError
-from device_agent.media.clip import Clip, MediaKind, MediaLimits, MediaSpec, join
+from device_agent.media.clip import Clip, MediaKind, MediaSpec, join
 from device_agent.media.decoding import decode_container
+from device_agent.media.limits import MediaLimits
 from device_agent.sources.registry import Source, register
 
 CAMERA_FORMATS = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}

@@ -22,7 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 from device_agent.errors import MediaError
-from device_agent.media.clip import MediaLimits, MediaSpec
+from device_agent.media.clip import MediaSpec
+from device_agent.media.limits import MediaLimits
 from device_agent.media.loading import clip_from_file
 from edge_server.data.faults import Fault, RowReport
 from edge_server.errors import DatasetError

@@ -23,7 +23,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from device_agent.media.clip import MediaLimits
+from device_agent.media.limits import MediaLimits
 from device_agent.places import shipped_model
 from device_agent.settings.catalogue import Catalogue
 from device_agent.settings.sources import CONFIG, sources

@@ -26,7 +26,8 @@ from device_agent.errors import (
     TransmitterError,
     WindowError,
 )
-from device_agent.media.clip import Clip, MediaLimits, join
+from device_agent.media.clip import Clip, join
+from device_agent.media.limits import MediaLimits
 from device_agent.media.sandbox import MediaPool
 from device_agent.transmitter import Transmitter
 from edge_server.engine import FeatureBlock

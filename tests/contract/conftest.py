@@ -10,7 +10,7 @@ import grpc.aio
 import numpy as np
 import pytest
 
-from device_agent.media.clip import MediaLimits
+from device_agent.media.limits import MediaLimits
 from edge_server.frontdoor.backend import Served
 from edge_server.frontdoor.ports import BundleArchive, LinkShape
 from edge_server.frontdoor.tracing import NotTraced, Tracing

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from device_agent.media.clip import MediaLimits
+from device_agent.media.limits import MediaLimits
 from edge_server.errors import InvalidQuestionError
 from edge_server.frontdoor.backend import Served
 from edge_server.frontdoor.ports import LinkShape

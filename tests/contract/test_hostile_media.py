@@ -11,7 +11,7 @@ import av
 import httpx
 import pytest
 
-from device_agent.media.clip import MediaLimits
+from device_agent.media.limits import MediaLimits
 from edge_server.server.config import ServerConfig
 from tests import hostile_media as hostile
 from tests.contract.conftest import Running

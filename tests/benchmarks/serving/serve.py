@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import uvloop
 
-from device_agent.media.clip import MediaLimits
+from device_agent.media.limits import MediaLimits
 from edge_server.frontdoor.backend import Served
 from edge_server.frontdoor.ports import LinkShape
 from edge_server.server import logs

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from device_agent.errors import MediaError, MediaLimitError
-from device_agent.media.clip import MediaLimits
+from device_agent.media.limits import MediaLimits
 from device_agent.media.loading import clip_from_bytes
 from device_agent.media.orientation import EXIF_TURNS, turned
 from tests.heif_files import coded, heif

@@ -10,8 +10,9 @@ import pytest
 
 from device_agent.errors import MediaError, MediaLimitError
 from device_agent.media.boxes import MAX_SAMPLES, check_boxes
-from device_agent.media.clip import MediaLimits, MediaSpec
+from device_agent.media.clip import MediaSpec
 from device_agent.media.ebml import blanked_elements
+from device_agent.media.limits import MediaLimits
 from device_agent.media.loading import clip_from_bytes, clip_from_file
 from edge_server.server.config import ServerConfig
 from tests import hostile_media as hostile

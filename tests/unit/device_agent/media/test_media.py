@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from device_agent.errors import MediaError, MediaLimitError
-from device_agent.media.clip import Clip, MediaLimits, MediaSpec, join
+from device_agent.media.clip import Clip, MediaSpec, join
+from device_agent.media.limits import MediaLimits
 from device_agent.media.loading import clip_from_bytes, clip_from_file
 from device_agent.sources.capture import record
 

@@ -16,7 +16,8 @@ import psutil
 import pytest
 
 from device_agent.errors import MediaError, MediaLimitError, WindowError
-from device_agent.media.clip import MediaLimits, MediaSpec
+from device_agent.media.clip import MediaSpec
+from device_agent.media.limits import MediaLimits
 from device_agent.media.loading import clip_from_bytes
 from device_agent.media.sandbox import MediaPool
 from device_agent.media.worker import clip_of, message_of, receive, send

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from device_agent.errors import ConfigurationError, MediaLimitError, WindowError
-from device_agent.media.clip import Clip, MediaLimits, Window
+from device_agent.media.clip import Clip, Window
+from device_agent.media.limits import MediaLimits
 from device_agent.media.loading import clip_from_bytes, clip_from_file
 from device_agent.media.windows import every_window, parse_window
 from tests.unit.device_agent.media.test_timeline import RATE, heard_s, pictures, pieces, wav_of, written

@@ -16,7 +16,14 @@ def tree(root: type[errors.EdgeServerError]) -> Iterator[type[errors.EdgeServerE
 
 
 # Errors of commands; a door never sees them.
-NOT_OF_QUESTIONS = {"ConfigurationError", "ModelError", "ExportError", "DatasetError", "SettingsError"}
+NOT_OF_QUESTIONS = {
+    "CanaryError",
+    "ConfigurationError",
+    "ModelError",
+    "ExportError",
+    "DatasetError",
+    "SettingsError",
+}
 
 
 @pytest.mark.parametrize("kind", list(tree(errors.EdgeServerError)), ids=lambda kind: kind.__name__)
