@@ -161,7 +161,7 @@ class TestRates:
                 yield b" " * 1000
 
         transport = httpx.ASGITransport(running.server.rest_app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
             refused = await http.post("/v1/infer", content=pieces(), headers=bearer(key))
         assert refused.status_code == 429
         assert sent == 5

@@ -94,7 +94,7 @@ async def test_a_request_over_http_is_sent_through_it(keyhole: str, running: Run
     assert LinkPart.model_json_schema()["properties"]["channel"]["enum"][-1] == keyhole
     transport = httpx.ASGITransport(running.server.rest_app, raise_app_exceptions=False)
     asked = {"question": "a", "media": [image()], "link": {"channel": keyhole, "snr_db": 10, "seed": 3}}
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
         response = await http.post("/v1/infer", json=asked)
     assert response.status_code == 200, response.text
     # It fades: what is told is not the mean SNR.
@@ -118,7 +118,7 @@ async def test_without_it_all_of_them_refuse_its_name(running: Running) -> None:
     with pytest.raises(typer.BadParameter, match="keyhole"):
         option.callback("keyhole")
     transport = httpx.ASGITransport(running.server.rest_app, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
         refused = await http.post("/v1/infer", json={"question": "a", "link": {"channel": "keyhole"}})
     assert refused.status_code == 400
     assert refused.json()["error"]["message"] == "link.channel: allowed: none, awgn, rayleigh, rician"

@@ -69,7 +69,7 @@ def block(modality: str = "video", token_length: int = 4, dtype: str = "float16"
 @pytest.fixture
 async def client(running: Running) -> AsyncIterator[httpx.AsyncClient]:
     transport = httpx.ASGITransport(running.server.rest_app, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
         yield http
 
 
@@ -301,7 +301,7 @@ class TestSmallBodies:
 
         headers = {"content-length": str(1_000_000)} if announced else {}
         transport = httpx.ASGITransport(running.server.rest_app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
             response = await http.post("/v1/infer", content=pieces(), headers=headers)
             assert response.status_code == 413
             assert "2000" in str(error_of(response)["message"])
