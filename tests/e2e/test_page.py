@@ -313,7 +313,8 @@ def test_the_playground_answers_and_shows_what_the_channel_did(
         ask_in_playground(page)
         expect(page.locator(".tl-probability")).to_contain_text("%")
         assert page.locator(".tl-answer").inner_text() not in ("", "…", "No answer")
-        expect(page.locator(".tl-verdict")).to_be_visible()
+        # What a visitor finds asked is answered rightly; what share of others is, the README says.
+        expect(page.locator(".tl-verdict.right")).to_be_visible()
         # Video and audio: before, after, and what the channel added.
         expect(page.locator("img.tl-heatmap")).to_have_count(6)
         widths = page.locator("img.tl-heatmap").evaluate_all("all => all.map(image => image.naturalWidth)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 import shlex
 import shutil
@@ -14,7 +15,9 @@ import pytest
 import typer
 
 from edge_server.cli import ELSEWHERE
-from tests.e2e.conftest import ROOT
+from edge_server.data.soundstage.questions import types
+from edge_server.data.soundstage.scene import KINDS
+from tests.e2e.conftest import ROOT, load_script
 
 FENCE = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?://)([^)#]+)\)")
@@ -23,6 +26,8 @@ DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/decisions/README.md")
 ACTIVATION = ". .venv/bin/activate\n"
 SERVE = ".venv/bin/edge-server serve\n"
 SCREEN_LINES = 60
+RIGHT = re.compile(r"\(what is right: (.+?)\):$", re.MULTILINE)
+QUESTIONS = ROOT / "deploy" / "demo" / "questions.json"
 
 
 def blocks(document: str) -> list[str]:
@@ -68,6 +73,80 @@ def test_commands_of_the_readme_work(served: dict[str, str], block: str) -> None
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
+
+
+def asked() -> list[list[str]]:
+    return [command for command in commands("README.md", "device-agent") if command[1] == "ask"]
+
+
+def promised() -> list[list[str]]:
+    """The answers that README calls right: by hand, then over OpenAI's API."""
+    return [re.findall(r"\*(.+?)\*", listed) for listed in RIGHT.findall((ROOT / "README.md").read_text())]
+
+
+def truth(question: str, clip: str) -> str:
+    rows = json.loads(QUESTIONS.read_text())
+    (found,) = {
+        row["answer"] for row in rows if (row["question"], row["clip"]) == (question, Path(clip).name)
+    }
+    return str(found)
+
+
+def known_truth(command: list[str]) -> str:
+    """Of a clip it is known; of a text it stands in it, beside the instrument that the question names."""
+    arguments = command[2:]
+    clips = [argument for argument in arguments if argument.endswith(".mp4")]
+    question = next(argument for argument in arguments if argument.endswith("?"))
+    if clips:
+        return truth(question, clips[0])
+    (kind,) = re.findall(r"Where is the (\w+)\?", question)
+    places = re.findall(rf"on the (\w+) (?:\w+ )*{kind}\b", arguments[arguments.index("--context") + 1])
+    (place,) = places[-1:]
+    return str(place)
+
+
+@pytest.mark.parametrize("number", range(len(asked())))
+def test_what_the_readme_asks_is_answered_rightly(served: dict[str, str], number: int) -> None:
+    command = asked()[number]
+    by_hand, _ = promised()
+    assert len(by_hand) == len(asked())
+    assert by_hand[number] == known_truth(command)
+    done = subprocess.run(
+        [*command, *([] if "--json" in command else ["--json"])],
+        cwd=ROOT,
+        env=served,
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["answer"] == by_hand[number]
+
+
+def test_what_the_readme_asks_over_openai_s_api_is_answered_rightly(served: dict[str, str]) -> None:
+    demo = load_script(ROOT / "deploy" / "demo" / "demo.py")
+    (block,) = [block for block in blocks("README.md") if "chat/completions" in block]
+    (question,) = re.findall(r'"text": "(.+?)"', block)
+    (clip,) = re.findall(r"base64 -w0 (\S+?\.mp4)", block)
+    _, (right,) = promised()
+    assert right == truth(question, clip)
+    url = served["TOKENLINK_REST_URL"]
+    answer = demo.ask_over_rest(
+        url, demo.served_model(url), demo.Question("any", question, right, ROOT / clip)
+    )
+    assert answer.strip() == right
+
+
+def test_the_readme_says_how_much_of_what_nobody_chose_is_right() -> None:
+    measured = json.loads((ROOT / "docs" / "results" / "accuracy.json").read_text())
+    text = " ".join((ROOT / "README.md").read_text().split())
+    shares = [f"{100 * row['accuracy']:.1f} % at {row['snr_db']:g} dB" for row in measured["results"]]
+    questions = measured["results"][0]["questions"]
+    listed = f"{', '.join(shares[:-1])} and {shares[-1]}"
+    assert f"Of {questions} held-out questions it answers rightly {listed}" in text
+    assert (len(KINDS), len(types())) == (10, 9)
+    assert "ten instruments, drawn as emoji, and nine types of question" in text
 
 
 @pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
