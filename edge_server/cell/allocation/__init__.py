@@ -1,0 +1,45 @@
+"""Joint allocation: bandwidth, transmit power and token length of all users of a cell at once.
+
+    Problem (users, budget, objective, loss surface) ──▶ Policy ──▶ Allocation
+    equal fixed proportional_fair max_min water_filling greedy    closed forms and a heuristic, numpy alone
+    joint                                                         geometric programs: cvxpy, [allocation]
+
+Called by whoever studies a cell, and by the tests; what a server grants is decided in
+:mod:`edge_server.cell.grant`.
+"""
+
+from edge_server.cell.allocation.exhaustive import exhaustive_optimum
+from edge_server.cell.allocation.joint import Joint
+from edge_server.cell.allocation.loss import LossFit, LossPoint, LossSurface, LossTable
+from edge_server.cell.allocation.policies import POLICIES, make_policy
+from edge_server.cell.allocation.policy import Policy
+from edge_server.cell.allocation.problem import (
+    Allocation,
+    Budget,
+    InfeasibleError,
+    Objective,
+    Problem,
+    SolverError,
+    User,
+)
+from edge_server.cell.allocation.study_points import points_of_study
+
+__all__ = [
+    "POLICIES",
+    "Allocation",
+    "Budget",
+    "InfeasibleError",
+    "Joint",
+    "LossFit",
+    "LossPoint",
+    "LossSurface",
+    "LossTable",
+    "Objective",
+    "Policy",
+    "Problem",
+    "SolverError",
+    "User",
+    "exhaustive_optimum",
+    "make_policy",
+    "points_of_study",
+]

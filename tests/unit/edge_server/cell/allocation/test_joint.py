@@ -1,0 +1,194 @@
+"""The joint policy: never dearer than another, near the exhaustive optimum, and told when it falls back."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from edge_server.cell.allocation import (
+    POLICIES,
+    Joint,
+    LossTable,
+    Objective,
+    SolverError,
+    exhaustive_optimum,
+    make_policy,
+)
+from edge_server.cell.allocation.cost import best_lengths, cost_of, costs, violations
+from edge_server.cell.allocation.geometric import GeometricSolver
+from edge_server.cell.allocation.loss import LossPoint
+from edge_server.cell.allocation.problem import Problem
+from tests.unit.edge_server.cell.allocation.drops import LOSS, problem, random_drop
+
+FREE = [name for name in POLICIES if name != "joint"]
+PRECISION = 1e-5
+
+
+def joint(solver: GeometricSolver | None = None) -> Joint:
+    """With a clock that stands: never late."""
+    return Joint(1.0, solver=solver, clock=lambda: 0.0)
+
+
+@pytest.fixture(scope="module")
+def solver() -> GeometricSolver:
+    return GeometricSolver()
+
+
+def cheapest(cell: Problem) -> float:
+    return min(cost_of(cell, make_policy(name).allocate(cell)) for name in FREE)
+
+
+@pytest.mark.parametrize("users", [1, 3, 8, 24])
+def test_joint_is_never_dearer_than_another_policy(users: int, solver: GeometricSolver) -> None:
+    better = 0
+    for seed in range(6):
+        cell = random_drop(seed, users)
+        found = joint(solver).allocate(cell)
+        assert (found.policy, found.fallback) == ("joint", "")
+        assert violations(cell, found) == []
+        assert cost_of(cell, found) <= cheapest(cell)
+        better += cost_of(cell, found) < cheapest(cell) * (1.0 - 1e-4)
+    assert better or users == 1
+
+
+@pytest.mark.parametrize(("seed", "users"), [(1, 2), (2, 2), (3, 3), (6, 3), (4, 4), (5, 4)])
+def test_joint_is_within_two_percent_of_the_exhaustive_optimum(seed: int, users: int) -> None:
+    cell = random_drop(seed, users, lengths=(1, 4, 16) if users > 3 else (1, 2, 4, 16))
+    best = cost_of(cell, exhaustive_optimum(cell))
+    found = cost_of(cell, joint().allocate(cell))
+    assert best * (1.0 - PRECISION) <= found <= best * 1.02
+
+
+def test_the_exhaustive_optimum_is_what_a_fine_grid_finds() -> None:
+    """By arithmetic alone, over both budgets of two users, each with its best length."""
+    cell = problem([18.0, -4.0], bandwidth_hz=600.0, weights=[1.0, 2.0])
+    parts = np.linspace(0.002, 0.998, 400)
+    least = np.inf
+    for part in parts:
+        bandwidth_K = 600.0 * np.array([part, 1.0 - part])
+        for power in np.linspace(0.002, 0.998, 200):
+            power_K = np.array([power, 1.0 - power])
+            least = min(least, costs(cell, bandwidth_K, power_K).min(axis=1).sum())
+    best = cost_of(cell, exhaustive_optimum(cell))
+    assert best == pytest.approx(least, rel=1e-3)
+    assert best <= least * (1.0 + PRECISION)
+
+
+def test_a_solved_split_cannot_be_improved_nearby(solver: GeometricSolver) -> None:
+    cell = problem([15.0, 3.0, -6.0], user_power_w=0.6, objective=Objective(0.6, 1.0, 0.2))
+    length_K = np.array([4, 4, 16])
+    bandwidth_K, power_K = solver.solve(cell, length_K, 10.0)
+    column_K = [cell.users[0].token_lengths.index(length) for length in length_K]
+
+    def cost(x_K: np.ndarray, y_K: np.ndarray) -> float:
+        return float(costs(cell, x_K, y_K)[np.arange(3), column_K].sum())
+
+    random = np.random.default_rng(3)
+    least = cost(bandwidth_K, power_K)
+    for _ in range(300):
+        x_K = bandwidth_K * np.exp(random.normal(0.0, 0.05, 3))
+        y_K = np.minimum(power_K * np.exp(random.normal(0.0, 0.05, 3)), 0.6)
+        assert least <= cost(x_K * min(1.0, 1e4 / x_K.sum()), y_K / max(1.0, y_K.sum())) * (1.0 + PRECISION)
+
+
+def test_equal_links_are_treated_equally(solver: GeometricSolver) -> None:
+    bandwidth_K, power_K = solver.solve(problem([5.0] * 4), np.full(4, 8), 10.0)
+    assert bandwidth_K == pytest.approx(np.full(4, 2500.0), rel=1e-3)
+    assert power_K == pytest.approx(np.full(4, 0.25), rel=1e-3)
+
+
+def test_airtime_alone_is_shared_by_the_root_of_symbols(solver: GeometricSolver) -> None:
+    """Only latency counts: sum of n_k / B_k is least at B_k in proportion to the root of n_k."""
+    cell = problem([5.0, 5.0], objective=Objective(latency_weight=1.0))
+    bandwidth_K, _ = solver.solve(cell, np.array([1, 16]), 10.0)
+    assert bandwidth_K == pytest.approx([2e3, 8e3], rel=1e-3)
+
+
+def test_deadlines_are_met_where_they_are_tight() -> None:
+    cell = problem([20.0, -5.0], bandwidth_hz=4e3, deadlines_s=[0.01, None])
+    found = joint().allocate(cell)
+    assert 32 * found.length_K[0] / found.bandwidth_K[0] <= 0.01 * (1.0 + 1e-6)
+    assert found.fallback == ""
+
+
+def test_a_table_of_loss_is_solved_by_its_fit_and_judged_by_itself() -> None:
+    points = [
+        LossPoint(snr, length, float(LOSS.at(10.0 ** (snr / 10.0), length)) + 0.01 * (length == 4))
+        for snr in (-10.0, 0.0, 10.0, 20.0)
+        for length in (1, 2, 4, 8, 16, 32)
+    ]
+    cell = replace(random_drop(4, 4), loss=LossTable(points))
+    found = joint().allocate(cell)
+    assert found.fallback == ""
+    assert cost_of(cell, found) <= cheapest(cell)
+
+
+def test_without_cvxpy_the_best_closed_form_decides_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cvxpy", None)
+    cell = random_drop(1, 3)
+    found = joint().allocate(cell)
+    assert found.policy in FREE
+    assert "[allocation]" in found.fallback
+    assert cost_of(cell, found) == cheapest(cell)
+    with pytest.raises(SolverError, match="not installed"):
+        exhaustive_optimum(cell)
+
+
+class Failing(GeometricSolver):
+    """Fails from the given call on."""
+
+    def __init__(self, after: int) -> None:
+        super().__init__()
+        self.left = after
+
+    def solve(
+        self, problem: Problem, length_K: np.ndarray, time_limit_s: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        if not self.left:
+            raise SolverError("the solver failed: out of luck")
+        self.left -= 1
+        return super().solve(problem, length_K, time_limit_s)
+
+
+def test_a_solver_that_fails_is_replaced_and_told() -> None:
+    cell = random_drop(1, 3)
+    found = joint(Failing(after=0)).allocate(cell)
+    assert found.policy in FREE
+    assert found.fallback == "the solver failed: out of luck"
+    assert cost_of(cell, found) == cheapest(cell)
+
+
+def test_a_solver_that_fails_later_leaves_what_it_found() -> None:
+    cell = random_drop(1, 3)
+    found = joint(Failing(after=1)).allocate(cell)
+    assert (found.policy, found.fallback) == ("joint", "")
+    assert cost_of(cell, found) <= cheapest(cell)
+
+
+def test_a_solver_that_is_late_is_not_waited_for() -> None:
+    hours = iter(range(0, 10**6, 3600))
+    found = Joint(1.0, clock=lambda: float(next(hours))).allocate(random_drop(1, 3))
+    assert found.policy in FREE
+    assert "no time left" in found.fallback
+
+
+def test_nothing_to_share_is_no_failure_of_the_cell() -> None:
+    """Loss that no SNR changes, and latency that does not count."""
+    cell = problem([5.0, 0.0], objective=Objective(latency_weight=0.0), loss=replace(LOSS, c=0.0))
+    found = joint().allocate(cell)
+    assert "nothing that can be shared out" in found.fallback
+    assert list(found.length_K) == [32, 32]
+
+
+def test_more_users_than_can_be_tried_are_refused() -> None:
+    with pytest.raises(ValueError, match="up to 4"):
+        exhaustive_optimum(random_drop(1, 5))
+
+
+def test_lengths_are_each_users_best() -> None:
+    cell = random_drop(2, 4)
+    found = joint().allocate(cell)
+    assert list(best_lengths(cell, found.bandwidth_K, found.power_K)) == list(found.length_K)
