@@ -7,6 +7,7 @@ training code, ``--help`` without torch. To add one, add a line to :data:`ELSEWH
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -30,18 +31,20 @@ class Elsewhere:
         summary: shown by ``edge-server --help``.
         app: name of the Typer app in it, which gets everything that follows the command's name.
         extra: of this package, which installs what it needs.
+        reloads: at SIGHUP, once it has loaded; until then SIGHUP is ignored, where others end.
     """
 
     module: str
     summary: str
     app: str = "app"
     extra: str = "train"
+    reloads: bool = False
 
 
 ELSEWHERE: Mapping[str, Elsewhere] = MappingProxyType(
     {
         "serve": Elsewhere(
-            "edge_server.server.serve", "Answer questions over gRPC and REST.", extra="server"
+            "edge_server.server.serve", "Answer questions over gRPC and REST.", extra="server", reloads=True
         ),
         "dataset": Elsewhere("edge_server.data.cli", "Make or convert data sets."),
         "train": Elsewhere("edge_server.training.cli", "Train a model, stage by stage."),
@@ -114,6 +117,9 @@ def _root(
 
 def _forward(name: str, command: Elsewhere) -> Callable[[typer.Context], None]:
     def call(ctx: typer.Context) -> None:
+        if command.reloads:
+            # Before the import, which takes seconds: what is loaded after it is what was asked for.
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
         try:
             app = getattr(importlib.import_module(command.module), command.app)
             app.rich_markup_mode = MARKUP

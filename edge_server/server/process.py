@@ -145,8 +145,6 @@ def run(config: ServerConfig) -> None:
     """
     from edge_server.server.loading import load_served
 
-    # Asked for again while it is loaded the first time: what is loaded then is the answer.
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     logger.info("loading", extra={"model": str(config.runtime.model)})
     served = load_served(config)
     # What is loaded by now stays: the collector need not go through all of it while answers wait.

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -51,3 +54,27 @@ def test_settings_that_cannot_be_exit_with_2_and_are_named(flags: list[str], nam
     assert ran.returncode == 2
     assert named in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize(("command", "ends"), [("serve", False), ("train", True)])
+def test_sighup_ends_no_server_that_is_still_imported_but_every_other_command(
+    command: str, ends: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "told_at_import.py").write_text(
+        "import os, signal\nos.kill(os.getpid(), signal.SIGHUP)\ndef app(**_): print('came up')\n"
+    )
+    code = (
+        "from dataclasses import replace\nfrom edge_server import cli\n"
+        f"cli.ELSEWHERE = {{{command!r}: replace(cli.ELSEWHERE[{command!r}], module='told_at_import')}}\n"
+        "cli.main()"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code, command],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+    )
+    assert ran.returncode == (-signal.SIGHUP if ends else 0), ran.stderr
+    assert ("came up" in ran.stdout) != ends
