@@ -22,6 +22,7 @@ from typing import Any, TypeAlias, cast
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
@@ -221,12 +222,12 @@ class Link(nn.Module):
         """
         try:
             link = cls(*read_description(directory))
-            link.encoders.load_state_dict(load_file(directory / "encoders.safetensors"))
-            base = load_file(directory / "foundation.safetensors")
+            link.encoders.load_state_dict(_weights(directory / "encoders.safetensors"))
+            base = _weights(directory / "foundation.safetensors")
             # Left out where they are the embedding itself.
             embedding, *again = _tied_to_embedding(link.foundation)
             link.foundation.load_state_dict(base | dict.fromkeys(again, base[embedding]))
-            weights = load_file(directory / "link.safetensors")
+            weights = _weights(directory / "link.safetensors")
             own = link.link_parameters()
             if set(own) != set(weights):
                 raise ModelError(
@@ -236,10 +237,17 @@ class Link(nn.Module):
                 parameter.data.copy_(weights[name])
             if (directory / "lora.safetensors").exists():
                 link.add_lora()
-                set_peft_model_state_dict(link.foundation, load_file(directory / "lora.safetensors"))
+                set_peft_model_state_dict(link.foundation, _weights(directory / "lora.safetensors"))
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise ModelError(f"{directory}: not a model folder that can be read: {error}") from error
         return link.eval()
+
+
+def _weights(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ModelError(f"{path}: no file of weights, or cut short: {error}") from error
 
 
 def _random_parts(config: LinkConfig) -> Parts:

@@ -26,7 +26,7 @@ from edge_server.engine import Model, ModelRunner
 from edge_server.engine.canary import FILE as CANARY_FILE
 from edge_server.engine.canary import Canary, read_canaries
 from edge_server.engine.runner_process import ModelRunnerProcess
-from edge_server.errors import ConfigurationError
+from edge_server.errors import ConfigurationError, ModelError
 from edge_server.frontdoor.backend import Served
 from edge_server.frontdoor.ports import BundleArchive, LinkShape
 from edge_server.model.modality import MODALITIES
@@ -72,11 +72,16 @@ def _load(config: ServerConfig, resources: ExitStack) -> Served:
     resources.callback(ingest.close)
     # Of one moment, whatever is copied into the folder meanwhile.
     snapshot = take_snapshot(config.runtime.model, scratch)
-    model, runner_of = (
-        _in_processes(config, snapshot, resources)
-        if config.runtime.model_runner_processes
-        else _in_threads(config, snapshot)
-    )
+    try:
+        model, runner_of = (
+            _in_processes(config, snapshot, resources)
+            if config.runtime.model_runner_processes
+            else _in_threads(config, snapshot)
+        )
+    except ModelError as error:
+        # The copy is gone when this is read; its files have the names of the folder's.
+        told = str(error).replace(str(snapshot.folder), str(config.runtime.model))
+        raise ConfigurationError(f"model: {told}") from error
     if model.bundle_hash != bundle.hash:
         raise ConfigurationError(
             f"model: {config.runtime.model} answers for bundle {model.bundle_hash}, its bundle folder holds "

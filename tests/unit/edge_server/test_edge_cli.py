@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -69,6 +70,17 @@ def test_a_model_without_a_bundle_is_told_what_a_server_can_do_about_it(tmp_path
     with pytest.raises(ConfigurationError, match="edge-server export") as error:
         load_served(ServerConfig(model=tmp_path))
     assert "device-agent pull" not in str(error.value)
+
+
+@pytest.mark.parametrize("processes", [True, False])
+def test_weights_that_were_cut_short_are_told_by_the_name_of_the_operators_file(
+    processes: bool, tmp_path: Path
+) -> None:
+    shutil.copytree(ServerConfig().runtime.model, tmp_path / "mine")
+    weights = tmp_path / "mine" / "foundation.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    with pytest.raises(ConfigurationError, match=f"model: {weights}: .*cut short"):
+        load_served(ServerConfig(model=tmp_path / "mine", model_runner_processes=processes))
 
 
 def record(**extra: object) -> logging.LogRecord:

@@ -34,6 +34,15 @@ def test_a_missing_file_is_named(link: Link, tmp_path: Path, name: str) -> None:
         Link.load(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["encoders", "foundation", "link"])
+def test_weights_that_were_cut_short_are_named(name: str, link: Link, tmp_path: Path) -> None:
+    link.save(tmp_path)
+    path = tmp_path / f"{name}.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ModelError, match=f"{name}.safetensors: .*cut short"):
+        Link.load(tmp_path)
+
+
 def test_weights_of_another_model_are_refused(link: Link, tmp_path: Path) -> None:
     link.save(tmp_path)
     description = (tmp_path / "model.json").read_text()
