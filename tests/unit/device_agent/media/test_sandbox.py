@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -116,7 +118,7 @@ def test_what_takes_too_much_memory_is_ended_and_the_next_is_decoded(clip_file: 
 
 
 def endless() -> bytes:
-    """Titles without an end: FFmpeg looks through all before it for each."""
+    """A film with so many titles that looking it over takes a while."""
     titles = b"".join(
         b"\x67\xc8\x8d\x45\xa3\x86" + b"%06x" % number + b"\x44\x87\x81v" for number in range(200_000)
     )
@@ -127,12 +129,23 @@ def endless() -> bytes:
     return film[: segment + 4] + b"\x01" + b"\xff" * 7 + tags + film[segment + 12 :]
 
 
-def test_what_takes_too_long_is_ended_by_the_kernel(clip_file: Path) -> None:
+def test_the_kernel_ends_what_computes_for_too_long() -> None:
+    loop = "from device_agent.media.worker import _allow_cpu\n_allow_cpu(0.0)\nwhile True: pass"
+    done = subprocess.run([sys.executable, "-c", loop], check=False)
+    assert done.returncode == -signal.SIGXCPU
+
+
+def test_what_the_kernel_ended_is_told_by_its_limit_and_the_next_is_decoded(clip_file: Path) -> None:
+    data = clip_file.read_bytes()
     pool = MediaPool(1)
+    before = {worker.pid for worker in workers()}
     try:
-        with pytest.raises(MediaLimitError, match=r"more than 0\.5 s to decode"):
-            pool.clip_from_bytes(endless(), field="film", limits=replace(LIMITS, max_decode_s=0.5))
-        assert pool.clip_from_bytes(clip_file.read_bytes(), limits=LIMITS).modalities == ("video", "audio")
+        pool.start()
+        (first,) = [worker for worker in workers() if worker.pid not in before]
+        os.kill(first.pid, signal.SIGXCPU)
+        with pytest.raises(MediaLimitError, match=r"film: takes more than 5 s to decode \(max_decode_s\)"):
+            pool.clip_from_bytes(data, field="film", limits=LIMITS)
+        assert pool.clip_from_bytes(data, limits=LIMITS).modalities == ("video", "audio")
     finally:
         pool.close()
 
