@@ -14,9 +14,9 @@ from edge_server.errors import UnauthenticatedError
 from edge_server.ui.gate import KeyGate
 from edge_server.ui.visits import OF_ALL_AT_ONCE, OF_ONE_AT_ONCE, Visits
 from tests.authority import Pki, make_pki
+from tests.clock import FakeClock
 from tests.contract.conftest import Running
 from tests.contract.test_device_certificates import rejections
-from tests.weightless import FakeClock
 
 QUESTION = {"question": "ab"}
 

@@ -29,8 +29,17 @@ from tests.heif_files import coded, heif
 LIMITS = MediaLimits(max_memory_bytes=256 * 2**20, max_decode_s=5.0)
 
 
+OTHERS: set[int] = set()
+"""Workers of servers that other modules' tests keep in this process."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def of_others() -> None:
+    OTHERS.update(child.pid for child in psutil.Process().children(recursive=True))
+
+
 @pytest.fixture(scope="module")
-def pool() -> Iterator[MediaPool]:
+def pool(of_others: None) -> Iterator[MediaPool]:
     made = MediaPool(1)
     yield made
     made.close()
@@ -40,7 +49,7 @@ def workers() -> list[psutil.Process]:
     return [
         child
         for child in psutil.Process().children(recursive=True)
-        if "device_agent.media.worker" in " ".join(child.cmdline())
+        if child.pid not in OTHERS and "device_agent.media.worker" in " ".join(child.cmdline())
     ]
 
 
