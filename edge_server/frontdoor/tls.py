@@ -22,6 +22,7 @@ import grpc
 import grpc.aio
 
 from edge_server.errors import ConfigurationError
+from edge_server.frontdoor.handlers import stand_before
 
 logger = logging.getLogger(__name__)
 
@@ -135,13 +136,7 @@ class Handshakes(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
         """Notice each call's connection."""
-        handler = await continuation(handler_call_details)
-        if handler is None:
-            return handler
-        kind = ("stream" if handler.request_streaming else "unary") + (
-            "_stream" if handler.response_streaming else "_unary"
-        )
-        return handler._replace(**{kind: self._noticing(getattr(handler, kind))})
+        return await stand_before(continuation, handler_call_details, self._noticing)
 
     def _noticing(self, behaviour: Callable[..., Any]) -> Callable[..., Any]:
         # gRPC asks a handler's function which of the two it is.

@@ -19,6 +19,7 @@ import grpc.aio
 from edge_server.cell import Peer, SharedBound
 from edge_server.errors import AdmissionRefusedError, EdgeServerError
 from edge_server.frontdoor.grpc.ending import abort
+from edge_server.frontdoor.handlers import stand_before
 from edge_server.frontdoor.ports import Admission
 
 
@@ -80,13 +81,7 @@ class CallGate(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
         """Stand before the call's handler."""
-        handler = await continuation(handler_call_details)
-        if handler is None:
-            return handler
-        kind = ("stream" if handler.request_streaming else "unary") + (
-            "_stream" if handler.response_streaming else "_unary"
-        )
-        return handler._replace(**{kind: self._before(getattr(handler, kind))})
+        return await stand_before(continuation, handler_call_details, self._before)
 
     def end_revoked(self) -> int:
         """End the calls of whoever may not make them any more; how many these were."""
