@@ -18,7 +18,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from device_agent.channel import ChannelConfig, CsiName, EqualizerName
 from device_agent.errors import ConfigurationError
 from device_agent.outbox.records import Bounds, Evict
-from device_agent.places import home, is_file, is_folder, shipped_model, state
+from device_agent.places import cloned_model, home, is_file, is_folder, state
 from device_agent.settings.catalogue import Catalogue, GivenTwiceError
 from device_agent.settings.sources import CONFIG, sources, variable_of
 from device_agent.uplink.address import with_port
@@ -49,8 +49,8 @@ def config_file() -> Path:
 
 
 def default_bundle() -> Path:
-    """The bundle folder when none is set: a clone's shipped one, else the user's."""
-    shipped = shipped_model()
+    """The bundle folder when none is set: a clone's shipped one, else the user's, which ``pull`` fills."""
+    shipped = cloned_model()
     if shipped is not None and is_folder(shipped / "bundle"):
         return shipped / "bundle"
     return home() / ".local" / "share" / "tokenlink" / "bundle"

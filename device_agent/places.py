@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sysconfig
+from collections.abc import Iterator
 from pathlib import Path
 
 NO_HOME = Path("/nonexistent")
@@ -25,11 +27,25 @@ def state() -> Path:
 
 
 def shipped_model() -> Path | None:
+    """The folder of the model that comes with the project, None where it was left out.
+
+    It is a clone's, else the one among the data of an installed wheel.
+    """
+    return cloned_model() or next((folder for folder in _installed_models() if is_folder(folder)), None)
+
+
+def cloned_model() -> Path | None:
     """The folder of the model that comes with a clone: in the current folder, else in that of the sources."""
     for root in (Path(), _SOURCES):
         if is_folder(root / _SHIPPED):
             return root / _SHIPPED
     return None
+
+
+def _installed_models() -> Iterator[Path]:
+    # What pip was told with --user goes by another scheme than what it was told without.
+    for scheme in (sysconfig.get_default_scheme(), sysconfig.get_preferred_scheme("user")):
+        yield Path(sysconfig.get_path("data", scheme)) / "share" / "tokenlink" / "models" / _SHIPPED.name
 
 
 def is_file(path: Path) -> bool:
