@@ -17,8 +17,11 @@ import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
+
+import numpy as np
 
 from edge_server.cell.answers import KeptAnswer, Key
 from edge_server.engine import Completion
@@ -26,7 +29,7 @@ from edge_server.errors import ConfigurationError
 
 logger = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _MOST_AT_ONCE = 512
 _OPENING_TIMEOUT_S = 5.0
 PATIENCE_S = 0.25
@@ -49,9 +52,11 @@ CREATE TABLE answer (
     compute_s REAL NOT NULL,
     finish_reason TEXT NOT NULL,
     answered_at_s REAL NOT NULL,
+    logprobs BLOB NOT NULL DEFAULT x'',
     PRIMARY KEY (device_id, request_id)
 ) WITHOUT ROWID
 """
+_SINCE_VERSION_1 = "ALTER TABLE answer ADD COLUMN logprobs BLOB NOT NULL DEFAULT x''"
 _ABOUT = "CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID"
 
 _Put: TypeAlias = tuple[KeptAnswer, "asyncio.Future[None] | None"]
@@ -139,6 +144,11 @@ class AnswerFile:
             if version == 0:
                 connection.execute("BEGIN IMMEDIATE")
                 connection.execute(_SCHEMA)
+                connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+                connection.execute("COMMIT")
+            elif version == 1:
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute(_SINCE_VERSION_1)
                 connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
                 connection.execute("COMMIT")
             elif version != SCHEMA_VERSION:
@@ -256,11 +266,11 @@ class AnswerFile:
                 answer = task[0]
                 c = answer.completion
                 connection.execute(
-                    "INSERT OR REPLACE INTO answer VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    "INSERT OR REPLACE INTO answer VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (
                         *(answer.device_id, answer.request_id, answer.digest, c.text, c.probability),
                         *(c.prompt_tokens, c.answer_tokens, c.queue_s, c.compute_s, c.finish_reason),
-                        answer.answered_at_s,
+                        *(answer.answered_at_s, np.asarray(c.logprobs, "<f8").tobytes()),
                     ),
                 )
             elif task is not None:
@@ -270,8 +280,11 @@ class AnswerFile:
 
 
 def _answer_of(row: Sequence[Any]) -> KeptAnswer:
-    device_id, request_id, digest, *completion, answered_at_s = row
-    return KeptAnswer(device_id, request_id, digest, Completion(*completion), float(answered_at_s))
+    device_id, request_id, digest, *completion = row[:10]
+    # A damaged file may be of version 1, without the last column.
+    answered_at_s, logprobs = (*row[10:], b"")[:2]
+    kept = replace(Completion(*completion), logprobs=tuple(np.frombuffer(logprobs, "<f8").tolist()))
+    return KeptAnswer(device_id, request_id, digest, kept, float(answered_at_s))
 
 
 def _code(error: sqlite3.Error) -> int:

@@ -12,6 +12,7 @@ thread that dies on it: the question it died on fails, the others are told.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -24,6 +25,8 @@ from edge_server.errors import EdgeServerError, EngineFailureError
 logger = logging.getLogger(__name__)
 
 _UNFINISHED = "\N{REPLACEMENT CHARACTER}"
+LOGPROB_OF_0 = -9999.0
+"""Stands for minus infinity, which JSON has no number for; OpenAI's choice."""
 # Steps that may wait to be told. More would only hide that text takes longer than the model.
 _STEPS_AHEAD = 4
 
@@ -134,7 +137,7 @@ class Detokenizer:
             job.emitted += delta
             said.append((job, Delta(delta)))
         if end is not None:
-            said += _end(job, _completion(job, end, progress.at))
+            said += _end(job, _completion(progress, end))
         return said
 
 
@@ -142,19 +145,26 @@ def _end(job: Job, how: Completion | EdgeServerError) -> list[Publication]:
     return [(job, how)] if job.advance(JobState.TOLD) else []
 
 
-def _completion(job: Job, finish_reason: FinishReason, now: float) -> Completion:
+def _completion(progress: Progress, finish_reason: FinishReason) -> Completion:
+    job, now = progress.job, progress.at
+    probabilities = job.probabilities[: progress.tokens]
     started_at = now if job.started_at is None else job.started_at
     first_token_at = now if job.first_token_at is None else job.first_token_at
     return Completion(
         text=job.emitted,
-        probability=job.probability,
+        probability=math.prod(probabilities),
         prompt_tokens=job.positions,
-        answer_tokens=len(job.token_ids),
+        answer_tokens=progress.tokens,
         queue_s=started_at - job.submitted_at,
         compute_s=now - started_at,
         finish_reason=finish_reason,
         first_token_s=first_token_at - job.submitted_at,
+        logprobs=tuple(map(_log, probabilities)),
     )
+
+
+def _log(probability: float) -> float:
+    return math.log(probability) if probability > 0.0 else LOGPROB_OF_0
 
 
 def stable_delta(

@@ -71,7 +71,7 @@ class BatchProgress:
             self.end(job, "stop")
             return False
         job.token_ids.append(step.token_id)
-        job.probability *= min(step.probability, 1.0)
+        job.probabilities.append(min(step.probability, 1.0))
         if len(job.token_ids) >= job.max_new_tokens:
             self.end(job, "length")
             return False

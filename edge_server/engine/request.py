@@ -60,6 +60,8 @@ class Completion:
         compute_s: time from there to its end [s].
         finish_reason: ``"stop"``: the model ended it; ``"length"``: max_new_tokens was reached.
         first_token_s: time from submission to its first language token [s].
+        logprobs: of each language token, natural logarithm of the probability that the model gave to it;
+            empty where that is not known.
     """
 
     text: str
@@ -70,6 +72,7 @@ class Completion:
     compute_s: float
     finish_reason: FinishReason
     first_token_s: float = 0.0
+    logprobs: tuple[float, ...] = ()
 
 
 Event: TypeAlias = Delta | Completion
@@ -110,7 +113,7 @@ class Job:
         "first_token_at",
         "max_new_tokens",
         "positions",
-        "probability",
+        "probabilities",
         "recoveries",
         "request",
         "started_at",
@@ -131,7 +134,7 @@ class Job:
         self.started_at: float | None = None
         self.first_token_at: float | None = None
         self.token_ids: list[int] = []
-        self.probability = 1.0
+        self.probabilities: list[float] = []
         self.emitted = ""
         self.recoveries = 0
         self.state = JobState.WAITING

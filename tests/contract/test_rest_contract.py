@@ -6,6 +6,7 @@ import asyncio
 import base64
 import io
 import json
+import math
 import os
 import socket
 import wave
@@ -93,6 +94,7 @@ async def test_media_is_tokenised_and_answered_with_its_cost(client: httpx.Async
     assert body["answer"] == "11+image:8+audio:8"
     assert (body["model"], body["bundle_hash"]) == ("weightless", BUNDLE_HASH)
     assert body["finish_reason"] == "stop"
+    assert body["logprobs"] == [pytest.approx(math.log(0.5))] * len("11+image:8+audio:8")
     uses = 8 * CHANNEL_DIM // 2
     assert body["uplink"][0] == {
         "modality": "image",

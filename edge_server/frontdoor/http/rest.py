@@ -194,6 +194,7 @@ def _infer(asker: Asker) -> APIRouter:
             return InferResponse(
                 answer=completion.text,
                 probability=completion.probability,
+                logprobs=list(completion.logprobs),
                 prompt_tokens=completion.prompt_tokens,
                 answer_tokens=completion.answer_tokens,
                 queue_s=completion.queue_s,

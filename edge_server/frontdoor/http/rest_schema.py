@@ -184,6 +184,9 @@ class InferResponse(BaseModel):
 
     answer: str
     probability: float
+    """Product of the probabilities of its language tokens."""
+    logprobs: list[float]
+    """Natural logarithm of each of these."""
     prompt_tokens: int
     answer_tokens: int
     queue_s: float

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from tests.waiting import PATIENCE_S
 
 
 def completion(text: str = "yes") -> Completion:
-    return Completion(text, 0.5, 10, 1, 0.25, 0.125, "stop")
+    return Completion(text, 0.5, 10, 1, 0.25, 0.125, "stop", logprobs=(-0.5, -0.19314718))
 
 
 class Watching:
@@ -101,6 +102,26 @@ async def test_a_file_brings_answers_back_as_they_were_and_in_their_order(tmp_pa
     file.close()
     file = AnswerFile(path)
     assert [answer.request_id for answer in file.restored()] == ["q3"]
+    file.close()
+
+
+async def test_a_file_of_the_version_before_is_read_and_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "answers.db"
+    file = AnswerFile(path)
+    await asyncio.wait_for(file.put(KeptAnswer("a", "q0", b"", completion(), 7.0)), PATIENCE_S)
+    file.close()
+    db = sqlite3.connect(path, isolation_level=None)
+    db.execute("ALTER TABLE answer DROP COLUMN logprobs")
+    db.execute("PRAGMA user_version = 1")
+    db.close()
+
+    file = AnswerFile(path)
+    (kept,) = file.restored()
+    assert kept == KeptAnswer("a", "q0", b"", replace(completion(), logprobs=()), 7.0)
+    await asyncio.wait_for(file.put(KeptAnswer("a", "q1", b"", completion(), 8.0)), PATIENCE_S)
+    file.close()
+    file = AnswerFile(path)
+    assert [answer.completion.logprobs for answer in file.restored()] == [(), completion().logprobs]
     file.close()
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import pytest
@@ -111,6 +112,7 @@ def test_an_answer_with_its_figures() -> None:
         compute_s=0.0,
         finish_reason="stop",
         first_token_s=0.5,
+        logprobs=(math.log(0.5),) * 6,
     )
 
 
