@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -113,21 +113,39 @@ class Evaluator:
         self.batch_size = batch_size
         self._features: dict[str, npt.NDArray[np.float16]] = {}
 
-    def through_channel(self, setting: Setting, advance: Advance = lambda done: None) -> Score:
-        """Accuracy with tokens sent over a channel."""
-        sent = {slot: self._sent(slot, setting.token_length) for slot in self.link.slots}
+    def through_channel(
+        self,
+        setting: Setting,
+        advance: Advance = lambda done: None,
+        *,
+        slots: Collection[str] | None = None,
+        wanted: Callable[[QuestionRow], bool] = lambda question: True,
+    ) -> Score:
+        """Accuracy with tokens sent over a channel.
+
+        Args:
+            setting: how.
+            advance: told of questions that were asked.
+            slots: only what fills these is sent; None: all that there is.
+            wanted: only these questions are asked.
+        """
+        sent_slots = self.link.slots if slots is None else [slot for slot in self.link.slots if slot in slots]
+        sent = {slot: self._sent(slot, setting.token_length) for slot in sent_slots}
+        asked = [(index, question) for index, question in enumerate(self.questions) if wanted(question)]
 
         def prompts() -> Iterator[Prompt]:
-            for index, question in enumerate(self.questions):
+            for index, question in asked:
                 rng = np.random.default_rng([setting.seed, index])
                 channel = Channel(setting.channel, rng)
                 blocks = []
                 for modality in self.link.config.modalities:
+                    if modality.slot not in sent:
+                        continue
                     reception = channel.transmit(sent[modality.slot][question.clip])
                     blocks.append(FeatureBlock(modality.of_clip, reception.x_TC, reception.effective_snr_db))
                 yield Prompt(tuple(blocks), self._ids(question.text))
 
-        return self._ask(self.served, prompts(), advance)
+        return self._ask(self.served, prompts(), [question for _, question in asked], advance)
 
     def text_oracle(self, advance: Advance = lambda done: None) -> Score:
         """Accuracy of the frozen foundation given the true caption as text.
@@ -139,7 +157,7 @@ class Evaluator:
         if captions is None or self.oracle is None:
             raise DatasetError("text oracle: the split has no captions to read")
         prompts = (Prompt((), self._ids(q.text), self._ids(captions[q.clip].full)) for q in self.questions)
-        return self._ask(self.oracle, prompts, advance)
+        return self._ask(self.oracle, prompts, self.questions, advance)
 
     def blind_prior(self, fitted_on: Sequence[QuestionRow]) -> Score:
         """Accuracy of the most frequent answer of each template, counted on another split's."""
@@ -152,10 +170,16 @@ class Evaluator:
     def _ids(self, text: str) -> tuple[int, ...]:
         return tuple(tk.encode(self.link.tokenizer, text))
 
-    def _ask(self, served: ServedLink, prompts: Iterator[Prompt], advance: Advance) -> Score:
+    def _ask(
+        self,
+        served: ServedLink,
+        prompts: Iterator[Prompt],
+        questions: Sequence[QuestionRow],
+        advance: Advance,
+    ) -> Score:
         score = Score()
-        for begin in range(0, len(self.questions), self.batch_size):
-            batch = self.questions[begin : begin + self.batch_size]
+        for begin in range(0, len(questions), self.batch_size):
+            batch = questions[begin : begin + self.batch_size]
             for question, answer in zip(
                 batch, answer_all(served, [next(prompts) for _ in batch]), strict=True
             ):

@@ -14,9 +14,11 @@ from rich.table import Table
 
 from device_agent.channel import ChannelConfig, channel_model
 from device_agent.errors import ConfigurationError as ChannelError
+from edge_server.cell.allocation.surface_file import FILE, surface_json
 from edge_server.data.soundstage.dataset import SplitName
 from edge_server.evaluation.accuracy import Evaluator, Setting
 from edge_server.evaluation.held_out import Evaluation, open_data
+from edge_server.evaluation.loss_surface import SNRS_DB, measure
 from edge_server.model.link import Link
 from edge_server.model.provenance import current_commit
 from edge_server.runtime.model_runner import has_bfloat16
@@ -68,6 +70,14 @@ def evaluate(
         bool, typer.Option(help="Read prompts in bfloat16, as a server does where the processor has it.")
     ] = False,
     out: Annotated[Path | None, typer.Option(help="Write the figures here as JSON.")] = None,
+    loss_surface: Annotated[
+        bool,
+        typer.Option(
+            "--loss-surface",
+            help="Measure loss over SNR and token length instead, for `edge-server serve --allocation`, and "
+            "write it into the model folder.",
+        ),
+    ] = False,
 ) -> None:
     """Ask a model held-out questions through the channel; print and write its accuracy."""
     torch.set_num_threads(cores())
@@ -77,6 +87,11 @@ def evaluate(
     if bfloat16 and not has_bfloat16(link.device):
         raise typer.BadParameter("this processor has no instructions for it", param_hint="--bfloat16")
     evaluator = Evaluator(link, opened.asked, questions, bfloat16=bfloat16)
+    if loss_surface:
+        measured = {"split": split, "channel": "awgn", "seed": seed, "bfloat16": bfloat16}
+        lengths = sorted(token_length or link.config.token_lengths)
+        _write_loss_surface(model, evaluator, lengths, sorted(snr_db or SNRS_DB), measured)
+        return
     settings = [
         Setting(ChannelConfig(model=channel, fading=fading, snr_db=snr), length, seed)
         for length in lengths
@@ -114,6 +129,29 @@ def evaluate(
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(report, indent=2) + "\n")
+
+
+def _write_loss_surface(
+    model: Path,
+    evaluator: Evaluator,
+    lengths: list[int],
+    snrs_db: list[float],
+    measured: dict[str, Any],
+) -> None:
+    """Measure, fit, write into the model folder, and say how well the fit holds."""
+    with Progress(console=Console(stderr=True)) as bar:
+        task = bar.add_task("questions", total=None)
+        points = measure(evaluator, lengths, snrs_db, measured["seed"], lambda done: bar.advance(task, done))
+    surface = surface_json(points)
+    found = {**surface, **measured, "questions": len(evaluator.questions), "commit": current_commit()}
+    path = model / FILE
+    path.write_text(json.dumps(found, indent=1) + "\n")
+    table = Table(title=f"{path}: loss = a + b L^-p + c gamma^-d")
+    for name in ("mix", "a", "b", "p", "c", "d", "rms error", "max error"):
+        table.add_column(name, justify="left" if name == "mix" else "right")
+    for mix, each in surface["mixes"].items():
+        table.add_row(mix, *(f"{value:.3g}" for value in each["fit"].values()))
+    Console().print(table)
 
 
 def _lengths(link: Link, wanted: list[int] | None) -> list[int]:

@@ -2,15 +2,15 @@
 
     Problem (users, budget, objective, loss surface) ──▶ Policy ──▶ Allocation
     equal fixed proportional_fair max_min water_filling greedy    closed forms and a heuristic, numpy alone
-    joint                                                         geometric programs: cvxpy, [allocation]
+    joint                                                         geometric programs, by a solver of its own
 
-Called by whoever studies a cell, and by the tests; what a server grants is decided in
-:mod:`edge_server.cell.grant`.
+Called by :mod:`edge_server.cell.allocator` for the sessions of a server, by ``edge-server study cell`` for
+cells that are made up. cvxpy (the extra ``[allocation]``) solves the same programs: what ours is tested by.
 """
 
 from edge_server.cell.allocation.exhaustive import exhaustive_optimum
 from edge_server.cell.allocation.joint import Joint
-from edge_server.cell.allocation.loss import LossFit, LossPoint, LossSurface, LossTable
+from edge_server.cell.allocation.loss import LossFit, LossOfEach, LossPoint, LossSurface, LossTable
 from edge_server.cell.allocation.policies import POLICIES, make_policy
 from edge_server.cell.allocation.policy import Policy
 from edge_server.cell.allocation.problem import (
@@ -31,6 +31,7 @@ __all__ = [
     "InfeasibleError",
     "Joint",
     "LossFit",
+    "LossOfEach",
     "LossPoint",
     "LossSurface",
     "LossTable",

@@ -1,9 +1,9 @@
 """Bandwidth, power and token length together: geometric programs, and lengths by looking at all of them.
 
-Alternation: at given lengths, bandwidth and power by :mod:`edge_server.cell.allocation.geometric`; at those,
-every user's best length; until the objective falls no more. It ends where no user alone would change its
-length, which need not be the best place: so it starts from several, and in small cells it also tries single
-steps of a length with everything else solved anew.
+Alternation: at given lengths, bandwidth and power (:mod:`edge_server.cell.allocation.interior_point`); at
+those, every user's best length; until the objective falls no more. It ends where no user alone would change
+its length, which need not be the best place: so it starts from several, and in small cells it also tries
+single steps of a length with everything else solved anew.
 """
 
 from __future__ import annotations
@@ -17,22 +17,23 @@ from numpy.typing import NDArray
 
 from edge_server.cell.allocation.closed_forms import Equal, Fixed, MaxMin, ProportionalFair, WaterFilling
 from edge_server.cell.allocation.cost import at_columns, best_lengths, columns, cost_of
-from edge_server.cell.allocation.geometric import GeometricSolver
 from edge_server.cell.allocation.greedy import Greedy
+from edge_server.cell.allocation.interior_point import InteriorPointSolver
 from edge_server.cell.allocation.policy import Policy
 from edge_server.cell.allocation.problem import Allocation, Problem, SolverError
+from edge_server.cell.allocation.program import Solver
 
 
 class Joint:
     """All three at once.
 
     It is never dearer than the policies that need no solver: the cheapest of them is where it starts, and
-    what it falls back to where cvxpy is missing, fails or is late; :attr:`Allocation.fallback` then says why.
+    what it falls back to where the solver fails or is late; :attr:`Allocation.fallback` then says why.
 
     Args:
         time_limit_s: for one call [s]; what is best by then is the answer.
         steps_up_to: users up to which single steps of lengths are tried.
-        solver: keeps compiled programs from call to call.
+        solver: of bandwidth and power at given lengths.
         clock: monotonic seconds.
     """
 
@@ -43,12 +44,12 @@ class Joint:
         time_limit_s: float = 1.0,
         *,
         steps_up_to: int = 4,
-        solver: GeometricSolver | None = None,
+        solver: Solver | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.time_limit_s = time_limit_s
         self.steps_up_to = steps_up_to
-        self._solver = solver or GeometricSolver()
+        self._solver = solver or InteriorPointSolver()
         self._clock = clock
 
     def allocate(self, problem: Problem) -> Allocation:
@@ -69,7 +70,7 @@ class _Search:
     """The best allocation so far, and how to look for a better one."""
 
     def __init__(
-        self, problem: Problem, best: Allocation, solver: GeometricSolver, left_s: Callable[[], float]
+        self, problem: Problem, best: Allocation, solver: Solver, left_s: Callable[[], float]
     ) -> None:
         self.best = best
         self.solved = 0

@@ -36,8 +36,22 @@ class LossSurface(Protocol):
         """Loss at SNR ``gamma`` (linear, above 0) and token lengths; shapes are broadcast."""
         ...
 
-    def as_fit(self) -> LossFit:
+    def as_fit(self) -> Posynomial:
         """The surface, or what is nearest to it, as a posynomial."""
+        ...
+
+
+class Posynomial(LossSurface, Protocol):
+    """Loss as the formula above; one for all users, or one for each."""
+
+    @property
+    def c(self) -> float | Floats:
+        """What noise costs; of each user, (K, 1)."""
+        ...
+
+    @property
+    def d(self) -> float | Floats:
+        """How fast that falls with SNR; likewise."""
         ...
 
 
@@ -96,6 +110,28 @@ class LossFit:
         fit = cls(float(a), float(b), p, float(c), d)
         wrong = np.abs(fit.at(gamma, length) - loss)
         return cls(fit.a, fit.b, p, fit.c, d, float(np.sqrt(np.mean(wrong**2))), float(wrong.max()))
+
+
+class LossOfEach:
+    """A fit for each user of a problem: they need not send the same modalities.
+
+    Args:
+        fits: in the order of the users.
+    """
+
+    def __init__(self, fits: Sequence[LossFit]) -> None:
+        self._a, self._b, self._p, self.c, self.d = (
+            np.array([[getattr(fit, name)] for fit in fits], np.float64) for name in "abpcd"
+        )
+
+    def at(self, gamma: ArrayLike, token_length: ArrayLike) -> Floats:
+        """See :class:`LossSurface`; the first axis of the two, broadcast, is users."""
+        gamma, token_length = np.asarray(gamma, np.float64), np.asarray(token_length, np.float64)
+        return np.asarray(self._a + self._b * token_length**-self._p + self.c * gamma**-self.d)
+
+    def as_fit(self) -> Posynomial:
+        """Itself."""
+        return self
 
 
 class LossTable:
