@@ -143,7 +143,7 @@ class Agent:
         check_question(question)
         clip = clip or Clip()
         transmitter = self._transmitter  # to the end, whatever takes its place meanwhile
-        channel, pacer = self._radio(grant.bandwidth_hz)
+        channel, pacer = self._radio(grant)
         wanted = self._settings.token_length if token_length is None else token_length
         token_length = self._token_length(wanted, grant, transmitter)
         tokens, ids, encode_s = await asyncio.to_thread(
@@ -208,10 +208,10 @@ class Agent:
             return self._channel.snr_db
         return self._settings.snr_db if self._trace is None else self._trace.at(0.0)
 
-    def _radio(self, granted_bandwidth_hz: float) -> tuple[Channel, Pacer]:
+    def _radio(self, grant: pb.Grant) -> tuple[Channel, Pacer]:
         # One radio for the agent's life: its randomness, its trace and what is still on the air go on from
-        # question to question. Its bandwidth is what is granted for each.
-        config = self._settings.channel_config(granted_bandwidth_hz)
+        # question to question. Its bandwidth and power are what is granted for each.
+        config = self._settings.channel_config(grant.bandwidth_hz, grant.tx_power_db)
         if self._channel is None or self._pacer is None:
             self._channel = Channel(config, self._rng, trace=self._trace, clock=self._clock)
             self._pacer = Pacer(config.bandwidth_hz, clock=self._clock)

@@ -220,8 +220,8 @@ class DeviceSettings(BaseSettings):
             self.server_name,
         )
 
-    def channel_config(self, granted_bandwidth_hz: float) -> ChannelConfig:
-        """The channel as set, at the granted bandwidth where none is set."""
+    def channel_config(self, granted_bandwidth_hz: float, granted_power_db: float = 0.0) -> ChannelConfig:
+        """The channel as set, at the granted bandwidth [Hz] where none is set, and the granted power [dB]."""
         return ChannelConfig(
             model=self.channel,
             fading=self.fading,
@@ -230,6 +230,7 @@ class DeviceSettings(BaseSettings):
             csi=self.csi,
             pilots=self.pilots,
             equalizer=self.equalizer,
+            tx_power_db=granted_power_db,
             bandwidth_hz=self.bandwidth_hz or granted_bandwidth_hz or ChannelConfig().bandwidth_hz,
         )
 

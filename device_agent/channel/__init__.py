@@ -6,6 +6,7 @@
 - Symbols have Es = 1 on average over the codeword, mean(x**2) == 0.5. **The transmitter** sees to it,
   before the channel. Noise is never scaled by the measured power of what was sent.
 - ``snr_db`` is Es/N0, N0 = 10^(-snr_db / 10); y = h s + sqrt(N0) w, w ~ CN(0, 1): N0/2 per dimension.
+- A granted power is a gain on the symbols, after that and before the channel: h takes it in.
 - Fading has E|h|^2 = 1: ``block`` has one gain per codeword, ``fast`` one per symbol.
 - CSI is ``perfect`` or ``estimated`` from pilots that cost channel uses.
 - Equalisation is MMSE, conj(h) y / (|h|^2 + N0), unless zero-forcing is chosen.

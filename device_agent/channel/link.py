@@ -67,6 +67,8 @@ class ChannelConfig:
     """How the gain is undone."""
     bandwidth_hz: float = 1e6
     """Symbols per second."""
+    tx_power_db: float = 0.0
+    """Gain on the energy of every symbol, pilots too, before the channel [dB]."""
 
     def __post_init__(self) -> None:
         choices: dict[str, tuple[str, ...]] = {
@@ -87,8 +89,10 @@ class ChannelConfig:
             raise ConfigurationError(f"channel bandwidth_hz is {self.bandwidth_hz}; must be above 0")
         if self.pilots < 1:
             raise ConfigurationError(f"channel pilots is {self.pilots}; must be at least 1")
-        if max(abs(self.snr_db), abs(self.k_factor_db)) > MAX_ABS_SNR_DB:
-            raise ConfigurationError(f"channel snr_db and k_factor_db must lie within ±{MAX_ABS_SNR_DB:g} dB")
+        if max(map(abs, (self.snr_db, self.k_factor_db, self.tx_power_db))) > MAX_ABS_SNR_DB:
+            raise ConfigurationError(
+                f"channel snr_db, k_factor_db and tx_power_db must lie within ±{MAX_ABS_SNR_DB:g} dB"
+            )
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,7 @@ class Reception:
 
     Attributes:
         x_TC: float32, [token_length, channel_dim].
-        effective_snr_db: what the receiver is told, within [-30, 40] [dB].
+        effective_snr_db: what the receiver is told, transmit power included, within [-30, 40] [dB].
         channel_uses: complex symbols sent, pilots included.
         airtime_s: what sending them took on the air [s].
     """
@@ -160,13 +164,16 @@ class Channel:
         s = to_symbols(x_TC.astype(np.float32, copy=False))
         snr_db = self.snr_db
         n0 = n0_from_snr_db(snr_db)
-        h = sample_gain(model, config.fading, s.shape, self._rng)
+        # The receiver sees one gain: that of what was sent louder, through the channel.
+        amplitude = 10.0 ** (config.tx_power_db / 20.0)
+        h = sample_gain(model, config.fading, s.shape, self._rng) * np.float32(amplitude)
         y = apply(s, h, sample_noise(s.shape, self._rng), n0)
         gain = power(h)
         if config.csi == "estimated":
             uses += pilot_uses(h, config.pilots)
             h = estimate_gain(h, n0, config.pilots, self._rng)
-            gain = expected_power(h, n0, config.pilots, *model.paths())
+            steady, scattered = model.paths()
+            gain = expected_power(h, n0, config.pilots, amplitude * steady, amplitude**2 * scattered)
         s_hat = equalize_mmse(y, h, n0) if config.equalizer == "mmse" else equalize_zf(y, h)
         mean_gain_db = 10.0 * math.log10(max(float(gain.mean(dtype=np.float64)), 1e-30))
         return Reception(

@@ -13,6 +13,8 @@ from protos.tokenlink.v1 import tokenlink_pb2 as pb
 
 MIN_BANDWIDTH_HZ, MAX_BANDWIDTH_HZ = 1e3, 1e12
 """Granted bandwidths lie here [Hz]; a setting of the user's may be lower. 0 says that nothing is granted."""
+MAX_TX_POWER_DB = 60.0
+"""Largest gain, or loss, that a grant can put on a symbol's energy [dB]."""
 MIN_VALID_S, MAX_VALID_S = 1.0, 7 * 86_400.0
 MAX_IN_FLIGHT = 1024
 MAX_TOKEN_LENGTH = 65_536
@@ -32,6 +34,8 @@ def sane_grant(sent: pb.Grant) -> pb.Grant:
     grant.max_questions_in_flight = min(max(grant.max_questions_in_flight, 1), MAX_IN_FLIGHT)
     grant.max_token_length = min(max(grant.max_token_length, 1), MAX_TOKEN_LENGTH)
     grant.token_length = min(grant.token_length, MAX_TOKEN_LENGTH)
+    if grant.HasField("tx_power_db"):
+        grant.tx_power_db = _within(grant.tx_power_db, -MAX_TX_POWER_DB, MAX_TX_POWER_DB)
     if grant.HasField("outage_snr_db"):
         grant.outage_snr_db = _within(grant.outage_snr_db, -MAX_ABS_SNR_DB, MAX_ABS_SNR_DB)
     return grant

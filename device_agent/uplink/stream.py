@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Any, TypeAlias
 
 import grpc.aio
@@ -28,10 +28,14 @@ class Conversation:
     Args:
         call: a fresh Converse call.
         server: its address, for messages.
+        on_grant: told of grants that changed.
     """
 
-    def __init__(self, call: Any, server: str) -> None:
+    def __init__(
+        self, call: Any, server: str, on_grant: Callable[[pb.GrantUpdate], None] = lambda update: None
+    ) -> None:
         self._call = call
+        self._on_grant = on_grant
         self._server = server
         self._inboxes: dict[str, asyncio.Queue[Incoming]] = {}
         self._turn = asyncio.Lock()
@@ -99,6 +103,9 @@ class Conversation:
         )
         try:
             async for frame in self._call:
+                if frame.WhichOneof("body") == "grant":
+                    self._on_grant(frame.grant)
+                    continue
                 inbox = self._inboxes.get(frame.request_id)
                 if inbox is not None:
                     inbox.put_nowait(frame)

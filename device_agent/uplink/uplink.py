@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import TypeVar
 
@@ -332,6 +333,15 @@ class Uplink:
             )
             return self._session
 
+    def _regranted(self, update: pb.GrantUpdate) -> None:
+        """What is made ready from now on goes by this grant."""
+        session = self._session
+        if session is not None and session.session_id == update.session_id:
+            grant = sane_grant(update.grant)
+            renew_at_s = self._clock() + grant.valid_s * (1.0 - RENEW_MARGIN)
+            self._session = replace(session, grant=grant, renew_at_s=min(renew_at_s, session.renew_at_s))
+            self._slot_freed.set()
+
     @contextlib.asynccontextmanager
     async def _granted_slot(self) -> AsyncGenerator[None, None]:
         """One of the questions that the grant, which may change meanwhile, allows in flight."""
@@ -354,7 +364,7 @@ class Uplink:
         self, session: Session, frame: pb.UplinkFrame
     ) -> AsyncGenerator[pb.DownlinkFrame, None]:
         if self._conversation is None or self._conversation.ended:
-            self._conversation = Conversation(self._stub().Converse(), self.server)
+            self._conversation = Conversation(self._stub().Converse(), self.server, self._regranted)
         conversation = self._conversation
         over = False
         try:

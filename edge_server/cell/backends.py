@@ -27,6 +27,10 @@ class Backend(Protocol):
         """Token lengths that it was trained for."""
 
     @property
+    def symbols_per_token(self) -> int:
+        """Complex symbols per unit of token length of a question that brings all modalities, pilots aside."""
+
+    @property
     def retry_delay_s(self) -> float:
         """After how long it pays to ask its engine again, where one was turned away now [s]."""
 

@@ -12,9 +12,11 @@ import math
 import secrets
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Generic, Protocol, TypeAlias
 from weakref import WeakValueDictionary
 
+from edge_server.cell.allocator import Allocator
 from edge_server.cell.answers import KeptAnswers
 from edge_server.cell.arrivals import Arrivals
 from edge_server.cell.backends import Backend, BackendRegistry, BackendT
@@ -71,6 +73,7 @@ class Cell(Generic[BackendT]):
         answers: that wait to be acknowledged; None: in memory, within the bounds of ``config``.
         access: says whether a peer's credential is still good; None: no credentials are asked for.
         limits: on what each peer may ask.
+        allocator: shares the cell out among its sessions; None: all are granted the same.
     """
 
     def __init__(
@@ -84,12 +87,14 @@ class Cell(Generic[BackendT]):
         answers: KeptAnswers | None = None,
         access: Access | None = None,
         limits: Limits | None = None,
+        allocator: Allocator | None = None,
     ) -> None:
         self.config = config or CellConfig()
         self._backends = backends
         self._clock = clock
         self._observer = observer
         self._access = access
+        self._allocator = allocator
         self.limits = limits if limits is not None else Limits(LimitConfig(), clock)
         self._log_lines = TokenBucket(_LOGGED_AT_ONCE, _LOGGED_PER_S, clock())
         self._sessions = Sessions(self.config.max_sessions, self.config.max_sessions_of_one, clock, new_id)
@@ -116,6 +121,32 @@ class Cell(Generic[BackendT]):
         self._sessions.expire()
         served = [name for name in backend.bundle_hashes if self._backends.of(name) is backend]
         return sum(session.bundle_hash in served for session in self._sessions)
+
+    def open_sessions(self) -> tuple[Session, ...]:
+        """The sessions whose grants have not ended."""
+        self._sessions.expire()
+        return tuple(self._sessions)
+
+    def follow(self, session_id: str, told: Callable[[Session], None]) -> Callable[[], None]:
+        """Be told whenever a session's grant changes.
+
+        Args:
+            session_id: of an open session; else nothing will be told.
+            told: called on the event loop.
+
+        Returns:
+            To be called when nobody is to be told any more.
+        """
+        session = self._sessions.find(session_id)
+        if session is None:
+            return lambda: None
+        follower = partial(told, session)
+        session.followers.append(follower)
+        return partial(session.followers.remove, follower)
+
+    def valid_s(self, session: Session) -> float:
+        """For how long a session's grant still holds [s]."""
+        return max(session.expires_at - self._clock(), 0.0)
 
     def devices(self) -> tuple[DeviceStatus, ...]:
         """What is known of every admitted device, the one heard of last first. Changes nothing."""
@@ -154,6 +185,7 @@ class Cell(Generic[BackendT]):
         for session in ended:
             self._sessions.remove(session.session_id)
             session.answered.cancel_all()
+            self._left(session.session_id)
         if ended:
             logger.warning("sessions ended with their credentials", extra={"sessions": len(ended)})
             if self._observer is not None:
@@ -207,6 +239,8 @@ class Cell(Generic[BackendT]):
                 device_id, snr_db, grant, lambda: self._idempotency_of(device_id), peer
             )
             session.bundle_hash = bundle_hash
+            if self._allocator is not None:
+                self._allocator.admit(session)
         except EdgeServerError as error:
             self._rejected(error, peer)
             raise
@@ -226,6 +260,7 @@ class Cell(Generic[BackendT]):
         session = self._sessions.remove(session_id)
         if session is not None:
             session.answered.cancel_all()
+            self._left(session_id)
         if self._observer is not None:
             self._observer.sessions(len(self._sessions))
 
@@ -279,6 +314,8 @@ class Cell(Generic[BackendT]):
                 )
             wanted = priority()
             session.seen_at, session.question_bytes = self._clock(), size_bytes
+            if self._allocator is not None:
+                self._allocator.asked(session)
             self.limits.spend(peer, questions=1, size_bytes=size_bytes)
             known = session.answered.find(request_id, digest)
             if known is not None:
@@ -344,6 +381,10 @@ class Cell(Generic[BackendT]):
             UnauthenticatedError, SessionNotFoundError, PermissionDeniedError: as :meth:`cancel`.
         """
         self._session(session_id, peer).answered.acknowledge(request_ids)
+
+    def _left(self, session_id: str) -> None:
+        if self._allocator is not None:
+            self._allocator.left(session_id)
 
     def _session(self, session_id: str, peer: Peer | None) -> Session:
         try:

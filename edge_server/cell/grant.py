@@ -9,10 +9,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, TypeAlias
 
 import pydantic
 from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt
+
+PolicyName: TypeAlias = Literal[
+    "none", "equal", "fixed", "proportional_fair", "max_min", "water_filling", "greedy", "joint"
+]
+"""A policy of :data:`edge_server.cell.allocation.POLICIES`, or none."""
 
 
 @pydantic.dataclasses.dataclass(frozen=True, config=ConfigDict(extra="forbid", use_attribute_docstrings=True))
@@ -32,7 +37,27 @@ class CellConfig:
     max_question_bytes: Annotated[int, Field(ge=1024)] = 256 * 1024
     """Size of one question on the wire, over gRPC."""
     bandwidth_hz: PositiveFloat = 1e6
-    """Granted to each device."""
+    """Granted to each device; with an allocation, the bandwidth that powers are told by."""
+    allocation: PolicyName = Field(default="none", json_schema_extra={"flag": True})
+    """How bandwidth, power and token length are shared out; none: every device is granted the same."""
+    total_bandwidth_hz: PositiveFloat = Field(default=4e6, json_schema_extra={"flag": True})
+    """What an allocation shares out."""
+    max_power_db: Annotated[float, Field(ge=-60, le=60)] = 0.0
+    """With an allocation, most power of one device, over what 0 dB of gain takes at bandwidth_hz [dB]."""
+    total_power_db: Annotated[float | None, Field(ge=-60, le=90)] = None
+    """Likewise of all devices together [dB]; none: not bounded."""
+    latency_weight: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """What an allocation counts airtime for, from 0 to 1; the rest goes to right answers."""
+    reference_latency_s: PositiveFloat = 0.1
+    """Airtime that counts as much as one wrong answer."""
+    energy_price: Annotated[float, Field(ge=0, le=1e6)] = 0.0
+    """What a second at the power of 0 dB costs, in wrong answers."""
+    allocate_every_s: Annotated[float, Field(ge=0.05, le=3600)] = 0.5
+    """An allocation is found anew at most this often."""
+    allocate_within_s: PositiveFloat = 1.0
+    """A solver that takes longer is not waited for; a policy that needs none decides."""
+    allocate_step_db: PositiveFloat = 1.0
+    """A device whose SNR moved by less changes no allocation [dB]."""
     grant_valid_s: PositiveFloat = 3600.0
     """How long a grant lasts."""
     outage_snr_db: float = -12.0
@@ -65,6 +90,8 @@ class Grant:
         bandwidth_hz: what the device may occupy [Hz].
         valid_s: how long this lasts [s].
         outage_snr_db: a block that arrives below this counts as lost [dB].
+        tx_power_db: gain on the energy of every symbol [dB].
+        channel_uses: that the media of one question may take; 0: not bounded.
     """
 
     max_token_length: int
@@ -74,6 +101,8 @@ class Grant:
     bandwidth_hz: float
     valid_s: float
     outage_snr_db: float
+    tx_power_db: float = 0.0
+    channel_uses: int = 0
 
 
 def make_grant(config: CellConfig, snr_db: float, token_lengths: Sequence[int]) -> Grant:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from edge_server.cell.grant import Grant
@@ -37,6 +37,10 @@ class Session:
         owner: the peer that opened it; None where nobody had to show who they are.
         question_bytes: what its last question took on the wire; 0 before the first.
         bundle_hash: of the bundle that the device ran when it last opened it.
+        mix: slots of the media that its last question brought; empty before the first.
+        symbols_per_token: complex symbols that it took per unit of token length; 0 before the first.
+        earlier_grant: the one before; what was made ready under it may still come.
+        followers: are called when the grant changes.
     """
 
     session_id: str
@@ -49,6 +53,16 @@ class Session:
     owner: Peer | None = None
     question_bytes: int = 0
     bundle_hash: str = ""
+    mix: tuple[str, ...] = ()
+    symbols_per_token: float = 0.0
+    earlier_grant: Grant | None = None
+    followers: list[Callable[[], None]] = field(default_factory=list)
+
+    def regrant(self, grant: Grant) -> None:
+        """Another grant from now on; whoever follows is told."""
+        self.earlier_grant, self.grant = self.grant, grant
+        for told in tuple(self.followers):
+            told()
 
 
 @dataclass(frozen=True)
@@ -179,6 +193,10 @@ class Sessions:
                 "session_id", "this session was opened by another device", reason="foreign_session"
             )
         return session
+
+    def find(self, session_id: str) -> Session | None:
+        """A session, expired or not; None if there is no such session."""
+        return self._by_id.get(session_id)
 
     def device_of(self, session_id: str) -> str | None:
         """What a session's device calls itself, expired or not; None if there is no such session."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeAlias
 
 from edge_server.cell import BackendRegistry
+from edge_server.cell.allocation import LossFit
 from edge_server.engine import AnswerStream, EngineClient, Model, ModelRunner, Priority, Request
 from edge_server.engine.canary import Canary
 from edge_server.frontdoor.ports import BundleArchive, Ingest, LinkShape
+from protos.names import SLOT_OF
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +27,7 @@ class Served:
         token_lengths: that it was trained for.
         bundles: given to devices that ask for one; the model answers for them all, and its own is first.
         digest: of its weights and descriptions; empty where nobody asks whether they have changed.
+        loss: expected loss per mix of modalities; empty where it was not measured.
         canaries: asked before it takes over from another model, and after.
         close: frees what it holds beside its memory.
     """
@@ -36,6 +39,7 @@ class Served:
     token_lengths: tuple[int, ...]
     bundles: tuple[BundleArchive, ...] = ()
     digest: str = ""
+    loss: Mapping[str, LossFit] = field(default_factory=dict)
     canaries: tuple[Canary, ...] = ()
     close: Callable[[], None] = lambda: None
 
@@ -62,6 +66,11 @@ class EngineBackend:
     def token_lengths(self) -> tuple[int, ...]:
         """Token lengths that the model was trained for."""
         return self.served.token_lengths
+
+    @property
+    def symbols_per_token(self) -> int:
+        """Complex symbols per unit of token length of a question that brings all modalities, pilots aside."""
+        return len(set(SLOT_OF.values())) * self.served.shape.channel_dim // 2
 
     @property
     def retry_delay_s(self) -> float:

@@ -18,6 +18,8 @@ from prometheus_client import (
     generate_latest,
 )
 
+from edge_server.cell import Excess
+from edge_server.cell.allocator import Outcome as AllocationOutcome
 from edge_server.cell.answers import DropReason
 from edge_server.engine import Completion, QuestionEnd, Request
 from protos.names import MODALITIES
@@ -62,7 +64,7 @@ class _BlockSeries:
 
 
 class Metrics:
-    """Implements the observer ports of engine, cell and kept answers.
+    """Implements the observer ports of engine, cell, allocator and kept answers.
 
     Beside its own series it shows those of the process (CPU, memory, descriptors) and of the interpreter.
 
@@ -159,6 +161,21 @@ class Metrics:
         self._answers_not_written = Counter(
             "tokenlink_answers_not_written", "Times that the file of answers could not be written", registry=r
         )
+        self._allocations = Counter(
+            "tokenlink_allocations", "Times that the cell was shared out anew", ["outcome"], registry=r
+        )
+        self._allocation = Histogram(
+            "tokenlink_allocation_seconds", "Finding an allocation", buckets=_SECONDS, registry=r
+        )
+        self._allocated = Gauge(
+            "tokenlink_allocated_devices", "Devices among which the cell is shared out", registry=r
+        )
+        self._regrants = Counter(
+            "tokenlink_grant_updates", "Grants that changed under an open session", registry=r
+        )
+        self._exceeded = Counter(
+            "tokenlink_grants_exceeded", "Questions that took more than was granted", ["what"], registry=r
+        )
         self._workers = Counter(
             "tokenlink_worker_restarts", "Workers that died and were replaced", registry=r
         )
@@ -180,6 +197,10 @@ class Metrics:
         }
         for reason, kind in _KINDS.items():
             self._rejections.labels(kind, reason)
+        for outcome in get_args(AllocationOutcome):
+            self._allocations.labels(outcome)
+        for what in get_args(Excess):
+            self._exceeded.labels(what)
         for drop_reason in get_args(DropReason):
             self._answers_dropped.labels(drop_reason)
 
@@ -282,6 +303,20 @@ class Metrics:
     def answers_not_written(self) -> None:
         """The file of answers could not be written. May be called from any thread."""
         self._answers_not_written.inc()
+
+    def allocated(self, outcome: str, seconds: float, devices: int) -> None:
+        """The cell was shared out among so many devices; it took so long [s]."""
+        self._allocations.labels(outcome).inc()
+        self._allocation.observe(seconds)
+        self._allocated.set(devices)
+
+    def regranted(self, count: int) -> None:
+        """So many devices have another grant than before."""
+        self._regrants.inc(count)
+
+    def exceeded(self, what: str) -> None:
+        """A question took more of the radio than was granted."""
+        self._exceeded.labels(what).inc()
 
     def block(self, modality: str, token_length: int, airtime_s: float, effective_snr_db: float) -> None:
         """A block was received; airtime and SNR are the sender's word and counted only if they can be."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
-from edge_server.cell import Session
+from edge_server.cell import SentBlock, Session, count_sent
 from edge_server.engine import FeatureBlock, Priority, Prompt, Request
 from edge_server.errors import InvalidQuestionError, TextTooLongError
 from edge_server.frontdoor.metrics import Metrics
@@ -45,6 +45,8 @@ def request_of(question: pb.Question, session: Session, shape: LinkShape, metric
         )
     for block, received in zip(blocks, question.payloads, strict=True):
         metrics.block(block.modality, len(block.x_TC), received.channel.airtime_s, block.snr_db)
+    for what in count_sent(session, _sent(question.payloads)):
+        metrics.exceeded(what)
     return Request(
         prompt=Prompt(
             blocks=blocks,
@@ -58,6 +60,21 @@ def request_of(question: pb.Question, session: Session, shape: LinkShape, metric
         priority=priority_of(question.priority),
         whole=question.whole_answer,
     )
+
+
+def _sent(payloads: Sequence[pb.TokenPayload]) -> list[SentBlock]:
+    """What the media of a question took of the radio, as its device tells it."""
+    return [
+        SentBlock(
+            slot=SLOT_OF[name],
+            token_length=block.shape[0],
+            symbols=block.shape[0] * block.shape[1] // 2,
+            channel_uses=block.channel.channel_uses,
+            airtime_s=block.channel.airtime_s,
+        )
+        for block in payloads
+        if (name := MODALITIES.of_number[block.modality]) in SLOT_OF
+    ]
 
 
 def priority_of(sent: int) -> Priority:

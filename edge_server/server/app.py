@@ -28,6 +28,7 @@ from edge_server.server.bounds import bounds_of
 from edge_server.server.builders import (
     Security,
     Surroundings,
+    build_allocator,
     build_answers,
     build_backend,
     build_call_gate,
@@ -92,7 +93,10 @@ class Server:
         self._credentials = credential_store_of(config, wall_clock)
         self.bounds = bounds_of(config)
         security = Security(tls_of(config), self._credentials, Limits(config.limits, clock), self.bounds)
-        self.cell = build_cell(config, self.backends, self.answers, self.metrics, security, clock)
+        self._allocator = build_allocator(config, self.backends, self.metrics, clock)
+        self.cell = build_cell(
+            config, self.backends, self.answers, self.metrics, security, clock, self._allocator
+        )
         self._rollout = Rollout(
             self.backends, self.cell, keep_s=config.server.old_model_s, clock=clock, on_change=self._describe
         )
@@ -149,6 +153,9 @@ class Server:
             if self._page is not None:
                 self._rest.config.load()  # the page looks for its server among those that have loaded theirs
                 await self._to_close.enter_async_context(self._page.running())
+            if self._allocator is not None:
+                running = self._allocator.running(self.cell.open_sessions)
+                await self._to_close.enter_async_context(running)
             if self.revocation is not None:
                 await self._to_close.enter_async_context(self.revocation.running())
             grpc_port = await self._grpc.start(config.server.host, config.grpc.port)

@@ -16,9 +16,10 @@ from fastapi import FastAPI
 from device_agent.lasting import LastingClock
 from edge_server.access.credential_store import CredentialStore
 from edge_server.access.identity import peer_of_certificate
-from edge_server.cell import AnswerFile, Cell, KeptAnswers, Limits
+from edge_server.cell import Allocator, AnswerFile, Cell, KeptAnswers, Limits
 from edge_server.engine.observer import EngineObserver
 from edge_server.engine.registry import EngineParts, build_engine
+from edge_server.errors import ConfigurationError
 from edge_server.frontdoor.backend import Backends, EngineBackend, Served
 from edge_server.frontdoor.grpc.call_gate import Callers, CallGate
 from edge_server.frontdoor.grpc.downloads import Downloads
@@ -133,6 +134,7 @@ def build_cell(
     metrics: Metrics,
     security: Security,
     clock: Callable[[], float],
+    allocator: Allocator | None = None,
 ) -> Cell[EngineBackend]:
     """Sessions, grants and admission."""
     return Cell(
@@ -143,6 +145,33 @@ def build_cell(
         answers=answers,
         access=security.credentials if security.asks_devices else None,
         limits=security.limits,
+        allocator=allocator,
+    )
+
+
+def build_allocator(
+    config: ServerConfig, backends: Backends, metrics: Metrics, clock: Callable[[], float]
+) -> Allocator | None:
+    """What shares the cell out among its devices; None: all are granted the same.
+
+    Raises:
+        ConfigurationError: it would not know what loss to expect of the model.
+    """
+    if config.cell.allocation == "none":
+        return None
+    known = backends.current.served.loss
+    if not known:
+        raise ConfigurationError(
+            f"allocation: is {config.cell.allocation!r}, and the loss of the model in {config.runtime.model} "
+            "over SNR and token length was not measured; `edge-server evaluate MODEL --loss-surface` does"
+        )
+    return Allocator(
+        config.cell,
+        backends.of,
+        # A model that takes over without a measurement is taken to be like the first.
+        lambda: backends.current.served.loss or known,
+        observer=metrics,
+        clock=clock,
     )
 
 

@@ -2,6 +2,7 @@
 
 MODEL/           weights, read by edge_server.runtime.model_runner
 MODEL/bundle/    device bundle: given to devices, and used here for media that comes over REST
+MODEL/loss_surface.json  expected loss over SNR and token length, where it was measured
 MODEL/bundle-*/  bundles of other precisions, made from that one: given to devices that ask
 """
 
@@ -22,6 +23,9 @@ from device_agent.bundle.archive import pack
 from device_agent.bundle.bundle import Bundle, load_bundle
 from device_agent.errors import BundleError, DeviceAgentError
 from device_agent.transmitter import Transmitter
+from edge_server.cell.allocation import LossFit
+from edge_server.cell.allocation.surface_file import FILE as LOSS_FILE
+from edge_server.cell.allocation.surface_file import read_fits
 from edge_server.engine import Model, ModelRunner
 from edge_server.engine.canary import FILE as CANARY_FILE
 from edge_server.engine.canary import Canary, read_canaries
@@ -95,8 +99,23 @@ def _load(config: ServerConfig, resources: ExitStack) -> Served:
         token_lengths=tuple(bundle.manifest.token_lengths),
         bundles=archives,
         digest=snapshot.digest,
+        loss=_loss(snapshot.folder / LOSS_FILE),
         canaries=read_canaries(snapshot.folder / CANARY_FILE) or _unknown_canaries(bundle, ingest),
     )
+
+
+def _loss(path: Path) -> dict[str, LossFit]:
+    """Measured loss per mix of modalities; empty where nobody has measured it.
+
+    Raises:
+        ConfigurationError: the file is not one of these.
+    """
+    try:
+        return read_fits(path) or {}
+    except ValueError as error:
+        raise ConfigurationError(
+            f"model: {error}; write it again with `edge-server evaluate MODEL --loss-surface`"
+        ) from error
 
 
 def _unknown_canaries(bundle: Bundle, ingest: MediaIngest) -> tuple[Canary, ...]:

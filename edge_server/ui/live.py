@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nicegui import ui
 
-from edge_server.ui import markup
+from edge_server.ui import markup, shares
 from edge_server.ui.context import PageContext
 
 REFRESH_S = 1.0
@@ -29,7 +29,7 @@ class Fragment:
 
 
 class LivePanel:
-    """Devices, times, batches, refusals and answers.
+    """Devices and their shares, times, batches, refusals and answers.
 
     Args:
         context: what is looked at.
@@ -40,6 +40,9 @@ class LivePanel:
         self._tiles = Fragment("tl-wide")
         with card("Devices", "tl-wide"):
             self._devices = Fragment()
+        self._cell = card("Who has what of the cell", "tl-wide")
+        with self._cell:
+            self._shares = Fragment()
         with ui.element("div").classes("tl-columns"):
             with card("Times"):
                 self._timings = Fragment()
@@ -60,6 +63,8 @@ class LivePanel:
         view, devices = context.watched.view(), context.cell.devices()
         self._tiles.show(markup.tiles(view, len(devices)))
         self._devices.show(markup.devices_table(devices))
+        self._cell.set_visibility(shares.is_shared_out(devices))
+        self._shares.show(shares.stacked(devices))
         self._timings.show(markup.timings(view))
         self._rate.show(markup.rate(view))
         self._batches.show(markup.batch_sizes(view))

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from device_agent.media.limits import MediaLimits
+from edge_server.cell.allocation import LossFit
 from edge_server.frontdoor.backend import Served
 from edge_server.frontdoor.ports import BundleArchive, LinkShape
 from edge_server.frontdoor.tracing import NotTraced, Tracing
@@ -91,6 +92,7 @@ async def running(
             BundleArchive(BUNDLE_HASH, archive),
             BundleArchive(SMALL_BUNDLE_HASH, small_archive, "int8"),
         ),
+        loss={"visual+audio": LossFit(a=0.05, b=0.3, p=1.2, c=0.02, d=0.9)},
     )
     server: Server = Server(
         # One batch, so that a test knows what runs and what waits.

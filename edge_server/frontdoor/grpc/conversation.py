@@ -16,6 +16,7 @@ from edge_server.cell import Cell, Hold, Peer, Subscription
 from edge_server.errors import EdgeServerError, InvalidQuestionError, NotFoundError
 from edge_server.frontdoor.backend import EngineBackend
 from edge_server.frontdoor.grpc.downlink import Downlink, send
+from edge_server.frontdoor.grpc.grants import GrantUpdates
 from edge_server.frontdoor.grpc.messages import Received, parsed
 from edge_server.frontdoor.status import known
 from edge_server.frontdoor.tracing import QuestionTrace, Tracing
@@ -58,6 +59,7 @@ class Conversation:
         self._downlink = downlink
         self._peer = peer
         self._hold = hold
+        self._grants = GrantUpdates(cell, downlink)
         # A client that sends but does not read is not read from any more.
         self._slots = asyncio.Semaphore(_QUESTIONS_PER_STREAM)
         self._answering: set[tuple[str, str]] = set()
@@ -78,6 +80,10 @@ class Conversation:
             task = tasks.create_task(self._take(frame))
             task.add_done_callback(lambda _: self._slots.release())
             del frame, task  # a stream that is idle holds nobody's question
+
+    async def close(self) -> None:
+        """The stream is over: nobody is told of grants any more."""
+        await self._grants.close()
 
     async def _take(self, frame: Received[pb.UplinkFrame]) -> None:
         request_id = ""
@@ -104,6 +110,7 @@ class Conversation:
         request_id = message.question.request_id
         trace = self._tracing.question("Converse", message.traceparent, request_id)
         subscription = self._ask(message.session_id, message.bundle_hash, message.question, self._peer, trace)
+        self._grants.follow(message.session_id)
         key = (message.session_id, request_id)
         try:
             if key in self._answering:

@@ -42,9 +42,13 @@ class Downlink:
         Raises:
             ConnectionError: the client has gone; its handler is about to be cancelled.
         """
+        await self.write_made(lambda: frame)
+
+    async def write_made(self, make: Callable[[], pb.DownlinkFrame]) -> None:
+        """Send a frame that is made when its turn has come; raises as :meth:`write`."""
         async with self._turn:
             try:
-                await self._context.write(frame)
+                await self._context.write(make())
             except Exception as error:
                 # grpc.aio has no one exception for this: internal errors, usage errors, invalid states.
                 raise ConnectionError("the client has gone") from error

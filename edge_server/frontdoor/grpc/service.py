@@ -31,6 +31,7 @@ from edge_server.frontdoor.grpc.conversation import Conversation
 from edge_server.frontdoor.grpc.downlink import Downlink, send
 from edge_server.frontdoor.grpc.downloads import Downloads
 from edge_server.frontdoor.grpc.ending import abort
+from edge_server.frontdoor.grpc.grants import grant_message
 from edge_server.frontdoor.grpc.messages import Received, parsed
 from edge_server.frontdoor.metrics import Metrics
 from edge_server.frontdoor.ports import BundleArchive
@@ -105,18 +106,9 @@ class TokenLinkService:
         except EdgeServerError as error:
             await abort(context, error)
         logger.info("session opened", extra={"device_id": session.device_id})
-        grant = session.grant
         return pb.OpenSessionResponse(
             session_id=session.session_id,
-            grant=pb.Grant(
-                max_token_length=grant.max_token_length,
-                token_length=grant.token_length,
-                max_questions_in_flight=grant.max_questions_in_flight,
-                max_question_bytes=grant.max_question_bytes,
-                bandwidth_hz=grant.bandwidth_hz,
-                valid_s=grant.valid_s,
-                outage_snr_db=grant.outage_snr_db,
-            ),
+            grant=grant_message(session.grant, session.grant.valid_s),
             server_version=self._version,
             model_name=self._backends.of(message.bundle_hash).model.name,
             current_bundle_hash=bundle_for(self._backends, message.bundle_hash),
@@ -171,12 +163,15 @@ class TokenLinkService:
                 self._callers.peer_of(context),
                 lambda size_bytes: self._hold(context, size_bytes),
             )
-            async with asyncio.TaskGroup() as tasks:
-                reader = tasks.create_task(conversation.read(uplink, tasks))
-                self._readers.add(reader)
-                reader.add_done_callback(self._readers.discard)
-                if self._draining:
-                    reader.cancel()
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    reader = tasks.create_task(conversation.read(uplink, tasks))
+                    self._readers.add(reader)
+                    reader.add_done_callback(self._readers.discard)
+                    if self._draining:
+                        reader.cancel()
+            finally:
+                await conversation.close()
             if self._draining:
                 raise DrainingError
         except EdgeServerError as error:

@@ -129,7 +129,7 @@ class OpenSessionRequest(_message.Message):
     def __init__(self, device_id: _Optional[str] = ..., bundle_hash: _Optional[str] = ..., agent_version: _Optional[str] = ..., snr_db: _Optional[float] = ...) -> None: ...
 
 class Grant(_message.Message):
-    __slots__ = ("max_token_length", "token_length", "max_questions_in_flight", "max_question_bytes", "bandwidth_hz", "valid_s", "outage_snr_db")
+    __slots__ = ("max_token_length", "token_length", "max_questions_in_flight", "max_question_bytes", "bandwidth_hz", "valid_s", "outage_snr_db", "tx_power_db", "channel_uses")
     MAX_TOKEN_LENGTH_FIELD_NUMBER: _ClassVar[int]
     TOKEN_LENGTH_FIELD_NUMBER: _ClassVar[int]
     MAX_QUESTIONS_IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
@@ -137,6 +137,8 @@ class Grant(_message.Message):
     BANDWIDTH_HZ_FIELD_NUMBER: _ClassVar[int]
     VALID_S_FIELD_NUMBER: _ClassVar[int]
     OUTAGE_SNR_DB_FIELD_NUMBER: _ClassVar[int]
+    TX_POWER_DB_FIELD_NUMBER: _ClassVar[int]
+    CHANNEL_USES_FIELD_NUMBER: _ClassVar[int]
     max_token_length: int
     token_length: int
     max_questions_in_flight: int
@@ -144,7 +146,9 @@ class Grant(_message.Message):
     bandwidth_hz: float
     valid_s: float
     outage_snr_db: float
-    def __init__(self, max_token_length: _Optional[int] = ..., token_length: _Optional[int] = ..., max_questions_in_flight: _Optional[int] = ..., max_question_bytes: _Optional[int] = ..., bandwidth_hz: _Optional[float] = ..., valid_s: _Optional[float] = ..., outage_snr_db: _Optional[float] = ...) -> None: ...
+    tx_power_db: float
+    channel_uses: int
+    def __init__(self, max_token_length: _Optional[int] = ..., token_length: _Optional[int] = ..., max_questions_in_flight: _Optional[int] = ..., max_question_bytes: _Optional[int] = ..., bandwidth_hz: _Optional[float] = ..., valid_s: _Optional[float] = ..., outage_snr_db: _Optional[float] = ..., tx_power_db: _Optional[float] = ..., channel_uses: _Optional[int] = ...) -> None: ...
 
 class OpenSessionResponse(_message.Message):
     __slots__ = ("session_id", "grant", "server_version", "model_name", "server_time_s", "current_bundle_hash")
@@ -211,16 +215,26 @@ class AskRequest(_message.Message):
     def __init__(self, session_id: _Optional[str] = ..., bundle_hash: _Optional[str] = ..., question: _Optional[_Union[Question, _Mapping]] = ...) -> None: ...
 
 class DownlinkFrame(_message.Message):
-    __slots__ = ("request_id", "delta", "answer", "failure")
+    __slots__ = ("request_id", "delta", "answer", "failure", "grant")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     DELTA_FIELD_NUMBER: _ClassVar[int]
     ANSWER_FIELD_NUMBER: _ClassVar[int]
     FAILURE_FIELD_NUMBER: _ClassVar[int]
+    GRANT_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     delta: AnswerDelta
     answer: Answer
     failure: Failure
-    def __init__(self, request_id: _Optional[str] = ..., delta: _Optional[_Union[AnswerDelta, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ...) -> None: ...
+    grant: GrantUpdate
+    def __init__(self, request_id: _Optional[str] = ..., delta: _Optional[_Union[AnswerDelta, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., grant: _Optional[_Union[GrantUpdate, _Mapping]] = ...) -> None: ...
+
+class GrantUpdate(_message.Message):
+    __slots__ = ("session_id", "grant")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    GRANT_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    grant: Grant
+    def __init__(self, session_id: _Optional[str] = ..., grant: _Optional[_Union[Grant, _Mapping]] = ...) -> None: ...
 
 class AnswerDelta(_message.Message):
     __slots__ = ("text",)

@@ -35,6 +35,7 @@ class Bench:
         ids = itertools.count()
         self.bundle_hashes = (BUNDLE_HASH, OTHER_HASH)
         self.token_lengths = (1, 2, 4, 8, 16, 32)
+        self.symbols_per_token = 32
         self.retry_delay_s = 0.75
         self.cell: Cell[Bench] = Cell(
             BackendRegistry(self),

@@ -41,6 +41,7 @@ class Bench:
         self.reasons: list[str] = []
         self.bundle_hashes = (BUNDLE_HASH,)
         self.token_lengths = (1, 2, 4, 8, 16, 32)
+        self.symbols_per_token = 32
         self.retry_delay_s = 0.05
         self.cell: Cell[Bench] = Cell(
             BackendRegistry(self),

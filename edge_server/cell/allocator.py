@@ -1,0 +1,323 @@
+"""Keeps a cell's allocation up to date while devices come, go and move.
+
+    session opened, closed, at another SNR ──▶ Policy, on a thread ──▶ shares ──▶ regrant ──▶ devices
+                                                └── late, or failed: a policy that needs no solver
+
+Old grants hold until new ones are there. Powers are told relative to what Es = 1 takes at the cell's
+``bandwidth_hz``, so that with P = 1 and B = bandwidth_hz a device has the SNR that it reports.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol, TypeAlias
+
+from edge_server.cell.allocation import (
+    Allocation,
+    Budget,
+    InfeasibleError,
+    LossFit,
+    LossOfEach,
+    Objective,
+    Policy,
+    Problem,
+    SolverError,
+    User,
+    make_policy,
+)
+from edge_server.cell.allocation.surface_file import mix_of
+from edge_server.cell.backends import Backend
+from edge_server.cell.grant import CellConfig, Grant
+from edge_server.cell.session import SILENT_AFTER_S, Session
+from edge_server.errors import BundleMismatchError
+
+Outcome: TypeAlias = Literal["solved", "late", "failed"]
+"""How an allocation came about: by the policy that was asked, or by another, and why."""
+
+FALLBACK = "proportional_fair"
+"""A formula: it cannot be late."""
+#: Pilots and the like, beyond what tokens take.
+_OVERHEAD = 1.25
+#: A question that takes so much more or less of the radio than the last one is of another kind.
+_OTHER_SYMBOLS = 0.1
+#: A share that moved by less is not told.
+_TELLING = 0.005
+#: Whether somebody has fallen silent is looked at so often [s].
+_LOOK_S = SILENT_AFTER_S / 4.0
+_MIN_GAIN, _MAX_GAIN = 1e-3, 1e4
+
+logger = logging.getLogger(__name__)
+
+
+class AllocationObserver(Protocol):
+    """The port through which an allocator is watched."""
+
+    def allocated(self, outcome: Outcome, seconds: float, devices: int) -> None:
+        """The cell was shared out among so many devices; it took so long [s]."""
+
+    def regranted(self, count: int) -> None:
+        """So many devices have another grant than before."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one device has of the cell.
+
+    Attributes:
+        bandwidth_hz: [Hz].
+        power: 1 is what Es = 1 takes at the cell's ``bandwidth_hz``.
+        token_length: tokens per modality.
+    """
+
+    bandwidth_hz: float
+    power: float
+    token_length: int
+
+    def tx_power_db(self, reference_hz: float) -> float:
+        """The gain on each symbol's energy that this power is, over this bandwidth [dB]."""
+        return 10.0 * math.log10(self.power * reference_hz / self.bandwidth_hz)
+
+    def is_near(self, other: Share) -> bool:
+        """Whether it is not worth telling the difference."""
+        return self.token_length == other.token_length and all(
+            math.isclose(mine, theirs, rel_tol=_TELLING)
+            for mine, theirs in ((self.bandwidth_hz, other.bandwidth_hz), (self.power, other.power))
+        )
+
+
+@dataclass(frozen=True)
+class _Reckoned:
+    """What an allocation knew of a session."""
+
+    snr_db: float
+    mix: tuple[str, ...]
+    symbols_per_token: float
+
+    @classmethod
+    def of(cls, session: Session) -> _Reckoned:
+        return cls(session.snr_db, session.mix, session.symbols_per_token)
+
+    def is_old(self, session: Session, step_db: float) -> bool:
+        """Whether the session has moved, or sends something else."""
+        return (
+            abs(session.snr_db - self.snr_db) >= step_db
+            or session.mix != self.mix
+            or not math.isclose(session.symbols_per_token, self.symbols_per_token, rel_tol=_OTHER_SYMBOLS)
+        )
+
+
+class Allocator:
+    """Shares of the sessions of one cell.
+
+    Args:
+        config: of the cell; its ``allocation`` is a policy.
+        backend_of: the model that answers for a bundle.
+        loss: measured loss per mix of modalities, of what is served now; of whoever has not asked, the first.
+        observer: is told what happens.
+        policy: as the settings say, unless another is given.
+        clock: monotonic seconds.
+        sleep: waits that many seconds.
+    """
+
+    def __init__(
+        self,
+        config: CellConfig,
+        backend_of: Callable[[str], Backend],
+        loss: Callable[[], Mapping[str, LossFit]],
+        *,
+        observer: AllocationObserver | None = None,
+        policy: Policy | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._config = config
+        self._backend_of = backend_of
+        self._loss = loss
+        self._observer = observer
+        self._policy = policy or make_policy(config.allocation)
+        self._fallback = make_policy(FALLBACK)
+        self._clock = clock
+        self._sleep = sleep
+        self._sessions: Callable[[], Iterable[Session]] = tuple
+        self._shares: dict[str, Share] = {}
+        self._reckoned: dict[str, _Reckoned] = {}
+        self._wanted = asyncio.Event()
+        self._solvers = ThreadPoolExecutor(1, thread_name_prefix="tokenlink-allocation")
+        self._solving: Future[Allocation] | None = None
+
+    def admit(self, session: Session) -> None:
+        """A session was opened, or opened again with what its device measures now: it has its share, or one
+        that will do until the cell is shared out anew."""
+        share = self._shares.get(session.session_id)
+        if share is None:
+            share = self._shares[session.session_id] = self._provisional(session)
+        session.grant = self._grant(session, share)
+        self._look_at(session)
+
+    def asked(self, session: Session) -> None:
+        """A session asks something: one that had fallen silent takes part again, and what its questions are
+        made of is known by now."""
+        self._look_at(session)
+
+    def _look_at(self, session: Session) -> None:
+        reckoned = self._reckoned.get(session.session_id)
+        if reckoned is None or reckoned.is_old(session, self._config.allocate_step_db):
+            self._wanted.set()
+
+    def left(self, session_id: str) -> None:
+        """A session has ended."""
+        if self._shares.pop(session_id, None) is not None:
+            self._reckoned.pop(session_id, None)
+            self._wanted.set()
+
+    @contextlib.asynccontextmanager
+    async def running(self, sessions: Callable[[], Iterable[Session]]) -> AsyncGenerator[None]:
+        """Share the cell out among these sessions, as often as it takes, until the context ends."""
+        self._sessions = sessions
+        task = asyncio.create_task(self._run(), name="tokenlink-allocation")
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+            self._solvers.shutdown(wait=False, cancel_futures=True)
+
+    async def _run(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wanted.wait(), _LOOK_S)
+            asked = self._wanted.is_set()
+            self._wanted.clear()
+            active = self._active()
+            if asked or {session.session_id for session in active} != self._reckoned.keys():
+                try:
+                    await self.share_out(active)
+                except Exception:
+                    # Whatever it is, the grants that there are go on holding.
+                    logger.exception("the cell was not shared out anew")
+                await self._sleep(self._config.allocate_every_s)
+
+    def _active(self) -> list[Session]:
+        sessions = list(self._sessions())
+        known = {session.session_id for session in sessions}
+        for gone in self._shares.keys() - known:
+            del self._shares[gone]
+        heard_since = self._clock() - SILENT_AFTER_S
+        heard = [session for session in sessions if session.seen_at > heard_since]
+        return [session for session in heard if self._backend(session) is not None]
+
+    async def share_out(self, sessions: Sequence[Session]) -> Outcome | None:
+        """Share the cell out among these sessions and grant what comes of it; None: there are none."""
+        self._reckoned = {session.session_id: _Reckoned.of(session) for session in sessions}
+        if not sessions:
+            return None
+        problem = self.problem(sessions)
+        started_s = self._clock()
+        allocation, outcome = await self._solve(problem)
+        if self._observer is not None:
+            self._observer.allocated(outcome, self._clock() - started_s, len(sessions))
+        self._apply(sessions, allocation)
+        return outcome
+
+    def problem(self, sessions: Sequence[Session]) -> Problem:
+        """The cell as these sessions make it."""
+        config, losses = self._config, self._loss()
+        usual = next(iter(losses.values()))
+        return Problem(
+            users=tuple(self._user(session) for session in sessions),
+            budget=Budget(
+                bandwidth_hz=config.total_bandwidth_hz,
+                power_w=None if config.total_power_db is None else _linear(config.total_power_db),
+                user_power_w=_linear(config.max_power_db),
+                noise_w_per_hz=1.0 / config.bandwidth_hz,
+            ),
+            loss=LossOfEach([losses.get(mix_of(session.mix), usual) for session in sessions]),
+            objective=Objective(config.latency_weight, config.reference_latency_s, config.energy_price),
+        )
+
+    def _user(self, session: Session) -> User:
+        return User(
+            gain=min(max(_linear(session.snr_db), _MIN_GAIN), _MAX_GAIN),
+            token_lengths=tuple(sorted(self._backend_of(session.bundle_hash).token_lengths)),
+            symbols_per_token=session.symbols_per_token or self._usual_symbols(session),
+        )
+
+    def _backend(self, session: Session) -> Backend | None:
+        """What answers for a session's bundle; None for a device that slept through a change of model."""
+        try:
+            return self._backend_of(session.bundle_hash)
+        except BundleMismatchError:
+            return None
+
+    def _usual_symbols(self, session: Session) -> float:
+        backend = self._backend(session)
+        return 1.0 if backend is None else float(backend.symbols_per_token)
+
+    async def _solve(self, problem: Problem) -> tuple[Allocation, Outcome]:
+        if self._solving is not None and not self._solving.done():
+            return self._fallback.allocate(problem), "late"
+        self._solving = self._solvers.submit(self._policy.allocate, problem)
+        asked = asyncio.wrap_future(self._solving)
+        done, _ = await asyncio.wait([asked], timeout=self._config.allocate_within_s)
+        if not done:
+            logger.warning("the solver is late; %s decides", FALLBACK, extra={"devices": len(problem.users)})
+            asked.add_done_callback(_look_at)
+            return self._fallback.allocate(problem), "late"
+        try:
+            found = asked.result()
+        except (SolverError, InfeasibleError, ValueError, ArithmeticError) as error:
+            logger.warning("the solver failed, %s decides: %s", FALLBACK, error)
+            return self._fallback.allocate(problem), "failed"
+        if found.fallback:
+            logger.warning("the solver failed, %s decides: %s", found.policy, found.fallback)
+            return found, "failed"
+        return found, "solved"
+
+    def _apply(self, sessions: Sequence[Session], allocation: Allocation) -> None:
+        changed = 0
+        rows = zip(allocation.bandwidth_K, allocation.power_K, allocation.length_K, strict=True)
+        for session, (bandwidth_hz, power, length) in zip(sessions, rows, strict=True):
+            share = Share(float(bandwidth_hz), float(power), int(length))
+            held = self._shares.get(session.session_id)
+            # One that has left meanwhile has none.
+            if held is not None and not share.is_near(held):
+                self._shares[session.session_id] = share
+                session.regrant(self._grant(session, share))
+                changed += 1
+        if changed and self._observer is not None:
+            self._observer.regranted(changed)
+
+    def _provisional(self, session: Session) -> Share:
+        """An equal part of the cell, until it is shared out among those that are in it now."""
+        config, count = self._config, len(self._reckoned) + 1
+        power = _linear(config.max_power_db)
+        if config.total_power_db is not None:
+            power = min(power, _linear(config.total_power_db) / count)
+        return Share(config.total_bandwidth_hz / count, power, session.grant.token_length)
+
+    def _grant(self, session: Session, share: Share) -> Grant:
+        symbols = max(self._usual_symbols(session) * _OVERHEAD, session.symbols_per_token)
+        return replace(
+            session.grant,
+            bandwidth_hz=share.bandwidth_hz,
+            tx_power_db=share.tx_power_db(self._config.bandwidth_hz),
+            token_length=share.token_length,
+            channel_uses=math.ceil(share.token_length * symbols),
+        )
+
+
+def _linear(value_db: float) -> float:
+    return float(10.0 ** (value_db / 10.0))
+
+
+def _look_at(late: asyncio.Future[Allocation]) -> None:
+    """What came too late is not used; that it failed, if it did, is known."""
+    if not late.cancelled():
+        late.exception()

@@ -1,0 +1,110 @@
+"""A cell that is shared out, over real sockets: grants change under open sessions, and agents follow."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import pytest
+
+from device_agent.uplink.uplink import Uplink
+from protos.tokenlink.v1 import tokenlink_pb2 as pb
+from tests.contract.conftest import Running
+from tests.questions import about_video
+from tests.waiting import until
+from tests.weightless import BUNDLE_HASH
+
+TOTAL_HZ = 1e5
+
+
+@pytest.fixture
+def settings() -> dict[str, object]:
+    return {"cell": {"allocation": "joint", "total_bandwidth_hz": TOTAL_HZ, "allocate_every_s": 0.05}}
+
+
+def uplink_of(running: Running, device_id: str, snr_db: float) -> Uplink:
+    return Uplink(running.addresses.grpc, BUNDLE_HASH, device_id=device_id, snr_db=snr_db)
+
+
+def held_hz(running: Running) -> float:
+    return sum(device.grant.bandwidth_hz for device in running.server.cell.devices())
+
+
+async def test_a_grant_that_changes_reaches_the_agent_over_its_stream(running: Running) -> None:
+    async with uplink_of(running, "first", 10.0) as first, uplink_of(running, "second", 10.0) as second:
+        await first.ask(about_video("q1"))
+        assert (await first.open()).grant.bandwidth_hz == pytest.approx(TOTAL_HZ, rel=0.01)
+        await second.ask(about_video("q2"))
+
+        async def halved() -> bool:
+            return (await first.open()).grant.bandwidth_hz == pytest.approx(TOTAL_HZ / 2.0, rel=0.01)
+
+        await until(halved)
+        session = await first.open()
+        assert session.grant.HasField("tx_power_db")
+        assert session.grant.channel_uses >= session.grant.token_length
+        assert held_hz(running) == pytest.approx(TOTAL_HZ, rel=0.01)
+        # Renewed by the server's word alone: the same session, and questions go on.
+        assert (await first.ask(about_video("q3"))).answer.text == "2+video:4"
+
+
+async def test_the_grant_follows_a_device_that_moves(running: Running) -> None:
+    async with uplink_of(running, "walker", 20.0) as walker, uplink_of(running, "other", 20.0) as other:
+        await asyncio.gather(walker.ask(about_video("q1")), other.ask(about_video("q2")))
+        near = await walker.open(20.0)
+        far_db = near.grant.tx_power_db
+
+        async def follows() -> bool:
+            session = await walker.open(-8.0)
+            return session.grant.bandwidth_hz < near.grant.bandwidth_hz * 0.99 and session.snr_db == -8.0
+
+        await until(follows)
+        assert (await walker.open(-8.0)).grant.tx_power_db > far_db
+        assert held_hz(running) == pytest.approx(TOTAL_HZ, rel=0.02)
+
+
+async def test_an_agent_that_knows_no_updates_goes_on_working(running: Running) -> None:
+    """As agents of before read the stream: by request_id, and by the bodies that they knew."""
+    opened = await running.stub.OpenSession(
+        pb.OpenSessionRequest(device_id="old", bundle_hash=BUNDLE_HASH, snr_db=10.0)
+    )
+    call = running.stub.Converse()
+
+    async def ask(request_id: str) -> str:
+        await call.write(
+            pb.UplinkFrame(
+                session_id=opened.session_id, bundle_hash=BUNDLE_HASH, question=about_video(request_id)
+            )
+        )
+        async for frame in call:
+            if frame.request_id == request_id and frame.WhichOneof("body") == "answer":
+                return str(frame.answer.text)
+        raise AssertionError("the stream ended")
+
+    assert await ask("q1") == "2+video:4"
+    async with uplink_of(running, "new", -5.0) as new:
+        await new.ask(about_video("q2"))
+        await until(lambda: (running.server.metrics.registry.get_sample_value(*REGRANTS) or 0.0) >= 1.0)
+        assert await ask("q3") == "2+video:4"
+    call.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await call.code()
+
+
+REGRANTS = ("tokenlink_grant_updates_total",)
+
+
+async def test_what_exceeds_a_grant_is_counted(running: Running) -> None:
+    async with uplink_of(running, "greedy", 10.0) as greedy:
+        question = about_video("q1")
+        for block in question.payloads:
+            block.channel.channel_uses = 10_000_000
+            block.channel.airtime_s = 1e-6
+        assert (await greedy.ask(question)).answer.text == "2+video:4"
+    registry = running.server.metrics.registry
+    found = {
+        what: registry.get_sample_value("tokenlink_grants_exceeded_total", {"what": what})
+        for what in ("token_length", "channel_uses", "bandwidth", "unreported")
+    }
+    assert (found["channel_uses"], found["bandwidth"], found["unreported"]) == (1.0, 1.0, 0.0)
+    assert registry.get_sample_value("tokenlink_allocations_total", {"outcome": "solved"})

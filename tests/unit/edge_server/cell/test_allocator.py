@@ -1,0 +1,311 @@
+"""The allocator: who has what of a cell while devices come, go and move, and a solver that misbehaves."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from edge_server.cell import BackendRegistry, Cell, CellConfig, Session
+from edge_server.cell.allocation import Allocation, LossFit, Policy, Problem, SolverError, make_policy
+from edge_server.cell.allocator import Allocator
+from edge_server.cell.sent import SentBlock, count_sent
+from edge_server.cell.session import SILENT_AFTER_S
+from edge_server.engine import AnswerStream, Priority, Request
+from tests.clock import FakeClock
+from tests.waiting import turns, until
+
+LOSS = {
+    "visual+audio": LossFit(a=0.05, b=0.3, p=1.2, c=0.02, d=0.9),
+    "audio": LossFit(a=0.05, b=0.01, p=1.2, c=0.02, d=0.9),
+}
+BUNDLE = "ab" * 32
+CONFIG = CellConfig(allocation="joint", total_bandwidth_hz=1e5, allocate_every_s=0.1)
+
+
+class Counted:
+    """Writes down what an allocator reports."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[str] = []
+        self.devices = 0
+        self.regrants = 0
+
+    def allocated(self, outcome: str, seconds: float, devices: int) -> None:
+        self.outcomes.append(outcome)
+        self.devices = devices
+
+    def regranted(self, count: int) -> None:
+        self.regrants += count
+
+
+class Model:
+    """Implements Backend as far as grants need it."""
+
+    bundle_hashes = (BUNDLE,)
+    token_lengths = (1, 2, 4, 8, 16, 32)
+    symbols_per_token = 32
+    retry_delay_s = 0.1
+
+    def admit(self, user: str, priority: Priority = "interactive") -> None: ...
+
+    def submit(self, request: Request) -> AnswerStream:
+        return AnswerStream(lambda: None)
+
+
+class Bench:
+    """A cell with an allocator, on a clock of the test's own."""
+
+    def __init__(self, config: CellConfig = CONFIG, policy: Policy | None = None) -> None:
+        self.clock = FakeClock()
+        self.counted = Counted()
+        self.backends: BackendRegistry[Model] = BackendRegistry(Model())
+        self.allocator = Allocator(
+            config,
+            self.backends.of,
+            lambda: LOSS,
+            observer=self.counted,
+            policy=policy,
+            clock=self.clock,
+            sleep=self._rest,
+        )
+        self.cell = Cell(self.backends, config, clock=self.clock, allocator=self.allocator)
+        self.rested = 0
+
+    async def _rest(self, seconds: float) -> None:
+        self.rested += 1
+        self.clock.advance(seconds)
+        await asyncio.sleep(0)
+
+    def open(self, device_id: str, snr_db: float) -> Session:
+        return self.cell.open(device_id, BUNDLE, snr_db)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        async with self.allocator.running(self.cell.open_sessions):
+            yield
+
+    async def until_shared_out(self, times: int) -> None:
+        await until(lambda: len(self.counted.outcomes) >= times)
+        await turns(5)
+
+
+def held_hz(*sessions: Session) -> float:
+    return sum(session.grant.bandwidth_hz for session in sessions)
+
+
+class Obedient:
+    """A policy that waits until it may, and then fails if it is to."""
+
+    name = "obedient"
+
+    def __init__(self) -> None:
+        self.may = threading.Event()
+        self.calls = 0
+        self.error: Exception | None = None
+
+    def allocate(self, problem: Problem) -> Allocation:
+        self.calls += 1
+        assert self.may.wait(60.0)
+        if self.error is not None:
+            raise self.error
+        return make_policy("equal").allocate(problem)
+
+
+async def test_a_cell_is_shared_out_among_those_who_are_in_it() -> None:
+    bench = Bench()
+    async with bench.running():
+        near, far = bench.open("near", 20.0), bench.open("far", -8.0)
+        await bench.until_shared_out(1)
+        assert held_hz(near, far) == pytest.approx(1e5, rel=1e-3)
+        assert bench.counted.outcomes[0] == "solved"
+        # Nobody sends louder than allowed: 0 dB over 1 MHz, of whatever bandwidth is granted.
+        for session in (near, far):
+            power = 10.0 ** (session.grant.tx_power_db / 10.0) * session.grant.bandwidth_hz / 1e6
+            assert power <= 1.0 + 1e-6
+        assert near.grant.channel_uses >= near.grant.token_length * 32
+
+
+async def test_whoever_comes_has_a_grant_at_once_and_the_sum_is_right_soon() -> None:
+    bench = Bench()
+    async with bench.running():
+        first = bench.open("first", 10.0)
+        assert first.grant.bandwidth_hz == 1e5
+        await bench.until_shared_out(1)
+        second = bench.open("second", 10.0)
+        assert second.grant.bandwidth_hz == 5e4
+        assert first.grant.bandwidth_hz == 1e5, "old grants hold until the new are there"
+        await bench.until_shared_out(2)
+        assert held_hz(first, second) == pytest.approx(1e5, rel=1e-3)
+        assert first.grant.bandwidth_hz == pytest.approx(second.grant.bandwidth_hz, rel=1e-3)
+        assert first.earlier_grant is not None
+        assert first.earlier_grant.bandwidth_hz == 1e5
+        bench.cell.close(second.session_id)
+        await bench.until_shared_out(3)
+        assert first.grant.bandwidth_hz == pytest.approx(1e5, rel=1e-3)
+
+
+async def test_a_device_that_moves_is_followed_and_one_that_trembles_is_not() -> None:
+    bench = Bench()
+    async with bench.running():
+        mover, other = bench.open("mover", 20.0), bench.open("other", 20.0)
+        await bench.until_shared_out(1)
+        await until(lambda: bench.rested >= len(bench.counted.outcomes))
+        before, found = mover.grant, len(bench.counted.outcomes)
+        bench.open("mover", 20.9)
+        await turns(50)
+        assert len(bench.counted.outcomes) == found
+        assert mover.grant == before, "a session that is opened again keeps its share"
+        bench.open("mover", -10.0)
+        await bench.until_shared_out(found + 1)
+        assert mover.grant.token_length >= before.token_length
+        assert mover.grant.bandwidth_hz != pytest.approx(before.bandwidth_hz, rel=0.01)
+        assert held_hz(mover, other) == pytest.approx(1e5, rel=1e-3)
+
+
+async def test_followers_are_told_of_what_changes_and_nobody_of_what_does_not() -> None:
+    bench = Bench()
+    async with bench.running():
+        first = bench.open("first", 10.0)
+        await bench.until_shared_out(1)
+        told: list[Session] = []
+        stop = bench.cell.follow(first.session_id, told.append)
+        bench.open("second", 10.0)
+        await until(lambda: len(told) == 1)
+        assert told == [first]
+        stop()
+        bench.open("third", 10.0)
+        await bench.until_shared_out(3)
+        assert len(told) == 1
+        assert bench.cell.follow("unknown", told.append)() is None
+
+
+async def test_a_solver_that_is_late_is_not_waited_for_and_not_asked_twice() -> None:
+    policy = Obedient()
+    bench = Bench(CellConfig(**{**vars_of(CONFIG), "allocate_within_s": 0.01}), policy)
+    async with bench.running():
+        first = bench.open("first", 10.0)
+        await bench.until_shared_out(1)
+        second = bench.open("second", 10.0)
+        await bench.until_shared_out(2)
+        assert bench.counted.outcomes[:2] == ["late", "late"]
+        assert policy.calls == 1, "the one that is late has the thread"
+        assert held_hz(first, second) == pytest.approx(1e5, rel=1e-3), "another policy decided"
+        policy.may.set()
+        await until(lambda: bench.allocator._solving is not None and bench.allocator._solving.done())
+        bench.open("third", 10.0)
+        await bench.until_shared_out(3)
+        assert policy.calls == 2
+
+
+async def test_a_solver_that_fails_is_replaced_and_counted() -> None:
+    policy = Obedient()
+    policy.may.set()
+    policy.error = SolverError("out of luck")
+    bench = Bench(policy=policy)
+    async with bench.running():
+        first = bench.open("first", 10.0)
+        await bench.until_shared_out(1)
+        assert bench.counted.outcomes == ["failed"]
+        assert first.grant.bandwidth_hz == pytest.approx(1e5, rel=1e-3)
+
+
+async def test_what_nobody_foresaw_leaves_the_grants_that_there_are() -> None:
+    policy = Obedient()
+    policy.may.set()
+    policy.error = RuntimeError("a bug")
+    bench = Bench(policy=policy)
+    async with bench.running():
+        first = bench.open("first", 10.0)
+        await until(lambda: bench.rested == 1)
+        assert first.grant.bandwidth_hz == 1e5
+        policy.error = None
+        bench.open("second", 10.0)
+        await bench.until_shared_out(1)
+        assert first.grant.bandwidth_hz == pytest.approx(5e4, rel=1e-3)
+
+
+async def test_a_device_that_fell_silent_has_no_share_until_it_asks_again() -> None:
+    bench = Bench()
+    silent, busy = bench.open("silent", 10.0), bench.open("busy", 10.0)
+    await bench.allocator.share_out([silent, busy])
+    bench.clock.advance(SILENT_AFTER_S + 1.0)
+    bench.open("busy", 10.0)
+    async with bench.running():
+        await bench.until_shared_out(2)
+        assert bench.counted.devices == 1
+        assert busy.grant.bandwidth_hz == pytest.approx(1e5, rel=1e-3)
+        silent.seen_at = bench.clock()
+        bench.allocator.asked(silent)
+        await bench.until_shared_out(3)
+        assert bench.counted.devices == 2
+        assert held_hz(silent, busy) == pytest.approx(1e5, rel=1e-3)
+
+
+async def test_what_a_device_sends_decides_with_which_loss_it_is_reckoned() -> None:
+    """Sound alone needs few tokens here: a device that is known to send it gets fewer."""
+    bench = Bench(CellConfig(**{**vars_of(CONFIG), "reference_latency_s": 0.02}))
+    session = bench.open("microphone", 10.0)
+    await bench.allocator.share_out([session])
+    before = session.grant.token_length
+    length = before
+    count_sent(session, [SentBlock("audio", length, 16 * length, 16 * length, 1.0)])
+    assert session.mix == ("audio",)
+    assert session.symbols_per_token == 16.0
+    await bench.allocator.share_out([session])
+    assert session.grant.token_length < before
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({}, ()),
+        ({"channel_uses": 400}, ()),
+        ({"channel_uses": 10_000, "airtime_s": 1.0}, ("channel_uses",)),
+        ({"airtime_s": 0.001}, ("bandwidth",)),
+        ({"channel_uses": 1, "airtime_s": 0.001}, ("unreported",)),
+        ({"token_length": 32, "symbols": 512, "channel_uses": 512, "airtime_s": 1.0}, ("token_length",)),
+        ({"airtime_s": float("nan")}, ("bandwidth",)),
+    ],
+)
+async def test_what_exceeds_a_grant_is_found(change: dict[str, Any], what: tuple[str, ...]) -> None:
+    bench = Bench()
+    session = bench.open("camera", 10.0)
+    await bench.allocator.share_out([session])
+    grant = {"bandwidth_hz": 1e5, "token_length": 16, "channel_uses": 640}
+    session.grant = type(session.grant)(**{**vars(session.grant), **grant})
+    usual = {"slot": "visual", "token_length": 16, "symbols": 256, "channel_uses": 256, "airtime_s": 0.01}
+    block = SentBlock(**{**usual, **change})
+    # The grant before is as good: a question may have been made ready under it.
+    session.earlier_grant = None
+    assert count_sent(session, [block]) == what
+    generous = {"bandwidth_hz": 1e9, "token_length": 32, "channel_uses": 20_000}
+    session.earlier_grant = type(session.grant)(**{**vars(session.grant), **generous})
+    left = tuple(each for each in what if each == "unreported" or change.get("airtime_s") != 0.001)
+    assert set(count_sent(session, [block])) <= set(left)
+
+
+def test_without_an_allocation_nothing_is_exceeded() -> None:
+    cell: Cell[Model] = Cell(BackendRegistry(Model()), CellConfig())
+    session = cell.open("camera", BUNDLE, 10.0)
+    assert count_sent(session, [SentBlock("visual", 32, 512, 5, 0.0)]) == ()
+    assert count_sent(session, []) == ()
+
+
+async def test_a_session_whose_model_is_gone_takes_no_part() -> None:
+    bench = Bench()
+    session, other = bench.open("late", 10.0), bench.open("other", 10.0)
+    session.bundle_hash = "gone"
+    async with bench.running():
+        await bench.until_shared_out(1)
+        assert bench.counted.devices == 1
+        assert other.grant.bandwidth_hz == pytest.approx(1e5, rel=1e-3)
+
+
+def vars_of(config: CellConfig) -> dict[str, Any]:
+    """A config's fields, to make another of."""
+    return dict(vars(config))
