@@ -153,7 +153,7 @@ class Ingest(Protocol):
     """Makes raw media and text into what the model takes, off the event loop and within limits."""
 
     async def prepare(
-        self, media: Sequence[RawMedia], question: str, context: str, link: LinkSettings
+        self, media: Sequence[RawMedia], question: str, context: str, link: LinkSettings, user: str = ""
     ) -> Ingested:
         """Decode, transmit, emulate the link.
 
@@ -162,6 +162,7 @@ class Ingest(Protocol):
             question: its text, not blank; empty where the question came as a token block.
             context: text that goes with it; may be empty.
             link: what the tokens pass on their way.
+            user: who asks; users decode in turn.
 
         Raises:
             InvalidQuestionError: names the field, what was found and what is allowed.

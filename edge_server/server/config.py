@@ -131,9 +131,9 @@ class RestSettings(Section):
     token_length: PositiveInt = 16
     """Tokens per modality of media, where the request does not say."""
     ingest_threads: PositiveInt = 2
-    """Media files that are decoded at once."""
+    """Media files of one user that are decoded at once; one more where several users send some."""
     max_ingest: PositiveInt = 32
-    """Requests that are decoded or wait for it."""
+    """Requests with media that are decoded or wait for it; of one user, `share_of_one` of them."""
 
 
 class SecuritySettings(Section):

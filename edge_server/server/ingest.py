@@ -3,6 +3,8 @@
     base64 ─▶ file ─▶ Clip ─▶ transmitter ─▶ channel ─▶ payload ─▶ FeatureBlock    in a bounded pool of
     text ─▶ tokenizer ─▶ language token ids                                        threads, never on the loop
 
+Users decode in turn (:mod:`edge_server.server.turns`); text that comes without media waits for no file.
+
 The same code runs on a device (:mod:`device_agent`): a REST user without an agent gets the tokens, and if
 asked for the noise, that a device would have sent.
 """
@@ -30,6 +32,7 @@ from device_agent.media.clip import Clip, join
 from device_agent.media.limits import MediaLimits
 from device_agent.media.sandbox import MediaPool
 from device_agent.transmitter import Transmitter
+from edge_server.cell import SharedBound
 from edge_server.engine import FeatureBlock
 from edge_server.errors import (
     AdmissionRefusedError,
@@ -38,6 +41,7 @@ from edge_server.errors import (
     QuestionTooLargeError,
 )
 from edge_server.frontdoor.ports import BlockCost, Ingested, LinkSettings, RawMedia, ShownWindow
+from edge_server.server.turns import Turns
 from protos import payload
 from protos.names import PayloadName
 
@@ -51,8 +55,9 @@ class MediaIngest:
         transmitter: of the bundle that the served model answers for.
         token_length: tokens per modality where a request does not say.
         limits: what decoding one file may cost.
-        threads: files that are decoded at once.
+        threads: files that are decoded at once, of one user; one more where there are others.
         max_pending: requests that are decoded or wait for it; further ones are refused.
+        max_pending_of_one: of them, those of one user; None: all.
         rng: seeds the channel where a request does not.
         clock: monotonic seconds.
     """
@@ -65,6 +70,7 @@ class MediaIngest:
         limits: MediaLimits,
         threads: int,
         max_pending: int,
+        max_pending_of_one: int | None = None,
         rng: np.random.Generator,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -72,32 +78,48 @@ class MediaIngest:
         self._token_length = token_length
         self._limits = limits
         self._threads = threads
-        self._max_pending = max_pending
         self._rng = rng
         self._clock = clock
-        self._media = MediaPool(threads)
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="tokenlink-ingest")
-        self._pending = 0
+        self._turns = Turns(threads)
+        self._media = MediaPool(threads + 1)
+        self._pool = ThreadPoolExecutor(threads + 1, thread_name_prefix="tokenlink-ingest")
+        # Words take no time to speak of: they do not wait until files of others have been decoded.
+        self._words = ThreadPoolExecutor(1, thread_name_prefix="tokenlink-words")
+        self._pending = SharedBound(
+            "requests with media",
+            in_all=max_pending,
+            of_one=max_pending_of_one or max_pending,
+            reason="ingest",
+        )
         self._s_per_request = _FIRST_GUESS_S
 
     async def prepare(
-        self, media: Sequence[RawMedia], question: str, context: str, link: LinkSettings
+        self, media: Sequence[RawMedia], question: str, context: str, link: LinkSettings, user: str = ""
     ) -> Ingested:
         """Decode, transmit, emulate the link; arguments and errors as the port says."""
-        if self._pending >= self._max_pending:
-            raise AdmissionRefusedError(
-                f"{self._pending} requests are being decoded, at most {self._max_pending} may be",
-                reason="ingest",
-                retry_delay_s=max(self._pending * self._s_per_request / self._threads, 0.05),
-            )
         # The generator is not thread-safe: drawn from here, on the loop.
         seed = int(self._rng.integers(2**63)) if link.seed is None else link.seed
+        if not media:
+            work = self._words.submit(self._prepare, media, question, context, link, seed)
+            return await asyncio.wrap_future(work)
+        self._take_in(user)
+        try:
+            await self._turns.take(user)
+        except BaseException:
+            self._pending.give(user)
+            raise
         loop = asyncio.get_running_loop()
-        self._pending += 1
         work = self._pool.submit(self._prepare, media, question, context, link, seed)
         # Counted until the thread is done with it, even if its client has gone meanwhile.
-        work.add_done_callback(lambda _: loop.call_soon_threadsafe(self._done))
+        work.add_done_callback(lambda _: loop.call_soon_threadsafe(self._done, user))
         return await asyncio.wrap_future(work)
+
+    def _take_in(self, user: str) -> None:
+        try:
+            self._pending.take(user)
+        except AdmissionRefusedError as error:
+            error.retry_delay_s = max(self._pending.held * self._s_per_request / self._threads, 0.05)
+            raise
 
     def start(self) -> None:
         """Start the processes that decode now, not when the first file comes."""
@@ -105,11 +127,13 @@ class MediaIngest:
 
     def close(self) -> None:
         """Start nothing more; what runs is not waited for."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._pool, self._words):
+            pool.shutdown(wait=False, cancel_futures=True)
         self._media.close()
 
-    def _done(self) -> None:
-        self._pending -= 1
+    def _done(self, user: str) -> None:
+        self._pending.give(user)
+        self._turns.give(user)
 
     def _prepare(
         self, media: Sequence[RawMedia], question: str, context: str, link: LinkSettings, seed: int

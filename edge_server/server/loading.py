@@ -23,6 +23,7 @@ from device_agent.bundle.archive import pack
 from device_agent.bundle.bundle import Bundle, load_bundle
 from device_agent.errors import BundleError, DeviceAgentError
 from device_agent.transmitter import Transmitter
+from edge_server.cell import share_of
 from edge_server.cell.allocation import LossFit
 from edge_server.cell.allocation.surface_file import FILE as LOSS_FILE
 from edge_server.cell.allocation.surface_file import read_fits
@@ -199,6 +200,7 @@ def ingest_of(config: ServerConfig, bundle: Bundle) -> MediaIngest:
         limits=config.media,
         threads=config.rest.ingest_threads,
         max_pending=config.rest.max_ingest,
+        max_pending_of_one=share_of(config.rest.max_ingest, config.shared.share_of_one),
         rng=np.random.default_rng(),
     )
     ingest.start()

@@ -1,5 +1,7 @@
 """Runs the rows, prints the table, writes JSON. A run that is cut goes on with the rows that are missing.
 
+Rows that kept their promises at a commit since which nothing that they measure has changed stay as they are.
+
 python -m tests.chaos            every row, as promised
 python -m tests.chaos --quick    a small version of each
 python -m tests.chaos --row kills --row stampede
@@ -8,9 +10,7 @@ python -m tests.chaos --row kills --row stampede
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tests.chaos.report import Report
 from tests.chaos.row import Scale
 from tests.chaos.rows import ROWS
 from tests.chaos.running import run_rows
@@ -39,16 +40,13 @@ def main() -> None:
     names = arguments.row or list(ROWS)
     # What a quick run, or a named row, is asked for is wanted anew.
     keep = not (arguments.again or arguments.quick or arguments.row)
-    results: dict[str, Any] = json.loads(out.read_text()) if out.exists() else {}
-    done: dict[str, Any] = results.get("rows", {}) if results.get("scale") == scale else {}
-    there = [name for name in names if keep and name in done and done[name]["kept"]]
+    report = Report(out, scale)
+    there = [name for name in names if keep and report.holds(name)]
     for name in there:
-        print(f"{name}: is there already", file=sys.stderr)
+        print(f"{name}: is there already, of this code", file=sys.stderr)
     for name, row, took_s in run_rows([name for name in names if name not in there], scale):
-        done[name] = {**asdict(row), "kept": row.kept, "took_s": round(took_s, 1)}
-        out.parent.mkdir(parents=True, exist_ok=True)
-        ordered = {row_name: done[row_name] for row_name in ROWS if row_name in done}
-        out.write_text(json.dumps({"scale": scale, "rows": ordered}, indent=2) + "\n")
+        report.put(name, row, took_s)
+    done = report.rows
     show(Console(highlight=False), {name: done[name] for name in names})
     if not all(done[name]["kept"] for name in names):
         sys.exit(1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -44,6 +44,23 @@ def exactly(what: str, found: float, wanted: float) -> Check:
 
 
 @dataclass(frozen=True)
+class Settled:
+    """What a row found of a promise of :mod:`tests.benchmarks.promises`.
+
+    Attributes:
+        what: was promised, as it stands there.
+        measured: the number, or several in words.
+        met: whether it is.
+        sides: of a ratio, first over second, by what they are.
+    """
+
+    what: str
+    measured: float | str
+    met: bool
+    sides: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True)
 class Row:
     """A row.
 
@@ -52,12 +69,14 @@ class Row:
         done: what was done, in words.
         checks: what was promised.
         facts: other figures.
+        settles: what it says of promises that stand in the table of them all.
     """
 
     name: str
     done: str
     checks: Sequence[Check]
     facts: dict[str, Any] = field(default_factory=dict)
+    settles: Sequence[Settled] = ()
 
     @property
     def kept(self) -> bool:

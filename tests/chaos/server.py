@@ -21,7 +21,7 @@ class NoIngest:
     """Takes text over REST; no media, so that no decoder has to be loaded."""
 
     async def prepare(
-        self, media: tuple[RawMedia, ...], question: str, context: str, link: LinkSettings
+        self, media: tuple[RawMedia, ...], question: str, context: str, link: LinkSettings, user: str = ""
     ) -> Ingested:
         """Bytes as language tokens."""
         blocks: tuple[FeatureBlock, ...] = ()

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+import psutil
+
 from tests.chaos.serve_fingerprints import TASKS_FILE
 
 ROOT = Path(__file__).resolve().parents[2]
-_START_S = 60.0
+_START_S = 300.0
+_SERVE = ("-c", "from edge_server.cli import main; main()", "serve")
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,7 @@ class WatchedServer:
 
     Args:
         settings: of the server, without the prefix of their environment variables.
-        module: what to run.
+        arguments: of Python, what to run.
         environment: further variables.
     """
 
@@ -42,11 +48,11 @@ class WatchedServer:
         self,
         settings: Mapping[str, object] | None = None,
         *,
-        module: str = "tests.chaos.serve_fingerprints",
+        arguments: Sequence[str] = ("-m", "tests.chaos.serve_fingerprints"),
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self._settings = dict(settings or {})
-        self._module = module
+        self._arguments = tuple(arguments)
         self._environment = dict(environment or {})
         self._folder = tempfile.TemporaryDirectory()
         self._log = Path(self._folder.name, "log")
@@ -65,7 +71,7 @@ class WatchedServer:
         named = {f"TOKENLINK_SERVER_{key.upper()}": str(value) for key, value in settings.items()}
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", self._module],
+                [sys.executable, *self._arguments],
                 cwd=ROOT,
                 env=os.environ
                 | {"OMP_NUM_THREADS": "1", TASKS_FILE: str(self._tasks)}
@@ -78,7 +84,7 @@ class WatchedServer:
         while not ready.exists():
             if self._process.poll() is not None or time.monotonic() > give_up_at:
                 self.__exit__(None, None, None)
-                raise RuntimeError(f"{self._module} did not start: {self.log[-2000:]}")
+                raise RuntimeError(f"{' '.join(self._arguments)} did not start: {self.log[-2000:]}")
             time.sleep(0.02)
         facts = json.loads(ready.read_text())
         self._doors = Doors(facts["grpc"], facts["rest"], facts["bundle_hash"])
@@ -87,15 +93,27 @@ class WatchedServer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
-            try:
-                self._process.wait(20)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+        if self._process is not None:
+            self.ended_within_s(20)
         self._final_log = self.log
         self._folder.cleanup()
+
+    def ended_within_s(self, most_s: float) -> float:
+        """Ask it to end; how long that took [s], infinity where it had to be killed, with all it started."""
+        assert self._process is not None, "it was not started"
+        began, left = time.monotonic(), self.family()
+        try:
+            self._process.send_signal(signal.SIGTERM)
+            self._process.wait(most_s)
+            return time.monotonic() - began
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            return math.inf
+        finally:
+            for process in left:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
 
     @property
     def doors(self) -> Doors:
@@ -113,6 +131,36 @@ class WatchedServer:
         """What it wrote."""
         return self._log.read_text(errors="replace") if self._log.exists() else self._final_log
 
+    def family(self) -> list[psutil.Process]:
+        """Processes that it, or one of them, has started."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found: list[psutil.Process] = psutil.Process(self.pid).children(recursive=True)
+            return found
+        return []
+
+    def runners(self) -> list[psutil.Process]:
+        """Those of the family that hold a model's weights."""
+        own = psutil.Process(self.pid).nice()
+        found = []
+        for process in self.family():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if (
+                    process.nice() > own
+                    and process.status() != psutil.STATUS_ZOMBIE
+                    and not _decodes(process)
+                ):
+                    found.append(process)
+        return found
+
+    def decoders(self) -> list[psutil.Process]:
+        """Those of the family that decode media."""
+        found = []
+        for process in self.family():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if _decodes(process):
+                    found.append(process)
+        return found
+
     @property
     def memory_bytes(self) -> int:
         """Resident now."""
@@ -125,17 +173,17 @@ class WatchedServer:
 
     def forget_peak(self) -> None:
         """Begin a new peak."""
-        Path(f"/proc/{self._pid}/clear_refs").write_text("5")
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
 
     @property
     def descriptors(self) -> int:
         """Open files and sockets."""
-        return len(os.listdir(f"/proc/{self._pid}/fd"))
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
 
     @property
     def threads(self) -> int:
         """Of the process."""
-        return len(os.listdir(f"/proc/{self._pid}/task"))
+        return len(os.listdir(f"/proc/{self.pid}/task"))
 
     @property
     def tasks(self) -> int:
@@ -143,13 +191,70 @@ class WatchedServer:
         return int(self._tasks.read_text())
 
     @property
-    def _pid(self) -> int:
+    def pid(self) -> int:
+        """Of the process itself."""
         assert self._process is not None, "it was not started"
         return self._process.pid
 
     def _status(self, name: str) -> int:
-        for line in Path(f"/proc/{self._pid}/status").read_text().splitlines():
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
             key, _, value = line.partition(":")
             if key == name:
                 return int(value.split()[0]) * 1024
-        raise RuntimeError(f"/proc/{self._pid}/status has no {name}")
+        raise RuntimeError(f"/proc/{self.pid}/status has no {name}")
+
+
+def _decodes(process: psutil.Process) -> bool:
+    return "device_agent.media.worker" in " ".join(process.cmdline())
+
+
+def edge_server(
+    settings: Mapping[str, object] | None = None, *, environment: Mapping[str, str] | None = None
+) -> WatchedServer:
+    """What ``edge-server serve`` runs, with the shipped model unless the settings name another."""
+    return WatchedServer(settings, arguments=_SERVE, environment=environment)
+
+
+@dataclass
+class Growth:
+    """The most memory that a server came to need while this is entered, over what it had before [bytes].
+
+    Attributes:
+        most_bytes: resident, in the server and all that it started.
+    """
+
+    most_bytes: int = 0
+
+
+@contextlib.contextmanager
+def growth_of(server: WatchedServer, every_s: float = 0.1) -> Iterator[Growth]:
+    """Watch a server's memory; of what it starts too, as often as said."""
+    found, ended = Growth(), threading.Event()
+    server.forget_peak()
+    before = server.memory_bytes + _resident(server)
+    largest = 0
+
+    def look() -> None:
+        nonlocal largest
+        while not ended.wait(every_s):
+            largest = max(largest, _resident(server))
+
+    looking = threading.Thread(target=look, daemon=True)
+    looking.start()
+    try:
+        yield found
+    finally:
+        ended.set()
+        looking.join()
+        if server.alive:
+            found.most_bytes = server.peak_bytes + max(largest, _resident(server)) - before
+
+
+def _resident(server: WatchedServer) -> int:
+    """Of what the server started, and of each only what is its own: weights and libraries are shared."""
+    total = 0
+    for process in server.family():
+        with contextlib.suppress(psutil.Error, OSError):
+            memory = process.memory_info()
+            total += memory.rss - memory.shared
+    return total

@@ -151,7 +151,7 @@ class Asker:
         backend = self._cell.admit(question.user, question.priority)
         with self._counted():
             ready = await backend.served.ingest.prepare(
-                question.media, question.text, question.context, question.link
+                question.media, question.text, question.context, question.link, question.user
             )
             blocks = (*question.blocks, *ready.blocks)
             # A video brings its sound along: only now is it known what there is.

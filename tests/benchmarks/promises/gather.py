@@ -58,6 +58,7 @@ def gather(folder: Path, history: History) -> list[Promise]:
                 unit=RATIO if told.get("sides") else told.get("unit", ""),
                 why=told.get("why"),
                 command=report["command"],
+                commit=told.get("commit"),
                 files=(file,),
             )
             row = _dated(_sound(filled), report["measures"], results, folder, history)
@@ -78,10 +79,10 @@ def _sound(row: Promise) -> Promise:
 def _dated(
     row: Promise, measures: Sequence[str], results: Results, folder: Path, history: History
 ) -> Promise:
-    """The row with the commit of the first file that it was read from; None where nothing measured it."""
+    """The row with its commit: its own, or that of the first file it was read from; None: of no file."""
     if not row.files:
         return row
-    commits = [_commit(results[file], folder / f"{file}.json", history) for file in row.files]
+    commits = [row.commit or _commit(results[file], folder / f"{file}.json", history) for file in row.files]
     return replace(row, commit=commits[0], stale=history.is_stale(commits, measures))
 
 

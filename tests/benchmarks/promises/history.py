@@ -38,6 +38,10 @@ class History:
         found = [self.changed_since(commit, tuple(paths)) if commit else None for commit in commits]
         return True if True in found else None if None in found or not found else False
 
+    def is_dirty(self, paths: Sequence[str]) -> bool:
+        """Whether files under these paths differ from the commit, or that cannot be told."""
+        return self._git("status", "--porcelain", "--", *paths) != ""
+
     def _git(self, *arguments: str) -> str | None:
         try:
             done = subprocess.run(

@@ -128,7 +128,10 @@ def _chaos(report: Any) -> Iterator[Promise]:
             sides, unit = _chaos_sides(name, check["what"], row["facts"])
             what = f"{row['name'][0].upper()}{row['name'][1:]}: {check['what']}"
             asked = _chaos_asked(check)
-            yield Promise("chaos", what, asked, check["found"], check["kept"], sides=sides, unit=unit)
+            commit = row.get("commit")
+            yield Promise(
+                "chaos", what, asked, check["found"], check["kept"], commit=commit, sides=sides, unit=unit
+            )
 
 
 def _chaos_asked(check: Mapping[str, Any]) -> str:

@@ -18,9 +18,12 @@ ROWS: Mapping[str, str] = MappingProxyType(
         "fuzz_coverage": "tests.chaos.rows.fuzz_coverage",
         "openapi": "tests.chaos.rows.openapi",
         "bombs": "tests.chaos.rows.bombs",
+        "hostile_media": "tests.chaos.rows.hostile_media",
         "trickle": "tests.chaos.rows.trickle",
         "mtls": "tests.chaos.rows.mtls",
         "strangers": "tests.chaos.rows.strangers",
+        "keyless": "tests.chaos.rows.keyless",
+        "enrolled": "tests.chaos.rows.enrolled",
         "compose": "tests.chaos.rows.compose",
         "soak": "tests.chaos.rows.soak",
     }
