@@ -7,17 +7,19 @@ question ─▶ language token ids ───────────────
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 
 import numpy as np
 
 from device_agent.channel import Channel, Pacer, SnrTrace
 from device_agent.config import DeviceSettings
-from device_agent.errors import ConfigurationError, DeadlineError
+from device_agent.errors import ConfigurationError, DeadlineError, TransmitterError
 from device_agent.media.clip import Clip, MediaSpec
 from device_agent.outcome import Outcome, Prepared, about, outcome_of
+from device_agent.stopping import Stop
 from device_agent.tracing import NotTraced, Tracing, traced
 from device_agent.transmitter import Tokens, Transmitter
 from device_agent.updating import Updater
@@ -69,7 +71,13 @@ class Agent:
         self._settings = settings
         self._transmitter = transmitter
         self._uplink = uplink
-        self._updater = Updater(uplink, settings.bundle, active=settings.auto_update)
+        self._updater = Updater(
+            uplink,
+            settings.bundle,
+            active=settings.auto_update,
+            acceptance=settings.acceptance() if settings.auto_update else None,
+            within_s=settings.fetch_within_s,
+        )
         self._rng = rng
         self._trace = trace
         self._clock = clock
@@ -99,21 +107,25 @@ class Agent:
             DeviceAgentError: any of the tree; see :mod:`device_agent.errors`.
         """
         check_question(question)
-        session = await self._admitted_in_time()
-        prepared = await self.prepare(
-            question,
-            clip,
-            session.grant,
-            context=context,
-            token_length=token_length,
-            whole_answer=on_delta is None,
-        )
-        reply = await self._uplink.ask(
-            prepared.question,
-            bundle_hash=prepared.bundle_hash,
-            deadline_s=self._settings.deadline_s,
-            on_delta=on_delta,
-        )
+        ends_s = time.monotonic() + self._settings.deadline_s
+        async with self._in_time():
+            session = await self._admitted(self._settings.deadline_s / 2)
+            prepared = await self.prepare(
+                question,
+                clip,
+                session.grant,
+                context=context,
+                token_length=token_length,
+                whole_answer=on_delta is None,
+            )
+            left_s = max(ends_s - time.monotonic(), 0.001)
+            prepared.question.deadline_ms = max(1, round(left_s * 1000))
+            reply = await self._uplink.ask(
+                prepared.question,
+                bundle_hash=prepared.bundle_hash,
+                deadline_s=left_s,
+                on_delta=on_delta,
+            )
         outcome = outcome_of(prepared, reply, session.model_name)
         return outcome if clip is None else about(outcome, clip)
 
@@ -146,9 +158,7 @@ class Agent:
         channel, pacer = self._radio(grant)
         wanted = self._settings.token_length if token_length is None else token_length
         token_length = self._token_length(wanted, grant, transmitter)
-        tokens, ids, encode_s = await asyncio.to_thread(
-            self._encode, transmitter, question, clip, token_length
-        )
+        tokens, ids, encode_s = await self._encoded(transmitter, question, clip, token_length)
         payloads = []
         for modality, x_TC in tokens.items():
             payloads.append(self._send(channel, modality, x_TC))
@@ -168,12 +178,25 @@ class Agent:
         return Prepared(message, token_length, encode_s, transmitter.bundle.hash)
 
     async def grant(self) -> pb.Grant:
-        """What the server grants this device; opens the session if need be.
+        """What the server grants this device; opens the session if need be, for as long as it takes.
 
         Raises:
             DeviceAgentError: any of the tree.
         """
         return (await self._admitted()).grant
+
+    async def grant_in_time(self) -> pb.Grant:
+        """As :meth:`grant`, within the deadline of a question.
+
+        Raises:
+            DeviceAgentError: any of the tree.
+        """
+        async with self._in_time():
+            return (await self._admitted(self._settings.deadline_s / 2)).grant
+
+    async def close(self) -> None:
+        """Give up what is still under way; the uplink stays open."""
+        await self._updater.close()
 
     @property
     def media_spec(self) -> MediaSpec:
@@ -185,23 +208,35 @@ class Agent:
         lengths = sorted(self._transmitter.bundle.manifest.token_lengths)
         return pb.Grant(max_token_length=lengths[-1], token_length=lengths[len(lengths) // 2])
 
-    async def _admitted_in_time(self) -> Session:
-        """Whoever waits for an answer waits no longer for being let in; a new bundle takes what it takes."""
-        if self._settings.auto_update:
-            return await self._admitted()
+    @contextlib.asynccontextmanager
+    async def _in_time(self) -> AsyncGenerator[None, None]:
+        """Whoever waits for an answer waits no longer than they said, for whatever it is."""
+        within_s = self._settings.deadline_s
         try:
-            async with asyncio.timeout(self._settings.deadline_s):
-                return await self._admitted()
+            async with asyncio.timeout(within_s):
+                yield
         except TimeoutError as error:
-            raise DeadlineError(
-                f"not admitted by {self._settings.server} within {self._settings.deadline_s:g} s"
-            ) from error
+            raise DeadlineError(f"no answer from {self._settings.server} within {within_s:g} s") from error
 
-    async def _admitted(self) -> Session:
-        session, bundle = await self._updater.open(self._measured_snr_db(), self._transmitter.bundle)
+    async def _admitted(self, wait_s: float | None = None) -> Session:
+        present = self._transmitter.bundle
+        session, bundle = await self._updater.open(self._measured_snr_db(), present, wait_s=wait_s)
         if bundle is not self._transmitter.bundle:
             self._transmitter = self._transmitter.of(bundle)
         return session
+
+    async def _encoded(
+        self, transmitter: Transmitter, question: str, clip: Clip, token_length: int
+    ) -> tuple[dict[str, Tokens], list[int], float]:
+        """:meth:`_encode` in a thread, which ends when its time is up or nobody waits for it any more."""
+        stop, within_s = Stop(), self._settings.deadline_s
+        try:
+            async with asyncio.timeout(within_s):
+                return await asyncio.to_thread(self._encode, transmitter, question, clip, token_length, stop)
+        except TimeoutError as error:
+            raise TransmitterError(f"encoding takes longer than {within_s:g} s (deadline_s)") from error
+        finally:
+            stop()
 
     def _measured_snr_db(self) -> float:
         if self._channel is not None:
@@ -231,16 +266,16 @@ class Agent:
         return max([length for length in allowed if length <= most], default=min(allowed))
 
     def _encode(
-        self, transmitter: Transmitter, question: str, clip: Clip, token_length: int
+        self, transmitter: Transmitter, question: str, clip: Clip, token_length: int, stop: Stop
     ) -> tuple[dict[str, Tokens], list[int], float]:
         with self._tracing.span("encode", token_length=token_length):
-            encoded = transmitter.encode(clip, token_length)
+            encoded = transmitter.encode(clip, token_length, stop=stop)
         started_s = self._clock()
         tokens, ids = dict(encoded.tokens), transmitter.tokenize(question)
         if not ids:
             raise ConfigurationError("question: holds nothing that the bundle's tokenizer knows")
         if self._settings.text_path == "analog":
-            tokens["text"], ids = transmitter.encode_text(ids), []
+            tokens["text"], ids = transmitter.encode_text(ids, stop=stop), []
         return tokens, ids, encoded.encode_s + self._clock() - started_s
 
     def _send(self, channel: Channel, modality: str, x_TC: Tokens) -> pb.TokenPayload:

@@ -109,7 +109,7 @@ async def measure(
     """
     if repeats < 2:
         raise ConfigurationError(f"repeats is {repeats}; at least 2 are needed for a spread")
-    granted = (await agent.grant()).max_token_length
+    granted = (await agent.grant_in_time()).max_token_length
     lengths = [length for length in bundle.manifest.token_lengths if length <= granted]
     await agent.ask(question, clip, token_length=lengths[0])  # opens the graphs
     costs: dict[int, list[Cost]] = {length: [] for length in lengths}

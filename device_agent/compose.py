@@ -71,7 +71,11 @@ async def open_agent(settings: DeviceSettings, bundle: Bundle) -> AsyncIterator[
     """
     with _tracing(settings) as tracing:
         async with uplink_for(settings, bundle.hash, tracing=tracing) as uplink:
-            yield _agent(settings, bundle, uplink, tracing)
+            agent = _agent(settings, bundle, uplink, tracing)
+            try:
+                yield agent
+            finally:
+                await agent.close()
 
 
 @asynccontextmanager
@@ -91,7 +95,10 @@ async def open_spooler(
         )
         async with uplink:
             agent = _agent(settings, bundle, uplink, tracing)
-            yield agent, Spooler(outbox, uplink, _record_of, troubles)
+            try:
+                yield agent, Spooler(outbox, uplink, _record_of, troubles)
+            finally:
+                await agent.close()
 
 
 def spooled(prepared: Prepared, source: str, label: str, stamp: Stamp | None = None) -> NewQuestion:

@@ -15,6 +15,9 @@ from typing import Any, Literal, TypeAlias
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from device_agent.bundle.acceptance import Acceptance
+from device_agent.bundle.proving import ProofLimits
+from device_agent.bundle.signature import read_keys
 from device_agent.channel import ChannelConfig, CsiName, EqualizerName
 from device_agent.errors import ConfigurationError
 from device_agent.outbox.records import Bounds, Evict
@@ -22,7 +25,15 @@ from device_agent.places import cloned_model, home, is_file, is_folder, state
 from device_agent.settings.catalogue import Catalogue, GivenTwiceError
 from device_agent.settings.sources import CONFIG, sources, variable_of
 from device_agent.uplink.address import with_port
-from device_agent.uplink.credentials import AUTHORITY, CERTIFICATE, KEY, Credentials, load_credentials
+from device_agent.uplink.credentials import (
+    AUTHORITY,
+    BUNDLE_KEYS,
+    CERTIFICATE,
+    KEY,
+    Credentials,
+    load_credentials,
+)
+from device_agent.uplink.uplink import FETCH_WITHIN_S
 from protos.names import (
     MAX_ABS_SNR_DB,
     MAX_SNR_DB,
@@ -130,6 +141,18 @@ class DeviceSettings(BaseSettings):
     """Where spans go, an OTLP collector over gRPC such as http://127.0.0.1:4317; none: they are not made."""
     auto_update: bool = Field(default=False, json_schema_extra=_SERVER)
     """Whether another bundle is fetched and run when the server serves another model."""
+    bundle_keys: Path | None = Field(default=None, json_schema_extra=_SERVER | {"shown": "as in identity"})
+    """File of public keys, one a line; if there is one, only bundles that one of them signed are taken."""
+    bundle_max_bytes: int = Field(default=Acceptance.max_bytes, ge=2**16, le=2**40, json_schema_extra=_SERVER)
+    """Largest bundle that is taken from a server."""
+    bundle_max_memory_bytes: int = Field(
+        default=ProofLimits.memory_bytes, ge=2**26, le=2**44, json_schema_extra=_SERVER
+    )
+    """Memory that a new bundle may take to run; less for one whose graphs are small."""
+    bundle_proof_s: float = Field(default=ProofLimits.cpu_s, gt=0, le=3600, json_schema_extra=_SERVER)
+    """Time of the processor that a new bundle may take to run once, before it is installed."""
+    fetch_within_s: float = Field(default=FETCH_WITHIN_S, gt=0, le=86_400, json_schema_extra=_SERVER)
+    """Time within which a new bundle has to be here and installed."""
     provider: str = Field(
         default="CPUExecutionProvider", pattern=r"^[A-Za-z]+ExecutionProvider$", json_schema_extra=_SERVER
     )
@@ -218,6 +241,20 @@ class DeviceSettings(BaseSettings):
             self.identity / CERTIFICATE if own else self.tls_cert,
             self.identity / KEY if own else self.tls_key,
             self.server_name,
+        )
+
+    def acceptance(self) -> Acceptance:
+        """What a bundle from a server has to meet.
+
+        Raises:
+            ConfigurationError: the file of public keys cannot be read.
+        """
+        pinned = self.bundle_keys or self.identity / BUNDLE_KEYS
+        needed = self.bundle_keys is not None or is_file(pinned)
+        return Acceptance(
+            self.bundle_max_bytes,
+            read_keys(pinned) if needed else (),
+            ProofLimits(self.bundle_proof_s, self.bundle_max_memory_bytes),
         )
 
     def channel_config(self, granted_bandwidth_hz: float, granted_power_db: float = 0.0) -> ChannelConfig:

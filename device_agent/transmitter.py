@@ -23,6 +23,7 @@ import numpy.typing as npt
 from device_agent.bundle.bundle import Bundle
 from device_agent.errors import ConfigurationError, MediaError, TransmitterError
 from device_agent.media.clip import Clip
+from device_agent.stopping import Stop
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 Tokens = npt.NDArray[np.float32]
 
 _CPU = "CPUExecutionProvider"
+_SILENT = 4
+"""ONNX Runtime's level that says nothing: its messages spell names out of graphs, whatever these hold."""
 
 POWER_TOLERANCE = 0.02
 """How far the mean square of a block may be from 0.5, relatively; rounding is far below it."""
@@ -81,12 +84,13 @@ class Transmitter:
         """One like this, of another bundle."""
         return Transmitter(bundle, self._threads, provider=self._provider, clock=self._clock)
 
-    def encode(self, clip: Clip, token_length: int) -> Encoded:
+    def encode(self, clip: Clip, token_length: int, *, stop: Stop | None = None) -> Encoded:
         """Tokens of every modality that a clip has.
 
         Args:
             clip: decoded at :meth:`Bundle.media_spec`.
             token_length: tokens per modality.
+            stop: ends it early, from another thread.
 
         Raises:
             ConfigurationError: a token length that the bundle was not trained for.
@@ -97,13 +101,20 @@ class Transmitter:
         tokens: dict[str, Tokens] = {}
         if clip.frames_THWC is not None:
             modality = "image" if clip.is_image else "video"
-            tokens[modality] = self.encode_visual(clip.frames_THWC, token_length, is_image=clip.is_image)
+            tokens[modality] = self.encode_visual(
+                clip.frames_THWC, token_length, is_image=clip.is_image, stop=stop
+            )
         if clip.pcm_S is not None:
-            tokens["audio"] = self.encode_audio(clip.pcm_S, token_length)
+            tokens["audio"] = self.encode_audio(clip.pcm_S, token_length, stop=stop)
         return Encoded(tokens, self._clock() - started_s)
 
     def encode_visual(
-        self, frames_THWC: npt.NDArray[np.uint8], token_length: int, *, is_image: bool = False
+        self,
+        frames_THWC: npt.NDArray[np.uint8],
+        token_length: int,
+        *,
+        is_image: bool = False,
+        stop: Stop | None = None,
     ) -> Tokens:
         """Tokens of frames, uint8 [T, H, W, 3] to float32 [token_length, channel_dim]; raises as encode."""
         part = self.bundle.manifest.transmitters.visual
@@ -115,9 +126,11 @@ class Transmitter:
                 f"frames are {frames_THWC.dtype} {frames_THWC.shape}; uint8 [T, H, W, 3] is needed"
             )
         frames = np.ascontiguousarray(frames_THWC[: part.max_frames])
-        return self._run(part.graph, {"frames": frames}, token_length)
+        return self._run(part.graph, {"frames": frames}, token_length, stop)
 
-    def encode_audio(self, pcm_S: npt.NDArray[np.float32], token_length: int) -> Tokens:
+    def encode_audio(
+        self, pcm_S: npt.NDArray[np.float32], token_length: int, *, stop: Stop | None = None
+    ) -> Tokens:
         """Tokens of mono sound, float32 [S] to float32 [token_length, channel_dim]; raises as encode."""
         part = self.bundle.manifest.transmitters.audio
         if part is None:
@@ -125,9 +138,9 @@ class Transmitter:
         if pcm_S.dtype != np.float32 or pcm_S.ndim != 1:
             raise TransmitterError(f"pcm is {pcm_S.dtype} {pcm_S.shape}; float32 [S] is needed")
         window = np.ascontiguousarray(pcm_S[: round(part.window_s * part.sample_rate_hz)])
-        return self._run(part.graph, {"pcm": window}, token_length)
+        return self._run(part.graph, {"pcm": window}, token_length, stop)
 
-    def encode_text(self, ids: list[int]) -> Tokens:
+    def encode_text(self, ids: list[int], *, stop: Stop | None = None) -> Tokens:
         """Feature tokens of language tokens (the analog path), one each: float32 [L, channel_dim].
 
         Raises:
@@ -141,9 +154,8 @@ class Transmitter:
             raise ConfigurationError(
                 f"text of {len(ids)} language tokens; 1 to {part.max_token_length} go over the analog path"
             )
-        return self._checked(
-            part.graph, self._call(part.graph, {"token_ids": np.array(ids, np.int64)}), len(ids)
-        )
+        inputs = {"token_ids": np.array(ids, np.int64)}
+        return self._checked(part.graph, self._call(part.graph, inputs, stop or Stop()), len(ids))
 
     def tokenize(self, text: str) -> list[int]:
         """Language token ids of a text, without special tokens.
@@ -161,24 +173,32 @@ class Transmitter:
             ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 
-    def _run(self, graph: str, media: dict[str, npt.NDArray[Any]], token_length: int) -> Tokens:
+    def _run(
+        self, graph: str, media: dict[str, npt.NDArray[Any]], token_length: int, stop: Stop | None
+    ) -> Tokens:
         allowed = self.bundle.manifest.token_lengths
         if token_length not in allowed:
             raise ConfigurationError(
                 f"token_length is {token_length}; the bundle allows {', '.join(map(str, allowed))}"
             )
         inputs = media | {"token_length": np.array([token_length], np.int64)}
-        return self._checked(graph, self._call(graph, inputs), token_length)
+        return self._checked(graph, self._call(graph, inputs, stop or Stop()), token_length)
 
-    def _call(self, graph: str, inputs: dict[str, npt.NDArray[Any]]) -> Any:
+    def _call(self, graph: str, inputs: dict[str, npt.NDArray[Any]], stop: Stop) -> Any:
+        import onnxruntime
+
         with self._lock:
             session = self._sessions.get(graph)
             if session is None:
-                session = self._sessions[graph] = self._open_session(graph)
+                session = self._sessions[graph] = self._open_session(graph, stop)
+        run = onnxruntime.RunOptions()
+        run.log_severity_level = _SILENT
         try:
-            return session.run(["tokens"], inputs)[0]
+            with stop.ending(lambda: setattr(run, "terminate", True)):
+                return session.run(["tokens"], inputs, run)[0]
         except Exception as error:  # ONNX Runtime's errors share no public base class
-            raise TransmitterError(f"{graph} failed: {_first_line(error)}") from error
+            reason = "it took too long, and was ended" if stop.wished else _first_line(error)
+            raise TransmitterError(f"{graph} failed: {reason}") from error
 
     def _checked(self, graph: str, x_TC: Any, token_length: int) -> Tokens:
         expected = (token_length, self.bundle.manifest.channel_dim)
@@ -192,7 +212,7 @@ class Transmitter:
             )
         return x_TC
 
-    def _open_session(self, graph: str) -> onnxruntime.InferenceSession:
+    def _open_session(self, graph: str, stop: Stop) -> onnxruntime.InferenceSession:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -202,16 +222,19 @@ class Transmitter:
         # which takes longer than many an operator. A plan made for one size of media is no use for the next.
         options.enable_cpu_mem_arena = True
         options.enable_mem_pattern = False
-        options.log_severity_level = 3
+        options.log_severity_level = _SILENT
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         available = onnxruntime.get_available_providers()
         if self._provider not in available:
             raise TransmitterError(f"ONNX Runtime has no {self._provider} here, only {', '.join(available)}")
         providers = list(dict.fromkeys([self._provider, _CPU]))
+        path = str(self.bundle.folder / graph)
         try:
-            return onnxruntime.InferenceSession(str(self.bundle.folder / graph), options, providers=providers)
+            with stop.ending(lambda: _cancel_loading(options)):
+                return onnxruntime.InferenceSession(path, options, providers=providers)
         except Exception as error:  # as above
-            raise TransmitterError(f"{graph} cannot be opened: {_first_line(error)}") from error
+            reason = "it took too long, and was ended" if stop.wished else _first_line(error)
+            raise TransmitterError(f"{graph} cannot be opened: {reason}") from error
 
     def _open_tokenizer(self) -> tokenizers.Tokenizer:
         import tokenizers
@@ -224,6 +247,11 @@ class Transmitter:
         # A question that spells "<answer>" is text; the file does not remember this setting.
         tokenizer.encode_special_tokens = True
         return tokenizer
+
+
+def _cancel_loading(options: onnxruntime.SessionOptions) -> None:
+    if hasattr(options, "set_load_cancellation_flag"):  # as of ONNX Runtime 1.21
+        options.set_load_cancellation_flag(True)
 
 
 def _first_line(error: Exception) -> str:

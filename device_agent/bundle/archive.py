@@ -13,8 +13,12 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from device_agent.bundle.bundle import FILE_NAME, MANIFEST, Bundle, Precision, load_bundle
+from device_agent.bundle.acceptance import Acceptance
+from device_agent.bundle.bundle import FILE_NAME, MANIFEST, NOT_LISTED, Bundle, Precision, load_bundle
+from device_agent.bundle.proving import prove
+from device_agent.bundle.signature import SIGNATURES, check_signed
 from device_agent.errors import BundleError
+from device_agent.stopping import Stop
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,8 @@ def pack(folder: Path, archive: Path) -> None:
     """
     bundle = load_bundle(folder)
     with tarfile.open(archive, "w", format=tarfile.USTAR_FORMAT) as tar:
-        for name in [MANIFEST, *sorted(bundle.manifest.files)]:
+        signed = [SIGNATURES] if (folder / SIGNATURES).is_file() else []
+        for name in [MANIFEST, *signed, *sorted(bundle.manifest.files)]:
             path = folder / name
             entry = tarfile.TarInfo(name)
             entry.size = path.stat().st_size
@@ -56,15 +61,19 @@ def unpack(archive: Path | bytes, folder: Path, limits: ArchiveLimits | None = N
 
     Raises:
         BundleError: the archive is broken, over its limits, holds anything but plain files with flat
-            names, or no sound bundle. Nothing is left in the folder then.
+            names, files that its manifest does not list, or no sound bundle. Nothing is left in the folder
+            then.
     """
     limits = limits or ArchiveLimits()
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
         raise BundleError(f"{folder} is not empty; a bundle is unpacked into an empty folder")
     try:
-        _extract(archive, folder, limits)
-        return load_bundle(folder)
+        names = _extract(archive, folder, limits)
+        bundle = load_bundle(folder)
+        if unlisted := names - bundle.manifest.files.keys() - NOT_LISTED:
+            raise BundleError(f"the archive holds {min(unlisted)!r}, which its manifest does not list")
+        return bundle
     except BaseException:
         for path in folder.iterdir():
             path.unlink()
@@ -77,27 +86,33 @@ def install(
     *,
     expected_hash: str | None = None,
     expected_precision: Precision | None = None,
+    acceptance: Acceptance | None = None,
+    stop: Stop | None = None,
 ) -> Bundle:
-    """Put a bundle in place of the one in a folder, if it is sound; else the old one stays.
+    """Put a bundle in place of the one in a folder, if it is sound and works; else the old one stays.
 
     Args:
         archive: the .tar file, or its bytes.
         folder: becomes the bundle; may hold one already, or not exist.
         expected_hash: the bundle that it has to be.
         expected_precision: what its encoders have to compute with.
+        acceptance: what it has to meet; None: the defaults, signed or not.
+        stop: ends it early, from another thread.
 
     Raises:
-        BundleError: as :func:`unpack`, or it is another bundle, or the folder is something else.
+        BundleError: as :func:`unpack`, or it is another bundle, is not signed as it has to be, does not work,
+            or the folder is something else.
     """
     if folder.exists() and not folder.is_dir():
         raise BundleError(f"{folder} is a file; a bundle is a folder")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).exists():
         raise BundleError(f"{folder} holds something that is no bundle; it is left alone, name another place")
+    acceptance = acceptance or Acceptance()
     folder = folder.resolve()
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
         fresh, old = Path(scratch, "new"), Path(scratch, "old")
-        bundle = unpack(archive, fresh)
+        bundle = unpack(archive, fresh, ArchiveLimits(max_bytes=acceptance.max_bytes))
         if expected_hash is not None and bundle.hash != expected_hash:
             raise BundleError(f"the archive holds bundle {bundle.hash}, not {expected_hash}")
         if expected_precision not in (None, bundle.manifest.precision):
@@ -105,6 +120,8 @@ def install(
             raise BundleError(
                 f"the archive holds a bundle in {bundle.manifest.precision}, not {expected_precision}"
             )
+        check_signed(fresh, bundle.hash, acceptance.keys)
+        prove(fresh, acceptance.proof, stop)
         if folder.exists():
             folder.rename(old)
         try:
@@ -116,7 +133,8 @@ def install(
     return Bundle(folder, bundle.manifest)
 
 
-def _extract(archive: Path | bytes, folder: Path, limits: ArchiveLimits) -> None:
+def _extract(archive: Path | bytes, folder: Path, limits: ArchiveLimits) -> set[str]:
+    """Write the files of an archive; their names."""
     size = len(archive) if isinstance(archive, bytes) else archive.stat().st_size
     if size > limits.max_bytes:
         raise BundleError(f"the archive has {size} bytes; at most {limits.max_bytes} are allowed")
@@ -148,3 +166,4 @@ def _extract(archive: Path | bytes, folder: Path, limits: ArchiveLimits) -> None
     except (tarfile.TarError, EOFError, ValueError, OverflowError, RecursionError) as error:
         # Headers that each announce another one are read one within the other.
         raise BundleError(f"the archive is broken: {error}") from error
+    return seen

@@ -18,7 +18,8 @@ from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from device_agent.bundle.onnx_check import refuse_external_data
+from device_agent.bundle.onnx_check import refuse_external_data_of
+from device_agent.bundle.signature import SIGNATURES
 from device_agent.errors import BundleError
 from device_agent.media.clip import MediaSpec
 
@@ -26,6 +27,10 @@ MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 2**20
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """Names of a bundle's files: flat, no path can be spelt with them."""
+NOT_LISTED = frozenset({MANIFEST, SIGNATURES})
+"""What lies beside the files that a manifest lists: itself, and who signed it."""
+MAX_MEDIA_BYTES = 256 * 2**20
+"""The most that a bundle may have its device decode for one question, of each kind [bytes]."""
 
 Precision: TypeAlias = Literal["fp32", "int8"]
 """What the encoders compute with."""
@@ -101,11 +106,16 @@ class Manifest(_Part):
         if any(length < 1 for length in self.token_lengths):
             raise ValueError("token_lengths must be at least 1")
         for name in self.files:
-            if not FILE_NAME.fullmatch(name) or name == MANIFEST:
+            if not FILE_NAME.fullmatch(name) or name in NOT_LISTED:
                 raise ValueError(f"files: {name!r} is no name for a bundle's file")
         for name in [self.tokenizer, *self.graphs]:
             if name not in self.files:
                 raise ValueError(f"files: {name!r} is used but not listed")
+        visual, audio = self.transmitters.visual, self.transmitters.audio
+        if visual and visual.max_frames * visual.max_side**2 * 3 > MAX_MEDIA_BYTES:
+            raise ValueError(f"visual: max_frames of max_side take more than {MAX_MEDIA_BYTES} bytes")
+        if audio and audio.window_s * audio.sample_rate_hz * 4 > MAX_MEDIA_BYTES:
+            raise ValueError(f"audio: window_s takes more than {MAX_MEDIA_BYTES} bytes")
         if (self.precision == "fp32") != (self.quantised_from is None):
             raise ValueError("quantised_from is needed with a precision other than fp32, and only then")
         return self
@@ -173,7 +183,7 @@ def write_manifest(folder: Path, fields: Mapping[str, Any]) -> Bundle:
     Raises:
         BundleError: as :func:`load_bundle`.
     """
-    files = sorted(path for path in folder.iterdir() if path.name != MANIFEST)
+    files = sorted(path for path in folder.iterdir() if path.name not in NOT_LISTED)
     manifest = dict(fields) | {
         "files": {path.name: {"sha256": sha256_of(path), "bytes": path.stat().st_size} for path in files}
     }
@@ -206,7 +216,7 @@ def load_bundle(folder: Path) -> Bundle:
                 f"bundle {folder}: the checksum of {name} is not that of its manifest", advice=_FETCH_AGAIN
             )
     for name in manifest.graphs:
-        refuse_external_data((folder / name).read_bytes(), name)
+        refuse_external_data_of(folder / name)
     return Bundle(folder, manifest)
 
 

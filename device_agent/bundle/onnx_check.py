@@ -7,13 +7,17 @@ there. A bundle lists every one of its files with a checksum, so such a graph is
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from device_agent.errors import BundleError
 
 MAX_DEPTH = 32
 """Graphs within nodes within graphs: deeper than any exporter makes them."""
+MAX_FIELDS = 2_000_000
+"""Fields of one file: far more than exporters make. A graph may be large; it is in few, large fields then."""
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
@@ -39,7 +43,7 @@ _SCHEMA: Mapping[str, _Message] = {
 }
 
 
-def refuse_external_data(graph: bytes, name: str) -> None:
+def refuse_external_data(graph: bytes | memoryview, name: str) -> None:
     """Check that a serialised ONNX model brings all of its weights along.
 
     Args:
@@ -50,29 +54,48 @@ def refuse_external_data(graph: bytes, name: str) -> None:
         BundleError: it names external files, or is no protobuf message.
     """
     try:
-        found = _external(memoryview(graph), "Model", 0)
+        found = _Walk().external(memoryview(graph), "Model", 0)
     except (IndexError, ValueError) as error:
         raise BundleError(f"{name} is no ONNX graph: {error}") from error
     if found:
         raise BundleError(f"{name} reads its weights from another file; a bundle's graphs must be whole")
 
 
-def _external(data: memoryview, kind: str, depth: int) -> bool:
-    if depth > MAX_DEPTH:
-        raise ValueError(f"nested deeper than {MAX_DEPTH}")
-    schema = _SCHEMA[kind]
-    for number, wire_type, value in _fields(data):
-        if number in schema.external:
-            # data_location (14) is an enum whose 0 is "here"; external_data (13) should not occur at all.
-            if wire_type != _VARINT or value != 0:
+def refuse_external_data_of(path: Path) -> None:
+    """:func:`refuse_external_data` of a file, of which only what is looked at is read into memory."""
+    with path.open("rb") as file:
+        if not path.stat().st_size:
+            return refuse_external_data(b"", path.name)
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as graph:
+            refuse_external_data(graph, path.name)
+
+
+class _Walk:
+    """One look through a model, of so many fields at most."""
+
+    def __init__(self) -> None:
+        self._fields_left = MAX_FIELDS
+
+    def external(self, data: memoryview, kind: str, depth: int) -> bool:
+        """Whether a message, or one within it, means external data."""
+        if depth > MAX_DEPTH:
+            raise ValueError(f"nested deeper than {MAX_DEPTH}")
+        schema = _SCHEMA[kind]
+        for number, wire_type, value in _fields(data):
+            self._fields_left -= 1
+            if self._fields_left < 0:
+                raise ValueError(f"more than {MAX_FIELDS} fields")
+            if number in schema.external:
+                # data_location (14) is an enum whose 0 is "here"; external_data (13) should not occur at all.
+                if wire_type != _VARINT or value != 0:
+                    return True
+            elif (
+                number in schema.children
+                and isinstance(value, memoryview)
+                and self.external(value, schema.children[number], depth + 1)
+            ):
                 return True
-        elif (
-            number in schema.children
-            and isinstance(value, memoryview)
-            and _external(value, schema.children[number], depth + 1)
-        ):
-            return True
-    return False
+        return False
 
 
 def _fields(data: memoryview) -> Iterator[tuple[int, int, int | memoryview]]:

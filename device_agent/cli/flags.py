@@ -17,6 +17,11 @@ FLAGS: Mapping[str, Any] = MappingProxyType(
 OUTBOX = frozenset(name for name in FLAGS if SETTINGS[name].remark("panel") == "Outbox")
 """Those about questions that wait for the network."""
 
+BUNDLES = (
+    *("bundle_keys", "bundle_max_bytes", "bundle_max_memory_bytes", "bundle_proof_s", "fetch_within_s"),
+)
+"""The flags about which bundles are taken."""
+
 LINK_SECURITY = ("identity", "tls", "tls_ca", "tls_cert", "tls_key", "server_name", "use_proxy")
 """The flags that every command needs which speaks to a server."""
 

@@ -19,10 +19,9 @@ from rich.progress import Progress
 from rich.text import Text
 
 from device_agent.bench import Report, measure
-from device_agent.bundle.archive import install
-from device_agent.bundle.bundle import Precision, load_bundle
+from device_agent.bundle.bundle import Bundle, Precision, load_bundle
 from device_agent.cli.conventions import HELP, INTERRUPTED, MARKUP
-from device_agent.cli.flags import LINK_SECURITY, with_settings
+from device_agent.cli.flags import BUNDLES, LINK_SECURITY, with_settings
 from device_agent.cli.outbox import app as outbox_app
 from device_agent.cli.outbox import ask_spooled
 from device_agent.cli.printable import printable, set_up_output
@@ -30,7 +29,7 @@ from device_agent.cli.show import show_cost, show_findings, show_report, show_wi
 from device_agent.compose import open_agent, uplink_for
 from device_agent.config import DeviceSettings
 from device_agent.doctor.doctor import Equipment, examine
-from device_agent.errors import BundleError, ConfigurationError, DeviceAgentError
+from device_agent.errors import ConfigurationError, DeviceAgentError
 from device_agent.media.clip import Clip, MediaKind, MediaSpec, join
 from device_agent.media.loading import clip_from_file
 from device_agent.media.windows import Loader, every_window, parse_window
@@ -40,6 +39,7 @@ from device_agent.sources.file import File
 from device_agent.sources.folder import looks_like_path
 from device_agent.sources.registry import Source, first_clip, open_source
 from device_agent.sources.watching import watch_folder
+from device_agent.updating import fetch
 from device_agent.uplink.backoff import Backoff
 from device_agent.version import agent_version
 
@@ -239,7 +239,7 @@ def bench(
 
     async def run() -> Report:
         async with open_agent(settings, bundle) as agent:
-            await agent.grant()  # a server that cannot be reached is found out before anything is shown
+            await agent.grant_in_time()  # whether it can be reached is found out before anything is shown
             with Progress(console=Console(stderr=True)) as bar:
                 task = bar.add_task("questions", total=None)
                 return await measure(
@@ -301,7 +301,7 @@ def doctor(
 
 
 @app.command()
-@with_settings("server", "bundle", "retries", *LINK_SECURITY)
+@with_settings("server", "bundle", "retries", *BUNDLES, *LINK_SECURITY)
 def pull(
     settings: DeviceSettings,
     bundle_hash: Annotated[str, typer.Option(help="The bundle that it has to be; else the server's.")] = "",
@@ -312,17 +312,18 @@ def pull(
 ) -> None:
     """Fetch the device bundle from the server, verify it, and install it in place of the old one."""
 
-    async def fetch() -> bytes:
+    async def pulled() -> Bundle:
         async with uplink_for(settings, "") as uplink:
-            return await uplink.fetch_bundle(bundle_hash, precision or "")
+            return await fetch(
+                uplink,
+                settings.bundle,
+                bundle_hash,
+                precision,
+                acceptance=settings.acceptance(),
+                within_s=settings.fetch_within_s,
+            )
 
-    archive = asyncio.run(fetch())
-    try:
-        bundle = install(
-            archive, settings.bundle, expected_hash=bundle_hash or None, expected_precision=precision
-        )
-    except OSError as error:
-        raise BundleError(f"{settings.bundle} cannot be written: {error.strerror or error}") from error
+    bundle = asyncio.run(pulled())
     if as_json:
         values = {"folder": str(bundle.folder), "bundle_hash": bundle.hash, "name": bundle.manifest.name}
         typer.echo(json.dumps(values))

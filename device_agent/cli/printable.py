@@ -7,12 +7,18 @@ obeys: colours, titles, moves of the cursor, text that runs backwards.
 from __future__ import annotations
 
 import io
+import logging
 import sys
 import unicodedata
 
 _ESCAPED = frozenset(("Cc", "Cs", "Co", "Zl", "Zp"))
 """Unicode's categories of what is escaped: control, surrogates, private use, separators of lines."""
-_DIRECTIONS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_UNSEEN = frozenset(
+    "\u061c\u180e\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2061\u2062\u2063\u2064"
+    "\u2066\u2067\u2068\u2069\u206a\u206b\u206c\u206d\u206e\u206f\ufeff\ufff9\ufffa\ufffb"
+) | frozenset(map(chr, range(0xE0000, 0xE0080)))
+"""Marks of direction, and others that show nothing and hide what stands there. The joiners of scripts and of
+pictures (U+200C, U+200D) are text."""
 
 
 def printable(text: str, *, keep: str = "\n") -> str:
@@ -30,6 +36,18 @@ def set_up_output() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Printable())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    # What cannot be parsed is told where it is received; here it would be a traceback.
+    logging.getLogger("grpc").setLevel(logging.CRITICAL)
+
+
+class _Printable(logging.Formatter):
+    """Log lines as a terminal may be shown them: they repeat what servers and files say."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 def _shown(character: str, keep: str) -> str:
@@ -37,6 +55,6 @@ def _shown(character: str, keep: str) -> str:
         return character
     if "\udc80" <= character <= "\udcff":
         return f"\\x{ord(character) - 0xDC00:02x}"
-    if character in _DIRECTIONS or unicodedata.category(character) in _ESCAPED:
+    if character in _UNSEEN or unicodedata.category(character) in _ESCAPED:
         return character.encode("unicode_escape", "backslashreplace").decode("ascii")
     return character

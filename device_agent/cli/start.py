@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from device_agent.cli.conventions import INTERRUPTED
@@ -9,6 +10,8 @@ from device_agent.cli.conventions import INTERRUPTED
 
 def main() -> None:
     """Load the command line and run it; Ctrl-C ends it quietly, also while it is loaded."""
+    # gRPC's own library writes to the terminal what servers tell it; errors reach us all the same.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         from device_agent.cli.main import main as run
 

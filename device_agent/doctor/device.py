@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from device_agent.doctor.finding import Finding
 from device_agent.errors import DeviceAgentError, MediaError
 from device_agent.outbox.store import Spool
 from device_agent.places import is_file, is_folder
+from device_agent.stopping import Stop
 from device_agent.transmitter import Transmitter
 from device_agent.version import agent_version
 
@@ -33,6 +35,8 @@ INSTALL = "in a clone of the repository: pip install '.[device]'"
 """How everything that the agent needs gets installed."""
 
 _MIB = 2**20
+TRANSMITTERS_WITHIN_S = 60.0
+"""For all graphs together [s]."""
 
 
 ENROL_AGAIN = "edge-server enrol-token NAME there; device-agent enrol --server HOST:ENROL_PORT --token TOKEN"
@@ -97,21 +101,26 @@ def transmitters_finding(bundle: Bundle, settings: DeviceSettings) -> Finding:
     length = bundle.manifest.token_lengths[0]
     transmitter = Transmitter(bundle, settings.threads, provider=settings.provider)
     working = []
+    stop = Stop()
+    timer = threading.Timer(TRANSMITTERS_WITHIN_S, stop)
+    timer.start()
     try:
         if parts.visual is not None:
             frames = rng.integers(0, 256, (1, 48, 64, 3), dtype=np.uint8)
-            transmitter.encode_visual(frames, length, is_image="image" in parts.visual.modalities)
+            transmitter.encode_visual(frames, length, is_image="image" in parts.visual.modalities, stop=stop)
             working.append("visual")
         if parts.audio is not None:
             noise = rng.uniform(-0.1, 0.1, parts.audio.sample_rate_hz).astype(np.float32)
-            transmitter.encode_audio(noise, length)
+            transmitter.encode_audio(noise, length, stop=stop)
             working.append("audio")
         ids = transmitter.tokenize("what is there?")
         if parts.text is not None and ids:
-            transmitter.encode_text(ids[: parts.text.max_token_length])
+            transmitter.encode_text(ids[: parts.text.max_token_length], stop=stop)
             working.append("text")
     except DeviceAgentError as error:
         return Finding("transmitters", "failure", str(error), "fetch the bundle again: device-agent pull")
+    finally:
+        timer.cancel()
     return Finding("transmitters", "ok", ", ".join([*working, "tokenizer"]))
 
 

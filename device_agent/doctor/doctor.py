@@ -8,6 +8,7 @@ the server    admission, bundle match, server version, clock, SNR
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,6 +42,9 @@ from device_agent.errors import (
     ServerUnreachableError,
 )
 from device_agent.uplink.uplink import Uplink
+
+SERVER_WITHIN_S = 25.0
+"""For a session, all tries together [s]."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ async def examine(
     provider = provider_finding(settings.provider)
     findings.append(provider)
     if bundle is not None and provider.state == "ok":
-        findings.append(transmitters_finding(bundle, settings))
+        findings.append(await asyncio.to_thread(transmitters_finding, bundle, settings))
     if settings.trace is not None:
         findings.append(trace_finding(settings.trace))
     findings.append(disk_finding(settings.outbox_path(), equipment.least_free_bytes))
@@ -103,7 +107,8 @@ async def _server(
     async with uplink_of(bundle.hash if bundle is not None else "") as uplink:
         before_s = wall_clock()
         try:
-            session = await uplink.open()
+            async with asyncio.timeout(SERVER_WITHIN_S):
+                session = await uplink.open()
         except BundleMismatchError as error:
             reached = Finding("server", "ok", f"{settings.server} answers")
             if bundle is None:
@@ -114,6 +119,10 @@ async def _server(
         except NotAdmittedError as error:
             reached = Finding("server", "ok", f"{settings.server} answers")
             return [reached, Finding("admission", "failure", str(error), ENROL_AGAIN)]
+        except TimeoutError:
+            reason = f"{settings.server} does not let this device in within {SERVER_WITHIN_S:g} s"
+            advice = "ask its operator whether it is full: its log and metrics tell"
+            return [Finding("server", "failure", reason, advice)]
         except ServerUnreachableError as error:
             return await unreachable_findings(settings.server, settings.use_proxy, str(error))
         except DeviceAgentError as error:

@@ -40,6 +40,8 @@ HISTORY = 10_000
 """Delivered outcomes that are kept to be looked at; likewise, outcomes that nobody fetches."""
 _ROW_BYTES = 400
 """What a question takes beside its message, roughly [bytes]."""
+_SHARE_OF_ONE, _SHARE_OF_KEPT = 1 / 64, 1 / 4
+"""Of what may wait: the most that one outcome takes, and all that are kept to be looked at or fetched."""
 _DROPS = frozenset(("expired", "evicted"))
 _READY = (
     "source = :source AND state = 'ended' AND number < coalesce("
@@ -369,20 +371,55 @@ class Spool:
                 logger.log(level, "outbox: question %s is %s: %s", request_id, outcome, reason)
         return ended
 
+    def _forget_oldest(self) -> None:
+        """Make room among what is kept: what was shown goes first, then what nobody fetched."""
+        most = self.bounds.max_bytes * _SHARE_OF_KEPT
+        for state in ("delivered", "ended"):
+            (kept,) = self._db.execute(
+                "SELECT coalesce(sum(bytes - ?), 0) FROM question WHERE state IN ('delivered', 'ended')",
+                (_ROW_BYTES,),
+            ).fetchone()
+            if kept <= most:
+                return
+            gone = self._db.execute(
+                "DELETE FROM question WHERE number IN (SELECT number FROM (SELECT number, "
+                "sum(bytes - ?) OVER (ORDER BY number ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) "
+                "AS before "
+                "FROM question WHERE state = ?) WHERE coalesce(before, 0) < ?)",
+                (_ROW_BYTES, state, kept - most),
+            ).rowcount
+            if state == "ended" and gone > 0:
+                self._count("unfetched", gone)
+                logger.warning("outbox: %d outcomes that nobody fetched are forgotten", gone)
+
+    def _bounded(self, record: Mapping[str, Any]) -> str:
+        """An outcome as it is kept: no text of it, however long a server's answer, fills the outbox."""
+        most = int(self.bounds.max_bytes * _SHARE_OF_ONE)
+        kept = {
+            name: f"{value[:most]} [cut: {len(value)} characters]"
+            if isinstance(value, str) and len(value) > most
+            else value
+            for name, value in record.items()
+        }
+        return json.dumps(kept)
+
     def _finish(
         self, request_id: str, outcome: OutboxEnd, record: Mapping[str, Any], *, acknowledge: bool
     ) -> bool:
+        text = self._bounded(record)
+        size = _ROW_BYTES + len(text)
         changed = self._db.execute(
             "UPDATE question SET state = 'ended', outcome = ?, record = ?, ended_at_s = ?, message = NULL, "
             "bytes = ?, unacknowledged = ? WHERE request_id = ? AND state = 'waiting'",
             (
-                *(outcome, json.dumps(dict(record)), self._clock(), _ROW_BYTES),
+                *(outcome, text, self._clock(), size),
                 *(acknowledge, request_id),
             ),
         ).rowcount
         if changed:
             self.revision += 1
             self._count(outcome, 1)
+            self._forget_oldest()
         return bool(changed)
 
     def _count(self, outcome: str, count: int) -> None:

@@ -3,6 +3,7 @@
     IDENTITY/ca.pem        the authority that signs servers' certificates
     IDENTITY/device.pem    this device's certificate
     IDENTITY/device.key    its key, made here; never sent
+    IDENTITY/bundle.keys   public keys of those whose bundles it takes; where there is none, it takes any
 
 A server is known by the authority's signature and its name. Its certificate does not expire unless its
 operator wants that, so the device's clock does not matter: it may be years off.
@@ -17,7 +18,7 @@ import grpc
 
 from device_agent.errors import ConfigurationError
 
-AUTHORITY, CERTIFICATE, KEY = "ca.pem", "device.pem", "device.key"
+AUTHORITY, CERTIFICATE, KEY, BUNDLE_KEYS = "ca.pem", "device.pem", "device.key", "bundle.keys"
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from it.
 from __future__ import annotations
 
 import math
+import re
 
 from protos.names import MAX_ABS_SNR_DB
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
@@ -22,6 +23,11 @@ MAX_RETRY_DELAY_S = 60.0
 """No server can tell a device to stay away for longer than this at a time [s]."""
 MAX_ANSWER_CHARACTERS = 1_000_000
 MAX_NAME_CHARACTERS = 256
+MAX_WORDS_CHARACTERS = 2_000
+"""Of an error's message."""
+MAX_WAITING_FRAMES, MAX_WAITING_BYTES = 16_384, 8 * 2**20
+"""What may lie ready of one question's answer before it is taken. A frame is as large as gRPC lets it be."""
+_HASH = re.compile(r"[0-9a-f]{64}")
 
 
 def sane_grant(sent: pb.Grant) -> pb.Grant:
@@ -66,6 +72,16 @@ def sane_time_s(sent: float) -> float:
 def sane_name(sent: str) -> str:
     """A name or a version."""
     return sent[:MAX_NAME_CHARACTERS]
+
+
+def sane_words(sent: str) -> str:
+    """An error's message."""
+    return sent if len(sent) <= MAX_WORDS_CHARACTERS else f"{sent[:MAX_WORDS_CHARACTERS]}..."
+
+
+def sane_hash(sent: str) -> str:
+    """The hash of a bundle; empty where it is none."""
+    return sent if _HASH.fullmatch(sent) else ""
 
 
 def _within(value: float, least: float, most: float) -> float:

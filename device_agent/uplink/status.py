@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
@@ -18,9 +20,11 @@ from device_agent.errors import (
     UnauthenticatedError,
     UplinkError,
 )
-from device_agent.uplink.sane import sane_delay_s
+from device_agent.uplink.sane import sane_delay_s, sane_words
 from protos.metadata import FAILURE_KEY
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
+
+_Message = TypeVar("_Message")
 
 CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -41,16 +45,28 @@ class TryAgainError(Exception):
         self.reopen = reopen
 
 
+def heard(message: _Message | None, server: str) -> _Message:
+    """A message as it was received: gRPC gives None for bytes that are none.
+
+    Raises:
+        TryAgainError: it is none.
+    """
+    if message is None:
+        raise TryAgainError(UplinkError(f"{server} sends what is no message; is it an edge server?"))
+    return message
+
+
 def error_of_failure(failure: pb.Failure) -> DeviceAgentError | TryAgainError:
     """A question's ``Failure`` as an error; worth another try or not."""
     code = CODES.get(failure.code, grpc.StatusCode.UNKNOWN)
-    return _error_of(code, failure.message or code.name, failure.field, sane_delay_s(failure.retry_delay_ms))
+    message, field = sane_words(failure.message or code.name), sane_words(failure.field)
+    return _error_of(code, message, field, sane_delay_s(failure.retry_delay_ms))
 
 
 def error_of_call(error: grpc.aio.AioRpcError, server: str) -> DeviceAgentError | TryAgainError:
     """A call that ended with a status as an error; worth another try or not."""
     code = error.code()
-    details = error.details() or code.name
+    details = sane_words(error.details() or code.name)
     for key, value in error.trailing_metadata() or ():
         if key == FAILURE_KEY and isinstance(value, bytes):
             try:

@@ -16,10 +16,44 @@ from typing import Any, TypeAlias
 import grpc.aio
 
 from device_agent.errors import DeviceAgentError, ServerUnreachableError, UplinkError
-from device_agent.uplink.status import TryAgainError, error_of_call
+from device_agent.uplink.sane import MAX_WAITING_BYTES, MAX_WAITING_FRAMES
+from device_agent.uplink.status import TryAgainError, error_of_call, heard
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 
 Incoming: TypeAlias = "pb.DownlinkFrame | DeviceAgentError | TryAgainError"
+
+
+class Inbox:
+    """What has come for one question and was not taken yet: bounded, whatever the server sends."""
+
+    def __init__(self, server: str) -> None:
+        self._server = server
+        self._queue: asyncio.Queue[Incoming] = asyncio.Queue()
+        self._bytes = 0
+        self._over = False
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is ready."""
+        return self._queue.empty()
+
+    def put(self, incoming: Incoming) -> None:
+        """Take something in; a frame too many ends the question instead."""
+        if self._over:
+            return
+        if isinstance(incoming, pb.DownlinkFrame):
+            self._bytes += incoming.ByteSize()
+            if self._bytes > MAX_WAITING_BYTES or self._queue.qsize() >= MAX_WAITING_FRAMES:
+                incoming = UplinkError(f"{self._server} sends more than can be taken in")
+        self._over = not isinstance(incoming, pb.DownlinkFrame)
+        self._queue.put_nowait(incoming)
+
+    async def take(self) -> Incoming:
+        """What came first."""
+        incoming = await self._queue.get()
+        if isinstance(incoming, pb.DownlinkFrame):
+            self._bytes -= incoming.ByteSize()
+        return incoming
 
 
 class Conversation:
@@ -37,7 +71,7 @@ class Conversation:
         self._call = call
         self._on_grant = on_grant
         self._server = server
-        self._inboxes: dict[str, asyncio.Queue[Incoming]] = {}
+        self._inboxes: dict[str, Inbox] = {}
         self._turn = asyncio.Lock()
         self._end: DeviceAgentError | TryAgainError | None = None
         self._reader = asyncio.create_task(self._read())
@@ -57,17 +91,18 @@ class Conversation:
         request_id = frame.question.request_id
         if request_id in self._inboxes:
             raise UplinkError(f"request_id {request_id!r} is being asked already")
-        inbox: asyncio.Queue[Incoming] = asyncio.Queue()
+        inbox = Inbox(self._server)
         self._inboxes[request_id] = inbox
         if self._end is not None:
-            inbox.put_nowait(self._end)
+            inbox.put(self._end)
         try:
             await self._write(frame)
             while True:
-                incoming = await inbox.get()
+                incoming = await inbox.take()
                 if not isinstance(incoming, pb.DownlinkFrame):
                     raise incoming
                 yield incoming
+                await asyncio.sleep(0)  # a deadline is noticed, however much has come
         finally:
             del self._inboxes[request_id]
 
@@ -103,14 +138,18 @@ class Conversation:
         )
         try:
             async for frame in self._call:
+                frame = heard(frame, self._server)
                 if frame.WhichOneof("body") == "grant":
                     self._on_grant(frame.grant)
                     continue
                 inbox = self._inboxes.get(frame.request_id)
                 if inbox is not None:
-                    inbox.put_nowait(frame)
+                    inbox.put(frame)
         except grpc.aio.AioRpcError as error:
             end = error_of_call(error, self._server)
+        except TryAgainError as error:
+            end = error
+            self._call.cancel()
         except asyncio.CancelledError:
             # Of the call, or of this task when the loop goes down; either way the stream is over.
             end = TryAgainError(ServerUnreachableError(f"the stream to {self._server} was closed"))
@@ -118,4 +157,4 @@ class Conversation:
         finally:
             self._end = end
             for inbox in self._inboxes.values():
-                inbox.put_nowait(end)
+                inbox.put(end)

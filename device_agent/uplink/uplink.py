@@ -12,34 +12,37 @@ import contextlib
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
 import grpc
 import grpc.aio
 
+from device_agent.bundle.acceptance import MAX_BUNDLE_BYTES
 from device_agent.errors import (
-    BundleError,
     ConfigurationError,
     DeadlineError,
     DeviceAgentError,
-    ServerUnreachableError,
     UplinkError,
 )
 from device_agent.lasting import boot_clock
 from device_agent.tracing import NotTraced, Tracing
 from device_agent.uplink.backoff import Backoff
 from device_agent.uplink.credentials import Credentials
+from device_agent.uplink.download import receive_bundle
 from device_agent.uplink.proxy import proxy_options
 from device_agent.uplink.sane import (
     MAX_ANSWER_CHARACTERS,
+    MAX_NAME_CHARACTERS,
     sane_answer,
     sane_grant,
+    sane_hash,
     sane_name,
     sane_time_s,
 )
 from device_agent.uplink.session import Reply, Session
-from device_agent.uplink.status import TryAgainError, error_of_call, error_of_failure
+from device_agent.uplink.status import TryAgainError, error_of_call, error_of_failure, heard
 from device_agent.uplink.stream import Conversation
 from device_agent.version import agent_version
 from protos import keepalive
@@ -48,8 +51,8 @@ from protos.tokenlink.v1.tokenlink_pb2_grpc import TokenLinkStub
 
 CALL_TIMEOUT_S = 10.0
 """For one try of a short call."""
-STALLED_S, FETCH_WITHIN_S = 30.0, 3600.0
-"""A bundle of which nothing comes for so long, or that takes longer than this in all, is given up [s]."""
+FETCH_WITHIN_S = 3600.0
+"""A bundle that takes longer than this in all is given up [s]."""
 RENEW_MARGIN = 0.1
 """The last part of a grant's validity in which it is renewed before it is used."""
 REPORT_STEP_DB = 1.0
@@ -176,25 +179,25 @@ class Uplink:
         bundle_hash = bundle_hash or self.bundle_hash
         tries = 0
         bytes_on_wire = 0
-        shown = ""
+        shown: list[str] = []
 
         async def once() -> pb.Answer:
-            nonlocal tries, bytes_on_wire, shown
+            nonlocal tries, bytes_on_wire
             session = await self._open_session()
             frame = _frame(session, bundle_hash, question)
-            tries, bytes_on_wire, text = tries + 1, frame.ByteSize(), ""
+            tries, bytes_on_wire = tries + 1, frame.ByteSize()
             frame.traceparent = self._tracing.traceparent()
+            show = None if on_delta is None else _Showing(shown, on_delta)
+            characters = 0
             async with contextlib.aclosing(self._answer_frames(session, frame)) as downlink:
                 async for received in downlink:
                     match received.WhichOneof("body"):
                         case "delta":
-                            text += received.delta.text
-                            if len(text) > MAX_ANSWER_CHARACTERS:
+                            characters += len(received.delta.text)
+                            if characters > MAX_ANSWER_CHARACTERS:
                                 raise UplinkError(f"{self.server} sends an answer without an end")
-                            # A repeated question is answered from its start again.
-                            if on_delta is not None and len(text) > len(shown) and text.startswith(shown):
-                                on_delta(text[len(shown) :])
-                                shown = text
+                            if show is not None:
+                                show(received.delta.text)
                         case "answer":
                             return sane_answer(received.answer)
                         case "failure":
@@ -236,43 +239,43 @@ class Uplink:
         return True
 
     async def fetch_bundle(
-        self, bundle_hash: str = "", precision: str = "", max_bytes: int = 2 * 2**30
-    ) -> bytes:
-        """The archive of a device bundle; not yet verified.
+        self,
+        into: Path,
+        bundle_hash: str = "",
+        precision: str = "",
+        *,
+        max_bytes: int = MAX_BUNDLE_BYTES,
+        within_s: float = FETCH_WITHIN_S,
+    ) -> None:
+        """The archive of a device bundle, into a file; not yet verified.
 
         Args:
+            into: is written; what it held is lost.
             bundle_hash: which; empty: the server's current one.
             precision: what its encoders compute with; empty: fp32, or what the hash names.
             max_bytes: the most that is taken in.
+            within_s: for all tries together [s].
 
         Raises:
             BundleError: larger than that, or other bytes than were announced.
+            DeadlineError: it is not here in time.
             UplinkError, RefusedError: it cannot be had.
+            OSError: the file cannot be written.
         """
+        request = pb.GetBundleRequest(bundle_hash=bundle_hash, precision=precision)
 
-        async def once() -> bytes:
-            archive = bytearray()
-            announced = 0
-            request = pb.GetBundleRequest(bundle_hash=bundle_hash, precision=precision)
-            loop = asyncio.get_running_loop()
-            try:
-                async with asyncio.timeout(FETCH_WITHIN_S), asyncio.timeout(STALLED_S) as moving:
-                    async for chunk in self._stub().GetBundle(request):
-                        moving.reschedule(loop.time() + STALLED_S)
-                        announced = chunk.total_bytes
-                        if max(announced, len(archive) + len(chunk.data)) > max_bytes:
-                            raise BundleError(f"{self.server} sends more than {max_bytes} bytes of bundle")
-                        archive += chunk.data
-            except TimeoutError as error:
-                cause = ServerUnreachableError(f"{self.server} stopped sending its bundle")
-                raise TryAgainError(cause) from error
-            except grpc.aio.AioRpcError as error:
-                raise error_of_call(error, self.server) from error
-            if len(archive) != announced:
-                raise BundleError(f"{self.server} announced {announced} bytes of bundle, sent {len(archive)}")
-            return bytes(archive)
+        async def once() -> None:
+            with into.open("wb") as file:
+                try:
+                    await receive_bundle(self._stub().GetBundle(request), file, self.server, max_bytes)
+                except grpc.aio.AioRpcError as error:
+                    raise error_of_call(error, self.server) from error
 
-        return await self._retrying(once)
+        try:
+            async with asyncio.timeout(within_s):
+                await self._retrying(once)
+        except TimeoutError as error:
+            raise DeadlineError(f"no bundle from {self.server} within {within_s:g} s") from error
 
     async def close(self) -> None:
         """Close session, stream and connection. Closing twice is harmless."""
@@ -317,10 +320,14 @@ class Uplink:
                 snr_db=snr_db,
             )
             try:
-                response = await self._stub().OpenSession(request, timeout=CALL_TIMEOUT_S)
+                response = heard(await self._stub().OpenSession(request, timeout=CALL_TIMEOUT_S), self.server)
             except grpc.aio.AioRpcError as error:
                 raise error_of_call(error, self.server) from error
             grant = sane_grant(response.grant)
+            if len(response.session_id) > MAX_NAME_CHARACTERS:
+                raise UplinkError(
+                    f"{self.server} gives a session_id of {len(response.session_id)} characters"
+                )
             self._session = Session(
                 session_id=response.session_id,
                 grant=grant,
@@ -329,7 +336,7 @@ class Uplink:
                 server_time_s=sane_time_s(response.server_time_s),
                 renew_at_s=self._clock() + grant.valid_s * (1.0 - RENEW_MARGIN),
                 snr_db=snr_db,
-                current_bundle_hash=response.current_bundle_hash,
+                current_bundle_hash=sane_hash(response.current_bundle_hash),
             )
             return self._session
 
@@ -395,6 +402,30 @@ class Uplink:
                     raise again.cause from again
                 self._on_trouble(again.cause)
                 await self._sleep(self._backoff.delay_s(retry, self._rng, again.floor_s))
+
+
+class _Showing:
+    """Hands on the text of one try, but for what an earlier try showed of it.
+
+    Args:
+        shown: the pieces that were handed on so far; goes on to be filled.
+        on_delta: gets new ones.
+    """
+
+    def __init__(self, shown: list[str], on_delta: Callable[[str], None]) -> None:
+        self._shown, self._on_delta = shown, on_delta
+        self._before = "".join(shown)
+        self._position = 0
+        self._same = True
+
+    def __call__(self, text: str) -> None:
+        known = self._before[self._position : self._position + len(text)]
+        # A repeated question is answered from its start again; one that goes another way is not shown.
+        self._same = self._same and text.startswith(known)
+        self._position += len(text)
+        if self._same and len(text) > len(known):
+            self._shown.append(text[len(known) :])
+            self._on_delta(text[len(known) :])
 
 
 def _frame(session: Session, bundle_hash: str, question: pb.Question) -> pb.UplinkFrame:

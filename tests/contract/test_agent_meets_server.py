@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -140,8 +141,9 @@ async def test_refusals_arrive_as_the_agents_own_errors(running: Running, uplink
             await other.open()
 
 
-async def test_the_bundle_arrives_whole(uplink: Uplink) -> None:
-    assert await uplink.fetch_bundle() == bytes(range(256)) * 3000
+async def test_the_bundle_arrives_whole(uplink: Uplink, tmp_path: Path) -> None:
+    await uplink.fetch_bundle(tmp_path / "bundle.tar")
+    assert (tmp_path / "bundle.tar").read_bytes() == bytes(range(256)) * 3000
 
 
 class TestOverload:

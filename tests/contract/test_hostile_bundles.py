@@ -135,6 +135,32 @@ ATTACKS: dict[str, tuple[Callable[[], bytes], str]] = {
     "a hard link": (lambda: linked(tarfile.LNKTYPE, "/etc/passwd"), "no plain file"),
     "names without end": (endless_names, "archive"),
     "a compressed archive": (lambda: __import__("gzip").compress(packed({"a": bytes(2**20)})), "broken"),
+    "a file that its manifest does not list": (
+        lambda: packed(
+            bundle_of({"audio.onnx": b"\x08\x08", "tokenizer.json": b"{}"}) | {"extra.so": b"\x7fELF"}
+        ),
+        "'extra.so', which its manifest does not list",
+    ),
+    "media that would fill the device": (
+        lambda: packed(
+            bundle_of(
+                {"audio.onnx": b"\x08\x08", "tokenizer.json": b"{}"},
+                transmitters={
+                    "audio": {
+                        "graph": "audio.onnx",
+                        "modalities": ["audio"],
+                        "sample_rate_hz": 384_000,
+                        "window_s": 3600.0,
+                    }
+                },
+            )
+        ),
+        "window_s takes more than",
+    ),
+    "a graph of very many fields": (
+        lambda: packed(bundle_of({"audio.onnx": b"\x08\x08" * 2_000_001, "tokenizer.json": b"{}"})),
+        "more than 2000000 fields",
+    ),
     "another bundle than was asked for": (
         lambda: packed(bundle_of({"audio.onnx": b"\x08\x08", "tokenizer.json": b"{}"})),
         "not 000",
@@ -175,21 +201,22 @@ async def test_a_bundle_that_means_harm_is_refused_before_it_is_loaded(
     monkeypatch.setattr(onnxruntime, "InferenceSession", lambda *_: pytest.fail("a graph was loaded"))
     servicer, uplink = harmful
     servicer.archive = make()
-    archive = await uplink.fetch_bundle()
+    archive = tmp_path / "bundle.tar"
+    await uplink.fetch_bundle(archive)
     installed = tmp_path / "bundle"
     with pytest.raises(BundleError, match=complaint):
         install(archive, installed, expected_hash="0" * 64)
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [archive]
 
 
-async def test_a_bundle_that_never_ends_is_cut(harmful: tuple[Harmful, Uplink]) -> None:
+async def test_a_bundle_that_never_ends_is_cut(harmful: tuple[Harmful, Uplink], tmp_path: Path) -> None:
     servicer, uplink = harmful
     servicer.archive = bytes(2**21)
-    with pytest.raises(BundleError, match="more than 1000000 bytes"):
-        await uplink.fetch_bundle(max_bytes=1_000_000)
+    with pytest.raises(BundleError, match="at most 1000000 are taken"):
+        await uplink.fetch_bundle(tmp_path / "a", max_bytes=1_000_000)
     servicer.archive, servicer.announced = b"x", 2**60
-    with pytest.raises(BundleError, match="more than"):
-        await uplink.fetch_bundle()
+    with pytest.raises(BundleError, match="at most"):
+        await uplink.fetch_bundle(tmp_path / "a")
 
 
 def test_many_files_are_refused(tmp_path: Path) -> None:

@@ -140,6 +140,40 @@ def make_bundle() -> Callable[[Path], Bundle]:
     return make
 
 
+def endless_graph(inputs: list[onnx.ValueInfoProto]) -> onnx.ModelProto:
+    """A graph whose one loop does not end."""
+    matrix = helper.make_tensor_value_info("out", TensorProto.FLOAT, ["a", "b"])
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["again"], ["go"]), helper.make_node("Identity", ["held"], ["out"])],
+        "body",
+        [
+            helper.make_tensor_value_info("turn", TensorProto.INT64, []),
+            helper.make_tensor_value_info("again", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("held", TensorProto.FLOAT, ["a", "b"]),
+        ],
+        [helper.make_tensor_value_info("go", TensorProto.BOOL, []), matrix],
+    )
+    nodes = [helper.make_node("Loop", ["", "yes", "start"], ["tokens"], body=body)]
+    constants = [_constant("yes", np.array(True)), _constant("start", np.zeros((1, 2), np.float32))]
+    outputs = [helper.make_tensor_value_info("tokens", TensorProto.FLOAT, ["a", "b"])]
+    return helper.make_model(helper.make_graph(nodes, "endless", inputs, outputs, constants), **MODEL_OPTIONS)
+
+
+@pytest.fixture(scope="session")
+def make_endless() -> Callable[[Bundle], Bundle]:
+    """Puts a graph without an end into a bundle, as a server that means harm would: everything fits."""
+
+    def make(bundle: Bundle) -> Bundle:
+        inputs = [
+            helper.make_tensor_value_info("pcm", TensorProto.FLOAT, ["S"]),
+            helper.make_tensor_value_info("token_length", TensorProto.INT64, [1]),
+        ]
+        (bundle.folder / "audio.onnx").write_bytes(endless_graph(inputs).SerializeToString())
+        return write_manifest(bundle.folder, MANIFEST_FIELDS)
+
+    return make
+
+
 @pytest.fixture
 def bundle(make_bundle: Callable[[Path], Bundle], tmp_path: Path) -> Bundle:
     """The small bundle in a folder of its own, free to be spoilt."""

@@ -15,7 +15,7 @@ from device_agent.agent import Agent
 from device_agent.bundle.bundle import Bundle
 from device_agent.channel import SnrTrace
 from device_agent.config import DeviceSettings, load_settings
-from device_agent.errors import ConfigurationError, DeadlineError
+from device_agent.errors import ConfigurationError, DeadlineError, TransmitterError
 from device_agent.media.clip import Clip
 from device_agent.media.loading import clip_from_file
 from device_agent.transmitter import Transmitter
@@ -135,8 +135,27 @@ async def test_whoever_waits_for_an_answer_waits_no_longer_to_be_let_in(
         raise AssertionError
 
     monkeypatch.setattr(uplink, "open", never)
-    with pytest.raises(DeadlineError, match="not admitted"):
+    with pytest.raises(DeadlineError, match="no answer"):
         await agent.ask("what")
+
+
+async def test_a_graph_without_an_end_does_not_outlast_the_deadline(
+    make_agent: AgentMaker, bundle: Bundle, make_endless: Callable[[Bundle], Bundle]
+) -> None:
+    make_endless(bundle)
+    agent, uplink = make_agent(deadline_s=0.3)
+    clip = Clip(pcm_S=np.zeros(1000, np.float32))
+    with pytest.raises(DeadlineError, match="no answer"):
+        await agent.ask("what", clip)
+    with pytest.raises(TransmitterError, match="deadline_s"):  # as a service that watches has it encoded
+        await agent.prepare("what", clip, uplink.grant)
+    assert uplink.questions == []
+
+
+async def test_what_is_left_of_the_time_goes_with_the_question(make_agent: AgentMaker) -> None:
+    agent, uplink = make_agent(deadline_s=20.0)
+    await agent.ask("what", Clip(pcm_S=np.zeros(1000, np.float32)))
+    assert 0 < uplink.questions[0].deadline_ms < 20_000
 
 
 async def test_a_set_bandwidth_counts_whatever_is_granted(make_agent: AgentMaker) -> None:

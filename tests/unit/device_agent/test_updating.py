@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,11 +15,12 @@ from device_agent.agent import Agent
 from device_agent.bundle.archive import pack_bytes
 from device_agent.bundle.bundle import MANIFEST, Bundle, load_bundle, write_manifest
 from device_agent.config import load_settings
-from device_agent.errors import BundleError, BundleMismatchError
+from device_agent.errors import BundleError, BundleMismatchError, DeadlineError
 from device_agent.media.clip import Clip
 from device_agent.transmitter import Transmitter
 from device_agent.uplink.session import Reply, Session
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
+from tests.waiting import until
 
 CLIP = Clip(pcm_S=np.linspace(-1, 1, 1000, dtype=np.float32))
 
@@ -29,6 +31,9 @@ class Serving:
     def __init__(self, archives: dict[str, bytes], current: str, answered_for: set[str], ours: str) -> None:
         self.archives, self.current, self.answered_for = archives, current, answered_for
         self.bundle_hash = ours
+        self.server = "127.0.0.1:1"
+        self.gate = asyncio.Event()
+        self.gate.set()
         self.fetched: list[str] = []
         self.asked: list[str] = []
 
@@ -38,10 +43,11 @@ class Serving:
         grant = pb.Grant(max_token_length=32, token_length=4, bandwidth_hz=1e5)
         return Session("s", grant, "1", "tiny", 0.0, 1e9, snr_db, self.current)
 
-    async def fetch_bundle(self, bundle_hash: str, precision: str) -> bytes:
+    async def fetch_bundle(self, into: Path, bundle_hash: str, precision: str, **bounds: Any) -> None:
         wanted = bundle_hash or self.current
         self.fetched.append(wanted)
-        return self.archives[wanted]
+        await self.gate.wait()
+        into.write_bytes(self.archives[wanted])
 
     def adopt(self, bundle_hash: str) -> None:
         self.bundle_hash = bundle_hash
@@ -59,8 +65,9 @@ def newer(make_bundle: Callable[[Path], Bundle], tmp_path: Path) -> Bundle:
     return write_manifest(bundle.folder, {key: fields[key] for key in fields if key != "bundle_hash"})
 
 
-def agent_of(bundle: Bundle, serving: Serving, *, auto_update: bool = True) -> Agent:
-    settings = load_settings({"pace": False, "seed": 1, "bundle": bundle.folder, "auto_update": auto_update})
+def agent_of(bundle: Bundle, serving: Serving, *, auto_update: bool = True, **changes: Any) -> Agent:
+    flags = {"pace": False, "seed": 1, "bundle": bundle.folder, "auto_update": auto_update}
+    settings = load_settings(flags | changes)
     rng = np.random.default_rng(1)
     return Agent(settings, Transmitter(bundle), serving, rng=rng)  # type: ignore[arg-type]
 
@@ -107,3 +114,45 @@ async def test_where_no_bundle_is_left_to_go_on_with_the_error_says_so(bundle: B
     serving = Serving({newer.hash: b"no archive"}, newer.hash, {newer.hash}, bundle.hash)
     with pytest.raises(BundleError, match="archive"):
         await agent_of(bundle, serving).ask("what plays", CLIP)
+
+
+async def test_who_waits_for_an_answer_does_not_wait_for_a_bundle_that_dribbles(
+    bundle: Bundle, newer: Bundle
+) -> None:
+    serving = Serving(
+        {newer.hash: pack_bytes(newer.folder)}, newer.hash, {newer.hash, bundle.hash}, bundle.hash
+    )
+    serving.gate.clear()
+    agent = agent_of(bundle, serving, deadline_s=0.5)
+    await agent.ask("what plays", CLIP)
+    assert serving.asked == [bundle.hash]
+    serving.gate.set()  # it went on coming meanwhile, and was asked for once
+    await until(lambda: load_bundle(bundle.folder).hash == newer.hash)
+    await agent.ask("what plays", CLIP)
+    assert (serving.fetched, serving.asked) == ([newer.hash], [bundle.hash, newer.hash])
+    await agent.close()
+
+
+async def test_where_only_another_bundle_is_answered_for_the_question_ends_by_its_deadline(
+    bundle: Bundle, newer: Bundle
+) -> None:
+    serving = Serving({}, newer.hash, {newer.hash}, bundle.hash)
+    serving.gate.clear()
+    agent = agent_of(bundle, serving, deadline_s=0.2)
+    with pytest.raises(DeadlineError, match=r"within 0.2 s"):
+        await agent.ask("what plays", CLIP)
+    await agent.close()
+    assert [path.name for path in bundle.folder.parent.iterdir()].count("bundle") == 1
+    assert not list(bundle.folder.parent.glob(".bundle.*"))  # nothing of it is left
+
+
+async def test_a_bundle_that_does_not_run_is_not_taken(
+    bundle: Bundle, newer: Bundle, make_endless: Callable[[Bundle], Bundle]
+) -> None:
+    endless = make_endless(newer)
+    archive = pack_bytes(endless.folder)
+    serving = Serving({endless.hash: archive}, endless.hash, {endless.hash, bundle.hash}, bundle.hash)
+    agent = agent_of(bundle, serving, bundle_proof_s=0.5)
+    await agent.ask("what plays", CLIP)
+    assert (serving.fetched, serving.asked) == ([endless.hash], [bundle.hash])
+    assert load_bundle(bundle.folder).hash == bundle.hash

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import sys
 
@@ -22,10 +23,21 @@ from device_agent.cli.printable import printable, set_up_output
         ("\ud83d", "\\ud83d"),
         ("exe.\u202egpj", "exe.\\u202egpj"),
         ("\x9b31m\u2028", "\\x9b31m\\u2028"),
+        ("ze\u200bro \ufeff\U000e0041", "ze\\u200bro \\ufeff\\U000e0041"),
+        ("می\u200cخواهم 👩\u200d🎤", "می\u200cخواهم 👩\u200d🎤"),
     ],
 )
 def test_what_a_terminal_would_obey_is_shown_instead(text: str, shown: str) -> None:
     assert printable(text) == shown
+
+
+def test_log_lines_are_shown_escaped_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", written)
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    set_up_output()
+    logging.getLogger("device_agent.updating").warning("cannot be had: %s", "\x1b[2J\u202e")
+    assert written.getvalue() == "cannot be had: \\x1b[2J\\u202e\n"
 
 
 def test_printing_does_not_fail_for_want_of_a_character(monkeypatch: pytest.MonkeyPatch) -> None:

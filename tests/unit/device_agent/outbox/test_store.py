@@ -459,3 +459,32 @@ def test_damage_that_no_look_at_opening_finds_is_mended_at_the_next(tmp_path: Pa
     assert len(mended.waiting(10)) == 5
     assert (tmp_path / "outbox.db.damaged-1").exists()
     mended.close()
+
+
+@pytest.mark.parametrize("fetched", [True, False])
+@pytest.mark.parametrize("text", ["B", "\U0001f3b8"])
+def test_answers_as_long_as_a_server_likes_do_not_fill_the_outbox(
+    reopen: Open, tmp_path: Path, fetched: bool, text: str
+) -> None:
+    spool = reopen(max_bytes=2**20)
+    for number in range(60):
+        spool.put(new(f"q{number}"))
+        assert spool.answered(f"q{number}", {"answer": text * 600_000, "probability": 0.5})
+        if fetched:
+            (delivery,) = spool.deliver("s")
+            assert delivery.record["answer"].endswith("[cut: 600000 characters]")
+            assert delivery.record["probability"] == 0.5
+    assert (tmp_path / "state" / "outbox.db").stat().st_size < 2 * 2**20
+    kept = spool.entries(delivered=True)
+    assert kept[-1].request_id == "q59"  # the newest stay
+    counts = spool.counts()
+    assert counts["answered"] == 60
+    assert counts.get("unfetched", 0) == (0 if fetched else 60 - len(kept))
+    assert spool.put(new("next"))
+
+
+def test_an_answer_of_usual_length_is_kept_whole_in_the_smallest_outbox(reopen: Open) -> None:
+    spool = reopen(max_bytes=2**16)
+    spool.put(new("q"))
+    spool.answered("q", {"answer": "x" * 1000})
+    assert [delivery.record for delivery in spool.deliver("s")] == [{"answer": "x" * 1000}]

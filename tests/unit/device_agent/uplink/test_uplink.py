@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -22,12 +23,20 @@ from device_agent.errors import (
     UplinkError,
 )
 from device_agent.uplink.backoff import Backoff
+from device_agent.uplink.download import receive_bundle
+from device_agent.uplink.sane import MAX_WAITING_FRAMES
+from device_agent.uplink.status import TryAgainError
+from device_agent.uplink.stream import Conversation, Inbox
 from device_agent.uplink.uplink import Uplink
 from protos.metadata import FAILURE_KEY
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
-from protos.tokenlink.v1.tokenlink_pb2_grpc import TokenLinkServicer, add_TokenLinkServicer_to_server
+from protos.tokenlink.v1.tokenlink_pb2_grpc import (
+    TokenLinkServicer,
+    TokenLinkStub,
+    add_TokenLinkServicer_to_server,
+)
 from tests.questions import question
-from tests.waiting import turns, until
+from tests.waiting import obey, turns, until
 
 HASH = "ab" * 32
 Send = Callable[[pb.DownlinkFrame], Awaitable[None]]
@@ -73,6 +82,7 @@ class Scripted(TokenLinkServicer):
         )
         self.refuse_open: list[tuple[grpc.StatusCode, str, pb.Failure | None]] = []
         self.bundle: list[pb.BundleChunk] = []
+        self.session_id = self.current_bundle_hash = ""
 
     async def OpenSession(self, request: pb.OpenSessionRequest, context: Any) -> pb.OpenSessionResponse:  # noqa: N802
         self.opened.append(request)
@@ -81,7 +91,11 @@ class Scripted(TokenLinkServicer):
             metadata = ((FAILURE_KEY, sent.SerializeToString()),) if sent is not None else ()
             await context.abort(code, details, metadata)
         return pb.OpenSessionResponse(
-            session_id=f"s{len(self.opened)}", grant=self.grant, server_version="1", model_name="m"
+            session_id=self.session_id or f"s{len(self.opened)}",
+            current_bundle_hash=self.current_bundle_hash,
+            grant=self.grant,
+            server_version="1",
+            model_name="m",
         )
 
     async def CloseSession(self, request: pb.CloseSessionRequest, context: Any) -> pb.CloseSessionResponse:  # noqa: N802
@@ -477,15 +491,113 @@ async def test_a_question_larger_than_granted_is_not_sent(start: Start) -> None:
     assert server.questions == []
 
 
-async def test_a_bundle_is_fetched_whole_or_not_at_all(start: Start) -> None:
+async def test_a_bundle_is_fetched_whole_or_not_at_all(start: Start, tmp_path: Path) -> None:
+    archive = tmp_path / "bundle.tar"
     server, uplink = await start()
     server.bundle = [pb.BundleChunk(bundle_hash=HASH, total_bytes=6, data=part) for part in (b"abc", b"def")]
-    assert await uplink.fetch_bundle() == b"abcdef"
-    with pytest.raises(BundleError, match="more than 5 bytes"):
-        await uplink.fetch_bundle(max_bytes=5)
-    server.bundle.pop()
+    await uplink.fetch_bundle(archive)
+    assert archive.read_bytes() == b"abcdef"
+    with pytest.raises(BundleError, match=r"6 bytes of bundle; at most 5 are taken \(bundle_max_bytes\)"):
+        await uplink.fetch_bundle(archive, max_bytes=5)
+    server.bundle.append(pb.BundleChunk(bundle_hash=HASH, total_bytes=7, data=b"g"))
+    with pytest.raises(BundleError, match="announces 6 bytes, then 7"):
+        await uplink.fetch_bundle(archive)
+    del server.bundle[1:]
     with pytest.raises(BundleError, match="announced 6 bytes of bundle, sent 3"):
-        await uplink.fetch_bundle()
+        await uplink.fetch_bundle(archive)
+
+
+@pytest.mark.parametrize("data", [b"", b"x"])
+async def test_a_bundle_that_dribbles_is_given_up(tmp_path: Path, data: bytes) -> None:
+    async def dribble() -> AsyncIterator[pb.BundleChunk]:
+        while True:
+            await obey(0.01)
+            yield pb.BundleChunk(total_bytes=2**30, data=data)
+
+    with (tmp_path / "bundle.tar").open("wb") as file, pytest.raises(TryAgainError, match="stopped sending"):
+        await receive_bundle(dribble(), file, "evil:1", 2**31, stalled_s=0.1)
+
+
+Address = str
+
+
+@pytest.fixture
+async def nonsense() -> AsyncIterator[Address]:
+    """A server that answers every call with bytes that are no message."""
+
+    async def once(request: bytes, context: Any) -> bytes:
+        return b"\xff" * 9
+
+    async def stream(requests: Any, context: Any) -> AsyncIterator[bytes]:
+        yield b"\xff" * 9
+
+    handlers = {
+        "OpenSession": grpc.unary_unary_rpc_method_handler(once),
+        "GetBundle": grpc.unary_stream_rpc_method_handler(stream),
+        "Converse": grpc.stream_stream_rpc_method_handler(stream),
+    }
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler("tokenlink.v1.TokenLink", handlers),)
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    yield f"127.0.0.1:{port}"
+    await server.stop(0)
+
+
+async def test_what_is_no_message_is_told_as_that(nonsense: Address, tmp_path: Path) -> None:
+    async with Uplink(nonsense, HASH, device_id="d", backoff=Backoff(retries=0)) as uplink:
+        with pytest.raises(UplinkError, match="sends what is no message"):
+            await uplink.open()
+        with pytest.raises(UplinkError, match="sends what is no message"):
+            await uplink.fetch_bundle(tmp_path / "bundle.tar")
+
+
+async def test_a_stream_of_what_is_no_message_ends_the_question(nonsense: Address) -> None:
+    async with grpc.aio.insecure_channel(nonsense) as channel:
+        stub = TokenLinkStub(channel)  # type: ignore[no-untyped-call]
+        conversation = Conversation(stub.Converse(), nonsense)
+        with pytest.raises(TryAgainError, match="sends what is no message"):
+            async for _ in conversation.frames(pb.UplinkFrame(question=question())):
+                pass
+        assert conversation.ended
+
+
+async def test_an_answer_without_an_end_is_cut(start: Start) -> None:
+    async def endless(server: Scripted, frame: pb.UplinkFrame, send: Send, context: Any) -> None:
+        while True:
+            await send(delta(frame.question.request_id, "A" * 100_000))
+
+    _, uplink = await start(endless, endless)
+    shown: list[str] = []
+    with pytest.raises(UplinkError, match=r"without an end|more than can be taken in"):
+        await uplink.ask(question(), on_delta=shown.append)
+    assert sum(map(len, shown)) <= 1_000_000
+    with pytest.raises(UplinkError, match=r"without an end|more than can be taken in"):
+        await uplink.ask(question())
+
+
+async def test_frames_that_nobody_takes_do_not_pile_up() -> None:
+    inbox = Inbox("evil:1")
+    for _ in range(100_000):
+        inbox.put(delta("q", ""))
+    taken = [await inbox.take() for _ in range(MAX_WAITING_FRAMES + 1)]
+    assert isinstance(taken[-1], UplinkError)
+    assert inbox.empty
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("session_id", "x" * 100_000), ("current_bundle_hash", "../../etc/passwd")]
+)
+async def test_names_of_a_session_are_what_they_have_to_be(start: Start, name: str, value: str) -> None:
+    server, uplink = await start()
+    setattr(server, name, value)
+    if name == "session_id":
+        with pytest.raises(UplinkError, match="session_id of 100000 characters"):
+            await uplink.open()
+    else:
+        assert (await uplink.open()).current_bundle_hash == ""
 
 
 def test_jitter_is_full_and_grows_to_its_cap() -> None:
