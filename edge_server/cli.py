@@ -48,6 +48,9 @@ ELSEWHERE: Mapping[str, Elsewhere] = MappingProxyType(
         ),
         "dataset": Elsewhere("edge_server.data.cli", "Make or convert data sets."),
         "train": Elsewhere("edge_server.training.cli", "Train a model, stage by stage."),
+        "finetune": Elsewhere(
+            "edge_server.training.cli", "Teach a model questions about clips of your own.", "finetune_app"
+        ),
         "evaluate": Elsewhere("edge_server.evaluation.cli", "Measure a model; writes JSON."),
         "study": Elsewhere("edge_server.study.cli", "Compare systems: results, figures, page."),
         "check": Elsewhere(

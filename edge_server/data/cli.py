@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +11,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from edge_server.data.authors_writer import write_authors_layout
+from edge_server.data.questions_file import QuestionLine
 from edge_server.data.soundstage.clip_file import write_mp4
 from edge_server.data.soundstage.dataset import SplitName, generate, sample_scenes, video_id
 
@@ -53,6 +55,12 @@ def authors_layout(
     with _progress() as bar:
         task = bar.add_task(f"authors' layout {split}", total=2 * clips)
         write_authors_layout(out, split, clips, seed, lambda done: bar.advance(task, done))
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of a line of questions.jsonl, the file of questions about clips of one's own."""
+    typer.echo(json.dumps(QuestionLine.model_json_schema(), indent=2))
 
 
 def _progress() -> Progress:

@@ -15,6 +15,8 @@ Fault: TypeAlias = Literal[
     "missing sound",
     "unreadable frames",
     "unreadable sound",
+    "missing media",
+    "unreadable media",
 ]
 """Why a row is bad."""
 

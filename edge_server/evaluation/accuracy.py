@@ -33,6 +33,9 @@ from edge_server.runtime.model_runner import ServedLink
 
 Advance = Callable[[int], None]
 
+#: Language tokens that an answer may have, where none that is right is longer.
+_USUAL_ANSWER = 8
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -139,7 +142,7 @@ class Evaluator:
                 channel = Channel(setting.channel, rng)
                 blocks = []
                 for modality in self.link.config.modalities:
-                    if modality.slot not in sent:
+                    if modality.slot not in sent or not self.split.clips.has(question.clip, modality.slot):
                         continue
                     reception = channel.transmit(sent[modality.slot][question.clip])
                     blocks.append(FeatureBlock(modality.of_clip, reception.x_TC, reception.effective_snr_db))
@@ -178,10 +181,12 @@ class Evaluator:
         advance: Advance,
     ) -> Score:
         score = Score()
+        longest = max((len(self._ids(answer)) for answer in {q.answer for q in questions}), default=0)
+        room = max(_USUAL_ANSWER, longest + 1)
         for begin in range(0, len(questions), self.batch_size):
             batch = questions[begin : begin + self.batch_size]
             for question, answer in zip(
-                batch, answer_all(served, [next(prompts) for _ in batch]), strict=True
+                batch, answer_all(served, [next(prompts) for _ in batch], room), strict=True
             ):
                 score.add(question, answer)
             advance(len(batch))
@@ -210,7 +215,9 @@ def without_lora(link: Link) -> Link:
     return bare
 
 
-def answer_all(served: ServedLink, prompts: Sequence[Prompt], max_new_tokens: int = 8) -> list[str]:
+def answer_all(
+    served: ServedLink, prompts: Sequence[Prompt], max_new_tokens: int = _USUAL_ANSWER
+) -> list[str]:
     """Greedy answers to a batch of prompts."""
     state, steps = served.prefill(prompts)
     answers: list[list[int]] = [[] for _ in prompts]

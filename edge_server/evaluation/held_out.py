@@ -1,13 +1,15 @@
-"""Held-out questions about clips: of a Soundstage split, or of MUSIC-AVQA in its authors' layout.
+"""Held-out questions about clips: of Soundstage, of MUSIC-AVQA in its authors' layout, or one's own.
 
 DIR/SPLIT/split.json   Soundstage (:mod:`edge_server.data.soundstage.dataset`)
 DIR/MUSIC-AVQA/        recorded (:mod:`edge_server.data.authors_layout`)
+DIR/questions.jsonl    one's own (:mod:`edge_server.data.questions_file`)
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -18,11 +20,14 @@ from edge_server.data.annotations import Caption, QuestionRow
 from edge_server.data.authors_layout import MediaFolder, has_split, survey
 from edge_server.data.faults import Fault, RowReport
 from edge_server.data.music_avqa import load_music_avqa
+from edge_server.data.questions_file import FILE, OwnMedia, has_questions, load_questions
+from edge_server.data.questions_file import survey as survey_own
 from edge_server.data.soundstage.dataset import Split, SplitName, load_split
 from edge_server.errors import DatasetError
 from edge_server.model.link import Link
 from edge_server.model.transmitter import VisualEncoder
-from edge_server.training.recorded import ENCODER_BATCH, AskedSplit, media_of
+from edge_server.training.own_data import OwnSplit, spoken
+from edge_server.training.recorded import ENCODER_BATCH, AskedSplit, media_of, media_spec
 from edge_server.training.soundstage import SoundstageSplit
 
 #: Entries of a folder that an error names.
@@ -33,7 +38,10 @@ class Clips(Protocol):
     """Clips that encoders can look at: the part of a training split that asking needs."""
 
     def encode(self, link: Link, slot: str, begin: int, end: int) -> Tensor:
-        """Encoder tokens of clips begin to end - 1, [B, P, D]."""
+        """Encoder tokens of clips begin to end - 1, [B, P, D]; anything where a clip lacks the slot."""
+
+    def has(self, clip: int, slot: str) -> bool:
+        """Whether a clip has something for a slot."""
 
 
 @dataclass(frozen=True)
@@ -93,12 +101,15 @@ def open_data(
     """
     recorded = (data / music_avqa.FOLDER).is_dir()
     generated = (data / split / "split.json").is_file()
-    if recorded == generated:
+    own = has_questions(data)
+    if recorded + generated + own != 1:
         raise DatasetError(
-            f"{data}: holds {_contents(data)}; needed is one of {music_avqa.FOLDER}/ in its authors' layout "
-            f"and a finished split of Soundstage in {split}/ (edge-server dataset soundstage --out {data} "
-            f"--split {split})"
+            f"{data}: holds {_contents(data)}; needed is one of {FILE}, {music_avqa.FOLDER}/ in its authors' "
+            f"layout and a finished split of Soundstage in {split}/ (edge-server dataset soundstage --out "
+            f"{data} --split {split})"
         )
+    if own:
+        return _own(data, split, link, threads)
     if recorded:
         return _recorded(data / music_avqa.FOLDER, split, link, threads, advance)
     if not isinstance(link.encoder("visual"), VisualEncoder):
@@ -125,6 +136,17 @@ def _recorded(
     loaded = load_music_avqa(media, split, look)
     asked = HeldOut(AskedSplit.of(loaded, threads), loaded.questions, encoder_batch=ENCODER_BATCH)
     return Evaluation(asked, prior.questions, prior_split, (loaded.report, prior.report))
+
+
+def _own(folder: Path, split: SplitName, link: Link, threads: int) -> Evaluation:
+    media = OwnMedia(folder, media_spec(link))
+    prior_split: SplitName = "val" if split == "train" else "train"
+    prior = load_questions(media, prior_split, lambda media, clips: {})
+    loaded = load_questions(media, split, partial(survey_own, threads=threads))
+    clips = OwnSplit(loaded.media, loaded.clips, threads, loaded.questions)
+    asked = HeldOut(clips, spoken(link, loaded.questions), encoder_batch=ENCODER_BATCH)
+    reports = (loaded.report, prior.report)
+    return Evaluation(asked, spoken(link, prior.questions), prior_split, reports)
 
 
 def _words_alone(media: MediaFolder, video_ids: Sequence[str]) -> Mapping[str, Fault]:

@@ -159,6 +159,11 @@ class Link(nn.Module):
         self.foundation.activation_checkpointing_enable({"use_reentrant": False})
         self.foundation.train()
 
+    @property
+    def has_lora(self) -> bool:
+        """Whether the foundation has its LoRA: since stage 2, until it is merged."""
+        return isinstance(self.foundation, PeftModel)
+
     def add_lora(self) -> None:
         """Give the foundation its LoRA; its own weights no longer require gradients."""
         lora = self.config.lora

@@ -24,18 +24,20 @@ class Origin:
     """What has to be known to make a model again."""
 
     recipe: str
-    """Name of the recipe."""
+    """Name of the recipe; of the model that a `finetune` begins with."""
     seed: int
     """Seed of the run."""
     commit: str
     """Commit of the code."""
     options: str = ""
     """Further options of the command."""
+    verb: str = "train"
+    """Which command."""
 
     @property
     def command(self) -> str:
         """The command that makes the model."""
-        return f"edge-server train {self.recipe} --seed {self.seed} {self.options}".rstrip()
+        return f"edge-server {self.verb} {self.recipe} --seed {self.seed} {self.options}".rstrip()
 
 
 def write_card(link: Link, origin: Origin, data: Path, stages: Mapping[str, Path], model: Path) -> None:

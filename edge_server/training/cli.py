@@ -20,6 +20,7 @@ from edge_server.export.quantization import CALIBRATION_CLIPS, CHECK_CLIPS, MIN_
 from edge_server.model.link import Link
 from edge_server.runtime.model_runner import ServedLink
 from edge_server.training.card import commit_of
+from edge_server.training.own_run import OwnRun
 from edge_server.training.paper import Checkpoints, PaperRun, paper
 from edge_server.training.registry import all_recipes
 from edge_server.training.run import PRETRAININGS, Run, cores, pretrain_shared
@@ -27,6 +28,7 @@ from edge_server.training.run_identity import ensure_identity, migrate
 
 app = typer.Typer(help="Train a model, stage by stage.", pretty_exceptions_enable=False)
 export_app = typer.Typer(help="Write a model's device bundle.", pretty_exceptions_enable=False)
+finetune_app = typer.Typer(pretty_exceptions_enable=False)
 migrate_app = typer.Typer(pretty_exceptions_enable=False)
 
 RECIPES = all_recipes()
@@ -92,6 +94,27 @@ def train(
     else:
         run.all()
     typer.echo(f"{run.directory}: {part} done")
+
+
+@finetune_app.command()
+def finetune(
+    model: Annotated[Path, typer.Argument(help="Model folder to begin with.", exists=True, file_okay=False)],
+    data: Annotated[
+        Path, typer.Option(help="Folder of clips with a questions.jsonl.", exists=True, file_okay=False)
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the model that comes out; its run goes beside it.")],
+    steps: Annotated[int, typer.Option(min=1, help="Steps.")] = 300,
+    learning_rate: Annotated[float, typer.Option(min=1e-7, max=0.1, help="Its peak.")] = 3e-4,
+    seed: Annotated[int, typer.Option(min=0, help="Everything random follows from it.")] = 1,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Threads.  [default: all cores]")] = None,
+) -> None:
+    """Teach a model questions about clips of your own; a run that was cut goes on where it stopped."""
+    if out.resolve() == model.resolve():
+        raise typer.BadParameter(f"{out}: is the model to begin with", param_hint="--out")
+    run = OwnRun(model, data, out, steps, learning_rate, seed, jobs or cores())
+    torch.set_num_threads(run.jobs)
+    run.all()
+    typer.echo(f"{out}: done; how good it is: edge-server evaluate {out} --data {data}")
 
 
 @export_app.command()

@@ -51,7 +51,8 @@ class Finetune:
         self, link: Link, clips: EncodedClips[TrainingSplit], training: FinetuneTraining, seed: int
     ) -> None:
         self.link = link.requires_grad_(False)
-        link.add_lora()
+        if not link.has_lora:
+            link.add_lora()
         for parameter in self.trainable().values():
             parameter.requires_grad_(True)
         self.clips = clips
@@ -79,11 +80,12 @@ class Finetune:
         pairs = split.questions(clip, self.training.questions, rng)
         if rng.random() < self.training.describe_odds:
             pairs.append((DESCRIBE_QUESTION, split.description(clip, rng)))
+        kept: dict[str, Piece] = {slot: piece for slot, piece in slots.items() if split.has(clip, slot)}
         missing = rng.random()
-        kept: dict[str, Piece] = dict(slots)
         for index, slot in enumerate(slots, 1):
             if missing < index * self.training.missing_odds:
-                del kept[slot]
+                if len(kept) > 1:  # of what is there, something stays
+                    kept.pop(slot, None)
                 break
         row = Row.about(kept, self.link.special)
         for question, answer in pairs:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from device_agent.media.clip import Clip
 from edge_server.data.annotations import Caption
 from edge_server.data.authors_layout import MediaFolder
 from edge_server.data.soundstage.captions import (
@@ -38,6 +39,7 @@ class ModalityTraining:
         media: of a Soundstage split, one row per clip.
         inputs: rows of these as a batch for an encoder that is trained here.
         recorded: media of one clip from a folder of recordings.
+        decoded: media of a clip as a device decodes it; black or silent where it has none.
         caption: the part of a caption that is about it.
         dictated: what it shows, place by place, in a fixed number of words.
         describe: what it shows, worded anew; the foundation reads that in its slot before it reads tokens.
@@ -47,6 +49,7 @@ class ModalityTraining:
     media: Callable[[Split], npt.NDArray[Any]]
     inputs: Callable[[Encoder, npt.NDArray[Any]], Tensor]
     recorded: Callable[[MediaFolder, str], npt.NDArray[Any]]
+    decoded: Callable[[Clip], npt.NDArray[Any]]
     caption: Callable[[Caption], str]
     dictated: Callable[[Scene], Sequence[str]]
     describe: Callable[[Scene, np.random.Generator], str]
@@ -68,6 +71,9 @@ TRAINING: dict[str, ModalityTraining] = {
         media=lambda split: split.frames,
         inputs=_frames,
         recorded=lambda folder, video_id: folder.read_frames(video_id),
+        decoded=lambda clip: (
+            np.zeros((1, 8, 8, 3), np.uint8) if clip.frames_THWC is None else clip.frames_THWC
+        ),
         caption=lambda caption: caption.picture,
         dictated=picture_words,
         describe=describe_picture,
@@ -77,6 +83,7 @@ TRAINING: dict[str, ModalityTraining] = {
         media=lambda split: split.pcm,
         inputs=_spectrograms,
         recorded=lambda folder, video_id: folder.read_sound(video_id),
+        decoded=lambda clip: np.zeros(1, np.float32) if clip.pcm_S is None else clip.pcm_S,
         caption=lambda caption: caption.sound,
         dictated=sound_words,
         describe=describe_sound,

@@ -62,6 +62,10 @@ class _Recorded:
             inputs = torch.stack([encoder.front_end(torch.from_numpy(m).to(link.device)) for m in media])
             return torch.as_tensor(encoder(inputs)).float()
 
+    def has(self, clip: int, slot: str) -> bool:
+        """Always: clips without frames or sound were left out."""
+        return True
+
     def caption(self, clip: int) -> Caption:
         """A clip in words."""
         raise DatasetError(f"{self.media.folder} has no captions: stage 1 cannot learn from it")
@@ -122,6 +126,18 @@ class AskedSplit(_Recorded):
         return [(of_clip[i].text, of_clip[i].answer) for i in picked]
 
 
+def media_spec(link: Link) -> MediaSpec:
+    """How many frames, how large, and how much sound the encoders of a link take."""
+    visual, sound = link.config.visual, link.config.audio.format
+    return MediaSpec(
+        frame_rate_hz=visual.frame_rate_hz,
+        sample_rate_hz=sound.sample_rate_hz,
+        window_s=sound.samples / sound.sample_rate_hz,
+        max_frames=visual.format.frames,
+        max_side=visual.max_side,
+    )
+
+
 def media_of(link: Link, folder: Path) -> MediaFolder:
     """A recorded data set's media, read as the encoders of a link take them.
 
@@ -129,15 +145,7 @@ def media_of(link: Link, folder: Path) -> MediaFolder:
         link: says how many frames, how large, and how much sound.
         folder: the data set's.
     """
-    visual, sound = link.config.visual, link.config.audio.format
-    spec = MediaSpec(
-        frame_rate_hz=visual.frame_rate_hz,
-        sample_rate_hz=sound.sample_rate_hz,
-        window_s=sound.samples / sound.sample_rate_hz,
-        max_frames=visual.format.frames,
-        max_side=visual.max_side,
-    )
-    return MediaFolder(folder, visual.format.frames, spec)
+    return MediaFolder(folder, link.config.visual.format.frames, media_spec(link))
 
 
 def remembered_survey(path: Path, threads: int) -> Survey:

@@ -30,6 +30,10 @@ class SoundstageSplit:
         """Encoder tokens of clips begin to end - 1, [B, P, D]."""
         return encode_batch(link, slot, self.split, begin, end)
 
+    def has(self, clip: int, slot: str) -> bool:
+        """Always."""
+        return True
+
     def caption(self, clip: int) -> Caption:
         """The split's own caption of a clip."""
         return self.split.captions[clip]

@@ -1,7 +1,7 @@
 """What both stages learn from: clips behind encoders, words for them, questions about them.
 
 Generated clips (:mod:`edge_server.training.soundstage`) have all of it, drawn anew whenever asked; recorded
-ones (:mod:`edge_server.training.recorded`) have what people wrote down.
+ones (:mod:`edge_server.training.recorded`, :mod:`edge_server.training.own_data`) have what people wrote down.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ class TrainingSplit(Protocol):
         """How many clips."""
 
     def encode(self, link: Link, slot: str, begin: int, end: int) -> Tensor:
-        """Encoder tokens of clips begin to end - 1, [B, P, D]."""
+        """Encoder tokens of clips begin to end - 1, [B, P, D]; anything where a clip lacks the slot."""
+
+    def has(self, clip: int, slot: str) -> bool:
+        """Whether a clip has something for a slot: a photo makes no sound."""
 
     def caption(self, clip: int) -> Caption:
         """A clip in words."""

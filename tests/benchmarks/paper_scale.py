@@ -98,6 +98,10 @@ class RandomClips:
         """Not needed: features are random."""
         raise NotImplementedError
 
+    def has(self, clip: int, slot: str) -> bool:
+        """Always."""
+        return True
+
     def caption(self, clip: int) -> Caption:
         """One text for picture and sound, as VALOR's."""
         return Caption(self.texts[clip], self.texts[clip], self.texts[clip])

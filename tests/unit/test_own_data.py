@@ -16,6 +16,7 @@ from edge_server.data import music_avqa, valor
 from edge_server.data.authors_layout import FRAMES, SOUND, MediaFolder
 from edge_server.data.faults import MAX_BAD_SHARE, Fault
 from edge_server.data.music_avqa import load_music_avqa
+from edge_server.data.questions_file import QuestionLine
 from edge_server.data.valor import load_valor
 
 PAGE = (Path(__file__).parents[2] / "docs" / "own-data.md").read_text(encoding="utf-8")
@@ -37,6 +38,12 @@ def laid_out(folder: Path, annotation: str, content: str) -> MediaFolder:
             file.setparams((1, 2, 16_000, 0, "NONE", ""))
             file.writeframes(np.ones(16_000, "<i2").tobytes())
     return MediaFolder(folder, frames=2)
+
+
+def test_the_page_s_lines_are_lines() -> None:
+    (lines,) = re.findall(r"^```jsonl\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    read = [QuestionLine.model_validate_json(line) for line in lines.splitlines()]
+    assert [line.files for line in read] == [("0412.mp4",), ("yard.jpg", "yard.ogg"), ("0412.mp4",)]
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])
