@@ -142,8 +142,8 @@ async def test_refusals_arrive_as_the_agents_own_errors(running: Running, uplink
 
 
 async def test_the_bundle_arrives_whole(uplink: Uplink, tmp_path: Path) -> None:
-    await uplink.fetch_bundle(tmp_path / "bundle.tar")
-    assert (tmp_path / "bundle.tar").read_bytes() == bytes(range(256)) * 3000
+    await uplink.fetch_bundle(tmp_path / "fetched.tar")
+    assert (tmp_path / "fetched.tar").read_bytes() == bytes(range(256)) * 3000
 
 
 class TestOverload:
