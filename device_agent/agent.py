@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 import uuid
 from collections.abc import AsyncGenerator, Callable
@@ -29,6 +30,8 @@ from protos import payload
 from protos.names import CHANNEL_MODELS, FADINGS, PRIORITIES, clamp_snr_db
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 
+logger = logging.getLogger(__name__)
+
 # What is usual is left out, and takes no bytes.
 _PRIORITIES = {**PRIORITIES, "interactive": pb.PRIORITY_UNSPECIFIED}
 
@@ -41,6 +44,14 @@ def check_question(question: str) -> None:
     """
     if not question.strip():
         raise ConfigurationError("question: is empty")
+
+
+def _sampling(settings: DeviceSettings) -> pb.Sampling | None:
+    """How answers are decoded; None: greedily, which takes no bytes."""
+    if not settings.temperature:
+        return None
+    top_p = settings.top_p if settings.top_p < 1.0 else None
+    return pb.Sampling(temperature=settings.temperature, top_p=top_p, seed=settings.sampling_seed)
 
 
 class Agent:
@@ -126,6 +137,8 @@ class Agent:
                 deadline_s=left_s,
                 on_delta=on_delta,
             )
+        if prepared.question.HasField("sampling") and not reply.answer.HasField("logprob"):
+            logger.warning("the server is too old to sample: whatever temperature says, its answer is greedy")
         outcome = outcome_of(prepared, reply, session.model_name)
         return outcome if clip is None else about(outcome, clip)
 
@@ -174,6 +187,7 @@ class Agent:
             deadline_ms=max(1, round(self._settings.deadline_s * 1000)),
             priority=_PRIORITIES[self._settings.priority],
             whole_answer=whole_answer,
+            sampling=_sampling(self._settings),
         )
         return Prepared(message, token_length, encode_s, transmitter.bundle.hash)
 

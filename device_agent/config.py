@@ -37,6 +37,7 @@ from device_agent.uplink.uplink import FETCH_WITHIN_S
 from protos.names import (
     MAX_ABS_SNR_DB,
     MAX_SNR_DB,
+    MAX_TEMPERATURE,
     MIN_SNR_DB,
     ChannelName,
     FadingName,
@@ -131,6 +132,14 @@ class DeviceSettings(BaseSettings):
         default=0, ge=0, le=4096, json_schema_extra=_SERVER | {"shown": "0, the server's"}
     )
     """Longest answer in language tokens."""
+    temperature: float = Field(default=0.0, ge=0, le=MAX_TEMPERATURE, json_schema_extra=_SERVER)
+    """Language tokens are drawn, the more evenly the higher it is; 0: the likeliest are taken."""
+    top_p: float = Field(default=1.0, gt=0, le=1, json_schema_extra=_SERVER)
+    """Share of the probability from which they are drawn, the likeliest first."""
+    sampling_seed: int | None = Field(
+        default=None, ge=0, lt=2**64, json_schema_extra=_SERVER | {"shown": "another each time"}
+    )
+    """Repeats the same draws."""
     priority: PriorityName = Field(default="interactive", json_schema_extra=_SERVER)
     """Whether somebody waits for the answer."""
     retries: int = Field(default=6, ge=0, le=100, json_schema_extra=_SERVER)

@@ -22,6 +22,19 @@ training draws its SNRs from is narrower, and a setting of its own."""
 MAX_ABS_SNR_DB = 200.0
 """Largest magnitude of an SNR, or of a ratio of powers, in settings and requests [dB]."""
 
+MAX_TEMPERATURE = 2.0
+"""Of sampling; 0 is greedy. These bounds are those of OpenAI's API."""
+MAX_ABS_PENALTY = 2.0
+"""Of what is taken off the logit of a language token that the answer has already."""
+MAX_ABS_LOGIT_BIAS = 100.0
+"""Of what is added to the logit of a language token."""
+MAX_LOGIT_BIASES = 1024
+"""Language tokens whose logits one question may shift."""
+MAX_STOPS, MAX_STOP_CHARS = 4, 256
+"""Texts that end an answer, and how long each may be."""
+MAX_ALTERNATIVES = 20
+"""Likeliest language tokens that are told with each one of an answer."""
+
 
 def clamp_snr_db(snr_db: float) -> float:
     """An SNR as a receiver is told it: within [-30, 40] dB."""

@@ -6,6 +6,7 @@ Language token ids are UTF-8 bytes; id 0 ends an answer. The default answer name
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -113,6 +114,9 @@ class WeightlessModel:
         for token_id in prompt.question_ids:
             if token_id >= VOCABULARY:
                 raise InvalidPromptError("question_ids", f"holds {token_id}; ids lie below {VOCABULARY}")
+        for token_id, _ in prompt.sampling.logit_bias:
+            if not 0 <= token_id < VOCABULARY:
+                raise InvalidPromptError("sampling.logit_bias", f"sampling.logit_bias names {token_id}")
         return positions
 
     def prefill(self, prompts: Sequence[Prompt], state: State | None = None) -> tuple[State, list[Step]]:
@@ -138,8 +142,15 @@ class WeightlessModel:
     def text(self, token_ids: Sequence[int]) -> str:
         return bytes(token_ids).decode("utf-8", "replace")
 
+    def token_bytes(self, token_id: int) -> bytes:
+        return bytes([token_id]) if token_id else b"<end>"
+
     def _step(self, rows: State) -> tuple[State, list[Step]]:
-        steps = [Step(row.answer[row.said] if row.said < len(row.answer) else 0, 0.5) for row in rows]
+        steps = []
+        for row in rows:
+            token = row.answer[row.said] if row.said < len(row.answer) else 0
+            likeliest = [(token, math.log(0.5)), (ord("x"), math.log(0.25)), (0, math.log(0.125))]
+            steps.append(Step(token, 0.5, tuple(likeliest[: row.prompt.sampling.alternatives])))
         return tuple(Row(row.answer, row.said + 1, row.prompt) for row in rows), steps
 
 

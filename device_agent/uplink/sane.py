@@ -54,6 +54,8 @@ def sane_answer(sent: pb.Answer) -> pb.Answer:
     answer.text = answer.text[:MAX_ANSWER_CHARACTERS]
     answer.finish_reason = answer.finish_reason[:MAX_NAME_CHARACTERS]
     answer.probability = _within(answer.probability, 0.0, 1.0)
+    if answer.HasField("logprob"):
+        answer.logprob = _within(answer.logprob, -1e9, 0.0)
     answer.queue_s = _within(answer.queue_s, 0.0, 1e9)
     answer.compute_s = _within(answer.compute_s, 0.0, 1e9)
     return answer

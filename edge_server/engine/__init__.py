@@ -22,9 +22,11 @@ from edge_server.engine.ports import (
     Prompt,
     Step,
 )
-from edge_server.engine.request import Completion, Delta, Event, Priority, Request
+from edge_server.engine.request import Completion, Delta, Event, Priority, Request, Token
+from edge_server.engine.sampling import GREEDY, Sampling
 
 __all__ = [
+    "GREEDY",
     "AnswerStream",
     "BatchLostError",
     "Completion",
@@ -43,6 +45,8 @@ __all__ = [
     "Prompt",
     "QuestionEnd",
     "Request",
+    "Sampling",
     "SilentObserver",
     "Step",
+    "Token",
 ]

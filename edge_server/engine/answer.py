@@ -7,7 +7,7 @@ event loop.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from edge_server.engine.request import Completion, Event
 from edge_server.errors import EdgeServerError
@@ -135,3 +135,33 @@ class AnswerReader:
         event = stream._events[self._position]
         self._position += 1
         return event
+
+
+async def merged(streams: Sequence[AnswerStream]) -> AsyncIterator[tuple[int, Event]]:
+    """The pieces of several answers as they come, each with the number of its answer.
+
+    Raises:
+        EdgeServerError: one of the questions ended without an answer.
+    """
+    if len(streams) == 1:
+        async for event in streams[0]:
+            yield 0, event
+        return
+    readers = [aiter(stream) for stream in streams]
+    waiting = {asyncio.create_task(_next(reader)): number for number, reader in enumerate(readers)}
+    try:
+        while waiting:
+            done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                number, found = waiting.pop(task), task.result()
+                if found is not None:
+                    yield number, found
+                    waiting[asyncio.create_task(_next(readers[number]))] = number
+    finally:
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def _next(reader: AnswerReader) -> Event | None:
+    return await anext(reader, None)

@@ -19,14 +19,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from edge_server.engine.request import Completion, Delta, Event, FinishReason, Job, JobState
+from edge_server.engine.ports import Step
+from edge_server.engine.request import (
+    LOGPROB_OF_0,
+    Completion,
+    Delta,
+    Event,
+    FinishReason,
+    Job,
+    JobState,
+    Token,
+)
 from edge_server.errors import EdgeServerError, EngineFailureError
 
 logger = logging.getLogger(__name__)
 
 _UNFINISHED = "\N{REPLACEMENT CHARACTER}"
-LOGPROB_OF_0 = -9999.0
-"""Stands for minus infinity, which JSON has no number for; OpenAI's choice."""
 # Steps that may wait to be told. More would only hide that text takes longer than the model.
 _STEPS_AHEAD = 4
 
@@ -126,19 +134,43 @@ class Detokenizer:
             return []
         if isinstance(end, EdgeServerError):
             return _end(job, end)
+        request = job.request
         try:
             ids = job.token_ids[: progress.tokens]
-            delta = stable_delta(self._text, ids, job.emitted, last=end is not None)
+            delta, stopped = stable_delta(
+                self._text, ids, job.emitted, last=end is not None, stop=request.stop
+            )
+            ends = stopped or end is not None
+            told = job.told_tokens
+            if request.tokens and (delta or ends):
+                whole = end is not None and not stopped
+                told = len(ids) if whole else self._spelled(ids, job.emitted + delta, told)
         except Exception as error:
-            logger.warning("question %r: its tokens spell no text (%s)", job.request.request_id, error)
+            logger.warning("question %r: its tokens spell no text (%s)", request.request_id, error)
             return _end(job, EngineFailureError(f"the answer's tokens spell no text: {error}"))
+        tokens = tuple(map(_token, job.steps[job.told_tokens : told]))
+        job.emitted += delta
+        job.told_tokens = told
+        if request.whole:
+            # Looked at before its end for a text that ends it, and told all at once.
+            delta, tokens = (job.emitted, tuple(map(_token, job.steps[:told]))) if ends else ("", ())
         said: list[Publication] = []
-        if delta:
-            job.emitted += delta
-            said.append((job, Delta(delta)))
-        if end is not None:
-            said += _end(job, _completion(progress, end))
+        if delta or tokens:
+            said.append((job, Delta(delta, tokens)))
+        if ends:
+            reason = "stop" if stopped or end is None else end
+            said += _end(job, _completion(progress, reason))
         return said
+
+    def _spelled(self, ids: Sequence[int], emitted: str, told: int) -> int:
+        """How many language tokens a text holds whole: none that a text which ends the answer begins in."""
+        before = told
+        while told < len(ids) and len(self._text(ids[: told + 1])) <= len(emitted):
+            told += 1
+        # White space at an end has no text yet.
+        while told > before and len(self._text(ids[: told - 1])) == len(self._text(ids[:told])):
+            told -= 1
+        return told
 
 
 def _end(job: Job, how: Completion | EdgeServerError) -> list[Publication]:
@@ -146,46 +178,76 @@ def _end(job: Job, how: Completion | EdgeServerError) -> list[Publication]:
 
 
 def _completion(progress: Progress, finish_reason: FinishReason) -> Completion:
-    job, now = progress.job, progress.at
-    probabilities = job.probabilities[: progress.tokens]
+    job = progress.job
+    now, steps = progress.at, job.steps[: progress.tokens]
     started_at = now if job.started_at is None else job.started_at
     first_token_at = now if job.first_token_at is None else job.first_token_at
     return Completion(
         text=job.emitted,
-        probability=math.prod(probabilities),
+        probability=math.prod(min(step.probability, 1.0) for step in steps),
         prompt_tokens=job.positions,
         answer_tokens=progress.tokens,
         queue_s=started_at - job.submitted_at,
         compute_s=now - started_at,
         finish_reason=finish_reason,
         first_token_s=first_token_at - job.submitted_at,
-        logprobs=tuple(map(_log, probabilities)),
+        logprobs=tuple(_log(step.probability) for step in steps),
+        tokens=tuple(map(_token, steps[: job.told_tokens])) if job.request.tokens else (),
     )
 
 
 def _log(probability: float) -> float:
-    return math.log(probability) if probability > 0.0 else LOGPROB_OF_0
+    return math.log(min(probability, 1.0)) if probability > 0.0 else LOGPROB_OF_0
+
+
+def _token(step: Step) -> Token:
+    alternatives = tuple((id_, max(logprob, LOGPROB_OF_0)) for id_, logprob in step.alternatives)
+    return Token(step.token_id, _log(step.probability), alternatives)
 
 
 def stable_delta(
-    text: Callable[[Sequence[int]], str], token_ids: Sequence[int], emitted: str, *, last: bool
-) -> str:
+    text: Callable[[Sequence[int]], str],
+    token_ids: Sequence[int],
+    emitted: str,
+    *,
+    last: bool,
+    stop: Sequence[str] = (),
+) -> tuple[str, bool]:
     """What can be said beyond ``emitted``: text that never has to be taken back.
 
     Until the last token, what may still change is held back: bytes that do not make a character yet
-    (decoders show them as U+FFFD) and white space, which some decoders drop before punctuation.
+    (decoders show them as U+FFFD), white space, which some decoders drop before punctuation, and what may be
+    the beginning of a text that ends the answer.
 
     Args:
         text: decoder of whole id lists.
         token_ids: all ids so far.
         emitted: all text said so far.
         last: whether no further ids will come.
+        stop: texts that end the answer.
 
     Returns:
-        The further text; empty where nothing more is certain. If the decoder changed what it said
-        before, nothing until the last token, and then nothing either: what was said stays said.
+        The further text, and whether one of ``stop`` ends the answer there. The text is empty where nothing
+        more is certain. If the decoder changed what it said before, nothing until the last token, and then
+        nothing either: what was said stays said.
     """
     full = text(token_ids)
+    if not full.startswith(emitted):
+        return "", False
+    # None begins before: what might be a beginning was held back.
+    found = [at for each in stop if (at := full.find(each, len(emitted))) >= 0]
+    if found:
+        return full[len(emitted) : min(found)], True
     if not last:
         full = full.rstrip(_UNFINISHED).rstrip()
-    return full[len(emitted) :] if full.startswith(emitted) else ""
+        full = full[: len(full) - _may_begin(full, stop)]
+    return full[len(emitted) :], False
+
+
+def _may_begin(text: str, stop: Sequence[str]) -> int:
+    """Length of the longest end of a text that one of ``stop`` begins with."""
+    longest = max(map(len, stop), default=1) - 1
+    for length in range(min(longest, len(text)), 0, -1):
+        if any(each.startswith(text[-length:]) for each in stop):
+            return length
+    return 0

@@ -17,8 +17,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import secrets
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Generic
 
 from edge_server.engine.answer import AnswerStream
@@ -60,6 +62,7 @@ class Engine(Generic[StateT]):
         runner_of: what each of the batches computes with, by its number.
         clock: monotonic seconds.
         observer: is told what happens.
+        new_seed: of 64 bits, for questions that sample and bring none.
     """
 
     def __init__(
@@ -70,10 +73,12 @@ class Engine(Generic[StateT]):
         runner_of: Callable[[int], ModelRunner[StateT]],
         clock: Callable[[], float] = time.monotonic,
         observer: EngineObserver | None = None,
+        new_seed: Callable[[], int] = lambda: secrets.randbits(64),
     ) -> None:
         self.model = model
         self.config = config or EngineConfig()
         self._clock = clock
+        self._new_seed = new_seed
         self._observer = observer or SilentObserver()
         self._queue = FairQueue(
             self.config.max_queue, self.config.max_queue_per_user, self.config.max_user_rows
@@ -237,6 +242,11 @@ class Engine(Generic[StateT]):
         deadline_s = request.deadline_s or config.default_deadline_s
         if not deadline_s > 0:
             raise InvalidQuestionError("deadline_s", f"is {deadline_s}; must be above 0")
+        sampling = request.prompt.sampling
+        if sampling.draws and sampling.seed is None:
+            # Drawn once: a question that is run again comes out the same.
+            seeded = replace(sampling, seed=self._new_seed())
+            request = replace(request, prompt=replace(request.prompt, sampling=seeded))
         try:
             positions = self.model.check(request.prompt)
         except PromptTooLongError as error:

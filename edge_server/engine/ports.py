@@ -16,6 +16,8 @@ from typing import Generic, Protocol, TypeVar, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from edge_server.engine.sampling import GREEDY, Sampling
+
 
 @dataclass(frozen=True)
 class FeatureBlock:
@@ -40,19 +42,28 @@ class Prompt:
         blocks: feature tokens, at most one block per modality.
         question_ids: language token ids of the question; empty when it came as a text block.
         context_ids: language token ids of text that goes with the question.
+        sampling: how the language tokens of the answer are chosen; its seed is set where it draws.
     """
 
     blocks: tuple[FeatureBlock, ...]
     question_ids: tuple[int, ...]
     context_ids: tuple[int, ...] = ()
+    sampling: Sampling = GREEDY
 
 
 @dataclass(frozen=True)
 class Step:
-    """One decoded language token and its probability; ``token_id == Model.eos_id`` ends the answer."""
+    """One decoded language token; ``token_id == Model.eos_id`` ends the answer.
+
+    Attributes:
+        token_id: the token.
+        probability: that the model gave to it, before any temperature, penalty or bias.
+        alternatives: the likeliest tokens with their log-probabilities, as many as the prompt asks for.
+    """
 
     token_id: int
     probability: float
+    alternatives: tuple[tuple[int, float], ...] = ()
 
 
 class InvalidPromptError(ValueError):
@@ -122,6 +133,9 @@ class Model(Protocol):
 
     def text(self, token_ids: Sequence[int]) -> str:
         """The text that language token ids spell, special tokens left out."""
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The bytes that one language token adds to a text; of a special token its name."""
 
 
 class ModelRunner(Protocol, Generic[StateT]):

@@ -71,11 +71,11 @@ class BatchProgress:
             self.end(job, "stop")
             return False
         job.token_ids.append(step.token_id)
-        job.probabilities.append(min(step.probability, 1.0))
+        job.steps.append(step)
         if len(job.token_ids) >= job.max_new_tokens:
             self.end(job, "length")
             return False
-        if not job.request.whole:
+        if not job.request.whole or job.request.stop:
             self._news.append(Progress(job, len(job.token_ids), None, 0.0))
         return True
 

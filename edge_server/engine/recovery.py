@@ -5,8 +5,9 @@
                                           │ loses the batch: it ends, those that had joined are run again
                                           └ no runner to be had: all wait in the queue for another batch
 
-Greedy decoding is repeatable: an answer that was cut goes on where it stopped. Called by the scheduler, on
-its thread.
+Decoding is repeatable, sampled or not: an answer that was cut goes on where it stopped. Arithmetic differs by
+a hair where a row is alone, so that once in a while one does not; what was told of it is then worth nothing.
+Called by the scheduler, on its thread.
 """
 
 from __future__ import annotations
@@ -132,13 +133,18 @@ class Recovery(Generic[StateT]):
     def _replay(self, job: Job) -> tuple[StateT, Step]:
         """Run a question alone up to its first step that is new.
 
+        One that is wanted whole begins anew where it comes out differently this time: nobody has heard of it.
+
         Raises:
-            EngineFailureError: it came out differently this time, and some of it has been said already.
+            EngineFailureError: it came out differently, and some of it has been said already.
         """
         state, steps = self._runner.prefill([job.request.prompt])
         check_rows(steps, 1)
-        for token_id in job.token_ids:
+        for number, token_id in enumerate(job.token_ids):
             if steps[0].token_id != token_id:
+                if job.request.whole and not job.request.stop:
+                    job.forget_from(number)
+                    break
                 raise EngineFailureError("the answer was cut off by a failure of the batch; ask once more")
             state, steps = self._runner.decode(state)
             check_rows(steps, 1)

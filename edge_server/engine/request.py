@@ -5,14 +5,17 @@ Front doors make a :class:`Request`; the engine makes a :class:`Job` of it, whos
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import IntEnum
 from threading import Lock
 from typing import Literal, TypeAlias
 
-from edge_server.engine.ports import Prompt
+from edge_server.engine.ports import Prompt, Step
 
 FinishReason: TypeAlias = Literal["stop", "length"]
+LOGPROB_OF_0 = -9999.0
+"""Stands for minus infinity, which JSON has no number for; OpenAI's choice."""
 Priority: TypeAlias = Literal["interactive", "background"]
 """Whether somebody waits for the answer. Background questions get a small share while both are there."""
 
@@ -29,6 +32,8 @@ class Request:
         request_id: for log lines; the engine does not need it to be unique.
         priority: its class; fairness between users holds inside each.
         whole: the answer is wanted in one piece: nothing is told before its end.
+        stop: texts that end the answer; it is told up to the first of them.
+        tokens: the answer's language tokens are told with its text.
     """
 
     prompt: Prompt
@@ -38,13 +43,38 @@ class Request:
     request_id: str = ""
     priority: Priority = "interactive"
     whole: bool = False
+    stop: tuple[str, ...] = ()
+    tokens: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A language token of an answer.
+
+    Attributes:
+        token_id: the token.
+        logprob: natural logarithm of the probability that the model gave to it.
+        alternatives: the likeliest tokens in its place, with their log-probabilities, where they are asked
+            for.
+    """
+
+    token_id: int
+    logprob: float
+    alternatives: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True)
 class Delta:
-    """A further piece of an answer's text. All of them joined are :attr:`Completion.text`."""
+    """A further piece of an answer.
+
+    Attributes:
+        text: all of them joined are :attr:`Completion.text`.
+        tokens: language tokens whose text has been told with it, where they are asked for; all of them joined
+            are :attr:`Completion.tokens`.
+    """
 
     text: str
+    tokens: tuple[Token, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,10 +88,12 @@ class Completion:
         answer_tokens: language tokens of the answer, the end token not counted.
         queue_s: time from submission to the start of its prefill [s].
         compute_s: time from there to its end [s].
-        finish_reason: ``"stop"``: the model ended it; ``"length"``: max_new_tokens was reached.
+        finish_reason: ``"stop"``: the model ended it, or one of the question's texts did; ``"length"``:
+            max_new_tokens was reached.
         first_token_s: time from submission to its first language token [s].
         logprobs: of each language token, natural logarithm of the probability that the model gave to it;
             empty where that is not known.
+        tokens: those whose text the answer holds, where they are asked for.
     """
 
     text: str
@@ -73,6 +105,14 @@ class Completion:
     finish_reason: FinishReason
     first_token_s: float = 0.0
     logprobs: tuple[float, ...] = ()
+    tokens: tuple[Token, ...] = ()
+
+    @property
+    def logprob(self) -> float:
+        """Natural logarithm of :attr:`probability`, as precise for an answer of any length."""
+        if self.logprobs:
+            return max(sum(self.logprobs), LOGPROB_OF_0)
+        return math.log(self.probability) if self.probability > 0.0 else LOGPROB_OF_0
 
 
 Event: TypeAlias = Delta | Completion
@@ -102,8 +142,8 @@ _ADVANCING = Lock()
 class Job:
     """A question inside the engine. Made on the event loop, worked on by the worker thread.
 
-    While it runs the detokenizer's thread writes ``emitted``. The loop, the worker and the detokenizer each
-    :meth:`advance` its state. Everything else is the worker's.
+    While it runs the detokenizer's thread writes ``emitted`` and ``told_tokens``. The loop, the worker and
+    the detokenizer each :meth:`advance` its state. Everything else is the worker's.
     """
 
     __slots__ = (
@@ -113,13 +153,14 @@ class Job:
         "first_token_at",
         "max_new_tokens",
         "positions",
-        "probabilities",
         "recoveries",
         "request",
         "started_at",
         "state",
+        "steps",
         "submitted_at",
         "token_ids",
+        "told_tokens",
     )
 
     def __init__(
@@ -134,8 +175,9 @@ class Job:
         self.started_at: float | None = None
         self.first_token_at: float | None = None
         self.token_ids: list[int] = []
-        self.probabilities: list[float] = []
+        self.steps: list[Step] = []
         self.emitted = ""
+        self.told_tokens = 0
         self.recoveries = 0
         self.state = JobState.WAITING
 
@@ -146,6 +188,10 @@ class Job:
                 return False
             self.state = state
             return True
+
+    def forget_from(self, tokens: int) -> None:
+        """Begin the answer anew behind so many language tokens; nothing of it may have been told."""
+        del self.token_ids[tokens:], self.steps[tokens:]
 
     @property
     def reserved(self) -> int:

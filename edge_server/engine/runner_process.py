@@ -30,7 +30,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, TypeAlias
 from weakref import finalize
 
 from edge_server.engine.ports import (
@@ -45,6 +45,8 @@ from edge_server.errors import ModelError
 
 logger = logging.getLogger(__name__)
 
+_Sent: TypeAlias = tuple[int, float] | tuple[int, float, tuple[tuple[int, float], ...]]
+"""A step as it goes over the pipe: plain values, of which there are many."""
 _ENDS_WITHIN_S = 2.0
 _NICENESS = 5
 """Of the processes, above the server's own. When all cores are full the event loop still gets to read, refuse
@@ -163,9 +165,9 @@ class ModelRunnerProcess:
 
     def _steps(self, name: str, *arguments: object) -> tuple[HeldState, list[Step]]:
         held, steps = self._call(name, *arguments)
-        return held, [Step(token_id, probability) for token_id, probability in steps]
+        return held, [Step(*step) for step in steps]
 
-    def _call(self, name: str, *arguments: object) -> tuple[HeldState, list[tuple[int, float]]]:
+    def _call(self, name: str, *arguments: object) -> tuple[HeldState, list[_Sent]]:
         pipe, process = self._running()
         dropped = [self._dropped.popleft() for _ in range(len(self._dropped))]
         # Keys that a process before this one gave mean something else to it.
@@ -331,7 +333,7 @@ class _Calls:
 
     def answer(
         self, name: str, arguments: Sequence[object], forgotten: Iterable[int]
-    ) -> tuple[int, list[tuple[int, float]]] | _Fault:
+    ) -> tuple[int, list[_Sent]] | _Fault:
         """Make one call: the key of the state that came of it, and its steps, if it makes any."""
         for key in forgotten:
             self._states.pop(key, None)
@@ -349,4 +351,10 @@ class _Calls:
                 del self._states[each]
         self._next_key += 1
         self._states[self._next_key] = state
-        return self._next_key, [(step.token_id, step.probability) for step in steps]
+        return self._next_key, [_sent(step) for step in steps]
+
+
+def _sent(step: Step) -> _Sent:
+    if step.alternatives:
+        return step.token_id, step.probability, step.alternatives
+    return step.token_id, step.probability

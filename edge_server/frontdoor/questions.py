@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import cast
 
 from edge_server.cell import SentBlock, Session, count_sent
-from edge_server.engine import FeatureBlock, Priority, Prompt, Request
+from edge_server.engine import FeatureBlock, Priority, Prompt, Request, Sampling
 from edge_server.errors import InvalidQuestionError, TextTooLongError
 from edge_server.frontdoor.metrics import Metrics
 from edge_server.frontdoor.ports import LinkShape
+from edge_server.frontdoor.sampling import check_sampling, check_stops
 from protos import payload
 from protos.names import MODALITIES, PRIORITIES, SLOT_OF
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
@@ -47,11 +48,17 @@ def request_of(question: pb.Question, session: Session, shape: LinkShape, metric
         metrics.block(block.modality, len(block.x_TC), received.channel.airtime_s, block.snr_db)
     for what in count_sent(session, _sent(question.payloads)):
         metrics.exceeded(what)
+    try:
+        check_sampling(sampling := sampling_of(question.sampling))
+        check_stops(question.sampling.stop)
+    except InvalidQuestionError as error:
+        raise InvalidQuestionError(f"sampling.{error.field}", f"sampling.{error}") from error
     return Request(
         prompt=Prompt(
             blocks=blocks,
             question_ids=tuple(question.question_ids),
             context_ids=tuple(question.context_ids),
+            sampling=sampling,
         ),
         user=session.session_id,
         max_new_tokens=question.max_new_tokens,
@@ -59,6 +66,19 @@ def request_of(question: pb.Question, session: Session, shape: LinkShape, metric
         request_id=question.request_id,
         priority=priority_of(question.priority),
         whole=question.whole_answer,
+        stop=tuple(question.sampling.stop),
+    )
+
+
+def sampling_of(sent: pb.Sampling) -> Sampling:
+    """How an answer is decoded, as the wire says it; one that says nothing is greedy."""
+    return Sampling(
+        temperature=sent.temperature,
+        top_p=sent.top_p if sent.HasField("top_p") else 1.0,
+        seed=sent.seed if sent.HasField("seed") else None,
+        frequency_penalty=sent.frequency_penalty,
+        presence_penalty=sent.presence_penalty,
+        logit_bias=tuple((bias.token_id, bias.bias) for bias in sent.logit_bias),
     )
 
 

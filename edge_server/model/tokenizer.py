@@ -7,6 +7,7 @@ A tokenizer that is trained here has them first; one that came with a foundation
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,4 +125,33 @@ def decode(tokenizer: Tokenizer, ids: Iterable[int]) -> str:
     return text.strip()
 
 
+def token_bytes(tokenizer: Tokenizer, token_id: int) -> bytes:
+    """The bytes that one language token adds to a text, which need not be whole characters.
+
+    Of a special token they are its name, of an id that no token has none.
+    """
+    spelled: str | None = tokenizer.id_to_token(token_id)
+    if spelled is None:
+        return b""
+    if token_id in tokenizer.get_added_tokens_decoder():
+        return spelled.encode()
+    if isinstance(tokenizer.decoder, decoders.ByteLevel):
+        return bytes(_BYTE_OF[character] for character in spelled)
+    # As SentencePiece has them: blanks as lower blocks, bytes by name.
+    byte = _BYTE_TOKEN.fullmatch(spelled)
+    return bytes([int(byte[1], 16)]) if byte else spelled.replace("\N{LOWER ONE EIGHTH BLOCK}", " ").encode()
+
+
+def _byte_level() -> dict[str, int]:
+    """Bytes by the characters that byte-level tokenizers spell them with (Radford et al., GPT-2, 2019).
+
+    Printable ones of Latin-1 stand for themselves, the others for characters from 256 on.
+    """
+    shown = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    hidden = [byte for byte in range(256) if byte not in shown]
+    return {chr(byte): byte for byte in shown} | {chr(256 + n): byte for n, byte in enumerate(hidden)}
+
+
+_BYTE_OF = _byte_level()
+_BYTE_TOKEN = re.compile("<0x([0-9A-F]{2})>")
 _FIELDS = tuple(SpecialIds.__dataclass_fields__)

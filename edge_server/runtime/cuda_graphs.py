@@ -8,6 +8,8 @@ rows that are free.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -29,6 +31,18 @@ def likeliest(logits_BV: Tensor) -> Tensor:
     return torch.stack([tokens_B.float(), probabilities_B])
 
 
+class Told(NamedTuple):
+    """What a step tells, to be read before the next.
+
+    Attributes:
+        said_2B: as :func:`likeliest`.
+        logits_BV: which it was found in.
+    """
+
+    said_2B: Tensor
+    logits_BV: Tensor
+
+
 class GreedySteps:
     """Decode steps of running batches.
 
@@ -43,30 +57,27 @@ class GreedySteps:
         self._decoder = decoder
         self._record = record
 
-    def __call__(self, cache: KeyValueCache, rows: int) -> Tensor:
-        """One more step for the rows in the cache rows 0 to B - 1.
-
-        Returns:
-            As :func:`likeliest`, to be read before the next step; the tokens are remembered in their
-            cache rows.
-        """
+    def __call__(self, cache: KeyValueCache, rows: int) -> Told:
+        """One more step for the rows in the cache rows 0 to B - 1, which remember their likeliest tokens."""
         longest = cache.room_for_one_more(rows)
         lengths = cache.lengths[:rows]
         if self._record:
-            said = self._recorded(lengths, cache, *_sizes(rows, longest, cache))[:, :rows]
+            recorded = self._recorded(lengths, cache, *_sizes(rows, longest, cache))
+            told = Told(recorded.said_2B[:, :rows], recorded.logits_BV[:rows])
         else:
-            said = self._compute(on_device(lengths, self._decoder.device), cache, longest)
+            told = self._compute(on_device(lengths, self._decoder.device), cache, longest)
         cache.lengths[:rows] += 1
-        return said
+        return told
 
-    def _compute(self, positions_B: Tensor, cache: KeyValueCache, longest: int) -> Tensor:
+    def _compute(self, positions_B: Tensor, cache: KeyValueCache, longest: int) -> Told:
         newest_B = cache.last_R[: len(positions_B)]
         x_BE = self._embedding_VE.index_select(0, newest_B)
-        said = likeliest(self._decoder.decode(x_BE, positions_B, cache, longest))
-        newest_B.copy_(said[0])
-        return said
+        logits_BV = self._decoder.decode(x_BE, positions_B, cache, longest)
+        said_2B = likeliest(logits_BV)
+        newest_B.copy_(said_2B[0])
+        return Told(said_2B, logits_BV)
 
-    def _recorded(self, lengths: Integers, cache: KeyValueCache, rows: int, longest: int) -> Tensor:
+    def _recorded(self, lengths: Integers, cache: KeyValueCache, rows: int, longest: int) -> Told:
         # Rows beyond are of free cache rows; what they write there is overwritten by who comes.
         positions = np.zeros(rows, np.int64)
         positions[: len(lengths)] = lengths
@@ -104,13 +115,13 @@ class _Recording:
         pool = others[0]._graph.pool() if others else None
         # Another thread of this process may be computing as well.
         with torch.cuda.graph(self._graph, pool=pool, capture_error_mode="thread_local"):
-            self._said = steps._compute(self._positions_B, cache, longest)
+            self._told = steps._compute(self._positions_B, cache, longest)
 
-    def play(self, positions_B: Tensor) -> Tensor:
+    def play(self, positions_B: Tensor) -> Told:
         """Take the step."""
         self._positions_B.copy_(positions_B)
         self._graph.replay()
-        return self._said
+        return self._told
 
 
 def _sizes(rows: int, longest: int, cache: KeyValueCache) -> tuple[int, int]:

@@ -71,6 +71,10 @@ class ModelInfo:
         """The text that language token ids spell, special tokens left out."""
         return tk.decode(self._tokenizer, token_ids)
 
+    def token_bytes(self, token_id: int) -> bytes:
+        """The bytes that one language token adds to a text; of a special token its name."""
+        return tk.token_bytes(self._tokenizer, token_id)
+
 
 def load_model_info(directory: Path) -> ModelInfo:
     """Read what a model folder says of the model, not its weights.

@@ -28,6 +28,7 @@ from edge_server.runtime.decoder import Decoder
 from edge_server.runtime.kv_cache import KeyValueCache
 from edge_server.runtime.model_info import ModelInfo, bundle_hash_of
 from edge_server.runtime.prompt_layout import PromptLayout
+from edge_server.runtime.sampling import Sampler, draw
 
 
 @dataclass(frozen=True)
@@ -37,14 +38,16 @@ class Running:
     Attributes:
         cache: keys and values.
         cache_rows: where each row's are.
+        samplers: of rows that ask for more than the likeliest tokens.
     """
 
     cache: KeyValueCache
     cache_rows: tuple[int, ...]
+    samplers: tuple[Sampler | None, ...]
 
 
 class ServedLink(ModelInfo):
-    """Implements the engine's ports, :class:`edge_server.engine.ports.ModelRunner` by greedy decoding.
+    """Implements the engine's ports, :class:`edge_server.engine.ports.ModelRunner` too.
 
     Args:
         link: a trained link; its LoRA is merged into the foundation. On a processor that has no
@@ -88,37 +91,46 @@ class ServedLink(ModelInfo):
                 said_2B = likeliest(logits_BV)
                 cache.remember(cache_rows, said_2B[0])
                 said = _say(said_2B, cache, cache_rows)
+                samplers = [Sampler.of(prompts[row]) for row in laid_out.order]
+                _sample(said, samplers, logits_BV, range(len(said)), cache, cache_rows)
             except BaseException:
                 cache.free(cache_rows)
                 raise
-            before = () if state is None else state.cache_rows
-            cache_row_of = dict(zip(laid_out.order, cache_rows, strict=True))
-            step_of = dict(zip(laid_out.order, said, strict=True))
-            rows = range(len(prompts))
-            taken = (cache_row_of[row] for row in rows)
-            return Running(cache, (*before, *taken)), [step_of[row] for row in rows]
+            before = Running(cache, (), ()) if state is None else state
+            place_of = dict(zip(laid_out.order, range(len(prompts)), strict=True))
+            places = [place_of[row] for row in range(len(prompts))]
+            joined = Running(
+                cache,
+                (*before.cache_rows, *(cache_rows[place] for place in places)),
+                (*before.samplers, *(samplers[place] for place in places)),
+            )
+            return joined, [said[place] for place in places]
 
     def decode(self, state: Running) -> tuple[Running, list[Step]]:
         """One more step for every row; see the port."""
         with torch.inference_mode():
             cache = state.cache
             cache_rows = cache.compact(state.cache_rows)
-            steps = _say(self._steps(cache, len(cache_rows)), cache, range(len(cache_rows)))
-            return Running(cache, tuple(cache_rows)), [steps[cache_row] for cache_row in cache_rows]
+            told = self._steps(cache, len(cache_rows))
+            said = _say(told.said_2B, cache, range(len(cache_rows)))
+            steps = [said[cache_row] for cache_row in cache_rows]
+            samplers = list(state.samplers)
+            _sample(steps, samplers, told.logits_BV, cache_rows, cache, cache_rows)
+            return Running(cache, tuple(cache_rows), tuple(samplers)), steps
 
     def merge(self, first: Running, second: Running) -> Running:
         """Rows of both; those of the second are copied."""
         with torch.inference_mode():
             cache_rows = first.cache.take([int(n) for n in second.cache.lengths[list(second.cache_rows)]])
             first.cache.copy_from(second.cache, second.cache_rows, cache_rows)
-            return Running(first.cache, (*first.cache_rows, *cache_rows))
+            return Running(first.cache, (*first.cache_rows, *cache_rows), (*first.samplers, *second.samplers))
 
     def keep(self, state: Running, rows: Sequence[int]) -> Running:
         """Only these rows; the others' cache rows are free."""
         with torch.inference_mode():
             cache_rows = tuple(state.cache_rows[row] for row in rows)
             state.cache.free(sorted(set(state.cache_rows).difference(cache_rows)))
-            return Running(state.cache, cache_rows)
+            return Running(state.cache, cache_rows, tuple(state.samplers[row] for row in rows))
 
 
 def _say(said_2B: Tensor, cache: KeyValueCache, cache_rows: Sequence[int]) -> list[Step]:
@@ -128,6 +140,36 @@ def _say(said_2B: Tensor, cache: KeyValueCache, cache_rows: Sequence[int]) -> li
         if not math.isfinite(probability):
             cache.mark_nonfinite(cache_row)
     return [Step(int(token), probability) for token, probability in zip(tokens, probabilities, strict=True)]
+
+
+def _sample(
+    steps: list[Step],
+    samplers: list[Sampler | None],
+    logits_BV: Tensor,
+    places: Sequence[int],
+    cache: KeyValueCache,
+    cache_rows: Sequence[int],
+) -> None:
+    """Put the steps of rows that sample in the place of the likeliest ones.
+
+    Args:
+        steps: of each row; changed.
+        samplers: of each row; changed to what they are after the step.
+        logits_BV: of all rows.
+        places: where each row's are among them.
+        cache: remembers what was said.
+        cache_rows: of each row.
+    """
+    rows = {row: sampler for row, sampler in enumerate(samplers) if sampler is not None}
+    if not rows:
+        return
+    device = logits_BV.device
+    where = torch.tensor([places[row] for row in rows], device=device)
+    drawn = draw(logits_BV.index_select(0, where), list(rows.values()))
+    tokens = torch.tensor([step.token_id for step in drawn], device=device)
+    cache.remember([cache_rows[row] for row in rows], tokens)
+    for (row, sampler), step in zip(rows.items(), drawn, strict=True):
+        steps[row], samplers[row] = step, sampler.after(step.token_id)
 
 
 def has_bfloat16(device: torch.device) -> bool | None:

@@ -75,6 +75,12 @@ class PromptCheck:
             )
         self._ids("question_ids", prompt.question_ids)
         self._ids("context_ids", prompt.context_ids)
+        for token_id, _ in prompt.sampling.logit_bias:
+            if not 0 <= token_id < self._vocab_size:
+                raise InvalidPromptError(
+                    "sampling.logit_bias",
+                    f"sampling.logit_bias names token {token_id}; allowed: 0 to {self._vocab_size - 1}",
+                )
         if positions >= self._max_positions:
             raise PromptTooLongError("question_ids", positions, self._max_positions - 1, "positions")
         return positions

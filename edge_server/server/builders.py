@@ -27,6 +27,7 @@ from edge_server.frontdoor.grpc.server import GrpcServer
 from edge_server.frontdoor.grpc.service import TokenLinkService
 from edge_server.frontdoor.http.asking import Asker
 from edge_server.frontdoor.http.hosts import LOOPBACK_HOSTS
+from edge_server.frontdoor.http.openai import ChatRules
 from edge_server.frontdoor.http.rest import build_app
 from edge_server.frontdoor.http.slow_connections import (
     MAX_WEBSOCKET_BYTES,
@@ -235,7 +236,11 @@ def build_rest_app(
         version=around.release,
         wall_clock=around.wall_clock,
         new_id=lambda: secrets.token_hex(12),
-        max_new_tokens=config.engine.max_new_tokens,
+        chat=ChatRules(
+            max_new_tokens=config.engine.max_new_tokens,
+            max_choices=config.rest.max_choices,
+            leave_out_oldest=config.rest.leave_out_oldest,
+        ),
         cors_origins=config.rest.cors_origins,
         hosts=_hosts(config),
         # A proxy may call this door by another name than browsers call the proxy.

@@ -134,6 +134,10 @@ class RestSettings(Section):
     """Media files of one user that are decoded at once; one more where several users send some."""
     max_ingest: PositiveInt = 32
     """Requests with media that are decoded or wait for it; of one user, `share_of_one` of them."""
+    max_choices: PositiveInt = 8
+    """Answers that one request may ask for, OpenAI's n; each counts as a question."""
+    leave_out_oldest: bool = False
+    """Of a conversation that does not fit, the oldest turns are left out, and named in the response."""
 
 
 class SecuritySettings(Section):

@@ -129,7 +129,6 @@ BAD: dict[str, tuple[dict[str, object], str]] = {
     ),
     "a WAV that lies": ({"messages": shows(sound(lying_wav()))}, "messages[0].content[0].input_audio.data"),
     "two images": ({"messages": shows(image(), image())}, "messages"),
-    "functions": ({"messages": shows(), "functions": [{"name": "f"}]}, "functions"),
     "a tool that must be called": (
         {"messages": shows(), "extra_body": {"tool_choice": "required"}},
         "tool_choice",
@@ -138,9 +137,16 @@ BAD: dict[str, tuple[dict[str, object], str]] = {
     "no text": ({"messages": shows(image(), text=" ")}, "messages[0].content"),
     "no user": ({"messages": [{"role": "system", "content": "hello"}]}, "messages"),
     "an unknown part": ({"messages": shows({"type": "smell", "smell": "roses"})}, "messages[0].content"),
-    "many choices": ({"messages": shows(), "n": 2}, "n"),
-    "stop words": ({"messages": shows(), "stop": ["."]}, "stop"),
-    "tools": ({"messages": shows(), "tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
+    "many choices": ({"messages": shows(), "n": 9}, "n"),
+    "no choice": ({"messages": shows(), "n": 0}, "n"),
+    "five stops": ({"messages": shows(), "stop": list("abcde")}, "stop"),
+    "a stop of no length": ({"messages": shows(), "stop": ["a", ""]}, "stop"),
+    "a hot answer": ({"messages": shows(), "temperature": 2.5}, "temperature"),
+    "no nucleus": ({"messages": shows(), "temperature": 1, "top_p": 0}, "top_p"),
+    "a penalty": ({"messages": shows(), "presence_penalty": 3}, "presence_penalty"),
+    "a token that is none": ({"messages": shows(), "logit_bias": {"50256": -100}}, "logit_bias"),
+    "many alternatives": ({"messages": shows(), "logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+    "alternatives to nothing": ({"messages": shows(), "top_logprobs": 2}, "top_logprobs"),
     "JSON": ({"messages": shows(), "response_format": {"type": "json_object"}}, "response_format"),
 }
 

@@ -107,5 +107,6 @@ def _frame(request_id: str, event: Event) -> pb.DownlinkFrame:
             queue_s=event.queue_s,
             compute_s=event.compute_s,
             finish_reason=event.finish_reason,
+            logprob=event.logprob,
         ),
     )

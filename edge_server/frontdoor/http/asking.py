@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -18,16 +18,24 @@ from fastapi import Request
 
 from edge_server import engine
 from edge_server.cell import Cell, Peer
-from edge_server.engine import AnswerStream, FeatureBlock, Priority, Prompt
-from edge_server.errors import InvalidQuestionError, OverloadedError, QuestionCancelledError
+from edge_server.engine import GREEDY, AnswerStream, FeatureBlock, Priority, Prompt, Sampling
+from edge_server.errors import (
+    EdgeServerError,
+    InvalidQuestionError,
+    OverloadedError,
+    QuestionCancelledError,
+)
 from edge_server.frontdoor.backend import Backends, EngineBackend
 from edge_server.frontdoor.http.body_limit import PEER
+from edge_server.frontdoor.http.history import History, fitted
 from edge_server.frontdoor.metrics import Metrics
 from edge_server.frontdoor.ports import BlockCost, Ingested, LinkSettings, RawMedia
 from edge_server.frontdoor.questions import check_modalities, check_text
+from edge_server.frontdoor.sampling import check_sampling, check_stops
 from edge_server.frontdoor.tracing import NotTraced, Tracing
 from protos.metadata import TRACEPARENT_KEY
 
+_SAMPLING = "sampling."
 _Result = TypeVar("_Result")
 
 
@@ -39,6 +47,7 @@ class RestQuestion:
         text: the question; empty only where a text block carries it.
         user: whom it counts for.
         context: text that goes with it.
+        history: turns that go before it, in place of a context.
         media: files, not decoded yet.
         blocks: token blocks, decoded.
         link: what the tokens of ``media`` pass on their way.
@@ -46,6 +55,11 @@ class RestQuestion:
         deadline_s: 0: the engine's default.
         priority: whether somebody waits for it.
         whole: the answer is wanted in one piece.
+        sampling: how it is decoded.
+        stop: texts that end it.
+        tokens: its language tokens are wanted too.
+        choices: so many answers are wanted; each counts as a question.
+        peer: who asks, as the door has verified.
     """
 
     text: str
@@ -58,6 +72,12 @@ class RestQuestion:
     deadline_s: float = 0.0
     priority: Priority = "interactive"
     whole: bool = True
+    sampling: Sampling = GREEDY
+    stop: tuple[str, ...] = ()
+    tokens: bool = False
+    choices: int = 1
+    peer: Peer | None = None
+    history: History | None = None
 
 
 @dataclass(frozen=True)
@@ -65,16 +85,30 @@ class Asked:
     """A question that the engine accepted.
 
     Attributes:
-        stream: its answer.
+        streams: its answers.
         ready: what it was made into; nothing in it where it came without media.
         model: name of the model that answers.
         bundle_hash: of the device bundle that the model belongs to.
+        spell: the bytes of a language token of that model.
+        left_out: numbers of the turns of its history that did not fit.
     """
 
-    stream: AnswerStream
+    streams: tuple[AnswerStream, ...]
     ready: Ingested
     model: str
     bundle_hash: str
+    spell: Callable[[int], bytes]
+    left_out: tuple[int, ...] = ()
+
+    @property
+    def stream(self) -> AnswerStream:
+        """The first answer."""
+        return self.streams[0]
+
+    def cancel(self) -> None:
+        """Take the question back; harmless after its end."""
+        for stream in self.streams:
+            stream.cancel()
 
     @property
     def costs(self) -> tuple[BlockCost, ...]:
@@ -140,19 +174,32 @@ class Asker:
         with self._counted():
             shape = self.backend.served.shape
             check_text(question.text, "question", shape)
-            check_text(question.context, "context", shape)
+            history = question.history or History((question.context,))
+            left_out = history.within_bytes(shape)
             analog = any(block.modality == "text" for block in question.blocks)
             if not question.text.strip() and not analog:
                 raise InvalidQuestionError("question", "is empty; ask something")
             if question.text.strip() and analog:
                 raise InvalidQuestionError("question", "came as text and as a text block; one of them")
             check_modalities([part.modality for part in question.media], "media")
+            check_sampling(question.sampling)
+            check_stops(question.stop)
         # The same from here to the end, whatever takes its place meanwhile.
         backend = self._cell.admit(question.user, question.priority)
+        # The first has been counted with the request that brought it.
+        self._cell.limits.spend(question.peer, questions=question.choices - 1)
         with self._counted():
-            ready = await backend.served.ingest.prepare(
-                question.media, question.text, question.context, question.link, question.user
+            ingest = backend.served.ingest
+            ready = await ingest.prepare(
+                question.media, question.text, history.without(left_out), question.link, question.user
             )
+            if history.spare:
+
+                async def ids_of(text: str) -> tuple[int, ...]:
+                    made = await ingest.prepare((), "", text, question.link, question.user)
+                    return made.context_ids
+
+                ready, left_out = await fitted(history, left_out, ready, backend.model, ids_of)
             blocks = (*question.blocks, *ready.blocks)
             # A video brings its sound along: only now is it known what there is.
             check_modalities([block.modality for block in blocks], "media")
@@ -160,24 +207,53 @@ class Asker:
             self._metrics.block(cost.modality, cost.token_length, cost.airtime_s, cost.effective_snr_db)
         for block in question.blocks:
             self._metrics.block(block.modality, len(block.x_TC), 0.0, block.snr_db)
-        stream = self._cell.submit(
-            backend,
-            engine.Request(
-                prompt=Prompt(blocks, ready.question_ids, ready.context_ids),
-                user=question.user,
-                max_new_tokens=question.max_new_tokens,
-                deadline_s=question.deadline_s,
-                priority=question.priority,
-                whole=question.whole,
-            ),
-        )
+        streams: list[AnswerStream] = []
+        try:
+            for number in range(question.choices):
+                sampling = question.sampling.of_choice(number)
+                prompt = Prompt(blocks, ready.question_ids, ready.context_ids, sampling)
+                streams.append(self._cell.submit(backend, _request(question, prompt)))
+        except EdgeServerError as error:
+            for stream in streams:
+                stream.cancel()
+            if isinstance(error, InvalidQuestionError) and error.field.startswith(_SAMPLING):
+                # Requests have these beside the others.
+                field = error.field.removeprefix(_SAMPLING)
+                raise InvalidQuestionError(field, str(error).removeprefix(_SAMPLING)) from error
+            raise
         model = backend.model
-        return Asked(stream, ready, model.name, model.bundle_hash)
+        return Asked(
+            streams=tuple(streams),
+            ready=ready,
+            model=model.name,
+            bundle_hash=model.bundle_hash,
+            spell=model.token_bytes,
+            left_out=history.spare[:left_out],
+        )
+
+
+def _request(question: RestQuestion, prompt: Prompt) -> engine.Request:
+    return engine.Request(
+        prompt=prompt,
+        user=question.user,
+        max_new_tokens=question.max_new_tokens,
+        deadline_s=question.deadline_s,
+        priority=question.priority,
+        whole=question.whole,
+        stop=question.stop,
+        tokens=question.tokens,
+    )
+
+
+def peer_of(request: Request) -> Peer | None:
+    """Whose key a request came with; None where no key is asked for."""
+    peer: Peer | None = request.scope.get(PEER)
+    return peer
 
 
 def user_of(request: Request, claimed: str | None) -> str:
     """Whom a request counts for: whose key it came with, or who it says it is, or where it comes from."""
-    peer: Peer | None = request.scope.get(PEER)
+    peer = peer_of(request)
     if peer is not None:
         return peer.name
     return claimed or (request.client.host if request.client is not None else "unknown")

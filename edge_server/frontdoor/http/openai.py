@@ -8,17 +8,28 @@ client sent, whatever it became here.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any, TypeAlias
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.convertors import Convertor, register_url_convertor
 
-from edge_server.engine import AnswerStream, Completion, Delta
+from edge_server.engine import Completion, Delta, Token
+from edge_server.engine.answer import merged
 from edge_server.errors import EdgeServerError, InvalidQuestionError, NotFoundError, TextTooLongError
-from edge_server.frontdoor.http.asking import Asker, RestQuestion, traceparent_of, user_of, while_connected
+from edge_server.frontdoor.http.asking import (
+    Asked,
+    Asker,
+    RestQuestion,
+    peer_of,
+    traceparent_of,
+    user_of,
+    while_connected,
+)
 from edge_server.frontdoor.http.errors import body_of, response_of
+from edge_server.frontdoor.http.history import History
 from edge_server.frontdoor.http.openai_honoured import HEADER, check_honoured, ignored
 from edge_server.frontdoor.http.openai_schema import (
     AssistantMessage,
@@ -31,10 +42,13 @@ from edge_server.frontdoor.http.openai_schema import (
     ChunkDelta,
     ContentPart,
     ImagePart,
+    Logprobs,
     Message,
     ModelCard,
     ModelList,
+    SaidToken,
     TextPart,
+    TopToken,
     Usage,
     schema_of,
 )
@@ -65,14 +79,30 @@ _DATA_URL = re.compile(
 )
 
 
+@dataclass(frozen=True)
+class ChatRules:
+    """What this door keeps to.
+
+    Attributes:
+        max_new_tokens: longest answer there is; who allows a longer one gets one that ends there.
+        max_choices: most answers that one request may ask for.
+        leave_out_oldest: of a conversation that does not fit, the oldest turns are left out; else it is
+            refused.
+    """
+
+    max_new_tokens: int
+    max_choices: int = 8
+    leave_out_oldest: bool = False
+
+
 def build_router(
-    asker: Asker, *, max_new_tokens: int, wall_clock: Callable[[], float], new_id: Callable[[], str]
+    asker: Asker, rules: ChatRules, *, wall_clock: Callable[[], float], new_id: Callable[[], str]
 ) -> APIRouter:
     """The routes of this door.
 
     Args:
         asker: brings questions to the engine.
-        max_new_tokens: longest answer there is; who allows a longer one gets one that ends there.
+        rules: what it keeps to.
         wall_clock: seconds since the Unix epoch.
         new_id: makes ids of answers.
     """
@@ -101,36 +131,41 @@ def build_router(
         """Ask, in OpenAI's words: text, ``image_url`` (data URL), ``input_audio``, ``video_url``."""
         _check_model(body.model, asker.backend.model.name)
         user = user_of(request, body.safety_identifier or body.user)
-        question = question_of(body, user, max_new_tokens)
+        question = replace(question_of(body, user, rules), peer=peer_of(request))
         try:
             asked = await while_connected(request, asker.ask(question, traceparent_of(request)))
         except TextTooLongError as error:
             return response_of(_context_length(error, len(body.messages) - 1), code="context_length_exceeded")
         except InvalidQuestionError as error:
             raise _in_their_words(error, len(body.messages) - 1) from error
-        warnings = ignored(body)
+        warnings = ignored(body, asked.left_out)
         headers = {HEADER: ", ".join(warnings)} if warnings else {}
         head = _Head(f"chatcmpl-{new_id()}", int(wall_clock()), asked.model, warnings or None)
+        spell = asked.spell if body.logprobs else None
         if body.stream:
             include_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
-            events = _events(asked.stream, head, include_usage=include_usage)
+            events = _events(asked, head, spell, include_usage=include_usage)
             headers["Cache-Control"] = "no-cache"
             return StreamingResponse(events, media_type="text/event-stream", headers=headers)
         response.headers.update(headers)
         try:
-            completion = await while_connected(request, asked.stream.completion())
+            completions = await while_connected(request, _completions(asked))
         finally:
-            asked.stream.cancel()
+            asked.cancel()
         return ChatCompletion(
             id=head.id,
             created=head.created,
             model=head.model,
             choices=[
                 Choice(
-                    message=AssistantMessage(content=completion.text), finish_reason=completion.finish_reason
+                    index=number,
+                    message=AssistantMessage(content=completion.text),
+                    finish_reason=completion.finish_reason,
+                    logprobs=_logprobs(completion.tokens, spell),
                 )
+                for number, completion in enumerate(completions)
             ],
-            usage=_usage(completion),
+            usage=_usage(completions),
             window=None if asked.ready.window is None else ShownPart(**asdict(asked.ready.window)),
             warnings=head.warnings,
         )
@@ -138,6 +173,8 @@ def build_router(
     return router
 
 
+_INSTRUCT = ("system", "developer")
+"""Roles whose turns are kept however long a conversation becomes."""
 _FIELDS = {
     "question": "messages[{asking}].content",
     "question_ids": "messages[{asking}].content",
@@ -149,13 +186,16 @@ _FIELDS = {
 """What a field of a question was in the request."""
 
 
-def question_of(body: ChatRequest, user: str, max_new_tokens: int) -> RestQuestion:
+def question_of(body: ChatRequest, user: str, rules: ChatRules) -> RestQuestion:
     """A conversation as one question.
 
     Raises:
         InvalidQuestionError: it asks for what this server cannot do, or nothing; names the field.
     """
     check_honoured(body)
+    choices = body.n or 1
+    if choices > rules.max_choices:
+        raise InvalidQuestionError("n", f"is {choices}; at most {rules.max_choices} answers at once")
     asking = max((index for index, m in enumerate(body.messages) if m.role == "user"), default=None)
     if asking is None:
         raise InvalidQuestionError("messages", "holds no user message; one of them asks the question")
@@ -164,14 +204,21 @@ def question_of(body: ChatRequest, user: str, max_new_tokens: int) -> RestQuesti
     text = _text(body.messages[asking])
     if not text:
         raise InvalidQuestionError(f"messages[{asking}].content", "holds no text; ask something")
-    earlier = [_text(message) for message in body.messages[:asking]]
+    earlier = body.messages[:asking]
+    spare = [number for number, message in enumerate(earlier) if message.role not in _INSTRUCT]
     return RestQuestion(
         text=text,
         user=user,
-        context="\n".join(piece for piece in earlier if piece),
+        history=History(
+            tuple(_text(message) for message in earlier), tuple(spare) if rules.leave_out_oldest else ()
+        ),
         media=tuple(_media(body.messages)),
-        max_new_tokens=min(body.new_tokens, max_new_tokens),
+        max_new_tokens=min(body.new_tokens, rules.max_new_tokens),
         whole=not body.stream,
+        sampling=body.sampling,
+        stop=body.stops,
+        tokens=bool(body.logprobs),
+        choices=choices,
     )
 
 
@@ -276,27 +323,65 @@ class _Head:
         return f"data: {chunk.model_dump_json(exclude=absent)}\n\n"
 
 
-async def _events(stream: AnswerStream, head: _Head, *, include_usage: bool) -> AsyncIterator[str]:
+Spell: TypeAlias = Callable[[int], bytes]
+"""The bytes of a language token."""
+
+
+async def _completions(asked: Asked) -> list[Completion]:
+    return [await stream.completion() for stream in asked.streams]
+
+
+async def _events(
+    asked: Asked, head: _Head, spell: Spell | None, *, include_usage: bool
+) -> AsyncIterator[str]:
+    completions = []
     try:
-        yield head.first_chunk([ChunkChoice(delta=ChunkDelta(role="assistant", content=""))])
-        async for event in stream:
+        begun = [
+            ChunkChoice(index=index, delta=ChunkDelta(role="assistant", content=""))
+            for index in range(len(asked.streams))
+        ]
+        yield head.first_chunk(begun[:1])
+        for choice in begun[1:]:
+            yield head.chunk([choice])
+        async for index, event in merged(asked.streams):
             if isinstance(event, Delta):
-                yield head.chunk([ChunkChoice(delta=ChunkDelta(content=event.text))])
+                delta, logprobs = ChunkDelta(content=event.text), _logprobs(event.tokens, spell)
+                yield head.chunk([ChunkChoice(index=index, delta=delta, logprobs=logprobs)])
             else:
-                yield head.chunk([ChunkChoice(delta=ChunkDelta(), finish_reason=event.finish_reason)])
-                if include_usage:
-                    yield head.chunk([], _usage(event))
+                completions.append(event)
+                reason = event.finish_reason
+                yield head.chunk([ChunkChoice(index=index, delta=ChunkDelta(), finish_reason=reason)])
+        if include_usage:
+            yield head.chunk([], _usage(completions))
         yield "data: [DONE]\n\n"
     except EdgeServerError as error:
         # The status line is gone; clients of this API look for an error among the events.
         yield f"data: {body_of(error).model_dump_json()}\n\n"
     finally:
-        stream.cancel()
+        asked.cancel()
 
 
-def _usage(completion: Completion) -> Usage:
-    return Usage(
-        prompt_tokens=completion.prompt_tokens,
-        completion_tokens=completion.answer_tokens,
-        total_tokens=completion.prompt_tokens + completion.answer_tokens,
+def _logprobs(tokens: Sequence[Token], spell: Spell | None) -> Logprobs | None:
+    if spell is None:
+        return None
+    return Logprobs(
+        content=[
+            SaidToken(
+                **_top(token.token_id, token.logprob, spell),
+                top_logprobs=[TopToken(**_top(*other, spell)) for other in token.alternatives],
+            )
+            for token in tokens
+        ]
     )
+
+
+def _top(token_id: int, logprob: float, spell: Spell) -> dict[str, Any]:
+    spelled = spell(token_id)
+    return {"token": spelled.decode("utf-8", "replace"), "logprob": logprob, "bytes": list(spelled)}
+
+
+def _usage(completions: Sequence[Completion]) -> Usage:
+    """The prompt counts once, however many answers it has."""
+    answers = sum(completion.answer_tokens for completion in completions)
+    prompt = completions[0].prompt_tokens
+    return Usage(prompt_tokens=prompt, completion_tokens=answers, total_tokens=prompt + answers)

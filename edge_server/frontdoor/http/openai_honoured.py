@@ -7,7 +7,7 @@ both is in docs/openai.md, and is held to this module by a test.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -30,17 +30,13 @@ def _is(*values: Any) -> Callable[[Any], bool]:
     return lambda value: _nothing(value) or value in values
 
 
+HONOURED = frozenset(ChatRequest.model_fields)
+"""Fields that are taken at their word; ``response_format`` only as plain text."""
+
 NO_EFFECT: Mapping[str, Callable[[Any], bool]] = {
-    "temperature": _is(0, 0.0),
-    "top_p": _is(1, 1.0),
     "top_k": _nothing,
     "min_p": _is(0, 0.0),
     "repetition_penalty": _is(1, 1.0),
-    "presence_penalty": _is(0, 0.0),
-    "frequency_penalty": _is(0, 0.0),
-    "logit_bias": _nothing,
-    "top_logprobs": _is(0),
-    "seed": lambda value: True,  # greedy decoding gives the same answer for every seed
     "reasoning_effort": _is("none"),
     "verbosity": _nothing,
     "prediction": _nothing,
@@ -48,6 +44,8 @@ NO_EFFECT: Mapping[str, Callable[[Any], bool]] = {
     "store": _nothing,
     "metadata": _nothing,
     "service_tier": _is("auto", "default"),
+    "tools": _nothing,  # the model calls none, as it may
+    "functions": _nothing,
     "parallel_tool_calls": lambda value: True,  # there are no tools to call
     "tool_choice": _is("none", "auto"),
     "function_call": _is("none", "auto"),
@@ -59,11 +57,6 @@ NO_EFFECT: Mapping[str, Callable[[Any], bool]] = {
 with which the answer would be the same."""
 
 REFUSED: Mapping[str, tuple[Callable[[Any], bool], str]] = {
-    "n": (_is(1), "answers are decoded greedily, there is only 1"),
-    "stop": (_nothing, "is not supported; leave it out"),
-    "logprobs": (_nothing, "is not supported; /v1/infer gives the answer's probability"),
-    "tools": (_nothing, "is not supported; leave it out"),
-    "functions": (_nothing, "is not supported; leave it out"),
     "tool_choice": (_is("none", "auto"), "asks for a tool; there are none here"),
     "function_call": (_is("none", "auto"), "asks for a function; there are none here"),
     "modalities": (lambda value: "audio" not in (value or ()), "asks for sound; answers are text"),
@@ -81,15 +74,21 @@ def check_honoured(body: ChatRequest) -> None:
     sent = _sent(body)
     for name, (is_fine, message) in REFUSED.items():
         if not is_fine(sent.get(name)):
-            shown = f"is {sent[name]!r}; {message}" if name == "n" else message
-            raise InvalidQuestionError(name, shown)
+            raise InvalidQuestionError(name, message)
+    if body.top_logprobs and not body.logprobs:
+        raise InvalidQuestionError("top_logprobs", f"is {body.top_logprobs}, without logprobs")
     if body.response_format is not None and body.response_format.type != "text":
         raise InvalidQuestionError("response_format", f"is {body.response_format.type!r}; allowed: 'text'")
 
 
-def ignored(body: ChatRequest) -> list[str]:
-    """The fields of a request that have no effect, as paths, at most a few; the rest are counted."""
-    names = list(_ignored(body))
+def ignored(body: ChatRequest, left_out: Sequence[int] = ()) -> list[str]:
+    """The fields of a request that have no effect, as paths, at most a few; the rest are counted.
+
+    Args:
+        body: the request.
+        left_out: numbers of messages that did not fit.
+    """
+    names = [*_ignored(body), *(f"messages[{number}].content" for number in left_out)]
     if len(names) > _MOST_TOLD:
         names = [*names[:_MOST_TOLD], f"and-{len(names) - _MOST_TOLD}-more"]
     return names
@@ -101,6 +100,8 @@ def _ignored(body: ChatRequest) -> Iterator[str]:
             is_fine = NO_EFFECT.get(name, _nothing)
             if not is_fine(value):
                 yield _told(name)
+    if body.top_p not in (None, 1.0) and not body.temperature:
+        yield "top_p"  # there is nothing to draw from
     if body.stream_options is not None:
         yield from _unknown(body.stream_options, "stream_options")
     for number, message in enumerate(body.messages):

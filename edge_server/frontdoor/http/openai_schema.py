@@ -10,7 +10,9 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag
 
-from edge_server.frontdoor.http.rest_schema import ShownPart, WindowPart
+from edge_server.engine import Sampling
+from edge_server.frontdoor.http.rest_schema import Bias, Penalty, ShownPart, WindowPart
+from protos.names import MAX_ALTERNATIVES, MAX_LOGIT_BIASES, MAX_STOP_CHARS, MAX_TEMPERATURE
 
 
 class _Sent(BaseModel):
@@ -70,6 +72,8 @@ class AudioPart(_Sent):
 ContentPart: TypeAlias = Annotated[TextPart | ImagePart | VideoPart | AudioPart, Field(discriminator="type")]
 
 
+_MOST_MESSAGES = 1024
+
 PARTS = "parts"
 """In paths of pydantic's errors: the way of a content that is a list."""
 
@@ -101,11 +105,14 @@ class ResponseFormat(_Sent):
     type: str = "text"
 
 
+Stop: TypeAlias = Annotated[str, Field(max_length=MAX_STOP_CHARS)]
+
+
 class ChatRequest(_Sent):
     """A chat completion request."""
 
     model: str
-    messages: Annotated[list[Message], Field(min_length=1, max_length=64)]
+    messages: Annotated[list[Message], Field(min_length=1, max_length=_MOST_MESSAGES)]
     stream: bool | None = False
     stream_options: StreamOptions | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
@@ -113,6 +120,36 @@ class ChatRequest(_Sent):
     user: Annotated[str, Field(max_length=128)] | None = None
     safety_identifier: Annotated[str, Field(max_length=128)] | None = None
     response_format: ResponseFormat | None = None
+    temperature: Annotated[float, Field(ge=0, le=MAX_TEMPERATURE)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**64)] | None = None
+    n: Annotated[int, Field(ge=1)] | None = None
+    stop: Stop | list[Stop] | None = None
+    logprobs: bool | None = False
+    top_logprobs: Annotated[int, Field(ge=0, le=MAX_ALTERNATIVES)] | None = None
+    frequency_penalty: Penalty | None = None
+    presence_penalty: Penalty | None = None
+    logit_bias: Annotated[dict[int, Bias], Field(max_length=MAX_LOGIT_BIASES)] | None = None
+
+    @property
+    def sampling(self) -> Sampling:
+        """How the answer is decoded: greedily, where no temperature says otherwise."""
+        return Sampling(
+            temperature=self.temperature or 0.0,
+            top_p=1.0 if self.top_p is None else self.top_p,
+            seed=self.seed,
+            frequency_penalty=self.frequency_penalty or 0.0,
+            presence_penalty=self.presence_penalty or 0.0,
+            logit_bias=tuple((self.logit_bias or {}).items()),
+            alternatives=(self.top_logprobs or 0) if self.logprobs else 0,
+        )
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """Texts that end the answer."""
+        if self.stop is None or self.stop == "":
+            return ()
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
 
     @property
     def new_tokens(self) -> int:
@@ -128,6 +165,27 @@ class Usage(BaseModel):
     total_tokens: int
 
 
+class TopToken(BaseModel):
+    """A language token that might stand in a place."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class SaidToken(TopToken):
+    """A language token of the answer."""
+
+    top_logprobs: list[TopToken]
+
+
+class Logprobs(BaseModel):
+    """How likely the answer's language tokens were to the model."""
+
+    content: list[SaidToken]
+    refusal: None = None
+
+
 class AssistantMessage(BaseModel):
     """The answer."""
 
@@ -137,12 +195,12 @@ class AssistantMessage(BaseModel):
 
 
 class Choice(BaseModel):
-    """The one answer."""
+    """An answer."""
 
     index: int = 0
     message: AssistantMessage
     finish_reason: Literal["stop", "length"]
-    logprobs: None = None
+    logprobs: Logprobs | None = None
 
 
 class ChatCompletion(BaseModel):
@@ -168,12 +226,12 @@ class ChunkDelta(BaseModel):
 
 
 class ChunkChoice(BaseModel):
-    """The one answer, a piece of it."""
+    """A piece of an answer."""
 
     index: int = 0
     delta: ChunkDelta
     finish_reason: Literal["stop", "length"] | None = None
-    logprobs: None = None
+    logprobs: Logprobs | None = None
 
 
 class ChatChunk(BaseModel):

@@ -16,7 +16,14 @@ from edge_server.cell import Limits, SharedBound
 from edge_server.frontdoor.http import errors as http_errors
 from edge_server.frontdoor.http import openai, openai_honoured, root
 from edge_server.frontdoor.http.api_keys import OPEN_PATHS, ApiKeys, KeyRing
-from edge_server.frontdoor.http.asking import Asker, RestQuestion, traceparent_of, user_of, while_connected
+from edge_server.frontdoor.http.asking import (
+    Asker,
+    RestQuestion,
+    peer_of,
+    traceparent_of,
+    user_of,
+    while_connected,
+)
 from edge_server.frontdoor.http.body_limit import BodyLimit
 from edge_server.frontdoor.http.description import OwnPagesOnly
 from edge_server.frontdoor.http.errors import ErrorBody, ErrorDetail
@@ -58,7 +65,7 @@ def build_app(
     version: str,
     wall_clock: Callable[[], float],
     new_id: Callable[[], str],
-    max_new_tokens: int,
+    chat: openai.ChatRules,
     cors_origins: Sequence[str] = (),
     hosts: Collection[str] | None = None,
     checks_origin: bool = True,
@@ -78,7 +85,7 @@ def build_app(
         version: of this server.
         wall_clock: seconds since the Unix epoch.
         new_id: makes ids of answers.
-        max_new_tokens: longest answer there is.
+        chat: what the OpenAI door keeps to.
         cors_origins: of pages elsewhere whose scripts may ask here; ``*``: of any.
         hosts: names by which it may be called; None: any.
         checks_origin: other pages may not ask unless ``cors_origins`` names them.
@@ -100,9 +107,7 @@ def build_app(
     http_errors.install(app)
     app.include_router(_operations(asker, metrics))
     app.include_router(_infer(asker))
-    app.include_router(
-        openai.build_router(asker, max_new_tokens=max_new_tokens, wall_clock=wall_clock, new_id=new_id)
-    )
+    app.include_router(openai.build_router(asker, chat, wall_clock=wall_clock, new_id=new_id))
     app.add_middleware(OwnPagesOnly)
     root.install(app, page, lambda: asker.backend.model.name)
     app.add_middleware(
@@ -181,6 +186,9 @@ def _infer(asker: Asker) -> APIRouter:
                     media=media,
                     blocks=blocks,
                     link=question.link.settings(),
+                    sampling=question.sampling(),
+                    stop=tuple(question.stop),
+                    peer=peer_of(request),
                     max_new_tokens=question.max_new_tokens,
                     deadline_s=question.deadline_s,
                     priority=question.priority,

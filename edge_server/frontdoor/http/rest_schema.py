@@ -5,17 +5,23 @@ from __future__ import annotations
 import base64
 import binascii
 import zlib
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from edge_server.engine import Priority
+from edge_server.engine import Priority, Sampling
 from edge_server.errors import InvalidQuestionError, QuestionTooLargeError
 from edge_server.frontdoor.ports import LinkSettings, MediaWindow
 from protos.names import (
     DTYPES,
+    MAX_ABS_LOGIT_BIAS,
+    MAX_ABS_PENALTY,
     MAX_ABS_SNR_DB,
+    MAX_LOGIT_BIASES,
     MAX_SNR_DB,
+    MAX_STOP_CHARS,
+    MAX_STOPS,
+    MAX_TEMPERATURE,
     MIN_SNR_DB,
     MODALITIES,
     ChannelName,
@@ -139,7 +145,43 @@ class LinkPart(_Part):
         )
 
 
-class InferRequest(_Part):
+Penalty: TypeAlias = Annotated[float, Field(ge=-MAX_ABS_PENALTY, le=MAX_ABS_PENALTY)]
+Bias: TypeAlias = Annotated[float, Field(ge=-MAX_ABS_LOGIT_BIAS, le=MAX_ABS_LOGIT_BIAS)]
+
+
+class SamplingPart(_Part):
+    """How the answer's language tokens are chosen; by itself, the likeliest ones are."""
+
+    temperature: Annotated[float, Field(ge=0, le=MAX_TEMPERATURE)] = 0.0
+    """Logits are divided by it and a token is drawn; 0: the likeliest token is taken."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the probability from which is drawn, the likeliest tokens first."""
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**64)] | None = None
+    """Repeats the same draws."""
+    frequency_penalty: Penalty = 0.0
+    """Taken off a token's logit for each time that the answer has it."""
+    presence_penalty: Penalty = 0.0
+    """Taken off once, if the answer has it."""
+    logit_bias: Annotated[dict[int, Bias], Field(max_length=MAX_LOGIT_BIASES)] = {}
+    """Added to the logits of language tokens, by their ids."""
+    stop: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARS)]], Field(max_length=MAX_STOPS)
+    ] = []
+    """Texts that end the answer; it is told up to the first of them."""
+
+    def sampling(self) -> Sampling:
+        """The same for the engine."""
+        return Sampling(
+            temperature=self.temperature,
+            top_p=self.top_p,
+            seed=self.seed,
+            frequency_penalty=self.frequency_penalty,
+            presence_penalty=self.presence_penalty,
+            logit_bias=tuple(self.logit_bias.items()),
+        )
+
+
+class InferRequest(SamplingPart):
     """A question about media, token blocks, a text, or nothing but itself."""
 
     question: str = ""

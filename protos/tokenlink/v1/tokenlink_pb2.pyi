@@ -97,7 +97,7 @@ class ChannelReport(_message.Message):
     def __init__(self, model: _Optional[_Union[ChannelModel, str]] = ..., fading: _Optional[_Union[Fading, str]] = ..., effective_snr_db: _Optional[float] = ..., channel_uses: _Optional[int] = ..., airtime_s: _Optional[float] = ...) -> None: ...
 
 class Question(_message.Message):
-    __slots__ = ("request_id", "payloads", "question_ids", "max_new_tokens", "deadline_ms", "context_ids", "priority", "whole_answer")
+    __slots__ = ("request_id", "payloads", "question_ids", "max_new_tokens", "deadline_ms", "context_ids", "priority", "whole_answer", "sampling")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     PAYLOADS_FIELD_NUMBER: _ClassVar[int]
     QUESTION_IDS_FIELD_NUMBER: _ClassVar[int]
@@ -106,6 +106,7 @@ class Question(_message.Message):
     CONTEXT_IDS_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     WHOLE_ANSWER_FIELD_NUMBER: _ClassVar[int]
+    SAMPLING_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     payloads: _containers.RepeatedCompositeFieldContainer[TokenPayload]
     question_ids: _containers.RepeatedScalarFieldContainer[int]
@@ -114,7 +115,34 @@ class Question(_message.Message):
     context_ids: _containers.RepeatedScalarFieldContainer[int]
     priority: Priority
     whole_answer: bool
-    def __init__(self, request_id: _Optional[str] = ..., payloads: _Optional[_Iterable[_Union[TokenPayload, _Mapping]]] = ..., question_ids: _Optional[_Iterable[int]] = ..., max_new_tokens: _Optional[int] = ..., deadline_ms: _Optional[int] = ..., context_ids: _Optional[_Iterable[int]] = ..., priority: _Optional[_Union[Priority, str]] = ..., whole_answer: _Optional[bool] = ...) -> None: ...
+    sampling: Sampling
+    def __init__(self, request_id: _Optional[str] = ..., payloads: _Optional[_Iterable[_Union[TokenPayload, _Mapping]]] = ..., question_ids: _Optional[_Iterable[int]] = ..., max_new_tokens: _Optional[int] = ..., deadline_ms: _Optional[int] = ..., context_ids: _Optional[_Iterable[int]] = ..., priority: _Optional[_Union[Priority, str]] = ..., whole_answer: _Optional[bool] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ...) -> None: ...
+
+class Sampling(_message.Message):
+    __slots__ = ("temperature", "top_p", "seed", "frequency_penalty", "presence_penalty", "logit_bias", "stop")
+    TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
+    TOP_P_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    FREQUENCY_PENALTY_FIELD_NUMBER: _ClassVar[int]
+    PRESENCE_PENALTY_FIELD_NUMBER: _ClassVar[int]
+    LOGIT_BIAS_FIELD_NUMBER: _ClassVar[int]
+    STOP_FIELD_NUMBER: _ClassVar[int]
+    temperature: float
+    top_p: float
+    seed: int
+    frequency_penalty: float
+    presence_penalty: float
+    logit_bias: _containers.RepeatedCompositeFieldContainer[LogitBias]
+    stop: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, temperature: _Optional[float] = ..., top_p: _Optional[float] = ..., seed: _Optional[int] = ..., frequency_penalty: _Optional[float] = ..., presence_penalty: _Optional[float] = ..., logit_bias: _Optional[_Iterable[_Union[LogitBias, _Mapping]]] = ..., stop: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class LogitBias(_message.Message):
+    __slots__ = ("token_id", "bias")
+    TOKEN_ID_FIELD_NUMBER: _ClassVar[int]
+    BIAS_FIELD_NUMBER: _ClassVar[int]
+    token_id: int
+    bias: float
+    def __init__(self, token_id: _Optional[int] = ..., bias: _Optional[float] = ...) -> None: ...
 
 class OpenSessionRequest(_message.Message):
     __slots__ = ("device_id", "bundle_hash", "agent_version", "snr_db")
@@ -243,7 +271,7 @@ class AnswerDelta(_message.Message):
     def __init__(self, text: _Optional[str] = ...) -> None: ...
 
 class Answer(_message.Message):
-    __slots__ = ("text", "probability", "prompt_tokens", "answer_tokens", "queue_s", "compute_s", "finish_reason")
+    __slots__ = ("text", "probability", "prompt_tokens", "answer_tokens", "queue_s", "compute_s", "finish_reason", "logprob")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     PROBABILITY_FIELD_NUMBER: _ClassVar[int]
     PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
@@ -251,6 +279,7 @@ class Answer(_message.Message):
     QUEUE_S_FIELD_NUMBER: _ClassVar[int]
     COMPUTE_S_FIELD_NUMBER: _ClassVar[int]
     FINISH_REASON_FIELD_NUMBER: _ClassVar[int]
+    LOGPROB_FIELD_NUMBER: _ClassVar[int]
     text: str
     probability: float
     prompt_tokens: int
@@ -258,7 +287,8 @@ class Answer(_message.Message):
     queue_s: float
     compute_s: float
     finish_reason: str
-    def __init__(self, text: _Optional[str] = ..., probability: _Optional[float] = ..., prompt_tokens: _Optional[int] = ..., answer_tokens: _Optional[int] = ..., queue_s: _Optional[float] = ..., compute_s: _Optional[float] = ..., finish_reason: _Optional[str] = ...) -> None: ...
+    logprob: float
+    def __init__(self, text: _Optional[str] = ..., probability: _Optional[float] = ..., prompt_tokens: _Optional[int] = ..., answer_tokens: _Optional[int] = ..., queue_s: _Optional[float] = ..., compute_s: _Optional[float] = ..., finish_reason: _Optional[str] = ..., logprob: _Optional[float] = ...) -> None: ...
 
 class Failure(_message.Message):
     __slots__ = ("code", "message", "field", "retry_delay_ms")

@@ -31,6 +31,7 @@ class KeepingUplink:
         self.grant = pb.Grant(max_token_length=32, token_length=6, bandwidth_hz=1e5)
         self.questions: list[pb.Question] = []
         self.reported_snrs_db: list[float] = []
+        self.answer = pb.Answer(text="left", probability=0.75, finish_reason="stop")
 
     async def open(self, snr_db: float) -> Session:
         self.reported_snrs_db.append(snr_db)
@@ -40,7 +41,7 @@ class KeepingUplink:
 
     async def ask(self, question: pb.Question, **options: Any) -> Reply:
         self.questions.append(question)
-        return Reply(pb.Answer(text="left", probability=0.75, finish_reason="stop"), 123, 0.5, 2)
+        return Reply(self.answer, 123, 0.5, 2)
 
 
 AgentMaker = Callable[..., tuple[Agent, KeepingUplink]]
@@ -95,6 +96,31 @@ async def test_a_question_says_whether_somebody_waits_for_it(
     agent, uplink = make_agent(priority=said)
     await agent.ask("what", Clip(pcm_S=np.zeros(1000, np.float32)))
     assert uplink.questions[0].priority == sent
+
+
+async def test_how_an_answer_is_decoded_goes_with_its_question(make_agent: AgentMaker) -> None:
+    clip = Clip(pcm_S=np.zeros(1000, np.float32))
+    agent, uplink = make_agent(temperature=0.7, top_p=0.9, sampling_seed=2**63)
+    await agent.ask("what", clip)
+    assert uplink.questions[0].sampling == pb.Sampling(temperature=0.7, top_p=0.9, seed=2**63)
+    agent, uplink = make_agent(temperature=0.7)
+    await agent.ask("what", clip)
+    assert uplink.questions[0].sampling == pb.Sampling(temperature=0.7)
+    agent, uplink = make_agent(top_p=0.5)
+    await agent.ask("what", clip)
+    assert not uplink.questions[0].HasField("sampling")
+
+
+async def test_a_server_that_does_not_sample_is_told(
+    make_agent: AgentMaker, caplog: pytest.LogCaptureFixture
+) -> None:
+    agent, uplink = make_agent(temperature=0.7)
+    uplink.answer = pb.Answer(text="left", logprob=-0.5)
+    await agent.ask("what")
+    assert not caplog.records
+    uplink.answer = pb.Answer(text="left")
+    await agent.ask("what")
+    assert "too old to sample" in caplog.text
 
 
 async def test_the_channel_is_really_crossed(make_agent: AgentMaker, bundle: Bundle) -> None:

@@ -48,10 +48,13 @@ def test_no_number_of_a_grant_holds_a_device(value: float) -> None:
 
 
 def test_an_answer_can_be_written_as_json() -> None:
-    sent = pb.Answer(text="x" * 2_000_000, probability=math.nan, queue_s=-math.inf, compute_s=math.inf)
+    sent = pb.Answer(
+        text="x" * 2_000_000, probability=math.nan, queue_s=-math.inf, compute_s=math.inf, logprob=-math.inf
+    )
     answer = sane_answer(sent)
     assert len(answer.text) == MAX_ANSWER_CHARACTERS
-    json.dumps([answer.probability, answer.queue_s, answer.compute_s], allow_nan=False)
+    figures = [answer.probability, answer.queue_s, answer.compute_s, answer.logprob]
+    json.dumps(figures, allow_nan=False)
     honest = pb.Answer(text="left", probability=0.5, queue_s=1.5, compute_s=2.5, finish_reason="stop")
     assert sane_answer(honest) == honest
 

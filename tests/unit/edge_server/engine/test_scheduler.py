@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -9,7 +10,8 @@ from edge_server.engine import Completion, Delta, EngineConfig, Prompt, SilentOb
 from edge_server.engine.detokenizer import Detokenizer, Progress, Publication
 from edge_server.engine.ports import RunnerUnavailableError
 from edge_server.engine.queue import FairQueue
-from edge_server.engine.request import Job, JobState, Priority, Request
+from edge_server.engine.request import Job, JobState, Priority, Request, Token
+from edge_server.engine.sampling import Sampling
 from edge_server.engine.scheduler import Scheduler
 from edge_server.errors import (
     DeadlineExpiredError,
@@ -32,6 +34,7 @@ class Bench:
         self.queue = FairQueue(256, 256)
         self.ends: dict[Job, Completion | EdgeServerError] = {}
         self.said: dict[Job, str] = {}
+        self.tokens: dict[Job, tuple[Token, ...]] = {}
         self.told = 0
         self.detokenizer = Detokenizer(model.text, self._publish)
         self.scheduler: Scheduler[State] = Scheduler(
@@ -48,6 +51,7 @@ class Bench:
             if isinstance(event, Delta):
                 assert job not in self.ends, "a piece came after the end"
                 self.said[job] = self.said.get(job, "") + event.text
+                self.tokens[job] = (*self.tokens.get(job, ()), *event.tokens)
             else:
                 assert job not in self.ends, "a question ended twice"
                 self.ends[job] = event
@@ -60,9 +64,11 @@ class Bench:
         deadline_s: float = 60.0,
         priority: Priority = "interactive",
         whole: bool = False,
+        stop: tuple[str, ...] = (),
+        tokens: bool = False,
     ) -> Job:
         job = Job(
-            Request(prompt, "user", priority=priority, whole=whole),
+            Request(prompt, "user", priority=priority, whole=whole, stop=stop, tokens=tokens),
             positions=self.model.check(prompt),
             max_new_tokens=new_tokens,
             deadline_s=deadline_s,
@@ -122,6 +128,48 @@ def test_of_an_answer_that_is_wanted_whole_nothing_is_told_before_its_end() -> N
     bench.run()
     assert bench.answer(job) == "violin"
     assert bench.told == 1
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_text_that_ends_an_answer_frees_its_row(whole: bool) -> None:
+    bench = Bench(speaks({1: "a violin and then a drum", 2: "yes"}))
+    stops = bench.ask(ask(1), whole=whole, stop=("and", "drum"), tokens=True)
+    other = bench.ask(ask(2), whole=whole, tokens=True)
+    bench.run()
+    assert bench.answer(stops) == "a violin "
+    end = bench.ends[stops]
+    assert isinstance(end, Completion)
+    assert end.finish_reason == "stop"
+    # What the text spells; the last blank's text came with a token that belongs to what ended it.
+    assert bytes(token.token_id for token in end.tokens) == b"a violin "
+    assert bench.tokens[stops] == end.tokens
+    assert (end.answer_tokens, len(end.logprobs)) == (12, 12)
+    assert bytes(token.token_id for token in bench.tokens[other]) == bench.answer(other).encode()
+    assert not bench.scheduler.rows
+    assert sum(bench.model.decodes) < 12 + 4 + 3
+
+
+def test_a_text_that_comes_with_the_last_token_ends_the_answer_too() -> None:
+    bench = Bench(speaks({1: "a drum", 2: "a drum"}))
+    cut = bench.ask(ask(1), new_tokens=6, stop=("um",))
+    ended = bench.ask(ask(2), stop=("um",), whole=True)
+    bench.run()
+    assert [bench.answer(job) for job in (cut, ended)] == ["a dr", "a dr"]
+    assert [bench.ends[job].finish_reason for job in (cut, ended)] == ["stop", "stop"]  # type: ignore[union-attr]
+
+
+def test_tokens_are_told_with_the_text_that_they_spell() -> None:
+    bench = Bench(speaks({1: "é la", 2: "é la"}))
+    prompt = replace(ask(1), sampling=Sampling(alternatives=2))
+    streamed, whole = bench.ask(prompt, tokens=True), bench.ask(replace(prompt), tokens=True, whole=True)
+    plain = bench.ask(ask(2))
+    bench.run()
+    for job in (streamed, whole):
+        assert bytes(token.token_id for token in bench.tokens[job]) == "é la".encode()
+        assert all(token.logprob == math.log(0.5) for token in bench.tokens[job])
+        assert [token.alternatives[1] for token in bench.tokens[job]] == [(ord("x"), math.log(0.25))] * 5
+    assert bench.tokens[plain] == ()
+    assert bench.ends[plain].tokens == ()  # type: ignore[union-attr]
 
 
 def test_an_answer_is_cut_at_max_new_tokens() -> None:
@@ -366,6 +414,25 @@ def test_an_answer_that_changes_when_run_again_is_cut_off_not_mixed() -> None:
     bench.run()
     assert isinstance(bench.ends[job], EngineFailureError)
     assert bench.said[job] == "vi"
+
+
+def test_of_an_answer_that_is_wanted_whole_nobody_has_heard_and_it_begins_anew() -> None:
+    answers = iter(["violin", "drum"])
+    model = WeightlessModel(answer=lambda prompt: next(answers))
+
+    def fault(rows: State) -> None:
+        model.decode_fault = lambda rows: None
+        raise RuntimeError("once")
+
+    bench = Bench(model)
+    job = bench.ask(ask(1), whole=True, tokens=True)
+    bench.scheduler.step()
+    model.decode_fault = fault
+    bench.run()
+    assert bench.answer(job) == "drum"
+    end = bench.ends[job]
+    assert isinstance(end, Completion)
+    assert (end.probability, end.answer_tokens, len(end.tokens)) == (0.5**4, 4, 4)
 
 
 def test_a_model_that_loses_rows_is_caught() -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import Qwen2ForCausalLM
 
 from edge_server.runtime import cuda_graphs as greedy
-from edge_server.runtime.cuda_graphs import GreedySteps, likeliest
+from edge_server.runtime.cuda_graphs import GreedySteps, Told, likeliest
 from edge_server.runtime.decoder import Decoder
 from edge_server.runtime.kv_cache import KeyValueCache
 from tests.unit.edge_server.runtime.test_decoder import MAX_POSITIONS, prompts_of, qwen2
@@ -22,7 +22,7 @@ class Replayed:
         self.sizes = len(positions_B), longest
         self.played = 0
 
-    def play(self, positions_B: Tensor) -> Tensor:
+    def play(self, positions_B: Tensor) -> Told:
         assert len(positions_B) == self.sizes[0]
         self.played += 1
         return self._again(positions_B)
@@ -45,14 +45,14 @@ def told(model: Qwen2ForCausalLM, *, record: bool) -> tuple[list[list[float]], K
 
     slots = join([30, 21, 17, 9, 4], seed=1)
     for _ in range(4):
-        said.extend(steps(cache, len(slots)).tolist())
+        said.extend(steps(cache, len(slots)).said_2B.tolist())
     cache.free([1, 3])
     slots = cache.compact([0, 2, 4])
     for _ in range(4):
-        said.extend(steps(cache, len(slots)).tolist())
+        said.extend(steps(cache, len(slots)).said_2B.tolist())
     slots += join([33] * 7, seed=2)
     for _ in range(40):
-        said.extend(steps(cache, len(slots)).tolist())
+        said.extend(steps(cache, len(slots)).said_2B.tolist())
     return said, cache
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from edge_server.engine.ports import FeatureBlock, InvalidPromptError, Prompt, Step
+from edge_server.engine.sampling import Sampling
 from edge_server.evaluation.accuracy import answer_all
 from edge_server.model import tokenizer as tk
 from edge_server.model.foundation import embed_pieces, prompt_pieces
@@ -272,3 +274,48 @@ def test_positions_are_those_prefill_takes(served: ServedLink) -> None:
     for prompt in mixed_prompts():
         state, _ = served.prefill([prompt])
         assert [served.check(prompt)] == state.cache.lengths[list(state.cache_rows)].tolist()
+
+
+def sampled(prompt: Prompt, seed: int, **more: float) -> Prompt:
+    return replace(prompt, sampling=Sampling(temperature=1.2, seed=seed, **more))  # type: ignore[arg-type]
+
+
+def test_sampled_answers_in_a_batch_are_those_given_alone(served: ServedLink) -> None:
+    plain = mixed_prompts()
+    prompts = [
+        *plain[:2],
+        sampled(plain[2], 1),
+        sampled(plain[3], 2, top_p=0.9, frequency_penalty=0.5),
+        sampled(plain[4], 3, presence_penalty=1.0, alternatives=2),
+    ]
+    together = greedy(served, prompts, 8)
+    for prompt, row in zip(prompts, together, strict=True):
+        same(greedy(served, [prompt], 8)[0], row)
+    assert [len(step.alternatives) for step in together[4]] == [2] * 8
+    other = greedy(served, [sampled(plain[2], 99)], 8)[0]
+    assert [step.token_id for step in other] != [step.token_id for step in together[2]]
+
+
+def test_rows_that_sample_join_leave_and_go_on_as_they_would_have(served: ServedLink) -> None:
+    plain = mixed_prompts()
+    prompts = [sampled(prompt, seed) if seed % 2 else prompt for seed, prompt in enumerate(plain)]
+    alone = [greedy(served, [prompt], 6)[0] for prompt in prompts]
+    first, steps = served.prefill(prompts[:2])
+    first, more = served.decode(first)
+    same(alone[1][:2], [steps[1], more[1]])
+    second, late = served.prefill(prompts[2:4])
+    state = served.merge(first, second)
+    state = served.keep(state, [1, 2, 3])
+    state, last = served.prefill(prompts[4:], state)
+    state, joined = served.decode(state)
+    same([alone[1][2], alone[2][1], alone[3][1], alone[4][1]], joined)
+    state = served.keep(state, [2, 0])
+    state, rest = served.decode(state)
+    same([alone[3][2], alone[1][3]], rest)
+    assert len(late) + len(last) == 3
+
+
+def test_a_bias_to_a_token_that_is_none_is_refused(served: ServedLink) -> None:
+    with pytest.raises(InvalidPromptError) as refused:
+        served.check(Prompt((), (40,), (), Sampling(logit_bias=((1 << 20, 1.0),))))
+    assert refused.value.field == "sampling.logit_bias"
