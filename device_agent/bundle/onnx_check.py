@@ -66,8 +66,8 @@ def refuse_external_data_of(path: Path) -> None:
     with path.open("rb") as file:
         if not path.stat().st_size:
             return refuse_external_data(b"", path.name)
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as graph:
-            refuse_external_data(graph, path.name)
+        # Unmapped with the last view of it, which an error may still hold.
+        refuse_external_data(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)), path.name)
 
 
 class _Walk:
