@@ -63,6 +63,7 @@ ELSEWHERE: Mapping[str, Elsewhere] = MappingProxyType(
         "enrol-token": Elsewhere("edge_server.access.cli", "Let a device in, once.", "token_app"),
         "keys": Elsewhere("edge_server.access.cli", "API keys for REST.", "keys_app"),
         "export": Elsewhere("edge_server.training.cli", "Write a model's device bundle.", "export_app"),
+        "split": Elsewhere("edge_server.export.cli", "Split a model that you have: device, edge server."),
         "migrate-records": Elsewhere(
             "edge_server.training.cli",
             "Write records of runs again that an older release wrote.",

@@ -92,6 +92,8 @@ class Manifest(_Part):
     name: str
     channel_dim: int = Field(ge=2, le=65_536, multiple_of=2)
     token_lengths: list[int] = Field(min_length=1)
+    token_length: int | None = None
+    """The one that the model works best with, whatever the link; None: the worse the link, the longer."""
     transmitters: Transmitters
     tokenizer: str
     files: dict[str, BundleFile]
@@ -105,6 +107,8 @@ class Manifest(_Part):
     def _files_are_listed(self) -> Manifest:
         if any(length < 1 for length in self.token_lengths):
             raise ValueError("token_lengths must be at least 1")
+        if self.token_length is not None and self.token_length not in self.token_lengths:
+            raise ValueError("token_length must be one of token_lengths")
         for name in self.files:
             if not FILE_NAME.fullmatch(name) or name in NOT_LISTED:
                 raise ValueError(f"files: {name!r} is no name for a bundle's file")

@@ -31,6 +31,10 @@ class Backend(Protocol):
         """Complex symbols per unit of token length of a question that brings all modalities, pilots aside."""
 
     @property
+    def token_length(self) -> int | None:
+        """The one that it works best with, whatever the link; None: that depends on the link."""
+
+    @property
     def retry_delay_s(self) -> float:
         """After how long it pays to ask its engine again, where one was turned away now [s]."""
 

@@ -232,7 +232,8 @@ class Cell(Generic[BackendT]):
                 raise InvalidQuestionError("snr_db", f"is {snr_db}; must be a finite number")
             if peer is not None:
                 peer.check_device_id(device_id)
-            grant = make_grant(self.config, snr_db, self._backends.of(bundle_hash).token_lengths)
+            backend = self._backends.of(bundle_hash)
+            grant = make_grant(self.config, snr_db, backend.token_lengths, backend.token_length)
             if not self._sessions.knows(device_id):
                 self._arrivals.admit()
             session = self._sessions.open(

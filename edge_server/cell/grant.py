@@ -105,11 +105,21 @@ class Grant:
     channel_uses: int = 0
 
 
-def make_grant(config: CellConfig, snr_db: float, token_lengths: Sequence[int]) -> Grant:
-    """The grant of a device that reports this SNR [dB], for a model trained for these token lengths."""
+def make_grant(
+    config: CellConfig, snr_db: float, token_lengths: Sequence[int], token_length: int | None = None
+) -> Grant:
+    """The grant of a device that reports this SNR [dB], for a model trained for these token lengths.
+
+    Args:
+        config: of the cell.
+        snr_db: as reported.
+        token_lengths: what the model was trained for.
+        token_length: what is suggested whatever the link; None: :func:`suggest_token_length`.
+    """
     return Grant(
         max_token_length=max(token_lengths),
-        token_length=suggest_token_length(snr_db, token_lengths, config.token_length_by_snr_db),
+        token_length=token_length
+        or suggest_token_length(snr_db, token_lengths, config.token_length_by_snr_db),
         max_questions_in_flight=config.max_questions_in_flight,
         max_question_bytes=config.max_question_bytes,
         bandwidth_hz=config.bandwidth_hz,

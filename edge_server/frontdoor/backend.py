@@ -25,6 +25,7 @@ class Served:
         ingest: makes media of REST requests ready.
         shape: token blocks that the model takes.
         token_lengths: that it was trained for.
+        token_length: the one that it works best with, whatever the link; None: that depends on the link.
         bundles: given to devices that ask for one; the model answers for them all, and its own is first.
         digest: of its weights and descriptions; empty where nobody asks whether they have changed.
         loss: expected loss per mix of modalities; empty where it was not measured.
@@ -37,6 +38,7 @@ class Served:
     ingest: Ingest
     shape: LinkShape
     token_lengths: tuple[int, ...]
+    token_length: int | None = None
     bundles: tuple[BundleArchive, ...] = ()
     digest: str = ""
     loss: Mapping[str, LossFit] = field(default_factory=dict)
@@ -71,6 +73,11 @@ class EngineBackend:
     def symbols_per_token(self) -> int:
         """Complex symbols per unit of token length of a question that brings all modalities, pilots aside."""
         return len(set(SLOT_OF.values())) * self.served.shape.channel_dim // 2
+
+    @property
+    def token_length(self) -> int | None:
+        """The one that the model works best with, whatever the link; None: that depends on the link."""
+        return self.served.token_length
 
     @property
     def retry_delay_s(self) -> float:

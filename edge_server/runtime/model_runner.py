@@ -11,12 +11,13 @@ neighbours.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from edge_server.engine.ports import Prompt, Step
@@ -27,7 +28,7 @@ from edge_server.runtime.cuda_graphs import GreedySteps, likeliest
 from edge_server.runtime.decoder import Decoder
 from edge_server.runtime.kv_cache import KeyValueCache
 from edge_server.runtime.model_info import ModelInfo, bundle_hash_of
-from edge_server.runtime.prompt_layout import PromptLayout
+from edge_server.runtime.prompt_layout import LaidOut, PromptLayout
 from edge_server.runtime.sampling import Sampler, draw
 
 
@@ -46,39 +47,45 @@ class Running:
     samplers: tuple[Sampler | None, ...]
 
 
-class ServedLink(ModelInfo):
-    """Implements the engine's ports, :class:`edge_server.engine.ports.ModelRunner` too.
+class Layout(Protocol):
+    """Lays prompts out for a language model."""
+
+    def embed(self, prompts: Sequence[Prompt]) -> LaidOut:
+        """Prompts as embeddings."""
+
+
+class CausalRunner:
+    """Computes answers with a language model that the decoder computes.
 
     Args:
-        link: a trained link; its LoRA is merged into the foundation. On a processor that has no
-            instructions for bfloat16, a foundation in bfloat16 becomes one in float32: twice the memory,
-            several times the speed.
-        bundle_hash: of the device bundle whose tokens it understands.
+        network: with its weights, no LoRA. On a processor that has no instructions for bfloat16, one in
+            bfloat16 becomes one in float32: twice the memory, several times the speed.
+        layout: makes prompts into embeddings of its; of the network as it is then.
+        max_positions: longest prompt with its answer.
         bfloat16: read prompts with products in bfloat16, where the processor has instructions for it.
 
     Raises:
-        ModelError: its foundation asks for something that is not served.
+        ModelError: the network asks for something that is not served.
     """
 
-    def __init__(self, link: Link, bundle_hash: str, *, bfloat16: bool = False) -> None:
-        super().__init__(link.config, link.tokenizer, bundle_hash)
-        self._link = link.eval()
-        link.merge_lora()
-        assert isinstance(link.foundation, PreTrainedModel)  # noqa: S101 - narrows the type
-        fast = has_bfloat16(link.device)
-        if link.embedding.weight.dtype == torch.bfloat16 and fast is False:
-            link.foundation.float()
-        self._layout = PromptLayout(link)
+    def __init__(
+        self,
+        network: PreTrainedModel,
+        layout: Callable[[], Layout],
+        max_positions: int,
+        *,
+        bfloat16: bool = False,
+    ) -> None:
+        embedding: Tensor = network.get_input_embeddings().weight
+        fast = has_bfloat16(embedding.device)
+        if embedding.dtype == torch.bfloat16 and fast is False:
+            embedding = network.float().get_input_embeddings().weight
+        self._layout = layout()
         # On a GPU it is the foundation's own type that says what is computed in.
-        rounded = bfloat16 and fast is True and link.device.type == "cpu"
-        self._decoder = Decoder(link.foundation, self.max_positions, bfloat16=rounded)
-        on_a_gpu = link.device.type == "cuda"
-        self._steps = GreedySteps(link.embedding.weight.detach(), self._decoder, record=on_a_gpu)
-
-    @property
-    def link(self) -> Link:
-        """What is served, its LoRA merged."""
-        return self._link
+        rounded = bfloat16 and fast is True and embedding.device.type == "cpu"
+        self._decoder = Decoder(network, max_positions, bfloat16=rounded)
+        on_a_gpu = embedding.device.type == "cuda"
+        self._steps = GreedySteps(embedding.detach(), self._decoder, record=on_a_gpu)
 
     def prefill(self, prompts: Sequence[Prompt], state: Running | None = None) -> tuple[Running, list[Step]]:
         """Start answering prompts; see the port."""
@@ -131,6 +138,33 @@ class ServedLink(ModelInfo):
             cache_rows = tuple(state.cache_rows[row] for row in rows)
             state.cache.free(sorted(set(state.cache_rows).difference(cache_rows)))
             return Running(state.cache, cache_rows, tuple(state.samplers[row] for row in rows))
+
+
+class ServedLink(CausalRunner, ModelInfo):
+    """Implements the engine's ports, :class:`edge_server.engine.ports.ModelRunner` too.
+
+    Args:
+        link: a trained link; its LoRA is merged into the foundation.
+        bundle_hash: of the device bundle whose tokens it understands.
+        bfloat16: as for :class:`CausalRunner`.
+
+    Raises:
+        ModelError: its foundation asks for something that is not served.
+    """
+
+    def __init__(self, link: Link, bundle_hash: str, *, bfloat16: bool = False) -> None:
+        ModelInfo.__init__(self, link.config, link.tokenizer, bundle_hash)
+        self._link = link.eval()
+        link.merge_lora()
+        assert isinstance(link.foundation, PreTrainedModel)  # noqa: S101 - narrows the type
+        CausalRunner.__init__(
+            self, link.foundation, lambda: PromptLayout(link), self.max_positions, bfloat16=bfloat16
+        )
+
+    @property
+    def link(self) -> Link:
+        """What is served, its LoRA merged."""
+        return self._link
 
 
 def _say(said_2B: Tensor, cache: KeyValueCache, cache_rows: Sequence[int]) -> list[Step]:
@@ -194,11 +228,20 @@ def load(directory: Path, threads: int, device: str = "cpu", *, bfloat16: bool =
     Raises:
         ModelError: the folder, or its bundle's manifest, cannot be read, or there is no such device.
     """
+    link = Link.load(directory)
+    prepare_process(link, threads, device)
+    return ServedLink(link, bundle_hash_of(directory), bfloat16=bfloat16)
+
+
+def prepare_process(model: nn.Module, threads: int, device: str) -> None:
+    """Bring a model to a device; from here on the process keeps memory that it has freed.
+
+    Raises:
+        ModelError: there is no such device.
+    """
     torch.set_num_threads(threads)
     keep_freed_memory()
-    link = Link.load(directory)
     try:
-        link.to(torch.device(device))
+        model.to(torch.device(device))
     except (RuntimeError, AssertionError) as error:  # what torch raises without CUDA is an AssertionError
         raise ModelError(f"device is {device!r}: {str(error).splitlines()[0]}") from error
-    return ServedLink(link, bundle_hash_of(directory), bfloat16=bfloat16)

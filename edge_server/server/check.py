@@ -25,7 +25,7 @@ from edge_server.access.authority import NO_END, Authority, read_certificate
 from edge_server.access.devices import list_certificates
 from edge_server.access.keys import list_keys
 from edge_server.errors import ConfigurationError
-from edge_server.server.config import FLAGGED, SETTINGS, ServerConfig
+from edge_server.server.config import FLAGGED, SETTINGS, ServerConfig, rest_token_length
 from edge_server.server.exposure import check_exposure, is_loopback
 from edge_server.server.loading import load_bundles
 from edge_server.server.security import tls_of
@@ -187,8 +187,9 @@ def _model(config: ServerConfig, flags: Mapping[str, Any]) -> Finding:
         found = error.found if isinstance(error, BundleError) else str(error)
         return Finding("model", "failure", found, "edge-server export", where("model", flags))
     lengths = bundles[0].manifest.token_lengths
-    if config.rest.token_length not in lengths:
-        found = f"is {config.rest.token_length}; the bundle allows {', '.join(map(str, lengths))}"
+    token_length = rest_token_length(config, bundles[0].manifest.token_length)
+    if token_length not in lengths:
+        found = f"is {token_length}; the bundle allows {', '.join(map(str, lengths))}"
         setting = "rest_token_length"
         return Finding(setting, "failure", found, "choose one of these", where(setting, flags))
     missing = [name for name in ("model.json", "tokenizer.json") if not (folder / name).is_file()]

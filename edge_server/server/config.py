@@ -128,7 +128,9 @@ class RestSettings(Section):
     """Origins of pages elsewhere whose scripts may ask here, such as https://app.example; *: of any."""
     max_body_bytes: Size = 16 * _MIB
     """Largest body; larger ones are not read."""
-    token_length: PositiveInt = 16
+    token_length: int | None = Field(
+        default=None, ge=1, json_schema_extra={"shown": "the model's own, or 16"}
+    )
     """Tokens per modality of media, where the request does not say."""
     ingest_threads: PositiveInt = 2
     """Media files of one user that are decoded at once; one more where several users send some."""
@@ -280,3 +282,15 @@ SETTINGS = Catalogue(
 
 FLAGGED = tuple(setting for setting in SETTINGS if setting.has_flag)
 """Those that the command line has flags for."""
+
+_TOKEN_LENGTH = 16
+
+
+def rest_token_length(config: ServerConfig, of_model: int | None) -> int:
+    """Tokens per modality of media that came over REST, where the request does not say.
+
+    Args:
+        config: what is set.
+        of_model: what the model works best with, if it says.
+    """
+    return config.rest.token_length or of_model or _TOKEN_LENGTH

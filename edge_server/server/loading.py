@@ -35,10 +35,10 @@ from edge_server.errors import ConfigurationError, ModelError
 from edge_server.frontdoor.backend import Served
 from edge_server.frontdoor.ports import BundleArchive, LinkShape
 from edge_server.model.modality import MODALITIES
-from edge_server.runtime.model_info import load_model_info
+from edge_server.runtime.folders import load, load_info
 from edge_server.runtime.snapshot import Snapshot, take_snapshot
 from edge_server.runtime.start import PRELOAD, load_runner
-from edge_server.server.config import ServerConfig
+from edge_server.server.config import ServerConfig, rest_token_length
 from edge_server.server.ingest import MediaIngest
 
 _UNKNOWN_QUESTION = "What is shown?"
@@ -98,6 +98,7 @@ def _load(config: ServerConfig, resources: ExitStack) -> Served:
         ingest=ingest,
         shape=shape_of(bundle),
         token_lengths=tuple(bundle.manifest.token_lengths),
+        token_length=bundle.manifest.token_length,
         bundles=archives,
         digest=snapshot.digest,
         loss=_loss(snapshot.folder / LOSS_FILE),
@@ -124,16 +125,14 @@ def _unknown_canaries(bundle: Bundle, ingest: MediaIngest) -> tuple[Canary, ...]
     manifest = bundle.manifest
     shape = (manifest.token_lengths[-1], manifest.channel_dim)
     sent = dict(manifest.transmitters)
-    modality = next(each.of_clip for slot, each in MODALITIES.items() if sent.get(slot) is not None)
+    # A model of text alone is shown nothing; one that takes pictures need not take videos.
+    shown = [each.wire[0] for slot, each in MODALITIES.items() if sent.get(slot) is not None][:1]
     ids = ingest.tokenize(_UNKNOWN_QUESTION)
-    return tuple(Canary.of(seed, {modality: shape}, ids) for seed in range(_UNKNOWN_CANARIES))
+    return tuple(Canary.of(seed, dict.fromkeys(shown, shape), ids) for seed in range(_UNKNOWN_CANARIES))
 
 
 def _in_threads(config: ServerConfig, snapshot: Snapshot) -> tuple[Model, Callable[[int], ModelRunner[Any]]]:
     """One model for all batches, in this process."""
-    # torch takes seconds to import: only once everything else is known to be right.
-    from edge_server.runtime.model_runner import load
-
     runtime = config.runtime
     model = load(snapshot.folder, runtime.threads, runtime.device, bfloat16=runtime.bfloat16)
     return model, lambda _: model
@@ -150,7 +149,7 @@ def _in_processes(
         resources.callback(runner.close)
     with ThreadPoolExecutor() as pool:
         started = [pool.submit(runner.start) for runner in runners]
-        model = load_model_info(snapshot.folder)
+        model = load_info(snapshot.folder)
         for each in started:
             each.result()
     return model, runners.__getitem__
@@ -189,14 +188,15 @@ def ingest_of(config: ServerConfig, bundle: Bundle) -> MediaIngest:
     Raises:
         ConfigurationError: the bundle was not trained for the default token length.
     """
-    if config.rest.token_length not in bundle.manifest.token_lengths:
+    token_length = rest_token_length(config, bundle.manifest.token_length)
+    if token_length not in bundle.manifest.token_lengths:
         raise ConfigurationError(
-            f"rest_token_length is {config.rest.token_length}; the bundle allows "
+            f"rest_token_length is {token_length}; the bundle allows "
             f"{', '.join(map(str, bundle.manifest.token_lengths))}"
         )
     ingest = MediaIngest(
         Transmitter(bundle),
-        token_length=config.rest.token_length,
+        token_length=token_length,
         limits=config.media,
         threads=config.rest.ingest_threads,
         max_pending=config.rest.max_ingest,

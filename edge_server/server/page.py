@@ -12,7 +12,7 @@ from device_agent.channel import MODELS
 from edge_server.cell import Cell
 from edge_server.errors import ConfigurationError
 from edge_server.frontdoor.http.asking import Asker
-from edge_server.server.config import ServerConfig
+from edge_server.server.config import ServerConfig, rest_token_length
 from edge_server.ui.clips import ClipFile, Shelf, shipped_clips
 from edge_server.ui.context import ChannelChoice, PageContext
 from edge_server.ui.gate import Gate
@@ -55,7 +55,7 @@ class PageBuilder:
                 channels={
                     name: ChannelChoice(kind.label, kind.fades, kind.perfect) for name, kind in MODELS.items()
                 },
-                token_length=self._config.rest.token_length,
+                token_length=rest_token_length(self._config, asker.backend.token_length),
                 version=self._version,
                 clock=self._clock,
             )

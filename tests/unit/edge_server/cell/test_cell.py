@@ -5,6 +5,7 @@ import itertools
 import pytest
 
 from edge_server.cell import BackendRegistry, Cell, CellConfig, Session, Subscription
+from edge_server.cell.grant import make_grant
 from edge_server.engine import AnswerStream, Completion, Delta, Event, Priority, Request
 from edge_server.errors import (
     AdmissionRefusedError,
@@ -36,6 +37,7 @@ class Bench:
         self.bundle_hashes = (BUNDLE_HASH, OTHER_HASH)
         self.token_lengths = (1, 2, 4, 8, 16, 32)
         self.symbols_per_token = 32
+        self.token_length: int | None = None
         self.retry_delay_s = 0.75
         self.cell: Cell[Bench] = Cell(
             BackendRegistry(self),
@@ -383,3 +385,10 @@ def test_arriving_devices_are_spread_and_those_that_renew_are_not_among_them() -
     bench.clock.advance(1.0)
     bench.open("c")
     assert bench.rejections == ["arrivals"]
+
+
+def test_a_model_that_works_best_with_one_token_length_is_sent_that_whatever_the_link() -> None:
+    config = CellConfig()
+    for snr_db in (-10.0, 30.0):
+        assert make_grant(config, snr_db, (1, 4, 16), 16).token_length == 16
+    assert make_grant(config, 30.0, (1, 4, 8, 16)).token_length == 8

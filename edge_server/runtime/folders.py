@@ -1,0 +1,46 @@
+"""What a model folder is served with: a link, or a model that was split. Light to import: no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+from edge_server.engine.ports import Model, ModelRunner
+from edge_server.model.split.description import is_split
+from edge_server.runtime.model_info import load_model_info
+from edge_server.runtime.split_info import load_split_info
+
+
+class ServedModel(Model, ModelRunner[Any], Protocol):
+    """A model with what computes it."""
+
+
+def load_info(directory: Path) -> Model:
+    """Read what a model folder says of the model, not its weights.
+
+    Raises:
+        ModelError: the folder, or its bundle's manifest, cannot be read.
+    """
+    return load_split_info(directory) if is_split(directory) else load_model_info(directory)
+
+
+def load(directory: Path, threads: int, device: str = "cpu", *, bfloat16: bool = True) -> ServedModel:
+    """Load a model folder for serving. From here on the process keeps memory that it has freed.
+
+    Args:
+        directory: the model folder, with its device bundle in ``bundle/``.
+        threads: threads torch computes with, process-wide.
+        device: what it computes on, in torch's words.
+        bfloat16: read prompts with products in bfloat16, where the processor has instructions for it.
+
+    Raises:
+        ModelError: the folder, or its bundle's manifest, cannot be read, or there is no such device.
+    """
+    # torch takes seconds to import: only once everything else is known to be right.
+    if is_split(directory):
+        from edge_server.runtime.split_runner import load_split
+
+        return load_split(directory, threads, device, bfloat16=bfloat16)
+    from edge_server.runtime.model_runner import load as load_link
+
+    return load_link(directory, threads, device, bfloat16=bfloat16)

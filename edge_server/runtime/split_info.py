@@ -1,0 +1,150 @@
+"""A split model without its weights: bounds, the check of a prompt, its language tokens. Light to import."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from edge_server.engine.ports import FeatureBlock, InvalidPromptError, Prompt, PromptTooLongError
+from edge_server.model import tokenizer as tk
+from edge_server.model.split.chat import Chat, ChatError, Shown, Turn, Written
+from edge_server.model.split.description import SplitConfig, read_split
+from edge_server.runtime.model_info import bundle_hash_of
+from protos.names import SLOT_OF
+
+
+class SplitInfo:
+    """Implements :class:`edge_server.engine.ports.Model`.
+
+    Args:
+        config: of the model.
+        tokenizer: its own.
+        bundle_hash: of the device bundle whose tokens it understands.
+    """
+
+    def __init__(self, config: SplitConfig, tokenizer: Tokenizer, bundle_hash: str) -> None:
+        self._config = config
+        self._tokenizer = tokenizer
+        self._bundle_hash = bundle_hash
+        self._chat = Chat(config, tokenizer)
+        self._special = tk.special_ids_of(tokenizer)
+        self._text_ids = tokenizer.get_vocab_size(with_added_tokens=True)
+
+    @property
+    def name(self) -> str:
+        """Name of the model, as shown to clients."""
+        return self._config.name
+
+    @property
+    def bundle_hash(self) -> str:
+        """SHA-256 (hexadecimal) of the device bundle this model answers for."""
+        return self._bundle_hash
+
+    @property
+    def eos_id(self) -> int:
+        """Language token id that ends an answer; whichever the model ended it with, it is told as this."""
+        return self._config.eos_ids[0]
+
+    @property
+    def channel_dim(self) -> int:
+        """Reals per feature token."""
+        return self._config.channel_dim
+
+    @property
+    def token_lengths(self) -> tuple[int, ...]:
+        """Token lengths that a feature block may have."""
+        return self._config.token_lengths
+
+    @property
+    def max_positions(self) -> int:
+        """Longest prompt with its answer."""
+        return self._config.max_positions
+
+    def check(self, prompt: Prompt) -> int:
+        """Validate a prompt without running it; see the port."""
+        used: set[str] = set()
+        for i, block in enumerate(prompt.blocks):
+            slot = self._check_block(f"blocks[{i}]", block)
+            if slot in used:
+                raise InvalidPromptError(
+                    f"blocks[{i}].modality", f"blocks[{i}].modality is {block.modality!r}; one of it is taken"
+                )
+            used.add(slot)
+        if not prompt.question_ids:
+            raise InvalidPromptError(
+                "question_ids", "question_ids is empty; a question needs at least one language token"
+            )
+        self._check_ids("question_ids", prompt.question_ids)
+        self._check_ids("context_ids", prompt.context_ids)
+        for token_id, _ in prompt.sampling.logit_bias:
+            if not 0 <= token_id < self._config.vocab_size:
+                raise InvalidPromptError(
+                    "sampling.logit_bias",
+                    f"sampling.logit_bias names token {token_id}; allowed: 0 to {self._config.vocab_size - 1}",
+                )
+        positions = len(self.written(prompt).ids)
+        if positions >= self.max_positions:
+            raise PromptTooLongError("question_ids", positions, self.max_positions - 1, "positions")
+        return positions
+
+    def written(self, prompt: Prompt) -> Written:
+        """The language tokens of a prompt, placeholders included.
+
+        Raises:
+            InvalidPromptError: the chat template refuses it.
+        """
+        texts = [tk.decode(self._tokenizer, ids) for ids in (prompt.context_ids, prompt.question_ids)]
+        shown = tuple(Shown(SLOT_OF[block.modality], len(block.x_TC)) for block in prompt.blocks)
+        try:
+            return self._chat.write([Turn("user", "\n".join(text for text in texts if text), shown)])
+        except ChatError as error:
+            raise InvalidPromptError("question_ids", f"question_ids: {error}") from error
+
+    def text(self, token_ids: Sequence[int]) -> str:
+        """The text that language token ids spell, special tokens left out."""
+        return tk.decode(self._tokenizer, token_ids)
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The bytes that one language token adds to a text; of a special token its name."""
+        return tk.token_bytes(self._tokenizer, token_id)
+
+    def _check_block(self, field: str, block: FeatureBlock) -> str:
+        slot = SLOT_OF.get(block.modality)
+        if slot not in self._config.parts:
+            allowed = ", ".join(part.content for part in self._config.parts.values()) or "text alone"
+            raise InvalidPromptError(
+                f"{field}.modality", f"{field}.modality is {block.modality!r}; this model takes: {allowed}"
+            )
+        shape = block.x_TC.shape
+        if len(shape) != 2 or shape[1] != self.channel_dim or shape[0] not in self.token_lengths:
+            allowed = ", ".join(map(str, self.token_lengths))
+            raise InvalidPromptError(
+                f"{field}.shape",
+                f"{field}.shape is {list(shape)}; [token_length, {self.channel_dim}] needed, with a token "
+                f"length of {allowed}",
+            )
+        if not math.isfinite(block.snr_db):
+            raise InvalidPromptError(f"{field}.snr_db", f"{field}.snr_db is {block.snr_db}; must be finite")
+        return str(slot)
+
+    def _check_ids(self, field: str, ids: tuple[int, ...]) -> None:
+        if len(ids) >= self.max_positions:
+            raise PromptTooLongError(field, len(ids), self.max_positions - 1)
+        for i, token_id in enumerate(ids):
+            if not 0 <= token_id < self._text_ids or token_id in self._special:
+                raise InvalidPromptError(
+                    f"{field}[{i}]",
+                    f"{field}[{i}] is {token_id}; allowed: 0 to {self._text_ids - 1}, no special token",
+                )
+
+
+def load_split_info(directory: Path) -> SplitInfo:
+    """Read what a model folder says of a split model, not its weights.
+
+    Raises:
+        ModelError: the folder, or its bundle's manifest, cannot be read.
+    """
+    return SplitInfo(*read_split(directory), bundle_hash_of(directory))

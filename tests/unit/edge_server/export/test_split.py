@@ -1,0 +1,139 @@
+"""Models that are split answer as they did: token by token, whatever family they are of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Tokenizer
+
+from device_agent.bundle.bundle import load_bundle
+from device_agent.transmitter import Transmitter
+from edge_server.engine.ports import FeatureBlock, Prompt
+from edge_server.errors import ExportError, ModelError
+from edge_server.export.split import Prepared, SplitOptions, prepare_split, split_model
+from edge_server.runtime.folders import load, load_info
+from edge_server.runtime.split_runner import serve_split
+from tests.tiny_families import TINY, Tiny, picture
+
+QUESTIONS = (
+    "what is shown?",
+    "how many people are there?",
+    "Where is the red square?",
+    "describe what happens",
+    "is it quiet?",
+)
+SIZES = ((64, 64), (90, 130), (200, 120), (240, 320))
+PROMPTS = 20
+TOKENS = 12
+
+
+def asked(tiny: Tiny) -> list[tuple[str, Any]]:
+    """Questions about pictures of several sizes, every fifth about nothing that is shown."""
+    return [
+        (
+            QUESTIONS[number % len(QUESTIONS)] + "!" * (number // 5),
+            None if number % 5 == 4 or tiny.shows is None else picture(number, *SIZES[number % len(SIZES)]),
+        )
+        for number in range(PROMPTS)
+    ]
+
+
+def said(model: Any, prompts: list[Prompt]) -> list[list[int]]:
+    """What a runner answers, all in one batch."""
+    for prompt in prompts:
+        model.check(prompt)
+    state, steps = model.prefill(prompts)
+    answers: list[list[int]] = [[] for _ in prompts]
+    for _ in range(TOKENS):
+        for answer, step in zip(answers, steps, strict=True):
+            answer.append(step.token_id)
+        state, steps = model.decode(state)
+    return [answer[: answer.index(model.eos_id)] if model.eos_id in answer else answer for answer in answers]
+
+
+def prompt_of(tokenizer: Tokenizer, question: str, modality: str, x_TC: Any) -> Prompt:
+    blocks = () if x_TC is None else (FeatureBlock(modality, x_TC, 40.0),)
+    return Prompt(blocks, tuple(tokenizer.encode(question, add_special_tokens=False).ids))
+
+
+def tokens_of(prepared: Prepared, media: Any) -> Any:
+    """What the device sends, as torch computes it."""
+    length = torch.tensor([prepared.config.token_lengths[-1]])
+    with torch.inference_mode():
+        return prepared.graphs["visual"](torch.from_numpy(media)[None], length).numpy()
+
+
+@pytest.fixture(scope="module", params=sorted(TINY))
+def tiny(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    torch.manual_seed(0)
+    return TINY[request.param](tmp_path_factory.mktemp("checkpoint"))
+
+
+def test_answers_as_its_own_class_does(tiny: Tiny) -> None:
+    prepared = prepare_split(tiny.folder)
+    tokenizer = prepared.checkpoint.tokenizer.backend_tokenizer
+    model = serve_split(prepared.config, tokenizer, prepared.language, "ab" * 32)
+    prompts = [
+        prompt_of(tokenizer, question, "image", None if media is None else tokens_of(prepared, media))
+        for question, media in asked(tiny)
+    ]
+    expected = [tiny.answer(question, media, TOKENS) for question, media in asked(tiny)]
+    # A model that says the same whatever it is shown would agree with anything.
+    assert len({tuple(answer) for answer in expected}) > PROMPTS // 2
+    assert said(model, prompts) == expected
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    at = tmp_path_factory.mktemp("split")
+    TINY["llava"](at / "checkpoint")
+    split_model(at / "checkpoint", at / "model", SplitOptions(name="mine"))
+    return at
+
+
+def test_a_folder_answers_through_its_bundle(folder: Path) -> None:
+    torch.manual_seed(0)
+    tiny = TINY["llava"](folder / "again")
+    model = load(folder / "model", 1)
+    transmitter = Transmitter(load_bundle(folder / "model" / "bundle"))
+    prompts = []
+    for question, media in asked(tiny):
+        x_TC = None
+        if media is not None:
+            x_TC = transmitter.encode_visual(media[None], model.token_lengths[-1], is_image=True)
+        blocks = () if x_TC is None else (FeatureBlock("image", x_TC, 40.0),)
+        prompts.append(Prompt(blocks, tuple(transmitter.tokenize(question))))
+    assert said(model, prompts) == [tiny.answer(question, media, TOKENS) for question, media in asked(tiny)]
+    assert load_info(folder / "model").name == "mine"
+
+
+def test_every_token_length_is_answered(folder: Path) -> None:
+    model = load(folder / "model", 1)
+    transmitter = Transmitter(load_bundle(folder / "model" / "bundle"))
+    ids = tuple(transmitter.tokenize("what is shown?"))
+    positions = set()
+    for length in model.token_lengths:
+        x_TC = transmitter.encode_visual(picture(1)[None], length, is_image=True)
+        positions.add(model.check(Prompt((FeatureBlock("image", x_TC, 10.0),), ids)) - length)
+    assert len(positions) == 1
+
+
+def test_what_is_refused_names_what_is_at_fault(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "no_such"}')
+    with pytest.raises(
+        ModelError, match=r"model_type is 'no_such', which is not split here; there are: .*llava"
+    ):
+        split_model(tmp_path, tmp_path / "out")
+    with pytest.raises(ExportError, match="reduce: 'magic'; there are: window"):
+        prepare_split(folder / "checkpoint", SplitOptions(reduce="magic"))
+    with pytest.raises(ExportError, match=r"token_lengths: \(99,\); 1 to 16 allowed"):
+        prepare_split(folder / "checkpoint", SplitOptions(token_lengths=(99,)))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("mine")
+    with pytest.raises(ExportError, match="holds something that is no model"):
+        split_model(folder / "checkpoint", tmp_path / "out")
+    assert (tmp_path / "out" / "thesis.txt").read_text() == "mine"
