@@ -83,7 +83,8 @@ class SplitInfo:
             if not 0 <= token_id < self._config.vocab_size:
                 raise InvalidPromptError(
                     "sampling.logit_bias",
-                    f"sampling.logit_bias names token {token_id}; allowed: 0 to {self._config.vocab_size - 1}",
+                    f"sampling.logit_bias names token {token_id}; "
+                    f"allowed: 0 to {self._config.vocab_size - 1}",
                 )
         positions = len(self.written(prompt).ids)
         if positions >= self.max_positions:
