@@ -18,7 +18,7 @@ from edge_server.engine import Prompt
 from edge_server.frontdoor.backend import Served
 from edge_server.frontdoor.ports import LinkShape
 from edge_server.server import logs
-from edge_server.server.config import ServerConfig
+from edge_server.server.config import ServerConfig, rest_token_length
 from edge_server.server.ingest import MediaIngest
 from edge_server.server.process import serve
 from tests.weightless import CHANNEL_DIM, WeightlessModel, WeightlessTransmitter
@@ -78,7 +78,7 @@ def main() -> None:
     answer = Faulty(os.environ.get(FAULT, ""))
     ingest = MediaIngest(
         WeightlessTransmitter(),  # type: ignore[arg-type]
-        token_length=config.rest.token_length,
+        token_length=rest_token_length(config, None),
         limits=config.media,
         threads=config.rest.ingest_threads,
         max_pending=config.rest.max_ingest,
