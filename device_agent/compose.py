@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from device_agent.bundle.bundle import Bundle
 from device_agent.channel import read_trace
 from device_agent.config import DeviceSettings
 from device_agent.errors import DeviceAgentError
+from device_agent.media.clip import Clip
 from device_agent.outbox.outbox import Outbox
 from device_agent.outbox.records import NewQuestion, Stamp, Waiting
 from device_agent.outbox.relay import Spooler
@@ -101,15 +103,18 @@ async def open_spooler(
                 await agent.close()
 
 
-def spooled(prepared: Prepared, source: str, label: str, stamp: Stamp | None = None) -> NewQuestion:
-    """A question as an outbox takes it."""
-    facts = {"token_length": prepared.token_length, "encode_s": prepared.encode_s}
+def spooled(
+    prepared: Prepared, clip: Clip, source: str, label: str, stamp: Stamp | None = None
+) -> NewQuestion:
+    """A question about a clip as an outbox takes it."""
+    window = None if clip.window is None else clip.window.to_json()
+    facts = {"token_length": prepared.token_length, "encode_s": prepared.encode_s, "window": window}
     return NewQuestion(prepared.question, source, label, prepared.bundle_hash, facts, stamp)
 
 
 def _record_of(item: Waiting, reply: Reply, model: str) -> Mapping[str, Any]:
     prepared = Prepared(item.question, item.facts["token_length"], item.facts["encode_s"])
-    return outcome_of(prepared, reply, model).to_json()
+    return replace(outcome_of(prepared, reply, model), window=item.facts.get("window")).to_json()
 
 
 def _agent(settings: DeviceSettings, bundle: Bundle, uplink: Uplink, tracing: Tracing) -> Agent:

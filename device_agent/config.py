@@ -5,6 +5,7 @@ The file is TOML, at ``$TOKENLINK_DEVICE_CONFIG`` or ``~/.config/tokenlink/devic
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import platform
 import tomllib
@@ -20,6 +21,7 @@ from device_agent.bundle.proving import ProofLimits
 from device_agent.bundle.signature import read_keys
 from device_agent.channel import ChannelConfig, CsiName, EqualizerName
 from device_agent.errors import ConfigurationError
+from device_agent.media.limits import MediaLimits
 from device_agent.outbox.records import Bounds, Evict
 from device_agent.places import cloned_model, home, is_file, is_folder, state
 from device_agent.settings.catalogue import Catalogue, GivenTwiceError
@@ -200,6 +202,8 @@ class DeviceSettings(BaseSettings):
     server_name: str | None = Field(default=None, json_schema_extra=_SERVER)
     """The name in the server's certificate, where it is not the one in its address."""
 
+    media: MediaLimits = MediaLimits()
+
     @field_validator("server")
     @classmethod
     def _server_has_a_port(cls, server: str) -> str:
@@ -281,7 +285,11 @@ class DeviceSettings(BaseSettings):
         )
 
 
-SETTINGS = Catalogue(DeviceSettings, ENV_PREFIX)
+SETTINGS = Catalogue(
+    DeviceSettings,
+    ENV_PREFIX,
+    names={f"media_{field.name}": f"media.{field.name}" for field in dataclasses.fields(MediaLimits)},
+)
 """Each setting, with its names."""
 
 

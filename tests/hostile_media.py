@@ -19,6 +19,8 @@ import av
 import numpy as np
 from PIL import Image
 
+from device_agent.media.limits import MediaLimits
+
 Kind = Literal["image", "video", "audio"]
 
 
@@ -275,20 +277,13 @@ def matroska(
 BOMBS: dict[str, Hostile] = {
     "PNG, 60,000 pixels a side by its header": Hostile("image", lambda: png(60_000, 60_000, bytes(1000))),
     "PNG, 20,000 pixels a side, deflated": Hostile("image", lambda: png(20_000, 20_000, zeros(2**28))),
-    "PNG, 16 bits, 2,900 pixels a side": Hostile(
-        "image", lambda: png(2900, 2900, zeros(2900 * (2900 * 8 + 1)), depth=16, colour=6)
-    ),
     "PNG, text of a gigabyte": Hostile("image", lambda: png_with(b"zTXt", 2**30)),
     "PNG, colour profile of a gigabyte": Hostile("image", lambda: png_with(b"iCCP", 2**30)),
     "PNG, a thousand texts of three megabytes": Hostile("image", lambda: png_with(b"zTXt", 3 * 2**20, 1000)),
     "PNG behind a tag of an MP3": Hostile(
         "image", lambda: b"ID3\3\0\0\0\0\0\x10" + bytes(16) + png_with(b"zTXt", 2**30)
     ),
-    "JPEG, 6,000 pixels a side": Hostile("image", lambda: picture("JPEG", 6000, 6000)),
     "JPEG, two thousand scans": Hostile("image", lambda: jpeg_of_scans(2000, 2000)),
-    "JPEG, progressive, 4,000 pixels a side": Hostile(
-        "image", lambda: picture("JPEG", 4000, 4000, progressive=True)
-    ),
     "WebP, 16,383 pixels a side": Hostile("image", lambda: webp_header(16_383, 16_383)),
     "GIF, 60,000 pixels a side": Hostile("image", lambda: gif_header(60_000, 60_000)),
     "TIFF, 6,000 pixels a side, deflated": Hostile(
@@ -316,21 +311,43 @@ BOMBS: dict[str, Hostile] = {
         "audio", lambda: mov(1000, tables=full_box(b"ctts", struct.pack(">III", 1, 50_000_000, 1)))
     ),
     "MP4, three thousand tracks": Hostile("audio", lambda: mov(1000, tracks=3000)),
+    "AVI, Motion JPEG of three thousand scans": Hostile(
+        "video", lambda: mjpeg_video(jpeg_of_scans(1400, 3000), 1400, 1400, 2)
+    ),
+    "AVI, a codec of a game": Hostile("video", lambda: stillness("avi", "cinepak", 64, 64, 8, 8, "rgb24")),
+}
+"""Name to file."""
+
+LARGE: dict[str, Hostile] = {
+    "PNG, 16 bits, 2,900 pixels a side": Hostile(
+        "image", lambda: png(2900, 2900, zeros(2900 * (2900 * 8 + 1)), depth=16, colour=6)
+    ),
+    "JPEG, 6,000 pixels a side": Hostile("image", lambda: picture("JPEG", 6000, 6000)),
+    "JPEG, progressive, 4,000 pixels a side": Hostile(
+        "image", lambda: picture("JPEG", 4000, 4000, progressive=True)
+    ),
     "MP4, 4,096 × 2,160 at 240 Hz": Hostile("video", lambda: stillness("mp4", "libx264", 4096, 2160, 240, 3)),
     "MP4, 1080p at 120 Hz": Hostile("video", lambda: stillness("mp4", "libx264", 1920, 1080, 120, 480)),
     "MP4, 1,000 frames a second": Hostile("video", lambda: stillness("mp4", "libx264", 64, 64, 1000, 4000)),
     "AVI, Motion JPEG of 4,000 pixels a side": Hostile(
         "video", lambda: mjpeg_video(picture("JPEG", 4000, 4000), 4000, 4000, 8)
     ),
-    "AVI, Motion JPEG of three thousand scans": Hostile(
-        "video", lambda: mjpeg_video(jpeg_of_scans(1400, 3000), 1400, 1400, 2)
-    ),
     "Matroska, FFV1 of 3,000 pixels a side": Hostile(
         "video", lambda: stillness("matroska", "ffv1", 3000, 3000, 8, 1)
     ),
-    "AVI, a codec of a game": Hostile("video", lambda: stillness("avi", "cinepak", 64, 64, 8, 8, "rgb24")),
 }
-"""Name to file."""
+"""What phones and cameras make too: answered, or refused by who has set lower limits, such as these."""
+
+LOW = MediaLimits(
+    max_bytes=12 * 2**20,
+    max_frame_pixels=12_000_000,
+    max_frame_bytes=32 * 2**20,
+    max_video_pixels=2048 * 1088,
+    max_total_pixels=300_000_000,
+    max_frames=2_000,
+    max_decode_s=5.0,
+    max_memory_bytes=256 * 2**20,
+)
 
 COSTLY: dict[str, Hostile] = {
     "an hour of silence, of which four seconds are heard": Hostile(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,19 +25,18 @@ from device_agent.cli.flags import BUNDLES, LINK_SECURITY, with_settings
 from device_agent.cli.outbox import app as outbox_app
 from device_agent.cli.outbox import ask_spooled
 from device_agent.cli.printable import printable, set_up_output
-from device_agent.cli.show import show_cost, show_findings, show_report, show_window, window_line
+from device_agent.cli.show import show_cost, show_findings, show_report, show_window, window_line, windowed
+from device_agent.cli.shown import clips_of, named_media
 from device_agent.compose import open_agent, uplink_for
 from device_agent.config import DeviceSettings
 from device_agent.doctor.doctor import Equipment, examine
 from device_agent.errors import ConfigurationError, DeviceAgentError
-from device_agent.media.clip import Clip, MediaKind, MediaSpec, join
-from device_agent.media.loading import clip_from_file
-from device_agent.media.windows import Loader, every_window, parse_window
-from device_agent.outcome import Outcome, about
+from device_agent.media.clip import Clip, MediaKind
+from device_agent.media.sandbox import MediaPool
+from device_agent.media.windows import asked_for
+from device_agent.outcome import Outcome
 from device_agent.places import is_file
-from device_agent.sources.file import File
 from device_agent.sources.folder import looks_like_path
-from device_agent.sources.registry import Source, first_clip, open_source
 from device_agent.sources.watching import watch_folder
 from device_agent.updating import fetch
 from device_agent.uplink.backoff import Backoff
@@ -57,10 +56,18 @@ USAGE_ERRORS: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__n
 
 app.add_typer(outbox_app, name="outbox")
 
-_NO_MORE = Clip()
-
 Json = Annotated[bool, typer.Option("--json", help="One JSON object per answer on standard output.")]
 Context = Annotated[str | None, typer.Option(help="Text that goes with the question (a caption, notes).")]
+
+WindowOption = Annotated[
+    str | None,
+    typer.Option(
+        "--window", metavar="START..END", help="The part of a file to ask about: 12..16, 1:30.. [s]."
+    ),
+]
+Every = Annotated[
+    bool, typer.Option("--every", help="Ask about one window after the other, to the file's end.")
+]
 
 
 def _print_version(wanted: bool) -> None:
@@ -99,13 +106,8 @@ def ask(
     camera: Annotated[str | None, typer.Option(help="Record from a camera, such as /dev/video0.")] = None,
     microphone: Annotated[str | None, typer.Option(help="Record from a microphone, such as default.")] = None,
     context: Context = None,
-    window: Annotated[
-        str | None,
-        typer.Option(metavar="START..END", help="The part of a file to ask about: 12..16, 1:30.. [s]."),
-    ] = None,
-    every: Annotated[
-        bool, typer.Option("--every", help="Ask about one window after the other, to the file's end.")
-    ] = False,
+    window: WindowOption = None,
+    every: Every = False,
     spool: Annotated[
         bool, typer.Option("--spool", help="Keep the question in the outbox until its answer has come.")
     ] = False,
@@ -115,29 +117,34 @@ def ask(
     files, question = _files_and_question(inputs or [], question)
     bundle = load_bundle(settings.bundle)
     spec = bundle.media_spec()
-    sources = [open_source(file, spec) for file in files]
-    loaders: list[Loader] = [_loader(Path(s.where), None, spec) for s in sources if isinstance(s, File)]
-    named: tuple[tuple[Path | None, MediaKind], ...] = ((image, "image"), (audio, "audio"), (video, "video"))
-    loaders += [_loader(path, kind, spec) for path, kind in named if path is not None]
-    devices = ((camera, "camera"), (microphone, "microphone"))
-    others = [source for source in sources if not isinstance(source, File)]
-    others += [open_source(f"{scheme}:{device}", spec) for device, scheme in devices if device is not None]
-    if (window is not None or every) and (others or not loaders):
-        raise ConfigurationError("window: --window and --every are parts of files; none is given")
-    if every and (window is not None or spool):
-        raise ConfigurationError("every: goes with neither --window nor --spool")
-    start_s, length_s = (0.0, None) if window is None else parse_window(window, spec.window_s)
-    if every:
-        clips = every_window(loaders, spec.window_s, "question")
-    else:
-        parts = [load(start_s, length_s) for load in loaders] + asyncio.run(_take(others))
-        clips = iter([join(parts, "question") if parts else Clip()])
+    if every and spool:
+        raise ConfigurationError("every: goes without --spool; device-agent watch asks so through the outbox")
+    named: dict[MediaKind, Path | None] = {"image": image, "audio": audio, "video": video}
+    recorders = {"camera": camera, "microphone": microphone}
+    asked = asked_for(window, every, spec.window_s)
+    with MediaPool(1, settings.media) as decoding:
+        clips = clips_of(named_media(files, named, recorders, spec, decoding), asked, spec)
+        _answer(settings, bundle, question, clips, context, every=every, spool=spool, as_json=as_json)
+
+
+def _answer(
+    settings: DeviceSettings,
+    bundle: Bundle,
+    question: str,
+    clips: Iterator[Clip],
+    context: str | None,
+    *,
+    every: bool,
+    spool: bool,
+    as_json: bool,
+) -> None:
+    # Before there is a connection: what cannot be shown is said first.
+    first = next(clips)
     console = Console(highlight=False)
 
     async def run() -> None:
         if spool:
-            clip = next(clips)
-            outcome = about(await ask_spooled(settings, bundle, question, clip, context), clip)
+            outcome = await ask_spooled(settings, bundle, question, first, context)
             if not as_json:
                 console.print(Text(printable(outcome.text), style="bold"), end="")
             return finish(outcome)
@@ -145,10 +152,12 @@ def ask(
             show = (
                 None if as_json else lambda text: console.print(Text(printable(text), style="bold"), end="")
             )
-            while (clip := await asyncio.to_thread(next, clips, _NO_MORE)) is not _NO_MORE:
+            clip: Clip | None = first
+            while clip is not None:
                 if every and not as_json:
                     console.print(Text(window_line(clip.window), style="dim"))
                 finish(await agent.ask(question, clip, context=context, on_delta=show))
+                clip = await asyncio.to_thread(next, clips, None)
 
     def finish(outcome: Outcome) -> None:
         if as_json:
@@ -160,12 +169,6 @@ def ask(
                 show_window(console, outcome)
 
     asyncio.run(run())
-
-
-async def _take(sources: Sequence[Source]) -> list[Clip]:
-    """One clip of each: what is stored first, then what happens, all at once."""
-    stored = [await first_clip(source) for source in sources if not source.live]
-    return stored + await asyncio.gather(*(first_clip(source) for source in sources if source.live))
 
 
 def _files_and_question(inputs: list[str], question: str | None) -> tuple[list[str], str]:
@@ -184,13 +187,6 @@ def _files_and_question(inputs: list[str], question: str | None) -> tuple[list[s
     return files, question
 
 
-def _loader(path: Path, kind: MediaKind | None, spec: MediaSpec) -> Loader:
-    def load(start_s: float, length_s: float | None) -> Clip:
-        return clip_from_file(path, kind=kind, spec=spec, start_s=start_s, length_s=length_s)
-
-    return load
-
-
 @app.command()
 @with_settings(outbox=True)
 def watch(
@@ -205,6 +201,8 @@ def watch(
         ),
     ] = None,
     poll_s: Annotated[float, typer.Option(min=0.05, help="Seconds between two looks.")] = 0.5,
+    window: WindowOption = None,
+    every: Every = False,
     as_json: Json = False,
 ) -> None:
     """Answer QUESTION about every file that appears in DIR, each once; Ctrl-C or SIGTERM ends it.
@@ -218,9 +216,21 @@ def watch(
         elif "error" in record:
             typer.echo(printable(f"{path.name}: {record['error']}"), err=True)
         else:
-            typer.echo(printable(f"{path.name}: {record['answer']}"))
+            typer.echo(printable(f"{path.name}: {windowed(record)}"))
 
-    asyncio.run(watch_folder(settings, folder, question, report, context=context, state=state, poll_s=poll_s))
+    asyncio.run(
+        watch_folder(
+            settings,
+            folder,
+            question,
+            report,
+            context=context,
+            state=state,
+            poll_s=poll_s,
+            window=window,
+            every=every,
+        )
+    )
 
 
 @app.command()
@@ -235,7 +245,8 @@ def bench(
 ) -> None:
     """Measure what this device pays for an answer at every token length: time, bytes, symbols, memory."""
     bundle = load_bundle(settings.bundle)
-    clip = clip_from_file(file, spec=bundle.media_spec())
+    with MediaPool(1, settings.media) as decoding:
+        clip = decoding.clip_from_file(file, spec=bundle.media_spec())
 
     async def run() -> Report:
         async with open_agent(settings, bundle) as agent:

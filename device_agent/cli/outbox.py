@@ -18,7 +18,7 @@ from rich.text import Text
 from device_agent.bundle.bundle import Bundle, load_bundle
 from device_agent.cli.flags import with_settings
 from device_agent.cli.printable import printable
-from device_agent.cli.show import seconds
+from device_agent.cli.show import seconds, windowed
 from device_agent.compose import open_spooler, spooled
 from device_agent.config import DeviceSettings
 from device_agent.errors import ConfigurationError, DeadlineError, RefusedError
@@ -58,7 +58,7 @@ async def ask_spooled(
         grant = await spooler.grant(agent.grant, agent.usual_grant())
         prepared = await agent.prepare(question, clip, grant, context=context)
         source = ASKED + prepared.question.request_id
-        await outbox.call(Spool.put, spooled(prepared, source, question))
+        await outbox.call(Spool.put, spooled(prepared, clip, source, question))
         arrived: list[Delivery] = []
 
         async def answer() -> None:
@@ -116,7 +116,7 @@ def flush(
         if as_json:
             typer.echo(json.dumps({"source": delivery.source, "label": delivery.label, **delivery.to_json()}))
         elif "answer" in delivery.record:
-            typer.echo(printable(f"{delivery.label}: {delivery.record['answer']}"))
+            typer.echo(printable(f"{delivery.label}: {windowed(delivery.record)}"))
         else:
             said = f"{delivery.label}: {delivery.outcome}: {delivery.record.get('error', '')}"
             typer.echo(printable(said), err=True)

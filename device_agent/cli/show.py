@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -62,6 +65,14 @@ def show_window(console: Console, outcome: Outcome) -> None:
         console.print(
             Text(f"about {window_line(window)} (--window START..END, or --every for all)", style="dim")
         )
+
+
+def windowed(record: Mapping[str, Any]) -> str:
+    """The answer of a record, with the part of the file that it is about, if there is more of it."""
+    values = record.get("window")
+    window = None if values is None else window_of(values)
+    part = f" (about {window_line(window)})" if window is not None and window.is_part else ""
+    return f"{record['answer']}{part}"
 
 
 def show_findings(console: Console, findings: list[Finding]) -> None:

@@ -84,7 +84,7 @@ def animated_frames(
             return
         if time.thread_time() - began_s > limits.max_decode_s:
             raise MediaLimitError(
-                field, f"takes more than {limits.max_decode_s:g} s to decode (max_decode_s)"
+                field, f"takes more than {limits.max_decode_s:g} s to decode (media.max_decode_s)"
             )
         if patch.left + patch.width > width or patch.top + patch.height > height:
             raise MediaError(field, "is an animation with a picture beyond its own edge")

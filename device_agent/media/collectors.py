@@ -84,7 +84,8 @@ class FrameSampler:
         if frames * frame_pixels > self._limits.max_total_pixels:
             raise MediaLimitError(
                 self._field,
-                f"has more than {self._limits.max_total_pixels} pixels to decode in all (max_total_pixels)",
+                f"has more than {self._limits.max_total_pixels} pixels to decode in all "
+                "(media.max_total_pixels)",
             )
 
     def push(self, frame: Any, start_s: float) -> None:
@@ -93,12 +94,13 @@ class FrameSampler:
         self._pixels += frame.width * frame.height
         if self.decoded > self._limits.max_frames:
             raise MediaLimitError(
-                self._field, f"has more than {self._limits.max_frames} frames to decode (max_frames)"
+                self._field, f"has more than {self._limits.max_frames} frames to decode (media.max_frames)"
             )
         if self._pixels > self._limits.max_total_pixels:
             raise MediaLimitError(
                 self._field,
-                f"has more than {self._limits.max_total_pixels} pixels to decode in all (max_total_pixels)",
+                f"has more than {self._limits.max_total_pixels} pixels to decode in all "
+                "(media.max_total_pixels)",
             )
         if self.decoded == 1:
             # The container may have declared less, or nothing.
@@ -195,7 +197,7 @@ class SoundCollector:
             raise MediaLimitError(
                 self._field,
                 f"has {samples} audio samples in its first {self._spec.window_s:g} s; "
-                f"at most {self._limits.max_audio_samples} are decoded (max_audio_samples)",
+                f"at most {self._limits.max_audio_samples} are decoded (media.max_audio_samples)",
             )
 
     def push(self, frame: Any, start_s: float) -> None:
@@ -206,7 +208,8 @@ class SoundCollector:
         if self._decoded > self._limits.max_audio_samples:
             raise MediaLimitError(
                 self._field,
-                f"has more than {self._limits.max_audio_samples} audio samples to decode (max_audio_samples)",
+                f"has more than {self._limits.max_audio_samples} audio samples to decode "
+                "(media.max_audio_samples)",
             )
         if frame.format.name.startswith(("flt", "dbl")) and not np.isfinite(_channels_of(frame)).all():
             raise MediaError(self._field, "its sound holds values that are not finite")

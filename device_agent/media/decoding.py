@@ -27,9 +27,10 @@ from device_agent.media.boxes import MAX_ITEMS
 from device_agent.media.clip import MediaKind, MediaSpec
 from device_agent.media.collectors import FrameSampler, Pcm, SoundCollector
 from device_agent.media.limits import MediaLimits
-from device_agent.media.pictures import check_jpeg
+from device_agent.media.pictures import check_jpeg, reduction_of
 from device_agent.media.pixels import BLACK, WHITE, Frames
 from device_agent.media.screening import IMAGE_FORMATS, Screened, screen
+from device_agent.media.skipping import Skipping
 from device_agent.media.tiles import decode_picture
 from device_agent.media.window import PacketWindow
 
@@ -100,7 +101,7 @@ def decode_file(
         MediaError: names ``field``.
         WindowError: there is nothing in the window.
     """
-    screened = screen(file, field, limits, kind)
+    screened = screen(file, field, limits, kind, spec.max_side)
     options = {
         "format_whitelist": ",".join(screened.formats),
         # No decoder is opened while FFmpeg looks the file over, and nothing that the file may name.
@@ -132,7 +133,7 @@ def decode_file(
     except (av.error.FFmpegError, ValueError, OverflowError, MemoryError, IndexError) as error:
         if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
             raise MediaLimitError(
-                field, "takes more memory to decode than it may (max_memory_bytes)"
+                field, "takes more memory to decode than it may (media.max_memory_bytes)"
             ) from error
         # IndexError: PyAV, at the end, looks up a track that appeared midway among those of the start.
         what = f"no usable {kind}" if kind else "no usable picture, video or sound"
@@ -181,29 +182,40 @@ def decode_container(
             turn, crop = screened.turns.get(video.id), screened.crops.get(video.id)
         frames = FrameSampler(field, spec, limits, WHITE if is_image else BLACK, turn, crop)
         most_pixels = screened.max_image_pixels if screened is not None else None
-        _prepare_video(video, field, is_image, most_pixels or _max_video_pixels(limits))
+        reduction = screened.reduction if screened is not None and is_image else 0
+        if not is_image and not live and crop is None and _is_motion_jpeg(video):
+            context = video.codec_context
+            reduction = reduction_of(context.width, context.height, spec.max_side)
+        _prepare_video(video, field, is_image, most_pixels or _max_video_pixels(limits), reduction)
     if audio is not None and sampler is not None:
         _prepare_sound(audio, field, sampler)
     streams = [stream for stream in (video, audio) if stream is not None]
     window = PacketWindow(field, spec, limits, window_start_s)
     packets: Iterable[Any] = container.demux(streams) if live else window.packets(container, streams)
-    if frames is not None and video is not None and not live:
-        expected = sum(1 for packet in packets if packet.stream is video and packet.size)
-        frames.expect(expected, video.codec_context.width * video.codec_context.height)
     decoders = {stream.type: _Decoder(strict=is_image) for stream in streams}
     start_s = (container.start_time or 0) / av.time_base if live else window.start_s
     pictures_start_s = start_s + (_lag_s(container, video) if video is not None and not live else 0.0)
+    skipping = None
+    if frames is not None and video is not None and not live:
+        pictures = [packet for packet in packets if packet.stream is video and packet.size]
+        skipping = Skipping(pictures, video.codec_context.codec.canonical_name, pictures_start_s, spec)
+        expected = sum(map(skipping.is_decoded, pictures))
+        frames.expect(expected, video.codec_context.width * video.codec_context.height)
     began_s = time.thread_time()
     for packet in packets:
         if (frames is None or frames.full) and (sampler is None or sampler.full):
             break
         if time.thread_time() - began_s > limits.max_decode_s:
             raise MediaLimitError(
-                field, f"takes more than {limits.max_decode_s:g} s to decode (max_decode_s)"
+                field, f"takes more than {limits.max_decode_s:g} s to decode (media.max_decode_s)"
             )
         if packet.stream is video and frames is not None and not frames.full:
-            if video.codec_context.codec.canonical_name == "mjpeg" and not is_image:
-                check_jpeg(bytes(packet), field, limits, whole=False)
+            if skipping is not None and packet.size:
+                if not skipping.is_decoded(packet):
+                    continue
+                video.codec_context.skip_frame = skipping.how(packet)
+            if not is_image and _is_motion_jpeg(video):
+                check_jpeg(bytes(packet), field, limits, spec.max_side, whole=False)
             for frame in decoders["video"].decode(packet):
                 frames.push(frame, pictures_start_s)
         elif packet.stream is audio and sampler is not None and not sampler.full:
@@ -322,19 +334,24 @@ def _max_video_pixels(limits: MediaLimits) -> int:
     return min(limits.max_video_pixels, limits.max_frame_pixels)
 
 
-def _prepare_video(stream: Any, field: str, is_image: bool, max_pixels: int) -> None:
+def _is_motion_jpeg(stream: Any) -> bool:
+    return stream.codec_context is not None and stream.codec_context.codec.canonical_name == "mjpeg"
+
+
+def _prepare_video(stream: Any, field: str, is_image: bool, max_pixels: int, reduction: int) -> None:
     context = stream.codec_context
     _check_codec(field, "picture", context, IMAGE_CODECS if is_image else VIDEO_CODECS)
     if context.width * context.height > max_pixels:
         raise MediaLimitError(
             field,
             f"is {context.width} × {context.height} pixels; at most {max_pixels} in all are allowed "
-            f"({'max_frame_pixels' if is_image else 'max_video_pixels'})",
+            f"(media.{'max_frame_pixels' if is_image else 'max_video_pixels'})",
         )
     # What the header says may be a lie, or missing: the decoder itself keeps to the limit as well.
     # It would show a part of a damaged image; but every unknown tag of a TIFF would pass for damage.
     strict = is_image and context.codec.canonical_name != "tiff"
-    context.options = {"max_pixels": str(max_pixels)} | ({"err_detect": "explode"} if strict else {})
+    damage = {"err_detect": "explode"} if strict else {}
+    context.options = {"max_pixels": str(max_pixels), "lowres": str(reduction), **damage}
     context.thread_count = 1  # each thread keeps frames of its own
 
 

@@ -4,10 +4,28 @@ from __future__ import annotations
 
 import bisect
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import BinaryIO
 
-from device_agent.errors import MediaLimitError
+from device_agent.errors import MediaError, MediaLimitError
+
+
+@contextmanager
+def opened(path: Path, field: str) -> Iterator[tuple[BinaryIO, int]]:
+    """A file, and its size [bytes].
+
+    Raises:
+        MediaError: it is none, or cannot be read, while the context lasts.
+    """
+    try:
+        if not path.is_file():
+            raise MediaError(field, "is a folder, not a file" if path.is_dir() else "does not exist")
+        with path.open("rb") as file:
+            yield file, path.stat().st_size
+    except OSError as error:
+        raise MediaError(field, f"cannot be read: {error.strerror or error}") from error
 
 
 class ScreenedFile:
@@ -58,7 +76,7 @@ class ScreenedFile:
             if self._left < 0:
                 raise MediaLimitError(
                     self._field,
-                    f"takes more than {self._most} bytes to read, which is the most allowed (max_bytes)",
+                    f"takes more than {self._most} bytes to read, the most that is allowed (media.max_bytes)",
                 )
         data = self._prefix[self._position : self._position + size]
         if len(data) < size:

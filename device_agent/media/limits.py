@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pydantic
-from pydantic import ConfigDict, NonNegativeFloat, PositiveInt
+from pydantic import ConfigDict, Field, NonNegativeFloat, PositiveInt
+
+_FLAG: dict[str, Any] = {"flag": True, "panel": "Media limits"}
 
 
 @pydantic.dataclasses.dataclass(frozen=True, config=ConfigDict(extra="forbid", use_attribute_docstrings=True))
@@ -13,23 +17,23 @@ class MediaLimits:
     These defaults are for files of one's own; a server that takes anybody's has lower ones.
     """
 
-    max_bytes: PositiveInt = 64 * 2**20
-    """Size of an image, or of media held in memory; of a longer file, what is read of it."""
-    max_frame_pixels: PositiveInt = 120_000_000
+    max_bytes: PositiveInt = Field(default=256 * 2**20, json_schema_extra=_FLAG)
+    """What is read of one file for a window; an image is read as a whole."""
+    max_frame_pixels: PositiveInt = Field(default=210_000_000, json_schema_extra=_FLAG)
     """Largest image, width times height."""
-    max_frame_bytes: PositiveInt = 256 * 2**20
-    """Largest image in the decoder's memory; a pixel takes 1.5 bytes in a JPEG photo, 3 or 4 in a PNG."""
-    max_video_pixels: PositiveInt = 40_000_000
+    max_frame_bytes: PositiveInt = Field(default=640 * 2**20, json_schema_extra=_FLAG)
+    """Largest image in the decoder's memory; a pixel takes 3 or 4 bytes in a PNG, in a JPEG far less."""
+    max_video_pixels: PositiveInt = Field(default=40_000_000, json_schema_extra=_FLAG)
     """Largest video frame, width times height; its decoder may hold on to sixteen of them."""
-    max_total_pixels: PositiveInt = 4_000_000_000
-    """Of all frames decoded for one file, those thrown away between two kept ones included."""
-    max_frames: PositiveInt = 6_000
-    """Frames decoded for one file, likewise."""
-    max_streams: PositiveInt = 32
+    max_total_pixels: PositiveInt = Field(default=10_000_000_000, json_schema_extra=_FLAG)
+    """Of all frames decoded for a window, those thrown away between two kept ones included."""
+    max_frames: PositiveInt = Field(default=12_000, json_schema_extra=_FLAG)
+    """Frames read for a window, likewise."""
+    max_streams: PositiveInt = Field(default=32, json_schema_extra=_FLAG)
     """Tracks of any kind in one file."""
-    max_audio_samples: PositiveInt = 8_000_000
-    """Samples of sound decoded for one file, at its own rate, all channels."""
-    max_decode_s: NonNegativeFloat = 60.0
-    """Time of the processor that one file may take to decode, for what no header tells."""
-    max_memory_bytes: PositiveInt = 2**30
-    """Memory that one file may take to decode, where that is done in a process of its own."""
+    max_audio_samples: PositiveInt = Field(default=16_000_000, json_schema_extra=_FLAG)
+    """Samples of sound decoded for a window, at its own rate, all channels."""
+    max_decode_s: NonNegativeFloat = Field(default=60.0, json_schema_extra=_FLAG)
+    """Time of the processor that a window may take to decode, for what no header tells."""
+    max_memory_bytes: PositiveInt = Field(default=2**30, json_schema_extra=_FLAG)
+    """Memory that one file may take to decode, in a process of its own."""

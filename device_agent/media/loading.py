@@ -17,9 +17,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from device_agent.errors import MediaError, MediaLimitError
+from device_agent.errors import MediaError
 from device_agent.media.clip import Clip, MediaKind, MediaSpec, Window
 from device_agent.media.decoding import decode_file
+from device_agent.media.files import opened
 from device_agent.media.limits import MediaLimits
 
 
@@ -50,13 +51,37 @@ def clip_from_bytes(
         MediaLimitError: larger than the limits.
         WindowError: the media ends before ``start_s``.
     """
-    limits = limits or MediaLimits()
-    if len(data) > limits.max_bytes:
-        raise MediaLimitError(
-            field, f"has {len(data)} bytes; at most {limits.max_bytes} are allowed (max_bytes)"
-        )
+    return clip_from_stream(
+        io.BytesIO(data),
+        len(data),
+        kind=kind,
+        field=field,
+        spec=spec,
+        limits=limits,
+        start_s=start_s,
+        length_s=length_s,
+    )
+
+
+def clip_from_stream(
+    file: BinaryIO,
+    size: int,
+    *,
+    kind: MediaKind | None = None,
+    field: str = "media",
+    spec: MediaSpec | None = None,
+    limits: MediaLimits | None = None,
+    start_s: float = 0.0,
+    length_s: float | None = None,
+) -> Clip:
+    """Decode an open file; other arguments and errors as with :func:`clip_from_bytes`.
+
+    Args:
+        file: seekable.
+        size: of it [bytes].
+    """
     spec = _within(spec or MediaSpec(), length_s)
-    return _clip(io.BytesIO(data), len(data), kind, field, spec, limits, start_s)
+    return _clip(file, size, kind, field, spec, limits or MediaLimits(), start_s)
 
 
 def clip_from_file(
@@ -71,15 +96,17 @@ def clip_from_file(
 ) -> Clip:
     """Decode a media file; arguments and errors as with :func:`clip_from_bytes`."""
     field = field or str(path)
-    try:
-        if not path.is_file():
-            raise MediaError(field, "is a folder, not a file" if path.is_dir() else "does not exist")
-        with path.open("rb") as file:
-            size = path.stat().st_size
-            spec = _within(spec or MediaSpec(), length_s)
-            return _clip(file, size, kind, field, spec, limits or MediaLimits(), start_s)
-    except OSError as error:
-        raise MediaError(field, f"cannot be read: {error.strerror or error}") from error
+    with opened(path, field) as (file, size):
+        return clip_from_stream(
+            file,
+            size,
+            kind=kind,
+            field=field,
+            spec=spec,
+            limits=limits,
+            start_s=start_s,
+            length_s=length_s,
+        )
 
 
 def _within(spec: MediaSpec, length_s: float | None) -> MediaSpec:

@@ -13,6 +13,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from device_agent.errors import MediaError, MediaLimitError
 from device_agent.media.limits import MediaLimits
@@ -23,6 +24,9 @@ JPEG_SIGNATURE = b"\xff\xd8"
 MAX_TEXTS = 1_000
 """Of a PNG; each is looked for among all before it."""
 
+MAX_REDUCTION = 3
+"""A block of 8 by 8 values is decoded as one pixel: a JPEG holds nothing smaller."""
+
 MAX_INFLATED_BYTES = 2 * 2**20
 """Of all compressed texts and profiles of a PNG. A colour profile takes kilobytes, the largest a megabyte."""
 
@@ -31,6 +35,9 @@ _PNG_BESIDE = frozenset({b"tEXt", b"zTXt", b"iTXt", b"eXIf"})
 _PNG_SKIPPED = b"skIp"
 _SOF_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
+_REDUCED = frozenset({0xC0, 0xC1, 0xC2})
+"""What cameras write; FFmpeg decodes it at a half, a quarter, an eighth of its size."""
+_SCANS_OF_LARGEST = 16
 _SOS = 0xDA
 _EOI = 0xD9
 _BARE = frozenset({0x01, 0xD8})
@@ -83,7 +90,22 @@ def check_png(data: bytes | memoryview, field: str, limits: MediaLimits) -> tupl
     return len(view), patches
 
 
-def check_jpeg(data: bytes | memoryview, field: str, limits: MediaLimits, *, whole: bool = True) -> int:
+@dataclass(frozen=True)
+class Jpeg:
+    """What the markers of a JPEG file say.
+
+    Attributes:
+        end: where the picture ends [bytes].
+        reduction: decoded by half of the size so many times, it is still large enough.
+    """
+
+    end: int
+    reduction: int
+
+
+def check_jpeg(
+    data: bytes | memoryview, field: str, limits: MediaLimits, max_side: int, *, whole: bool = True
+) -> Jpeg:
     """Follow the markers of a JPEG file, or of one picture of a Motion JPEG video, up to its end.
 
     What stands behind that (the film of a moving photo, a second picture) is not looked at.
@@ -92,39 +114,54 @@ def check_jpeg(data: bytes | memoryview, field: str, limits: MediaLimits, *, who
         data: the file.
         field: what to call it in errors.
         limits: of what decoding may cost.
+        max_side: the picture is shrunk to this afterwards [pixels].
         whole: it has to have an end.
-
-    Returns:
-        Where the picture ends [bytes].
 
     Raises:
         MediaError: it was cut short; the decoder would fill the rest with grey and say nothing.
         MediaLimitError: the picture is larger than allowed, or its scans go over it too often.
     """
-    scans, pixels = 0, 0
+    scans, pixels, reduction = 0, 0, MAX_REDUCTION
     for marker, body, end in _jpeg_segments(data):
         if marker in _SOF_MARKERS and len(body) >= 6:
-            height, width, components = struct.unpack(">xHHB", body[:6])
+            precision, height, width, components = struct.unpack(">BHHB", body[:6])
             sampling = [factors >> 4 for factors in body[7 : 6 + 3 * components : 3]]
             lines = [factors & 15 for factors in body[7 : 6 + 3 * components : 3]]
             widest, tallest = max(sampling, default=1) or 1, max(lines, default=1) or 1
             samples = sum(h * v for h, v in zip(sampling, lines, strict=True)) / (widest * tallest)
+            smaller = reduction_of(width, height, max_side) if marker in _REDUCED and precision == 8 else 0
+            reduction = min(reduction, smaller)
             # A progressive decoder keeps the coefficients too, two bytes each, until the last scan.
-            check_frame(width, height, samples * (3 if marker in _PROGRESSIVE else 1), field, limits)
+            kept = 2 if marker in _PROGRESSIVE else 0
+            check_frame(width, height, samples * (kept + 0.25**smaller), field, limits)
             pixels = max(pixels, width * height)
         elif marker == _EOI and scans:
-            return end
+            return Jpeg(end, reduction if pixels else 0)
         elif marker == _SOS:
             scans += 1
-            if scans * pixels > limits.max_total_pixels:
+            if scans * pixels > _SCANS_OF_LARGEST * limits.max_frame_pixels:
                 raise MediaLimitError(
                     field,
-                    f"goes over its {pixels} pixels in more than {scans - 1} scans; "
-                    f"at most {limits.max_total_pixels} pixels are decoded in all (max_total_pixels)",
+                    f"goes over its {pixels} pixels in more than {scans - 1} scans; the largest picture of "
+                    f"{limits.max_frame_pixels} pixels may in {_SCANS_OF_LARGEST} (media.max_frame_pixels)",
                 )
     if whole:
         raise MediaError(field, "is a JPEG image that was cut short")
-    return len(data)
+    return Jpeg(len(data), reduction if pixels else 0)
+
+
+def reduction_of(width: int, height: int, max_side: int) -> int:
+    """How often a picture may be halved as it is decoded, and still be twice as large as it is needed.
+
+    Args:
+        width: pixels.
+        height: pixels.
+        max_side: what it is shrunk to afterwards [pixels].
+    """
+    halves = 0
+    while halves < MAX_REDUCTION and max(width, height) >> (halves + 1) >= 2 * max_side:
+        halves += 1
+    return halves
 
 
 def check_frame(width: int, height: int, pixel_bytes: float, field: str, limits: MediaLimits) -> None:
@@ -144,14 +181,14 @@ def check_frame(width: int, height: int, pixel_bytes: float, field: str, limits:
         raise MediaLimitError(
             field,
             f"is {width} × {height} pixels; at most {limits.max_frame_pixels} in all are allowed "
-            "(max_frame_pixels)",
+            "(media.max_frame_pixels)",
         )
     needed_bytes = round(width * height * pixel_bytes)
     if needed_bytes > limits.max_frame_bytes:
         raise MediaLimitError(
             field,
             f"is {width} × {height} pixels, which take {needed_bytes} bytes to decode; "
-            f"at most {limits.max_frame_bytes} are allowed (max_frame_bytes)",
+            f"at most {limits.max_frame_bytes} are allowed (media.max_frame_bytes)",
         )
 
 

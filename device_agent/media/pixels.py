@@ -14,6 +14,7 @@ from typing import Any
 import av
 import numpy as np
 import numpy.typing as npt
+from av.video.reformatter import Interpolation
 
 from device_agent.media.orientation import Turn, turned
 
@@ -21,6 +22,8 @@ Frames = npt.NDArray[np.uint8]
 
 WHITE, BLACK = 255, 0
 
+SHRINKING = Interpolation.AREA | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
+"""Area averaging; colours at each pixel, which FFmpeg's scaler halves across unless it is told."""
 _ROWS = 256
 """Of a large picture that are blended at once: the products take four times the memory."""
 
@@ -38,7 +41,7 @@ def rgb_pixels(frame: Any, size: tuple[int, int], background: int, turn: Turn) -
         frame = _blended(frame, background)
     scaled = {}
     if size != (frame.width, frame.height):
-        scaled = {"width": size[0], "height": size[1], "interpolation": "AREA"}
+        scaled = {"width": size[0], "height": size[1], "interpolation": SHRINKING}
     return turned(frame.reformat(format="rgb24", **scaled).to_ndarray(), turn)
 
 

@@ -58,6 +58,7 @@ class Screened:
         turns: how the pictures of a track are shown, by its number, where the file says so.
         crops: what is shown of the pictures of a track, likewise.
         image_turn: how the image is shown, where the file says so.
+        reduction: how often the image is halved as it is decoded.
         picture: what it is put together from, of a HEIF picture.
         animation: the whole file, of an animated WebP.
     """
@@ -68,11 +69,14 @@ class Screened:
     turns: Mapping[int, Turn] = field(default_factory=dict)
     crops: Mapping[int, Crop] = field(default_factory=dict)
     image_turn: Turn | None = None
+    reduction: int = 0
     picture: HeifPicture | None = None
     animation: bytes | None = None
 
 
-def screen(file: BinaryIO, field: str, limits: MediaLimits, kind: MediaKind | None) -> Screened:
+def screen(
+    file: BinaryIO, field: str, limits: MediaLimits, kind: MediaKind | None, max_side: int
+) -> Screened:
     """Check the headers of a seekable file.
 
     Args:
@@ -80,6 +84,7 @@ def screen(file: BinaryIO, field: str, limits: MediaLimits, kind: MediaKind | No
         field: what to call it in errors.
         limits: of what decoding may cost.
         kind: what it has to be.
+        max_side: pictures are shrunk to this [pixels].
 
     Raises:
         MediaError: names ``field``.
@@ -94,7 +99,7 @@ def screen(file: BinaryIO, field: str, limits: MediaLimits, kind: MediaKind | No
     if kind != "audio" and (found := _image_signature(head)) is not None:
         if begin:
             raise MediaError(field, "is an image behind something else; send the image alone")
-        return _screened_image(file, found, size, field, limits)
+        return _screened_image(file, found, size, field, limits, max_side)
     if is_boxes(head) and not begin:
         boxes = check_boxes(file, field)
         screened = ScreenedFile(file, patches=boxes.patches, max_read_bytes=limits.max_bytes, field=field)
@@ -121,15 +126,20 @@ def _image_signature(head: bytes) -> bytes | None:
     return next((signature for signature in _PIXEL_BYTES if head.startswith(signature)), None)
 
 
-def _screened_image(file: BinaryIO, signature: bytes, size: int, field: str, limits: MediaLimits) -> Screened:
+def _screened_image(
+    file: BinaryIO, signature: bytes, size: int, field: str, limits: MediaLimits, max_side: int
+) -> Screened:
     if size > limits.max_bytes:
-        raise MediaLimitError(field, f"has {size} bytes; at most {limits.max_bytes} are allowed (max_bytes)")
+        raise MediaLimitError(
+            field, f"has {size} bytes; at most {limits.max_bytes} are allowed (media.max_bytes)"
+        )
     file.seek(0)
     data = file.read()
-    end, most_pixels = size, limits.max_frame_pixels
+    end, most_pixels, reduction = size, limits.max_frame_pixels, 0
     patches: dict[int, bytes] = {}
     if signature == JPEG_SIGNATURE:
-        end = check_jpeg(data, field, limits)
+        found = check_jpeg(data, field, limits, max_side)
+        end, reduction = found.end, found.reduction
     elif signature == PNG_SIGNATURE:
         end, patches = check_png(data, field, limits)
     else:
@@ -138,7 +148,14 @@ def _screened_image(file: BinaryIO, signature: bytes, size: int, field: str, lim
             end = 8 + int.from_bytes(data[4:8], "little")
     screened = ScreenedFile(file, end=end, patches=patches)
     animation = data[:end] if signature == _WEBP and is_animated_webp(data) else None
-    return Screened(screened, IMAGE_FORMATS, most_pixels, image_turn=exif_turn(data), animation=animation)
+    return Screened(
+        screened,
+        IMAGE_FORMATS,
+        most_pixels,
+        image_turn=exif_turn(data),
+        reduction=reduction,
+        animation=animation,
+    )
 
 
 def _behind_tags(file: BinaryIO) -> int:

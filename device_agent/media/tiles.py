@@ -19,7 +19,7 @@ from device_agent.errors import MediaError, MediaLimitError
 from device_agent.media.clip import MediaSpec
 from device_agent.media.heif import HeifPicture
 from device_agent.media.limits import MediaLimits
-from device_agent.media.pixels import WHITE, Frames, rgb_pixels
+from device_agent.media.pixels import SHRINKING, WHITE, Frames, rgb_pixels
 
 
 def decode_picture(
@@ -70,7 +70,7 @@ def decode_picture(
     for packet in container.demux([streams[item] for item in wanted]):
         if time.thread_time() - began_s > limits.max_decode_s:
             raise MediaLimitError(
-                field, f"takes more than {limits.max_decode_s:g} s to decode (max_decode_s)"
+                field, f"takes more than {limits.max_decode_s:g} s to decode (media.max_decode_s)"
             )
         item = packet.stream.id
         for frame in packet.decode():
@@ -98,7 +98,7 @@ def _check(whole: tuple[int, int], picture: HeifPicture, field: str, limits: Med
         raise MediaLimitError(
             field,
             f"is {whole[0]} × {whole[1]} pixels; at most {limits.max_frame_pixels} in all are allowed "
-            "(max_frame_pixels)",
+            "(media.max_frame_pixels)",
         )
     if picture.alpha is not None and len(picture.tiles) > 1:
         raise MediaError(field, "is a HEIF picture of transparent tiles, which are not put together here")
@@ -117,7 +117,7 @@ def _divisor(whole: tuple[int, int], tile: tuple[int, int], max_side: int, *, si
 def _shrunk(frame: Any, size: tuple[int, int], pixel_format: str) -> npt.NDArray[np.uint8]:
     scaled = {}
     if size != (frame.width, frame.height):
-        scaled = {"width": size[0], "height": size[1], "interpolation": "AREA"}
+        scaled = {"width": size[0], "height": size[1], "interpolation": SHRINKING}
     pixels: npt.NDArray[np.uint8] = frame.reformat(format=pixel_format, **scaled).to_ndarray()
     return pixels
 

@@ -69,7 +69,7 @@ class PacketWindow:
                 raise MediaLimitError(
                     self._field,
                     f"its packets take more than the {min(most_bytes, self._limits.max_bytes)} bytes "
-                    "that are allowed (max_bytes)",
+                    "that are allowed (media.max_bytes)",
                 )
             if len(self._past) == len(streams):
                 break
@@ -105,7 +105,8 @@ class PacketWindow:
             self._pictures += 1
             if self._pictures > self._limits.max_frames:
                 raise MediaLimitError(
-                    self._field, f"has more than {self._limits.max_frames} frames to decode (max_frames)"
+                    self._field,
+                    f"has more than {self._limits.max_frames} frames to decode (media.max_frames)",
                 )
         self._kept_bytes += packet.size
         self._kept.append(packet)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import count
 
 from device_agent.errors import ConfigurationError, WindowError
@@ -15,6 +16,40 @@ _SLIVER_S = 0.1
 
 Loader = Callable[[float, float | None], Clip]
 """Makes a clip of a file: from when on [s], and how long at most [s]."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Which part of files a question is about.
+
+    Attributes:
+        start_s: when it begins, after the file does [s].
+        length_s: how long it is [s]; None: as long as the model looks at.
+        every: not one part: one window after the other.
+    """
+
+    start_s: float = 0.0
+    length_s: float | None = None
+    every: bool = False
+
+    def clips(self, loaders: Sequence[Loader], window_s: float, field: str) -> Iterator[Clip]:
+        """One clip, or one of every window; arguments and errors as :func:`every_window`."""
+        if self.every:
+            yield from every_window(loaders, window_s, field)
+        else:
+            yield join([load(self.start_s, self.length_s) for load in loaders], field)
+
+
+def asked_for(window: str | None, every: bool, longest_s: float) -> Asked:
+    """What ``--window`` and ``--every`` say.
+
+    Raises:
+        ConfigurationError: both are given, or the window is none.
+    """
+    if every and window is not None:
+        raise ConfigurationError("every: goes without --window; it asks about one window after the other")
+    start_s, length_s = (0.0, None) if window is None else parse_window(window, longest_s)
+    return Asked(start_s, length_s, every)
 
 
 def parse_window(text: str, longest_s: float) -> tuple[float, float]:

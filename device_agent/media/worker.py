@@ -1,116 +1,92 @@
 """A process that decodes one file after the other for another process, within limits that it cannot pass.
 
 Started by :mod:`device_agent.media.sandbox`, as ``python -m device_agent.media.worker``. Requests come on
-standard input, answers go to standard output: four bytes of length, that much JSON, and what it says follows
-it. Nothing here is unpickled on either side.
+standard input, answers go to standard output, as :mod:`device_agent.media.messages` says.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
+import io
 import math
 import os
 import struct
 import sys
 import zlib
-from dataclasses import asdict
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import av.subtitles.stream  # noqa: F401 (PyAV does when it meets the first such track)
-import numpy as np
 
 from device_agent.errors import MediaError
-from device_agent.media.clip import Clip, MediaSpec, Window
+from device_agent.media.clip import Clip, MediaSpec
 from device_agent.media.limits import MediaLimits
-from device_agent.media.loading import clip_from_bytes
+from device_agent.media.loading import clip_from_bytes, clip_from_stream
+from device_agent.media.messages import MAX_READ_BYTES, message_of, read_exactly, receive, send
 
-MAX_HEADER_BYTES = 64 * 1024
-_LENGTH = struct.Struct(">I")
-_COLOURS = 3
+_READ_AHEAD_BYTES = 128 * 1024
 _SPARE_CPU_S = 0.5
 """On top of what the decoder counts itself: for opening a file, which it cannot look into."""
 _NICENESS = 10
 """Above that of who asks: when all processors are full, questions that wait for no file go first."""
 
 
-def send(stream: BinaryIO, header: dict[str, Any], *parts: Any) -> None:
-    """Write one message: a header and the bytes that it says follow it."""
-    text = json.dumps(header).encode()
-    stream.write(_LENGTH.pack(len(text)) + text)
-    for part in parts:
-        stream.write(part)
-    stream.flush()
+class Elsewhere(io.RawIOBase):
+    """A file that the asking process holds, read through the pipes.
 
-
-def receive(stream: BinaryIO) -> dict[str, Any]:
-    """Read the header of the next message.
-
-    Raises:
-        EOFError: the other side has gone, or breaks off.
+    Args:
+        incoming: what that process sends.
+        outgoing: what it receives.
+        size: of the file [bytes].
     """
-    size = _LENGTH.unpack(read_exactly(stream, _LENGTH.size))[0]
-    if size > MAX_HEADER_BYTES:
-        raise EOFError
-    header: dict[str, Any] = json.loads(read_exactly(stream, size))
-    return header
 
+    def __init__(self, incoming: BinaryIO, outgoing: BinaryIO, size: int) -> None:
+        super().__init__()
+        self._incoming, self._outgoing, self._size = incoming, outgoing, size
+        self._position = 0
 
-def read_exactly(stream: BinaryIO, size: int) -> bytes:
-    """So many bytes.
+    def readable(self) -> bool:
+        """Yes."""
+        return True
 
-    Raises:
-        EOFError: the stream ends before.
-    """
-    data = stream.read(size)
-    if len(data) != size:
-        raise EOFError
-    return data
+    def seekable(self) -> bool:
+        """Yes."""
+        return True
 
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move; the new position [bytes]."""
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        self._position = max(base + offset, 0)
+        return self._position
 
-def message_of(clip: Clip) -> tuple[dict[str, Any], list[Any]]:
-    """A clip as the header and the parts of a message."""
-    frames, pcm = clip.frames_THWC, clip.pcm_S
-    header = {
-        "frames": None if frames is None else list(frames.shape),
-        "pcm": None if pcm is None else len(pcm),
-        "is_image": clip.is_image,
-        "window": None if clip.window is None else asdict(clip.window),
-    }
-    parts = [np.ascontiguousarray(part).data for part in (frames, pcm) if part is not None and part.size]
-    return header, parts
+    def tell(self) -> int:
+        """Position [bytes]."""
+        return self._position
 
-
-def clip_of(header: dict[str, Any], stream: BinaryIO, spec: MediaSpec) -> Clip:
-    """The clip of a message, which is no larger than one of that spec can be.
-
-    Raises:
-        EOFError: the stream ends before the clip does.
-        ValueError: it says that it is larger.
-    """
-    frames, pcm = None, None
-    if (shape := header["frames"]) is not None:
-        count, height, width, colours = map(int, shape)
-        if count > spec.max_frames or max(height, width) > spec.max_side or colours != _COLOURS:
-            raise ValueError(f"frames of {shape}")
-        size = count * height * width * colours
-        frames = np.frombuffer(read_exactly(stream, size), np.uint8).reshape(count, height, width, colours)
-    if header["pcm"] is not None:
-        samples = int(header["pcm"])
-        if samples > round(spec.window_s * spec.sample_rate_hz):
-            raise ValueError(f"{samples} samples")
-        pcm = np.frombuffer(read_exactly(stream, 4 * samples), np.float32)
-    window = None if header["window"] is None else Window(**header["window"])
-    return Clip(frames, pcm, header["is_image"], window=window)
+    def readinto(self, buffer: Any) -> int:
+        """Ask for what comes next; how much there was [bytes]."""
+        view = memoryview(buffer).cast("B")
+        wanted = min(len(view), MAX_READ_BYTES, max(self._size - self._position, 0))
+        if wanted == 0:
+            return 0
+        send(self._outgoing, {"read": [self._position, wanted]})
+        size = int(receive(self._incoming)["size"])
+        view[:size] = read_exactly(self._incoming, size)
+        self._position += size
+        return size
 
 
 def _confine(memory_bytes: int) -> None:
-    """Of what this process has come to need so far, only memory grows, and that by so much [bytes]."""
-    import resource  # there is none on Windows
+    """Of what this process has come to need so far, only memory grows, and that by so much [bytes].
 
-    with open("/proc/self/statm") as file:
+    As far as the system can: Windows has no such limits, macOS does not say what a process has.
+    """
+    try:
+        import resource
+    except ImportError:
+        return
+    with contextlib.suppress(OSError), open("/proc/self/statm") as file:
         present_bytes = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-    resource.setrlimit(resource.RLIMIT_AS, (present_bytes + memory_bytes,) * 2)
+        resource.setrlimit(resource.RLIMIT_AS, (present_bytes + memory_bytes,) * 2)
     for name in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE):
         resource.setrlimit(name, (0, 0))
     # What is open stays open: the pipes. Nothing else can be opened.
@@ -136,17 +112,20 @@ def _warm_up() -> None:
 
 def _allow_cpu(seconds: float) -> None:
     """So much more time of the processor, then the kernel ends this process [s]."""
-    import resource
-
+    try:
+        import resource
+    except ImportError:
+        return
     used = resource.getrusage(resource.RUSAGE_SELF)
     # The kernel counts whole seconds.
     most = math.ceil(used.ru_utime + used.ru_stime + seconds + _SPARE_CPU_S)
     resource.setrlimit(resource.RLIMIT_CPU, (most, resource.RLIM_INFINITY))
 
 
-def _decode(request: dict[str, Any], data: bytes) -> Clip:
-    return clip_from_bytes(
-        data,
+def _decode(request: dict[str, Any], file: BinaryIO) -> Clip:
+    return clip_from_stream(
+        file,
+        request["size"],
         kind=request["kind"],
         field=request["field"],
         spec=MediaSpec(**request["spec"]),
@@ -166,23 +145,25 @@ def main() -> None:
     while True:
         try:
             request = receive(incoming)
-            data = read_exactly(incoming, request["size"])
         except EOFError:
             return
         if first:
-            # The file itself and its base64 are the asking process's; what decoding takes comes on top.
             _confine(request["limits"]["max_memory_bytes"])
             first = False
         _allow_cpu(request["limits"]["max_decode_s"])
         parts: list[Any] = []
+        elsewhere = Elsewhere(incoming, outgoing, request["size"])
+        file = cast(BinaryIO, io.BufferedReader(elsewhere, _READ_AHEAD_BYTES))
         try:
-            header, parts = message_of(_decode(request, data))
+            header, parts = message_of(_decode(request, file))
+        except EOFError:
+            return
         except MediaError as error:
             header = {"error": type(error).__name__, "field": error.field, "message": error.message}
         except MemoryError:
             header = {"error": "MemoryError"}
         send(outgoing, header, *parts)
-        del data, parts
+        del file, parts
 
 
 if __name__ == "__main__":

@@ -90,34 +90,14 @@ class Spool:
             OutboxFullError: the disk is full; nothing has changed.
             ConfigurationError: its request_id is that of a question with other content.
         """
-        message = question.question.SerializeToString(deterministic=True)
-        digest = hashlib.sha256(message).digest()
-        size = len(message) + _ROW_BYTES
-        request_id = question.question.request_id
+        return self.put_all([question])[0]
+
+    def put_all(self, questions: Sequence[NewQuestion]) -> list[bool]:
+        """Keep several, or none of them; returns and raises as :meth:`put`."""
         with self.file.transaction():
-            known = self._db.execute(
-                "SELECT digest FROM question WHERE request_id = ?", (request_id,)
-            ).fetchone()
-            if known is not None:
-                if known[0] != digest:
-                    raise ConfigurationError(f"request_id: {request_id!r} was used for another question")
-                return True
-            self._expire()
-            room = self._make_room(size)
-            self.revision += 1
-            self._db.execute(
-                "INSERT INTO question (request_id, digest, source, label, created_at_s, bundle_hash, "
-                "message, bytes, facts, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'waiting')",
-                (
-                    *(request_id, digest, _kept(question.source), _kept(question.label), self._clock()),
-                    *(question.bundle_hash, message, size, json.dumps(dict(question.facts))),
-                ),
-            )
-            if not room:
-                self._end([request_id], "evicted", f"the outbox holds all that it may ({self.bounds.text()})")
-            self._see(question.source, question.label, question.stamp)
+            kept = [self._put(question) for question in questions]
             self.file.keep_time()
-        return room
+        return kept
 
     def put_ended(
         self, request_id: str, source: str, label: str, stamp: Stamp | None, outcome: OutboxEnd, reason: str
@@ -322,6 +302,32 @@ class Spool:
             counted = dict(self._db.execute("SELECT outcome, count FROM counter").fetchall())
             (waiting,) = self._db.execute("SELECT count(*) FROM question WHERE state = 'waiting'").fetchone()
         return {"waiting": waiting, **counted}
+
+    def _put(self, question: NewQuestion) -> bool:
+        message = question.question.SerializeToString(deterministic=True)
+        digest = hashlib.sha256(message).digest()
+        size = len(message) + _ROW_BYTES
+        request_id = question.question.request_id
+        known = self._db.execute("SELECT digest FROM question WHERE request_id = ?", (request_id,)).fetchone()
+        if known is not None:
+            if known[0] != digest:
+                raise ConfigurationError(f"request_id: {request_id!r} was used for another question")
+            return True
+        self._expire()
+        room = self._make_room(size)
+        self.revision += 1
+        self._db.execute(
+            "INSERT INTO question (request_id, digest, source, label, created_at_s, bundle_hash, "
+            "message, bytes, facts, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'waiting')",
+            (
+                *(request_id, digest, _kept(question.source), _kept(question.label), self._clock()),
+                *(question.bundle_hash, message, size, json.dumps(dict(question.facts))),
+            ),
+        )
+        if not room:
+            self._end([request_id], "evicted", f"the outbox holds all that it may ({self.bounds.text()})")
+        self._see(question.source, question.label, question.stamp)
+        return room
 
     def _too_old_s(self) -> float:
         return self._clock() - self.bounds.ttl_s

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import ClassVar
 
 from device_agent.media.clip import Clip
-from device_agent.media.loading import clip_from_file
 from device_agent.sources.registry import Source, register
 
 
@@ -20,4 +19,5 @@ class File(Source):
 
     async def clips(self) -> AsyncIterator[Clip]:
         """The file's clip."""
-        yield await asyncio.to_thread(clip_from_file, Path(self.where), spec=self.spec)
+        with self.files() as files:
+            yield await asyncio.to_thread(files.clip_from_file, Path(self.where), spec=self.spec)

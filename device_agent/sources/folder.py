@@ -19,7 +19,6 @@ from typing import ClassVar
 
 from device_agent.errors import ConfigurationError
 from device_agent.media.clip import Clip
-from device_agent.media.loading import clip_from_file
 from device_agent.outbox.records import Stamp
 from device_agent.sources.registry import Source, register
 
@@ -121,9 +120,10 @@ class Folder(Source):
     async def clips(self) -> AsyncIterator[Clip]:
         """A clip of each file, oldest first, for ever."""
         watcher = Watcher(Path(self.where), {}, poll_s=self.poll_s)
-        async for path, stamp in watcher.files():
-            yield await asyncio.to_thread(clip_from_file, path, spec=self.spec)
-            watcher.remember(path.name, stamp)
+        with self.files() as files:
+            async for path, stamp in watcher.files():
+                yield await asyncio.to_thread(files.clip_from_file, path, spec=self.spec)
+                watcher.remember(path.name, stamp)
 
 
 def looks_like_path(text: str) -> bool:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar, TypeVar
 
 from device_agent.errors import ConfigurationError, MediaError
 from device_agent.media.clip import Clip, MediaSpec
+from device_agent.media.sandbox import MediaPool
 
 _FILE = "file"
 
@@ -35,6 +37,7 @@ class Source(ABC):
     Args:
         where: what follows the scheme.
         spec: rates and window at which media is decoded.
+        files: decodes files; None: the source has one of its own while it reads.
     """
 
     scheme: ClassVar[str]
@@ -42,9 +45,19 @@ class Source(ABC):
     live: ClassVar[bool] = False
     """Whether a clip is of the time at which it is asked for: several such are taken at once."""
 
-    def __init__(self, where: str, spec: MediaSpec) -> None:
+    def __init__(self, where: str, spec: MediaSpec, files: MediaPool | None = None) -> None:
         self.where = where
         self.spec = spec
+        self._files = files
+
+    @contextmanager
+    def files(self) -> Iterator[MediaPool]:
+        """What decodes files: nobody knows who made them."""
+        if self._files is not None:
+            yield self._files
+        else:
+            with MediaPool(1) as files:
+                yield files
 
     @abstractmethod
     def clips(self) -> AsyncIterator[Clip]:
@@ -81,12 +94,13 @@ def schemes() -> tuple[str, ...]:
     return tuple(dict.fromkeys((*_MODULES, *_SOURCES)))
 
 
-def open_source(text: str, spec: MediaSpec) -> Source:
+def open_source(text: str, spec: MediaSpec, files: MediaPool | None = None) -> Source:
     """The source that somebody names.
 
     Args:
         text: a file, or ``scheme:where`` of one of :func:`schemes`.
         spec: rates and window at which media is decoded.
+        files: decodes files; None: each source has one of its own while it reads.
 
     Raises:
         ConfigurationError: a scheme with nothing behind it.
@@ -98,7 +112,7 @@ def open_source(text: str, spec: MediaSpec) -> Source:
         raise ConfigurationError(f"{text}: names no {scheme}; write {scheme}:WHERE")
     if scheme not in _SOURCES:
         importlib.import_module(_MODULES[scheme])
-    return _SOURCES[scheme](where, spec)
+    return _SOURCES[scheme](where, spec, files)
 
 
 async def first_clip(source: Source) -> Clip:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 import uuid
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,11 @@ from device_agent.bundle.bundle import load_bundle
 from device_agent.compose import open_spooler, spooled
 from device_agent.config import DeviceSettings
 from device_agent.errors import DeviceAgentError, MediaError, OutboxFullError, TransmitterError
-from device_agent.media.loading import clip_from_file
+from device_agent.media.clip import Clip
+from device_agent.media.sandbox import MediaPool
+from device_agent.media.windows import Asked, asked_for
 from device_agent.outbox.outbox import Outbox
-from device_agent.outbox.records import Delivery, OutboxEnd, Stamp
+from device_agent.outbox.records import Delivery, NewQuestion, OutboxEnd, Stamp
 from device_agent.outbox.relay import Spooler, together
 from device_agent.outbox.store import Spool
 from device_agent.sources.folder import STATE_NAME, Watcher, check_folder, read_state
@@ -40,6 +44,8 @@ async def watch_folder(
     context: str | None = None,
     state: Path | None = None,
     poll_s: float = 0.5,
+    window: str | None = None,
+    every: bool = False,
 ) -> None:
     """Ask about every file in a folder until SIGINT or SIGTERM.
 
@@ -59,6 +65,8 @@ async def watch_folder(
         state: a file in which agents before there was an outbox remembered; what it holds still counts, and
             the outbox is kept beside it unless the settings name one. None: looked for in the folder.
         poll_s: between two looks [s].
+        window: which part of each file is asked about, ``START..END``; None: its beginning.
+        every: ask about one window after the other, to the end of each file; each answer is an outcome.
 
     Raises:
         ConfigurationError, BundleError, OutboxError: nothing can be asked at all.
@@ -66,15 +74,19 @@ async def watch_folder(
     check_folder(folder)
     check_question(question)
     bundle = load_bundle(settings.bundle)
+    asked = asked_for(window, every, bundle.media_spec().window_s)
     source = f"watch {folder.resolve()}"
     beside_state = settings.outbox is None and state is not None
     path = state.with_name("outbox.db") if beside_state and state is not None else settings.outbox_path()
     async with (
+        contextlib.AsyncExitStack() as leaving,
         Outbox(path, settings.bounds()) as outbox,
         open_spooler(settings, bundle, outbox) as (agent, spooler),
     ):
         await outbox.call(Spool.see, source, read_state(state or folder / STATE_NAME))
         watcher = Watcher(folder, await outbox.call(Spool.seen, source), poll_s=poll_s)
+        files = leaving.enter_context(MediaPool(1, settings.media))
+        taker = _Taker(agent, spooler, files, asked, source, question, context)
 
         def show(delivery: Delivery) -> None:
             report(folder / delivery.label, delivery.to_json())
@@ -83,7 +95,7 @@ async def watch_folder(
             together(
                 spooler.send(),
                 spooler.deliver(source, show),
-                _take_in(agent, spooler, watcher, source, question, context, report),
+                taker.take_in(watcher, report),
             ),
             f"watching {folder}",
         )
@@ -105,51 +117,93 @@ async def _until_signal(work: Awaitable[None], what: str) -> None:
             loop.remove_signal_handler(number)
 
 
-async def _take_in(
-    agent: Agent,
-    spooler: Spooler,
-    watcher: Watcher,
-    source: str,
-    question: str,
-    context: str | None,
-    report: Report,
-) -> None:
-    full = False
-    unreadable: set[tuple[str, Stamp]] = set()
+@dataclass
+class _Taker:
+    """Makes questions of files.
 
-    async def ended(name: str, stamp: Stamp, outcome: OutboxEnd, reason: str) -> None:
-        await spooler.outbox.call(Spool.put_ended, uuid.uuid4().hex, source, name, stamp, outcome, reason)
+    Attributes:
+        agent: encodes, and emulates the radio.
+        spooler: holds the outbox.
+        files: decodes them.
+        asked: which part of each.
+        source: with whose outcomes theirs are put in order.
+        question: asked about every part.
+        context: text that goes with it.
+    """
 
-    async for path, stamp in watcher.files():
-        try:
+    agent: Agent
+    spooler: Spooler
+    files: MediaPool
+    asked: Asked
+    source: str
+    question: str
+    context: str | None
+
+    async def take_in(self, watcher: Watcher, report: Report) -> None:
+        """Put a question about each file into the outbox, for ever."""
+        full = False
+        unreadable: set[tuple[str, Stamp]] = set()
+        async for path, stamp in watcher.files():
             try:
-                clip = await asyncio.to_thread(clip_from_file, path, spec=agent.media_spec)
-                grant = await spooler.grant(agent.grant, agent.usual_grant())
-                prepared = await agent.prepare(question, clip, grant, context=context)
-            except MediaError as error:
-                if isinstance(error.__cause__, OSError) or not path.is_file():
-                    # The disk's fault, not the file's: it stays where it is, and comes again.
-                    if (path.name, stamp) not in unreadable:
-                        logger.warning("watch: %s; trying again", error)
-                        unreadable.add((path.name, stamp))
-                    continue
-                await ended(path.name, stamp, "refused", str(error))
-            except TransmitterError as error:
-                await ended(path.name, stamp, "failed", str(error))
-            except DeviceAgentError:
-                raise
-            except Exception as error:
-                # Whatever is wrong with this one, the next one is not to wait for it for ever.
-                logger.warning("watch: %r failed", path.name, exc_info=logger.isEnabledFor(logging.DEBUG))
-                await ended(path.name, stamp, "failed", f"{type(error).__name__}: {error}")
+                await self._take(path, stamp)
+            except _PassingError as error:
+                # The disk's fault, not the file's: it stays where it is, and comes again.
+                if (path.name, stamp) not in unreadable:
+                    logger.warning("watch: %s; trying again", error)
+                    unreadable.add((path.name, stamp))
+            except OutboxFullError as error:
+                # The file stays where it is, and comes again at the next look.
+                if not full:
+                    report(path, {"error": f"{error}; trying again"})
+                full = True
+                await asyncio.sleep(_FULL_DISK_S)
             else:
-                await spooler.outbox.call(Spool.put, spooled(prepared, source, path.name, stamp))
-        except OutboxFullError as error:
-            # The file stays where it is, and comes again at the next look.
-            if not full:
-                report(path, {"error": f"{error}; trying again"})
-            full = True
-            await asyncio.sleep(_FULL_DISK_S)
+                full = False
+                watcher.remember(path.name, stamp)
+
+    async def _take(self, path: Path, stamp: Stamp) -> None:
+        """Raises what does not lie at the file."""
+        made: list[NewQuestion] = []
+        try:
+            await self._questions(path, stamp, made)
+        except MediaError as error:
+            if isinstance(error.__cause__, OSError) or not path.is_file():
+                raise _PassingError(str(error)) from error
+            await self._end(made, path.name, stamp, "refused", str(error))
+        except TransmitterError as error:
+            await self._end(made, path.name, stamp, "failed", str(error))
+        except DeviceAgentError:
+            raise
+        except Exception as error:
+            # Whatever is wrong with this one, the next one is not to wait for it for ever.
+            logger.warning("watch: %r failed", path.name, exc_info=logger.isEnabledFor(logging.DEBUG))
+            await self._end(made, path.name, stamp, "failed", f"{type(error).__name__}: {error}")
         else:
-            full = False
-            watcher.remember(path.name, stamp)
+            # The file counts as dealt with when all that is asked about it is kept.
+            await self.spooler.outbox.call(Spool.put_all, made)
+
+    async def _questions(self, path: Path, stamp: Stamp, made: list[NewQuestion]) -> None:
+        spec = self.agent.media_spec
+
+        def load(start_s: float, length_s: float | None) -> Clip:
+            return self.files.clip_from_file(path, spec=spec, start_s=start_s, length_s=length_s)
+
+        clips = self.asked.clips([load], spec.window_s, str(path))
+        while (clip := await asyncio.to_thread(next, clips, None)) is not None:
+            grant = await self.spooler.grant(self.agent.grant, self.agent.usual_grant())
+            prepared = await self.agent.prepare(self.question, clip, grant, context=self.context)
+            made.append(spooled(prepared, clip, self.source, path.name, stamp))
+
+    async def _end(
+        self, made: list[NewQuestion], name: str, stamp: Stamp, outcome: OutboxEnd, reason: str
+    ) -> None:
+        """Of a file that is at fault: what could be asked about it stays."""
+        if made:
+            await self.spooler.outbox.call(Spool.put_all, made)
+        await self.spooler.outbox.call(
+            Spool.put_ended, uuid.uuid4().hex, self.source, name, stamp, outcome, reason
+        )
+
+
+class _PassingError(Exception):
+    """A file cannot be read now."""

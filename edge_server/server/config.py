@@ -205,16 +205,16 @@ class ServerConfig(BaseSettings):
     limits: LimitConfig = LimitConfig()
     grpc: GrpcSettings = GrpcSettings()
     rest: RestSettings = RestSettings()
-    # Files of anybody's. Pixels: 1080p at 60 Hz for the window of 4 s takes 498 million.
+    # Files of anybody's, as phones make them. Pixels: 4K at 120 Hz for the window of 4 s takes 4,000 million.
     media: MediaLimits = MediaLimits(
-        max_bytes=12 * _MIB,
-        max_frame_pixels=16_000_000,
-        max_frame_bytes=32 * _MIB,
-        max_video_pixels=2048 * 1088,
-        max_total_pixels=600_000_000,
-        max_frames=2_000,
-        max_decode_s=5.0,
-        max_memory_bytes=256 * _MIB,
+        max_bytes=96 * _MIB,
+        max_frame_pixels=120_000_000,
+        max_frame_bytes=192 * _MIB,
+        max_total_pixels=4_500_000_000,
+        max_frames=8_000,
+        max_audio_samples=8_000_000,
+        max_decode_s=12.0,
+        max_memory_bytes=512 * _MIB,
     )
     security: SecuritySettings = SecuritySettings()
     shared: SharedSettings = SharedSettings()

@@ -52,7 +52,7 @@ async def test_a_bomb_is_refused_at_the_other_door_too(http: httpx.AsyncClient) 
     text = {"type": "text", "text": "what is it?"}
     for mime, part in (("image/png", "image_url"), ("video/mp4", "video_url")):
         bomb = hostile.BOMBS[
-            "PNG, text of a gigabyte" if part == "image_url" else "MP4, 1,000 frames a second"
+            "PNG, text of a gigabyte" if part == "image_url" else "MP4, fifty million samples"
         ]
         url = f"data:{mime};base64,{base64.b64encode(bomb.make()).decode()}"
         asked = {"role": "user", "content": [text, {"type": part, part: {"url": url}}]}

@@ -172,8 +172,8 @@ def test_an_answer_says_which_part_of_a_file_it_is_about(
         (("--window", "0..9"), "looks at 4 s at a time"),
         (("--window", "noon"), "'noon' is none"),
         (("--window", "30.."), "holds nothing from 30 s on"),
-        (("--every", "--spool"), "goes with neither"),
-        (("--every", "--window", "0..1"), "goes with neither"),
+        (("--every", "--spool"), "goes without --spool"),
+        (("--every", "--window", "0..1"), "goes without --window"),
     ],
 )
 def test_a_window_that_is_none_is_told(
@@ -570,6 +570,47 @@ def test_watch_answers_each_file_once_and_stops_cleanly(
     assert [Path(line["file"]).name for line in lines] == ["three.png"]
     assert lines[0]["answer"] == "image"
     assert rest == ""
+
+
+def test_watch_asks_about_every_window_of_a_file_and_says_which(
+    bundle: Bundle, edge: tuple[Describing, str], media: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "inbox"
+    folder.mkdir()
+    media(folder / "long.mp4", frames=72, frame_rate_hz=8)
+    command = [sys.executable, "-m", "device_agent.cli.main", "watch", str(folder), "what plays"]
+    command += ["--server", edge[1], "--bundle", str(bundle.folder), "--poll-s", "0.1"]
+
+    def watch(lines: int, *flags: str) -> list[str]:
+        outbox = ("--outbox", str(tmp_path / f"{flags[0].strip('-')}.db"))
+        with subprocess.Popen(
+            [*command, *outbox, *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout is not None
+            found = [process.stdout.readline() for _ in range(lines)]
+            process.send_signal(signal.SIGTERM)
+            rest, errors = process.communicate(timeout=PATIENCE_S)
+            assert (process.returncode, rest, errors) == (0, "", "")
+            return found
+
+    records = [json.loads(line) for line in watch(3, "--every", "--json")]
+    assert [record["window"]["start_s"] for record in records] == [0, 4, 8]
+    assert records[1]["window"]["end_s"] == 8
+    assert {Path(record["file"]).name for record in records} == {"long.mp4"}
+    (line,) = watch(1, "--window", "2..5")
+    assert line.startswith("long.mp4: video audio (about 2 to 5 s of 9")
+
+
+def test_no_decoder_is_in_the_memory_of_the_agent(bundle: Bundle, clip_file: Path) -> None:
+    look = (
+        "import sys; from pathlib import Path\n"
+        "from device_agent.cli import main\n"
+        "from device_agent.media.sandbox import MediaPool\n"
+        "with MediaPool(1) as files:\n"
+        f"    print(files.clip_from_file(Path({str(clip_file)!r})).modalities, 'av' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "('video', 'audio') False"
 
 
 def outbox(run: Run, *more: str | Path) -> dict[str, Any]:

@@ -21,8 +21,8 @@ from device_agent.errors import MediaError, MediaLimitError, WindowError
 from device_agent.media.clip import MediaSpec
 from device_agent.media.limits import MediaLimits
 from device_agent.media.loading import clip_from_bytes
+from device_agent.media.messages import clip_of, message_of, receive, send
 from device_agent.media.sandbox import MediaPool
-from device_agent.media.worker import clip_of, message_of, receive, send
 from tests import hostile_media as hostile
 from tests.heif_files import coded, heif
 
@@ -101,7 +101,7 @@ def test_a_window_is_asked_for_elsewhere(pool: MediaPool) -> None:
     [
         (b"hello", LIMITS, MediaError, "no usable"),
         (b"", LIMITS, MediaError, "is empty"),
-        (bytes(200), replace(LIMITS, max_bytes=100), MediaLimitError, "at most 100 are allowed"),
+        (bytes(200), replace(LIMITS, max_bytes=100), MediaLimitError, "more than 100 bytes"),
         (hostile.mov(50_000_000), LIMITS, MediaLimitError, "50000000 samples"),
     ],
 )
@@ -152,7 +152,9 @@ def test_what_the_kernel_ended_is_told_by_its_limit_and_the_next_is_decoded(clip
         pool.start()
         (first,) = [worker for worker in workers() if worker.pid not in before]
         os.kill(first.pid, signal.SIGXCPU)
-        with pytest.raises(MediaLimitError, match=r"film: takes more than 5 s to decode \(max_decode_s\)"):
+        with pytest.raises(
+            MediaLimitError, match=r"film: takes more than 5 s to decode \(media.max_decode_s\)"
+        ):
             pool.clip_from_bytes(data, field="film", limits=LIMITS)
         assert pool.clip_from_bytes(data, limits=LIMITS).modalities == ("video", "audio")
     finally:

@@ -79,7 +79,7 @@ def test_sections_are_read_from_file_and_environment(file: Path, monkeypatch: py
     assert (config.engine.max_batch, config.engine.max_queue, config.grpc.port) == (10, 2, 3)
     assert config.cell.token_length_by_snr_db == ((10.0, 4),)
     # What the file does not say of a section stays as it is.
-    assert (config.media.max_frames, config.media.max_bytes) == (5, 12 * 2**20)
+    assert (config.media.max_frames, config.media.max_bytes) == (5, 96 * 2**20)
 
 
 def test_an_environment_with_flat_names_wins_over_a_file_with_sections(

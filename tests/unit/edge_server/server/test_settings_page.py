@@ -43,7 +43,7 @@ def test_the_list_tells_defaults_units_and_bounds() -> None:
     for line in (
         "grpc.port = 50051 (0 to 65535)",
         "server.receive_s = 20 s (above 0, at most 600)",
-        "media.max_bytes = 12582912 bytes (above 0)",
+        "media.max_bytes = 100663296 bytes (above 0)",
         "page.ui = auto (auto, on, off)",
     ):
         assert line in shown.splitlines()
