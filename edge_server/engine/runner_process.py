@@ -33,6 +33,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any, TypeAlias
 from weakref import finalize
 
+from edge_server.engine.lifeline import FORK_SERVER, Lifeline
 from edge_server.engine.ports import (
     BatchLostError,
     InvalidPromptError,
@@ -54,7 +55,7 @@ and answer at once: it needs little, and else every question on its way would wa
 _ALIVE = "alive"
 """Said on the pipe between what is asked and what is answered."""
 _ALIVE_EACH_S = 1.0
-SILENCE_S = 8.0
+SILENCE_S = 5.0
 """A process that said nothing for so long while it computed is killed. Several times the interval: a machine
 that is busy with something else keeps a nice process waiting."""
 _STARTS_WITHIN_S = 300.0
@@ -94,6 +95,7 @@ class ModelRunnerProcess:
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(list(preload))
         self._process: BaseProcess | None = None
+        self._lifeline: Lifeline | None = None
         self._pipe: Connection | None = None
         self._dropped: deque[tuple[BaseProcess, int]] = deque()
         self._no_try_before = 0.0
@@ -109,7 +111,7 @@ class ModelRunnerProcess:
         process = self._context.Process(target=_compute, args=(theirs, self._make), daemon=True)
         process.start()
         theirs.close()
-        self._process, self._pipe = process, ours
+        self._process, self._pipe, self._lifeline = process, ours, Lifeline(process)
         atexit.register(self.close)
         try:
             fault = self._answer(ours, _STARTS_WITHIN_S)
@@ -136,8 +138,8 @@ class ModelRunnerProcess:
         """Whether there is a process; starts one where there is none. See the port."""
         if self._closed:
             return True  # a call says that the model is no longer served
-        process = self._process
-        if process is not None and not process.is_alive():
+        FORK_SERVER.keep()
+        if self._lifeline is not None and not self._lifeline.alive:
             self._end()
         try:
             self._running()
@@ -194,9 +196,8 @@ class ModelRunnerProcess:
         """
         while True:
             if not pipe.poll(silence_s):
-                process = self._process
-                if process is not None:
-                    process.kill()
+                if self._lifeline is not None:
+                    self._lifeline.kill()
                 raise TimeoutError(f"it said nothing for {silence_s:g} s")
             found = pipe.recv()
             if found != _ALIVE:
@@ -229,14 +230,16 @@ class ModelRunnerProcess:
         """End the process, whatever it is at; how it ended."""
         process, self._process = self._process, None
         pipe, self._pipe = self._pipe, None
+        lifeline, self._lifeline = self._lifeline, None
         if pipe is not None:
             pipe.close()  # an idle process ends with it
-        if process is None:
+        if process is None or lifeline is None:
             return None
+        if not lifeline.ended_within(_ENDS_WITHIN_S):
+            lifeline.kill()
+            lifeline.ended_within(_ENDS_WITHIN_S)
+        lifeline.close()
         process.join(_ENDS_WITHIN_S)
-        if process.is_alive():
-            process.kill()
-            process.join()
         return process.exitcode
 
 

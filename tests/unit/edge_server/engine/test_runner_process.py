@@ -8,12 +8,22 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 
 import psutil
 import pytest
 
-from edge_server.engine import BatchLostError, Engine, EngineConfig, InvalidPromptError, Prompt, Request, Step
+from edge_server.engine import (
+    BatchLostError,
+    Engine,
+    EngineConfig,
+    InvalidPromptError,
+    Prompt,
+    Request,
+    Step,
+    lifeline,
+)
 from edge_server.engine.runner_process import HeldState, ModelRunnerProcess
 from edge_server.errors import EngineFailureError, ModelError
 from tests.waiting import PATIENCE_S, until
@@ -194,6 +204,46 @@ def test_a_process_that_is_stopped_is_killed_and_the_next_call_has_another(start
     runner._silence_s = PATIENCE_S
     again, _ = runner.prefill([ask(1, 2)])
     assert said(runner, again, 4) == [b"t aa"]
+
+
+def kill_fork_server() -> None:
+    """The process that runners are forked from."""
+    server = psutil.Process(forkserver._forkserver._forkserver_pid)  # type: ignore[attr-defined]
+    server.kill()
+    # Waited for where multiprocessing looks, which has to find its end itself.
+    os.waitid(os.P_PID, server.pid, os.WEXITED | os.WNOWAIT)
+
+
+def test_it_outlives_the_process_that_it_was_forked_from(start: Start) -> None:
+    runner = start()
+    before = runner.pid
+    state, _ = runner.prefill([ask(1, 2)])
+    kill_fork_server()
+    assert runner.ensure_started()
+    assert runner.pid == before
+    assert said(runner, state, 4) == [b"t aa"]
+
+
+def test_another_is_started_before_it_is_needed(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = start()
+    kill_fork_server()
+    monkeypatch.setattr(lifeline, "_LOOK_EACH_S", 0.0)
+    assert runner.ensure_started()
+    assert psutil.pid_exists(forkserver._forkserver._forkserver_pid)  # type: ignore[attr-defined]
+    kill(runner)
+    assert runner.ensure_started()
+    state, _ = runner.prefill([ask(1, 2)])
+    assert said(runner, state, 4) == [b"t aa"]
+
+
+def test_one_that_is_stopped_ends_even_if_that_has_died(start: Start) -> None:
+    runner = start()
+    assert runner.pid is not None
+    process = psutil.Process(runner.pid)
+    process.suspend()
+    kill_fork_server()
+    runner.close()
+    assert not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
 
 class Heard:
