@@ -10,6 +10,7 @@ python -m tests.chaos --row kills --row stampede
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ from tests.chaos.report import Report
 from tests.chaos.row import Scale
 from tests.chaos.rows import ROWS
 from tests.chaos.running import run_rows
+
+# Of gRPC in processes that attack: who is cut off is told so many times.
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 RESULTS = Path("docs/results/chaos.json")
 QUICK_RESULTS = Path("build/chaos-quick.json")

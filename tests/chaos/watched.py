@@ -23,6 +23,8 @@ from tests.chaos.serve_fingerprints import TASKS_FILE
 
 ROOT = Path(__file__).resolve().parents[2]
 _START_S = 300.0
+_GONE_WITHIN_S = 2.0
+"""Processes that a server started have this long after its own end."""
 _SERVE = ("-c", "from edge_server.cli import main; main()", "serve")
 
 
@@ -42,6 +44,7 @@ class WatchedServer:
         settings: of the server, without the prefix of their environment variables.
         arguments: of Python, what to run.
         environment: further variables.
+        folder: where it runs.
     """
 
     def __init__(
@@ -50,10 +53,12 @@ class WatchedServer:
         *,
         arguments: Sequence[str] = ("-m", "tests.chaos.serve_fingerprints"),
         environment: Mapping[str, str] | None = None,
+        folder: Path = ROOT,
     ) -> None:
         self._settings = dict(settings or {})
         self._arguments = tuple(arguments)
         self._environment = dict(environment or {})
+        self._runs_in = folder
         self._folder = tempfile.TemporaryDirectory()
         self._log = Path(self._folder.name, "log")
         self._tasks = Path(self._folder.name, "tasks")
@@ -72,13 +77,14 @@ class WatchedServer:
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, *self._arguments],
-                cwd=ROOT,
+                cwd=self._runs_in,
                 env=os.environ
                 | {"OMP_NUM_THREADS": "1", TASKS_FILE: str(self._tasks)}
                 | named
                 | self._environment,
                 stderr=log,
                 stdout=log,
+                start_new_session=True,
             )
         give_up_at = time.monotonic() + _START_S
         while not ready.exists():
@@ -94,26 +100,34 @@ class WatchedServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._process is not None:
-            self.ended_within_s(20)
+            self.ended_within_s(40)
         self._final_log = self.log
         self._folder.cleanup()
 
-    def ended_within_s(self, most_s: float) -> float:
-        """Ask it to end; how long that took [s], infinity where it had to be killed, with all it started."""
+    def ended_within_s(self, most_s: float) -> tuple[float, list[str]]:
+        """Ask it to end.
+
+        Returns:
+            How long that took [s], infinity where it had to be killed; and which of the processes that it had
+            started lived on, until they were killed.
+        """
         assert self._process is not None, "it was not started"
-        began, left = time.monotonic(), self.family()
-        try:
-            self._process.send_signal(signal.SIGTERM)
+        began, took_s, family = time.monotonic(), math.inf, self.family()
+        self._process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(most_s)
-            return time.monotonic() - began
-        except subprocess.TimeoutExpired:
+            took_s = time.monotonic() - began
+        left = []
+        if math.isinf(took_s):
             self._process.kill()
             self._process.wait()
-            return math.inf
-        finally:
-            for process in left:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.kill()
+        else:
+            _, living = psutil.wait_procs(family, _GONE_WITHIN_S)
+            left = [" ".join(each.cmdline())[:100] for each in living if _lives(each)]
+        for process in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        return took_s, left
 
     @property
     def doors(self) -> Doors:
@@ -132,11 +146,15 @@ class WatchedServer:
         return self._log.read_text(errors="replace") if self._log.exists() else self._final_log
 
     def family(self) -> list[psutil.Process]:
-        """Processes that it, or one of them, has started."""
+        """Processes that it, or one of them, has started; those whose parent has died too."""
+        found: dict[int, psutil.Process] = {}
         with contextlib.suppress(psutil.NoSuchProcess):
-            found: list[psutil.Process] = psutil.Process(self.pid).children(recursive=True)
-            return found
-        return []
+            found = {each.pid: each for each in psutil.Process(self.pid).children(recursive=True)}
+        for number in map(int, filter(str.isdigit, os.listdir("/proc"))):
+            with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+                if number not in found and number != self.pid and os.getsid(number) == self.pid:
+                    found[number] = psutil.Process(number)
+        return list(found.values())
 
     def runners(self) -> list[psutil.Process]:
         """Those of the family that hold a model's weights."""
@@ -204,15 +222,24 @@ class WatchedServer:
         raise RuntimeError(f"/proc/{self.pid}/status has no {name}")
 
 
+def _lives(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    return False
+
+
 def _decodes(process: psutil.Process) -> bool:
     return "device_agent.media.worker" in " ".join(process.cmdline())
 
 
 def edge_server(
-    settings: Mapping[str, object] | None = None, *, environment: Mapping[str, str] | None = None
+    settings: Mapping[str, object] | None = None,
+    *,
+    environment: Mapping[str, str] | None = None,
+    folder: Path = ROOT,
 ) -> WatchedServer:
     """What ``edge-server serve`` runs, with the shipped model unless the settings name another."""
-    return WatchedServer(settings, arguments=_SERVE, environment=environment)
+    return WatchedServer(settings, arguments=_SERVE, environment=environment, folder=folder)
 
 
 @dataclass

@@ -25,6 +25,10 @@ ROWS: Mapping[str, str] = MappingProxyType(
         "keyless": "tests.chaos.rows.keyless",
         "enrolled": "tests.chaos.rows.enrolled",
         "compose": "tests.chaos.rows.compose",
+        "runners": "tests.chaos.rows.runners",
+        "rollouts": "tests.chaos.rows.rollouts",
+        "sigterm": "tests.chaos.rows.sigterm",
+        "honest": "tests.chaos.rows.honest",
         "soak": "tests.chaos.rows.soak",
     }
 )

@@ -102,9 +102,14 @@ async def run(scale: Scale, folder: Path) -> Row:
     )
 
 
+def body_of(kind: str, data: bytes) -> dict[str, Any]:
+    """A request about a file."""
+    coded = base64.b64encode(data).decode()
+    return {"question": "Is there a banjo sound?", "media": [{"type": kind, "data": coded}]}
+
+
 def _body(file: HostileFile) -> dict[str, Any]:
-    data = base64.b64encode(file.data).decode()
-    return {"question": "Is there a banjo sound?", "media": [{"type": file.kind, "data": data}]}
+    return body_of(file.kind, file.data)
 
 
 def _one_by_one(server: WatchedServer, count: int) -> list[Cost]:
