@@ -67,7 +67,7 @@ class Lifeline:
 
 
 class ForkServer:
-    """Sees to it that the process lives from which others are forked: to start it takes as long as imports do."""
+    """Sees to it that the process lives from which others are forked: it takes as long as its imports do."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -174,5 +174,9 @@ class ModelRunner(Protocol, Generic[StateT]):
 class Restartable(Protocol):
     """A runner that may be without what it computes with, such as a process that was killed."""
 
+    @property
+    def started(self) -> bool:
+        """Whether it computes; looked at often."""
+
     def ensure_started(self) -> bool:
         """Whether it computes; starts what it needs where it does not, unless that failed a moment ago."""

@@ -180,10 +180,10 @@ class FairQueue:
             )
             return expired
 
-    def wait(self, otherwise: Callable[[], bool]) -> None:
+    def wait(self, otherwise: Callable[[], bool], timeout_s: float | None = None) -> None:
         """Block until a question may be taken or something else is the case, looked at on :meth:`wake`."""
         with self._changed:
-            self._changed.wait_for(lambda: bool(self._first()) or otherwise())
+            self._changed.wait_for(lambda: bool(self._first()) or otherwise(), timeout_s)
 
     def pause(self, otherwise: Callable[[], bool], timeout_s: float) -> None:
         """Block for a while, whatever waits, or until something is the case, looked at on :meth:`wake`."""

@@ -60,7 +60,7 @@ SILENCE_S = 5.0
 that is busy with something else keeps a nice process waiting."""
 _STARTS_WITHIN_S = 300.0
 """Until a process says something for the first time: what it needs is imported before that."""
-_TRY_AGAIN_S = 5.0
+_TRY_AGAIN_S = 2.0
 """Where a process could not be started: before the next try."""
 
 
@@ -133,6 +133,12 @@ class ModelRunnerProcess:
     def pid(self) -> int | None:
         """Number of the process; None: there is none."""
         return None if self._process is None else self._process.pid
+
+    @property
+    def started(self) -> bool:
+        """Whether there is a process that lives."""
+        lifeline = self._lifeline
+        return lifeline is not None and lifeline.alive
 
     def ensure_started(self) -> bool:
         """Whether there is a process; starts one where there is none. See the port."""

@@ -34,6 +34,7 @@ from edge_server.errors import DeadlineExpiredError
 logger = logging.getLogger(__name__)
 
 _LOOK_FOR_RUNNER_S = 0.25
+_LOOK_AT_RUNNER_S = 1.0
 
 
 class Scheduler(Generic[StateT]):
@@ -86,7 +87,8 @@ class Scheduler(Generic[StateT]):
         if not self._available:
             self._queue.pause(lambda: self._woken, _LOOK_FOR_RUNNER_S)
         elif not self._progress.taken:
-            self._queue.wait(lambda: self._woken)
+            # A runner that dies while nobody asks is there again before somebody does.
+            self._queue.wait(lambda: self._woken, None if self._restartable is None else _LOOK_AT_RUNNER_S)
         self._woken = False
 
     def wake(self) -> None:
@@ -123,10 +125,13 @@ class Scheduler(Generic[StateT]):
 
     def _find_runner(self) -> bool:
         """Whether the runner computes; where it does not, its questions wait for another batch."""
-        self._available = self._restartable is None or self._restartable.ensure_started()
-        if not self._available and self._progress.taken:
-            self._batch.clear()
-            self._recovery.hand_back(list(self._progress.taken))
+        if self._restartable is not None:
+            # Known before it is started again, which takes time: meanwhile others do what it had begun.
+            self._available = self._restartable.started
+            if not self._available and self._progress.taken:
+                self._batch.clear()
+                self._recovery.hand_back(list(self._progress.taken))
+            self._available = self._restartable.ensure_started()
         return self._available
 
     def _may_prefill(self) -> bool:

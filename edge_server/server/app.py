@@ -98,7 +98,12 @@ class Server:
             config, self.backends, self.answers, self.metrics, security, clock, self._allocator
         )
         self._rollout = Rollout(
-            self.backends, self.cell, keep_s=config.server.old_model_s, clock=clock, on_change=self._describe
+            self.backends,
+            self.cell,
+            keep_s=config.server.old_model_s,
+            max_old=config.server.old_models,
+            clock=clock,
+            on_change=self._describe,
         )
         self._describe()
         self._call_gate = build_call_gate(self.cell, self.metrics, security)

@@ -68,6 +68,8 @@ class ProcessSettings(Section):
     """After SIGTERM, accepted questions have this long to be answered."""
     old_model_s: NonNegativeFloat = 3600.0
     """After SIGHUP loaded another model, devices have this long to fetch its bundle."""
+    old_models: PositiveInt = 2
+    """Models served before that are kept at once, at most; the oldest goes before another one comes."""
     ready_file: Path | None = Field(default=None, json_schema_extra=_FLAG)
     """JSON written here once both doors are open: addresses, ports, model, bundle hash, process id."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", json_schema_extra=_FLAG)

@@ -5,7 +5,8 @@
                                           ▼                        ▼
                                      never served            the old one is current again
 
-Nothing is interrupted: accepted questions are answered by the engine that accepted them.
+Nothing is interrupted: accepted questions are answered by the engine that accepted them. Each model that is
+kept is memory and processes: there are so many old ones at most, and the oldest goes before another comes.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class Rollout:
         cell: knows which devices run what.
         keep_s: longest time that an old model is kept for devices which do not fetch the new bundle [s].
         settle_s: shortest time that it is kept [s].
+        max_old: most old models at once; at least one, so that what is new can be rolled back.
         on_change: called when another set of models is served.
         clock: monotonic seconds.
     """
@@ -46,6 +48,7 @@ class Rollout:
         *,
         keep_s: float,
         settle_s: float = SETTLE_S,
+        max_old: int = 2,
         on_change: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -55,7 +58,9 @@ class Rollout:
         self._settle_s = settle_s
         self._on_change = on_change
         self._clock = clock
-        self._retiring: set[asyncio.Task[None]] = set()
+        self._max_old = max_old
+        #: Oldest first: what retires each old backend, and what makes it go at once.
+        self._retiring: dict[asyncio.Task[None], asyncio.Event] = {}
 
     async def replace(self, backend: EngineBackend, canaries: Sequence[Canary] = ()) -> None:
         """Make a backend the current one; what is served now goes once nobody needs it.
@@ -67,6 +72,7 @@ class Rollout:
         Raises:
             CanaryError: it does not answer them; it is ended, and what is served stays.
         """
+        await self._make_room()
         await backend.engine.start()
         try:
             await try_out(backend.engine.submit, canaries)
@@ -81,9 +87,17 @@ class Rollout:
             "serving another model",
             extra={"bundle_hash": backend.bundle_hashes[0], "before": old.bundle_hashes[0]},
         )
-        task = asyncio.create_task(self._confirm(backend, old, canaries), name="tokenlink-retire")
-        self._retiring.add(task)
-        task.add_done_callback(self._retiring.discard)
+        hurry = asyncio.Event()
+        task = asyncio.create_task(self._confirm(backend, old, canaries, hurry), name="tokenlink-retire")
+        self._retiring[task] = hurry
+        task.add_done_callback(self._retiring.pop)
+
+    async def _make_room(self) -> None:
+        """Let the oldest models go where there are as many as there may be."""
+        while len(self._retiring) >= self._max_old:
+            task, hurry = next(iter(self._retiring.items()))
+            hurry.set()
+            await asyncio.wait([task])
 
     async def drain(self) -> None:
         """Accept nothing new in any engine and wait until every accepted question has ended."""
@@ -99,7 +113,9 @@ class Rollout:
             await backend.engine.stop()
             await asyncio.to_thread(backend.served.close)
 
-    async def _confirm(self, new: EngineBackend, old: EngineBackend, canaries: Sequence[Canary]) -> None:
+    async def _confirm(
+        self, new: EngineBackend, old: EngineBackend, canaries: Sequence[Canary], hurry: asyncio.Event
+    ) -> None:
         """See how the new backend does under load; then one of the two goes."""
         began = self._clock()
         while self._clock() - began < self._settle_s:
@@ -117,10 +133,10 @@ class Rollout:
                 self._on_change()
                 await self._end(new)
                 return
-        await self._retire(old, began)
+        await self._retire(old, began, hurry)
 
-    async def _retire(self, old: EngineBackend, began: float) -> None:
-        while (waited_s := self._clock() - began) < max(self._keep_s, self._settle_s):
+    async def _retire(self, old: EngineBackend, began: float, hurry: asyncio.Event) -> None:
+        while not hurry.is_set() and (waited_s := self._clock() - began) < max(self._keep_s, self._settle_s):
             devices = self._cell.sessions_with(old)
             if not devices and waited_s >= self._settle_s:
                 break

@@ -126,6 +126,33 @@ async def test_devices_that_do_not_move_on_are_not_waited_for_for_ever(
         await opened(running, "late", BUNDLE_HASH)
 
 
+@pytest.mark.parametrize("settings", [{"old_models": 2}])
+async def test_so_many_old_models_are_kept_and_the_oldest_goes(
+    running: Running, served: Served, new_model: WeightlessModel
+) -> None:
+    first = running.server.backends.current
+    ended: list[str] = []
+    await opened(running, "camera", BUNDLE_HASH)
+    for number in range(5):
+        bundle_hash = f"{number:02x}" * 32
+        model = replace(new_model, bundle_hash=bundle_hash)
+        made = replace(
+            served,
+            model=model,
+            runner_of=lambda _, model=model: model,  # type: ignore[misc]
+            bundles=(replace(served.bundles[0], bundle_hash=bundle_hash),),
+            digest=str(number),
+            close=lambda number=number: ended.append(str(number)),  # type: ignore[misc]
+        )
+        await running.server.replace(made)
+        # A device of each keeps it from going by itself.
+        await opened(running, f"camera-{number}", bundle_hash)
+        assert len(list(running.server.backends)) <= 3
+    assert running.server.backends.current.served.digest == "4"
+    assert first not in list(running.server.backends)
+    assert ended == ["0", "1"]
+
+
 def canary(answer: str) -> Canary:
     return Canary.of(1, {"video": (4, CHANNEL_DIM)}, [1, 2, 3], answer)
 

@@ -22,8 +22,8 @@ from tests.chaos.bystanders import Crowd, Fared, Where, ask_beside, process_apar
 from tests.chaos.row import Row, Scale, Settled, at_least, exactly
 from tests.chaos.watched import edge_server
 
-TURNS: Mapping[Scale, int] = MappingProxyType({"test": 1, "quick": 1, "full": 4})
-TURN_S: Mapping[Scale, float] = MappingProxyType({"test": 2.0, "quick": 4.0, "full": 15.0})
+TURNS: Mapping[Scale, int] = MappingProxyType({"test": 1, "quick": 1, "full": 3})
+TURN_S: Mapping[Scale, float] = MappingProxyType({"test": 2.0, "quick": 8.0, "full": 20.0})
 DEVICES: Mapping[Scale, int] = MappingProxyType({"test": 5, "quick": 10, "full": 50})
 IN_TIME_S = 5.0
 """An answer that comes later is no good."""

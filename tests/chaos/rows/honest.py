@@ -28,7 +28,7 @@ from deploy.loadtest.users import Users
 from tests.chaos.row import Row, Scale, Settled, at_least, exactly
 from tests.chaos.watched import ROOT, WatchedServer, edge_server
 
-BEFORE = "13d80d5f"
+BEFORE = "13d80d51"
 """The last commit before anything was hardened."""
 MODEL = ROOT / "deploy/models/soundstage-small"
 TURNS: Mapping[Scale, int] = MappingProxyType({"test": 1, "quick": 1, "full": 24})

@@ -316,6 +316,19 @@ def test_closed_it_is_gone_even_from_the_middle_of_a_step(
         runner.prefill([ask(1)])
 
 
+async def test_one_that_dies_while_nobody_asks_is_there_again(start: Start) -> None:
+    runner = start()
+    before = runner.pid
+    engine: Engine[HeldState] = Engine(made("it "), EngineConfig(batches=1), runner_of=lambda _: runner)
+    await engine.start()
+    try:
+        kill(runner)
+        await until(lambda: runner.started and runner.pid != before)
+        assert await answer_of(engine, ask(1, 2)) == "it aa"
+    finally:
+        await engine.stop()
+
+
 async def answer_of(engine: Engine[HeldState], prompt: Prompt) -> str:
     return (await engine.submit(Request(prompt, "user")).completion()).text
 

@@ -504,6 +504,10 @@ class Restarted(WeightlessModel):
 
     up = True
 
+    @property
+    def started(self) -> bool:
+        return self.up
+
     def ensure_started(self) -> bool:
         return self.up
 
@@ -550,6 +554,27 @@ def test_what_a_batch_began_whose_runner_is_gone_is_gone_on_with_by_another() ->
     )
     bench.run()
     assert [bench.answer(job) for job in jobs] == ["violin", "a long caption"]
+
+
+def test_what_a_dead_runner_began_is_in_the_queue_while_it_is_started_again() -> None:
+    model = restarted({1: "violin"})
+    bench = Bench(model)
+    job = bench.ask(ask(1))
+    bench.scheduler.step()
+    assert (bench.scheduler.rows, len(bench.queue)) == (1, 0)
+    model.up = False
+    seen: list[tuple[int, bool]] = []
+
+    def start() -> bool:
+        seen.append((len(bench.queue), bench.scheduler.available))
+        model.up = True
+        return True
+
+    model.ensure_started = start  # type: ignore[method-assign]
+    bench.scheduler.step()
+    assert seen[0] == (1, False)
+    bench.run()
+    assert bench.answer(job) == "violin"
 
 
 def test_a_runner_that_is_lost_between_two_looks_costs_no_question() -> None:
