@@ -22,13 +22,13 @@ SCRIPTS := deploy/with_server.py deploy/demo/demo.py deploy/demo/make_clips.py d
   tests/closed_forms.py tests/tree.py tests/benchmarks/channel.py tests/benchmarks/device_cost.py \
   tests/benchmarks/paper_scale.py $(wildcard tests/benchmarks/forward_*.py tests/benchmarks/serving/*.py) \
   $(wildcard tests/benchmarks/promises/*.py tests/benchmarks/peers/*.py tests/benchmarks/peer_servers/*.py) \
-  $(wildcard tests/chaos/*.py tests/chaos/rows/*.py)
+  $(wildcard tests/chaos/*.py tests/chaos/rows/*.py tests/clients/*.py)
 RESULTS := docs/results
 QUICK := $(BIN)/edge-server study quick --runs build/results-quick/runs --data build/results-quick/data \
   --model $(MODEL) --out build/results-quick
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint loadtest locust bench promises peers chaos chaos-quick requirements \
+.PHONY: help demo test lint loadtest locust bench promises clients peers chaos chaos-quick requirements \
   screenshots tree docs protos dataset \
   train results results-quick clean
 
@@ -118,6 +118,9 @@ dataset: $(VENV)/.dev ## The benchmark, three splits
 
 train: $(VENV)/.dev ## The model, from nothing, into runs/
 	$(BIN)/edge-server train soundstage-small --seed $(SEED) --data $(DATA)
+
+clients: $(VENV)/.dev ## Clients of OpenAI's API, each in its environment, against the shipped model
+	$(BIN)/python -m tests.clients --out $(RESULTS)/clients.json
 
 peers: $(VENV)/.dev ## Environments of the servers that ours is compared with
 	$(BIN)/python -m tests.benchmarks.peers.environments

@@ -10,7 +10,7 @@ from edge_server.engine import FeatureBlock, Priority, Prompt, Request, Sampling
 from edge_server.errors import InvalidQuestionError, TextTooLongError
 from edge_server.frontdoor.metrics import Metrics
 from edge_server.frontdoor.ports import LinkShape
-from edge_server.frontdoor.sampling import check_sampling, check_stops
+from edge_server.frontdoor.sampling import check_biases, check_sampling, check_stops
 from protos import payload
 from protos.names import MODALITIES, PRIORITIES, SLOT_OF
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
@@ -49,6 +49,7 @@ def request_of(question: pb.Question, session: Session, shape: LinkShape, metric
     for what in count_sent(session, _sent(question.payloads)):
         metrics.exceeded(what)
     try:
+        check_biases(len(question.sampling.logit_bias))
         check_sampling(sampling := sampling_of(question.sampling))
         check_stops(question.sampling.stop)
     except InvalidQuestionError as error:
@@ -147,11 +148,16 @@ def check_text(text: str, field: str, shape: LinkShape) -> None:
     Raises:
         TextTooLongError: names the field, what was found and what is allowed.
     """
-    most_bytes = max(shape.max_text_token_length * _BYTES_PER_TOKEN, _LEAST_TEXT_BYTES)
+    most_bytes = most_text_bytes(shape)
     # Characters first: a text far too long is not even encoded.
     size_bytes = len(text) if len(text) > most_bytes else len(text.encode("utf-8", "surrogatepass"))
     if size_bytes > most_bytes:
         raise TextTooLongError(field, found=size_bytes, allowed=most_bytes, unit="bytes")
+
+
+def most_text_bytes(shape: LinkShape) -> int:
+    """Bytes of the longest text that is looked at."""
+    return max(shape.max_text_token_length * _BYTES_PER_TOKEN, _LEAST_TEXT_BYTES)
 
 
 def check_modalities(modalities: Sequence[str], field: str) -> None:

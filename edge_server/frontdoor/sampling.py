@@ -18,6 +18,16 @@ from protos.names import (
 )
 
 
+def check_biases(count: int) -> None:
+    """Let so many tokens with a bias pass, before they are looked at.
+
+    Raises:
+        InvalidQuestionError: they are too many.
+    """
+    if count > MAX_LOGIT_BIASES:
+        raise InvalidQuestionError("logit_bias", f"holds {count} tokens; at most {MAX_LOGIT_BIASES}")
+
+
 def check_sampling(sampling: Sampling) -> None:
     """Let a way to sample pass that makes sense; which ids there are is the model's business.
 
@@ -29,10 +39,7 @@ def check_sampling(sampling: Sampling) -> None:
         raise InvalidQuestionError("top_p", f"is {sampling.top_p:g}; allowed: above 0, up to 1")
     _within("frequency_penalty", sampling.frequency_penalty, -MAX_ABS_PENALTY, MAX_ABS_PENALTY)
     _within("presence_penalty", sampling.presence_penalty, -MAX_ABS_PENALTY, MAX_ABS_PENALTY)
-    if len(sampling.logit_bias) > MAX_LOGIT_BIASES:
-        raise InvalidQuestionError(
-            "logit_bias", f"holds {len(sampling.logit_bias)} tokens; at most {MAX_LOGIT_BIASES}"
-        )
+    check_biases(len(sampling.logit_bias))
     for _, bias in sampling.logit_bias:
         _within("logit_bias", bias, -MAX_ABS_LOGIT_BIAS, MAX_ABS_LOGIT_BIAS)
     if not 0 <= sampling.alternatives <= MAX_ALTERNATIVES:

@@ -87,8 +87,11 @@ def install(app: FastAPI) -> None:
         if first["type"] in _OF_A_TYPE:
             path.append("type")
         param = _path(path) or str(first["loc"][0])
-        reason = first.get("ctx", {}).get("error", "") if first["type"] == "json_invalid" else ""
-        message = _OF_A_TYPE.get(first["type"], str(first["msg"])).format(**first.get("ctx", {}))
+        reason = (
+            str(first.get("ctx", {}).get("error", ""))[:_MOST_SAID] if first["type"] == "json_invalid" else ""
+        )
+        context = {name: str(value)[:_MOST_SHOWN] for name, value in first.get("ctx", {}).items()}
+        message = _OF_A_TYPE.get(first["type"], str(first["msg"])[:_MOST_SAID]).format(**context)
         message = message.removeprefix("Value error, ")
         message = f"{message}: {reason}" if reason else message
         detail = ErrorDetail(
@@ -122,6 +125,8 @@ _OF_THE_BODY = frozenset({400, 408, 413, 415})
 """What HTTP itself refuses because of the body."""
 
 
+_MOST_SHOWN, _MOST_SAID = 128, 1024
+"""Characters of a name, and of a sentence, that a client sent or caused: it is not told its own megabytes."""
 _OF_A_TYPE = {
     "union_tag_invalid": "is '{tag}'; allowed: {expected_tags}",
     "union_tag_not_found": "is missing",
@@ -163,5 +168,8 @@ def _as_sent(parts: Sequence[int | str]) -> list[int | str]:
 def _path(parts: list[int | str]) -> str:
     path = ""
     for part in parts:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
+        if isinstance(part, int):
+            path += f"[{part}]"
+        else:
+            path += f".{part[:_MOST_SHOWN]}" if path else part[:_MOST_SHOWN]
     return path

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 from edge_server.engine import Model, Prompt
 from edge_server.engine.ports import InvalidPromptError, PromptTooLongError
 from edge_server.errors import TextTooLongError
 from edge_server.frontdoor.ports import Ingested, LinkShape
-from edge_server.frontdoor.questions import check_text
+from edge_server.frontdoor.questions import check_text, most_text_bytes
 
 
 @dataclass(frozen=True)
@@ -35,17 +36,19 @@ class History:
         Raises:
             TextTooLongError: none left out is enough.
         """
-        least, most = -1, len(self.spare)
-        check_text(self.without(most), "context", shape)
-        while most - least > 1:
-            count = (least + most) // 2
+        gone = [0, *accumulate(len(self.turns[number]) for number in self.spare)]
+        characters, bound = sum(map(len, self.turns)), most_text_bytes(shape)
+        # By their lengths first: megabytes are not joined to be counted.
+        count = next((n for n, less in enumerate(gone) if characters - less <= bound), len(self.spare))
+        while True:
             try:
                 check_text(self.without(count), "context", shape)
             except TextTooLongError:
-                least = count
+                if count == len(self.spare):
+                    raise
+                count += 1
             else:
-                most = count
-        return most
+                return count
 
 
 async def fitted(

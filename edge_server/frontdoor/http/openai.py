@@ -46,6 +46,7 @@ from edge_server.frontdoor.http.openai_schema import (
     Message,
     ModelCard,
     ModelList,
+    RefusalPart,
     SaidToken,
     TextPart,
     TopToken,
@@ -244,7 +245,7 @@ def _text(message: Message) -> str:
         return ""
     if isinstance(message.content, str):
         return message.content.strip()
-    pieces = [part.text.strip() for part in message.content if isinstance(part, TextPart)]
+    pieces = [part.text.strip() for part in message.content if isinstance(part, TextPart | RefusalPart)]
     return "\n".join(piece for piece in pieces if piece)
 
 
@@ -266,7 +267,7 @@ def _media(messages: list[Message]) -> list[RawMedia]:
 
 
 def _media_of(part: ContentPart, field: str) -> RawMedia | None:
-    if isinstance(part, TextPart):
+    if isinstance(part, TextPart | RefusalPart):
         return None
     if isinstance(part, AudioPart):
         found = RawMedia("audio", part.input_audio.data, f"{field}.input_audio.data")

@@ -51,6 +51,7 @@ NO_EFFECT: Mapping[str, Callable[[Any], bool]] = {
     "function_call": _is("none", "auto"),
     "prompt_cache_key": lambda value: True,  # a hint; answers do not depend on it
     "prompt_cache_retention": lambda value: True,
+    "prompt_cache_options": lambda value: True,
     "web_search_options": _nothing,
 }
 """Fields that are known and have no effect, each with the values at which there is nothing to tell: those
@@ -61,6 +62,7 @@ REFUSED: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "function_call": (_is("none", "auto"), "asks for a function; there are none here"),
     "modalities": (lambda value: "audio" not in (value or ()), "asks for sound; answers are text"),
     "audio": (_nothing, "is not supported; answers are text"),
+    "moderation": (_nothing, "is not done here; leave it out"),
 }
 """Fields that would change what an answer is: with other values than these the request is refused."""
 

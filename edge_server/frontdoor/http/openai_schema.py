@@ -8,11 +8,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, FailFast, Field, JsonValue, Tag
 
 from edge_server.engine import Sampling
-from edge_server.frontdoor.http.rest_schema import Bias, Penalty, ShownPart, WindowPart
-from protos.names import MAX_ALTERNATIVES, MAX_LOGIT_BIASES, MAX_STOP_CHARS, MAX_TEMPERATURE
+from edge_server.frontdoor.http.rest_schema import (
+    LogitBias,
+    Penalty,
+    ShownPart,
+    WindowPart,
+    at_most,
+)
+from protos.names import MAX_ALTERNATIVES, MAX_STOP_CHARS, MAX_STOPS, MAX_TEMPERATURE
 
 
 class _Sent(BaseModel):
@@ -26,6 +32,18 @@ class TextPart(_Sent):
 
     type: Literal["text"]
     text: str
+
+
+class RefusalPart(_Sent):
+    """What a model said in place of an answer, in a turn before."""
+
+    type: Literal["refusal"]
+    refusal: str
+
+    @property
+    def text(self) -> str:
+        """Text of the conversation, as any other."""
+        return self.refusal
 
 
 class Url(_Sent):
@@ -69,10 +87,12 @@ class AudioPart(_Sent):
     """Which part it is about; an extension."""
 
 
-ContentPart: TypeAlias = Annotated[TextPart | ImagePart | VideoPart | AudioPart, Field(discriminator="type")]
+ContentPart: TypeAlias = Annotated[
+    TextPart | RefusalPart | ImagePart | VideoPart | AudioPart, Field(discriminator="type")
+]
 
 
-_MOST_MESSAGES = 1024
+_MOST_MESSAGES, _MOST_PARTS = 1024, 256
 
 PARTS = "parts"
 """In paths of pydantic's errors: the way of a content that is a list."""
@@ -88,7 +108,8 @@ class Message(_Sent):
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     # Told apart by what it is, so that a fault within a part is told of that part.
     content: Annotated[
-        Annotated[str | None, Tag("text")] | Annotated[list[ContentPart], Tag(PARTS)],
+        Annotated[str | None, Tag("text")]
+        | Annotated[list[ContentPart], at_most(_MOST_PARTS, "parts"), Tag(PARTS)],
         Discriminator(_kind_of_content),
     ] = None
 
@@ -112,7 +133,12 @@ class ChatRequest(_Sent):
     """A chat completion request."""
 
     model: str
-    messages: Annotated[list[Message], Field(min_length=1, max_length=_MOST_MESSAGES)]
+    messages: Annotated[
+        list[Message],
+        FailFast(),
+        at_most(_MOST_MESSAGES, "messages"),
+        Field(min_length=1, max_length=_MOST_MESSAGES),
+    ]
     stream: bool | None = False
     stream_options: StreamOptions | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
@@ -124,12 +150,12 @@ class ChatRequest(_Sent):
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**64)] | None = None
     n: Annotated[int, Field(ge=1)] | None = None
-    stop: Stop | list[Stop] | None = None
+    stop: Annotated[Stop | list[Stop] | None, at_most(MAX_STOPS, "texts")] = None
     logprobs: bool | None = False
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_ALTERNATIVES)] | None = None
     frequency_penalty: Penalty | None = None
     presence_penalty: Penalty | None = None
-    logit_bias: Annotated[dict[int, Bias], Field(max_length=MAX_LOGIT_BIASES)] | None = None
+    logit_bias: LogitBias | None = None
 
     @property
     def sampling(self) -> Sampling:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import binascii
 import zlib
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from edge_server.engine import Priority, Sampling
 from edge_server.errors import InvalidQuestionError, QuestionTooLargeError
@@ -31,6 +31,8 @@ from protos.names import (
     PayloadName,
 )
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
+
+_MOST_PARTS = 4
 
 
 class _Part(BaseModel):
@@ -146,7 +148,30 @@ class LinkPart(_Part):
 
 
 Penalty: TypeAlias = Annotated[float, Field(ge=-MAX_ABS_PENALTY, le=MAX_ABS_PENALTY)]
-Bias: TypeAlias = Annotated[float, Field(ge=-MAX_ABS_LOGIT_BIAS, le=MAX_ABS_LOGIT_BIAS)]
+_Bias: TypeAlias = Annotated[float, Field(ge=-MAX_ABS_LOGIT_BIAS, le=MAX_ABS_LOGIT_BIAS)]
+
+
+def at_most(most: int, what: str) -> BeforeValidator:
+    """Refuses longer lists and objects before they are looked at one by one.
+
+    What is wrong with each is told at some expense: of ten thousand, at that of seconds.
+
+    Args:
+        most: how many there may be.
+        what: they are called.
+    """
+
+    def check(value: Any) -> Any:
+        if isinstance(value, list | dict) and len(value) > most:
+            raise ValueError(f"holds {len(value)} {what}; at most {most}")
+        return value
+
+    return BeforeValidator(check)
+
+
+LogitBias: TypeAlias = Annotated[
+    dict[int, _Bias], at_most(MAX_LOGIT_BIASES, "tokens"), Field(max_length=MAX_LOGIT_BIASES)
+]
 
 
 class SamplingPart(_Part):
@@ -162,10 +187,12 @@ class SamplingPart(_Part):
     """Taken off a token's logit for each time that the answer has it."""
     presence_penalty: Penalty = 0.0
     """Taken off once, if the answer has it."""
-    logit_bias: Annotated[dict[int, Bias], Field(max_length=MAX_LOGIT_BIASES)] = {}
+    logit_bias: LogitBias = {}
     """Added to the logits of language tokens, by their ids."""
     stop: Annotated[
-        list[Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARS)]], Field(max_length=MAX_STOPS)
+        list[Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARS)]],
+        at_most(MAX_STOPS, "texts"),
+        Field(max_length=MAX_STOPS),
     ] = []
     """Texts that end the answer; it is told up to the first of them."""
 
@@ -188,8 +215,8 @@ class InferRequest(SamplingPart):
     """Its text; left out only where a text block carries it."""
     context: str = ""
     """Text that goes with it: a caption, a transcript, notes."""
-    media: Annotated[list[MediaPart], Field(max_length=4)] = []
-    blocks: Annotated[list[BlockPart], Field(max_length=4)] = []
+    media: Annotated[list[MediaPart], at_most(_MOST_PARTS, "files"), Field(max_length=_MOST_PARTS)] = []
+    blocks: Annotated[list[BlockPart], at_most(_MOST_PARTS, "blocks"), Field(max_length=_MOST_PARTS)] = []
     link: LinkPart = LinkPart()
     max_new_tokens: Annotated[int, Field(ge=0, le=2**31)] = 0
     """0: the server's default."""

@@ -1,0 +1,72 @@
+// Drives the AI SDK through the provider that is named, "openai" or "compatible".
+// Reads what to ask from its input, prints JSON.
+import { readFileSync } from "node:fs";
+import { generateText, jsonSchema, streamText, tool } from "ai";
+import { createOpenAI } from "@ai-sdk/openai";
+import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
+
+const given = JSON.parse(readFileSync(0, "utf8"));
+const ofOpenAI = process.argv[2] === "openai";
+const server = { name: "tokenlink", baseURL: given.url, apiKey: "none", includeUsage: true };
+const provider = ofOpenAI ? (name) => createOpenAI(server).chat(name) : createOpenAICompatible(server);
+const model = provider(given.model);
+const user = { role: "user", content: given.asks.text };
+const text = { model, maxRetries: 0, system: given.system, messages: [user] };
+const shows = (name, part) => ({
+  model, maxRetries: 0,
+  messages: [{ role: "user", content: [{ type: "text", text: given.asks[name] }, part] }],
+});
+const answer = async (asked) => ({ answer: (await generateText(asked)).text });
+const { top_p: topP, ...sampled } = given.sampled;
+const camera = given.tools[0].function;
+
+const cases = {
+  text: () => answer(text),
+  picture: () => answer(shows("picture", { type: "image", image: Buffer.from(given.image, "base64") })),
+  sound: () => answer(shows("sound", {
+    type: "file", data: Buffer.from(given.sound, "base64"), mediaType: "audio/wav",
+  })),
+  video: () => ({ absent: "it knows no video" }),
+  stream: async () => {
+    const found = streamText(text);
+    let said = "";
+    for await (const piece of found.textStream) said += piece;
+    return { answer: said, tokens: (await found.usage).outputTokens };
+  },
+  tools: async () => {
+    const found = await generateText({
+      ...text,
+      tools: { [camera.name]: tool({ description: camera.description, inputSchema: jsonSchema(camera.parameters) }) },
+    });
+    return { answer: found.text, calls: found.toolCalls.length };
+  },
+  history: () => answer({ model, maxRetries: 0, allowSystemInMessages: true, messages: [...given.history, user] }),
+  sampled: () => answer({
+    model, maxRetries: 0, messages: [{ role: "user", content: given.asks.open }], ...sampled, topP,
+  }),
+  stop: () => answer({ ...text, stopSequences: [given.stop] }),
+  choices: () => ({ absent: "it asks for one answer" }),
+  logprobs: async () => {
+    if (!ofOpenAI) return { absent: "it asks for none" };
+    const found = await generateText({ ...text, providerOptions: { openai: { logprobs: 2 } } });
+    return { logprobs: found.providerMetadata.openai.logprobs.map((each) => Math.round(each.logprob * 1e4) / 1e4) };
+  },
+  length: async () => ({ finish_reason: (await generateText({ ...text, maxOutputTokens: 1 })).finishReason }),
+  refusal: async () => {
+    try {
+      await generateText({ ...text, model: provider("gpt-7") });
+    } catch (error) {
+      return { status: error.statusCode };
+    }
+    return { status: 200 };
+  },
+};
+for (const [name, run] of Object.entries(cases)) {
+  let found;
+  try {
+    found = await run();
+  } catch (error) {
+    found = { error: `${error.name}: ${error.message}`.slice(0, 300) };
+  }
+  console.log(JSON.stringify({ [name]: found }));
+}
