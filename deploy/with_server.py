@@ -8,6 +8,7 @@ The command finds the server in its environment:
     TOKENLINK_DEVICE_BUNDLE   the model's device bundle; device-agent reads it
     TOKENLINK_DEVICE_TLS      false, also on a device that is enrolled elsewhere
     TOKENLINK_REST_URL        http://host:port of REST
+    TOKENLINK_SERVER_PID      the server's process
 
 Exit code: the command's; 1 where the server does not come up (the end of its log is shown).
 """
@@ -55,6 +56,7 @@ def edge_server(model: Path, settings: Mapping[str, str] = MappingProxyType({}))
             "TOKENLINK_DEVICE_BUNDLE": str(model / "bundle"),
             "TOKENLINK_DEVICE_TLS": "false",
             "TOKENLINK_REST_URL": facts["rest"],
+            "TOKENLINK_SERVER_PID": str(facts["pid"]),
         }
 
 

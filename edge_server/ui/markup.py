@@ -8,7 +8,7 @@ from html import escape
 
 from edge_server.cell import DeviceStatus
 from edge_server.engine import Completion
-from edge_server.ui.pictures import constellation, heatmap, sparkline
+from edge_server.ui.pictures import FULL_SCALE, constellation, heatmap, sparkline
 from edge_server.ui.trial import Bill, Codeword
 from edge_server.ui.watch import RecentAnswer, View
 from edge_server.ui.window import Quantiles
@@ -17,8 +17,31 @@ DEVICES_SHOWN = 100
 NOTHING = "–"
 _GAP = "\u00a0"
 
+HEATMAP_KEY = (
+    '<p class="tl-note">A row is a token, a column one of its values.</p>'
+    f'<p class="tl-note tl-scale"><span>−{FULL_SCALE:g} and below</span><i aria-hidden="true"></i>'
+    f"<span>{FULL_SCALE:g} and above</span></p>"
+)
+"""What the colours of the heatmaps mean."""
+
 _REASONS = {
     "queue": "queue full",
+    "pages": "too many pages opened at once",
+    "too_large": "larger than allowed",
+    "sessions_of_one": "too many sessions of one device",
+    "streams": "too many streams of one client",
+    "arrivals": "too many bytes on their way in",
+    "device_id": "another device's name",
+    "foreign_session": "another device's session",
+    "expired": "credential expired",
+    "revoked": "credential revoked",
+    "no_key": "no API key",
+    "unknown_key": "unknown API key",
+    "no_certificate": "no certificate",
+    "unknown_certificate": "unknown certificate",
+    "slow_sender": "sent too slowly",
+    "slow_reader": "read too slowly",
+    "tls_handshake": "TLS handshake not finished",
     "queue_per_user": "one user's share of the queue full",
     "evicted": "left the full queue for a lighter user",
     "sessions": "too many sessions",
@@ -46,7 +69,12 @@ def ago(silent_s: float) -> str:
     """How long ago something was, no finer than seconds."""
     if silent_s < 1:
         return "now"
-    return f"{silent_s:.0f}{_GAP}s ago" if silent_s < 120 else f"{_long(silent_s)} ago"
+    return f"{silent_s:.0f}{_GAP}s{_GAP}ago" if silent_s < 120 else f"{_long(silent_s)}{_GAP}ago"
+
+
+def counted(count: int, what: str) -> str:
+    """So many things, one of them in the singular."""
+    return f"{amount(count)} {what}" + "s" * (count != 1)
 
 
 def amount(value: float) -> str:
@@ -85,11 +113,13 @@ def tiles(view: View, devices: int) -> str:
 
 def rate(view: View) -> str:
     """Answers of each second of the last minute."""
-    last = sum(view.answers_per_s)
-    picture = sparkline(view.answers_per_s, f"Answers per second: {last} in the last minute")
+    said = counted(sum(view.answers_per_s), "answer")
+    most, span_s = max([*view.answers_per_s, 1]), len(view.answers_per_s)
+    picture = sparkline(view.answers_per_s, f"Answers per second: {said} in the last minute")
+    ticks = "".join(f"<span>{tick}</span>" for tick in (f"−{span_s}{_GAP}s", f"−{span_s // 2}{_GAP}s", "now"))
     return (
-        f'{picture}<p class="tl-note tl-ends"><span>{len(view.answers_per_s)} s ago</span>'
-        f"<span>{last} answers, at most {max(view.answers_per_s)} a second</span><span>now</span></p>"
+        f'<div class="tl-chart"><div class="tl-axis"><span>{most}</span><span>0</span></div>{picture}'
+        f'<div class="tl-ends">{ticks}</div></div><p class="tl-note">{said} in the last minute</p>'
     )
 
 
@@ -124,7 +154,9 @@ def devices_table(devices: Sequence[DeviceStatus]) -> str:
         "In flight",
         "Seen",
     )
-    table = _table("Devices with a session", heads, rows, "tl-devices")
+    table = _table("Devices with a session", heads, rows, "tl-devices") + (
+        '<p class="tl-note">Compression: how many tokens the encoder makes of each that may be sent.</p>'
+    )
     hidden = len(devices) - DEVICES_SHOWN
     return table + (f'<p class="tl-note">and {amount(hidden)} more</p>' if hidden > 0 else "")
 
@@ -154,7 +186,11 @@ def refusals(view: View) -> str:
     if not view.refusals:
         return _empty("Nothing was refused.", "")
     ordered = sorted(view.refusals.items(), key=lambda item: -item[1])
-    return _bars([(_REASONS.get(reason, reason), count) for reason, count in ordered], "reason", "refused")
+    return _bars(
+        [(_REASONS.get(reason, reason.replace("_", " ")), count) for reason, count in ordered],
+        "reason",
+        "refused",
+    )
 
 
 def recent_answers(
@@ -200,7 +236,8 @@ def answer_facts(completion: Completion, truth: str | None) -> str:
         f'<div class="tl-facts"><p>Probability <strong class="tl-probability">{percent}</strong></p>'
         f'<div class="tl-bar" aria-hidden="true"><span style="width:{percent}"></span></div>{verdict}'
         f'<p class="tl-note">{seconds(completion.queue_s)} in the queue · {seconds(completion.compute_s)} of '
-        f"inference · {completion.prompt_tokens} positions</p></div>"
+        f"inference · the model read {counted(completion.prompt_tokens, 'token')} of clip and question"
+        "</p></div>"
     )
 
 
@@ -232,7 +269,7 @@ def pictures(word: Codeword) -> str:
     name = escape(cost.modality)
     tokens, reals = word.sent_TC.shape
     facts = (
-        f"{tokens} token{'s' if tokens > 1 else ''} of {reals} reals · "
+        f"{counted(tokens, 'token')} of {reals} reals · "
         f"{amount(cost.channel_uses)} channel uses · "
         f"effective SNR {decibels(cost.effective_snr_db)} · {_error(word.error_db)}"
     )
@@ -252,15 +289,16 @@ def pictures(word: Codeword) -> str:
         f'<section class="tl-word"><h3>{name.capitalize()}</h3><p class="tl-note">{facts}</p>'
         f'<div class="tl-word-pictures"><div class="tl-maps">{images}</div>'
         f'<figure><figcaption>Symbols: <span class="tl-key sent">sent</span> '
-        f'<span class="tl-key received">received</span></figcaption>{symbols}</figure></div></section>'
+        f'<span class="tl-key received">received</span>; the circle has the power 1</figcaption>'
+        f"{symbols}</figure></div></section>"
     )
 
 
 def _error(error_db: float) -> str:
     if not math.isfinite(error_db):
         return "arrived as sent"
-    side = "below" if error_db <= 0 else "above"
-    return f"error {decibels(abs(error_db))} {side} the tokens"
+    side = "weaker" if error_db <= 0 else "stronger"
+    return f"what was added is {decibels(abs(error_db))} {side} than the tokens"
 
 
 def _long(value: float) -> str:

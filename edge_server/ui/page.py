@@ -162,7 +162,13 @@ class FrontPage:
             with ui.tab_panel(live):
                 LivePanel(self._context)
             with ui.tab_panel(playground):
-                Playground(self._context, client.ip, key)
+                trying = Playground(self._context, client.ip, key)
+
+        async def chosen() -> None:
+            if tabs.value == "playground":
+                await trying.begin()
+
+        tabs.on_value_change(chosen)
         if self._context.gate.needs_key(client.ip):
 
             def look_again() -> None:

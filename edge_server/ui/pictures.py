@@ -14,20 +14,24 @@ from PIL import Image
 
 FULL_SCALE = 2.0
 """Values of this size and above have the strongest colour; one standard deviation is sqrt(0.5)."""
-_STOPS = np.array([-1.0, -0.5, 0.0, 0.5, 1.0])
-_COLOURS = np.array(
-    [[26, 77, 156], [121, 170, 222], [243, 244, 246], [240, 155, 106], [168, 45, 20]], np.float64
-)
+_BELOW_ZERO = np.array([38, 112, 209, 0], np.float64)
+_ABOVE_ZERO = np.array([219, 84, 20, 0], np.float64)
+_OPAQUE = np.array([0, 0, 0, 255], np.float64)
+_GAMMA = 0.7
+"""Opacity over size: below 1 shows small values, too."""
 _AXIS = 2.5
 _MAX_POINTS = 1024
 
 
 def heatmap(x_TC: npt.NDArray[np.float32]) -> str:
-    """A token per row, a real per column; blue below zero, orange above. A PNG as a data URL."""
-    scaled = np.clip(x_TC.astype(np.float64) / FULL_SCALE, -1.0, 1.0)
-    rgb = np.stack([np.interp(scaled, _STOPS, _COLOURS[:, part]) for part in range(3)], axis=-1)
+    """A token per row, a real per column; blue below zero, orange above. A PNG as a data URL.
+
+    Zero is transparent: on a light page it is light, on a dark one dark.
+    """
+    scaled = np.clip(x_TC.astype(np.float64) / FULL_SCALE, -1.0, 1.0)[..., None]
+    rgba = np.where(scaled < 0, _BELOW_ZERO, _ABOVE_ZERO) + np.abs(scaled) ** _GAMMA * _OPAQUE
     file = io.BytesIO()
-    Image.fromarray(np.rint(rgb).astype(np.uint8), "RGB").save(file, "PNG")
+    Image.fromarray(np.rint(rgba).astype(np.uint8), "RGBA").save(file, "PNG")
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
 
 
@@ -43,6 +47,8 @@ def constellation(sent_TC: npt.NDArray[np.float32], received_TC: npt.NDArray[np.
     return (
         f'<svg class="tl-symbols" role="img" aria-label="{label}" viewBox="{-_AXIS} {-_AXIS} {side} {side}">'
         f'<path class="axis" d="M{-_AXIS} 0H{_AXIS}M0 {-_AXIS}V{_AXIS}"/><circle class="axis" r="1"/>'
+        f'<text x="{_AXIS - 0.1}" y="-.12" text-anchor="end">real part</text>'
+        f'<text x=".12" y="{0.3 - _AXIS}">imaginary part</text><text x="1.06" y=".28">1</text>'
         f'<path class="received" d="{_dots(received_TC)}"/><path class="sent" d="{_dots(sent_TC)}"/></svg>'
     )
 

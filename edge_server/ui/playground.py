@@ -43,6 +43,8 @@ class Playground:
         self._lengths = tuple(context.asker.backend.token_lengths)
         self._clips = {clip.key: clip for clip in context.shelf.shipped}
         self._busy = self._again = self._asked_once = self._answered = False
+        self._begun = False
+        self._clip_changes = 0
         with ui.element("div").classes("tl-playground"):
             with ui.element("div").classes("tl-controls"):
                 self._build_clip()
@@ -52,6 +54,13 @@ class Playground:
                 self._build_results()
         if self._clips:
             self._choose(next(iter(self._clips.values())))
+
+    async def begin(self) -> None:
+        """Ask the first example when the playground is looked at first: an empty page explains nothing."""
+        if not self._begun:
+            self._begun = True
+            if self._question.value and not self._asked_once:
+                await self.ask()
 
     def _build_clip(self) -> None:
         with card("Clip", "tl-order-1"):
@@ -73,6 +82,8 @@ class Playground:
             picker = f"() => getElement({self._upload.id}).$refs.qRef.pickFiles()"
             upload = ui.button("Upload a clip", icon="upload", color=None).props("outline no-caps")
             upload.classes("tl-upload").on("click", js_handler=picker)
+            limit = markup.size(self._context.shelf.max_clip_bytes)
+            ui.label(f"A video, picture or recording, at most {limit}.").classes("tl-note")
             self._clip_error = ui.label().classes("tl-error").props('role="alert"')
             self._clip_error.visible = False
 
@@ -116,7 +127,7 @@ class Playground:
             self._show_settings()
 
     def _build_results(self) -> None:
-        self._answer_box = card("Answer", "tl-order-3")
+        self._answer_box = card("Answer", "tl-order-3 tl-sticky")
         with self._answer_box:
             with ui.element("div").props('aria-live="polite"'):
                 self._answer = ui.label("Ask something.").classes("tl-answer")
@@ -128,9 +139,7 @@ class Playground:
             self._cost = Fragment()
         self._tokens_card = card("Tokens before and after the channel", "tl-order-5")
         with self._tokens_card:
-            ui.label("A row is a token, a column one of its values: blue below zero, orange above.").classes(
-                "tl-note"
-            )
+            ui.html(markup.HEATMAP_KEY, sanitize=True)
             self._tokens = Fragment()
         self._cost_card.visible = self._tokens_card.visible = False
 
@@ -161,6 +170,8 @@ class Playground:
         self._upload.reset()
         try:
             clip = await self._context.shelf.put(event.file.name, await event.file.read())
+            user = self._context.gate.user_of(self._key, self._host)
+            await trial.look_at(self._context.asker, clip, user)
         except EdgeServerError as error:
             self._complain(self._clip_error, str(error))
             return
@@ -199,6 +210,7 @@ class Playground:
         if not self._answered:
             self._answer.set_text("…")
         link, clip = self._link(), self._clips.get(self._clip.value or "")
+        asked_at = self._clip_changes
         question = str(self._question.value or "").strip()
         try:
             user = self._context.gate.user_of(self._key, self._host)
@@ -207,6 +219,8 @@ class Playground:
                 self._show_link(trial.codewords(asked.ready), link, clip)
                 text = ""
                 async for event in asked.stream:
+                    if self._clip_changes != asked_at:
+                        break  # what comes now is not about the clip that is shown
                     if isinstance(event, Completion):
                         self._show_completion(event, question, clip)
                     else:
@@ -218,12 +232,14 @@ class Playground:
         except Exception as error:
             if not isinstance(error, EdgeServerError):
                 logger.exception("a playground question failed")
-            self._answered = False
-            self._answer.set_text("No answer")
-            self._facts.show("")
-            self._complain(self._error, str(known(error)))
+            if self._clip_changes == asked_at:
+                self._forget("No answer")
+                self._complain(self._error, str(known(error)))
         finally:
             self._answer_box.classes(remove="tl-stale")
+            if self._clip_changes != asked_at and not self._again:
+                self._forget()
+        self._answer_box.run_method("scrollIntoView", {"block": "nearest"})
 
     # What is shown.
 
@@ -234,8 +250,17 @@ class Playground:
         else:
             self._clip.set_value(clip.key)
 
+    def _forget(self, said: str = "Ask something.") -> None:
+        """Show nothing of a question that is no longer the one that is asked."""
+        self._answered = False
+        self._error.visible = self._cost_card.visible = self._tokens_card.visible = False
+        self._answer.set_text(said)
+        self._facts.show("")
+
     def _show(self, clip: ClipFile) -> None:
         self._clip_error.visible = False
+        self._clip_changes += 1
+        self._forget()
         url, label = CLIP_URL + clip.key, escape(clip.name, quote=True)
         match clip.modality:
             case "image":

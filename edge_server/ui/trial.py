@@ -72,6 +72,16 @@ async def ask(asker: Asker, clip: ClipFile | None, question: str, link: LinkSett
     return await asker.ask(RestQuestion(text=question, user=user, media=media, link=link, whole=False))
 
 
+async def look_at(asker: Asker, clip: ClipFile, user: str) -> None:
+    """Decode a clip, to see that it is one.
+
+    Raises:
+        EdgeServerError: it cannot be decoded, or not now.
+    """
+    raw = await asyncio.to_thread(_raw, clip)
+    await asker.backend.served.ingest.prepare((raw,), "", "", LinkSettings(), user)
+
+
 def codewords(ready: Ingested) -> tuple[Codeword, ...]:
     """The tokens of every modality, before and after the channel."""
     return tuple(

@@ -27,10 +27,12 @@ def pixels(url: str) -> np.ndarray:  # type: ignore[type-arg]
 
 def test_a_heatmap_has_a_pixel_per_value_and_its_sign_as_colour() -> None:
     shown = pixels(heatmap(np.array([[-5.0, 0.0, 5.0], [1.0, -1.0, 0.0]], np.float32)))
-    assert shown.shape == (2, 3, 3)
-    red, _, blue = (shown[..., part].astype(int) for part in range(3))
-    assert (np.sign(red - blue) == [[-1, -1, 1], [1, -1, -1]]).all()
-    assert abs(red - blue)[0, 1] < 10, "zero is neither blue nor orange"
+    assert shown.shape == (2, 3, 4)
+    red, _, blue, opacity = (shown[..., part].astype(int) for part in range(4))
+    sign = np.sign(red - blue) * (opacity > 0)
+    assert (sign == [[-1, 0, 1], [1, -1, 0]]).all(), "zero is what lies behind, light or dark"
+    assert opacity[0].tolist() == [255, 0, 255]
+    assert 0 < opacity[1, 0] == opacity[1, 1] < 255
 
 
 def test_symbols_are_where_they_are_in_the_plane() -> None:
@@ -55,7 +57,7 @@ def test_what_the_channel_added_is_measured() -> None:
     shown = markup.pictures(Codeword(sent, sent * 1.1, COST))
     assert shown.count("<img") == 3
     assert all(alt for alt in re.findall(r'alt="([^"]*)"', shown))
-    assert "error 20.0\u00a0dB below the tokens" in shown
+    assert "what was added is 20.0\u00a0dB weaker than the tokens" in shown
 
 
 def test_the_clip_is_billed_at_capacity() -> None:
