@@ -7,6 +7,7 @@ A tokenizer that is trained here has them first; one that came with a foundation
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -74,6 +75,35 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
+def extend_tokenizer(tokenizer: Tokenizer, words: Iterable[str]) -> Tokenizer:
+    """A tokenizer that has a language token for each further word; ids and texts of the others stay.
+
+    Its merges come after all others, so that what was one token still is. Blanks of any kind count as one.
+
+    Args:
+        tokenizer: byte-level BPE that was trained here; it stays as it is.
+        words: lower case, in the order of their ids; those that are one token already are left out.
+    """
+    described = json.loads(tokenizer.to_str())
+    blanks = {"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": " "}
+    described["normalizer"]["normalizers"].append(blanks)
+    vocabulary: dict[str, int] = described["model"]["vocab"]
+    merges: list[list[str]] = described["model"]["merges"]
+    for word in words:
+        pieces = _from_json(described).encode(word, add_special_tokens=False).tokens
+        while len(pieces) > 1:
+            merges.append(pieces[:2])
+            pieces[:2] = ["".join(pieces[:2])]
+            vocabulary.setdefault(pieces[0], len(vocabulary))
+    return _from_json(described)
+
+
+def _from_json(described: object) -> Tokenizer:
+    tokenizer = Tokenizer.from_str(json.dumps(described))
     tokenizer.encode_special_tokens = True
     return tokenizer
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -11,9 +12,7 @@ import torch
 from torch import Tensor
 
 from edge_server.model.link import Link
-from edge_server.training.clips import EncodedClips
 from edge_server.training.radio import RadioTraining, transmit
-from edge_server.training.split import TrainingSplit
 
 
 @dataclass(frozen=True)
@@ -33,6 +32,13 @@ class UplinkTraining:
     """Token lengths and how often each is used; drawn for each modality and step."""
 
 
+class Features(Protocol):
+    """Clips behind the frozen encoders."""
+
+    def take(self, slot: str, rows: npt.NDArray[np.int64]) -> Tensor:
+        """Encoder tokens of some clips, float32, [len(rows), P, D]."""
+
+
 @dataclass(frozen=True)
 class Draw:
     """The randomness of one step."""
@@ -49,7 +55,7 @@ def draw_of(seed: int, stage: int, step: int) -> Draw:
 
 def receive_clips(
     link: Link,
-    clips: EncodedClips[TrainingSplit],
+    clips: Features,
     rows: npt.NDArray[np.int64],
     training: UplinkTraining,
     draw: Draw,

@@ -24,10 +24,11 @@ from edge_server.data.soundstage.captions import (
     sound_words,
 )
 from edge_server.data.soundstage.dataset import Split
+from edge_server.data.soundstage.outsiders import training_picture, training_sound
 from edge_server.data.soundstage.scene import Scene
 from edge_server.model.link import Encoder
 from edge_server.model.preprocess import VisualFrontEnd
-from edge_server.model.transmitter import AudioEncoder
+from edge_server.model.transmitter import AudioEncoder, VisualEncoder
 from edge_server.training.pretrain_encoders import AudioPretraining, EncoderTraining, VisualPretraining
 
 
@@ -43,6 +44,7 @@ class ModalityTraining:
         caption: the part of a caption that is about it.
         dictated: what it shows, place by place, in a fixed number of words.
         describe: what it shows, worded anew; the foundation reads that in its slot before it reads tokens.
+        elsewhere: media of a clip that is not of Soundstage's world, for an encoder of a link.
         pretraining: teaches its encoder; given the encoder's configuration and training, a split and a seed.
     """
 
@@ -53,6 +55,7 @@ class ModalityTraining:
     caption: Callable[[Caption], str]
     dictated: Callable[[Scene], Sequence[str]]
     describe: Callable[[Scene, np.random.Generator], str]
+    elsewhere: Callable[[Encoder, np.random.Generator], npt.NDArray[Any]]
     pretraining: Callable[[Any, EncoderTraining, Split, int], VisualPretraining | AudioPretraining]
 
 
@@ -66,6 +69,18 @@ def _spectrograms(encoder: Encoder, pcm: npt.NDArray[Any]) -> Tensor:
     return torch.stack([encoder.front_end(samples) for samples in rows])
 
 
+def _pictures_elsewhere(encoder: Encoder, rng: np.random.Generator) -> npt.NDArray[Any]:
+    assert isinstance(encoder, VisualEncoder)  # noqa: S101 - narrows the type
+    format = encoder.config.format
+    return training_picture(format.frames, format.height, format.width, rng)
+
+
+def _sounds_elsewhere(encoder: Encoder, rng: np.random.Generator) -> npt.NDArray[Any]:
+    assert isinstance(encoder, AudioEncoder)  # noqa: S101 - narrows the type
+    format = encoder.config.format
+    return training_sound(format.samples, format.sample_rate_hz, rng)
+
+
 TRAINING: dict[str, ModalityTraining] = {
     "visual": ModalityTraining(
         media=lambda split: split.frames,
@@ -77,6 +92,7 @@ TRAINING: dict[str, ModalityTraining] = {
         caption=lambda caption: caption.picture,
         dictated=picture_words,
         describe=describe_picture,
+        elsewhere=_pictures_elsewhere,
         pretraining=VisualPretraining,
     ),
     "audio": ModalityTraining(
@@ -87,6 +103,7 @@ TRAINING: dict[str, ModalityTraining] = {
         caption=lambda caption: caption.sound,
         dictated=sound_words,
         describe=describe_sound,
+        elsewhere=_sounds_elsewhere,
         pretraining=AudioPretraining,
     ),
 }

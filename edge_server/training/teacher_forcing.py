@@ -37,10 +37,12 @@ class Row:
     special: tk.SpecialIds = tk.OWN_IDS
 
     @classmethod
-    def about(cls, slots: Mapping[str, Piece], special: tk.SpecialIds = tk.OWN_IDS) -> Row:
-        """A row with its context: what fills which slot."""
+    def about(
+        cls, slots: Mapping[str, Piece], special: tk.SpecialIds = tk.OWN_IDS, context: Sequence[int] = ()
+    ) -> Row:
+        """A row with its context: what fills which slot, and language tokens of text."""
         row = cls([], [], [], special)
-        for piece in ([special.bos], *context_pieces(slots, ids=special)):
+        for piece in ([special.bos], *context_pieces(slots, context, special)):
             row._append(piece, CONTEXT)
         return row
 

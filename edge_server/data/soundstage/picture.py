@@ -146,11 +146,20 @@ def _noise_bank() -> npt.NDArray[np.float32]:
     return np.random.default_rng(0).standard_normal((_NOISE_BANK, HEIGHT, WIDTH), np.float32)
 
 
-@functools.cache
 def _artwork(kind: str) -> Image.Image:
+    return sprite_of(ARTWORK[kind])
+
+
+@functools.cache
+def sprite_of(sign: str) -> Image.Image:
+    """A sign of the emoji font, cut out, RGBA.
+
+    Raises:
+        DatasetError: the font is not installed.
+    """
     if not _FONT.exists():
         raise DatasetError(f"emoji font: {_FONT} not found; install Debian's fonts-noto-color-emoji")
     font = ImageFont.truetype(str(_FONT), _FONT_SIZE)
     canvas = Image.new("RGBA", (136, 128), (0, 0, 0, 0))
-    ImageDraw.Draw(canvas).text((0, 0), ARTWORK[kind], font=font, embedded_color=True)
+    ImageDraw.Draw(canvas).text((0, 0), sign, font=font, embedded_color=True)
     return canvas.crop(canvas.getbbox())

@@ -20,6 +20,8 @@ from edge_server.data.soundstage.scene import KINDS, PLACES, Scene, Sound
 NUMBERS = ("zero", "one", "two", "three")
 YES_NO = ("yes", "no")
 WHERE = (*PLACES, "off stage")
+#: What no picture is needed for.
+_HEARD = ("audio",)
 
 Found = Iterator[tuple[tuple[str, ...], str]]
 
@@ -33,12 +35,19 @@ class Template:
         text: the question, with placeholders in angle brackets.
         answers: every answer it can have.
         find: yields (values for the placeholders, answer) for all its questions about a scene.
+        by: slots that it cannot be answered without; empty: what its type says.
     """
 
     type: tuple[str, str]
     text: str
     answers: tuple[str, ...]
     find: Callable[[Scene], Found]
+    by: tuple[str, ...] = ()
+
+    @property
+    def needed(self) -> frozenset[str]:
+        """Slots that it cannot be answered without."""
+        return frozenset(self.by or self.type[0].lower().split("-"))
 
 
 @dataclass(frozen=True)
@@ -221,7 +230,7 @@ TEMPLATES: list[Template] = [
     Template(
         ("Audio-Visual", "Existential"), "Is the <Object> in the video playing?", YES_NO, _performer_plays
     ),
-    Template(("Audio-Visual", "Existential"), "Is there a voiceover?", YES_NO, _voice_over),
+    Template(("Audio-Visual", "Existential"), "Is there a voiceover?", YES_NO, _voice_over, _HEARD),
     Template(("Audio-Visual", "Location"), "Where is the first sounding instrument?", WHERE, _first_place),
     Template(("Audio-Visual", "Location"), "Where is the loudest instrument?", WHERE, _loudest_place),
     Template(
@@ -254,19 +263,25 @@ TEMPLATES: list[Template] = [
         YES_NO,
         _earlier_place,
     ),
-    Template(("Audio-Visual", "Temporal"), "What is the first instrument that comes in?", KINDS, _first_kind),
-    Template(("Audio-Visual", "Temporal"), "What is the last instrument that comes in?", KINDS, _last_kind),
+    Template(
+        ("Audio-Visual", "Temporal"), "What is the first instrument that comes in?", KINDS, _first_kind, _HEARD
+    ),
+    Template(
+        ("Audio-Visual", "Temporal"), "What is the last instrument that comes in?", KINDS, _last_kind, _HEARD
+    ),
     Template(
         ("Audio-Visual", "Temporal"),
         "Which instrument makes sounds right before the <Object>?",
         KINDS,
         _kind_before,
+        _HEARD,
     ),
     Template(
         ("Audio-Visual", "Temporal"),
         "Which instrument makes sounds right after the <Object>?",
         KINDS,
         _kind_after,
+        _HEARD,
     ),
 ]
 
