@@ -39,6 +39,10 @@ class Outcome:
         text: the answer.
         probability: product of its language tokens' probabilities.
         finish_reason: ``"stop"`` or ``"length"``.
+        confidence: probability that it is right, calibrated; of an answer that was held back, that of
+            ``guess``; None: the server does not say.
+        abstained: whether the model is not sure, so that ``text`` is no answer.
+        guess: the answer that was held back; empty where none was.
         token_length: tokens sent per modality of the clip.
         effective_snr_db: per modality, what the receiver was told [dB].
         cost: what it took.
@@ -54,6 +58,9 @@ class Outcome:
     probability: float
     finish_reason: str
     token_length: int
+    confidence: float | None = None
+    abstained: bool = False
+    guess: str = ""
     effective_snr_db: Mapping[str, float] = field(default_factory=dict)
     cost: Cost = field(default_factory=lambda: Cost(0, 0, 0.0, 0.0, 0.0))
     queue_s: float = 0.0
@@ -110,6 +117,9 @@ def outcome_of(prepared: Prepared, reply: Reply, model: str) -> Outcome:
         text=answer.text,
         probability=answer.probability,
         finish_reason=answer.finish_reason,
+        confidence=answer.confidence if answer.HasField("confidence") else None,
+        abstained=answer.abstained,
+        guess=answer.guess,
         token_length=prepared.token_length,
         effective_snr_db={
             MODALITIES.of_number[block.modality]: block.channel.effective_snr_db for block in blocks

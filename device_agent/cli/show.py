@@ -40,11 +40,22 @@ def link_line(outcome: Outcome) -> str:
     return " · ".join(f"{modality} at {snr:.1f} dB" for modality, snr in outcome.effective_snr_db.items())
 
 
+def sure_line(outcome: Outcome) -> str:
+    """How far an answer is to be believed, in one line."""
+    if outcome.confidence is None:
+        return "not sure" if outcome.abstained else f"probability {outcome.probability:.2f}"
+    if not outcome.abstained:
+        return f"confidence {outcome.confidence:.2f}"
+    if not outcome.guess:
+        return "the model was not trained for this"
+    return f"held back: {printable(outcome.guess)}, confidence {outcome.confidence:.2f}"
+
+
 def show_cost(console: Console, outcome: Outcome) -> None:
     """Print what an answer cost."""
     console.print(Text(cost_line(outcome.cost), style="dim"))
     link = link_line(outcome)
-    sure = f"probability {outcome.probability:.2f}"
+    sure = sure_line(outcome)
     if link:
         sure += f" · {outcome.token_length} tokens per modality · {link}"
     console.print(Text(sure, style="dim"))

@@ -56,6 +56,9 @@ def sane_answer(sent: pb.Answer) -> pb.Answer:
     answer.probability = _within(answer.probability, 0.0, 1.0)
     if answer.HasField("logprob"):
         answer.logprob = _within(answer.logprob, -1e9, 0.0)
+    answer.guess = answer.guess[:MAX_ANSWER_CHARACTERS]
+    if answer.HasField("confidence"):
+        answer.confidence = _within(answer.confidence, 0.0, 1.0)
     answer.queue_s = _within(answer.queue_s, 0.0, 1e9)
     answer.compute_s = _within(answer.compute_s, 0.0, 1e9)
     return answer

@@ -29,7 +29,7 @@ from edge_server.errors import ConfigurationError
 
 logger = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _MOST_AT_ONCE = 512
 _OPENING_TIMEOUT_S = 5.0
 PATIENCE_S = 0.25
@@ -53,10 +53,21 @@ CREATE TABLE answer (
     finish_reason TEXT NOT NULL,
     answered_at_s REAL NOT NULL,
     logprobs BLOB NOT NULL DEFAULT x'',
+    confidence REAL DEFAULT NULL,
+    abstained INTEGER NOT NULL DEFAULT 0,
+    guess TEXT NOT NULL DEFAULT '',
     PRIMARY KEY (device_id, request_id)
 ) WITHOUT ROWID
 """
-_SINCE_VERSION_1 = "ALTER TABLE answer ADD COLUMN logprobs BLOB NOT NULL DEFAULT x''"
+#: What each version has that the one before had not.
+_SINCE = {
+    2: ("logprobs BLOB NOT NULL DEFAULT x''",),
+    3: (
+        "confidence REAL DEFAULT NULL",
+        "abstained INTEGER NOT NULL DEFAULT 0",
+        "guess TEXT NOT NULL DEFAULT ''",
+    ),
+}
 _ABOUT = "CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID"
 
 _Put: TypeAlias = tuple[KeptAnswer, "asyncio.Future[None] | None"]
@@ -146,9 +157,11 @@ class AnswerFile:
                 connection.execute(_SCHEMA)
                 connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
                 connection.execute("COMMIT")
-            elif version == 1:
+            elif 1 <= version < SCHEMA_VERSION:
                 connection.execute("BEGIN IMMEDIATE")
-                connection.execute(_SINCE_VERSION_1)
+                for since in range(version + 1, SCHEMA_VERSION + 1):
+                    for column in _SINCE[since]:
+                        connection.execute(f"ALTER TABLE answer ADD COLUMN {column}")
                 connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
                 connection.execute("COMMIT")
             elif version != SCHEMA_VERSION:
@@ -266,11 +279,12 @@ class AnswerFile:
                 answer = task[0]
                 c = answer.completion
                 connection.execute(
-                    "INSERT OR REPLACE INTO answer VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    "INSERT OR REPLACE INTO answer VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (
                         *(answer.device_id, answer.request_id, answer.digest, c.text, c.probability),
                         *(c.prompt_tokens, c.answer_tokens, c.queue_s, c.compute_s, c.finish_reason),
                         *(answer.answered_at_s, np.asarray(c.logprobs, "<f8").tobytes()),
+                        *(c.confidence, int(c.abstained), c.guess),
                     ),
                 )
             elif task is not None:
@@ -281,9 +295,16 @@ class AnswerFile:
 
 def _answer_of(row: Sequence[Any]) -> KeptAnswer:
     device_id, request_id, digest, *completion = row[:10]
-    # A damaged file may be of version 1, without the last column.
-    answered_at_s, logprobs = (*row[10:], b"")[:2]
-    kept = replace(Completion(*completion), logprobs=tuple(np.frombuffer(logprobs, "<f8").tolist()))
+    # A damaged file may be of an older version, without the last columns.
+    filled = (*row[10:], *(None, b"", None, 0, "")[len(row) - 10 :])
+    answered_at_s, logprobs, confidence, abstained, guess = filled
+    kept = replace(
+        Completion(*completion),
+        logprobs=tuple(np.frombuffer(logprobs, "<f8").tolist()),
+        confidence=confidence,
+        abstained=bool(abstained),
+        guess=guess,
+    )
     return KeptAnswer(device_id, request_id, digest, kept, float(answered_at_s))
 
 

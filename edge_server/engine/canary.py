@@ -128,7 +128,10 @@ async def try_out(submit: Callable[[Request], AnswerStream], canaries: Sequence[
             )
             for number, each in enumerate(canaries)
         ]
-        said = [done.text for done in await asyncio.gather(*(stream.completion() for stream in asked))]
+        said = [
+            done.guess or done.text
+            for done in await asyncio.gather(*(stream.completion() for stream in asked))
+        ]
     except (EngineOverloadedError, DrainingError):
         raise
     except EdgeServerError as error:

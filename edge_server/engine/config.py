@@ -44,6 +44,11 @@ class EngineConfig:
     """Time within which an answer is of use, where the question does not say."""
     max_deadline_s: PositiveFloat = 300.0
     """Longest deadline; longer ones are shortened to it."""
+    abstain_below: float | None = Field(
+        default=None, ge=0.0, le=1.0, json_schema_extra={"flag": True, "shown": "the model's own threshold"}
+    )
+    """Answers of less confidence than this are held back, "not sure" in their place; 0: none is. Only of
+    models that are calibrated (`edge-server evaluate --calibrate`)."""
     max_recoveries: PositiveInt = 2
     """How often a question is run again after a failure that was not its own."""
     stall_s: PositiveFloat = 30.0

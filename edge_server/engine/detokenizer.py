@@ -16,9 +16,10 @@ import math
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
+from edge_server.engine.calibration import Calibration
 from edge_server.engine.ports import Step
 from edge_server.engine.request import (
     LOGPROB_OF_0,
@@ -65,11 +66,18 @@ class Detokenizer:
     Args:
         text: decoder of language token ids.
         publish: takes what each step of the model said, in order, with one end per question.
+        calibration: says which answers are held back. Nothing is told of an answer while that may happen.
     """
 
-    def __init__(self, text: Callable[[Sequence[int]], str], publish: Publish) -> None:
+    def __init__(
+        self,
+        text: Callable[[Sequence[int]], str],
+        publish: Publish,
+        calibration: Calibration | None = None,
+    ) -> None:
         self._text = text
         self._publish = publish
+        self._calibration = calibration
         self._changed = threading.Condition()
         self._steps: deque[list[Progress]] = deque()
         self._open = True
@@ -134,7 +142,9 @@ class Detokenizer:
             return []
         if isinstance(end, EdgeServerError):
             return _end(job, end)
-        request = job.request
+        request, calibration = job.request, self._calibration
+        if calibration is not None and end is None and progress.tokens <= calibration.longest:
+            return []
         try:
             ids = job.token_ids[: progress.tokens]
             delta, stopped = stable_delta(
@@ -159,7 +169,12 @@ class Detokenizer:
             said.append((job, Delta(delta, tokens)))
         if ends:
             reason = "stop" if stopped or end is None else end
-            said += _end(job, _completion(progress, reason))
+            completion = _completion(progress, reason)
+            if calibration is not None:
+                completion = _judged(completion, calibration)
+                if completion.guess:
+                    said = [(job, Delta(completion.text))]
+            said += _end(job, completion)
         return said
 
     def _spelled(self, ids: Sequence[int], emitted: str, told: int) -> int:
@@ -175,6 +190,16 @@ class Detokenizer:
 
 def _end(job: Job, how: Completion | EdgeServerError) -> list[Publication]:
     return [(job, how)] if job.advance(JobState.TOLD) else []
+
+
+def _judged(completion: Completion, calibration: Calibration) -> Completion:
+    """An answer with how far it is to be believed; one that is held back was not begun to be told."""
+    found = calibration.judge(completion.text, completion.logprobs)
+    completion = replace(completion, confidence=found.confidence, abstained=found.abstained)
+    if not found.abstained or completion.text == calibration.unsure:
+        return completion
+    # The language tokens are those of the guess.
+    return replace(completion, text=calibration.unsure, guess=completion.text, logprobs=(), tokens=())
 
 
 def _completion(progress: Progress, finish_reason: FinishReason) -> Completion:

@@ -24,6 +24,7 @@ from dataclasses import replace
 from typing import Generic
 
 from edge_server.engine.answer import AnswerStream
+from edge_server.engine.calibration import Calibration
 from edge_server.engine.client import EngineStatus
 from edge_server.engine.config import EngineConfig
 from edge_server.engine.detokenizer import Detokenizer, Publication
@@ -74,6 +75,7 @@ class Engine(Generic[StateT]):
         clock: Callable[[], float] = time.monotonic,
         observer: EngineObserver | None = None,
         new_seed: Callable[[], int] = lambda: secrets.randbits(64),
+        calibration: Calibration | None = None,
     ) -> None:
         self.model = model
         self.config = config or EngineConfig()
@@ -83,7 +85,7 @@ class Engine(Generic[StateT]):
         self._queue = FairQueue(
             self.config.max_queue, self.config.max_queue_per_user, self.config.max_user_rows
         )
-        self._detokenizer = Detokenizer(model.text, self._publish)
+        self._detokenizer = Detokenizer(model.text, self._publish, calibration)
         self._schedulers = [
             Scheduler(
                 runner_of(number),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any, TypeAlias
 
+from edge_server.engine.calibration import Calibration
 from edge_server.engine.client import EngineClient
 from edge_server.engine.config import EngineConfig
 from edge_server.engine.engine import Engine
@@ -32,6 +33,7 @@ class EngineParts:
         runner_of: what each of its batches may compute with, by its number.
         clock: monotonic seconds.
         observer: is told what happens.
+        calibration: says how sure answers are, and which are held back; None: all are told as they are.
     """
 
     model: Model
@@ -39,6 +41,7 @@ class EngineParts:
     runner_of: Callable[[int], ModelRunner[Any]]
     clock: Callable[[], float]
     observer: EngineObserver
+    calibration: Calibration | None = None
 
 
 BuildEngine: TypeAlias = Callable[[EngineParts], EngineClient]
@@ -46,7 +49,12 @@ BuildEngine: TypeAlias = Callable[[EngineParts], EngineClient]
 
 def _batching(parts: EngineParts) -> EngineClient:
     return Engine(
-        parts.model, parts.config, runner_of=parts.runner_of, clock=parts.clock, observer=parts.observer
+        parts.model,
+        parts.config,
+        runner_of=parts.runner_of,
+        clock=parts.clock,
+        observer=parts.observer,
+        calibration=parts.calibration,
     )
 
 

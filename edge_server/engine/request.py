@@ -94,6 +94,10 @@ class Completion:
         logprobs: of each language token, natural logarithm of the probability that the model gave to it;
             empty where that is not known.
         tokens: those whose text the answer holds, where they are asked for.
+        confidence: probability that the answer is right, calibrated; of one that was held back, that of
+            :attr:`guess`; None where nothing is known of it.
+        abstained: whether the answer is that the model is not sure.
+        guess: the answer that was held back; empty where none was.
     """
 
     text: str
@@ -106,6 +110,9 @@ class Completion:
     first_token_s: float = 0.0
     logprobs: tuple[float, ...] = ()
     tokens: tuple[Token, ...] = ()
+    confidence: float | None = None
+    abstained: bool = False
+    guess: str = ""
 
     @property
     def logprob(self) -> float:

@@ -12,6 +12,7 @@ seed, so that systems are compared on the same draws.
 from __future__ import annotations
 
 import copy
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -133,7 +134,7 @@ class Evaluator:
             wanted: only these questions are asked.
         """
         sent_slots = self.link.slots if slots is None else [slot for slot in self.link.slots if slot in slots]
-        sent = {slot: self._sent(slot, setting.token_length) for slot in sent_slots}
+        sent = {slot: self.sent(slot, setting.token_length) for slot in sent_slots}
         asked = [(index, question) for index, question in enumerate(self.questions) if wanted(question)]
 
         def prompts() -> Iterator[Prompt]:
@@ -193,7 +194,7 @@ class Evaluator:
         return score
 
     @torch.inference_mode()
-    def _sent(self, slot: str, token_length: int) -> npt.NDArray[np.float32]:
+    def sent(self, slot: str, token_length: int) -> npt.NDArray[np.float32]:
         """What each clip's device sends, [N, token_length, C]."""
         if slot not in self._features:
             clips = max((q.clip for q in self.questions), default=-1) + 1
@@ -215,25 +216,42 @@ def without_lora(link: Link) -> Link:
     return bare
 
 
+@dataclass(frozen=True)
+class Said:
+    """An answer with the probabilities of its language tokens."""
+
+    text: str
+    """The answer."""
+    logprobs: tuple[float, ...]
+    """Natural logarithms of these, the end token's not counted."""
+
+
 def answer_all(
     served: ServedLink, prompts: Sequence[Prompt], max_new_tokens: int = _USUAL_ANSWER
 ) -> list[str]:
     """Greedy answers to a batch of prompts."""
+    return [said.text for said in say_all(served, prompts, max_new_tokens)]
+
+
+def say_all(served: ServedLink, prompts: Sequence[Prompt], max_new_tokens: int = _USUAL_ANSWER) -> list[Said]:
+    """Greedy answers to a batch of prompts, and how probable each is."""
     state, steps = served.prefill(prompts)
     answers: list[list[int]] = [[] for _ in prompts]
+    logprobs: list[list[float]] = [[] for _ in prompts]
     open_rows = list(range(len(prompts)))
     for _ in range(max_new_tokens):
         still = []
         for position, (row, step) in enumerate(zip(open_rows, steps, strict=True)):
             if step.token_id != served.eos_id:
                 answers[row].append(step.token_id)
+                logprobs[row].append(math.log(max(step.probability, 1e-30)))
                 still.append(position)
         if not still:
             break
         state = served.keep(state, still)
         open_rows = [open_rows[position] for position in still]
         state, steps = served.decode(state)
-    return [served.text(ids) for ids in answers]
+    return [Said(served.text(ids), tuple(found)) for ids, found in zip(answers, logprobs, strict=True)]
 
 
 def most_frequent_answers(questions: Sequence[QuestionRow]) -> dict[str, str]:

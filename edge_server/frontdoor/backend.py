@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 from edge_server.cell import BackendRegistry
 from edge_server.cell.allocation import LossFit
 from edge_server.engine import AnswerStream, EngineClient, Model, ModelRunner, Priority, Request
+from edge_server.engine.calibration import Calibration
 from edge_server.engine.canary import Canary
 from edge_server.frontdoor.ports import BundleArchive, Ingest, LinkShape
 from protos.names import SLOT_OF
@@ -30,6 +31,7 @@ class Served:
         digest: of its weights and descriptions; empty where nobody asks whether they have changed.
         loss: expected loss per mix of modalities; empty where it was not measured.
         canaries: asked before it takes over from another model, and after.
+        calibration: says how sure its answers are; None: nobody knows.
         close: frees what it holds beside its memory.
     """
 
@@ -43,6 +45,7 @@ class Served:
     digest: str = ""
     loss: Mapping[str, LossFit] = field(default_factory=dict)
     canaries: tuple[Canary, ...] = ()
+    calibration: Calibration | None = None
     close: Callable[[], None] = lambda: None
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import uvicorn
 from fastapi import FastAPI
@@ -98,7 +98,10 @@ def build_backend(
     Raises:
         ConfigurationError: there is no such engine.
     """
-    parts = EngineParts(served.model, config.engine, served.runner_of, clock, observer)
+    calibration, below = served.calibration, config.engine.abstain_below
+    if calibration is not None and below is not None:
+        calibration = replace(calibration, threshold=below)
+    parts = EngineParts(served.model, config.engine, served.runner_of, clock, observer, calibration)
     return EngineBackend(served, build_engine(config.engine.kind, parts))
 
 

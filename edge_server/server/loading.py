@@ -28,6 +28,8 @@ from edge_server.cell.allocation import LossFit
 from edge_server.cell.allocation.surface_file import FILE as LOSS_FILE
 from edge_server.cell.allocation.surface_file import read_fits
 from edge_server.engine import Model, ModelRunner
+from edge_server.engine.calibration import FILE as CALIBRATION_FILE
+from edge_server.engine.calibration import read_calibration
 from edge_server.engine.canary import FILE as CANARY_FILE
 from edge_server.engine.canary import Canary, read_canaries
 from edge_server.engine.runner_process import ModelRunnerProcess
@@ -78,6 +80,7 @@ def _load(config: ServerConfig, resources: ExitStack) -> Served:
     # Of one moment, whatever is copied into the folder meanwhile.
     snapshot = take_snapshot(config.runtime.model, scratch)
     try:
+        calibration = read_calibration(snapshot.folder / CALIBRATION_FILE)
         model, runner_of = (
             _in_processes(config, snapshot, resources)
             if config.runtime.model_runner_processes
@@ -103,6 +106,7 @@ def _load(config: ServerConfig, resources: ExitStack) -> Served:
         digest=snapshot.digest,
         loss=_loss(snapshot.folder / LOSS_FILE),
         canaries=read_canaries(snapshot.folder / CANARY_FILE) or _unknown_canaries(bundle, ingest),
+        calibration=calibration,
     )
 
 

@@ -30,6 +30,7 @@ from edge_server.data.soundstage.captions import describe
 from edge_server.data.soundstage.questions import Question, draw_questions
 from edge_server.data.soundstage.scene import Scene, sample_scene
 from edge_server.model import tokenizer as tk
+from edge_server.model.config import FoundationConfig
 from edge_server.model.foundation import Piece
 from edge_server.model.link import Link
 from edge_server.training.clips import EncodedClips, encode_media
@@ -82,7 +83,9 @@ class RewordingTraining:
 def wording_words() -> list[str]:
     """Words of the wordings, sorted: each is to be one language token."""
     sentences = [*wordings.training_sentences(), *outsiders.training_sentences(), UNSURE]
-    return sorted({word for s in sentences for word in re.findall(r"[a-z']+", re.sub("<.*?>", "", s).lower())})
+    return sorted(
+        {word for s in sentences for word in re.findall(r"[a-z']+", re.sub("<.*?>", "", s).lower())}
+    )
 
 
 def extended(link: Link, words: Iterable[str]) -> Link:
@@ -92,7 +95,9 @@ def extended(link: Link, words: Iterable[str]) -> Link:
     """
     tokenizer = tk.extend_tokenizer(link.tokenizer, words)
     size = tokenizer.get_vocab_size()
-    config = replace(link.config, foundation=replace(link.config.foundation, vocab_size=size))
+    described = link.config.foundation
+    assert isinstance(described, FoundationConfig)  # noqa: S101 - its tokenizer was trained here
+    config = replace(link.config, foundation=replace(described, vocab_size=size))
     lora = _without_lora(link)
     foundation = link.foundation
     assert isinstance(foundation, PreTrainedModel)  # noqa: S101 - narrows the type
@@ -129,9 +134,7 @@ class _Asking:
     def __init__(self, training: RewordingTraining) -> None:
         self.training = training
 
-    def pairs(
-        self, scene: Scene, given: frozenset[str], rng: np.random.Generator
-    ) -> list[tuple[str, str]]:
+    def pairs(self, scene: Scene, given: frozenset[str], rng: np.random.Generator) -> list[tuple[str, str]]:
         """Questions about a scene with their answers.
 
         Args:
@@ -180,7 +183,9 @@ class RewordedText:
         rows = [self._row(sample_scene(rng), rng) for _ in range(self.training.text_batch_size)]
         rows.sort(key=lambda row: len(row.labels))
         half = len(rows) // 2
-        losses, right = zip(*(answer_loss(self.link, part) for part in (rows[:half], rows[half:])), strict=True)
+        losses, right = zip(
+            *(answer_loss(self.link, part) for part in (rows[:half], rows[half:])), strict=True
+        )
         return torch.stack(losses).mean(), {"answers": sum(right) / len(right)}
 
     def _row(self, scene: Scene, rng: np.random.Generator) -> Row:
@@ -311,7 +316,9 @@ def _strangers(link: Link, count: int, seed: int) -> dict[str, Tensor]:
 
 def _encoded(link: Link, slot: str, count: int, rng: np.random.Generator) -> Iterator[Tensor]:
     for begin in range(0, count, 32):
-        media = np.stack([TRAINING[slot].elsewhere(link.encoder(slot), rng) for _ in range(min(32, count - begin))])
+        media = np.stack(
+            [TRAINING[slot].elsewhere(link.encoder(slot), rng) for _ in range(min(32, count - begin))]
+        )
         yield encode_media(link, slot, media)
 
 

@@ -207,7 +207,7 @@ def recent_answers(
         (
             escape(text_of(answer.question_ids)) or '<span class="tl-dim">sent as tokens</span>',
             f"<strong>{escape(answer.text.strip()) or NOTHING}</strong>",
-            f"{answer.probability:.0%}",
+            f"{answer.probability if answer.confidence is None else answer.confidence:.0%}",
             escape(", ".join(f"{modality} {length}" for modality, length in answer.blocks)) or NOTHING,
             f'<span class="tl-name">{escape(answer.asker)}</span>',
             seconds(answer.queue_s + answer.compute_s),
@@ -231,9 +231,16 @@ def answer_facts(completion: Completion, truth: str | None) -> str:
             if right
             else f'<span class="tl-verdict wrong">✗ the true answer is “{escape(truth)}”</span>'
         )
-    percent = f"{completion.probability:.0%}"
+    name, share = "Probability", completion.probability
+    if completion.confidence is not None:
+        name, share = "Confidence", completion.confidence
+    if completion.guess:
+        verdict = f'<span class="tl-verdict wrong">held back: “{escape(completion.guess.strip())}”</span>'
+    elif completion.abstained:
+        verdict = '<span class="tl-verdict wrong">not what this model was trained for</span>'
+    percent = f"{share:.0%}"
     return (
-        f'<div class="tl-facts"><p>Probability <strong class="tl-probability">{percent}</strong></p>'
+        f'<div class="tl-facts"><p>{name} <strong class="tl-probability">{percent}</strong></p>'
         f'<div class="tl-bar" aria-hidden="true"><span style="width:{percent}"></span></div>{verdict}'
         f'<p class="tl-note">{seconds(completion.queue_s)} in the queue · {seconds(completion.compute_s)} of '
         f"inference · the model read {counted(completion.prompt_tokens, 'token')} of clip and question"

@@ -34,6 +34,7 @@ class RecentAnswer:
         blocks: modality and token_length of what came with it.
         text: the answer.
         probability: of it.
+        confidence: that it is right, calibrated; None: not known.
         queue_s, compute_s: waiting, and the model's time [s].
         at: on the watch's clock [s].
     """
@@ -46,6 +47,7 @@ class RecentAnswer:
     queue_s: float
     compute_s: float
     at: float
+    confidence: float | None = None
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,7 @@ class WatchedMetrics(Metrics):
             queue_s=completion.queue_s,
             compute_s=completion.compute_s,
             at=self._clock(),
+            confidence=completion.confidence,
         )
         with self._lock:
             self._recent.appendleft(answer)

@@ -1,4 +1,4 @@
-"""What a model of Soundstage cannot answer: questions about something else, pictures and sounds from elsewhere.
+"""What a model of Soundstage cannot answer: other questions, pictures and sounds from elsewhere.
 
 Kinds to learn from (:func:`training_question`, :func:`training_picture`, :func:`training_sound`) and kinds to
 be judged on (:data:`HELD_OUT_QUESTIONS`, :data:`HELD_OUT_PICTURES`, :data:`HELD_OUT_SOUNDS`) are disjoint: no
@@ -21,11 +21,14 @@ from edge_server.data.soundstage.wordings import pseudo_word
 Picture = npt.NDArray[np.uint8]
 Sound = npt.NDArray[np.int16]
 
+# fmt: off
 _THINGS = (
-    "harp tuba cello organ bell dog cat car house tree bottle camera table chair phone book shoe hat lamp "
-    "window door clock boat train horse bird microphone singer dancer man woman child crowd curtain light "
-    "cup knife bag ball flag poster screen speaker ladder"
-).split()
+    "harp", "tuba", "cello", "organ", "bell", "dog", "cat", "car", "house", "tree", "bottle", "camera",
+    "table", "chair", "phone", "book", "shoe", "hat", "lamp", "window", "door", "clock", "boat",
+    "train", "horse", "bird", "microphone", "singer", "dancer", "man", "woman", "child", "crowd",
+    "curtain", "light", "cup", "knife", "bag", "ball", "flag", "poster", "screen", "speaker", "ladder",
+)
+# fmt: on
 _ABOUT_THINGS = (
     "What colour is the <Object>?",
     "Who plays the <Object>?",
@@ -116,7 +119,7 @@ def training_sentences() -> list[str]:
 
 
 def training_question(rng: np.random.Generator) -> str:
-    """A question to learn to be not sure about: requests, other things, attributes, salad, no words at all."""
+    """A question to learn to be not sure about: requests, other things, salad, no words at all."""
     odds = rng.random()
     if odds < 0.2:
         return _pick(_REQUESTS, rng)
@@ -165,9 +168,7 @@ def _salad(rng: np.random.Generator) -> str:
 def training_words(rng: np.random.Generator) -> str:
     """What fills a slot in text and describes no scene."""
     count = int(rng.integers(1, 16))
-    return " ".join(
-        _pick(_THINGS, rng) if rng.random() < 0.4 else pseudo_word(rng) for _ in range(count)
-    )
+    return " ".join(_pick(_THINGS, rng) if rng.random() < 0.4 else pseudo_word(rng) for _ in range(count))
 
 
 def training_picture(frames: int, height: int, width: int, rng: np.random.Generator) -> Picture:
@@ -205,7 +206,7 @@ def training_sound(samples: int, rate_hz: int, rng: np.random.Generator) -> Soun
         wave[:: int(rng.integers(200, 8000))] = 1.0
         wave = np.convolve(wave, np.exp(-np.arange(200) / rng.uniform(3, 60)), "same")
     else:
-        wave = sum(np.sign(np.sin(2 * np.pi * rng.uniform(60, 2000) * t)) for _ in range(3))
+        wave = np.sign(np.sin(2 * np.pi * rng.uniform(60, 2000, (3, 1)) * t)).sum(axis=0)
     return _levelled(wave, rng)
 
 
@@ -251,12 +252,14 @@ def _black(frames: int, height: int, width: int, rng: np.random.Generator) -> Pi
 
 def _landscape(frames: int, height: int, width: int, rng: np.random.Generator) -> Picture:
     """Fractal noise between a gradient sky and a darker ground: statistics of a photograph."""
-    still = np.zeros((height, width, 3))
+    still: npt.NDArray[np.float64] = np.zeros((height, width, 3))
     for octave in range(1, 6):
         cells = rng.standard_normal((2**octave, 2**octave, 3))
         grown = [
             np.asarray(
-                Image.fromarray(cells[..., c].astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC)
+                Image.fromarray(cells[..., c].astype(np.float32)).resize(
+                    (width, height), Image.Resampling.BICUBIC
+                )
             )
             for c in range(3)
         ]
@@ -285,7 +288,9 @@ def _icons(frames: int, height: int, width: int, rng: np.random.Generator) -> Pi
         sprite = sprite_of(_pick(_EMOJI, rng))
         size = int(rng.integers(height // 3, height))
         sprite = sprite.resize((size, size), Image.Resampling.BILINEAR)
-        image.paste(sprite, (int(rng.integers(0, width - size // 2)), int(rng.integers(0, height // 2))), sprite)
+        image.paste(
+            sprite, (int(rng.integers(0, width - size // 2)), int(rng.integers(0, height // 2))), sprite
+        )
     return _moving(np.asarray(image, np.float64), frames, rng)
 
 
@@ -307,7 +312,9 @@ def _siren(samples: int, rate_hz: int, rng: np.random.Generator) -> Sound:
 
 def _engine(samples: int, rate_hz: int, rng: np.random.Generator) -> Sound:
     t = np.arange(samples) / rate_hz
-    phase = np.cumsum(rng.uniform(30, 90) * (1 + 0.2 * np.sin(2 * np.pi * t * rng.uniform(0.1, 0.6)))) / rate_hz
+    phase = (
+        np.cumsum(rng.uniform(30, 90) * (1 + 0.2 * np.sin(2 * np.pi * t * rng.uniform(0.1, 0.6)))) / rate_hz
+    )
     return _levelled((phase % 1.0 - 0.5) + 0.3 * rng.standard_normal(samples), rng)
 
 
@@ -465,7 +472,7 @@ _PROGRAMS = (
     "for (int i = 0; i < 10; i++) {}",
     "import numpy as np",
     "while true; do sleep 1; done",
-    "{\"model\": \"gpt\", \"n\": 2}",
+    '{"model": "gpt", "n": 2}',
     "Write a Python function that reverses a list.",
     "What does HTTP status 404 mean?",
     "Fix the bug in line 12.",
@@ -481,6 +488,6 @@ _PROGRAMS = (
     "x = [i for i in range(3)]",
     "const a = await fetch(url);",
     "\\frac{a}{b} + \\sqrt{c}",
-    "127.0.0.1 - - [10/Oct] \"GET / HTTP/1.1\" 200",
+    '127.0.0.1 - - [10/Oct] "GET / HTTP/1.1" 200',
     "#!/bin/sh",
 )

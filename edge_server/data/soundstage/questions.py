@@ -264,7 +264,11 @@ TEMPLATES: list[Template] = [
         _earlier_place,
     ),
     Template(
-        ("Audio-Visual", "Temporal"), "What is the first instrument that comes in?", KINDS, _first_kind, _HEARD
+        ("Audio-Visual", "Temporal"),
+        "What is the first instrument that comes in?",
+        KINDS,
+        _first_kind,
+        _HEARD,
     ),
     Template(
         ("Audio-Visual", "Temporal"), "What is the last instrument that comes in?", KINDS, _last_kind, _HEARD

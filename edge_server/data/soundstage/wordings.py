@@ -2,8 +2,8 @@
 
 A *wording* is a question's text and what stands in front of the conversation (a system prompt), which a door
 hands to the model as context. :func:`training_wording` and :func:`training_system` draw them to learn from;
-:data:`HELD_OUT` are those that evaluation asks in, by name. Whole sentences, prefixes, suffixes and system prompts of the two are
-disjoint, and the held-out synonyms have words that training never shows.
+:data:`HELD_OUT` are those that evaluation asks in, by name. Whole sentences, prefixes, suffixes and system
+prompts of the two are disjoint, and the held-out synonyms have words that training never shows.
 """
 
 from __future__ import annotations
@@ -147,11 +147,16 @@ _HELD_OUT_SYSTEM = (
     "Always answer truthfully. If the question is unclear, do your best.",
 )
 #: Words of no weight: a sentence says the same with another word in their place.
-_WEIGHTLESS = frozenset(
-    "instrument instruments video clip stage musical kind types kinds entire whole throughout really right "
-    "there different sound place side of the in any please".split()
+# fmt: off
+_WEIGHTLESS = frozenset((
+    "instrument", "instruments", "video", "clip", "stage", "musical", "kind", "types", "kinds",
+    "entire", "whole", "throughout", "really", "right", "there", "different", "sound", "place", "side",
+    "of", "the", "in", "any", "please",
+))
+# fmt: on
+_CHATTER = (
+    " ".join((*PREFIXES, *SUFFIXES, *SYSTEM_PROMPTS)).translate(str.maketrans("", "", ".,:!?()")).split()
 )
-_CHATTER = " ".join((*PREFIXES, *SUFFIXES, *SYSTEM_PROMPTS)).translate(str.maketrans("", "", ".,:!?()")).split()
 
 
 def pseudo_word(rng: np.random.Generator) -> str:
@@ -159,7 +164,7 @@ def pseudo_word(rng: np.random.Generator) -> str:
     letters = rng.choice(list(string.ascii_lowercase), int(rng.integers(3, 9)))
     # Every other letter a vowel, mostly: it can be said, and is cut into tokens as words are.
     vowels = rng.choice(list("aeiou"), len(letters))
-    return "".join(v if i % 2 and rng.random() < 0.8 else c for i, (c, v) in enumerate(zip(letters, vowels)))
+    return "".join(vowels[i] if i % 2 and rng.random() < 0.8 else letter for i, letter in enumerate(letters))
 
 
 def training_wording(template: str, values: Sequence[str], rng: np.random.Generator) -> str:
@@ -219,9 +224,7 @@ def _after(rng: np.random.Generator) -> str:
 def _chatter(rng: np.random.Generator, most: int) -> str:
     """Words in no order, some of them none: what says nothing about the clip."""
     count = int(rng.integers(1, most + 1))
-    return " ".join(
-        pseudo_word(rng) if rng.random() < 0.3 else _pick(_CHATTER, rng) for _ in range(count)
-    )
+    return " ".join(pseudo_word(rng) if rng.random() < 0.3 else _pick(_CHATTER, rng) for _ in range(count))
 
 
 def _weightless_replaced(sentence: str, rng: np.random.Generator) -> str:

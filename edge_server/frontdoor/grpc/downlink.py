@@ -108,5 +108,8 @@ def _frame(request_id: str, event: Event) -> pb.DownlinkFrame:
             compute_s=event.compute_s,
             finish_reason=event.finish_reason,
             logprob=event.logprob,
+            confidence=event.confidence,
+            abstained=event.abstained,
+            guess=event.guess,
         ),
     )

@@ -255,7 +255,14 @@ class InferResponse(BaseModel):
     probability: float
     """Product of the probabilities of its language tokens."""
     logprobs: list[float]
-    """Natural logarithm of each of these."""
+    """Natural logarithm of each of these; empty where the answer was held back."""
+    confidence: float | None
+    """Probability that the answer is right, calibrated; of one that was held back, that of `guess`. None: the
+    model is not calibrated for answers of this length."""
+    abstained: bool
+    """The model is not sure: `answer` says so, and is none."""
+    guess: str | None
+    """The answer that was held back."""
     prompt_tokens: int
     answer_tokens: int
     queue_s: float

@@ -271,7 +271,7 @@ class AnswerDelta(_message.Message):
     def __init__(self, text: _Optional[str] = ...) -> None: ...
 
 class Answer(_message.Message):
-    __slots__ = ("text", "probability", "prompt_tokens", "answer_tokens", "queue_s", "compute_s", "finish_reason", "logprob")
+    __slots__ = ("text", "probability", "prompt_tokens", "answer_tokens", "queue_s", "compute_s", "finish_reason", "logprob", "confidence", "abstained", "guess")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     PROBABILITY_FIELD_NUMBER: _ClassVar[int]
     PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
@@ -280,6 +280,9 @@ class Answer(_message.Message):
     COMPUTE_S_FIELD_NUMBER: _ClassVar[int]
     FINISH_REASON_FIELD_NUMBER: _ClassVar[int]
     LOGPROB_FIELD_NUMBER: _ClassVar[int]
+    CONFIDENCE_FIELD_NUMBER: _ClassVar[int]
+    ABSTAINED_FIELD_NUMBER: _ClassVar[int]
+    GUESS_FIELD_NUMBER: _ClassVar[int]
     text: str
     probability: float
     prompt_tokens: int
@@ -288,7 +291,10 @@ class Answer(_message.Message):
     compute_s: float
     finish_reason: str
     logprob: float
-    def __init__(self, text: _Optional[str] = ..., probability: _Optional[float] = ..., prompt_tokens: _Optional[int] = ..., answer_tokens: _Optional[int] = ..., queue_s: _Optional[float] = ..., compute_s: _Optional[float] = ..., finish_reason: _Optional[str] = ..., logprob: _Optional[float] = ...) -> None: ...
+    confidence: float
+    abstained: bool
+    guess: str
+    def __init__(self, text: _Optional[str] = ..., probability: _Optional[float] = ..., prompt_tokens: _Optional[int] = ..., answer_tokens: _Optional[int] = ..., queue_s: _Optional[float] = ..., compute_s: _Optional[float] = ..., finish_reason: _Optional[str] = ..., logprob: _Optional[float] = ..., confidence: _Optional[float] = ..., abstained: _Optional[bool] = ..., guess: _Optional[str] = ...) -> None: ...
 
 class Failure(_message.Message):
     __slots__ = ("code", "message", "field", "retry_delay_ms")

@@ -105,23 +105,28 @@ async def test_a_file_brings_answers_back_as_they_were_and_in_their_order(tmp_pa
     file.close()
 
 
-async def test_a_file_of_the_version_before_is_read_and_goes_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [1, 2])
+async def test_a_file_of_a_version_before_is_read_and_goes_on(tmp_path: Path, version: int) -> None:
     path = tmp_path / "answers.db"
     file = AnswerFile(path)
     await asyncio.wait_for(file.put(KeptAnswer("a", "q0", b"", completion(), 7.0)), PATIENCE_S)
     file.close()
     db = sqlite3.connect(path, isolation_level=None)
-    db.execute("ALTER TABLE answer DROP COLUMN logprobs")
-    db.execute("PRAGMA user_version = 1")
+    since = {"logprobs": 2, "confidence": 3, "abstained": 3, "guess": 3}
+    for column in (name for name, first in since.items() if first > version):
+        db.execute(f"ALTER TABLE answer DROP COLUMN {column}")
+    db.execute(f"PRAGMA user_version = {version}")
     db.close()
 
     file = AnswerFile(path)
     (kept,) = file.restored()
-    assert kept == KeptAnswer("a", "q0", b"", replace(completion(), logprobs=()), 7.0)
-    await asyncio.wait_for(file.put(KeptAnswer("a", "q1", b"", completion(), 8.0)), PATIENCE_S)
+    older = completion() if version > 1 else replace(completion(), logprobs=())
+    assert kept == KeptAnswer("a", "q0", b"", older, 7.0)
+    held_back = replace(completion(), confidence=0.25, abstained=True, guess="left")
+    await asyncio.wait_for(file.put(KeptAnswer("a", "q1", b"", held_back, 8.0)), PATIENCE_S)
     file.close()
     file = AnswerFile(path)
-    assert [answer.completion.logprobs for answer in file.restored()] == [(), completion().logprobs]
+    assert [answer.completion for answer in file.restored()] == [older, held_back]
     file.close()
 
 
