@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,9 +17,20 @@ from device_agent.channel import ChannelConfig, channel_model
 from device_agent.errors import ConfigurationError as ChannelError
 from edge_server.cell.allocation.surface_file import FILE, surface_json
 from edge_server.data.soundstage.dataset import SplitName
+from edge_server.engine.calibration import FILE as CALIBRATION_FILE
 from edge_server.evaluation.accuracy import Evaluator, Setting
+from edge_server.evaluation.calibrate import SNRS_DB as FITTED_OVER_DB
 from edge_server.evaluation.held_out import Evaluation, open_data
+from edge_server.evaluation.honesty import (
+    REWORDED,
+    calibration_report,
+    out_of_domain_report,
+    out_of_domain_table,
+    wordings_report,
+    wordings_table,
+)
 from edge_server.evaluation.loss_surface import SNRS_DB, measure
+from edge_server.evaluation.out_of_domain import EACH
 from edge_server.model.link import Link
 from edge_server.model.provenance import current_commit
 from edge_server.runtime.model_runner import has_bfloat16
@@ -69,7 +81,27 @@ def evaluate(
     bfloat16: Annotated[
         bool, typer.Option(help="Read prompts in bfloat16, as a server does where the processor has it.")
     ] = False,
+    demo: Annotated[
+        Path | None, typer.Option(help="With --wordings: folder of the demo, whose questions are asked too.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Write the figures here as JSON.")] = None,
+    wordings: Annotated[
+        bool, typer.Option("--wordings", help="Ask in held-out wordings instead: what do other words cost?")
+    ] = False,
+    calibrate: Annotated[
+        bool,
+        typer.Option(
+            "--calibrate",
+            help="Fit confidence, and what is held back, on the validation split instead, and write it into "
+            "the model folder.",
+        ),
+    ] = False,
+    out_of_domain: Annotated[
+        bool,
+        typer.Option(
+            "--out-of-domain", help="Ask what no clip answers instead: does a calibrated model say so?"
+        ),
+    ] = False,
     loss_surface: Annotated[
         bool,
         typer.Option(
@@ -83,7 +115,9 @@ def evaluate(
     torch.set_num_threads(cores())
     link = Link.load(model)
     lengths = _lengths(link, token_length)
-    opened = _open(data, split, link)
+    if sum((loss_surface, wordings, calibrate, out_of_domain)) > 1:
+        raise typer.BadParameter("one at a time", param_hint="--wordings --calibrate --out-of-domain")
+    opened = _open(data, "val" if calibrate else split, link)
     if bfloat16 and not has_bfloat16(link.device):
         raise typer.BadParameter("this processor has no instructions for it", param_hint="--bfloat16")
     evaluator = Evaluator(link, opened.asked, questions, bfloat16=bfloat16)
@@ -97,6 +131,28 @@ def evaluate(
         for length in lengths
         for snr in snr_db or [10.0]
     ]
+    if wordings or calibrate or out_of_domain:
+        over = settings if snr_db else [_at(settings[0], snr) for snr in FITTED_OVER_DB]
+        with Progress(console=Console(stderr=True)) as bar:
+            task = bar.add_task("questions", total=None)
+
+            def asked(done: int) -> None:
+                bar.advance(task, done)
+
+            if calibrate:
+                fitted = calibration_report(evaluator, model, over, current_commit(), asked)
+            elif wordings:
+                found = wordings_report(evaluator, model, demo, settings[0], questions or REWORDED, asked)
+            else:
+                found = out_of_domain_report(evaluator, model, over, EACH, asked)
+        if calibrate:
+            told = f"answers of less confidence than {fitted.threshold} are held back"
+            typer.echo(f"{model / CALIBRATION_FILE}: {told}")
+            return
+        Console().print((wordings_table if wordings else out_of_domain_table)(found))
+        head = {"model": link.config.name, "split": split, "seed": seed, "commit": current_commit()}
+        _write(out, {**head, **found})
+        return
     rows: list[dict[str, Any]] = []
     with Progress(console=Console(stderr=True)) as bar:
         rounds = len(settings) + (evaluator.oracle is not None)
@@ -126,9 +182,17 @@ def evaluate(
         report["prior_split"] = opened.prior_split
         report["data"] = [rows_read.to_json() for rows_read in opened.reports]
     print_report(report, Console())
+    _write(out, report)
+
+
+def _write(out: Path | None, report: dict[str, Any]) -> None:
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(report, indent=2) + "\n")
+        out.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _at(setting: Setting, snr_db: float) -> Setting:
+    return replace(setting, channel=replace(setting.channel, snr_db=snr_db))
 
 
 def _write_loss_surface(

@@ -82,15 +82,19 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
 def extend_tokenizer(tokenizer: Tokenizer, words: Iterable[str]) -> Tokenizer:
     """A tokenizer that has a language token for each further word; ids and texts of the others stay.
 
-    Its merges come after all others, so that what was one token still is. Blanks of any kind count as one.
+    Its merges come after all others, so that what was one token still is. Blanks of any kind count as one,
+    and quotes and marks of emphasis as none.
 
     Args:
         tokenizer: byte-level BPE that was trained here; it stays as it is.
         words: lower case, in the order of their ids; those that are one token already are left out.
     """
     described = json.loads(tokenizer.to_str())
-    blanks = {"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": " "}
-    described["normalizer"]["normalizers"].append(blanks)
+    for pattern, content in _CLEANED:
+        described["normalizer"]["normalizers"].append(
+            {"type": "Replace", "pattern": {"Regex": pattern}, "content": content}
+        )
+    described["normalizer"]["normalizers"].append({"type": "Strip", "strip_left": True, "strip_right": True})
     vocabulary: dict[str, int] = described["model"]["vocab"]
     merges: list[list[str]] = described["model"]["merges"]
     for word in words:
@@ -185,3 +189,5 @@ def _byte_level() -> dict[str, int]:
 _BYTE_OF = _byte_level()
 _BYTE_TOKEN = re.compile("<0x([0-9A-F]{2})>")
 _FIELDS = tuple(SpecialIds.__dataclass_fields__)
+#: What says nothing: quotes and marks of emphasis, which are left out, and more than one blank.
+_CLEANED = (('[“”„«»*_`"]+', " "), ("[‘’]", "'"), (r"\s+", " "))

@@ -6,13 +6,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from edge_server.data.soundstage.scene import KINDS
+from edge_server.errors import ModelError
 from edge_server.model.link import Link
 from edge_server.model.modality import SLOTS
+from edge_server.training.rewording import STAGES as REWORDING
+from edge_server.training.rewording import UNSURE
 
 #: Stages in the order of the recipe, as their folders in a run are called.
-STAGES = ("induction", "foundation", *SLOTS, "alignment", "finetune")
+STAGES = ("induction", "foundation", *SLOTS, "alignment", "finetune", *REWORDING)
 
 
 #: For programs: command, seed, commit, steps and times.
@@ -33,6 +37,8 @@ class Origin:
     """Further options of the command."""
     verb: str = "train"
     """Which command."""
+    before: Mapping[str, Any] | None = None
+    """The record of the model whose stages were gone on with, made by the same recipe; None: of none."""
 
     @property
     def command(self) -> str:
@@ -51,7 +57,7 @@ def write_card(link: Link, origin: Origin, data: Path, stages: Mapping[str, Path
         model: folder of the model.
     """
     sizes = write_record(link, origin, json.loads((data / "train" / "split.json").read_text()), stages, model)
-    (model / "README.md").write_text(_card(link, origin, sizes))
+    (model / "README.md").write_text(_card(link, origin, sizes, reworded=REWORDING[0] in stages))
 
 
 def write_record(
@@ -69,7 +75,7 @@ def write_record(
     Returns:
         Parameters of each part.
     """
-    told = {}
+    told = dict(origin.before["stages"]) if origin.before else {}
     for stage, folder in stages.items():
         done = json.loads((folder / "done.json").read_text())
         told[stage] = {"steps": done["schedule"]["steps"], "elapsed_s": done["elapsed_s"]}
@@ -90,12 +96,26 @@ def write_record(
         "recipe": origin.recipe,
         "seed": origin.seed,
         "commit": origin.commit,
+        **({"begun_at": origin.before["commit"]} if origin.before else {}),
         "parameters": sizes,
         "data": data,
         "stages": told,
     }
     (model / RECORD).write_text(json.dumps(record, indent=2) + "\n")
     return sizes
+
+
+def read_record(model: Path) -> dict[str, Any]:
+    """The record of a model folder.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    try:
+        record: dict[str, Any] = json.loads((model / RECORD).read_text())
+        return {"commit": str(record["commit"]), "stages": dict(record["stages"])}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{model / RECORD}: cannot be read: {error!r}") from error
 
 
 def commit_of(model: Path) -> str | None:
@@ -107,8 +127,15 @@ def commit_of(model: Path) -> str | None:
     return commit
 
 
-def _card(link: Link, origin: Origin, sizes: dict[str, int]) -> str:
-    config = link.config
+def _card(link: Link, origin: Origin, sizes: dict[str, int], *, reworded: bool) -> str:
+    config, before = link.config, origin.before
+    begun = "" if before is None else f" (stages before `{REWORDING[0]}`: commit `{before['commit']}`)"
+    abstains = (
+        f'It is trained to say "{UNSURE}" then, and calibrated to hold back what is likely wrong\n'
+        "(`calibration.json`); what that catches, and what it misses: `docs/results`."
+        if reworded
+        else "It then answers something all the same."
+    )
     parameters = "\n".join(f"| {part} | {count:,} |" for part, count in sizes.items())
     return f"""# {config.name}
 
@@ -117,8 +144,8 @@ channel. Trained from nothing, on the generated Soundstage benchmark alone, by
 
     {origin.command}
 
-at commit `{origin.commit}`, seed {origin.seed}. Steps and times of each stage: `{RECORD}`. Accuracy:
-`docs/results` of the repository, made by `edge-server evaluate`.
+at commit `{origin.commit}`, seed {origin.seed}{begun}. Steps and times of each stage: `{RECORD}`.
+Accuracy: `docs/results` of the repository, made by `edge-server evaluate`.
 
 | part | parameters |
 |---|---|
@@ -128,9 +155,9 @@ A token on air has {config.channel_dim} reals. One set of weights serves every t
 
 **Meant for** trying the whole path: devices, channels, batching, load. **Knows** {len(KINDS)} instruments
 ({", ".join(KINDS)}), where they are,
-whether they play, in which order and how loud, and the templates of MUSIC-AVQA's nine question types in the
-benchmark's wording. **Does not know** real stages, real recordings, other instruments, or questions in other
-words; it then answers something all the same.
+whether they play, in which order and how loud, and the templates of MUSIC-AVQA's nine question types, in the
+benchmark's wording and in others. **Does not know** real stages, real recordings, other instruments, other
+questions or languages. {abstains}
 
 Artwork, soundfont and voice of the training clips: Noto Color Emoji (OFL), FluidR3 GM (MIT), eSpeak NG (GPL;
 only its output is used).

@@ -58,6 +58,13 @@ def train(
     part: Annotated[
         str, typer.Option(metavar=f"[{'|'.join(PARTS)}]", help="Only this part, of what 'all' does in order.")
     ] = "all",
+    begin: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            help="Only the last stages, rewording, on top of a model folder that was trained without them.",
+        ),
+    ] = None,
 ) -> None:
     """Train a model; a run that was cut goes on where it stopped."""
     if part not in PARTS:
@@ -77,6 +84,11 @@ def train(
     run = Run.among(runs, RECIPES[recipe], seed, data, jobs or cores())
     _ensure_identity(run)
     torch.set_num_threads(run.jobs)
+    if begin is not None:
+        if part != "all":
+            raise typer.BadParameter("has no parts", param_hint="--from")
+        typer.echo(f"{run.reword(begin)}: done")
+        return
     if run.pretrained is not None:
         if part not in ("all", "join"):
             raise typer.BadParameter(

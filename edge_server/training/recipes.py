@@ -23,6 +23,7 @@ from edge_server.training.loop import Schedule
 from edge_server.training.pretrain_encoders import EncoderTraining
 from edge_server.training.pretrain_foundation import FoundationTraining
 from edge_server.training.radio import RadioTraining
+from edge_server.training.rewording import RewordingTraining
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,8 @@ class Recipe:
     """Stage 1; None to leave it out."""
     finetune: FinetuneTraining
     """Stage 2."""
+    rewording: RewordingTraining | None = field(default=None, metadata={"identity_if_set": True})
+    """Other wordings, and when to be not sure; None to leave it out."""
     head: HeadConfig = field(default_factory=HeadConfig)
     """The heads."""
     shares_pretraining: str | None = None
@@ -93,6 +96,11 @@ def soundstage_small() -> Recipe:
         audio_training=EncoderTraining(Schedule(3500, 1e-3)),
         alignment=AlignmentTraining(Schedule(2000, 1e-3), uplink),
         finetune=FinetuneTraining(Schedule(2000, 1e-3), uplink),
+        rewording=RewordingTraining(
+            text=Schedule(220, 1.2e-3, warmup_steps=20, log_every=10, checkpoint_every=50),
+            clips=Schedule(400, 8e-4, warmup_steps=20, log_every=10, checkpoint_every=50),
+            uplink=uplink,
+        ),
     )
 
 
@@ -121,4 +129,5 @@ def smoke() -> Recipe:
         audio_training=EncoderTraining(short, batch_size=4),
         alignment=AlignmentTraining(short, uplink, batch_size=4, caption_weight=1.0),
         finetune=FinetuneTraining(short, uplink, batch_size=4),
+        rewording=RewordingTraining(short, short, uplink, text_batch_size=4, batch_size=4, strangers=4),
     )

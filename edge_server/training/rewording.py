@@ -76,6 +76,8 @@ class RewordingTraining:
     """How often a question comes over the analog text path."""
     describe_odds: float = 0.06
     """How often a clip is also to be described."""
+    most_clips: int = 4000
+    """Only the first so many of the training split are asked about."""
     strangers: int = 512
     """Pictures and sounds from elsewhere, of each."""
 
@@ -128,7 +130,7 @@ def _with_lora(link: Link, weights: Mapping[str, Tensor] | None) -> None:
         set_peft_model_state_dict(link.foundation, dict(weights))
 
 
-class _Asking:
+class Asking:
     """Draws questions about scenes, reworded, and what is the right answer where something is missing."""
 
     def __init__(self, training: RewordingTraining) -> None:
@@ -171,7 +173,7 @@ class RewordedText:
         link.foundation.requires_grad_(True)
         self.training = training
         self.seed = seed
-        self.asking = _Asking(training)
+        self.asking = Asking(training)
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """All of the foundation."""
@@ -232,7 +234,7 @@ class RewordedClips:
         self.clips = clips
         self.training = training
         self.seed = seed
-        self.asking = _Asking(training)
+        self.asking = Asking(training)
         self.strangers = _strangers(link, training.strangers, seed)
 
     def trainable(self) -> dict[str, nn.Parameter]:
@@ -243,7 +245,8 @@ class RewordedClips:
         """Cross-entropy of the answers."""
         training = self.training
         draw = draw_of(self.seed, self._STAGE, step)
-        picked = draw.rng.integers(0, len(self.clips), training.batch_size)
+        clips = min(len(self.clips), training.most_clips)
+        picked = draw.rng.integers(0, clips, training.batch_size)
         elsewhere = self._elsewhere(draw.rng)
         shown = _WithStrangers(self.clips, self.strangers, elsewhere)
         received = receive_clips(self.link, shown, picked, training.uplink, draw)

@@ -3,6 +3,7 @@
     data ─▶ foundation ─┐
         ├─▶ visual ─────┼─▶ encoded clips ─▶ alignment ─▶ finetune ─▶ RUN/model
         └─▶ audio ──────┘
+    finetune ─▶ reworded-text ─▶ reworded-clips, where the recipe has rewording
 
 The three pretrainings need nothing of one another: with several jobs they run beside one another, each in a
 process of its own with one thread, which small models use better than one process uses many.
@@ -32,7 +33,7 @@ from edge_server.model.link import Link
 from edge_server.model.modality import SLOTS
 from edge_server.model.provenance import current_commit
 from edge_server.training.alignment import Alignment
-from edge_server.training.card import STAGES, Origin, write_card
+from edge_server.training.card import STAGES, Origin, read_record, write_card
 from edge_server.training.clips import EncodedClips, encode_clips
 from edge_server.training.finetune import Finetune
 from edge_server.training.loop import Examine, run_stage
@@ -40,6 +41,8 @@ from edge_server.training.modality import TRAINING
 from edge_server.training.pretrain_foundation import InductionWarmup, WorldText, world_texts
 from edge_server.training.recipes import Recipe
 from edge_server.training.registry import BASES, folder_of
+from edge_server.training.rewording import STAGES as REWORDING
+from edge_server.training.rewording import reword
 from edge_server.training.run_identity import RECORD, ensure_identity
 from edge_server.training.soundstage import SoundstageSplit
 
@@ -88,7 +91,7 @@ class Run:
         """Folder of a stage, this run's or the one it shares."""
         if name == "alignment":
             return (self.aligned or self.directory) / name
-        if name == "finetune":
+        if name in ("finetune", *REWORDING):
             return self.directory / name
         return (self.pretrained or self.directory) / name
 
@@ -194,6 +197,32 @@ class Run:
         finetune = Finetune(link, clips, self.recipe.finetune, self.seed)
         schedule = self.recipe.finetune.schedule
         run_stage("finetune", finetune, schedule, self.stage("finetune"), examine=examine(link))
+        if self.recipe.rewording is not None:
+            reword(link, clips, self.recipe.rewording, self.seed, self.stage)
+        return self._save(link, origin)
+
+    def reword(self, model: Path) -> Path:
+        """Rewording alone, on top of a model that was trained without it; returns the model folder.
+
+        Args:
+            model: its folder; what made it is told in the card of the new one.
+
+        Raises:
+            ModelError: the recipe has no rewording, or the folder is of a model that has it already.
+        """
+        rewording = self.recipe.rewording
+        record = read_record(model)
+        if rewording is None or REWORDING[0] in record["stages"]:
+            raise ModelError(f"{model}: {self.recipe.name} has no rewording to go on with")
+        torch.manual_seed(self.seed)
+        origin = Origin(self.recipe.name, self.seed, current_commit(), before=record)
+        if not (self.data / "train" / "split.json").exists():
+            generate(self.data, "train", rewording.most_clips, self.seed, self.jobs)
+        link = Link.load(model)
+        reword(link, self.encoded(link), rewording, self.seed, self.stage)
+        return self._save(link, origin)
+
+    def _save(self, link: Link, origin: Origin) -> Path:
         link.save(self.model)
         stages = {name: self.stage(name) for name in STAGES if (self.stage(name) / "done.json").exists()}
         write_card(link, origin, self.data, stages, self.model)

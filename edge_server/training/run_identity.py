@@ -2,7 +2,8 @@
 
 A run's identity is a SHA-256 of canonical, versioned JSON of what the run was told: field names and values,
 never names of classes or modules. A class may be renamed or moved without touching an identity; a field that
-is renamed keeps its old name for the digest with ``metadata={"identity": "old_name"}``.
+is renamed keeps its old name for the digest with ``metadata={"identity": "old_name"}``; one that came later
+counts only where it is not None with ``metadata={"identity_if_set": True}``.
 
 Called by :mod:`edge_server.training.run`, :mod:`edge_server.training.cli` and :mod:`edge_server.study.run`
 before they write into a folder. Digests of before version 1 depended on class names; `edge-server study
@@ -90,6 +91,7 @@ def canonical(value: Any) -> Any:
         return {
             field.metadata.get("identity", field.name): canonical(getattr(value, field.name))
             for field in fields(value)
+            if not (field.metadata.get("identity_if_set") and getattr(value, field.name) is None)
         }
     if isinstance(value, Mapping):
         return {str(key): canonical(item) for key, item in value.items()}

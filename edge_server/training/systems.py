@@ -87,6 +87,7 @@ def compared_systems(base: Recipe, budget: Budget) -> dict[str, Recipe]:
         lora=LoraTraining(rank=4, alpha=8, targets=("q_proj", "v_proj")),
         alignment=replace(papers, uplink=one_channel),
         finetune=budget.finetune(budget.contrastive_rate, one_channel),
+        rewording=None,
         shares_pretraining=base.name,
     )
     pooling = replace(authors, name="rung-pooling", head=base.head)

@@ -279,7 +279,7 @@ PHRASINGS: dict[str, Phrasings] = {
             "Of the instruments on the stage, how many are sounding?",
             "What is the number of instruments on the stage that make a sound?",
         ),
-        ("How many instruments are sounding on screen?",),
+        ("How many instruments are sounding onscreen?",),
     ),
     "How many instruments in the video did not sound from beginning to end?": Phrasings(
         (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,14 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from edge_server.data.soundstage.dataset import generate
+from edge_server.data.soundstage.scene import sample_scene
+from edge_server.data.soundstage.wordings import HELD_OUT
+from edge_server.engine.calibration import read_calibration
 from edge_server.errors import DatasetError, ModelError
+from edge_server.evaluation.accuracy import without_lora
 from edge_server.evaluation.cli import app as evaluate_app
 from edge_server.model.link import Link
-from edge_server.model.tokenizer import EOS_ID
+from edge_server.model.tokenizer import EOS_ID, encode
 from edge_server.training.alignment import Alignment
 from edge_server.training.card import STAGES
 from edge_server.training.cli import app as train_app
@@ -24,6 +29,14 @@ from edge_server.training.finetune import Finetune
 from edge_server.training.losses import IGNORE
 from edge_server.training.pretrain_foundation import InductionWarmup, WorldText
 from edge_server.training.recipes import smoke
+from edge_server.training.rewording import (
+    UNSURE,
+    Asking,
+    RewordedClips,
+    RewordedText,
+    extended,
+    wording_words,
+)
 from edge_server.training.run import Run
 from edge_server.training.teacher_forcing import Row, answer_loss
 
@@ -109,6 +122,42 @@ def test_pretraining_moves_all_of_the_foundation(run: Run) -> None:
         }
 
 
+def test_rewording_moves_the_foundation_on_text_and_the_link_on_clips(run: Run, clips: EncodedClips) -> None:
+    assert run.recipe.rewording is not None
+    before = run.pretrained_link()
+    before.add_lora()
+    words = before.tokenizer.get_vocab_size()
+    link = extended(before, wording_words())
+    assert all(len(encode(link.tokenizer, word)) == 1 for word in wording_words())
+    assert link.embedding.num_embeddings == link.tokenizer.get_vocab_size() > words
+    stage = RewordedClips(link, clips, run.recipe.rewording, seed=1)
+    for parameter in link.lora_parameters().values():
+        nn.init.normal_(parameter, std=0.1)
+    names: set[str] = set()
+    for step in range(6):
+        names |= moved(link, stage.loss(step)[0])
+    lora = {f"foundation.{name}" for name in link.lora_parameters()}
+    assert {name for name in names if name.startswith("foundation")} == lora
+    assert rooms(names) - {"foundation"} == LINK
+    link.zero_grad()
+    text = RewordedText(without_lora(link), run.recipe.rewording, seed=1)
+    assert rooms(moved(text.link, text.loss(0)[0])) == {"foundation"}
+
+
+def test_what_cannot_be_known_is_learned_as_not_sure(run: Run) -> None:
+    assert run.recipe.rewording is not None
+    asking = Asking(run.recipe.rewording)
+    rng = np.random.default_rng(1)
+    scenes = [sample_scene(rng) for _ in range(30)]
+    blind = [pair for scene in scenes for pair in asking.pairs(scene, frozenset(), rng)]
+    assert {answer for _, answer in blind} == {UNSURE}
+    sighted = [pair for scene in scenes for pair in asking.pairs(scene, frozenset({"visual", "audio"}), rng)]
+    share = sum(answer == UNSURE for _, answer in sighted) / len(sighted)
+    assert 0.08 < share < 0.25
+    deaf = [pair for scene in scenes for pair in asking.pairs(scene, frozenset({"visual"}), rng)]
+    assert share < sum(answer == UNSURE for _, answer in deaf) / len(deaf) < 1.0
+
+
 def test_steps_follow_from_their_number(run: Run, clips: EncodedClips) -> None:
     a, b = (Alignment(run.pretrained_link(), clips, run.recipe.alignment, seed=1) for _ in range(2))
     torch.manual_seed(1)
@@ -170,6 +219,47 @@ def test_a_run_gives_a_model_that_is_evaluated(run: Run, data: Path, tmp_path: P
     assert report["text_oracle"]["questions"] == report["results"][0]["questions"] > 10
     assert set(report) >= {"blind_prior", "commit", "seed", "channel"}
     assert "blind prior" in result.output
+
+
+def test_a_run_goes_on_from_a_model_without_rewording(run: Run, data: Path, tmp_path: Path) -> None:
+    plain = Run(replace(run.recipe, rewording=None), 1, tmp_path / "plain", data, 1, pretrained=run.directory)
+    begun = plain.join()
+    record = json.loads((begun / "training.json").read_text())
+    assert "reworded-text" not in record["stages"]
+    record["commit"] = "of-then"
+    (begun / "training.json").write_text(json.dumps(record))
+    more = Run(run.recipe, 1, tmp_path / "more", data, 1)
+    made = json.loads((more.reword(begun) / "training.json").read_text())
+    assert set(made["stages"]) == set(STAGES)
+    assert (made["begun_at"], made["command"]) == ("of-then", "edge-server train smoke --seed 1")
+    assert "of-then" in (more.model / "README.md").read_text()
+    with pytest.raises(ModelError, match="no rewording"):
+        more.reword(more.model)
+
+
+def test_a_model_is_calibrated_and_judged(run: Run, data: Path, tmp_path: Path) -> None:
+    folder, out = run.join(), tmp_path / "found.json"
+    common = [str(folder), "--data", str(data), "--questions", "30", "--token-length", "4"]
+
+    def evaluated(*options: str) -> None:
+        result = CliRunner().invoke(evaluate_app, [*common, *options])
+        assert result.exit_code == 0, (result.output, result.exception)
+
+    uncalibrated = CliRunner().invoke(evaluate_app, [*common, "--out-of-domain"])
+    assert isinstance(uncalibrated.exception, ModelError)
+    evaluated("--calibrate", "--snr-db", "10", "--snr-db", "0")
+    fitted = read_calibration(folder / "calibration.json")
+    assert fitted is not None
+    assert fitted.longest >= 1
+    evaluated("--wordings", "--out", str(out))
+    found = json.loads(out.read_text())
+    assert [row["wording"] for row in found["rows"]] == ["plain", *HELD_OUT]
+    assert found["questions"] == {"held out": 30}
+    evaluated("--out-of-domain", "--snr-db", "10", "--out", str(out))
+    found = json.loads(out.read_text())
+    assert set(found["kinds"]) > {"other languages", "black picture", "sirens", "missing media"}
+    assert [row["reworded"] for row in found["in_domain"]] == [False, True]
+    assert 0.0 <= found["expected_calibration_error"] <= 1.0
 
 
 def test_stages_need_what_comes_before_them(data: Path, tmp_path: Path) -> None:
