@@ -23,6 +23,7 @@ SNRS_DB = (20.0, 10.0, 5.0, 0.0, -5.0)
 #: Bins of equal numbers of answers, for the error of calibration.
 _BINS = 15
 _NEWTON_STEPS = 50
+_FAR = 60.0
 #: Of in-domain answers, this share may be held back; a little less than what is promised of held-out ones.
 MAY_LOSE = 0.02
 
@@ -107,8 +108,9 @@ def _platt(p: npt.NDArray[np.float64], right: npt.NDArray[np.float64]) -> tuple[
     target = np.where(right > 0.5, (many + 1.0) / (many + 2.0), 1.0 / (few + 2.0))
     beta = np.asarray([1.0, 0.0])
     for _ in range(_NEWTON_STEPS):
-        q = 1.0 / (1.0 + np.exp(-x @ beta))
-        gradient = x.T @ (target - q)
-        hessian = (x * (q * (1.0 - q))[:, None]).T @ x + 1e-6 * np.eye(2)
-        beta = beta + np.linalg.solve(hessian, gradient)
+        q = 1.0 / (1.0 + np.exp(-np.clip(x @ beta, -_FAR, _FAR)))
+        # Drawn a little towards confidence as it is: answers that are all right, or all wrong, say nothing.
+        gradient = x.T @ (target - q) - (beta - np.asarray([1.0, 0.0]))
+        hessian = (x * (q * (1.0 - q))[:, None]).T @ x + np.eye(2)
+        beta = beta + np.clip(np.linalg.solve(hessian, gradient), -1.0, 1.0)
     return float(beta[0]), float(beta[1])

@@ -33,6 +33,7 @@ from edge_server.frontdoor.http.history import History
 from edge_server.frontdoor.http.openai_honoured import HEADER, check_honoured, ignored
 from edge_server.frontdoor.http.openai_schema import (
     AssistantMessage,
+    Assurance,
     AudioPart,
     ChatChunk,
     ChatCompletion,
@@ -163,6 +164,7 @@ def build_router(
                     message=AssistantMessage(content=completion.text),
                     finish_reason=completion.finish_reason,
                     logprobs=_logprobs(completion.tokens, spell),
+                    assurance=_assurance(completion),
                 )
                 for number, completion in enumerate(completions)
             ],
@@ -320,7 +322,11 @@ class _Head:
             warnings=warnings,
         )
         # Only these are left out where they are absent: clients read finish_reason null as "goes on".
-        absent = {name for name, value in (("usage", usage), ("warnings", warnings)) if value is None}
+        absent: dict[str, Any] = {
+            name: True for name, value in (("usage", usage), ("warnings", warnings)) if value is None
+        }
+        if all(choice.assurance is None for choice in choices):
+            absent["choices"] = {"__all__": {"assurance"}}
         return f"data: {chunk.model_dump_json(exclude=absent)}\n\n"
 
 
@@ -350,8 +356,16 @@ async def _events(
                 yield head.chunk([ChunkChoice(index=index, delta=delta, logprobs=logprobs)])
             else:
                 completions.append(event)
-                reason = event.finish_reason
-                yield head.chunk([ChunkChoice(index=index, delta=ChunkDelta(), finish_reason=reason)])
+                yield head.chunk(
+                    [
+                        ChunkChoice(
+                            index=index,
+                            delta=ChunkDelta(),
+                            finish_reason=event.finish_reason,
+                            assurance=_assurance(event),
+                        )
+                    ]
+                )
         if include_usage:
             yield head.chunk([], _usage(completions))
         yield "data: [DONE]\n\n"
@@ -360,6 +374,12 @@ async def _events(
         yield f"data: {body_of(error).model_dump_json()}\n\n"
     finally:
         asked.cancel()
+
+
+def _assurance(completion: Completion) -> Assurance:
+    return Assurance(
+        confidence=completion.confidence, abstained=completion.abstained, guess=completion.guess or None
+    )
 
 
 def _logprobs(tokens: Sequence[Token], spell: Spell | None) -> Logprobs | None:

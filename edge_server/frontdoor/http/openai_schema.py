@@ -220,6 +220,18 @@ class AssistantMessage(BaseModel):
     refusal: None = None
 
 
+class Assurance(BaseModel):
+    """How far an answer is to be believed; beyond OpenAI's API."""
+
+    confidence: float | None
+    """Probability that it is right, calibrated; of one that was held back, that of `guess`. None: the model
+    is not calibrated for answers of this length."""
+    abstained: bool
+    """The model is not sure: the content says so, and is no answer."""
+    guess: str | None
+    """The answer that was held back."""
+
+
 class Choice(BaseModel):
     """An answer."""
 
@@ -227,6 +239,7 @@ class Choice(BaseModel):
     message: AssistantMessage
     finish_reason: Literal["stop", "length"]
     logprobs: Logprobs | None = None
+    assurance: Assurance
 
 
 class ChatCompletion(BaseModel):
@@ -258,6 +271,7 @@ class ChunkChoice(BaseModel):
     delta: ChunkDelta
     finish_reason: Literal["stop", "length"] | None = None
     logprobs: Logprobs | None = None
+    assurance: Assurance | None = None
 
 
 class ChatChunk(BaseModel):
