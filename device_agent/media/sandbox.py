@@ -4,15 +4,18 @@
                   └─ too long, too much memory, broken: killed, and another is started in its place
 
 The kernel keeps the limits, whatever the decoder: no check of our own stands between a file and them. A
-worker can open no file and write none, and gets no variable of the environment but those that Python needs;
-of the file it gets what it asks for. One is used for many files, so honest ones pay a pipe, not a start. No
-decoder is in the memory of the process that asks.
+worker can open no file and write none, reaches no network and starts no program where the kernel can refuse
+that (:mod:`device_agent.media.confinement`), and gets no variable of the environment but those that Python
+needs; of the file it gets what it asks for. One is used for many files, so honest ones pay a pipe, not a
+start. No decoder is in the memory of the process that asks.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
+import logging
 import os
 import queue
 import shutil
@@ -31,6 +34,8 @@ from device_agent.media.clip import Clip, MediaKind, MediaSpec
 from device_agent.media.files import opened
 from device_agent.media.limits import MediaLimits
 from device_agent.media.messages import MAX_READ_BYTES, clip_of, receive, send
+
+logger = logging.getLogger(__name__)
 
 _ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "SYSTEMROOT")
 _SMALL_STACKS = ["sh", "-c", 'ulimit -s 1024; exec "$@"', "sh"] if shutil.which("sh") else []
@@ -215,6 +220,7 @@ class _Worker:
             while "read" in (header := receive(stdout)):
                 data = self._read(file, *map(int, header["read"]))
                 send(stdin, {"size": len(data)}, data)
+            _tell(tuple(header["confined"]))
             if "error" not in header:
                 return clip_of(header, stdout, MediaSpec(**request["spec"]))
         except _UnreadableError as error:
@@ -267,6 +273,15 @@ class _Worker:
         if code in (-signal.SIGABRT, -signal.SIGBUS, -signal.SIGKILL):
             return _too_much_memory(limits, field)
         return MediaError(field, "cannot be decoded: the decoder broke on it")
+
+
+@functools.cache
+def _tell(confined: tuple[str, ...]) -> None:
+    """Say once what the kernel takes away from processes that decode."""
+    if confined:
+        logger.info("files are decoded by processes confined by %s", " and ".join(confined))
+    else:
+        logger.warning("files are decoded within limits alone: this system has neither Landlock nor seccomp")
 
 
 class _UnreadableError(Exception):

@@ -19,6 +19,7 @@ import av.subtitles.stream  # noqa: F401 (PyAV does when it meets the first such
 
 from device_agent.errors import MediaError
 from device_agent.media.clip import Clip, MediaSpec
+from device_agent.media.confinement import confine
 from device_agent.media.limits import MediaLimits
 from device_agent.media.loading import clip_from_bytes, clip_from_stream
 from device_agent.media.messages import MAX_READ_BYTES, message_of, read_exactly, receive, send
@@ -75,22 +76,27 @@ class Elsewhere(io.RawIOBase):
         return size
 
 
-def _confine(memory_bytes: int) -> None:
+def _confine(memory_bytes: int) -> tuple[str, ...]:
     """Of what this process has come to need so far, only memory grows, and that by so much [bytes].
 
     As far as the system can: Windows has no such limits, macOS does not say what a process has.
+
+    Returns:
+        What the kernel took away beside that, as :func:`device_agent.media.confinement.confine` says it.
     """
     try:
         import resource
     except ImportError:
-        return
+        return confine()
     with contextlib.suppress(OSError), open("/proc/self/statm") as file:
         present_bytes = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
         resource.setrlimit(resource.RLIMIT_AS, (present_bytes + memory_bytes,) * 2)
+    confined = confine()
     for name in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE):
         resource.setrlimit(name, (0, 0))
     # What is open stays open: the pipes. Nothing else can be opened.
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
+    return confined
 
 
 def _warm_up() -> None:
@@ -141,15 +147,14 @@ def main() -> None:
     if hasattr(os, "nice"):
         os.nice(_NICENESS)
     _warm_up()
-    first = True
+    confined: tuple[str, ...] | None = None
     while True:
         try:
             request = receive(incoming)
         except EOFError:
             return
-        if first:
-            _confine(request["limits"]["max_memory_bytes"])
-            first = False
+        if confined is None:
+            confined = _confine(request["limits"]["max_memory_bytes"])
         _allow_cpu(request["limits"]["max_decode_s"])
         parts: list[Any] = []
         elsewhere = Elsewhere(incoming, outgoing, request["size"])
@@ -162,7 +167,7 @@ def main() -> None:
             header = {"error": type(error).__name__, "field": error.field, "message": error.message}
         except MemoryError:
             header = {"error": "MemoryError"}
-        send(outgoing, header, *parts)
+        send(outgoing, {**header, "confined": confined}, *parts)
         del file, parts
 
 

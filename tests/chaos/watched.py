@@ -37,7 +37,75 @@ class Doors:
     bundle_hash: str
 
 
-class WatchedServer:
+class Watched:
+    """A process that runs, and what it needs.
+
+    Args:
+        pid: its number.
+    """
+
+    def __init__(self, pid: int | None = None) -> None:
+        self._number = pid
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        assert self._number is not None, "it was not started"
+        return self._number
+
+    def family(self) -> list[psutil.Process]:
+        """Processes that it, or one of them, has started; those whose parent has died too."""
+        found: dict[int, psutil.Process] = {}
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found = {each.pid: each for each in psutil.Process(self.pid).children(recursive=True)}
+        for number in map(int, filter(str.isdigit, os.listdir("/proc"))):
+            with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+                if number not in found and number != self.pid and os.getsid(number) == self.pid:
+                    found[number] = psutil.Process(number)
+        return list(found.values())
+
+    def decoders(self) -> list[psutil.Process]:
+        """Those of the family that decode media."""
+        found = []
+        for process in self.family():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if _decodes(process):
+                    found.append(process)
+        return found
+
+    @property
+    def memory_bytes(self) -> int:
+        """Resident now."""
+        return self._status("VmRSS")
+
+    @property
+    def peak_bytes(self) -> int:
+        """Most that was resident since :meth:`forget_peak`."""
+        return self._status("VmHWM")
+
+    def forget_peak(self) -> None:
+        """Begin a new peak."""
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+
+    @property
+    def descriptors(self) -> int:
+        """Open files and sockets."""
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    @property
+    def threads(self) -> int:
+        """Of the process."""
+        return len(os.listdir(f"/proc/{self.pid}/task"))
+
+    def _status(self, name: str) -> int:
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            key, _, value = line.partition(":")
+            if key == name:
+                return int(value.split()[0]) * 1024
+        raise RuntimeError(f"/proc/{self.pid}/status has no {name}")
+
+
+class WatchedServer(Watched):
     """Runs a server script; a context manager.
 
     Args:
@@ -58,6 +126,7 @@ class WatchedServer:
         self._settings = dict(settings or {})
         self._arguments = tuple(arguments)
         self._environment = dict(environment or {})
+        super().__init__()
         self._runs_in = folder
         self._folder = tempfile.TemporaryDirectory()
         self._log = Path(self._folder.name, "log")
@@ -86,6 +155,7 @@ class WatchedServer:
                 stdout=log,
                 start_new_session=True,
             )
+        self._number = self._process.pid
         give_up_at = time.monotonic() + _START_S
         while not ready.exists():
             if self._process.poll() is not None or time.monotonic() > give_up_at:
@@ -145,17 +215,6 @@ class WatchedServer:
         """What it wrote."""
         return self._log.read_text(errors="replace") if self._log.exists() else self._final_log
 
-    def family(self) -> list[psutil.Process]:
-        """Processes that it, or one of them, has started; those whose parent has died too."""
-        found: dict[int, psutil.Process] = {}
-        with contextlib.suppress(psutil.NoSuchProcess):
-            found = {each.pid: each for each in psutil.Process(self.pid).children(recursive=True)}
-        for number in map(int, filter(str.isdigit, os.listdir("/proc"))):
-            with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
-                if number not in found and number != self.pid and os.getsid(number) == self.pid:
-                    found[number] = psutil.Process(number)
-        return list(found.values())
-
     def runners(self) -> list[psutil.Process]:
         """Those of the family that hold a model's weights."""
         own = psutil.Process(self.pid).nice()
@@ -170,56 +229,10 @@ class WatchedServer:
                     found.append(process)
         return found
 
-    def decoders(self) -> list[psutil.Process]:
-        """Those of the family that decode media."""
-        found = []
-        for process in self.family():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                if _decodes(process):
-                    found.append(process)
-        return found
-
-    @property
-    def memory_bytes(self) -> int:
-        """Resident now."""
-        return self._status("VmRSS")
-
-    @property
-    def peak_bytes(self) -> int:
-        """Most that was resident since :meth:`forget_peak`."""
-        return self._status("VmHWM")
-
-    def forget_peak(self) -> None:
-        """Begin a new peak."""
-        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
-
-    @property
-    def descriptors(self) -> int:
-        """Open files and sockets."""
-        return len(os.listdir(f"/proc/{self.pid}/fd"))
-
-    @property
-    def threads(self) -> int:
-        """Of the process."""
-        return len(os.listdir(f"/proc/{self.pid}/task"))
-
     @property
     def tasks(self) -> int:
         """Of its event loop, half a second ago at most."""
         return int(self._tasks.read_text())
-
-    @property
-    def pid(self) -> int:
-        """Of the process itself."""
-        assert self._process is not None, "it was not started"
-        return self._process.pid
-
-    def _status(self, name: str) -> int:
-        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
-            key, _, value = line.partition(":")
-            if key == name:
-                return int(value.split()[0]) * 1024
-        raise RuntimeError(f"/proc/{self.pid}/status has no {name}")
 
 
 def _lives(process: psutil.Process) -> bool:
@@ -254,8 +267,8 @@ class Growth:
 
 
 @contextlib.contextmanager
-def growth_of(server: WatchedServer, every_s: float = 0.1) -> Iterator[Growth]:
-    """Watch a server's memory; of what it starts too, as often as said."""
+def growth_of(server: Watched, every_s: float = 0.1) -> Iterator[Growth]:
+    """Watch a process's memory; of what it starts too, as often as said."""
     found, ended = Growth(), threading.Event()
     server.forget_peak()
     before = server.memory_bytes + _resident(server)
@@ -273,11 +286,11 @@ def growth_of(server: WatchedServer, every_s: float = 0.1) -> Iterator[Growth]:
     finally:
         ended.set()
         looking.join()
-        if server.alive:
+        with contextlib.suppress(FileNotFoundError, RuntimeError):
             found.most_bytes = server.peak_bytes + max(largest, _resident(server)) - before
 
 
-def _resident(server: WatchedServer) -> int:
+def _resident(server: Watched) -> int:
     """Of what the server started, and of each only what is its own: weights and libraries are shared."""
     total = 0
     for process in server.family():

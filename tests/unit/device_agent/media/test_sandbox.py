@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import signal
@@ -18,6 +19,7 @@ import psutil
 import pytest
 
 from device_agent.errors import MediaError, MediaLimitError, WindowError
+from device_agent.media import sandbox
 from device_agent.media.clip import MediaSpec
 from device_agent.media.limits import MediaLimits
 from device_agent.media.loading import clip_from_bytes
@@ -27,6 +29,14 @@ from tests import hostile_media as hostile
 from tests.heif_files import coded, heif
 
 LIMITS = MediaLimits(max_memory_bytes=256 * 2**20, max_decode_s=5.0)
+
+
+@functools.cache
+def confinement_here() -> tuple[str, ...]:
+    """What this kernel has."""
+    code = "from device_agent.media.confinement import confine; print(*confine())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return tuple(done.stdout.split())
 
 
 OTHERS: set[int] = set()
@@ -217,6 +227,22 @@ def test_a_worker_gets_nothing_of_the_environment(monkeypatch: pytest.MonkeyPatc
         assert worker.rlimit(psutil.RLIMIT_FSIZE)[0] == 0
     finally:
         pool.close()
+
+
+@pytest.mark.skipif(not confinement_here(), reason="this kernel has neither Landlock nor seccomp")
+def test_a_worker_is_confined_and_that_is_told_once(
+    clip_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sandbox._tell.cache_clear()
+    with caplog.at_level("INFO"), MediaPool(2) as pool:
+        for _ in range(2):
+            pool.clip_from_bytes(clip_file.read_bytes(), limits=LIMITS)
+        status = Path(f"/proc/{workers()[-1].pid}/status").read_text()
+    # Of the kernel: no privileges can be gained, and a filter stands before each system call.
+    assert "NoNewPrivs:\t1" in status
+    assert ("Seccomp:\t2" in status) == ("seccomp" in confinement_here())
+    told = [record.message for record in caplog.records if "confined" in record.message]
+    assert told == [f"files are decoded by processes confined by {' and '.join(confinement_here())}"]
 
 
 def test_a_worker_cannot_send_more_than_a_clip() -> None:
