@@ -57,6 +57,7 @@ def heif(
     turns: Sequence[bytes] = (),
     in_idat: bool = False,
     brand: bytes = b"heic",
+    alpha: Sequence[Coded] = (),
 ) -> bytes:
     """A file whose primary item is a grid of tiles, or with ``columns=0`` its only tile.
 
@@ -68,6 +69,7 @@ def heif(
         turns: boxes of properties that the primary item has, in this order.
         in_idat: the grid's description stands in the file's own description.
         brand: of the file.
+        alpha: of each tile, how much of it is seen; of a grid, they are one too.
     """
     count = len(tiles)
     grid = struct.pack(">BBBBHH", 0, 0, count // columns - 1, columns - 1, *size) if columns else b""
@@ -83,14 +85,32 @@ def heif(
     own = [4 + number for number in range(len(turns))]
     has = {number: [1, 2] for number in range(1, count + 1)}
     has[primary] = (has.get(primary, [3]) if not columns else [3]) + own
+    references = []
+    if columns:
+        others = struct.pack(f">{count}H", *range(1, count + 1))
+        references.append(box(b"dimg", struct.pack(">HH", primary, count), others))
+    if alpha:
+        first = primary + 1
+        data += [tile[2] for tile in alpha] + ([grid] if columns else [])
+        kinds = [tile[0] for tile in alpha] + ([b"grid"] if columns else [])
+        entries += [
+            full_box(b"infe", struct.pack(">HH4s", number, 0, kind), b"\0").replace(b"infe\0", b"infe\2", 1)
+            for number, kind in enumerate(kinds, first)
+        ]
+        properties += [alpha[0][1], full_box(b"auxC", b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha\0")]
+        codec, says_so = len(properties) - 1, len(properties)
+        has |= {number: [codec, 2] for number in range(first, first + count)}
+        last = len(data)
+        has[last] = [*(has.get(last, [3]) if not columns else [3]), says_so]
+        if columns:
+            others = struct.pack(f">{count}H", *range(first, first + count))
+            references.append(box(b"dimg", struct.pack(">HH", last, count), others))
+        references.append(box(b"auxl", struct.pack(">HHH", last, 1, primary)))
+    reference = full_box(b"iref", *references) if references else b""
     associations = b"".join(
         struct.pack(">HB", number, len(indices)) + bytes(indices) for number, indices in has.items()
     )
     association = full_box(b"ipma", struct.pack(">I", len(has)), associations)
-    reference = b""
-    if columns:
-        others = struct.pack(f">{count}H", *range(1, count + 1))
-        reference = full_box(b"iref", box(b"dimg", struct.pack(">HH", primary, count), others))
     head = box(b"ftyp", brand, bytes(4), b"mif1", brand)
 
     def description(base: int) -> bytes:

@@ -36,7 +36,12 @@ def scene(second: float) -> np.ndarray:
 
 
 def made(
-    film: Film, *, seconds: int = SECONDS, size: tuple[int, int] = (WIDTH, HEIGHT), noise: bool = False
+    film: Film,
+    *,
+    seconds: int = SECONDS,
+    size: tuple[int, int] = (WIDTH, HEIGHT),
+    noise: bool = False,
+    aspect: Fraction | None = None,
 ) -> bytes:
     """The file.
 
@@ -45,6 +50,7 @@ def made(
         seconds: how long it is.
         size: width and height [pixels].
         noise: its pictures are noise, which no codec makes small.
+        aspect: width of a pixel over its height.
     """
     rng = np.random.default_rng(1)
     file = io.BytesIO()
@@ -55,6 +61,8 @@ def made(
             video = out.add_stream(film.video, rate=film.frame_rate, options=codec_options)
             size = (176, 144) if film.video == "h263" else size
             video.width, video.height, video.pix_fmt = *size, film.pixels
+            if aspect is not None:
+                video.codec_context.sample_aspect_ratio = aspect
         if film.audio:
             audio = out.add_stream(
                 film.audio, rate=film.sample_rate, layout=film.layout, options=codec_options

@@ -8,6 +8,7 @@ Shapes: T frames, H height, W width, S samples.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import av
@@ -45,6 +46,10 @@ class FrameSampler:
         background: what is seen through transparent parts, 0 (black) to 255 (white).
         turn: how the pictures are shown; None: as FFmpeg says.
         crop: left, top, width and height of what is shown of them [pixels]; None: all.
+
+    Attributes:
+        aspect: tells, once a frame is decoded, the width of a pixel over its height. By it a picture is made
+            wider or taller, never smaller.
     """
 
     def __init__(
@@ -58,6 +63,7 @@ class FrameSampler:
     ) -> None:
         self._field, self._spec, self._limits = field, spec, limits
         self._background, self._turn, self._crop = background, turn, crop
+        self.aspect: Callable[[], float] = lambda: 1.0
         self._wanted = min(spec.max_frames, max(1, round(spec.window_s * spec.frame_rate_hz)))
         self._kept: list[Frames] = []
         self._on_show: Any = None
@@ -150,8 +156,10 @@ class FrameSampler:
         if self._crop is not None:
             frame = cropped(frame, self._crop)
         if self._size is None:
-            shrink = min(1.0, self._spec.max_side / max(frame.width, frame.height))
-            self._size = (max(1, round(frame.width * shrink)), max(1, round(frame.height * shrink)))
+            aspect = self.aspect()
+            width, height = frame.width * max(aspect, 1.0), frame.height / min(aspect, 1.0)
+            shrink = min(1.0, self._spec.max_side / max(width, height))
+            self._size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
         return rgb_pixels(frame, self._size, self._background, turn)
 
 

@@ -59,6 +59,8 @@ and old computers, that nobody looks after."""
 
 _TORN_PACKETS = 2
 _UNNOTICED_S = 0.06
+_MAX_ASPECT = 8.0
+"""Of a pixel; more is no format of anybody, but a number that was written in the wrong place."""
 _OPEN_TIMEOUT_S = 10.0
 
 
@@ -180,7 +182,11 @@ def decode_container(
             turn = screened.image_turn
         elif screened is not None:
             turn, crop = screened.turns.get(video.id), screened.crops.get(video.id)
+            if crop is None and screened.track_crops:
+                crop = dict(enumerate(screened.track_crops)).get(container.streams.video.index(video))
         frames = FrameSampler(field, spec, limits, WHITE if is_image else BLACK, turn, crop)
+        if not is_image:
+            frames.aspect = lambda: _pixel_aspect(video)
         most_pixels = screened.max_image_pixels if screened is not None else None
         reduction = screened.reduction if screened is not None and is_image else 0
         if not is_image and not live and crop is None and _is_motion_jpeg(video):
@@ -332,6 +338,12 @@ def _open_nothing(url: str, flags: int, options: dict[str, str]) -> NoReturn:
 
 def _max_video_pixels(limits: MediaLimits) -> int:
     return min(limits.max_video_pixels, limits.max_frame_pixels)
+
+
+def _pixel_aspect(stream: Any) -> float:
+    """Width of a pixel over its height, where the file or its first frame says something sensible."""
+    aspect = float(stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or 1)
+    return aspect if 1 / _MAX_ASPECT <= aspect <= _MAX_ASPECT else 1.0
 
 
 def _is_motion_jpeg(stream: Any) -> bool:

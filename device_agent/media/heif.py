@@ -36,7 +36,9 @@ class HeifPicture:
         size: width and height of what is shown of them together, before it is turned [pixels]; None: all.
         crop: left, top, width and height of what is shown of that [pixels]; None: all.
         turn: how it is shown.
-        alpha: number of the item that says where it is transparent, or None.
+        alpha: numbers of the items that say where it is transparent, row by row; empty: nowhere.
+        alpha_columns: in which they stand.
+        alpha_size: width and height of what counts of them together [pixels]; None: all.
     """
 
     tiles: tuple[int, ...]
@@ -44,7 +46,9 @@ class HeifPicture:
     size: tuple[int, int] | None = None
     crop: Crop | None = None
     turn: Turn = UPRIGHT
-    alpha: int | None = None
+    alpha: tuple[int, ...] = ()
+    alpha_columns: int = 1
+    alpha_size: tuple[int, int] | None = None
 
 
 @dataclass
@@ -90,22 +94,12 @@ def read_picture(file: BinaryIO, begin: int, end: int, name: str) -> HeifPicture
 
 def _picture(items: _Items, file: BinaryIO, name: str) -> HeifPicture:
     kind = items.types.get(items.primary)
-    tiles: tuple[int, ...] = (items.primary,)
-    columns, size = 1, None
-    if kind == b"grid":
-        tiles = items.made_of.get(items.primary, ())
-        rows, columns, size = _grid(items, file)
-        if len(tiles) != rows * columns or not all(items.types.get(tile) in _CODED for tile in tiles):
-            raise MediaError(
-                name, f"is a HEIF picture of {rows} × {columns} tiles, of which {len(tiles)} are there"
-            )
-        if len(tiles) > MAX_TILES:
-            raise MediaLimitError(name, f"has {len(tiles)} tiles; at most {MAX_TILES} are allowed")
-    elif kind not in _CODED:
+    if kind != b"grid" and kind not in _CODED:
         what = kind.decode("latin-1") if kind else "missing"
         raise MediaError(
             name, f"is a HEIF picture whose primary item is {what!r}; hvc1, av01 and grid are read"
         )
+    tiles, columns, size = _tiles(items, items.primary, file, name)
     turn, crop = UPRIGHT, None
     for property_kind, body in items.of(items.primary):
         if property_kind == b"irot":
@@ -119,10 +113,30 @@ def _picture(items: _Items, file: BinaryIO, name: str) -> HeifPicture:
         item
         for item, owners in items.belongs_to.items()
         if items.primary in owners
-        and items.types.get(item) in _CODED
+        and (items.types.get(item) in _CODED or items.types.get(item) == b"grid")
         and any(kind == b"auxC" and body[4:].startswith(_ALPHA) for kind, body in items.of(item))
     )
-    return HeifPicture(tuple(tiles), columns, size, crop, turn, next(alphas, None))
+    alpha = next(alphas, None)
+    if alpha is None:
+        return HeifPicture(tiles, columns, size, crop, turn)
+    return HeifPicture(tiles, columns, size, crop, turn, *_tiles(items, alpha, file, name))
+
+
+def _tiles(
+    items: _Items, item: int, file: BinaryIO, name: str
+) -> tuple[tuple[int, ...], int, tuple[int, int] | None]:
+    """What an item is put together from, in how many columns, and the size of that."""
+    if items.types.get(item) != b"grid":
+        return (item,), 1, None
+    tiles = items.made_of.get(item, ())
+    rows, columns, size = _grid(items, item, file)
+    if len(tiles) != rows * columns or not all(items.types.get(tile) in _CODED for tile in tiles):
+        raise MediaError(
+            name, f"is a HEIF picture of {rows} × {columns} tiles, of which {len(tiles)} are there"
+        )
+    if len(tiles) > MAX_TILES:
+        raise MediaLimitError(name, f"has {len(tiles)} tiles; at most {MAX_TILES} are allowed")
+    return tuple(tiles), columns, size
 
 
 def _extent(items: _Items, item: int) -> tuple[int, int] | None:
@@ -133,8 +147,8 @@ def _extent(items: _Items, item: int) -> tuple[int, int] | None:
     return None
 
 
-def _grid(items: _Items, file: BinaryIO) -> tuple[int, int, tuple[int, int]]:
-    method, offset, length = items.places.get(items.primary, (0, 0, 0))
+def _grid(items: _Items, item: int, file: BinaryIO) -> tuple[int, int, tuple[int, int]]:
+    method, offset, length = items.places.get(item, (0, 0, 0))
     if method == 1:
         body = items.data[offset : offset + length]
     else:

@@ -24,6 +24,8 @@ WHITE, BLACK = 255, 0
 
 SHRINKING = Interpolation.AREA | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
 """Area averaging; colours at each pixel, which FFmpeg's scaler halves across unless it is told."""
+GROWING = Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
+"""Of pictures whose pixels are not square."""
 _ROWS = 256
 """Of a large picture that are blended at once: the products take four times the memory."""
 
@@ -33,7 +35,7 @@ def rgb_pixels(frame: Any, size: tuple[int, int], background: int, turn: Turn) -
 
     Args:
         frame: decoded.
-        size: width and height that it is shrunk to (area averaging), before it is turned [pixels].
+        size: width and height that it is scaled to, before it is turned [pixels].
         background: seen through transparent parts, 0 (black) to 255 (white).
         turn: how it is shown; see :mod:`device_agent.media.orientation`.
     """
@@ -41,7 +43,8 @@ def rgb_pixels(frame: Any, size: tuple[int, int], background: int, turn: Turn) -
         frame = _blended(frame, background)
     scaled = {}
     if size != (frame.width, frame.height):
-        scaled = {"width": size[0], "height": size[1], "interpolation": SHRINKING}
+        grows = size[0] >= frame.width and size[1] >= frame.height
+        scaled = {"width": size[0], "height": size[1], "interpolation": GROWING if grows else SHRINKING}
     return turned(frame.reformat(format="rgb24", **scaled).to_ndarray(), turn)
 
 

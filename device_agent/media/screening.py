@@ -16,7 +16,7 @@ from device_agent.errors import MediaError, MediaLimitError
 from device_agent.media.animation import is_animated_webp
 from device_agent.media.boxes import Crop, check_boxes, is_boxes
 from device_agent.media.clip import MediaKind
-from device_agent.media.ebml import EBML_SIGNATURE, blanked_elements
+from device_agent.media.ebml import EBML_SIGNATURE, read_elements
 from device_agent.media.files import ScreenedFile
 from device_agent.media.heif import HeifPicture, read_picture
 from device_agent.media.limits import MediaLimits
@@ -57,6 +57,7 @@ class Screened:
         max_image_pixels: the most pixels that its decoder may take on, of an image; None: it is none.
         turns: how the pictures of a track are shown, by its number, where the file says so.
         crops: what is shown of the pictures of a track, likewise.
+        track_crops: the same of each track of pictures, in their order, where tracks have no numbers.
         image_turn: how the image is shown, where the file says so.
         reduction: how often the image is halved as it is decoded.
         picture: what it is put together from, of a HEIF picture.
@@ -68,6 +69,7 @@ class Screened:
     max_image_pixels: int | None = None
     turns: Mapping[int, Turn] = field(default_factory=dict)
     crops: Mapping[int, Crop] = field(default_factory=dict)
+    track_crops: tuple[Crop | None, ...] = ()
     image_turn: Turn | None = None
     reduction: int = 0
     picture: HeifPicture | None = None
@@ -108,16 +110,19 @@ def screen(
             picture = read_picture(file, *boxes.items, field)
         return Screened(screened, (BOX_FORMAT,), turns=boxes.turns, crops=boxes.crops, picture=picture)
     patches: dict[int, bytes] = {}
+    track_crops: tuple[Crop | None, ...] = ()
     if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
         patches = _blanked_chunks(file, begin + 12, size, ">4sI", _AIFF_CHUNKS, b"JUNK", 2)
     elif head[:4] == b"caff":
         patches = _blanked_chunks(file, begin + 8, size, ">4sQ", _CAF_CHUNKS, b"free", 1)
     elif head[:4] == EBML_SIGNATURE:
-        patches = blanked_elements(file, size)
+        elements = read_elements(file, size)
+        patches, track_crops = elements.patches, elements.crops
     elif head[:4] == b"fLaC":
         patches = _blanked_flac(file, begin + 4)
     screened = ScreenedFile(file, begin=begin, patches=patches, max_read_bytes=limits.max_bytes, field=field)
-    return Screened(screened, tuple(name for name in (*MEDIA_FORMATS, *IMAGE_FORMATS) if name != BOX_FORMAT))
+    formats = tuple(name for name in (*MEDIA_FORMATS, *IMAGE_FORMATS) if name != BOX_FORMAT)
+    return Screened(screened, formats, track_crops=track_crops)
 
 
 def _image_signature(head: bytes) -> bytes | None:

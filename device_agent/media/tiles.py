@@ -9,6 +9,7 @@ Shapes: H height, W width.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import av
@@ -45,27 +46,19 @@ def decode_picture(
     for stream in container.streams.video:
         # Of a file with a film in it too, the items come first.
         streams.setdefault(stream.id, stream)
-    wanted = [*picture.tiles, *([] if picture.alpha is None else [picture.alpha])]
+    wanted = (*picture.tiles, *picture.alpha)
     if not all(item in streams and streams[item].codec_context is not None for item in wanted):
         raise MediaError(field, "is a HEIF picture of which a part is missing")
-    context = streams[picture.tiles[0]].codec_context
-    tile = (context.width, context.height)
-    rows = len(picture.tiles) // picture.columns
-    whole = (tile[0] * picture.columns, tile[1] * rows)
-    _check(whole, picture, field, limits)
+    layers = [_Layer(picture.tiles, picture.columns, "rgb24", streams, field, spec)]
+    if picture.alpha:
+        layers.append(_Layer(picture.alpha, picture.alpha_columns, "gray", streams, field, spec))
+    _check(layers[0].whole, picture, field, limits)
+    for layer in layers:
+        check_pixels(layer.whole, field, limits)
     for item in wanted:
         context = streams[item].codec_context
-        if (context.width, context.height) != tile:
-            raise MediaError(field, "is a HEIF picture whose parts are of different sizes")
         context.options = {"max_pixels": str(min(limits.max_frame_pixels, limits.max_frame_bytes // 2))}
         context.thread_count = 1
-    by = _divisor(whole, tile, spec.max_side, single=len(picture.tiles) == 1)
-    part = (max(1, tile[0] // by), max(1, tile[1] // by))
-    # Black, as wherever a file promises what it does not bring along: but then it is refused below.
-    canvas_HWC = np.zeros((part[1] * rows, part[0] * picture.columns, 4), np.uint8)
-    canvas_HWC[..., 3] = 255
-    missing = set(wanted)
-    places = {item: number for number, item in enumerate(picture.tiles)}
     began_s = time.thread_time()
     for packet in container.demux([streams[item] for item in wanted]):
         if time.thread_time() - began_s > limits.max_decode_s:
@@ -73,19 +66,63 @@ def decode_picture(
                 field, f"takes more than {limits.max_decode_s:g} s to decode (media.max_decode_s)"
             )
         item = packet.stream.id
+        layer = next(layer for layer in layers if item in layer.items)
         for frame in packet.decode():
-            if item not in missing or frame.is_corrupt or (frame.width, frame.height) != tile:
+            if item not in layer.missing or frame.is_corrupt or (frame.width, frame.height) != layer.tile:
                 raise MediaError(field, "is damaged: a part of the picture cannot be decoded in full")
-            missing.discard(item)
-            if item == picture.alpha:
-                canvas_HWC[..., 3] = _shrunk(frame, part, "gray")
-                continue
-            row, column = divmod(places[item], picture.columns)
-            place = canvas_HWC[row * part[1] : (row + 1) * part[1], column * part[0] : (column + 1) * part[0]]
-            place[..., :3] = _shrunk(frame, part, "rgb24")
-    if missing:
+            layer.place(item, frame)
+    if any(layer.missing for layer in layers):
         raise MediaError(field, "is a HEIF picture of which a part cannot be decoded")
-    return _shown(canvas_HWC, picture, whole, spec)
+    return _shown(layers, picture, spec)
+
+
+class _Layer:
+    """Tiles beside each other, each shrunk as it comes.
+
+    Args:
+        items: the numbers of the tiles, row by row.
+        columns: in which they stand.
+        pixel_format: of what is kept.
+        streams: the track of each item.
+        field: what to call the file in errors.
+        spec: how large the picture may stay.
+    """
+
+    def __init__(
+        self,
+        items: tuple[int, ...],
+        columns: int,
+        pixel_format: str,
+        streams: Mapping[int, Any],
+        field: str,
+        spec: MediaSpec,
+    ) -> None:
+        self.items, self._columns, self._format = frozenset(items), columns, pixel_format
+        context = streams[items[0]].codec_context
+        self.tile = (context.width, context.height)
+        others = (streams[item].codec_context for item in items)
+        if any((other.width, other.height) != self.tile for other in others):
+            raise MediaError(field, "is a HEIF picture whose parts are of different sizes")
+        rows = len(items) // columns
+        self.whole = (self.tile[0] * columns, self.tile[1] * rows)
+        by = _divisor(self.whole, self.tile, spec.max_side, single=len(items) == 1)
+        self._part = (max(1, self.tile[0] // by), max(1, self.tile[1] // by))
+        shape = (self._part[1] * rows, self._part[0] * columns, *([3] if pixel_format == "rgb24" else []))
+        self.canvas = np.zeros(shape, np.uint8)
+        self.missing = set(items)
+        self._places = {item: number for number, item in enumerate(items)}
+
+    def place(self, item: int, frame: Any) -> None:
+        """A tile has been decoded."""
+        self.missing.discard(item)
+        row, column = divmod(self._places[item], self._columns)
+        width, height = self._part
+        place = self.canvas[row * height : (row + 1) * height, column * width : (column + 1) * width]
+        place[...] = _scaled(frame, self._part, self._format)
+
+    def shown(self, size: tuple[int, int] | None) -> npt.NDArray[np.uint8]:
+        """What of the tiles together counts, whose own size that is [pixels]."""
+        return _part_of(self.canvas, self.whole, (0, 0, *(size or self.whole)))
 
 
 def _check(whole: tuple[int, int], picture: HeifPicture, field: str, limits: MediaLimits) -> None:
@@ -94,14 +131,16 @@ def _check(whole: tuple[int, int], picture: HeifPicture, field: str, limits: Med
         raise MediaError(
             field, f"is a HEIF picture of {size[0]} × {size[1]}, of tiles for {whole[0]} × {whole[1]}"
         )
+
+
+def check_pixels(whole: tuple[int, int], field: str, limits: MediaLimits) -> None:
+    """Refuse what is larger than any image may be."""
     if whole[0] * whole[1] > limits.max_frame_pixels:
         raise MediaLimitError(
             field,
             f"is {whole[0]} × {whole[1]} pixels; at most {limits.max_frame_pixels} in all are allowed "
             "(media.max_frame_pixels)",
         )
-    if picture.alpha is not None and len(picture.tiles) > 1:
-        raise MediaError(field, "is a HEIF picture of transparent tiles, which are not put together here")
 
 
 def _divisor(whole: tuple[int, int], tile: tuple[int, int], max_side: int, *, single: bool) -> int:
@@ -114,7 +153,7 @@ def _divisor(whole: tuple[int, int], tile: tuple[int, int], max_side: int, *, si
     return by
 
 
-def _shrunk(frame: Any, size: tuple[int, int], pixel_format: str) -> npt.NDArray[np.uint8]:
+def _scaled(frame: Any, size: tuple[int, int], pixel_format: str) -> npt.NDArray[np.uint8]:
     scaled = {}
     if size != (frame.width, frame.height):
         scaled = {"width": size[0], "height": size[1], "interpolation": SHRINKING}
@@ -122,14 +161,28 @@ def _shrunk(frame: Any, size: tuple[int, int], pixel_format: str) -> npt.NDArray
     return pixels
 
 
-def _shown(
-    canvas_HWC: npt.NDArray[np.uint8], picture: HeifPicture, whole: tuple[int, int], spec: MediaSpec
-) -> Frames:
-    across, down = canvas_HWC.shape[1] / whole[0], canvas_HWC.shape[0] / whole[1]
-    left, top, width, height = picture.crop or (0, 0, *(picture.size or whole))
+def _part_of(
+    canvas: npt.NDArray[np.uint8], whole: tuple[int, int], part: tuple[int, int, int, int]
+) -> npt.NDArray[np.uint8]:
+    """Left, top, width and height of a picture whose size is ``whole``, of the same shrunk."""
+    across, down = canvas.shape[1] / whole[0], canvas.shape[0] / whole[1]
+    left, top, width, height = part
     rows = slice(round(top * down), max(round((top + height) * down), round(top * down) + 1))
     columns = slice(round(left * across), max(round((left + width) * across), round(left * across) + 1))
-    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(canvas_HWC[rows, columns]), format="rgba")
+    return np.ascontiguousarray(canvas[rows, columns])
+
+
+def _shown(layers: Sequence[_Layer], picture: HeifPicture, spec: MediaSpec) -> Frames:
+    whole = picture.size or layers[0].whole
+    pixels_HWC = layers[0].shown(picture.size)
+    alpha_HW = np.full(pixels_HWC.shape[:2], 255, np.uint8)
+    if len(layers) > 1:
+        frame = av.VideoFrame.from_ndarray(layers[1].shown(picture.alpha_size), format="gray")
+        alpha_HW = _scaled(frame, (pixels_HWC.shape[1], pixels_HWC.shape[0]), "gray")
+    left, top, width, height = picture.crop or (0, 0, *whole)
+    canvas_HW4 = np.concatenate([pixels_HWC, alpha_HW[..., None]], axis=-1)
+    shown_HW4 = _part_of(canvas_HW4, whole, (left, top, width, height))
+    frame = av.VideoFrame.from_ndarray(shown_HW4, format="rgba")
     shrink = min(1.0, spec.max_side / max(width, height))
     size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
     return np.ascontiguousarray(rgb_pixels(frame, size, WHITE, picture.turn)[None])

@@ -196,3 +196,24 @@ def test_a_description_that_lies_is_refused_or_read_but_never_breaks(
         except MediaError:
             refused += 1
     assert refused > 0
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize(
+    ("columns", "count", "size"), [(2, 4, (128, 128)), (2, 4, (100, 90)), (0, 1, (64, 64))]
+)
+def test_transparent_tiles_are_seen_through(
+    tiles: dict[str, list[tuple[bytes, bytes, bytes]]],
+    codec: str,
+    columns: int,
+    count: int,
+    size: tuple[int, int],
+) -> None:
+    shades = [0, 255, 128, 255][:count] if columns else [128]
+    alpha = [coded(tile((shade, shade, shade)), codec) for shade in shades]  # type: ignore[arg-type]
+    data = heif(tiles[codec][:count], (SIDE, SIDE), columns=columns, size=size, alpha=alpha)
+    behind = np.concatenate([np.full((SIDE, SIDE, 1), shade) for shade in shades], axis=1)
+    if columns:
+        behind = np.concatenate([behind[:, : 2 * SIDE], behind[:, 2 * SIDE :]])[: size[1], : size[0]]
+    wanted = (whole(max(columns, 1), count, size) * behind + 255 * (255 - behind)) / 255
+    assert_alike(shown(data), wanted)

@@ -11,7 +11,7 @@ import pytest
 from device_agent.errors import MediaError, MediaLimitError
 from device_agent.media.boxes import MAX_SAMPLES, check_boxes
 from device_agent.media.clip import MediaSpec
-from device_agent.media.ebml import blanked_elements
+from device_agent.media.ebml import read_elements
 from device_agent.media.limits import MediaLimits
 from device_agent.media.loading import clip_from_bytes, clip_from_file
 from edge_server.server.config import ServerConfig
@@ -273,7 +273,7 @@ def test_titles_of_a_matroska_file_are_not_read(size_bytes: int) -> None:
     film = hostile.stillness("matroska", "mpeg4", 64, 48, 8, 8)
     segment = film.index(b"\x18\x53\x80\x67")
     data = film[: segment + 4] + b"\x01" + b"\xff" * 7 + head + titles + film[segment + 12 :]
-    patches = blanked_elements(io.BytesIO(data), len(data))
+    patches = read_elements(io.BytesIO(data), len(data)).patches
     at = segment + 12
     assert patches[at][:1] == b"\xec"
     void = patches[at]

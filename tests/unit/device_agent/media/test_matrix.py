@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import av
@@ -295,3 +296,81 @@ def test_what_a_clean_aperture_leaves_is_what_is_seen() -> None:
     left, top = (WIDTH - 40) // 2 + 4, (HEIGHT - 30) // 2 - 3
     whole = np.stack([pixels for _, pixels in ffmpegs_frames(bytes(film))])
     np.testing.assert_array_equal(frames, whole[:, top : top + 30, left : left + 40])
+
+
+SEGMENT, SEEK_HEAD, CUES = b"\x18\x53\x80\x67", b"\x11\x4d\x9b\x74", b"\x1c\x53\xbb\x6b"
+VIDEO_OF_A_TRACK = (SEGMENT, b"\x16\x54\xae\x6b", b"\xae", b"\xe0")
+
+
+def element(name: bytes, body: bytes) -> bytes:
+    return name + (len(body) | 1 << 56).to_bytes(8, "big") + body
+
+
+def with_more(data: bytes, path: tuple[bytes, ...], more: bytes) -> bytes:
+    """Elements of a Matroska file, with more at the end of the one that a path leads to."""
+    result, position = b"", 0
+    while position < len(data):
+        name_bytes = 9 - data[position].bit_length()
+        at = position + name_bytes
+        size_bytes = 9 - data[at].bit_length()
+        size = int.from_bytes(data[at : at + size_bytes], "big") & (1 << 7 * size_bytes) - 1
+        name, body = data[position:at], data[at + size_bytes : at + size_bytes + size]
+        position = at + size_bytes + size
+        if name == path[0]:
+            body = with_more(body, path[1:], more) if path[1:] else body + more
+        if name not in (SEEK_HEAD, CUES):
+            result += element(name, body)
+    return result
+
+
+def cropped_matroska(left: int, right: int, top: int, bottom: int) -> bytes:
+    """A film that says what of its pictures is shown."""
+    sides = ((b"\x54\xcc", left), (b"\x54\xdd", right), (b"\x54\xbb", top), (b"\x54\xaa", bottom))
+    more = b"".join(element(name, bytes([value])) for name, value in sides)
+    film = made(Film("matroska", "ffv1", frame_rate=8, options=(("write_crc32", "0"),)))
+    return with_more(film, VIDEO_OF_A_TRACK, more)
+
+
+def test_what_a_matroska_file_crops_is_not_seen() -> None:
+    frames = clip_from_bytes(cropped_matroska(8, 4, 6, 2)).frames_THWC
+    assert frames is not None
+    whole = np.stack([pixels for _, pixels in ffmpegs_frames(made(Film("matroska", "ffv1", frame_rate=8)))])
+    np.testing.assert_array_equal(frames, whole[:, 6 : HEIGHT - 2, 8 : WIDTH - 4])
+    with pytest.raises(MediaError):  # nothing would be left
+        clip_from_bytes(cropped_matroska(60, 60, 0, 0))
+
+
+@pytest.mark.parametrize(
+    ("container", "codec"),
+    [
+        ("mp4", "libx264"),
+        ("mov", "prores_ks"),
+        ("avi", "mpeg4"),
+        ("mpegts", "libx264"),
+        ("matroska", "libx264"),
+        ("webm", "libvpx"),
+    ],
+)
+@pytest.mark.parametrize("aspect", [Fraction(2, 1), Fraction(4, 3), Fraction(1, 2)])
+def test_pixels_that_are_not_square_are_shown_as_players_do(
+    container: str, codec: str, aspect: Fraction
+) -> None:
+    film = Film(container, codec, pixels="yuv422p10le" if codec == "prores_ks" else "yuv420p")
+    width, height = (round(WIDTH * max(aspect, 1)), round(HEIGHT / min(aspect, 1)))
+    if container == "webm":  # says how large it is shown
+        film = Film(container, codec, options=(("write_crc32", "0"),))
+        shown = element(b"\x54\xb0", bytes([width])) + element(b"\x54\xba", bytes([height]))
+        data = with_more(made(film), VIDEO_OF_A_TRACK, shown)
+    else:
+        data = made(film, aspect=aspect)
+    frames = clip_from_bytes(data).frames_THWC
+    assert frames is not None
+    assert frames.shape[1:3] == pytest.approx((height, width), abs=1)
+    seen = Image.fromarray(ffmpegs_frames(data)[0][1]).resize(frames.shape[2:0:-1], Image.Resampling.BICUBIC)
+    assert np.abs(frames[0].astype(int) - np.asarray(seen)).mean() < 5
+
+
+def test_pixels_that_are_absurd_are_square() -> None:
+    frames = clip_from_bytes(made(Film("mp4", "libx264"), aspect=Fraction(500, 1))).frames_THWC
+    assert frames is not None
+    assert frames.shape[1:3] == (HEIGHT, WIDTH)
