@@ -110,10 +110,8 @@ def train(
 
 @finetune_app.command()
 def finetune(
-    model: Annotated[Path, typer.Argument(help="Model folder to begin with.", exists=True, file_okay=False)],
-    data: Annotated[
-        Path, typer.Option(help="Folder of clips with a questions.jsonl.", exists=True, file_okay=False)
-    ],
+    model: Annotated[Path, typer.Argument(help="Model folder to begin with.")],
+    data: Annotated[Path, typer.Option(help="Folder of clips with a questions.jsonl.")],
     out: Annotated[Path, typer.Option(help="Folder of the model that comes out; its run goes beside it.")],
     steps: Annotated[int, typer.Option(min=1, help="Steps.")] = 300,
     learning_rate: Annotated[float, typer.Option(min=1e-7, max=0.1, help="Its peak.")] = 3e-4,

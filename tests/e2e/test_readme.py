@@ -14,6 +14,7 @@ import click
 import pytest
 import typer
 
+from device_agent.cli.main import app as device_app
 from edge_server.cli import ELSEWHERE
 from edge_server.data.soundstage.questions import types
 from edge_server.data.soundstage.scene import KINDS
@@ -21,7 +22,7 @@ from tests.e2e.conftest import ROOT, load_script
 
 FENCE = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?://)([^)#]+)\)")
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/decisions/README.md")
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/decisions/README.md", "docs/install.md")
 #: Has to be typed by a reader and not by a test, which runs in an environment of its own.
 ACTIVATION = ". .venv/bin/activate\n"
 SERVE = ".venv/bin/edge-server serve\n"
@@ -158,11 +159,20 @@ def test_make_targets_exist(document: str) -> None:
         assert done.returncode == 0, done.stderr
 
 
-def test_commands_that_take_long_have_the_right_flags() -> None:
-    for _, name, *arguments in commands("CONTRIBUTING.md", "edge-server"):
+@pytest.mark.parametrize("document", ["CONTRIBUTING.md", "docs/install.md", "docs/own-data.md"])
+def test_commands_that_take_long_have_the_right_flags(document: str) -> None:
+    for _, name, *arguments in commands(document, "edge-server"):
         elsewhere = ELSEWHERE[name]
         app = getattr(importlib.import_module(elsewhere.module), elsewhere.app)
         parse(typer.main.get_command(app), arguments)
+
+
+def test_a_board_s_commands_have_the_right_flags() -> None:
+    for block in blocks("docs/install.md"):
+        for line in block.replace("~/tokenlink/bin/", "").splitlines():
+            if line.startswith("device-agent "):
+                _, name, *arguments = shlex.split(line)
+                parse(typer.main.get_command(device_app), [name, *arguments])
 
 
 def parse(command: click.Command, arguments: list[str]) -> None:
