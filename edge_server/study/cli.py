@@ -10,11 +10,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import track
+from rich.progress import Progress, track
 
+from edge_server.cell.allocation import LossTable
+from edge_server.cell.allocation.surface_file import FILE, read_points
+from edge_server.model.description import read_description
 from edge_server.model.provenance import current_commit
 from edge_server.study.baselines import ANSWERED, LINK_OF, ask_baselines, baselines_of, unanswered
 from edge_server.study.bounds import bounds, shipped, shipped_estimated
+from edge_server.study.cell import compare
 from edge_server.study.digital.codes import Code, IdealCode, LdpcQam
 from edge_server.study.digital.coding import build_table, table_settings
 from edge_server.study.digital.error_table import ErrorTable
@@ -32,7 +36,9 @@ from edge_server.study.figures import (
 )
 from edge_server.study.figures.answers import Answers
 from edge_server.study.media_sizes import SIZES, measure_sizes
+from edge_server.study.plots import cell as cell_plot
 from edge_server.study.plots import drawings
+from edge_server.study.plots.style import save
 from edge_server.study.report.page import write_page
 from edge_server.study.run import run_study
 from edge_server.study.study import (
@@ -56,6 +62,8 @@ app = typer.Typer(help="Compare systems; writes JSON, figures and a page.", pret
 
 Make = Callable[[], dict[str, Any]]
 
+CELL = "cell"
+"""The study that trains nothing."""
 PARTS = ("all", "train", "baselines", "figures")
 #: What parts were called before, still read.
 _FORMER_PARTS = {"rivals": "baselines"}
@@ -67,7 +75,7 @@ CODES = "channel_codes.json"
 
 @app.command()
 def study(
-    name: Annotated[str, typer.Argument(help=f"One of: {', '.join(STUDIES)}.")] = "full",
+    name: Annotated[str, typer.Argument(help=f"One of: {', '.join((*STUDIES, CELL))}.")] = "full",
     part: Annotated[
         str, typer.Option(help=f"Only this part, of what 'all' does in order: {', '.join(PARTS)}.")
     ] = "all",
@@ -88,10 +96,17 @@ def study(
     figure: Annotated[
         list[str] | None, typer.Option(help="Make only this figure; may be given several times.")
     ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Of the cell: a few drops only.")] = False,
 ) -> None:
-    """Train every compared system, ask it everything, write what came out. Can be cut and called again."""
+    """Train every compared system, ask it everything, write what came out. Can be cut and called again.
+
+    `cell` trains nothing: it shares out cells that are made up, with the loss measured of the shipped model.
+    """
+    if name == CELL:
+        study_cell(model, out, jobs or cores(), quick=quick)
+        return
     if name not in STUDIES:
-        raise typer.BadParameter(f"{name!r}; allowed: {', '.join(STUDIES)}", param_hint="NAME")
+        raise typer.BadParameter(f"{name!r}; allowed: {', '.join((*STUDIES, CELL))}", param_hint="NAME")
     part = _FORMER_PARTS.get(part, part)
     if part not in PARTS:
         raise typer.BadParameter(f"{part!r}; allowed: {', '.join(PARTS)}", param_hint="--part")
@@ -111,6 +126,33 @@ def study(
         write_figures({**found, "coverage": covered(chosen, out / RECORDS)}, out)
         write_page(out)
         typer.echo(f"{out}: {', '.join(sorted(found))}")
+
+
+def study_cell(model: Path, out: Path, jobs: int, *, quick: bool) -> None:
+    """Share out cells that are made up; JSON, picture and page."""
+    plan = compare.QUICK if quick else compare.Plan()
+    try:
+        points = read_points(model / FILE)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--model") from error
+    mix, measured = next(iter(points.items()))
+    config, _ = read_description(model)
+    link = compare.Link(
+        LossTable(measured),
+        tuple(sorted({point.token_length for point in measured})),
+        len(mix.split("+")) * config.channel_dim / 2.0,
+    )
+    with Progress() as bar:
+        rounds = (len(plan.points()) + len(plan.small)) * len(plan.seeds)
+        task = bar.add_task("cells", total=rounds)
+        found = compare.compare(link, plan, jobs, lambda: bar.advance(task))
+    head = {"commit": current_commit(), "model": config.name, "mix": mix, "quick": quick}
+    out.mkdir(parents=True, exist_ok=True)
+    report = {**head, **found}
+    (out / f"{CELL}.json").write_text(json.dumps(report, indent=1) + "\n")
+    save(cell_plot.draw(report), out / f"{CELL}.png")
+    write_page(out)
+    typer.echo(f"{out / CELL}.json")
 
 
 def compare_baselines(study: Study, runs: Path, data: Path, out: Path, jobs: int) -> None:

@@ -13,6 +13,7 @@ from edge_server.study.plots import (
     ablation,
     accuracy_snr,
     alignment_seen,
+    cell,
     convergence,
     device_cost,
     question_size,
@@ -32,6 +33,7 @@ DRAWINGS: Mapping[str, tuple[str, Draw]] = {
     "question_size": ("question_size", question_size.draw),
     "device_cost": ("device_cost", device_cost.draw),
     "ablation": ("ablation", ablation.draw),
+    "cell": ("cell", cell.draw),
 }
 
 

@@ -1,0 +1,79 @@
+"""Section H of the page: what joint allocation gains, and where it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from edge_server.study.report.markdown import percent, percent_spread, table
+from edge_server.study.report.sections import Found
+
+_SAVED = "joint_saves_cost_by_table"
+
+
+def shared_out(files: Found) -> str:
+    """Joint beside every other policy, over bandwidth, power and users; live, where that was measured."""
+    report = files["cell"]
+    parts = [_intro(report), "![Cost per user](cell.png)", _sweeps(report), _exhaustive(report)]
+    if "cell_live" in files:
+        parts.append(_live(files["cell_live"]))
+    return "\n\n".join(parts)
+
+
+def _intro(report: Mapping[str, Any]) -> str:
+    fit, objective, geometry = report["loss"], report["objective"], report["geometry"]
+    return (
+        f"`edge-server study cell`: {report['drops']} drops of users over a cell of "
+        f"{geometry['radius_m']:g} m (3GPP TR 36.814, case 3: path loss, {geometry['shadowing_db']:g} dB "
+        f"shadowing, {geometry['wall_db']:g} dB through the wall), the loss that was measured of "
+        f"`{report['model']}` ({report['mix']}), fitted as {fit['a']:.3f} + {fit['b']:.3f} L^-{fit['p']:.2f} "
+        f"+ {fit['c']:.4f} gamma^-{fit['d']:.2f} (error {fit['rms_error']:.3f} in the mean square, "
+        f"{fit['max_error']:.3f} at most). A user's cost: {objective['latency_weight']:g} times airtime "
+        f"over {objective['reference_s']:g} s, and {1 - objective['latency_weight']:g} times loss. Policies "
+        "reckon with the fit; costs here go by the measured points. How much less joint allocation costs:"
+    )
+
+
+def _sweeps(report: Mapping[str, Any]) -> str:
+    points = report["points"]
+    others = [name for name in points[0]["policies"] if name != "joint"]
+    rows = [
+        (
+            f"{point['users']} users, {point['bandwidth_hz'] / 1e6:g} MHz, {point['power_dbm']:g} dBm",
+            f"{point['policies']['joint']['token_length']['mean']:.1f}",
+            *(percent_spread(point["policies"][name][_SAVED]) for name in others),
+        )
+        for point in points
+    ]
+    worst = max(point["policies"][name]["worst_drop"] for point in points for name in others)
+    return (
+        table(("cell", "tokens, joint", *(f"than {name}" for name in others)), rows)
+        + f"\n\nBy the fit, joint is at most {worst:.6f} times as dear as any other policy in any drop. "
+        "`equal` has the best length that is the same for all; `fixed` 16 tokens for all."
+    )
+
+
+def _exhaustive(report: Mapping[str, Any]) -> str:
+    rows = [
+        (row["users"], row["drops"], f"{row['mean_ratio']:.5f}", f"{row['worst_ratio']:.5f}")
+        for row in report["exhaustive"]
+    ]
+    return "Joint over the exhaustive optimum, by the fit:\n\n" + table(
+        ("users", "drops", "mean", "worst drop"), rows
+    )
+
+
+def _live(report: Mapping[str, Any]) -> str:
+    rows = [
+        (
+            row["policy"],
+            percent(row["accuracy"]),
+            f"{row['right_per_s_of_airtime']:.1f}",
+            f"{1e3 * row['airtime_p95_s']:.2f} ms",
+            f"{row['tokens_mean']:.1f}",
+        )
+        for row in report["policies"]
+    ]
+    return "Live, agents over gRPC at one server:\n\n" + table(
+        ("policy", "right", "right answers per second of airtime", "airtime, p95", "tokens"), rows
+    )
