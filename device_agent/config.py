@@ -110,6 +110,20 @@ class DeviceSettings(BaseSettings):
     """What the receiver knows of the gain."""
     pilots: int = Field(default=ChannelConfig.pilots, ge=1, le=1000, json_schema_extra=_LINK)
     """Pilots per gain, with estimated CSI."""
+    delay_spread_ns: float = Field(
+        default=ChannelConfig.delay_spread_ns, ge=0, le=1e5, json_schema_extra=_LINK
+    )
+    """TDL: root of the mean squared delay [ns]."""
+    speed_kmh: float = Field(default=ChannelConfig.speed_kmh, ge=0, le=1e4, json_schema_extra=_LINK)
+    """TDL: how fast this device moves."""
+    carrier_ghz: float = Field(default=ChannelConfig.carrier_ghz, ge=1e-3, le=1e3, json_schema_extra=_LINK)
+    """TDL: carrier frequency [GHz]."""
+    subcarrier_khz: float = Field(
+        default=ChannelConfig.subcarrier_khz, ge=0.1, le=1e4, json_schema_extra=_LINK
+    )
+    """TDL: between subcarriers [kHz]."""
+    pilot_spacing: int = Field(default=ChannelConfig.pilot_spacing, ge=2, le=1000, json_schema_extra=_LINK)
+    """TDL: with estimated CSI, subcarriers from one pilot to the next."""
     equalizer: EqualizerName = Field(default=ChannelConfig.equalizer, json_schema_extra=_LINK)
     """How the gain is undone."""
     trace: Path | None = Field(default=None, json_schema_extra=_LINK)
@@ -279,6 +293,11 @@ class DeviceSettings(BaseSettings):
             k_factor_db=self.k_factor_db,
             csi=self.csi,
             pilots=self.pilots,
+            delay_spread_ns=self.delay_spread_ns,
+            speed_kmh=self.speed_kmh,
+            carrier_ghz=self.carrier_ghz,
+            subcarrier_khz=self.subcarrier_khz,
+            pilot_spacing=self.pilot_spacing,
             equalizer=self.equalizer,
             tx_power_db=granted_power_db,
             bandwidth_hz=self.bandwidth_hz or granted_bandwidth_hz or ChannelConfig().bandwidth_hz,

@@ -13,7 +13,9 @@
 - The receiver is told ``effective_snr_db`` = snr_db + 10 log10(mean |h|^2 over the codeword), within
   [-30, 40]. Of a gain that is estimated, |h|^2 is its mean given the estimate, which follows the link and
   never the estimate's own noise (:func:`device_agent.channel.csi.expected_power`). Without a channel, 40.
-- airtime_s = channel_uses / bandwidth_hz.
+- Tapped delay lines (TDL) are sent over OFDM: every symbol has the gain of its subcarrier and time. Their
+  channel uses hold comb pilots, where gains are estimated, and the cyclic prefix.
+- airtime_s = channel_uses / bandwidth_hz; over OFDM, of the subcarriers that fit into it.
 
 How gains fall is a channel *model*'s, one class each (:mod:`device_agent.channel.models`). *Sampling* is per
 backend, *application* uses operators only and serves numpy and torch alike.
@@ -41,6 +43,7 @@ from device_agent.channel.link import (
 from device_agent.channel.models import MODELS, ChannelModel, channel_model, register
 from device_agent.channel.pacing import Pacer, airtime_s
 from device_agent.channel.sampling import gain_shapes, sample_gain, sample_noise
+from device_agent.channel.tdl import Tdl
 from device_agent.channel.trace import SnrTrace, read_trace
 
 __all__ = [
@@ -53,6 +56,7 @@ __all__ = [
     "Pacer",
     "Reception",
     "SnrTrace",
+    "Tdl",
     "airtime_s",
     "apply",
     "channel_model",

@@ -30,6 +30,8 @@ from device_agent.channel.sampling import (
     sample_gain,
     sample_noise,
 )
+from device_agent.channel.selective import cross
+from device_agent.channel.tdl import Tdl
 from device_agent.channel.trace import SnrTrace
 from device_agent.errors import ConfigurationError
 from protos.names import MAX_ABS_SNR_DB, MAX_SNR_DB, ChannelName, FadingName, clamp_snr_db
@@ -69,6 +71,16 @@ class ChannelConfig:
     """Symbols per second."""
     tx_power_db: float = 0.0
     """Gain on the energy of every symbol, pilots too, before the channel [dB]."""
+    delay_spread_ns: float = 300.0
+    """TDL only: root of the mean squared delay [ns]."""
+    speed_kmh: float = 3.0
+    """TDL only: of the device [km/h]."""
+    carrier_ghz: float = 3.5
+    """TDL only: carrier frequency [GHz]."""
+    subcarrier_khz: float = 15.0
+    """TDL only: between subcarriers [kHz]."""
+    pilot_spacing: int = 6
+    """TDL only: with estimated CSI, subcarriers from one pilot to the next."""
 
     def __post_init__(self) -> None:
         choices: dict[str, tuple[str, ...]] = {
@@ -87,8 +99,15 @@ class ChannelConfig:
                 raise ConfigurationError(f"channel {field.name} is {value}; must be finite")
         if self.bandwidth_hz <= 0:
             raise ConfigurationError(f"channel bandwidth_hz is {self.bandwidth_hz}; must be above 0")
-        if self.pilots < 1:
-            raise ConfigurationError(f"channel pilots is {self.pilots}; must be at least 1")
+        for name, least in (("pilots", 1), ("pilot_spacing", 2)):
+            if getattr(self, name) < least:
+                raise ConfigurationError(f"channel {name} is {getattr(self, name)}; must be at least {least}")
+        for name in ("delay_spread_ns", "speed_kmh", "carrier_ghz", "subcarrier_khz"):
+            lowest = 1e-3 if name in ("carrier_ghz", "subcarrier_khz") else 0.0
+            if not lowest <= getattr(self, name) <= 1e6:
+                raise ConfigurationError(
+                    f"channel {name} is {getattr(self, name)}; must be from {lowest:g} to 1e6"
+                )
         if max(map(abs, (self.snr_db, self.k_factor_db, self.tx_power_db))) > MAX_ABS_SNR_DB:
             raise ConfigurationError(
                 f"channel snr_db, k_factor_db and tx_power_db must lie within ±{MAX_ABS_SNR_DB:g} dB"
@@ -166,6 +185,12 @@ class Channel:
         n0 = n0_from_snr_db(snr_db)
         # The receiver sees one gain: that of what was sent louder, through the channel.
         amplitude = 10.0 ** (config.tx_power_db / 20.0)
+        if isinstance(model, Tdl):
+            spacing = config.pilot_spacing if config.csi == "estimated" else 0
+            crossed = cross(model, s, n0, amplitude, spacing, self._rng)
+            return self._received(
+                crossed.y_TS, crossed.h_TS, crossed.gain, snr_db, crossed.channel_uses, crossed.airtime_s
+            )
         h = sample_gain(model, config.fading, s.shape, self._rng) * np.float32(amplitude)
         y = apply(s, h, sample_noise(s.shape, self._rng), n0)
         gain = power(h)
@@ -174,11 +199,24 @@ class Channel:
             h = estimate_gain(h, n0, config.pilots, self._rng)
             steady, scattered = model.paths()
             gain = expected_power(h, n0, config.pilots, amplitude * steady, amplitude**2 * scattered)
-        s_hat = equalize_mmse(y, h, n0) if config.equalizer == "mmse" else equalize_zf(y, h)
+        return self._received(y, h, gain, snr_db, uses, airtime_s(uses, config.bandwidth_hz))
+
+    def _received(
+        self,
+        y: Complex,
+        h: Complex,
+        gain: npt.NDArray[np.float64],
+        snr_db: float,
+        channel_uses: int,
+        airtime_s: float,
+    ) -> Reception:
+        """What is left of the channel after it was undone."""
+        n0 = n0_from_snr_db(snr_db)
+        s_hat = equalize_mmse(y, h, n0) if self.config.equalizer == "mmse" else equalize_zf(y, h)
         mean_gain_db = 10.0 * math.log10(max(float(gain.mean(dtype=np.float64)), 1e-30))
         return Reception(
             x_TC=from_symbols(s_hat),
             effective_snr_db=clamp_snr_db(snr_db + mean_gain_db),
-            channel_uses=uses,
-            airtime_s=airtime_s(uses, config.bandwidth_hz),
+            channel_uses=channel_uses,
+            airtime_s=airtime_s,
         )

@@ -11,6 +11,9 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Protocol, TypeVar
 
+import numpy as np
+import numpy.typing as npt
+
 from device_agent.channel.application import Signal
 from device_agent.errors import ConfigurationError
 from protos.names import CHANNEL_MODELS, ChannelName
@@ -28,6 +31,12 @@ class Draws(Protocol):
     def ones(self, shape: tuple[int, ...]) -> Signal:
         """1, complex; takes no randomness."""
 
+    def constant(self, values: npt.NDArray[np.float64]) -> Signal:
+        """Real numbers as they are; takes no randomness."""
+
+    def turned(self, angles: Signal) -> Signal:
+        """e^(j angle) of real angles; takes no randomness."""
+
 
 @dataclass(frozen=True)
 class ChannelModel(ABC):
@@ -42,6 +51,9 @@ class ChannelModel(ABC):
     """For people."""
     fades: ClassVar[bool] = True
     """Whether gains differ: whether ``block`` and ``fast`` do."""
+    selective: ClassVar[bool] = False
+    """Whether every symbol has a gain of its own, by time and frequency, whatever the fading is called; such
+    a model is a :class:`device_agent.channel.tdl.Tdl`."""
     perfect: ClassVar[bool] = False
     """Whether it is no channel at all: what is sent arrives, without noise."""
 

@@ -46,16 +46,28 @@ class NumpyDraws:
         """1, complex64."""
         return np.ones(shape, np.complex64)
 
+    def constant(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """The same."""
+        return values
 
-def gain_shapes(shape: tuple[int, ...], fading: FadingName) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    def turned(self, angles: npt.NDArray[np.float64]) -> npt.NDArray[np.complex128]:
+        """e^(j angle), complex128."""
+        turned: npt.NDArray[np.complex128] = np.exp(1j * angles)
+        return turned
+
+
+def gain_shapes(
+    shape: tuple[int, ...], fading: FadingName, *, selective: bool = False
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Shapes with one value per codeword and with one per gain.
 
     Args:
         shape: of the symbols, [..., T, C/2]; leading axes are codewords.
         fading: ``block``: one gain per codeword; ``fast``: one per symbol.
+        selective: one per symbol anyway.
     """
     codewords = (*shape[:-2], 1, 1)
-    return codewords, codewords if fading == "block" else shape
+    return codewords, codewords if fading == "block" and not selective else shape
 
 
 def sample_gain(
@@ -72,5 +84,7 @@ def sample_gain(
     Returns:
         complex64, [..., 1, 1] for ``block`` and for a constant gain, else ``shape``.
     """
-    h: Complex = model.sample(NumpyDraws(rng), *gain_shapes(shape, fading)).astype(np.complex64, copy=False)
+    h: Complex = model.sample(NumpyDraws(rng), *gain_shapes(shape, fading, selective=model.selective)).astype(
+        np.complex64, copy=False
+    )
     return h

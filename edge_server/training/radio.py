@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -76,7 +78,7 @@ def transmit(
     s = to_symbols(x_BTC)
     n0 = n0_from_snr_db(snr_db_B)[:, None, None]
     draws = _TorchDraws(generator, s.device)
-    h = kind.sample(draws, *gain_shapes(tuple(s.shape), fading))
+    h = kind.sample(draws, *gain_shapes(tuple(s.shape), fading, selective=kind.selective))
     y = apply(s, h, draws.normal(tuple(s.shape)), n0)
     s_hat = equalize_mmse(y, h, n0)
     gain_BTS = power(h).expand(s.shape)
@@ -110,3 +112,11 @@ class _TorchDraws:
     def ones(self, shape: tuple[int, ...]) -> Tensor:
         """1, complex."""
         return torch.ones(shape, dtype=torch.complex64, device=self._device)
+
+    def constant(self, values: npt.NDArray[np.float64]) -> Tensor:
+        """In single precision."""
+        return torch.as_tensor(values, dtype=torch.float32, device=self._device)
+
+    def turned(self, angles: Tensor) -> Tensor:
+        """e^(j angle)."""
+        return torch.polar(torch.ones_like(angles), angles)

@@ -30,6 +30,11 @@ class ChannelModel(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CHANNEL_MODEL_AWGN: _ClassVar[ChannelModel]
     CHANNEL_MODEL_RAYLEIGH: _ClassVar[ChannelModel]
     CHANNEL_MODEL_RICIAN: _ClassVar[ChannelModel]
+    CHANNEL_MODEL_TDL_A: _ClassVar[ChannelModel]
+    CHANNEL_MODEL_TDL_B: _ClassVar[ChannelModel]
+    CHANNEL_MODEL_TDL_C: _ClassVar[ChannelModel]
+    CHANNEL_MODEL_TDL_D: _ClassVar[ChannelModel]
+    CHANNEL_MODEL_TDL_E: _ClassVar[ChannelModel]
 
 class Fading(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -57,6 +62,11 @@ CHANNEL_MODEL_NONE: ChannelModel
 CHANNEL_MODEL_AWGN: ChannelModel
 CHANNEL_MODEL_RAYLEIGH: ChannelModel
 CHANNEL_MODEL_RICIAN: ChannelModel
+CHANNEL_MODEL_TDL_A: ChannelModel
+CHANNEL_MODEL_TDL_B: ChannelModel
+CHANNEL_MODEL_TDL_C: ChannelModel
+CHANNEL_MODEL_TDL_D: ChannelModel
+CHANNEL_MODEL_TDL_E: ChannelModel
 FADING_UNSPECIFIED: Fading
 FADING_BLOCK: Fading
 FADING_FAST: Fading
