@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +34,10 @@ SOUND = Path("extraction", "ast_audio")
 ANNOTATION = "annotation"
 #: Identifiers are file names: nothing that could lead out of the data set's folder.
 _ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
+
+Videos: TypeAlias = Literal["all", "real", "fake"]
+"""Of MUSIC-AVQA: all, those that were recorded, those that were composed of others."""
+_SOME_VIDEOS = {"real", "fake"}
 
 Survey = Callable[["MediaFolder", Sequence[str]], Mapping[str, Fault]]
 """Says which clips of a folder cannot be used, and why."""
@@ -135,26 +140,29 @@ def survey(
     return faults
 
 
-def has_split(folder: Path, split: str) -> bool:
-    """Whether the name of an annotation file says a split."""
-    return bool(_files_of(folder, split))
+def has_split(folder: Path, split: str, videos: Videos = "all") -> bool:
+    """Whether the name of an annotation file says a split, of some of the videos."""
+    return bool(_files_of(folder, split, videos))
 
 
-def annotation_rows(folder: Path, split: str) -> list[Any]:
+def annotation_rows(folder: Path, split: str, videos: Videos = "all") -> list[Any]:
     """The rows of a split's annotation file.
 
     Args:
         folder: the data set's.
         split: a word of the file's name (``avqa-train.json``, ``desc_train.json``).
+        videos: which of them; beside ``avqa-test.json`` the authors have ``avqa-test_real.json`` and
+            ``avqa-test_fake.json`` of recorded and of composed videos alone.
 
     Raises:
         DatasetError: there is no such file, or more than one, or it is no JSON array.
     """
-    found = _files_of(folder, split)
+    found = _files_of(folder, split, videos)
     if len(found) != 1:
         names = ", ".join(path.name for path in _annotation_files(folder)) or "no *.json"
+        words = repr(split) if videos == "all" else f"{split!r} and {videos!r}"
         raise DatasetError(
-            f"{folder / ANNOTATION}: one file whose name says {split!r} is needed, found {names}"
+            f"{folder / ANNOTATION}: one file whose name says {words} is needed, found {names}"
         )
     try:
         rows = json.loads(found[0].read_text(encoding="utf-8"))
@@ -169,8 +177,14 @@ def _annotation_files(folder: Path) -> list[Path]:
     return sorted((folder / ANNOTATION).glob("*.json"))
 
 
-def _files_of(folder: Path, split: str) -> list[Path]:
-    return [path for path in _annotation_files(folder) if split in re.split(r"[^A-Za-z0-9]+", path.stem)]
+def _files_of(folder: Path, split: str, videos: Videos) -> list[Path]:
+    """The files whose names say the split, and which videos, where not all."""
+    found = []
+    for path in _annotation_files(folder):
+        words = set(re.split(r"[^A-Za-z0-9]+", path.stem))
+        if split in words and words & _SOME_VIDEOS == {videos} & _SOME_VIDEOS:
+            found.append(path)
+    return found
 
 
 def text_of(row: object, *keys: str) -> str:
@@ -188,6 +202,14 @@ def text_of(row: object, *keys: str) -> str:
                 raise ValueError(f"{key}: {value!r}; text is needed")
             return value.strip()
     raise ValueError(f"{keys[0]} is missing")
+
+
+def plain(text: str) -> str:
+    """Text as a keyboard types it: full-width letters and punctuation narrowed, underscores as spaces.
+
+    Annotators have both: ``Where is it？``, ``more_than_ten``. Narrowing is Unicode's NFKC (UAX 15).
+    """
+    return " ".join(unicodedata.normalize("NFKC", text).replace("_", " ").split())
 
 
 def video_id_of(row: object) -> str:

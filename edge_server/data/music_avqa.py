@@ -13,9 +13,11 @@ from edge_server.data.annotations import QuestionRow, fill
 from edge_server.data.authors_layout import (
     MediaFolder,
     Survey,
+    Videos,
     annotation_rows,
     list_of,
     name_of,
+    plain,
     survey,
     text_of,
     usable,
@@ -44,30 +46,33 @@ class MusicAvqa:
     report: RowReport
 
 
-def load_music_avqa(media: MediaFolder, split: str, look: Survey = survey) -> MusicAvqa:
+def load_music_avqa(
+    media: MediaFolder, split: str, look: Survey = survey, videos: Videos = "all"
+) -> MusicAvqa:
     """Read a split's questions and see to it that their clips can be read.
 
     Args:
         media: the data set's folder.
         split: ``train``, ``val`` or ``test``.
         look: says which clips cannot be read.
+        videos: which of them are asked about.
 
     Raises:
         DatasetError: there is no such split, or more than 1 % of its rows are bad.
     """
-    rows = [row for row in annotation_rows(media.folder, split) if not _deleted(row)]
+    rows = [row for row in annotation_rows(media.folder, split, videos) if not _deleted(row)]
     report = RowReport(f"{media.folder} {split}", len(rows))
     parsed: list[tuple[str, str, QuestionRow]] = []
     for number, row in enumerate(rows, 1):
         name = name_of(row, number)
         try:
-            video_id, template, kind = video_id_of(row), text_of(row, "question_content"), _type(row)
-            values, answer = list_of(row, "templ_values"), text_of(row, "anser", "answer")
+            video_id, template, kind = video_id_of(row), plain(text_of(row, "question_content")), _type(row)
+            values, answer = list_of(row, "templ_values"), plain(text_of(row, "anser", "answer"))
         except (ValueError, RecursionError):
             report.add("malformed row", name)
             continue
         try:
-            text = fill(template, values)
+            text = fill(template, [plain(value) for value in values])
         except ValueError:
             report.add("wrong number of values", name)
             continue

@@ -14,6 +14,7 @@ from edge_server.data.authors_layout import (
     Survey,
     annotation_rows,
     name_of,
+    plain,
     survey,
     text_of,
     usable,
@@ -60,7 +61,7 @@ def load_valor(media: MediaFolder, split: str, look: Survey = survey) -> Valor:
     for number, row in enumerate(rows, 1):
         name = name_of(row, number)
         try:
-            video_id, text = video_id_of(row), text_of(row, "desc")
+            video_id, text = video_id_of(row), plain(text_of(row, "desc"))
             if video_id in captions:
                 raise ValueError(f"video_id: {video_id!r} has a caption already")
         except ValueError:

@@ -16,6 +16,7 @@ from rich.table import Table
 from device_agent.channel import ChannelConfig, channel_model
 from device_agent.errors import ConfigurationError as ChannelError
 from edge_server.cell.allocation.surface_file import FILE, surface_json
+from edge_server.data.authors_layout import Videos
 from edge_server.data.soundstage.dataset import SplitName
 from edge_server.engine.calibration import FILE as CALIBRATION_FILE
 from edge_server.evaluation.accuracy import Evaluator, Setting
@@ -76,6 +77,9 @@ def evaluate(
             help="Tokens per modality; may be given several times.  [default: the model's nearest to 16]"
         ),
     ] = None,
+    videos: Annotated[
+        Videos, typer.Option(help="Of MUSIC-AVQA: all videos, recorded ones, or those composed of others.")
+    ] = "all",
     questions: Annotated[int | None, typer.Option(min=1, help="Only the first N questions.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the channel realisations.")] = 0,
     bfloat16: Annotated[
@@ -117,7 +121,7 @@ def evaluate(
     lengths = _lengths(link, token_length)
     if sum((loss_surface, wordings, calibrate, out_of_domain)) > 1:
         raise typer.BadParameter("one at a time", param_hint="--wordings --calibrate --out-of-domain")
-    opened = _open(data, "val" if calibrate else split, link)
+    opened = _open(data, "val" if calibrate else split, link, videos)
     if bfloat16 and not has_bfloat16(link.device):
         raise typer.BadParameter("this processor has no instructions for it", param_hint="--bfloat16")
     evaluator = Evaluator(link, opened.asked, questions, bfloat16=bfloat16)
@@ -234,7 +238,7 @@ def _lengths(link: Link, wanted: list[int] | None) -> list[int]:
     return wanted
 
 
-def _open(data: Path, split: SplitName, link: Link) -> Evaluation:
+def _open(data: Path, split: SplitName, link: Link, videos: Videos) -> Evaluation:
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("look through recorded clips", visible=False)
         opened = open_data(
@@ -243,6 +247,7 @@ def _open(data: Path, split: SplitName, link: Link) -> Evaluation:
             link,
             cores(),
             lambda done, total: bar.update(task, advance=done, total=total, visible=True),
+            videos,
         )
     for report in opened.reports:
         typer.echo(report)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from edge_server.data import music_avqa
 from edge_server.data.annotations import Caption, QuestionRow
-from edge_server.data.authors_layout import MediaFolder, has_split, survey
+from edge_server.data.authors_layout import MediaFolder, Videos, has_split, survey
 from edge_server.data.faults import Fault, RowReport
 from edge_server.data.music_avqa import load_music_avqa
 from edge_server.data.questions_file import FILE, OwnMedia, has_questions, load_questions
@@ -84,7 +84,12 @@ class Evaluation:
 
 
 def open_data(
-    data: Path, split: SplitName, link: Link, threads: int, advance: Callable[[int, int], None]
+    data: Path,
+    split: SplitName,
+    link: Link,
+    threads: int,
+    advance: Callable[[int, int], None],
+    videos: Videos = "all",
 ) -> Evaluation:
     """Open whichever data set a folder holds.
 
@@ -94,6 +99,7 @@ def open_data(
         link: the model that will be asked; says what of recorded media is read.
         threads: recorded clips that are decoded at once.
         advance: called with how many recorded clips were looked at since the last call, and of how many.
+        videos: of MUSIC-AVQA: which are asked about.
 
     Raises:
         DatasetError: the folder holds neither data set, both, or one that cannot be read, has too many bad
@@ -111,7 +117,7 @@ def open_data(
     if own:
         return _own(data, split, link, threads)
     if recorded:
-        return _recorded(data / music_avqa.FOLDER, split, link, threads, advance)
+        return _recorded(data / music_avqa.FOLDER, split, link, threads, advance, videos)
     if not isinstance(link.encoder("visual"), VisualEncoder):
         raise DatasetError(
             f"{data / split}: Soundstage's frames are made for encoders that are trained here, and "
@@ -123,17 +129,22 @@ def open_data(
 
 
 def _recorded(
-    folder: Path, split: SplitName, link: Link, threads: int, advance: Callable[[int, int], None]
+    folder: Path,
+    split: SplitName,
+    link: Link,
+    threads: int,
+    advance: Callable[[int, int], None],
+    videos: Videos,
 ) -> Evaluation:
     media = media_of(link, folder)
 
     def look(media: MediaFolder, video_ids: Sequence[str]) -> Mapping[str, Fault]:
         return survey(media, video_ids, threads, lambda done: advance(done, len(video_ids)))
 
-    prior_split = _other_split(folder, split)
+    prior_split = _other_split(folder, split, videos)
     # First, as it opens no clip: a wrong annotation shows at once.
-    prior = load_music_avqa(media, prior_split, _words_alone)
-    loaded = load_music_avqa(media, split, look)
+    prior = load_music_avqa(media, prior_split, _words_alone, videos)
+    loaded = load_music_avqa(media, split, look, videos)
     asked = HeldOut(AskedSplit.of(loaded, threads), loaded.questions, encoder_batch=ENCODER_BATCH)
     return Evaluation(asked, prior.questions, prior_split, (loaded.report, prior.report))
 
@@ -154,9 +165,9 @@ def _words_alone(media: MediaFolder, video_ids: Sequence[str]) -> Mapping[str, F
     return {}
 
 
-def _other_split(folder: Path, split: SplitName) -> SplitName:
+def _other_split(folder: Path, split: SplitName, videos: Videos) -> SplitName:
     """Val where there is one, train otherwise; never the split that is asked about."""
-    if split == "train" or (split == "test" and has_split(folder, "val")):
+    if split == "train" or (split == "test" and has_split(folder, "val", videos)):
         return "val"
     return "train"
 

@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from edge_server.data.annotations import fill, questions_by_clip
-from edge_server.data.authors_layout import FRAMES, SOUND, MediaFolder, survey
+from edge_server.data.authors_layout import FRAMES, SOUND, MediaFolder, Videos, survey
 from edge_server.data.cli import app
 from edge_server.data.music_avqa import load_music_avqa
 from edge_server.data.soundstage.dataset import sample_scenes
@@ -116,6 +116,34 @@ def test_the_answer_may_be_spelt_right_and_a_video_be_a_number(data: Path) -> No
     loaded = load_music_avqa(music(data), "train")
     assert name in loaded.video_ids
     assert loaded.report.bad_rows == 0
+
+
+def test_of_the_authors_three_files_of_a_split_the_one_that_is_asked_for_is_read(data: Path) -> None:
+    folder = data / "MUSIC-AVQA" / "annotation"
+    rows = json.loads((folder / "avqa-train.json").read_text())
+    (folder / "avqa-train_real.json").write_text(json.dumps(rows[:5]))
+    (folder / "avqa-train_fake.json").write_text(json.dumps(rows[5:]))
+    read = {
+        videos: load_music_avqa(music(data), "train", videos=videos).report.rows
+        for videos in get_args(Videos)
+    }
+    assert read == {"all": len(rows), "real": 5, "fake": len(rows) - 5}
+    (folder / "avqa-train_fake.json").unlink()
+    with pytest.raises(DatasetError, match="says 'train' and 'fake' is needed"):
+        load_music_avqa(music(data), "train", videos="fake")
+
+
+def test_full_width_letters_and_underscores_are_read_as_a_keyboard_types_them(data: Path) -> None:
+    def change(rows: list[Any]) -> None:
+        rows[0] |= {
+            "question_content": "Where is the ＜Object＞？",
+            "templ_values": '["acoustic_guitar"]',
+            "anser": "more_than_ten",
+        }
+
+    edit(data / "MUSIC-AVQA/annotation/avqa-train.json", change)
+    question = load_music_avqa(music(data), "train").questions[0]
+    assert (question.text, question.answer) == ("Where is the acoustic guitar?", "more than ten")
 
 
 @pytest.mark.parametrize(
