@@ -75,6 +75,8 @@ class Tiny:
         shows: a picture or sound, as its own processor makes it: what ``generate`` takes beside ids, and the
             text that stands for it.
         image, audio: what its chat template writes for one.
+        kinds: what else ``generate`` is told of the ids.
+        picture: rows and columns that pictures are brought to, where the family leaves that open.
     """
 
     folder: Path
@@ -83,6 +85,8 @@ class Tiny:
     shows: Callable[[Any], tuple[Mapping[str, Any], str]] | None = None
     image: str = "<image>"
     audio: str = ""
+    kinds: Callable[[torch.Tensor], Mapping[str, Any]] = lambda ids: {}
+    picture: tuple[int, int] | None = None
 
     def ids(self, question: str, stands_for: str | None) -> torch.Tensor:
         """Language tokens of one turn, as the processor makes them, [1, L]."""
@@ -109,6 +113,7 @@ class Tiny:
                 max_new_tokens=tokens,
                 do_sample=False,
                 **shown,
+                **(self.kinds(ids) if shown else {}),
             )
         answer: list[int] = said[0, ids.shape[1] :].tolist()
         ends = self.model.generation_config.eos_token_id
@@ -199,9 +204,237 @@ def llava(folder: Path) -> Tiny:
     return Tiny(folder, model, wrapped, shows)
 
 
+def internvl(folder: Path) -> Tiny:
+    """InternVL: InternViT and Qwen2."""
+    wrapped = tokenizer(
+        ("<|endoftext|>", "<|im_start|>", END, "<IMG_CONTEXT>", "<img>", "</img>"), "<IMG_CONTEXT>"
+    )
+    config = transformers.InternVLConfig(
+        vision_config=_TOWER | {"image_size": [56, 56], "patch_size": [14, 14]},
+        text_config=_TEXT | {"model_type": "qwen2", "vocab_size": len(wrapped)},
+        image_token_id=wrapped.convert_tokens_to_ids("<IMG_CONTEXT>"),
+        downsample_ratio=0.5,
+    )
+    processor = transformers.GotOcr2ImageProcessorPil(size={"height": 56, "width": 56}, crop_to_patches=False)
+    model = _write(folder, transformers.InternVLForConditionalGeneration(config), wrapped, processor)
+
+    def shows(pixels: Pixels) -> tuple[Mapping[str, Any], str]:
+        made = processor(Image.fromarray(pixels), return_tensors="pt")
+        return {"pixel_values": made["pixel_values"]}, f"<img>{'<IMG_CONTEXT>' * 4}</img>"
+
+    return Tiny(folder, model, wrapped, shows, image="<IMG_CONTEXT>")
+
+
+def llava_onevision(folder: Path) -> Tiny:
+    """LLaVA-OneVision: SigLIP and Qwen2; one tile, as of several pictures."""
+    wrapped = tokenizer()
+    config = transformers.LlavaOnevisionConfig(
+        vision_config=_TOWER | {"model_type": "siglip_vision_model", "image_size": 56, "patch_size": 14},
+        text_config=_TEXT | {"model_type": "qwen2", "vocab_size": len(wrapped)},
+        image_token_index=wrapped.convert_tokens_to_ids("<image>"),
+        image_grid_pinpoints=[[56, 56]],
+    )
+    processor = transformers.LlavaOnevisionImageProcessorPil(
+        size={"height": 56, "width": 56}, image_grid_pinpoints=[[56, 56]]
+    )
+    model = _write(folder, transformers.LlavaOnevisionForConditionalGeneration(config), wrapped, processor)
+
+    def shows(pixels: Pixels) -> tuple[Mapping[str, Any], str]:
+        # The picture as a whole comes first, then what was cut out of it.
+        made = processor(Image.fromarray(pixels), return_tensors="pt")
+        shown = {
+            "pixel_values": made["pixel_values"][:1, :1],
+            "image_sizes": torch.tensor([pixels.shape[:2]]),
+            "batch_num_images": torch.tensor([2]),
+        }
+        return shown, "<image>" * 17
+
+    return Tiny(folder, model, wrapped, shows)
+
+
+def lfm2_vl(folder: Path) -> Tiny:
+    """LFM2-VL: SigLIP 2 and LFM2; pixels are laid out in patches as its processor does."""
+    wrapped = tokenizer(("<|endoftext|>", "<|im_start|>", END, "<image>", "<|image_start|>", "<|image_end|>"))
+    config = transformers.Lfm2VlConfig(
+        vision_config=_TOWER | {"patch_size": 16, "num_patches": 16},
+        text_config=_TEXT
+        | {
+            "model_type": "lfm2",
+            "vocab_size": len(wrapped),
+            "layer_types": ["conv", "full_attention"],
+            "block_auto_adjust_ff_dim": False,
+        },
+        image_token_id=wrapped.convert_tokens_to_ids("<image>"),
+        projector_hidden_size=32,
+    )
+    model = _write(folder, transformers.Lfm2VlForConditionalGeneration(config), wrapped)
+    (folder / "preprocessor_config.json").write_text('{"tile_size": 96, "encoder_patch_size": 16}')
+
+    def shows(pixels: Pixels) -> tuple[Mapping[str, Any], str]:
+        image = Image.fromarray(pixels).resize((96, 96), Image.Resampling.BILINEAR)
+        values = (np.asarray(image, np.float32) / 255 - 0.5) / 0.5
+        patches = values.reshape(6, 16, 6, 16, 3).transpose(0, 2, 1, 3, 4).reshape(1, 36, -1)
+        shown = {
+            "pixel_values": torch.from_numpy(patches),
+            "spatial_shapes": torch.tensor([[6, 6]]),
+            "pixel_attention_mask": torch.ones(1, 36, dtype=torch.int64),
+        }
+        return shown, f"<|image_start|>{'<image>' * 9}<|image_end|>"
+
+    return Tiny(folder, model, wrapped, shows)
+
+
+def qwen2_vl(folder: Path, kind: str = "Qwen2VL") -> Tiny:
+    """Qwen2-VL, or Qwen2.5-VL, whose tower attends within windows."""
+    around = ("<|vision_start|>", "<|image_pad|>", "<|vision_end|>")
+    wrapped = tokenizer(("<|endoftext|>", "<|im_start|>", END, *around), "".join(around))
+    tower = {"patch_size": 14, "depth": 2, "num_heads": 4, "initializer_range": 0.2}
+    if kind == "Qwen2VL":
+        tower |= {"embed_dim": 32, "hidden_size": 32, "mlp_ratio": 2}
+    else:
+        tower |= {
+            "hidden_size": 32,
+            "out_hidden_size": 32,
+            "intermediate_size": 64,
+            "window_size": 56,
+            "fullatt_block_indexes": [1],
+        }
+    config = getattr(transformers, f"{kind}Config".replace("2_5VL", "2_5_VL"))(
+        vision_config=tower,
+        text_config=_TEXT
+        | {
+            "vocab_size": len(wrapped),
+            "bos_token_id": None,
+            "eos_token_id": None,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2]},
+        },
+        image_token_id=wrapped.convert_tokens_to_ids("<|image_pad|>"),
+        vision_start_token_id=wrapped.convert_tokens_to_ids("<|vision_start|>"),
+        vision_end_token_id=wrapped.convert_tokens_to_ids("<|vision_end|>"),
+        video_token_id=0,
+    )
+    # It keeps to the shape of a picture: one that has the fixed shape already is not resized.
+    processor = transformers.Qwen2VLImageProcessorPil(
+        size={"shortest_edge": 56 * 56, "longest_edge": 224 * 224}
+    )
+    name = f"{kind}ForConditionalGeneration".replace("2_5VL", "2_5_VL")
+    model = _write(folder, getattr(transformers, name)(config), wrapped, processor)
+    pad = wrapped.convert_tokens_to_ids("<|image_pad|>")
+
+    def shows(pixels: Pixels) -> tuple[Mapping[str, Any], str]:
+        image = Image.fromarray(pixels).resize((168, 112), Image.Resampling.BICUBIC)
+        made = processor(image, return_tensors="pt")
+        shown = {"pixel_values": made["pixel_values"], "image_grid_thw": made["image_grid_thw"]}
+        return shown, "<|image_pad|>" * 24
+
+    return Tiny(
+        folder,
+        model,
+        wrapped,
+        shows,
+        image="<|image_pad|>",
+        kinds=lambda ids: {"mm_token_type_ids": (ids == pad).int()},
+        picture=(112, 168),
+    )
+
+
+RATE_HZ = 16_000
+_EARS = {
+    "num_mel_bins": 16,
+    "max_source_positions": 50,
+    "initializer_range": 0.2,
+}
+
+
+def sound(seed: int, seconds: float = 1.0) -> npt.NDArray[np.float32]:
+    """A hum that comes and goes, with noise, float32 [S]."""
+    rng = np.random.default_rng(seed)
+    time = np.arange(int(seconds * RATE_HZ)) / RATE_HZ
+    pitch, beat = rng.uniform(100, 1000), rng.uniform(1, 9)
+    hum = np.sin(2 * np.pi * pitch * time) * np.abs(np.sin(2 * np.pi * beat * time))
+    return (0.3 * hum + 0.01 * rng.standard_normal(len(time))).astype(np.float32)
+
+
+def _ears(folder: Path, model: Any, wrapped: Any, stands_for: str, written: str, mask: bool) -> Tiny:
+    extractor = transformers.WhisperFeatureExtractor(feature_size=16, chunk_length=1)
+    _write(folder, model, wrapped, extractor)
+
+    def shows(pcm: npt.NDArray[np.float32]) -> tuple[Mapping[str, Any], str]:
+        made = extractor(pcm, sampling_rate=RATE_HZ, return_tensors="pt", padding="max_length")
+        shown = {"input_features": made["input_features"]}
+        if mask:
+            shown["feature_attention_mask"] = torch.ones(1, 100, dtype=torch.int64)
+        return shown, stands_for
+
+    return Tiny(folder, model, wrapped, shows, audio=written)
+
+
+def qwen2_audio(folder: Path) -> Tiny:
+    """Qwen2-Audio: Whisper's encoder and Qwen2."""
+    around = ("<|audio_bos|>", "<|AUDIO|>", "<|audio_eos|>")
+    wrapped = tokenizer(("<|endoftext|>", "<|im_start|>", END, *around), audio="".join(around))
+    config = transformers.Qwen2AudioConfig(
+        audio_config=_EARS
+        | {"d_model": 32, "encoder_layers": 2, "encoder_attention_heads": 4, "encoder_ffn_dim": 64},
+        text_config=_TEXT | {"model_type": "qwen2", "vocab_size": len(wrapped)},
+        audio_token_index=wrapped.convert_tokens_to_ids("<|AUDIO|>"),
+    )
+    model = transformers.Qwen2AudioForConditionalGeneration(config)
+    return _ears(folder, model, wrapped, "<|AUDIO|>" * 25, "<|AUDIO|>", mask=True)
+
+
+def voxtral(folder: Path) -> Tiny:
+    """Voxtral: Whisper's encoder and Llama."""
+    wrapped = tokenizer(
+        ("<|endoftext|>", "<|im_start|>", END, "[AUDIO]", "[BEGIN_AUDIO]"), audio="[BEGIN_AUDIO][AUDIO]"
+    )
+    config = transformers.VoxtralConfig(
+        audio_config=_EARS
+        | {
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "head_dim": 8,
+        },
+        text_config=_TEXT | {"model_type": "llama", "vocab_size": len(wrapped), "pad_token_id": 0},
+        audio_token_id=wrapped.convert_tokens_to_ids("[AUDIO]"),
+    )
+    model = transformers.VoxtralForConditionalGeneration(config)
+    return _ears(folder, model, wrapped, "[AUDIO]" * 25, "[AUDIO]", mask=False)
+
+
+def text(kind: str, **more: Any) -> Callable[[Path], Tiny]:
+    """A model of text alone, of a class ``{kind}ForCausalLM``."""
+
+    def write(folder: Path) -> Tiny:
+        wrapped = tokenizer()
+        config = getattr(transformers, f"{kind}Config".replace("Gemma3Config", "Gemma3TextConfig"))(
+            **(_TEXT | {"vocab_size": len(wrapped), "pad_token_id": 0} | more)
+        )
+        return Tiny(
+            folder, _write(folder, getattr(transformers, f"{kind}ForCausalLM")(config), wrapped), wrapped
+        )
+
+    return write
+
+
 TINY: Mapping[str, Callable[[Path], Tiny]] = {
     "smolvlm": smolvlm,
     "idefics3": lambda folder: smolvlm(folder, "Idefics3"),
     "llava": llava,
+    "llava_onevision": llava_onevision,
+    "internvl": internvl,
+    "lfm2_vl": lfm2_vl,
+    "qwen2_vl": qwen2_vl,
+    "qwen2_5_vl": lambda folder: qwen2_vl(folder, "Qwen2_5VL"),
+    "qwen2_audio": qwen2_audio,
+    "voxtral": voxtral,
+    "llama": text("Llama"),
+    "mistral": text("Mistral", sliding_window=None),
+    "qwen2": text("Qwen2"),
+    "qwen3": text("Qwen3", head_dim=8),
+    "gemma3_text": text("Gemma3", head_dim=8, sliding_window=16),
+    "smollm3": text("SmolLM3", bos_token_id=None, eos_token_id=None),
 }
 """By ``model_type``, what writes one."""

@@ -245,6 +245,7 @@ def _describe(
             for slot, half in halves.items()
         },
         chat_template=template,
+        sections=family.sections(checkpoint.model),
         special={name: str(value) for name, value in tokenizer.special_tokens_map.items() if value},
         # As the library does: a processor adds them unless the template wrote BOS, a tokenizer's own
         # template is always taken to have written them.

@@ -33,7 +33,7 @@ from edge_server.model.decoder_weights import BlockWeights
 from edge_server.model.foundation_classes import foundation_class
 from edge_server.runtime.kv_cache import KeyValueCache
 from edge_server.runtime.matmul import add_product, in_pieces, product, rows_together
-from edge_server.runtime.packing import Packing, hide_ends
+from edge_server.runtime.packing import Integers, Packing, hide_ends
 from edge_server.runtime.prompt_groups import PromptGroup, prompt_groups, rows_as_index
 
 # Who decodes without an engine may let rows go on for a while that have come to their end.
@@ -66,12 +66,21 @@ class Decoder:
         foundation: loaded, its LoRA merged; its matrices are shared, but for query, key and value.
         max_positions: longest row that is asked for.
         bfloat16: read prompts with products in bfloat16; their matrices are then held in it as well.
+        sections: how many rotary pairs, one after another, turn by time, by row, by column, and again by
+            these (M-RoPE); none: all turn by one position.
 
     Raises:
         ModelError: its configuration asks for something that is not served.
     """
 
-    def __init__(self, foundation: PreTrainedModel, max_positions: int, *, bfloat16: bool = False) -> None:
+    def __init__(
+        self,
+        foundation: PreTrainedModel,
+        max_positions: int,
+        *,
+        bfloat16: bool = False,
+        sections: Sequence[int] = (),
+    ) -> None:
         weights = foundation_class(foundation.config.model_type).weights(foundation, max_positions)
         self.heads, self.kv_heads, self.head_dim = weights.heads, weights.kv_heads, weights.head_dim
         with torch.no_grad():
@@ -86,13 +95,20 @@ class Decoder:
         half = self.head_dim // 2
         #: Rotation of each position's pairs, complex, [position, D / 2].
         self._turns = torch.complex(cos[0, :, :half].float(), sin[0, :, :half].float())
+        axes = [axis % 3 for axis, pairs in enumerate(sections) for _ in range(pairs)]
+        self._axes_D = torch.tensor(axes, device=self.device) if axes else None
 
     def new_cache(self) -> KeyValueCache:
         """Room for a running batch."""
         return KeyValueCache(len(self.blocks), self.kv_heads, self.head_dim, self.dtype, self.device)
 
     def prefill(
-        self, x_NE: Tensor, lengths: Sequence[int], cache: KeyValueCache, cache_rows: Sequence[int]
+        self,
+        x_NE: Tensor,
+        lengths: Sequence[int],
+        cache: KeyValueCache,
+        cache_rows: Sequence[int],
+        positions_3N: Integers | None = None,
     ) -> Tensor:
         """Read prompts into their cache rows.
 
@@ -101,6 +117,7 @@ class Decoder:
             lengths: positions of each; the longest first.
             cache: where their keys and values go.
             cache_rows: of each prompt, taken from the cache.
+            positions_3N: in time, row and column, of each; None: one after another.
 
         Returns:
             Logits after each prompt's last position, [B, V].
@@ -108,7 +125,12 @@ class Decoder:
         packing = Packing(lengths, self.device)
         cache_row_B = np.asarray(cache_rows, np.int64)
         groups = prompt_groups(packing, cache_row_B)
-        turns_N1D = self._turns[packing.tensor(packing.position_of_each)][:, None]
+        turns_N1D = self._turns_of(packing, positions_3N)
+        if positions_3N is not None:
+            # What is said goes on behind the furthest of its prompt.
+            begins = np.cumsum(packing.lengths) - packing.lengths
+            behind = np.maximum.reduceat(positions_3N.max(axis=0), begins) + 1
+            cache.shift_R[packing.tensor(cache_row_B)] = packing.tensor(behind - packing.lengths)
         queries = self.heads * self.head_dim
         *blocks, last_block = self._reading
         x, count = x_NE, len(x_NE)
@@ -152,7 +174,8 @@ class Decoder:
             Logits, [B, V].
         """
         rows = len(x_BE)
-        turns_B1D = self._turns[positions_B][:, None]
+        turned_B = positions_B if self._axes_D is None else positions_B + cache.shift_R[:rows]
+        turns_B1D = self._turns[turned_B][:, None]
         places = cache.places(positions_B)
         ends = self._hide_ends(positions_B + 1, longest)
         queries = self.heads * self.head_dim
@@ -164,6 +187,14 @@ class Decoder:
             kv = layer[:, :rows, :, :longest]
             self._finish(x_BE, self._look_back(qkv_BX[:, :queries], kv, ends), block)
         return self._logits(x_BE)
+
+    def _turns_of(self, packing: Packing, positions_3N: Integers | None) -> Tensor:
+        """Rotation of each packed position's pairs, [N, 1, D / 2]."""
+        if positions_3N is None or self._axes_D is None:
+            return self._turns[packing.tensor(packing.position_of_each)][:, None]
+        of_each_DN = packing.tensor(positions_3N)[self._axes_D]
+        pairs_D = torch.arange(len(self._axes_D), device=self.device)
+        return self._turns[of_each_DN.t(), pairs_D][:, None]
 
     def _block(self, block: BlockWeights) -> _Block:
         matrices = self._side_by_side(block.q_XE), self._side_by_side(block.k_XE), block.v_XE

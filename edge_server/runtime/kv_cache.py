@@ -44,6 +44,9 @@ class KeyValueCache:
         self._dtype, self._device = dtype, device
         self.lengths: Integers = np.zeros(0, np.int64)
         self.last_R = torch.zeros(0, dtype=torch.int64, device=device)
+        #: What is added to a row's place to get the position that it is turned by: pictures span fewer
+        #: positions than they have tokens. Zero but for models whose positions do.
+        self.shift_R = torch.zeros(0, dtype=torch.int64, device=device)
         #: Keys and values of each layer, [2, R, G, P, D].
         self.layers = [self._empty(0, 0) for _ in range(layers)]
         self._free: set[int] = set()
@@ -73,6 +76,7 @@ class KeyValueCache:
         self._clean(cache_rows)
         self._free.difference_update(cache_rows)
         self.lengths[cache_rows] = lengths
+        self.shift_R[cache_rows] = 0
         return cache_rows
 
     def free(self, cache_rows: Sequence[int]) -> None:
@@ -127,6 +131,7 @@ class KeyValueCache:
             used = layer[:, :, :, :longest]
             used.index_copy_(1, to, used.index_select(1, from_))
         self.last_R[to] = self.last_R[from_]
+        self.shift_R[to] = self.shift_R[from_]
         self.lengths[holes] = self.lengths[movers]
         self.lengths[movers] = 0
         moved = dict(zip(movers, holes, strict=True))
@@ -157,6 +162,7 @@ class KeyValueCache:
         for mine, its in zip(self.layers, other.layers, strict=True):
             mine[:, :, :, :longest].index_copy_(1, to, its[:, :, :, :longest].index_select(1, from_))
         self.last_R[to] = other.last_R[from_]
+        self.shift_R[to] = other.shift_R[from_]
         self._unfit.update(ours[i] for i, cache_row in enumerate(theirs) if cache_row in other._unfit)
 
     def _index(self, cache_rows: Sequence[int]) -> Tensor:
@@ -183,10 +189,12 @@ class KeyValueCache:
             layers.append(new)
         last_R = torch.zeros(rows, dtype=torch.int64, device=self._device)
         last_R[:kept_rows] = self.last_R[:kept_rows]
+        shift_R = torch.zeros_like(last_R)
+        shift_R[:kept_rows] = self.shift_R[:kept_rows]
         lengths = np.zeros(rows, np.int64)
         lengths[:kept_rows] = self.lengths[:kept_rows]
         self._free = {cache_row for cache_row in self._free if cache_row < rows} | set(range(self.rows, rows))
         self._unfit = {cache_row for cache_row in self._unfit if cache_row < rows}
         # All at once: memory that runs out before here leaves the cache as it was.
-        self.layers, self.last_R, self.lengths = layers, last_R, lengths
+        self.layers, self.last_R, self.shift_R, self.lengths = layers, last_R, shift_R, lengths
         self.recorded = {}

@@ -63,6 +63,7 @@ class CausalRunner:
         layout: makes prompts into embeddings of its; of the network as it is then.
         max_positions: longest prompt with its answer.
         bfloat16: read prompts with products in bfloat16, where the processor has instructions for it.
+        sections: as for :class:`~edge_server.runtime.decoder.Decoder`.
 
     Raises:
         ModelError: the network asks for something that is not served.
@@ -75,6 +76,7 @@ class CausalRunner:
         max_positions: int,
         *,
         bfloat16: bool = False,
+        sections: Sequence[int] = (),
     ) -> None:
         embedding: Tensor = network.get_input_embeddings().weight
         fast = has_bfloat16(embedding.device)
@@ -83,7 +85,7 @@ class CausalRunner:
         self._layout = layout()
         # On a GPU it is the foundation's own type that says what is computed in.
         rounded = bfloat16 and fast is True and embedding.device.type == "cpu"
-        self._decoder = Decoder(network, max_positions, bfloat16=rounded)
+        self._decoder = Decoder(network, max_positions, bfloat16=rounded, sections=sections)
         on_a_gpu = embedding.device.type == "cuda"
         self._steps = GreedySteps(embedding.detach(), self._decoder, record=on_a_gpu)
 
@@ -94,7 +96,9 @@ class CausalRunner:
             cache = self._decoder.new_cache() if state is None else state.cache
             cache_rows = cache.take(laid_out.lengths)
             try:
-                logits_BV = self._decoder.prefill(laid_out.x_NE, laid_out.lengths, cache, cache_rows)
+                logits_BV = self._decoder.prefill(
+                    laid_out.x_NE, laid_out.lengths, cache, cache_rows, laid_out.positions_3N
+                )
                 said_2B = likeliest(logits_BV)
                 cache.remember(cache_rows, said_2B[0])
                 said = _say(said_2B, cache, cache_rows)

@@ -17,6 +17,7 @@ from edge_server.engine.ports import FeatureBlock, Prompt
 from edge_server.model.foundation import Piece, prompt_pieces
 from edge_server.model.link import Link
 from edge_server.model.modality import QUESTION, place_of
+from edge_server.runtime.packing import Integers
 from edge_server.runtime.receivers import Reception, receive_text
 from edge_server.runtime.transfer import on_device
 
@@ -29,11 +30,13 @@ class LaidOut:
         x_NE: of all prompts, one after another, [N, E].
         lengths: positions of each.
         order: which prompt comes when.
+        positions_3N: in time, row and column, of each; None: one after another.
     """
 
     x_NE: Tensor
     lengths: list[int]
     order: list[int]
+    positions_3N: Integers | None = None
 
 
 class PromptLayout:

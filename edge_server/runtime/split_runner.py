@@ -23,10 +23,12 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, DynamicCache, 
 from edge_server.engine.ports import Prompt, Step
 from edge_server.errors import ModelError
 from edge_server.model.split.description import SplitConfig, read_split
+from edge_server.model.split.reduction import shape_of
 from edge_server.model.split.scale import take_scale
 from edge_server.runtime.cuda_graphs import likeliest
 from edge_server.runtime.model_info import bundle_hash_of
 from edge_server.runtime.model_runner import CausalRunner, Running, prepare_process
+from edge_server.runtime.packing import Integers
 from edge_server.runtime.prompt_layout import LaidOut
 from edge_server.runtime.sampling import Sampler, draw
 from edge_server.runtime.split_info import SplitInfo
@@ -51,7 +53,10 @@ class SplitLayout:
         """Prompts as embeddings, the longest first."""
         rows = [self.row(prompt) for prompt in prompts]
         order = sorted(range(len(rows)), key=lambda row: -len(rows[row]))
-        return LaidOut(torch.cat([rows[i] for i in order]), [len(rows[i]) for i in order], order)
+        positions = None
+        if self._config.sections:
+            positions = np.concatenate([self._positions(prompts[i], len(rows[i])) for i in order], axis=1)
+        return LaidOut(torch.cat([rows[i] for i in order]), [len(rows[i]) for i in order], order, positions)
 
     def row(self, prompt: Prompt) -> Tensor:
         """One prompt, [L, E]."""
@@ -63,6 +68,27 @@ class SplitLayout:
             x_TE = take_scale(on_device(block.x_TC, weight.device), part.log_rms)
             x_LE[begin : begin + len(x_TE)] = x_TE.to(x_LE.dtype)
         return x_LE
+
+    def _positions(self, prompt: Prompt, length: int) -> Integers:
+        """Of each token of a prompt: in time, row and column, [3, L].
+
+        A picture spans as many positions as the longer side of its grid; fewer tokens are spread over it.
+        """
+        pieces, begun, position = [], 0, 0
+        for block, place in zip(prompt.blocks, self._info.written(prompt).places, strict=True):
+            grid = self._config.parts[SLOT_OF[block.modality]].grid
+            if grid is None:
+                continue
+            text = np.arange(place - begun) + position
+            position += place - begun
+            rows, columns = shape_of(len(block.x_TC), grid)
+            down = (np.arange(rows) * grid[0] // rows).repeat(columns)
+            across = np.tile(np.arange(columns) * grid[1] // columns, rows)
+            pieces += [np.stack([text] * 3), np.stack([0 * down, down, across]) + position]
+            position += max(grid)
+            begun = place + len(block.x_TC)
+        pieces.append(np.stack([np.arange(length - begun) + position] * 3))
+        return np.concatenate(pieces, axis=1)
 
 
 class ServedSplit(CausalRunner, SplitInfo):
@@ -90,7 +116,9 @@ class ServedSplit(CausalRunner, SplitInfo):
     ) -> None:
         SplitInfo.__init__(self, config, tokenizer, bundle_hash)
         layout = SplitLayout(self, config, network)
-        CausalRunner.__init__(self, network, lambda: layout, self.max_positions, bfloat16=bfloat16)
+        CausalRunner.__init__(
+            self, network, lambda: layout, self.max_positions, bfloat16=bfloat16, sections=config.sections
+        )
 
     def prefill(self, prompts: Sequence[Prompt], state: Running | None = None) -> tuple[Running, list[Step]]:
         """Start answering prompts; see the port."""

@@ -80,6 +80,8 @@ class SplitConfig:
     """Jinja, the checkpoint's own; None: it has none, and is given text as it is."""
     special: Mapping[str, str] = field(default_factory=dict)
     """Special tokens that the template may write, by their names there (``bos_token``)."""
+    sections: tuple[int, ...] = ()
+    """Rotary pairs that turn by time, row and column, one section after another (M-RoPE); or none."""
     adds_special: bool = False
     """Whether the checkpoint's tokenizer adds its own special tokens to a text that has no BOS."""
     kind: Literal["split"] = "split"

@@ -1,7 +1,9 @@
 """Pictures to what published vision towers take, as operators of the graph: resize, crop, scale, normalise.
 
 A picture is resized along each axis by one matrix, as Pillow does it: a filter as wide as the shrinking, its
-weights summing to one, values rounded to bytes after each axis. Source: Pillow, ``Resample.c``.
+weights summing to one, values rounded to bytes after each axis. They are the same bytes where Pillow takes
+columns first, as it always did; version 13 takes rows first for some shapes, and a byte may differ by 1 or 2.
+Source: Pillow, ``Resample.c``.
 
 Shapes: H, W of the picture; h, w of what the tower takes.
 """
@@ -36,8 +38,9 @@ def _lanczos(x: Tensor) -> Tensor:
     return torch.where(x.abs() < 3.0, torch.sinc(x) * torch.sinc(x / 3.0), torch.zeros_like(x))
 
 
-#: Sums of bytes times simple weights often are halves: rounding of the sum must not decide which way they go.
-_TIE = 1e-3
+#: Weights are multiples of 2^-22, as Pillow's are: sums of them times bytes are exact in float64, in whatever
+#: order they are added, so that every runtime rounds them alike.
+_STEPS = 2.0**22
 #: By Pillow's numbers, which is how a checkpoint's settings say it.
 _FILTERS: Mapping[int, Callable[[Tensor], Tensor]] = {1: _lanczos, 2: _triangle, 3: _cubic}
 
@@ -98,16 +101,16 @@ class PictureFrontEnd(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         """uint8 [F, H, W, 3] to float32 [1, 3, h, w]."""
-        picture = frames[0].permute(2, 0, 1).float()
+        picture = frames[0].permute(2, 0, 1).double()
         for down, across in self._steps(frames):
             picture = _as_bytes(torch.matmul(picture, across.transpose(0, 1)))
             picture = _as_bytes(torch.matmul(down, picture))
-        return (picture * self.scale + self.shift)[None]
+        return (picture.float() * self.scale + self.shift)[None]
 
     def _steps(self, frames: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Each time that a picture is resized: what is done to its rows, and to its columns."""
         settings, filter_ = self.settings, _FILTERS[self.settings.resample]
-        one = torch.ones((), device=frames.device)
+        one = torch.ones((), dtype=torch.float64, device=frames.device)
         sizes = one * frames.shape[1], one * frames.shape[2]
         longest, shortest = torch.maximum(*sizes), torch.minimum(*sizes)
         steps: list[list[Tensor]] = [[], []]
@@ -148,17 +151,18 @@ def _weights(
         begin: the first of them that is wanted; None: 0.
     """
     scale = size / full
-    wanted = torch.arange(count, device=size.device) + 0.5
+    wanted = torch.arange(count, dtype=torch.float64, device=size.device) + 0.5
     centres = (wanted if begin is None else wanted + begin) * scale
-    positions = torch.arange(pixels, device=size.device) + 0.5
+    positions = torch.arange(pixels, dtype=torch.float64, device=size.device) + 0.5
     weights = filter_((positions[None, :] - centres[:, None]) / torch.clamp(scale, min=1.0))
     weights = torch.where(positions[None, :] < size, weights, torch.zeros_like(weights))
-    return weights / weights.sum(dim=1, keepdim=True).clamp(min=1e-12)
+    weights = weights / weights.sum(dim=1, keepdim=True).clamp(min=1e-12)
+    return torch.sign(weights) * torch.floor(weights.abs() * _STEPS + 0.5) / _STEPS
 
 
 def _as_bytes(values: Tensor) -> Tensor:
-    """What a byte keeps of them; halves go up, wherever they were computed."""
-    return torch.floor(values.clamp(0.0, 255.0) + (0.5 + _TIE))
+    """What a byte keeps of them; halves go up."""
+    return torch.floor(values + 0.5).clamp(0.0, 255.0)
 
 
 def even_grid(tokens: int) -> tuple[int, int]:

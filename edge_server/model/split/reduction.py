@@ -23,7 +23,7 @@ Reducer: TypeAlias = Callable[[Tensor, Grid, int], Tensor]
 
 def window(x_TE: Tensor, grid: Grid, length: int) -> Tensor:
     """Averages over windows of the grid, as even as the length allows."""
-    rows, columns = _shape_of(length, grid)
+    rows, columns = shape_of(length, grid)
     down, across = pooling_matrix(grid[0], rows), pooling_matrix(grid[1], columns)
     return torch.matmul(torch.kron(down, across).to(x_TE), x_TE)
 
@@ -68,7 +68,7 @@ def default_lengths(tokens: int) -> tuple[int, ...]:
     return (*lengths, tokens)
 
 
-def _shape_of(length: int, grid: Grid) -> Grid:
+def shape_of(length: int, grid: Grid) -> Grid:
     """Rows and columns of a smaller grid of about the same shape."""
     wanted = grid[0] / grid[1]
     shapes = [(rows, length // rows) for rows in range(1, length + 1) if length % rows == 0]

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
-from torch import Tensor, nn
-
 from edge_server.model.split.family import Checkpoint, Family, MediaHalf, register_family
+from edge_server.model.split.features import ImageFeatures
 from edge_server.model.split.pictures import PictureFrontEnd, PictureSettings, normalisation
 
 _DEFAULTS = {
@@ -17,19 +13,6 @@ _DEFAULTS = {
     "size": {"shortest_edge": 224},
     "crop_size": {"height": 224, "width": 224},
 }
-
-
-class ImageFeatures(nn.Module):
-    """The library's own door to a model's features of one picture."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, pixels_1CHW: Tensor) -> Tensor:
-        """[1, 3, h, w] to [T, E]."""
-        features = self.model.get_image_features(pixel_values=pixels_1CHW, return_dict=True).pooler_output
-        return torch.as_tensor(features[0])
 
 
 def _picture(checkpoint: Checkpoint) -> MediaHalf:
