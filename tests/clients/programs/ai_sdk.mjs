@@ -26,7 +26,16 @@ const cases = {
   sound: () => answer(shows("sound", {
     type: "file", data: Buffer.from(given.sound, "base64"), mediaType: "audio/wav",
   })),
-  video: () => ({ absent: "it knows no video" }),
+  video: async () => {
+    try {
+      return await answer(shows("video", {
+        type: "file", data: Buffer.from(given.video, "base64"), mediaType: "video/mp4",
+      }));
+    } catch (error) {
+      if (error.name === "AI_UnsupportedFunctionalityError") return { absent: error.message };
+      throw error;
+    }
+  },
   stream: async () => {
     const found = streamText(text);
     let said = "";
