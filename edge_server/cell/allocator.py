@@ -23,6 +23,7 @@ from edge_server.cell.allocation import (
     Allocation,
     Budget,
     InfeasibleError,
+    Joint,
     LossFit,
     LossOfEach,
     Objective,
@@ -43,6 +44,8 @@ Outcome: TypeAlias = Literal["solved", "late", "failed"]
 
 FALLBACK = "proportional_fair"
 """A formula: it cannot be late."""
+#: Of the time for an allocation, what a search may take; the rest is for what it began last.
+_SEARCHING = 0.6
 #: Pilots and the like, beyond what tokens take.
 _OVERHEAD = 1.25
 #: A question that takes so much more or less of the radio than the last one is of another kind.
@@ -141,7 +144,7 @@ class Allocator:
         self._backend_of = backend_of
         self._loss = loss
         self._observer = observer
-        self._policy = policy or make_policy(config.allocation)
+        self._policy = policy or _policy_of(config)
         self._fallback = make_policy(FALLBACK)
         self._clock = clock
         self._sleep = sleep
@@ -311,6 +314,13 @@ class Allocator:
             token_length=share.token_length,
             channel_uses=math.ceil(share.token_length * symbols),
         )
+
+
+def _policy_of(config: CellConfig) -> Policy:
+    """The policy that is set; one that searches stops while there is time to use what it found."""
+    if config.allocation == Joint.name:
+        return Joint(_SEARCHING * config.allocate_within_s)
+    return make_policy(config.allocation)
 
 
 def _linear(value_db: float) -> float:

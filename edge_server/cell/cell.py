@@ -128,7 +128,7 @@ class Cell(Generic[BackendT]):
         return tuple(self._sessions)
 
     def follow(self, session_id: str, told: Callable[[Session], None]) -> Callable[[], None]:
-        """Be told whenever a session's grant changes.
+        """Be told whenever a session's grant changes; at once, if its device does not know this one.
 
         Args:
             session_id: of an open session; else nothing will be told.
@@ -142,6 +142,8 @@ class Cell(Generic[BackendT]):
             return lambda: None
         follower = partial(told, session)
         session.followers.append(follower)
+        if session.told_grant is not None and session.told_grant != session.grant:
+            follower()
         return partial(session.followers.remove, follower)
 
     def valid_s(self, session: Session) -> float:

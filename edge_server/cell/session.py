@@ -40,6 +40,7 @@ class Session:
         mix: slots of the media that its last question brought; empty before the first.
         symbols_per_token: complex symbols that it took per unit of token length; 0 before the first.
         earlier_grant: the one before; what was made ready under it may still come.
+        told_grant: the one that the device knows of; None: none yet.
         followers: are called when the grant changes.
     """
 
@@ -56,6 +57,7 @@ class Session:
     mix: tuple[str, ...] = ()
     symbols_per_token: float = 0.0
     earlier_grant: Grant | None = None
+    told_grant: Grant | None = None
     followers: list[Callable[[], None]] = field(default_factory=list)
 
     def regrant(self, grant: Grant) -> None:

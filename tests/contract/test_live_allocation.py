@@ -19,7 +19,14 @@ TOTAL_HZ = 1e5
 
 @pytest.fixture
 def settings() -> dict[str, object]:
-    return {"cell": {"allocation": "joint", "total_bandwidth_hz": TOTAL_HZ, "allocate_every_s": 0.05}}
+    return {
+        "cell": {
+            "allocation": "joint",
+            "total_bandwidth_hz": TOTAL_HZ,
+            "allocate_every_s": 0.05,
+            "allocate_within_s": 60.0,
+        }
+    }
 
 
 def uplink_of(running: Running, device_id: str, snr_db: float) -> Uplink:
@@ -107,4 +114,4 @@ async def test_what_exceeds_a_grant_is_counted(running: Running) -> None:
         for what in ("token_length", "channel_uses", "bandwidth", "unreported")
     }
     assert (found["channel_uses"], found["bandwidth"], found["unreported"]) == (1.0, 1.0, 0.0)
-    assert registry.get_sample_value("tokenlink_allocations_total", {"outcome": "solved"})
+    await until(lambda: bool(registry.get_sample_value("tokenlink_allocations_total", {"outcome": "solved"})))

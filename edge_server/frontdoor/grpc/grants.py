@@ -76,5 +76,6 @@ class GrantUpdates:
 
     def _frame(self, session: Session) -> pb.DownlinkFrame:
         self._telling.pop(session.session_id, None)
+        session.told_grant = session.grant
         grant = grant_message(session.grant, self._cell.valid_s(session))
         return pb.DownlinkFrame(grant=pb.GrantUpdate(session_id=session.session_id, grant=grant))

@@ -106,6 +106,7 @@ class TokenLinkService:
         except EdgeServerError as error:
             await abort(context, error)
         logger.info("session opened", extra={"device_id": session.device_id})
+        session.told_grant = session.grant
         return pb.OpenSessionResponse(
             session_id=session.session_id,
             grant=grant_message(session.grant, session.grant.valid_s),

@@ -24,7 +24,7 @@ LOSS = {
     "audio": LossFit(a=0.05, b=0.01, p=1.2, c=0.02, d=0.9),
 }
 BUNDLE = "ab" * 32
-CONFIG = CellConfig(allocation="joint", total_bandwidth_hz=1e5, allocate_every_s=0.1)
+CONFIG = CellConfig(allocation="joint", total_bandwidth_hz=1e5, allocate_every_s=0.1, allocate_within_s=60.0)
 
 
 class Counted:
@@ -48,6 +48,7 @@ class Model:
 
     bundle_hashes = (BUNDLE,)
     token_lengths = (1, 2, 4, 8, 16, 32)
+    token_length: int | None = None
     symbols_per_token = 32
     retry_delay_s = 0.1
 
@@ -182,6 +183,20 @@ async def test_followers_are_told_of_what_changes_and_nobody_of_what_does_not() 
         await bench.until_shared_out(3)
         assert len(told) == 1
         assert bench.cell.follow("unknown", told.append)() is None
+
+
+async def test_who_follows_late_is_told_what_the_device_does_not_know() -> None:
+    bench = Bench()
+    async with bench.running():
+        first = bench.open("first", 10.0)
+        first.told_grant = first.grant
+        told: list[Session] = []
+        bench.cell.follow(first.session_id, told.append)
+        assert told == [], "it knows its grant"
+        bench.open("second", 10.0)
+        await until(lambda: len(told) == 1)
+        bench.cell.follow(first.session_id, told.append)
+        assert len(told) == 2, "and now it does not"
 
 
 async def test_a_solver_that_is_late_is_not_waited_for_and_not_asked_twice() -> None:
