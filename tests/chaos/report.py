@@ -32,8 +32,7 @@ class Report:
         self._path = path
         self._scale = scale
         self._history = history or History(_ROOT)
-        found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-        self.rows: dict[str, Any] = found.get("rows", {}) if found.get("scale") == scale else {}
+        self.rows = self._written()
 
     def holds(self, name: str) -> bool:
         """Whether a row is there, kept its promises, and no code that it measures has changed since."""
@@ -43,16 +42,21 @@ class Report:
         return self._history.is_stale([row.get("commit")], MEASURES) is False
 
     def put(self, name: str, row: Row, took_s: float) -> None:
-        """Write a row down: the file is whole after each."""
+        """Write a row down: the file is whole after each, and another run may write into it too."""
         commit = None if self._history.is_dirty(MEASURES) else current_commit()
         found = {**asdict(row), "kept": row.kept, "took_s": round(took_s, 1), "commit": commit}
-        self.rows[name] = found
+        self.rows = {**self._written(), name: found}
         self.rows = {each: self.rows[each] for each in ROWS if each in self.rows}
         self._path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(self._to_json(), indent=2)
         draft = self._path.with_suffix(".draft")
         draft.write_text(text + "\n")
         draft.replace(self._path)
+
+    def _written(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self._path.read_text()) if self._path.exists() else {}
+        rows: dict[str, Any] = found.get("rows", {}) if found.get("scale") == self._scale else {}
+        return rows
 
     def _to_json(self) -> Mapping[str, Any]:
         return {

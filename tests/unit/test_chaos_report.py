@@ -55,6 +55,14 @@ def test_a_row_is_kept_until_what_it_measures_changes(checkout: Path) -> None:
     assert not Report(path, "full", History(checkout)).holds("kills")
 
 
+def test_two_runs_write_into_one_file(checkout: Path) -> None:
+    path = checkout / "chaos.json"
+    one, other = (Report(path, "full", History(checkout)) for _ in range(2))
+    one.put("kills", row(), 1.0)
+    other.put("soak", row(), 1.0)
+    assert list(json.loads(path.read_text())["rows"]) == ["kills", "soak"]
+
+
 def test_a_row_that_was_not_kept_or_was_run_with_changes_is_run_again(checkout: Path) -> None:
     path = checkout / "chaos.json"
     Report(path, "full", History(checkout)).put("kills", row(kept=False), 1.0)

@@ -3,8 +3,8 @@
 Both serve the same model on the same machine and run all the time; only the one whose turn it is is asked.
 The server of before is run from its commit, in a worktree that is removed afterwards.
 
-Judged is how many answers a second of processor time gives, which is what bounds a server that is asked as much
-as it can answer, and which nobody else on the machine changes. Answers per second of the clock stand beside it.
+Judged is how many answers a second of processor time gives: that bounds a server which is asked as much as it
+can answer, and nobody else on the machine changes it. Answers per second of the clock stand beside it.
 """
 
 from __future__ import annotations
