@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.benchmarks.promises import __main__ as program
+from tests.benchmarks.promises import security_page
 from tests.benchmarks.promises.gather import gather
 from tests.benchmarks.promises.history import History
 from tests.benchmarks.promises.row import RATIO, is_defined
@@ -82,6 +83,13 @@ def test_the_committed_table_says_what_the_results_say() -> None:
     found = [{k: v for k, v in row.items() if k not in ("commit", "stale")} for row in ours]
     told = [{k: v for k, v in row.items() if k not in ("commit", "stale")} for row in committed()]
     assert found == told
+
+
+def test_the_security_page_says_what_the_results_say() -> None:
+    """Run ``make promises`` where this fails."""
+    page = security_page.PAGE.read_text(encoding="utf-8")
+    assert page.count(security_page.BEGIN) == page.count(security_page.END) == 1
+    assert page == security_page.with_table(page, committed())
 
 
 def test_every_figure_comes_from_a_file_that_a_command_wrote() -> None:

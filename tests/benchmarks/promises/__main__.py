@@ -1,4 +1,4 @@
-"""Prints what was promised and what became of it, and writes docs/results/promises.json.
+"""Prints what was promised and what became of it; writes promises.json, and the table of docs/security.md.
 
     python -m tests.benchmarks.promises
 
@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from tests.benchmarks.promises import security_page
 from tests.benchmarks.promises.gather import NAME, gather
 from tests.benchmarks.promises.history import History
 from tests.benchmarks.promises.row import Promise
@@ -65,7 +66,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         console.width = WIDTH_WITHOUT_TERMINAL
     rows = gather(options.results, History(options.results.resolve()))
     out = options.out or options.results / f"{NAME}.json"
-    out.write_text(json.dumps([row.to_json() for row in rows], indent=1) + "\n", encoding="utf-8")
+    told = [row.to_json() for row in rows]
+    out.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    if options.out is None and options.results.resolve() == RESULTS.resolve():
+        page = security_page.PAGE
+        page.write_text(security_page.with_table(page.read_text(encoding="utf-8"), told), encoding="utf-8")
     show(rows, console)
 
 
