@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import itertools
-import json
 import random
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
@@ -38,6 +38,8 @@ async def many(target: Target, count: int, once: Callable[[Target, int], Corouti
 
 async def _sent(writer: asyncio.StreamWriter, data: bytes, parts: int) -> None:
     for _ in range(parts):
+        if writer.transport.is_closing():
+            raise ConnectionResetError
         writer.write(data)
         await writer.drain()
 
@@ -146,21 +148,24 @@ async def wrong_keys(target: Target) -> None:
     await many(target, 8, once)
 
 
-async def long_texts(target: Target) -> None:
+@functools.cache
+def _long_bodies() -> Sequence[bytes]:
     """Questions, contexts, system messages, addresses of media: as long as a body may be."""
+    made = []
+    for text in (b"banjo ", b"x", b"a1. ", "ü".encode()):
+        long = text * (15_000_000 // len(text))
+        made += [b'{"question": "%s"}' % long, b'{"question": "x", "context": "%s"}' % long]
+    chat = b'{"model": "m", "messages": [{"role": "user", "content": %s}]}'
+    address = b"data:video/mp4" + b";a" * 7_000_000
+    made.append(chat % (b'[{"type": "video_url", "video_url": {"url": "%s"}}]' % address))
+    made.append(chat % (b'"%s"' % (b"x " * 7_000_000)))
+    return made
+
+
+async def long_texts(target: Target) -> None:
+    """Texts that go on and on."""
     rng = random.Random(1)
-    texts = ("banjo " * 2_600_000, "x" * 15_000_000, "a1. " * 3_900_000, "ü" * 7_000_000)
-
-    def bodies() -> Sequence[bytes]:
-        address = "data:video/mp4" + ";a" * 7_000_000
-        media = [{"type": "text", "text": "x"}, {"type": "video_url", "video_url": {"url": address}}]
-        made: list[dict[str, object]] = [{"question": text} for text in texts]
-        made += [{"question": "x", "context": text} for text in texts]
-        made += [{"model": "m", "messages": [{"role": "user", "content": media}]}]
-        made += [{"model": "m", "messages": [{"role": "user", "content": "x " * 20}] * 20_000}]
-        return [json.dumps(each, ensure_ascii=False).encode()[:_BODY_BYTES] for each in made]
-
-    ready = await asyncio.to_thread(bodies)
+    ready = _long_bodies()
 
     async def once(target: Target, turn: int) -> None:
         body = rng.choice(ready)
@@ -169,8 +174,7 @@ async def long_texts(target: Target) -> None:
             writer.write(target.head("POST", path, _JSON, f"Content-Length: {len(body)}"))
             with contextlib.suppress(ConnectionError):
                 for at in range(0, len(body), _PART):
-                    writer.write(body[at : at + _PART])
-                    await writer.drain()
+                    await _sent(writer, body[at : at + _PART], 1)
             await _answer(target, reader)
 
     await many(target, 4, once)
