@@ -81,6 +81,7 @@ async def fetch(
                     # The thread works in the folder that is removed next.
                     stop()
                     await asyncio.wait([installing])
+                    installing.exception()  # nobody asks for it any more where this was cancelled
     except TimeoutError as error:
         raise DeadlineError(f"no bundle from {uplink.server} within {within_s:g} s") from error
     except OSError as error:

@@ -10,7 +10,7 @@ import pytest
 
 from edge_server.server.config import SETTINGS
 from tests.chaos.row import Row
-from tests.chaos.rows import bombs, fuzz, fuzz_coverage, trickle
+from tests.chaos.rows import bombs, fuzz, fuzz_coverage, malicious_servers, trickle
 
 
 def broken(row: Row, *timings: str) -> list[str]:
@@ -42,3 +42,8 @@ async def test_what_malformed_messages_came_to_can_be_written_down(tmp_path: Pat
     written = json.loads(json.dumps(asdict(row)))
     frames = written["facts"]["frames"]
     assert sum(frames["codes"].values()) > 0
+
+
+async def test_whatever_a_server_does_the_agent_ends_quietly(tmp_path: Path) -> None:
+    row = await malicious_servers.run("test", tmp_path)
+    assert not broken(row, "the latest end"), row.facts

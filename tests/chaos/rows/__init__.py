@@ -24,6 +24,7 @@ ROWS: Mapping[str, str] = MappingProxyType(
         "strangers": "tests.chaos.rows.strangers",
         "keyless": "tests.chaos.rows.keyless",
         "enrolled": "tests.chaos.rows.enrolled",
+        "malicious_servers": "tests.chaos.rows.malicious_servers",
         "compose": "tests.chaos.rows.compose",
         "runners": "tests.chaos.rows.runners",
         "rollouts": "tests.chaos.rows.rollouts",
