@@ -21,6 +21,7 @@ from device_agent.outbox.records import NewQuestion, Stamp, Waiting
 from device_agent.outbox.relay import Spooler
 from device_agent.outbox.sender import SPOOL_BACKOFF, Troubles
 from device_agent.outcome import Prepared, outcome_of
+from device_agent.renewing import Renewer
 from device_agent.tracing import NotTraced, Traced, Tracing, exporting_tracer
 from device_agent.transmitter import Transmitter
 from device_agent.uplink.backoff import Backoff
@@ -59,9 +60,14 @@ def uplink_for(
         backoff=backoff or Backoff(retries=settings.retries),
         on_trouble=on_trouble,
         credentials=credentials,
+        renews=_renewer(settings) if credentials is not None and settings.shows_identity else None,
         use_proxy=settings.use_proxy,
         tracing=tracing,
     )
+
+
+def _renewer(settings: DeviceSettings) -> Renewer:
+    return Renewer(settings.identity, settings.credentials, use_proxy=settings.use_proxy)
 
 
 @asynccontextmanager

@@ -10,6 +10,7 @@ import os
 import platform
 import tomllib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -34,6 +35,7 @@ from device_agent.uplink.credentials import (
     KEY,
     Credentials,
     load_credentials,
+    mend_identity,
 )
 from device_agent.uplink.uplink import FETCH_WITHIN_S
 from protos.names import (
@@ -262,13 +264,21 @@ class DeviceSettings(BaseSettings):
                 f"tls: is on, but tls_ca is not set and {self.identity} holds no certificate; "
                 "enrol this device: device-agent enrol"
             )
-        own = enrolled and self.tls_cert is None and self.tls_key is None
+        own = enrolled and self.shows_identity
+        if own:
+            with suppress(OSError):  # said where it is read, if it matters
+                mend_identity(self.identity)
         return load_credentials(
             self.tls_ca or self.identity / AUTHORITY,
             self.identity / CERTIFICATE if own else self.tls_cert,
             self.identity / KEY if own else self.tls_key,
             self.server_name,
         )
+
+    @property
+    def shows_identity(self) -> bool:
+        """Whether the certificate is that of `enrol`, and no other is set."""
+        return self.tls_cert is None and self.tls_key is None
 
     def acceptance(self) -> Acceptance:
         """What a bundle from a server has to meet.

@@ -92,6 +92,12 @@ def proof_is_good(kept: bytes, proof: bytes, nonce: bytes, token_id: str, certif
     return hmac.compare_digest(hashlib.sha256(client_key).digest(), kept)
 
 
+def renewal_message(nonce: bytes, certificate_request: bytes) -> bytes:
+    """What a device signs with its present key to be given another certificate."""
+    parts = (nonce, certificate_request)
+    return b"TokenLink renewal 1" + b"".join(hashlib.sha256(part).digest() for part in parts)
+
+
 def _client_key(secret: bytes) -> bytes:
     return hmac.digest(secret, b"TokenLink enrolment client key", "sha256")
 

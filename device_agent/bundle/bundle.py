@@ -192,6 +192,7 @@ def write_manifest(folder: Path, fields: Mapping[str, Any]) -> Bundle:
         "files": {path.name: {"sha256": sha256_of(path), "bytes": path.stat().st_size} for path in files}
     }
     manifest["bundle_hash"] = bundle_hash(manifest)
+    (folder / SIGNATURES).unlink(missing_ok=True)  # of another bundle
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     return load_bundle(folder)
 

@@ -18,6 +18,7 @@ from device_agent.media.boxes import Crop, check_boxes, is_boxes
 from device_agent.media.clip import MediaKind
 from device_agent.media.ebml import EBML_SIGNATURE, read_elements
 from device_agent.media.files import ScreenedFile
+from device_agent.media.flash import FLASH_SIGNATURE, blanked_scripts
 from device_agent.media.heif import HeifPicture, read_picture
 from device_agent.media.limits import MediaLimits
 from device_agent.media.orientation import Turn, exif_turn
@@ -115,12 +116,16 @@ def screen(
         patches = _blanked_chunks(file, begin + 12, size, ">4sI", _AIFF_CHUNKS, b"JUNK", 2)
     elif head[:4] == b"caff":
         patches = _blanked_chunks(file, begin + 8, size, ">4sQ", _CAF_CHUNKS, b"free", 1)
+    elif head[:3] == FLASH_SIGNATURE:
+        patches, size = blanked_scripts(file, begin)
     elif head[:4] == EBML_SIGNATURE:
         elements = read_elements(file, size)
         patches, track_crops = elements.patches, elements.crops
     elif head[:4] == b"fLaC":
         patches = _blanked_flac(file, begin + 4)
-    screened = ScreenedFile(file, begin=begin, patches=patches, max_read_bytes=limits.max_bytes, field=field)
+    screened = ScreenedFile(
+        file, begin=begin, end=size, patches=patches, max_read_bytes=limits.max_bytes, field=field
+    )
     formats = tuple(name for name in (*MEDIA_FORMATS, *IMAGE_FORMATS) if name != BOX_FORMAT)
     return Screened(screened, formats, track_crops=track_crops)
 

@@ -3,6 +3,7 @@
     IDENTITY/ca.pem        the authority that signs servers' certificates
     IDENTITY/device.pem    this device's certificate
     IDENTITY/device.key    its key, made here; never sent
+    IDENTITY/renewal.json  where it gets its next certificate, and when
     IDENTITY/bundle.keys   public keys of those whose bundles it takes; where there is none, it takes any
 
 A server is known by the authority's signature and its name. Its certificate does not expire unless its
@@ -13,12 +14,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import grpc
 
 from device_agent.errors import ConfigurationError
 
-AUTHORITY, CERTIFICATE, KEY, BUNDLE_KEYS = "ca.pem", "device.pem", "device.key", "bundle.keys"
+AUTHORITY, CERTIFICATE, KEY = "ca.pem", "device.pem", "device.key"
+BUNDLE_KEYS, RENEWAL, PENDING_KEY = "bundle.keys", "renewal.json", "device.key.pending"
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,40 @@ def load_credentials(
         device_id=device_id,
         server_name=server_name,
     )
+
+
+class Renews(Protocol):
+    """Gets the device its next certificate."""
+
+    def is_due(self, server_time_s: float) -> bool:
+        """Whether it is time for it, by the server's clock [seconds since the Unix epoch]."""
+
+    def may_help(self, error: Exception) -> bool:
+        """Whether a server that cannot be reached, or refuses, may do so for want of a good certificate."""
+
+    async def renew(self) -> Credentials | None:
+        """What to show from now on; None: there is none to be had now, which has been said."""
+
+
+def mend_identity(folder: Path) -> None:
+    """Where a new certificate is in place and its key is not yet, put it there: a power cut may lie between.
+
+    Raises:
+        OSError: the folder cannot be read or written.
+    """
+    pending = folder / PENDING_KEY
+    if not pending.is_file() or not (folder / CERTIFICATE).is_file():
+        return
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    try:
+        certificate = x509.load_pem_x509_certificate((folder / CERTIFICATE).read_bytes())
+        key = load_pem_private_key(pending.read_bytes(), None)
+    except (ValueError, TypeError):
+        return
+    if key.public_key() == certificate.public_key():
+        pending.replace(folder / KEY)
 
 
 def _read(setting: str, path: Path) -> bytes:

@@ -73,6 +73,8 @@ class Conversation:
         self._server = server
         self._inboxes: dict[str, Inbox] = {}
         self._turn = asyncio.Lock()
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._end: DeviceAgentError | TryAgainError | None = None
         self._reader = asyncio.create_task(self._read())
 
@@ -93,6 +95,7 @@ class Conversation:
             raise UplinkError(f"request_id {request_id!r} is being asked already")
         inbox = Inbox(self._server)
         self._inboxes[request_id] = inbox
+        self._idle.clear()
         if self._end is not None:
             inbox.put(self._end)
         try:
@@ -105,6 +108,12 @@ class Conversation:
                 await asyncio.sleep(0)  # a deadline is noticed, however much has come
         finally:
             del self._inboxes[request_id]
+            if not self._inboxes:
+                self._idle.set()
+
+    async def idle(self) -> None:
+        """Wait until no question is under way."""
+        await self._idle.wait()
 
     async def send(self, frame: pb.UplinkFrame) -> None:
         """Send a frame to which nothing comes back; raises as :meth:`frames`."""

@@ -29,7 +29,7 @@ from device_agent.errors import (
 from device_agent.lasting import boot_clock
 from device_agent.tracing import NotTraced, Tracing
 from device_agent.uplink.backoff import Backoff
-from device_agent.uplink.credentials import Credentials
+from device_agent.uplink.credentials import Credentials, Renews
 from device_agent.uplink.download import receive_bundle
 from device_agent.uplink.proxy import proxy_options
 from device_agent.uplink.sane import (
@@ -53,6 +53,8 @@ CALL_TIMEOUT_S = 10.0
 """For one try of a short call."""
 FETCH_WITHIN_S = 3600.0
 """A bundle that takes longer than this in all is given up [s]."""
+RENEWING_S, RETIRED_S = 3.0, 600.0
+"""How long closing waits for another certificate, and how long an old connection is kept for answers [s]."""
 RENEW_MARGIN = 0.1
 """The last part of a grant's validity in which it is renewed before it is used."""
 REPORT_STEP_DB = 1.0
@@ -82,6 +84,7 @@ class Uplink:
         backoff: how often and when to try again.
         on_trouble: told what went wrong each time something is tried again.
         credentials: for TLS; None: the link is not encrypted.
+        renews: gets other credentials when it is time, or these are refused; None: nobody does.
         use_proxy: go through the proxy that the environment names; None: not to this machine and its
             neighbours.
         tracing: told how long a question was on its way; None: nobody.
@@ -101,6 +104,7 @@ class Uplink:
         backoff: Backoff | None = None,
         on_trouble: Callable[[DeviceAgentError], None] = lambda error: None,
         credentials: Credentials | None = None,
+        renews: Renews | None = None,
         use_proxy: bool | None = None,
         tracing: Tracing | None = None,
         rng: random.Random | None = None,
@@ -115,6 +119,9 @@ class Uplink:
         self._backoff = backoff or Backoff()
         self._on_trouble = on_trouble
         self._credentials = credentials
+        self._renews = renews
+        self._renewing: asyncio.Task[None] | None = None
+        self._retiring: set[asyncio.Task[None]] = set()
         self._use_proxy = use_proxy
         self._tracing = tracing or NotTraced()
         self._rng = rng or random.Random()  # noqa: S311 (jitter, not a secret)
@@ -279,8 +286,16 @@ class Uplink:
 
     async def close(self) -> None:
         """Close session, stream and connection. Closing twice is harmless."""
+        renewing = self._renewing
+        if renewing is not None:
+            await asyncio.wait([renewing], timeout=RENEWING_S)
+            renewing.cancel()
         if self._farewells:
             await asyncio.wait(self._farewells, timeout=1.0)
+        for task in self._retiring:
+            task.cancel()
+        if self._retiring:
+            await asyncio.wait(self._retiring)
         if self._conversation is not None:
             await self._conversation.close()
             self._conversation = None
@@ -319,10 +334,7 @@ class Uplink:
                 agent_version=agent_version(),
                 snr_db=snr_db,
             )
-            try:
-                response = heard(await self._stub().OpenSession(request, timeout=CALL_TIMEOUT_S), self.server)
-            except grpc.aio.AioRpcError as error:
-                raise error_of_call(error, self.server) from error
+            response = await self._opened(request)
             grant = sane_grant(response.grant)
             if len(response.session_id) > MAX_NAME_CHARACTERS:
                 raise UplinkError(
@@ -339,6 +351,43 @@ class Uplink:
                 current_bundle_hash=sane_hash(response.current_bundle_hash),
             )
             return self._session
+
+    async def _opened(self, request: pb.OpenSessionRequest) -> pb.OpenSessionResponse:
+        """The server's answer; with other credentials, where these are refused and others can be had."""
+        while True:
+            try:
+                answered = await self._stub().OpenSession(request, timeout=CALL_TIMEOUT_S)
+            except grpc.aio.AioRpcError as error:
+                found = error_of_call(error, self.server)
+                cause = found.cause if isinstance(found, TryAgainError) else found
+                if self._renews is not None and self._renews.may_help(cause):
+                    fresh = await self._renews.renew()
+                    if fresh is not None:
+                        self._show(fresh)
+                        continue
+                raise found from error
+            response: pb.OpenSessionResponse = heard(answered, self.server)
+            server_time_s = sane_time_s(response.server_time_s)
+            if self._renews is not None and self._renewing is None and self._renews.is_due(server_time_s):
+                # What is asked meanwhile goes on with the present ones, which are good for a while.
+                self._renewing = asyncio.create_task(self._renew(self._renews))
+            return response
+
+    async def _renew(self, renews: Renews) -> None:
+        fresh = await renews.renew()
+        self._renewing = None
+        if fresh is not None:
+            self._show(fresh)
+
+    def _show(self, credentials: Credentials) -> None:
+        """Connect anew with other credentials; what is under way arrives over the old connection."""
+        self._credentials = credentials
+        channel, conversation = self._channel, self._conversation
+        self._channel = self._conversation = self._session = None
+        if channel is not None:
+            task = asyncio.create_task(_retire(channel, conversation))
+            self._retiring.add(task)
+            task.add_done_callback(self._retiring.discard)
 
     def _regranted(self, update: pb.GrantUpdate) -> None:
         """What is made ready from now on goes by this grant."""
@@ -402,6 +451,20 @@ class Uplink:
                     raise again.cause from again
                 self._on_trouble(again.cause)
                 await self._sleep(self._backoff.delay_s(retry, self._rng, again.floor_s))
+
+
+async def _retire(channel: grpc.aio.Channel, conversation: Conversation | None) -> None:
+    """Close a connection when nothing is under way over it any more."""
+    try:
+        if conversation is not None:
+            async with asyncio.timeout(RETIRED_S):
+                await conversation.idle()
+    except TimeoutError:
+        pass
+    finally:
+        if conversation is not None:
+            await conversation.close()
+        await channel.close(None)
 
 
 class _Showing:

@@ -234,6 +234,11 @@ def read_certificate(path: Path) -> x509.Certificate:
         raise ConfigurationError(f"{path} holds no certificate in PEM") from error
 
 
+def read_pem(pem: str) -> x509.Certificate:
+    """A certificate that was given here, from its PEM."""
+    return x509.load_pem_x509_certificate(pem.encode())
+
+
 def read_key(path: Path) -> object:
     """The private key of a PEM file, of whatever kind.
 

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from edge_server.access import authority, devices, enrolment, keys, store
+from edge_server.access import authority, bundle_signing, devices, enrolment, keys, store
 
 DEFAULT_FOLDER = Path("certs")
 ACCESS_FILE = "access.sqlite"
@@ -125,6 +125,34 @@ def revoke(
     """Refuse a device, or one certificate, from its next frame on."""
     count = devices.revoke(access or folder / ACCESS_FILE, device, time.time())
     typer.echo(f"{count} certificate{'' if count == 1 else 's'} revoked")
+
+
+@app.command("bundle-key")
+def bundle_key(
+    out: Annotated[
+        Path, typer.Option(help="File for the private key; the public one goes beside it.")
+    ] = Path("bundle.key"),
+    as_json: Json = False,
+) -> None:
+    """Make a key that signs bundles; keep it away from the server. Devices pin its public half."""
+    public = bundle_signing.make_key(out)
+    if as_json:
+        typer.echo(json.dumps({"key": str(out), "public": public.text}))
+        return
+    typer.echo(
+        f"{out} is the private key: keep it offline. Public, also in {out}{bundle_signing.PUBLIC_SUFFIX}:"
+    )
+    typer.echo(public.text)
+
+
+@app.command("sign-bundle")
+def sign_bundle(
+    bundle: Annotated[Path, typer.Argument(help="Folder of a device bundle.", exists=True, file_okay=False)],
+    key: Annotated[Path, typer.Option(help="Private key, of `bundle-key`.")],
+) -> None:
+    """Sign a device bundle; signatures by other keys stay, so that a key can be replaced."""
+    bundle_hash, public = bundle_signing.sign(bundle, key)
+    typer.echo(f"{bundle}: bundle {bundle_hash} is signed by {public.text}")
 
 
 @app.command("list")

@@ -21,8 +21,9 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from edge_server.access.authority import Authority, check_device_id, read_request
+from edge_server.access.authority import Authority, check_device_id, read_pem, read_request
 from edge_server.access.devices import record
+from edge_server.access.renewal import Policy, Proof, renew, renew_at_s
 from edge_server.access.store import transaction
 from edge_server.errors import InvalidQuestionError, UnauthenticatedError
 from protos.enrolment import ID_BYTES, SECRET_BYTES, EnrolToken, proof_is_good, stored_key
@@ -48,6 +49,8 @@ class Enrolled:
     device_id: str
     certificate_pem: str
     authority_pem: str
+    renew_at_s: float
+    bundle_keys: tuple[str, ...] = ()
 
 
 def make_token(
@@ -94,7 +97,8 @@ class Enrolment:
     Args:
         path: the access file.
         authority: signs.
-        days: that a certificate is good for.
+        policy: on what terms certificates are given.
+        bundle_keys: public keys of those whose bundles devices are to take, given at enrolment.
         wall_clock: seconds since the Unix epoch.
         clock: monotonic seconds.
         random_bytes: of that many; from the system.
@@ -105,14 +109,16 @@ class Enrolment:
         path: Path,
         authority: Authority,
         *,
-        days: float,
+        policy: Policy,
+        bundle_keys: tuple[str, ...] = (),
         wall_clock: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
         random_bytes: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
         self._path = path
         self._authority = authority
-        self._days = days
+        self._policy = policy
+        self._bundle_keys = bundle_keys
         self._wall_clock = wall_clock
         self._clock = clock
         self._random_bytes = random_bytes
@@ -159,9 +165,12 @@ class Enrolment:
         if row["used_s"] is not None:
             # The answer was lost on its way: the same key gets the same certificate, another none.
             again = row["key_digest"] == digest
-            return Enrolled(device_id, row["certificate"], self._authority.pem) if again else None
+            if not again:
+                return None
+            ends_s = read_pem(row["certificate"]).not_valid_after_utc.timestamp()
+            return self._enrolled(device_id, row["certificate"], renew_at_s(row["used_s"], ends_s))
         signed = self._authority.sign_key(
-            public_key, device_id, datetime.fromtimestamp(now_s, UTC), self._days
+            public_key, device_id, datetime.fromtimestamp(now_s, UTC), self._policy.days
         )
         record(database, device_id, signed, now_s)
         database.execute(
@@ -169,7 +178,24 @@ class Enrolment:
             (now_s, digest, signed.pem, row["token_id"]),
         )
         logger.info("enrolled", extra={"device_id": device_id, "serial": signed.serial})
-        return Enrolled(device_id, signed.pem, self._authority.pem)
+        return self._enrolled(device_id, signed.pem, renew_at_s(now_s, signed.expires_s))
+
+    def renew(self, nonce: bytes, certificate_der: bytes, request_der: bytes, signature: bytes) -> Enrolled:
+        """Another certificate for a device that shows its present one; see :mod:`edge_server.access.renewal`.
+
+        Raises:
+            InvalidQuestionError: as there; or as :meth:`enrol`, of the nonce.
+            UnauthenticatedError: as there.
+        """
+        self._check_nonce(nonce)
+        proof = Proof(nonce, certificate_der, request_der, signature)
+        with transaction(self._path) as database:
+            device_id, pem, at_s = renew(database, self._authority, self._policy, proof, self._wall_clock())
+        logger.info("renewed", extra={"device_id": device_id})
+        return Enrolled(device_id, pem, self._authority.pem, at_s)
+
+    def _enrolled(self, device_id: str, certificate_pem: str, at_s: float) -> Enrolled:
+        return Enrolled(device_id, certificate_pem, self._authority.pem, at_s, self._bundle_keys)
 
     def _check_nonce(self, nonce: bytes) -> None:
         body, code = nonce[:-_CODE_BYTES], nonce[-_CODE_BYTES:]

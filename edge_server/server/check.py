@@ -24,7 +24,8 @@ from device_agent.settings.flags import with_flags
 from edge_server.access.authority import NO_END, Authority, read_certificate
 from edge_server.access.devices import list_certificates
 from edge_server.access.keys import list_keys
-from edge_server.errors import ConfigurationError
+from edge_server.errors import ConfigurationError, ModelError
+from edge_server.model.weight_files import check_weights_of
 from edge_server.server.config import FLAGGED, SETTINGS, ServerConfig, rest_token_length
 from edge_server.server.exposure import check_exposure, is_loopback
 from edge_server.server.loading import load_bundles
@@ -196,6 +197,10 @@ def _model(config: ServerConfig, flags: Mapping[str, Any]) -> Finding:
     if missing:
         found = f"{folder} lacks {' and '.join(missing)}"
         return Finding("model", "failure", found, "copy the whole folder", where("model", flags))
+    try:
+        check_weights_of(folder)
+    except ModelError as error:
+        return Finding("model", "failure", str(error), "copy the whole folder", where("model", flags))
     hashes = ", ".join(f"{bundle.hash[:12]} ({bundle.manifest.precision})" for bundle in bundles)
     return Finding("model", "ok", f"{folder} with bundle {hashes}")
 

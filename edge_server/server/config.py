@@ -163,6 +163,10 @@ class SecuritySettings(Section):
     """Key of the first authority in tls_ca, PEM; needed to enrol."""
     certificate_days: PositiveFloat = 3650.0
     """How long certificates of devices are good for, by this server's clock."""
+    renew_expired_days: Annotated[float, Field(ge=0)] = 30.0
+    """How long after its end a certificate is still renewed; later, the device has to be enrolled again."""
+    bundle_keys: Path | None = Field(default=None, json_schema_extra=_FLAG)
+    """Public keys of those who sign bundles, one a line; devices that enrol take no others from then on."""
 
 
 class SharedSettings(Section):

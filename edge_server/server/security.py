@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
+from pathlib import Path
 
+from device_agent.bundle.signature import read_keys
+from device_agent.errors import DeviceAgentError
 from edge_server.access.authority import Authority
 from edge_server.access.credential_store import CredentialStore
 from edge_server.access.enrolment import Enrolment
+from edge_server.access.renewal import Policy
 from edge_server.cell import LimitConfig, Limits
 from edge_server.errors import ConfigurationError
 from edge_server.frontdoor.grpc.enrolment import EnrolmentDoor
@@ -80,10 +84,20 @@ def enrolment_door_of(
     enrolment = Enrolment(
         security.access,
         Authority.load(tls.client_ca, security.ca_key),
-        days=security.certificate_days,
+        policy=Policy(security.certificate_days, security.renew_expired_days),
+        bundle_keys=_bundle_keys(security.bundle_keys),
         wall_clock=wall_clock,
         clock=clock,
     )
     # By address: nobody has shown yet who they are.
     limits = Limits(LimitConfig(questions_per_minute=_ENROLMENT_CALLS_PER_MINUTE), clock)
     return EnrolmentDoor(enrolment, tls, limits, receive_s=config.server.receive_s, refused=metrics.rejected)
+
+
+def _bundle_keys(path: Path | None) -> tuple[str, ...]:
+    if path is None:
+        return ()
+    try:
+        return tuple(key.text for key in read_keys(path))
+    except DeviceAgentError as error:
+        raise ConfigurationError(str(error)) from error

@@ -140,15 +140,25 @@ def export(
     parity: Annotated[
         Path | None, typer.Option(help="Write how far the graphs are from torch here, as JSON.")
     ] = None,
+    sign: Annotated[
+        Path | None,
+        typer.Option(metavar="KEY", help="Sign it, with a key of `certs bundle-key`."),
+    ] = None,
 ) -> None:
     """Write a model's device bundle, and check its graphs: fp32 against torch, int8 against MODEL/bundle."""
+    if sign is not None:
+        from edge_server.access.bundle_signing import read_signing_key  # only who signs needs it
+
+        read_signing_key(sign)  # before anything that takes long
     if precision == "int8":
         if parity is not None:
             raise typer.BadParameter("compares fp32 with torch", param_hint="--parity")
         _export_int8(model, out or model / "bundle-int8", data)
+        _sign(out or model / "bundle-int8", sign)
         return
     exported = export_bundle(Link.load(model), out or model / "bundle", commit_of(model))
     bundle = exported.bundle
+    _sign(bundle.folder, sign)
     report = {
         "bundle_hash": bundle.hash,
         "tolerance": PARITY_TOLERANCE,
@@ -174,6 +184,14 @@ def migrate_records(
 ) -> None:
     """Give runs and records of an older release their present identity; can be called again."""
     typer.echo(f"{folder}: {migrate(folder)} records written again")
+
+
+def _sign(bundle: Path, key: Path | None) -> None:
+    if key is not None:
+        from edge_server.access import bundle_signing
+
+        _, public = bundle_signing.sign(bundle, key)
+        typer.echo(f"{bundle}: signed by {public.text}")
 
 
 def _export_int8(model: Path, out: Path, data: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,11 +64,18 @@ def tracing() -> Tracing:
 
 
 @pytest.fixture
+def wall_clock() -> Callable[[], float]:
+    """The server's, by which certificates end; override it."""
+    return time.time
+
+
+@pytest.fixture
 async def running(
     model: WeightlessModel,
     settings: dict[str, object],
     media_limits: MediaLimits,
     tracing: Tracing,
+    wall_clock: Callable[[], float],
     tmp_path: Path,
 ) -> AsyncIterator[Running]:
     archive = tmp_path / "bundle.tar"
@@ -99,6 +107,7 @@ async def running(
         ServerConfig.model_validate({"grpc_port": 0, "rest_port": 0, "batches": 1, **settings}),
         served,
         tracing=tracing,
+        wall_clock=wall_clock,
     )
     addresses = await server.start()
     async with grpc.aio.insecure_channel(addresses.grpc) as channel:

@@ -334,7 +334,12 @@ class TestEnrolment:
         folder = tmp_path / "identity"
         identity = await enrol(running.addresses.enrol or "", self.token(pki), folder)
         assert identity.device_id == "camera"
-        assert {path.name for path in folder.iterdir()} == {"ca.pem", "device.pem", "device.key"}
+        assert {path.name for path in folder.iterdir()} == {
+            "ca.pem",
+            "device.pem",
+            "device.key",
+            "renewal.json",
+        }
         assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in folder.iterdir())
         credentials = DeviceSettings(identity=folder).credentials()
         assert credentials is not None

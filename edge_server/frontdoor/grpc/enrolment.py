@@ -48,6 +48,14 @@ class Certificate(Protocol):
     def authority_pem(self) -> str:
         """Of the authority that signed it."""
 
+    @property
+    def renew_at_s(self) -> float:
+        """From when on it is renewed [seconds since the Unix epoch]."""
+
+    @property
+    def bundle_keys(self) -> tuple[str, ...]:
+        """Public keys of those whose bundles the device is to take."""
+
 
 class Enroller(Protocol):
     """Turns tokens into certificates; its methods block on the disk."""
@@ -61,6 +69,16 @@ class Enroller(Protocol):
         Raises:
             InvalidQuestionError: the nonce or the request cannot be used.
             UnauthenticatedError: the token cannot.
+        """
+
+    def renew(
+        self, nonce: bytes, certificate_der: bytes, request_der: bytes, signature: bytes
+    ) -> Certificate:
+        """Another certificate for whoever shows that it has one.
+
+        Raises:
+            InvalidQuestionError: nonce, certificate or request cannot be used, or it is too early.
+            UnauthenticatedError: the certificate is not good for that.
         """
 
 
@@ -115,6 +133,10 @@ class EnrolmentDoor:
                             in_time(self._enrol),
                             response_serializer=pb.EnrolResponse.SerializeToString,
                         ),
+                        "Renew": grpc.stream_unary_rpc_method_handler(
+                            in_time(self._renew),
+                            response_serializer=pb.EnrolResponse.SerializeToString,
+                        ),
                     },
                 ),
             )
@@ -164,9 +186,25 @@ class EnrolmentDoor:
             )
         except EdgeServerError as error:
             await self._abort(context, error)
-        return pb.EnrolResponse(
-            certificate=given.certificate_pem, authority=given.authority_pem, device_id=given.device_id
-        )
+        return _response(given)
+
+    async def _renew(self, request: bytes, context: Any) -> pb.EnrolResponse:
+        try:
+            self._limits.spend(_address(context), questions=1)
+            try:
+                asked = pb.RenewRequest.FromString(request)
+            except DecodeError as error:
+                raise InvalidQuestionError("message", f"cannot be parsed: {error}") from error
+            given = await asyncio.to_thread(
+                self._enroller.renew,
+                asked.nonce,
+                asked.certificate,
+                asked.certificate_request,
+                asked.signature,
+            )
+        except EdgeServerError as error:
+            await self._abort(context, error)
+        return _response(given)
 
     async def _abort(self, context: Any, error: EdgeServerError) -> NoReturn:
         reason = error.reason if isinstance(error, UnauthenticatedError) else "enrolment"
@@ -179,6 +217,16 @@ class EnrolmentDoor:
         failure = failure_of(error)
         await context.abort(status_of(error).grpc, str(error), ((FAILURE_KEY, failure.SerializeToString()),))
         raise AssertionError("abort always raises")
+
+
+def _response(given: Certificate) -> pb.EnrolResponse:
+    return pb.EnrolResponse(
+        certificate=given.certificate_pem,
+        authority=given.authority_pem,
+        device_id=given.device_id,
+        renew_at_s=given.renew_at_s,
+        bundle_keys=given.bundle_keys,
+    )
 
 
 def _address(context: Any) -> Peer:

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#protos/tokenlink/v1/enrolment.proto\x12\x0ctokenlink.v1\"\x12\n\x10\x43hallengeRequest\"\"\n\x11\x43hallengeResponse\x12\r\n\x05nonce\x18\x01 \x01(\x0c\"[\n\x0c\x45nrolRequest\x12\r\n\x05nonce\x18\x01 \x01(\x0c\x12\x10\n\x08token_id\x18\x02 \x01(\t\x12\r\n\x05proof\x18\x03 \x01(\x0c\x12\x1b\n\x13\x63\x65rtificate_request\x18\x04 \x01(\x0c\"J\n\rEnrolResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\t\x12\x11\n\tauthority\x18\x02 \x01(\t\x12\x11\n\tdevice_id\x18\x03 \x01(\t2\x9b\x01\n\tEnrolment\x12L\n\tChallenge\x12\x1e.tokenlink.v1.ChallengeRequest\x1a\x1f.tokenlink.v1.ChallengeResponse\x12@\n\x05\x45nrol\x12\x1a.tokenlink.v1.EnrolRequest\x1a\x1b.tokenlink.v1.EnrolResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#protos/tokenlink/v1/enrolment.proto\x12\x0ctokenlink.v1\"\x12\n\x10\x43hallengeRequest\"\"\n\x11\x43hallengeResponse\x12\r\n\x05nonce\x18\x01 \x01(\x0c\"[\n\x0c\x45nrolRequest\x12\r\n\x05nonce\x18\x01 \x01(\x0c\x12\x10\n\x08token_id\x18\x02 \x01(\t\x12\r\n\x05proof\x18\x03 \x01(\x0c\x12\x1b\n\x13\x63\x65rtificate_request\x18\x04 \x01(\x0c\"b\n\x0cRenewRequest\x12\r\n\x05nonce\x18\x01 \x01(\x0c\x12\x13\n\x0b\x63\x65rtificate\x18\x02 \x01(\x0c\x12\x1b\n\x13\x63\x65rtificate_request\x18\x03 \x01(\x0c\x12\x11\n\tsignature\x18\x04 \x01(\x0c\"s\n\rEnrolResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\t\x12\x11\n\tauthority\x18\x02 \x01(\t\x12\x11\n\tdevice_id\x18\x03 \x01(\t\x12\x12\n\nrenew_at_s\x18\x04 \x01(\x01\x12\x13\n\x0b\x62undle_keys\x18\x05 \x03(\t2\xdd\x01\n\tEnrolment\x12L\n\tChallenge\x12\x1e.tokenlink.v1.ChallengeRequest\x1a\x1f.tokenlink.v1.ChallengeResponse\x12@\n\x05\x45nrol\x12\x1a.tokenlink.v1.EnrolRequest\x1a\x1b.tokenlink.v1.EnrolResponse\x12@\n\x05Renew\x12\x1a.tokenlink.v1.RenewRequest\x1a\x1b.tokenlink.v1.EnrolResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,8 +37,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHALLENGERESPONSE']._serialized_end=107
   _globals['_ENROLREQUEST']._serialized_start=109
   _globals['_ENROLREQUEST']._serialized_end=200
-  _globals['_ENROLRESPONSE']._serialized_start=202
-  _globals['_ENROLRESPONSE']._serialized_end=276
-  _globals['_ENROLMENT']._serialized_start=279
-  _globals['_ENROLMENT']._serialized_end=434
+  _globals['_RENEWREQUEST']._serialized_start=202
+  _globals['_RENEWREQUEST']._serialized_end=300
+  _globals['_ENROLRESPONSE']._serialized_start=302
+  _globals['_ENROLRESPONSE']._serialized_end=417
+  _globals['_ENROLMENT']._serialized_start=420
+  _globals['_ENROLMENT']._serialized_end=641
 # @@protoc_insertion_point(module_scope)

@@ -29,7 +29,7 @@ SERVERS: Mapping[Scale, int] = MappingProxyType({"test": 10, "quick": 40, "full"
 MOST_BYTES = 250e6
 MOST_LATE_S = 5.0
 """Past its deadline an agent may take this long to end; counted from its first call of the server [s]."""
-EXIT_CODES = frozenset({0, *range(1, 12)})
+EXIT_CODES = frozenset({0, *range(1, 12), -signal.SIGTERM})
 _AT_ONCE = 4
 _KILLED_AFTER_S = 300.0
 _LOOK_EVERY_S = 0.05

@@ -9,9 +9,11 @@ import av
 import pytest
 
 from device_agent.errors import MediaError, MediaLimitError
+from device_agent.media import flash
 from device_agent.media.boxes import MAX_SAMPLES, check_boxes
 from device_agent.media.clip import MediaSpec
 from device_agent.media.ebml import read_elements
+from device_agent.media.flash import blanked_scripts
 from device_agent.media.limits import MediaLimits
 from device_agent.media.loading import clip_from_bytes, clip_from_file
 from edge_server.server.config import ServerConfig
@@ -264,6 +266,38 @@ def test_a_png_of_very_many_texts_is_refused() -> None:
     assert clip_from_bytes(png[:33] + text * 900 + png[33:], limits=LIMITS).is_image
     with pytest.raises(MediaLimitError, match="more than 1000 texts"):
         clip_from_bytes(png[:33] + text * 1100 + png[33:], limits=LIMITS)
+
+
+def flash_script(keys: int) -> bytes:
+    """A script tag of a Flash video that names so many things about it."""
+    named = b"".join(b"\0\x08k%07d\x02\0\x01v" % number for number in range(keys))
+    body = b"\x02\0\x0aonMetaData\x08" + keys.to_bytes(4, "big") + named + b"\0\0\x09"
+    return b"\x12" + len(body).to_bytes(3, "big") + bytes(7) + body + (len(body) + 11).to_bytes(4, "big")
+
+
+@pytest.mark.parametrize("before", [b"", tagged(b"TXXX")], ids=["plain", "behind a tag"])
+def test_what_a_flash_video_says_of_itself_is_read_where_it_is_short(before: bytes) -> None:
+    film = hostile.stillness("flv", "flv", 64, 48, 8, 8)
+    plain, _ = blanked_scripts(io.BytesIO(before + film), len(before))
+    assert plain == {}  # what encoders write
+    first = int.from_bytes(film[5:9], "big") + 4
+    long, few = flash_script(100_000), flash_script(3)
+    data = before + film[:first] + long + few + few + film[first:]
+    at = len(before) + first
+    patches, end = blanked_scripts(io.BytesIO(data), len(before))
+    second = at + len(long)
+    assert patches.keys() == {at, second, second + len(few), second + 2 * len(few)}
+    assert end == len(data)
+    clip = clip_from_bytes(data, kind="video", limits=LIMITS)
+    assert clip.frames_THWC is not None
+    assert len(clip.frames_THWC) == 8
+
+
+def test_a_flash_video_ends_where_its_tags_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    film = hostile.stillness("flv", "flv", 64, 48, 8, 8)
+    monkeypatch.setattr(flash, "MAX_TAGS", 3)
+    _, end = blanked_scripts(io.BytesIO(film))
+    assert end < len(film)
 
 
 @pytest.mark.parametrize("size_bytes", [1, 2, 4, 8])

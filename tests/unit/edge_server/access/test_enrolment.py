@@ -13,6 +13,7 @@ from edge_server.access.authority import NO_END, Authority, make_authority, read
 from edge_server.access.credential_store import CredentialStore
 from edge_server.access.devices import list_certificates
 from edge_server.access.enrolment import MAX_FAILURES, NONCE_VALID_S, Enrolled, Enrolment, make_token
+from edge_server.access.renewal import Policy
 from edge_server.cell import Peer
 from edge_server.errors import ConfigurationError, InvalidQuestionError, UnauthenticatedError
 from protos.enrolment import EnrolToken, make_proof
@@ -39,7 +40,13 @@ def wall_clock() -> FakeClock:
 
 @pytest.fixture
 def enrolment(pki: Pki, clock: FakeClock, wall_clock: FakeClock) -> Enrolment:
-    return Enrolment(pki.access, pki.authority, days=100, clock=clock, wall_clock=wall_clock)
+    return Enrolment(
+        pki.access,
+        pki.authority,
+        policy=Policy(days=100, expired_days=30),
+        clock=clock,
+        wall_clock=wall_clock,
+    )
 
 
 def token_for(pki: Pki, device: str = "camera", valid_s: float = 3600.0) -> EnrolToken:
@@ -123,7 +130,7 @@ def test_enrolling_again_revokes_the_certificate_before(pki: Pki, enrolment: Enr
 
 def test_a_nonce_is_this_servers_own_and_fresh(pki: Pki, enrolment: Enrolment, clock: FakeClock) -> None:
     token, request = token_for(pki), request_for(key())
-    other = Enrolment(pki.access, pki.authority, days=1)
+    other = Enrolment(pki.access, pki.authority, policy=Policy(1, 1))
     for nonce in (other.challenge(), b"", b"x" * 56, enrolment.challenge()[:-1]):
         with pytest.raises(InvalidQuestionError, match="nonce"):
             ask(enrolment, token, request, nonce or b"y")

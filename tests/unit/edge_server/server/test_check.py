@@ -79,6 +79,14 @@ def altered_bundle(settings: dict[str, Any], pki: Pki) -> None:
     settings["model"] = str(model)
 
 
+def cut_weights(settings: dict[str, Any], pki: Pki) -> None:
+    model = pki.folder / "model"
+    shutil.copytree(SHIPPED, model)
+    weights = model / "link.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    settings["model"] = str(model)
+
+
 def unknown_token_length(settings: dict[str, Any], pki: Pki) -> None:
     settings["rest_token_length"] = 7
 
@@ -113,6 +121,7 @@ def everybody(settings: dict[str, Any], pki: Pki) -> None:
         (lost_access_file, "access"),
         (lost_model, "model"),
         (altered_bundle, "model"),
+        (cut_weights, "model"),
         (unknown_token_length, "rest_token_length"),
         (same_port, "rest_port"),
         (contradiction, "default_new_tokens"),
