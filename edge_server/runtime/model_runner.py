@@ -198,9 +198,9 @@ def _sample(
         cache: remembers what was said.
         cache_rows: of each row.
     """
-    rows = {row: sampler for row, sampler in enumerate(samplers) if sampler is not None}
-    if not rows:
+    if not any(samplers):
         return
+    rows = {row: sampler for row, sampler in enumerate(samplers) if sampler is not None}
     device = logits_BV.device
     where = torch.tensor([places[row] for row in rows], device=device)
     drawn = draw(logits_BV.index_select(0, where), list(rows.values()))

@@ -174,6 +174,19 @@ async def test_several_answers(sdk: openai.AsyncOpenAI, running: Running, stream
     assert usage.completion_tokens == sum(map(len, expected))
 
 
+async def test_who_goes_away_ends_all_its_answers(running: Running, client: httpx.AsyncClient) -> None:
+    running.model.gate.close()
+    engine = running.server.engine
+    body = {"model": "weightless", "messages": [ASK], "n": 3, "stream": True}
+    async with client.stream("POST", "/v1/chat/completions", json=body) as answering:
+        await anext(answering.aiter_lines())
+        await running.until(lambda: engine.unanswered == 3)
+    await running.until(lambda: not engine.unanswered)
+    running.model.gate.open()
+    await running.until(lambda: not engine.running)
+    assert (await chat(client)).status_code == 200
+
+
 async def test_a_text_that_ends_an_answer_is_never_sent(
     client: httpx.AsyncClient, sdk: openai.AsyncOpenAI, asked: list[Prompt]
 ) -> None:

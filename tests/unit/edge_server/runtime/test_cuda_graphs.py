@@ -43,16 +43,22 @@ def told(model: Qwen2ForCausalLM, *, record: bool) -> tuple[list[list[float]], K
         said.extend(first.tolist())
         return slots
 
+    def step(rows: int) -> None:
+        told = steps(cache, rows)
+        # What rows that sample are chosen from is of the same step.
+        assert told.logits_BV.argmax(-1).tolist() == told.said_2B[0].int().tolist()
+        said.extend(told.said_2B.tolist())
+
     slots = join([30, 21, 17, 9, 4], seed=1)
     for _ in range(4):
-        said.extend(steps(cache, len(slots)).said_2B.tolist())
+        step(len(slots))
     cache.free([1, 3])
     slots = cache.compact([0, 2, 4])
     for _ in range(4):
-        said.extend(steps(cache, len(slots)).said_2B.tolist())
+        step(len(slots))
     slots += join([33] * 7, seed=2)
     for _ in range(40):
-        said.extend(steps(cache, len(slots)).said_2B.tolist())
+        step(len(slots))
     return said, cache
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from edge_server.engine.ports import FeatureBlock, Prompt, Step
+from edge_server.engine.sampling import Sampling
 from edge_server.model import tokenizer as tk
 from edge_server.model.link import Link
 from edge_server.runtime.decoder import Decoder
@@ -94,6 +96,23 @@ def test_rows_that_come_and_go_are_told_the_same(both: tuple[ServedLink, ServedL
     # Most of these steps were played.
     assert any(known.recording for known in states[1].cache.recorded.values())
     assert not states[0].cache.recorded
+
+
+def test_rows_that_sample_say_the_same_beside_others_that_do_not(both: tuple[ServedLink, ServedLink]) -> None:
+    asked = [
+        replace(prompt, sampling=Sampling(0.7, 0.9, number, frequency_penalty=0.5)) if number % 2 else prompt
+        for number, prompt in enumerate(prompts(both[0].link, 6))
+    ]
+    told = []
+    for served in both:
+        state, said = served.prefill(asked)
+        steps = [said]
+        for _ in range(6):  # recorded from the third on
+            state, said = served.decode(state)
+            steps.append(said)
+        told.append(steps)
+    for here, there in zip(*told, strict=True):
+        same(here, there)
 
 
 def test_recordings_go_with_the_memory_that_they_are_of(both: tuple[ServedLink, ServedLink]) -> None:
