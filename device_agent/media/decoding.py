@@ -198,7 +198,10 @@ def decode_container(
     streams = [stream for stream in (video, audio) if stream is not None]
     window = PacketWindow(field, spec, limits, window_start_s)
     packets: Iterable[Any] = container.demux(streams) if live else window.packets(container, streams)
-    decoders = {stream.type: _Decoder(strict=is_image) for stream in streams}
+    decoders = {
+        stream.type: _Decoder(field, "sound" if stream is audio else "pictures", strict=is_image)
+        for stream in streams
+    }
     start_s = (container.start_time or 0) / av.time_base if live else window.start_s
     pictures_start_s = start_s + (_lag_s(container, video) if video is not None and not live else 0.0)
     skipping = None
@@ -268,10 +271,13 @@ class _Decoder:
     with a part of one: players pass these over. Damage in between is told.
 
     Args:
+        field: what to call the media in errors.
+        what: the track shows or sounds, for errors.
         strict: it is an image, whose every byte counts.
     """
 
-    def __init__(self, *, strict: bool) -> None:
+    def __init__(self, field: str, what: str, *, strict: bool) -> None:
+        self._field, self._what = field, what
         self._strict, self._good, self._failed = strict, False, 0
         self._error: av.error.FFmpegError | None = None
 
@@ -288,14 +294,20 @@ class _Decoder:
             return []
         if decoded:
             if self._error is not None and self._good:
-                raise self._error
+                raise self._damaged(self._error)
             self._error, self._failed, self._good = None, 0, True
         return decoded
 
     def finish(self) -> None:
         """Raises what is more than a torn end."""
-        if self._error is not None and (not self._good or self._failed > _TORN_PACKETS):
+        if self._error is not None and not self._good:
             raise self._error
+        if self._error is not None and self._failed > _TORN_PACKETS:
+            raise self._damaged(self._error)
+
+    def _damaged(self, error: av.error.FFmpegError) -> MediaError:
+        reason = error.strerror or str(error)
+        return MediaError(self._field, f"is damaged: a part of its {self._what} cannot be decoded ({reason})")
 
 
 def _chosen(streams: Iterable[Any], weight: Callable[[Any], tuple[bool, int]]) -> Any:

@@ -29,9 +29,24 @@ AWAY_CAP_S = 5.0
 STATE_NAME = ".tokenlink-watch.jsonl"
 SUFFIXES = frozenset(
     (
-        *(".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".ts", ".mpg", ".mpeg", ".flv", ".3gp"),
+        *(".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".flv"),
+        *(".3gp", ".3g2", ".ogv", ".heic", ".heif", ".avif", ".apng"),
         *(".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"),
-        *(".wav", ".flac", ".mp3", ".m4a", ".aac", ".ogg", ".oga", ".opus", ".aiff", ".aif", ".au", ".caf"),
+        *(
+            ".wav",
+            ".flac",
+            ".mp3",
+            ".m4a",
+            ".aac",
+            ".ogg",
+            ".oga",
+            ".opus",
+            ".aiff",
+            ".aif",
+            ".au",
+            ".caf",
+            ".amr",
+        ),
     )
 )
 """Names of files that are looked at, in lower case."""

@@ -38,6 +38,19 @@ class MediaWindow:
     field: str
 
 
+class MediaFile(Protocol):
+    """A file that can be read anywhere."""
+
+    size: int
+    """Of it [bytes]."""
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Move; the new position [bytes]."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Read from here on; all of it without a size."""
+
+
 @dataclass(frozen=True)
 class RawMedia:
     """A media file as it came over REST, not decoded yet.
@@ -47,12 +60,14 @@ class RawMedia:
         encoded: base64 of the file.
         field: where it stood in the request, as a path.
         window: the part that is asked about; None: its beginning.
+        file: where it lies, decoded from base64; None: ``encoded`` is all there is.
     """
 
     modality: MediaModality
     encoded: str
     field: str
     window: MediaWindow | None = None
+    file: MediaFile | None = None
 
     def decode(self) -> bytes:
         """The file. Takes milliseconds per megabyte: not for the event loop.

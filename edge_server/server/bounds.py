@@ -14,12 +14,14 @@ class Bounds:
 
     Attributes:
         held_bytes: questions and answers that are in memory on their way, at both doors.
+        uploads: bytes of media that are in files on their way, at the REST door.
         connections: to the REST door, by address; WebSockets too.
         calls: over gRPC, by certificate, or by address where there is none.
         downloads: of bundles.
     """
 
     held_bytes: SharedBound
+    uploads: SharedBound
     connections: SharedBound
     calls: SharedBound
     downloads: SharedBound
@@ -37,6 +39,7 @@ def bounds_of(config: ServerConfig) -> Bounds:
     of_one_address = 1.0 if config.rest.behind_proxy else shared.share_of_one
     return Bounds(
         held_bytes=bound("bytes", shared.max_held_bytes, "held_bytes"),
+        uploads=bound("bytes of media", shared.max_upload_bytes, "uploads"),
         connections=bound("connections", shared.max_connections, "connections", of_one_address),
         calls=bound("calls", config.grpc.max_calls, "calls"),
         downloads=bound("bundles on their way", shared.max_downloads, "downloads"),

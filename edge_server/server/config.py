@@ -130,6 +130,12 @@ class RestSettings(Section):
     """Origins of pages elsewhere whose scripts may ask here, such as https://app.example; *: of any."""
     max_body_bytes: Size = 16 * _MIB
     """Largest body; larger ones are not read."""
+    max_upload_bytes: Size = Field(default=512 * _MIB, json_schema_extra=_FLAG)
+    """Media of one body, beside max_body_bytes of everything else; it lies in files meanwhile."""
+    max_windows: PositiveInt = 64
+    """Windows of a recording that one request may ask about; each counts as a question."""
+    upload_folder: Path | None = None
+    """On whose disk such files lie; none: that of temporary files."""
     token_length: int | None = Field(
         default=None, ge=1, json_schema_extra={"shown": "the model's own, or 16"}
     )
@@ -174,6 +180,8 @@ class SharedSettings(Section):
 
     max_held_bytes: Annotated[int, Field(ge=65_536)] = 256 * _MIB
     """Bytes of questions and answers that are in memory on their way, at both doors."""
+    max_upload_bytes: Annotated[int, Field(ge=65_536)] = 4096 * _MIB
+    """Bytes of media in files on their way, at the REST door."""
     max_connections: PositiveInt = 2048
     """Connections to the REST door, WebSockets too."""
     max_downloads: PositiveInt = 32

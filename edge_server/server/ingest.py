@@ -12,10 +12,12 @@ asked for the noise, that a device would have sent.
 from __future__ import annotations
 
 import asyncio
+import io
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import BinaryIO, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -198,9 +200,15 @@ class MediaIngest:
                     f"takes {length_s:g} s; the model looks at {spec.window_s:g} s at a time: "
                     "ask about one such window after the other",
                 )
+        if part.file is not None:
+            file, size = cast(BinaryIO, part.file), part.file.size
+        else:
+            data = part.decode()
+            file, size = io.BytesIO(data), len(data)
         try:
-            return self._media.clip_from_bytes(
-                part.decode(),
+            return self._media.clip_from_stream(
+                file,
+                size,
                 kind=part.modality,
                 field=part.field,
                 spec=spec,

@@ -50,7 +50,7 @@ class PageBuilder:
                 asker=asker,
                 cell=cell,
                 watched=self.metrics,
-                shelf=Shelf(self._shipped(), max_clip_bytes=self._config.media.max_bytes),
+                shelf=Shelf(self._shipped(), max_clip_bytes=self._config.rest.max_upload_bytes),
                 gate=gate,
                 channels={
                     name: ChannelChoice(kind.label, kind.fades, kind.perfect) for name, kind in MODELS.items()

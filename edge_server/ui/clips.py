@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from tempfile import TemporaryDirectory
@@ -27,12 +28,20 @@ MEDIA_TYPES: Mapping[str, str] = MappingProxyType(
         ".webm": "video/webm",
         ".mkv": "video/x-matroska",
         ".avi": "video/x-msvideo",
+        ".3gp": "video/3gpp",
+        ".ts": "video/mp2t",
+        ".mpg": "video/mpeg",
         ".png": "image/png",
         ".jpg": "image/jpeg",
         ".jpeg": "image/jpeg",
         ".webp": "image/webp",
         ".gif": "image/gif",
         ".bmp": "image/bmp",
+        ".heic": "image/heic",
+        ".heif": "image/heif",
+        ".avif": "image/avif",
+        ".tif": "image/tiff",
+        ".tiff": "image/tiff",
         ".wav": "audio/wav",
         ".mp3": "audio/mpeg",
         ".m4a": "audio/mp4",
@@ -40,6 +49,8 @@ MEDIA_TYPES: Mapping[str, str] = MappingProxyType(
         ".flac": "audio/flac",
         ".ogg": "audio/ogg",
         ".opus": "audio/ogg",
+        ".aiff": "audio/aiff",
+        ".amr": "audio/amr",
     }
 )
 """What a file is taken as, by the end of its name; whether it is that, decoding finds out."""
@@ -123,6 +134,32 @@ def shipped_clips(folder: Path) -> tuple[ClipFile, ...]:
         raise ConfigurationError(f"ui_demo: {listed} cannot be read: {error!r}") from error
 
 
+class StoredClip:
+    """A clip's file as the ingest reads it: opened for each read, so that nobody has to close it.
+
+    Args:
+        clip: whose file.
+    """
+
+    def __init__(self, clip: ClipFile) -> None:
+        self._path, self.size = clip.path, clip.size_bytes
+        self._position = 0
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move; the new position [bytes]."""
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size}[whence]
+        self._position = max(base + offset, 0)
+        return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        """Read from here on; all of it without a size."""
+        with self._path.open("rb") as file:
+            file.seek(self._position)
+            data = file.read(size)
+        self._position += len(data)
+        return data
+
+
 class Shelf:
     """Shipped clips, and uploads for as long as there is room.
 
@@ -149,11 +186,20 @@ class Shelf:
         self._uploads: OrderedDict[str, ClipFile] = OrderedDict()
 
     async def put(self, name: str, data: bytes) -> ClipFile:
+        """Take an upload that is in memory; raises as :meth:`take`."""
+
+        async def save(path: Path) -> None:
+            await asyncio.to_thread(path.write_bytes, data)
+
+        return await self.take(name, len(data), save)
+
+    async def take(self, name: str, size_bytes: int, save: Callable[[Path], Awaitable[None]]) -> ClipFile:
         """Take an upload.
 
         Args:
             name: what the visitor's file is called; says what it is taken as.
-            data: the file.
+            size_bytes: of the file.
+            save: puts it where it is told.
 
         Raises:
             InvalidQuestionError: it is nothing that shows or sounds, or empty.
@@ -165,17 +211,17 @@ class Shelf:
             raise InvalidQuestionError(
                 "clip", f"{shown!r} is no video, image or sound; allowed are {' '.join(sorted(MEDIA_TYPES))}"
             )
-        if not data:
+        if not size_bytes:
             raise InvalidQuestionError("clip", f"{shown!r} is empty")
-        if len(data) > self.max_clip_bytes:
+        if size_bytes > self.max_clip_bytes:
             raise QuestionTooLargeError(
-                "clip", f"{shown!r} has {len(data)} bytes; at most {self.max_clip_bytes} are allowed"
+                "clip", f"{shown!r} has {size_bytes} bytes; at most {self.max_clip_bytes} are allowed"
             )
         key = self._new_key()
-        clip = self._uploads[key] = ClipFile(key, shown, self._folder() / key, len(data), media_type)
+        clip = self._uploads[key] = ClipFile(key, shown, self._folder() / key, size_bytes, media_type)
         while len(self._uploads) > self._max_uploads:
             self._uploads.popitem(last=False)[1].path.unlink(missing_ok=True)
-        await asyncio.to_thread(clip.path.write_bytes, data)
+        await save(clip.path)
         return clip
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ from html import escape
 
 from edge_server.cell import DeviceStatus
 from edge_server.engine import Completion
+from edge_server.frontdoor.ports import ShownWindow
 from edge_server.ui.pictures import FULL_SCALE, constellation, heatmap, sparkline
 from edge_server.ui.trial import Bill, Codeword
 from edge_server.ui.watch import RecentAnswer, View
@@ -219,6 +220,14 @@ def recent_answers(
         return _empty("Nothing was answered yet.", "Ask something in the playground.")
     heads = ("Question", "Answer", "Probability", "Tokens", "Asker", "Took", "When")
     return _table("Recent answers", heads, rows, "tl-answers")
+
+
+def window_note(window: ShownWindow | None) -> str:
+    """Which part of a recording the answer is about; nothing of what has no time."""
+    if window is None:
+        return ""
+    whole = "" if window.duration_s is None else f" of {window.duration_s:.4g} s"
+    return f'<p class="tl-note">About {window.start_s:.4g} to {window.end_s:.4g} s{whole}.</p>'
 
 
 def answer_facts(completion: Completion, truth: str | None) -> str:

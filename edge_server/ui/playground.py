@@ -10,7 +10,7 @@ from nicegui import events, ui
 
 from edge_server.engine import Completion
 from edge_server.errors import EdgeServerError
-from edge_server.frontdoor.ports import LinkSettings
+from edge_server.frontdoor.ports import LinkSettings, ShownWindow
 from edge_server.frontdoor.status import known
 from edge_server.ui import markup, trial
 from edge_server.ui.clips import MEDIA_TYPES, ClipFile
@@ -27,6 +27,7 @@ _SNRS_DB = range(-15, 31)
 _STARTS_AT_DB = 10
 _STARTS_WITH = LinkSettings(channel="awgn", payload="float16")
 _MAX_QUESTION_CHARS = 400
+_MOST_S = 1_000_000
 
 
 class Playground:
@@ -86,6 +87,8 @@ class Playground:
             ui.label(f"A video, picture or recording, at most {limit}.").classes("tl-note")
             self._clip_error = ui.label().classes("tl-error").props('role="alert"')
             self._clip_error.visible = False
+            self._start = ui.number("Ask about it from (s)", value=0, min=0, max=_MOST_S, step=1)
+            self._start.props("outlined dense")
 
     def _build_question(self) -> None:
         with card("Question", "tl-order-2"):
@@ -169,7 +172,7 @@ class Playground:
     async def _on_upload(self, event: events.UploadEventArguments) -> None:
         self._upload.reset()
         try:
-            clip = await self._context.shelf.put(event.file.name, await event.file.read())
+            clip = await self._context.shelf.take(event.file.name, event.file.size(), event.file.save)
             user = self._context.gate.user_of(self._key, self._host)
             await trial.look_at(self._context.asker, clip, user)
         except EdgeServerError as error:
@@ -214,7 +217,9 @@ class Playground:
         question = str(self._question.value or "").strip()
         try:
             user = self._context.gate.user_of(self._key, self._host)
-            asked = await trial.ask(self._context.asker, clip, question, link, user)
+            asked = await trial.ask(
+                self._context.asker, clip, question, link, user, float(self._start.value or 0)
+            )
             try:
                 self._show_link(trial.codewords(asked.ready), link, clip)
                 text = ""
@@ -222,7 +227,7 @@ class Playground:
                     if self._clip_changes != asked_at:
                         break  # what comes now is not about the clip that is shown
                     if isinstance(event, Completion):
-                        self._show_completion(event, question, clip)
+                        self._show_completion(event, question, clip, asked.ready.window)
                     else:
                         text += event.text
                         self._answer.set_text(text)
@@ -260,6 +265,8 @@ class Playground:
     def _show(self, clip: ClipFile) -> None:
         self._clip_error.visible = False
         self._clip_changes += 1
+        self._start.set_value(0)
+        self._start.visible = clip.modality != "image"
         self._forget()
         url, label = CLIP_URL + clip.key, escape(clip.name, quote=True)
         match clip.modality:
@@ -284,12 +291,15 @@ class Playground:
             self._cost.show(markup.comparison(tokens, trial.bill_of_clip(clip.size_bytes, link), kind))
             self._tokens.show("".join(map(markup.pictures, words)))
 
-    def _show_completion(self, completion: Completion, question: str, clip: ClipFile | None) -> None:
+    def _show_completion(
+        self, completion: Completion, question: str, clip: ClipFile | None, window: ShownWindow | None
+    ) -> None:
         self._answered = True
         self._answer_box.classes(remove="tl-stale")
         self._answer.set_text(completion.text.strip() or "(an empty answer)")
         truths = [example.truth for example in clip.examples if example.text == question] if clip else []
-        self._facts.show(markup.answer_facts(completion, truths[0] if truths else None))
+        facts = markup.answer_facts(completion, truths[0] if truths else None)
+        self._facts.show(facts + markup.window_note(window))
 
     def _complain(self, where: ui.label, what: str) -> None:
         where.set_text(what)

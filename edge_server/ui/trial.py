@@ -6,7 +6,6 @@ Sending the clip is counted kindly: its bits at the channel's capacity, which no
 from __future__ import annotations
 
 import asyncio
-import base64
 import math
 from dataclasses import dataclass
 
@@ -15,8 +14,8 @@ import numpy.typing as npt
 
 from edge_server.errors import InvalidQuestionError
 from edge_server.frontdoor.http.asking import Asked, Asker, RestQuestion
-from edge_server.frontdoor.ports import BlockCost, Ingested, LinkSettings, RawMedia
-from edge_server.ui.clips import ClipFile
+from edge_server.frontdoor.ports import BlockCost, Ingested, LinkSettings, MediaWindow, RawMedia
+from edge_server.ui.clips import ClipFile, StoredClip
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,14 @@ class Bill:
     airtime_s: float | None
 
 
-async def ask(asker: Asker, clip: ClipFile | None, question: str, link: LinkSettings, user: str) -> Asked:
+async def ask(
+    asker: Asker,
+    clip: ClipFile | None,
+    question: str,
+    link: LinkSettings,
+    user: str,
+    start_s: float = 0.0,
+) -> Asked:
     """Ask as a REST client would.
 
     Args:
@@ -64,11 +70,12 @@ async def ask(asker: Asker, clip: ClipFile | None, question: str, link: LinkSett
         question: its text.
         link: what the clip's tokens pass.
         user: whom it counts for.
+        start_s: from when on the clip is looked at [s].
 
     Raises:
         EdgeServerError: it was not accepted.
     """
-    media = () if clip is None else (await asyncio.to_thread(_raw, clip),)
+    media = () if clip is None else (await asyncio.to_thread(_raw, clip, start_s),)
     return await asker.ask(RestQuestion(text=question, user=user, media=media, link=link, whole=False))
 
 
@@ -112,9 +119,8 @@ def bill_of_clip(size_bytes: int, link: LinkSettings) -> Bill:
     return Bill(size_bytes, uses, uses / link.bandwidth_hz)
 
 
-def _raw(clip: ClipFile) -> RawMedia:
-    try:
-        data = clip.path.read_bytes()
-    except OSError as error:
-        raise InvalidQuestionError("clip", f"{clip.name!r} is no longer here; upload it again") from error
-    return RawMedia(clip.modality, base64.b64encode(data).decode("ascii"), "clip")
+def _raw(clip: ClipFile, start_s: float = 0.0) -> RawMedia:
+    if not clip.path.is_file():
+        raise InvalidQuestionError("clip", f"{clip.name!r} is no longer here; upload it again")
+    window = MediaWindow(start_s, None, "clip") if start_s > 0 and clip.modality != "image" else None
+    return RawMedia(clip.modality, "", "clip", window, StoredClip(clip))

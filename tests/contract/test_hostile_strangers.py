@@ -112,6 +112,9 @@ class TestBodiesWhereNoneBelong:
             within_s=1.0,
             limits=running.server.cell.limits,
             held=running.server.bounds.held_bytes,
+            uploads=running.server.bounds.uploads,
+            max_upload_bytes=1,
+            folder=None,
             takes_body=lambda method, path: False,
             refused=running.server.metrics.rejected,
         )

@@ -87,7 +87,7 @@ async def test_a_data_url_may_have_parameters(client: httpx.AsyncClient, paramet
 
 
 REFUSALS: dict[str, tuple[dict[str, Any], str, str]] = {
-    "an unknown part": (parts({"type": "audio_url"}), "messages[0].content[1].type", "audio_url"),
+    "an unknown part": (parts({"type": "scent_url"}), "messages[0].content[1].type", "scent_url"),
     "a part without a type": (parts({"text": "x"}), "messages[0].content[1].type", "missing"),
     "a part that is none": (parts(7), "messages[0].content[1]", ""),
     "an image that is a text": (

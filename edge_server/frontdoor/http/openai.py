@@ -35,6 +35,7 @@ from edge_server.frontdoor.http.openai_schema import (
     AssistantMessage,
     Assurance,
     AudioPart,
+    AudioUrlPart,
     ChatChunk,
     ChatCompletion,
     ChatRequest,
@@ -55,6 +56,7 @@ from edge_server.frontdoor.http.openai_schema import (
     schema_of,
 )
 from edge_server.frontdoor.http.rest_schema import ShownPart
+from edge_server.frontdoor.http.spool import with_files
 from edge_server.frontdoor.ports import RawMedia
 from protos.names import MediaModality
 
@@ -77,7 +79,7 @@ register_url_convertor("whatever", _Whatever())
 
 # Parameters may hold commas, as in ";codecs=vp8,opus"; their number and size is bounded.
 _DATA_URL = re.compile(
-    r"data:(?P<kind>[a-z]{1,32})/[a-z0-9.+-]{1,64}(?:;[^;]{1,128}){0,8}?;base64,", re.IGNORECASE
+    r"data:(?:(?P<kind>[a-z]{1,32})/[a-z0-9.+-]{1,64})?(?:;[^;]{1,128}){0,8}?;base64,", re.IGNORECASE
 )
 
 
@@ -134,6 +136,7 @@ def build_router(
         _check_model(body.model, asker.backend.model.name)
         user = user_of(request, body.safety_identifier or body.user)
         question = replace(question_of(body, user, rules), peer=peer_of(request))
+        question = replace(question, media=with_files(request.scope, question.media))
         try:
             asked = await while_connected(request, asker.ask(question, traceparent_of(request)))
         except TextTooLongError as error:
@@ -275,6 +278,8 @@ def _media_of(part: ContentPart, field: str) -> RawMedia | None:
         found = RawMedia("audio", part.input_audio.data, f"{field}.input_audio.data")
     elif isinstance(part, ImagePart):
         found = _from_url(part.image_url.url, "image", f"{field}.image_url.url")
+    elif isinstance(part, AudioUrlPart):
+        found = _from_url(part.audio_url.url, "audio", f"{field}.audio_url.url")
     else:
         found = _from_url(part.video_url.url, "video", f"{field}.video_url.url")
     return found if part.window is None else replace(found, window=part.window.window(f"{field}.window"))
@@ -288,7 +293,8 @@ def _from_url(url: str, modality: MediaModality, field: str) -> RawMedia:
             f"starts with {url[:24]!r}; only data URLs (data:{modality}/...;base64,...) are taken: "
             "this server fetches nothing from elsewhere",
         )
-    if header["kind"].lower() != modality:
+    # Browsers name no type of files whose ending they do not know.
+    if header["kind"] is not None and header["kind"].lower() not in (modality, "application"):
         raise InvalidQuestionError(field, f"is of type {header['kind']}/...; {modality}/... is needed here")
     return RawMedia(modality, url[header.end() :], field)
 

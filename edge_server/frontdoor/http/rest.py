@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import asdict
+import functools
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.middleware.cors import CORSMiddleware
@@ -13,6 +16,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 
 from edge_server.cell import Limits, SharedBound
+from edge_server.errors import InvalidQuestionError, QuestionTooLargeError
 from edge_server.frontdoor.http import errors as http_errors
 from edge_server.frontdoor.http import openai, openai_honoured, root
 from edge_server.frontdoor.http.api_keys import OPEN_PATHS, ApiKeys, KeyRing
@@ -29,11 +33,14 @@ from edge_server.frontdoor.http.description import OwnPagesOnly
 from edge_server.frontdoor.http.errors import ErrorBody, ErrorDetail
 from edge_server.frontdoor.http.hosts import HostCheck
 from edge_server.frontdoor.http.rest_schema import CostPart, InferRequest, InferResponse, ShownPart
+from edge_server.frontdoor.http.spool import in_memory, with_files
 from edge_server.frontdoor.metrics import Metrics
-from edge_server.frontdoor.ports import Page, RawMedia
+from edge_server.frontdoor.ports import MediaWindow, Page, RawMedia
 from edge_server.frontdoor.questions import block_of
 
 _FLOAT32_BYTES = 4
+_SLIVER_S = 0.1
+"""What a container says of its length is rounded up; nothing is asked about less than this at the end."""
 
 
 class Health(BaseModel):
@@ -62,6 +69,10 @@ def build_app(
     receive_s: float,
     limits: Limits,
     held: SharedBound,
+    uploads: SharedBound,
+    max_upload_bytes: int,
+    upload_folder: Path | None,
+    max_windows: int,
     version: str,
     wall_clock: Callable[[], float],
     new_id: Callable[[], str],
@@ -82,6 +93,10 @@ def build_app(
         receive_s: time for a body to arrive [s].
         limits: on what each API key may ask.
         held: bytes of bodies that are in memory.
+        uploads: bytes of media of bodies that are in files.
+        max_upload_bytes: of the media of one body.
+        upload_folder: on whose disk they lie; None: that of temporary files.
+        max_windows: that one request may ask about.
         version: of this server.
         wall_clock: seconds since the Unix epoch.
         new_id: makes ids of answers.
@@ -106,7 +121,7 @@ def build_app(
     )
     http_errors.install(app)
     app.include_router(_operations(asker, metrics))
-    app.include_router(_infer(asker))
+    app.include_router(_infer(asker, limits, max_windows))
     app.include_router(openai.build_router(asker, chat, wall_clock=wall_clock, new_id=new_id))
     app.add_middleware(OwnPagesOnly)
     root.install(app, page, lambda: asker.backend.model.name)
@@ -116,6 +131,9 @@ def build_app(
         within_s=receive_s,
         limits=limits,
         held=held,
+        uploads=uploads,
+        max_upload_bytes=max_upload_bytes,
+        folder=upload_folder,
         takes_body=lambda method, path: _takes_body(method, path, page),
         refused=metrics.rejected,
     )
@@ -155,7 +173,7 @@ def _takes_body(method: str, path: str, page: Page | None) -> bool:
     return page is not None and page.takes_body(method, path)
 
 
-def _infer(asker: Asker) -> APIRouter:
+def _infer(asker: Asker, limits: Limits, max_windows: int) -> APIRouter:
     router = APIRouter()
 
     @router.post("/v1/infer", tags=["tokenlink"])
@@ -164,10 +182,17 @@ def _infer(asker: Asker) -> APIRouter:
         shape, max_token_length = asker.backend.served.shape, max(asker.backend.token_lengths)
         most_bytes = max(max_token_length, shape.max_text_token_length) * shape.channel_dim * _FLOAT32_BYTES
         blocks = tuple(
-            block_of(part.payload(field, most_bytes), field, max_token_length, shape)
+            block_of(
+                part.model_copy(
+                    update={"data": in_memory(request.scope, part.data, most_bytes, f"{field}.data")}
+                ).payload(field, most_bytes),
+                field,
+                max_token_length,
+                shape,
+            )
             for part, field in ((part, f"blocks[{index}]") for index, part in enumerate(question.blocks))
         )
-        media = tuple(
+        shown = (
             RawMedia(
                 part.type,
                 part.data,
@@ -176,8 +201,9 @@ def _infer(asker: Asker) -> APIRouter:
             )
             for index, part in enumerate(question.media)
         )
+        media = with_files(request.scope, shown)
 
-        async def answer() -> InferResponse:
+        async def answer(media: tuple[RawMedia, ...]) -> InferResponse:
             asked = await asker.ask(
                 RestQuestion(
                     text=question.question,
@@ -217,9 +243,65 @@ def _infer(asker: Asker) -> APIRouter:
                 window=None if asked.ready.window is None else ShownPart(**asdict(asked.ready.window)),
             )
 
-        return await while_connected(request, answer())
+        async def answers() -> InferResponse:
+            limited = functools.partial(limits.spend, peer_of(request), questions=1)
+            found = [one async for one in _every(answer, media, limited, max_windows)]
+            return found[0].model_copy(update={"windows": found})
+
+        return await while_connected(request, answers() if question.every else answer(media))
 
     return router
+
+
+async def _every(
+    answer: Callable[[tuple[RawMedia, ...]], Awaitable[InferResponse]],
+    media: tuple[RawMedia, ...],
+    count: Callable[[], None],
+    most: int,
+) -> AsyncIterator[InferResponse]:
+    """An answer about each window of media, to its end.
+
+    Args:
+        answer: asks about some.
+        media: all of it; what has no time is in each window.
+        count: called before each question but the first.
+        most: windows.
+
+    Raises:
+        InvalidQuestionError: it has no time, or a window of its own.
+        QuestionTooLargeError: more windows than that.
+    """
+    if any(part.window is not None for part in media):
+        raise InvalidQuestionError("every", "goes without a window")
+    start_s = 0.0
+    for number in range(most + 1):
+        windows = (MediaWindow(start_s, None, f"{part.field.removesuffix('.data')}.window") for part in media)
+        shown = media if number == 0 else tuple(map(_within, media, windows))
+        if number:
+            count()
+        try:
+            found = await answer(shown)
+        except InvalidQuestionError as error:
+            if number and error.field.endswith(".window"):
+                return  # it ended, and did not say before when
+            raise
+        window = found.window
+        if window is None:
+            raise InvalidQuestionError("every", "needs media that has a time")
+        length_s = window.end_s - window.start_s
+        windows_in_all = math.ceil(((window.duration_s or 0.0) - _SLIVER_S) / length_s) if length_s else 0
+        if max(windows_in_all, number + 1) > most:
+            raise QuestionTooLargeError(
+                "every", f"is about more than {most} windows of {length_s:g} s (rest.max_windows)"
+            )
+        yield found
+        start_s = window.end_s
+        if window.duration_s is not None and window.duration_s - start_s < _SLIVER_S:
+            return
+
+
+def _within(part: RawMedia, window: MediaWindow) -> RawMedia:
+    return part if part.modality == "image" else replace(part, window=window)
 
 
 def _operations(asker: Asker, metrics: Metrics) -> APIRouter:

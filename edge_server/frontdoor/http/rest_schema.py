@@ -216,6 +216,8 @@ class InferRequest(SamplingPart):
     context: str = ""
     """Text that goes with it: a caption, a transcript, notes."""
     media: Annotated[list[MediaPart], at_most(_MOST_PARTS, "files"), Field(max_length=_MOST_PARTS)] = []
+    every: bool = False
+    """Ask about one window of the media after the other, to its end; the first answer, and ``windows``."""
     blocks: Annotated[list[BlockPart], at_most(_MOST_PARTS, "blocks"), Field(max_length=_MOST_PARTS)] = []
     link: LinkPart = LinkPart()
     max_new_tokens: Annotated[int, Field(ge=0, le=2**31)] = 0
@@ -273,3 +275,5 @@ class InferResponse(BaseModel):
     uplink: list[CostPart]
     window: ShownPart | None = None
     """Of media that has a time."""
+    windows: list[InferResponse] | None = None
+    """With ``every``: the answer about each window, the first one too."""

@@ -12,6 +12,7 @@ from PIL import Image
 from device_agent.errors import MediaError
 from device_agent.media.loading import clip_from_bytes
 from tests import hostile_media as hostile
+from tests.media_films import Film, made
 
 SAMPLES = (np.arange(16_000) % 200 * 100 - 10_000).astype("<i2")
 
@@ -136,3 +137,11 @@ def test_a_picture_whose_exif_is_broken_is_shown(file_format: str) -> None:
     frames = clip_from_bytes(data, kind="image").frames_THWC
     assert frames is not None
     assert sorted(frames.shape[1:3]) == [24, 32]
+
+
+def test_damage_in_the_midst_of_sound_is_told_as_damage() -> None:
+    data = bytearray(made(Film("mp4", audio="aac")))
+    middle = data.index(b"mdat") + 3000
+    data[middle : middle + 60] = b"\xff" * 60
+    with pytest.raises(MediaError, match="is damaged: a part of its sound cannot be decoded"):
+        clip_from_bytes(bytes(data))

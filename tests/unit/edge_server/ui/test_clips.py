@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge_server.errors import ConfigurationError, InvalidQuestionError, QuestionTooLargeError
-from edge_server.ui.clips import Shelf, shipped_clips
+from edge_server.ui.clips import Shelf, StoredClip, shipped_clips
 
 ROOT = Path(__file__).parents[4]
 
@@ -84,3 +84,15 @@ async def test_what_cannot_be_a_clip_is_refused(
 ) -> None:
     with pytest.raises(error, match=says):
         await shelf.put(name, data)
+
+
+async def test_an_upload_goes_to_its_place_without_passing_through_memory(shelf: Shelf) -> None:
+    async def save(path: Path) -> None:
+        path.write_bytes(b"12345")
+
+    clip = await shelf.take("IMG_0001.HEIC", 5, save)
+    assert (clip.modality, clip.size_bytes, clip.path.read_bytes()) == ("image", 5, b"12345")
+    stored = StoredClip(clip)
+    assert (stored.seek(-2, 2), stored.read(10), stored.seek(1), stored.read(2)) == (3, b"45", 1, b"23")
+    with pytest.raises(QuestionTooLargeError, match="at most 100 are allowed"):
+        await shelf.take("film.mp4", 101, save)

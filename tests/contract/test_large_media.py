@@ -1,0 +1,127 @@
+"""Films and photos of phones over REST: larger than what of a body is held in memory, and little is read."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import AsyncIterator
+from fractions import Fraction
+
+import av
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from device_agent.media.limits import MediaLimits
+from edge_server.server.config import ServerConfig
+from tests import hostile_media as hostile
+from tests.contract.conftest import Running
+from tests.waiting import PATIENCE_S
+
+SIZE = 16 * 2**20
+
+
+@pytest.fixture
+def media_limits() -> MediaLimits:
+    return ServerConfig().media
+
+
+@pytest.fixture
+async def http(running: Running) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=running.addresses.rest, timeout=PATIENCE_S) as client:
+        yield client
+
+
+def film() -> bytes:
+    """Six seconds of noise: 3 MiB a second."""
+    file = io.BytesIO()
+    rng = np.random.default_rng(1)
+    with av.open(file, "w", format="matroska") as out:
+        video = out.add_stream("ffv1", rate=8)
+        video.width, video.height, video.pix_fmt = 512, 512, "yuv420p"
+        for number in range(48):
+            frame = av.VideoFrame.from_ndarray(rng.integers(0, 255, (768, 512), np.uint8), format="yuv420p")
+            frame.pts, frame.time_base = number, Fraction(1, 8)
+            out.mux(video.encode(frame))
+        out.mux(video.encode(None))
+    return file.getvalue()
+
+
+def photo() -> bytes:
+    file = io.BytesIO()
+    Image.effect_noise((4000, 6000), 60).save(file, "JPEG", quality=98)
+    return file.getvalue()
+
+
+async def test_a_film_larger_than_any_body_in_memory_is_asked_about(
+    running: Running, http: httpx.AsyncClient
+) -> None:
+    data = film()
+    assert len(data) > SIZE
+    part = {"type": "video", "data": base64.b64encode(data).decode(), "window": {"start_s": 1.5}}
+    answer = await http.post("/v1/infer", json={"question": "ab", "media": [part]})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["window"] == {"start_s": 1.5, "end_s": 5.5, "duration_s": 6.0}
+    bounds = running.server.bounds
+    assert bounds.uploads.held == bounds.held_bytes.held == 0
+    url = f"data:video/x-matroska;base64,{part['data']}"
+    text = {"type": "text", "text": "ab"}
+    asked = {"role": "user", "content": [text, {"type": "video_url", "video_url": {"url": url}}]}
+    chat = await http.post("/v1/chat/completions", json={"model": "weightless", "messages": [asked]})
+    assert chat.status_code == 200, chat.text
+    assert chat.json()["window"]["end_s"] == 4.0
+
+
+async def test_every_window_is_asked_about(http: httpx.AsyncClient) -> None:
+    part = {"type": "audio", "data": base64.b64encode(hostile.wav(8_000, 1, 8_000 * 10)).decode()}
+    answer = await http.post("/v1/infer", json={"question": "ab", "media": [part], "every": True})
+    assert answer.status_code == 200, answer.text
+    found = answer.json()
+    assert [one["window"]["start_s"] for one in found["windows"]] == [0.0, 4.0, 8.0]
+    assert found["windows"][2]["window"]["end_s"] == 10.0
+    assert found["answer"] == found["windows"][0]["answer"]
+    long = {**part, "data": base64.b64encode(hostile.wav(8_000, 1, 8_000 * 300)).decode()}
+    for media, said in (
+        ([], "needs media that has a time"),
+        ([{**part, "window": {"start_s": 1.0}}], "goes without a window"),
+        ([long], "rest.max_windows"),
+    ):
+        refused = await http.post("/v1/infer", json={"question": "ab", "media": media, "every": True})
+        assert refused.status_code in (400, 413)
+        assert refused.json()["error"]["param"] == "every"
+        assert said in refused.text
+
+
+async def test_a_photo_of_24_megapixels_is_asked_about(http: httpx.AsyncClient) -> None:
+    part = {"type": "image", "data": base64.b64encode(photo()).decode()}
+    answer = await http.post("/v1/infer", json={"question": "ab", "media": [part]})
+    assert answer.status_code == 200, answer.text
+
+
+async def test_sound_comes_as_a_data_url_too(http: httpx.AsyncClient) -> None:
+    file = io.BytesIO()
+    with av.open(file, "w", format="flac") as out:
+        stream = out.add_stream("flac", rate=16_000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 4096), np.int16), format="s16", layout="mono")
+        frame.sample_rate = 16_000
+        for packet in stream.encode(frame) + stream.encode(None):
+            out.mux(packet)
+    text = {"type": "text", "text": "ab"}
+    for kind in ("audio/flac", "application/octet-stream", ""):
+        url = f"data:{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
+        asked = {"role": "user", "content": [text, {"type": "audio_url", "audio_url": {"url": url}}]}
+        chat = await http.post("/v1/chat/completions", json={"model": "weightless", "messages": [asked]})
+        assert chat.status_code == 200, chat.text
+
+
+@pytest.fixture
+def settings() -> dict[str, object]:
+    return {}
+
+
+async def test_what_is_too_large_says_which_limit(http: httpx.AsyncClient) -> None:
+    long = {"question": "ab " * (6 * 2**20)}
+    refused = await http.post("/v1/infer", json=long)
+    assert refused.status_code == 413
+    assert "rest.max_body_bytes" in refused.text
