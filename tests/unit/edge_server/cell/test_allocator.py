@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -80,7 +79,7 @@ class Bench:
     async def _rest(self, seconds: float) -> None:
         self.rested += 1
         self.clock.advance(seconds)
-        await asyncio.sleep(0)
+        await turns()
 
     def open(self, device_id: str, snr_db: float) -> Session:
         return self.cell.open(device_id, BUNDLE, snr_db)
