@@ -117,7 +117,7 @@ async def test_what_is_too_much_for_the_generator_is_dropped_and_said() -> None:
 
 async def test_closed_users_think_and_take_their_turn() -> None:
     server = Server()
-    measured = await closed_loop(server, range(2), draw, 0.3, think_s=lambda user: 0.02 if user else 0.1)
+    measured = await closed_loop(server, range(2), draw, 1.5, think_s=lambda user: 0.02 if user else 0.6)
     assert server.asked[1] > 2 * server.asked[0] > 0
     assert measured.offered == measured.ended == sum(server.asked.values())
     several = await closed_loop(Server(takes_s=0.05), [0], draw, 0.3, in_flight=4)
