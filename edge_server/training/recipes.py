@@ -99,6 +99,7 @@ def soundstage_small() -> Recipe:
         rewording=RewordingTraining(
             text=Schedule(220, 1.2e-3, warmup_steps=20, log_every=10, checkpoint_every=50),
             clips=Schedule(400, 8e-4, warmup_steps=20, log_every=10, checkpoint_every=50),
+            polish=Schedule(700, 6e-4, warmup_steps=20, log_every=10, checkpoint_every=50),
             uplink=uplink,
         ),
     )
@@ -129,5 +130,7 @@ def smoke() -> Recipe:
         audio_training=EncoderTraining(short, batch_size=4),
         alignment=AlignmentTraining(short, uplink, batch_size=4, caption_weight=1.0),
         finetune=FinetuneTraining(short, uplink, batch_size=4),
-        rewording=RewordingTraining(short, short, uplink, text_batch_size=4, batch_size=4, strangers=4),
+        rewording=RewordingTraining(
+            short, short, short, uplink, text_batch_size=4, batch_size=4, strangers=4
+        ),
     )

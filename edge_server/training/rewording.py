@@ -1,12 +1,13 @@
 """Rewording, after fine-tuning: the same questions in many wordings, and when to say *not sure*.
 
-Two stages on a trained link, whose tokenizer gets the words of the wordings first:
+Three stages on a trained link, whose tokenizer gets the words of the wordings first:
 
 - *reworded text*: the foundation, without its LoRA, reads scenes in words and answers questions as people
   ask them (:mod:`edge_server.data.soundstage.wordings`), with system prompts in front of them;
-- *reworded clips*: LoRA, heads and receivers learn the same through the noisy channel.
+- *reworded clips*: LoRA, heads and receivers learn the same through the noisy channel;
+- *polished clips*: the same again, for longer and more slowly.
 
-In both, what cannot be answered is to be answered with :data:`UNSURE`: questions about something else,
+In all, what cannot be answered is to be answered with :data:`UNSURE`: questions about something else,
 pictures and sounds from elsewhere (:mod:`edge_server.data.soundstage.outsiders`), and questions that need
 what a clip does not show. The foundation alone never reads received tokens: a study that starts from it
 starts from text.
@@ -41,7 +42,7 @@ from edge_server.training.pretrain_foundation import DESCRIBE_QUESTION
 from edge_server.training.soundstage import SoundstageSplit
 from edge_server.training.teacher_forcing import Row, answer_loss
 
-STAGES = ("reworded-text", "reworded-clips")
+STAGES = ("reworded-text", "reworded-clips", "polished-clips")
 #: What a model says that it cannot know.
 UNSURE = "not sure"
 
@@ -54,6 +55,8 @@ class RewordingTraining:
     """Of reworded text."""
     clips: Schedule
     """Of reworded clips."""
+    polish: Schedule
+    """Of polished clips."""
     uplink: UplinkTraining
     """Channels and token lengths."""
     text_batch_size: int = 16
@@ -221,13 +224,27 @@ class RewordedText:
 
 
 class RewordedClips:
-    """Stage *reworded clips*: LoRA, heads and receivers, through the noisy channel."""
+    """Stages *reworded clips* and *polished clips*: LoRA, heads and receivers, through the noisy channel.
+
+    Args:
+        link: its text was reworded.
+        clips: to ask about.
+        training: how.
+        seed: everything random follows from it.
+        stage: a number for each stage, so that no two draw the same.
+    """
 
     _STAGE = 8
 
     def __init__(
-        self, link: Link, clips: EncodedClips[SoundstageSplit], training: RewordingTraining, seed: int
+        self,
+        link: Link,
+        clips: EncodedClips[SoundstageSplit],
+        training: RewordingTraining,
+        seed: int,
+        stage: int = _STAGE,
     ) -> None:
+        self.stage = stage
         self.link = link.requires_grad_(False)
         for parameter in self.trainable().values():
             parameter.requires_grad_(True)
@@ -244,7 +261,7 @@ class RewordedClips:
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         """Cross-entropy of the answers."""
         training = self.training
-        draw = draw_of(self.seed, self._STAGE, step)
+        draw = draw_of(self.seed, self.stage, step)
         clips = min(len(self.clips), training.most_clips)
         picked = draw.rng.integers(0, clips, training.batch_size)
         elsewhere = self._elsewhere(draw.rng)
@@ -332,7 +349,7 @@ def reword(
     seed: int,
     stage: Callable[[str], Path],
 ) -> Link:
-    """Both stages on a trained link.
+    """All stages on a trained link.
 
     Args:
         link: fine-tuned; it is changed.
@@ -348,5 +365,9 @@ def reword(
     lora = _without_lora(link)
     run_stage(STAGES[0], RewordedText(link, training, seed), training.text, stage(STAGES[0]))
     _with_lora(link, lora)
-    run_stage(STAGES[1], RewordedClips(link, clips, training, seed), training.clips, stage(STAGES[1]))
+    for number, (name, schedule) in enumerate(
+        zip(STAGES[1:], (training.clips, training.polish), strict=True)
+    ):
+        again = RewordedClips(link, clips, training, seed, RewordedClips._STAGE + number)
+        run_stage(name, again, schedule, stage(name))
     return link

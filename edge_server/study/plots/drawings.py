@@ -16,8 +16,10 @@ from edge_server.study.plots import (
     cell,
     convergence,
     device_cost,
+    out_of_domain,
     question_size,
     token_length,
+    wordings,
 )
 from edge_server.study.plots.style import save
 
@@ -34,6 +36,8 @@ DRAWINGS: Mapping[str, tuple[str, Draw]] = {
     "device_cost": ("device_cost", device_cost.draw),
     "ablation": ("ablation", ablation.draw),
     "cell": ("cell", cell.draw),
+    "wordings": ("wordings", wordings.draw),
+    "out_of_domain": ("out_of_domain", out_of_domain.draw),
 }
 
 

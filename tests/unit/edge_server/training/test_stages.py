@@ -254,7 +254,7 @@ def test_a_model_is_calibrated_and_judged(run: Run, data: Path, tmp_path: Path) 
     evaluated("--wordings", "--out", str(out))
     found = json.loads(out.read_text())
     assert [row["wording"] for row in found["rows"]] == ["plain", *HELD_OUT]
-    assert found["questions"] == {"held out": 30}
+    assert 10 < found["questions"]["held out"] <= 30
     evaluated("--out-of-domain", "--snr-db", "10", "--out", str(out))
     found = json.loads(out.read_text())
     assert set(found["kinds"]) > {"other languages", "black picture", "sirens", "missing media"}
