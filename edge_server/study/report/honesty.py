@@ -29,6 +29,7 @@ def wordings(files: Found) -> str:
 def out_of_domain(files: Found) -> str:
     """What the model says that it is not sure of."""
     report = files["out_of_domain"]
+    error = report["expected_calibration_error"]
     shares = [percent(report[name]) for name in ("abstained", "abstained_of_unseen_kinds", "in_domain_lost")]
     kinds = [
         (
@@ -53,7 +54,7 @@ def out_of_domain(files: Found) -> str:
         [
             f"`{report['model']}` is not sure of {shares[0]} of {report['asked']} questions that it cannot "
             f"know ({shares[1]} of kinds that training never showed), and of {shares[2]} of held-out ones "
-            f"that it can; expected calibration error over all SNRs: {report['expected_calibration_error']:.3f}.",
+            f"that it can; expected calibration error over all SNRs: {error:.3f}.",
             "![What the model is not sure of](out_of_domain.png)",
             table(("asked about", "questions", "not sure", "for example"), kinds),
             table(
