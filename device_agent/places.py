@@ -26,6 +26,27 @@ def state() -> Path:
     return Path(os.environ.get("XDG_STATE_HOME") or home() / ".local" / "state") / "tokenlink"
 
 
+def cache() -> Path:
+    """The folder for what can be fetched again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or home() / ".cache") / "tokenlink"
+
+
+def fetched_models() -> Path:
+    """Where models are kept that were made of fetched weights, by name."""
+    return cache() / "models"
+
+
+def downloads() -> Path:
+    """Where fetched files are kept, by their names."""
+    return cache() / "downloads"
+
+
+def resolved_model(model: Path) -> Path:
+    """A model's folder: a bare name that is no folder here is that of a fetched one, if there is one."""
+    fetched = fetched_models() / model.name
+    return fetched if len(model.parts) == 1 and not is_folder(model) and is_folder(fetched) else model
+
+
 def shipped_model() -> Path | None:
     """The folder of the model that comes with the project, None where it was left out.
 

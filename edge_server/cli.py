@@ -57,6 +57,7 @@ ELSEWHERE: Mapping[str, Elsewhere] = MappingProxyType(
             "edge_server.server.check", "Check settings, certificates, model, ports.", extra="server"
         ),
         "settings": Elsewhere("edge_server.server.reference", "Everything that can be set.", extra="server"),
+        "weights": Elsewhere("edge_server.weights.cli", "Fetch published weights that a model is made of."),
         "certs": Elsewhere(
             "edge_server.access.cli", "Make an authority; certificates of server and devices."
         ),

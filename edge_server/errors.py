@@ -20,6 +20,7 @@
     ├── ModelError                     (exit code 2)              a model folder cannot be read
     ├── ExportError                    (exit code 2)              a bundle differs from the model behind it
     ├── DatasetError                   (exit code 2)              a data set cannot be made or read
+    ├── WeightsError                   (exit code 2)              published weights cannot be had
     └── ConfigurationError             (exit code 2)              a setting that cannot be
 
 ``edge_server.frontdoor.status`` is the one place that turns them into gRPC and HTTP status codes.
@@ -185,6 +186,10 @@ class EngineFailureError(EdgeServerError):
 
 class ConfigurationError(EdgeServerError):
     """A setting that cannot be; names it, what was found and what is allowed."""
+
+
+class WeightsError(EdgeServerError):
+    """Published weights that cannot be fetched, or are not what they should be."""
 
 
 class DatasetError(EdgeServerError):

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from device_agent.channel import ChannelConfig, channel_model
 from device_agent.errors import ConfigurationError as ChannelError
+from device_agent.places import resolved_model
 from edge_server.cell.allocation.surface_file import FILE, surface_json
 from edge_server.data.authors_layout import Videos
 from edge_server.data.soundstage.dataset import SplitName
@@ -31,6 +32,7 @@ from edge_server.evaluation.honesty import (
     wordings_table,
 )
 from edge_server.evaluation.loss_surface import SNRS_DB, measure
+from edge_server.evaluation.named_report import named_report
 from edge_server.evaluation.out_of_domain import EACH
 from edge_server.model.link import Link
 from edge_server.model.provenance import current_commit
@@ -114,11 +116,25 @@ def evaluate(
             "write it into the model folder.",
         ),
     ] = False,
+    photos: Annotated[
+        Path | None,
+        typer.Option(
+            help="Ask what is in the pictures of this folder instead; their names say what is right."
+        ),
+    ] = None,
+    sounds: Annotated[
+        Path | None, typer.Option(help="Likewise, what is heard in the sounds of this folder.")
+    ] = None,
 ) -> None:
     """Ask a model held-out questions through the channel; print and write its accuracy."""
     torch.set_num_threads(cores())
-    link = Link.load(model)
+    link = Link.load(resolved_model(model))
     lengths = _lengths(link, token_length)
+    if photos is not None or sounds is not None:
+        channels = [ChannelConfig(model=channel, fading=fading, snr_db=snr) for snr in snr_db or [10.0]]
+        folders = {"visual": photos, "audio": sounds}
+        _write(out, named_report(link, folders, channels, lengths, questions, seed))
+        return
     if sum((loss_surface, wordings, calibrate, out_of_domain)) > 1:
         raise typer.BadParameter("one at a time", param_hint="--wordings --calibrate --out-of-domain")
     opened = _open(data, "val" if calibrate else split, link, videos)

@@ -67,7 +67,7 @@ def export_bundle(link: Link, folder: Path, commit: str | None = None) -> Export
     folder.mkdir(parents=True, exist_ok=True)
     link = link.eval()
     config = link.config
-    transmitters = (*link.slots, TEXT)
+    transmitters = (*link.slots, *([TEXT] if config.analog_text else []))
     graphs = {name: GRAPHS[name].build(link).eval() for name in transmitters}
     length = torch.tensor([config.token_lengths[len(config.token_lengths) // 2]])
     for name, graph in graphs.items():

@@ -90,6 +90,7 @@ def _describe_visual(config: LinkConfig) -> dict[str, Any]:
 
 
 def _describe_audio(config: LinkConfig) -> dict[str, Any]:
+    assert config.audio is not None  # noqa: S101 - it has a transmitter
     audio = config.audio.format
     return {
         "modalities": ["audio"],

@@ -147,6 +147,16 @@ class ReceiverConfig:
 
 
 @dataclass(frozen=True)
+class MemoryConfig:
+    """Things that both ends know by heart: see :mod:`edge_server.model.memory`."""
+
+    things: int
+    """How many."""
+    width: int
+    """Reals of a thing's code, which an encoder token ends with."""
+
+
+@dataclass(frozen=True)
 class FoundationConfig:
     """Size of a foundation that is trained from nothing."""
 

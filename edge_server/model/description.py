@@ -21,11 +21,17 @@ from edge_server.model.config import (
     FoundationConfig,
     HeadConfig,
     LoraTraining,
+    MemoryConfig,
     ReceiverConfig,
     VisualConfig,
 )
 from edge_server.model.modality import MODALITIES, Modality
-from edge_server.model.published.config import CheckpointAudio, CheckpointFoundation, CheckpointVisual
+from edge_server.model.published.config import (
+    CheckpointAudio,
+    CheckpointFoundation,
+    CheckpointVisual,
+    LiteVisual,
+)
 
 # Configurations of published parts have a key that the others lack; these, with all their defaults, fit any.
 _FIRST_THAT_FITS = Field(union_mode="left_to_right")
@@ -39,10 +45,14 @@ class LinkConfig:
     """Name, as shown to clients."""
     foundation: Annotated[CheckpointFoundation | FoundationConfig, _FIRST_THAT_FITS]
     """The foundation model: published, or trained from nothing."""
-    visual: Annotated[CheckpointVisual | VisualConfig, _FIRST_THAT_FITS] = field(default_factory=VisualConfig)
+    visual: Annotated[CheckpointVisual | LiteVisual | VisualConfig, _FIRST_THAT_FITS] = field(
+        default_factory=VisualConfig
+    )
     """The visual encoder, likewise."""
-    audio: Annotated[CheckpointAudio | AudioConfig, _FIRST_THAT_FITS] = field(default_factory=AudioConfig)
-    """The audio encoder, likewise."""
+    audio: Annotated[CheckpointAudio | AudioConfig | None, _FIRST_THAT_FITS] = field(
+        default_factory=AudioConfig
+    )
+    """The audio encoder, likewise; None: it hears nothing."""
     head: HeadConfig = field(default_factory=HeadConfig)
     """The heads of feature modalities."""
     receiver: ReceiverConfig = field(default_factory=ReceiverConfig)
@@ -51,6 +61,10 @@ class LinkConfig:
     """LoRA of the foundation."""
     channel_dim: int = 32
     """Reals per sent token C."""
+    memory: MemoryConfig | None = None
+    """Things whose codes the visual head sends, and the visual receiver knows; None: both are learned."""
+    analog_text: bool = True
+    """Whether a question may come over the analog text path."""
     max_text_tokens: int = 96
     """Longest question or context [language tokens]."""
     token_lengths: tuple[int, ...] = TOKEN_LENGTHS

@@ -123,7 +123,7 @@ def prompt_pieces(
         context: language token ids of text that goes with the question.
         ids: special tokens of the foundation's tokenizer.
     """
-    return [[ids.bos], *context_pieces(slots, context, ids), *question_pieces(question, ids)]
+    return [ids.opening, *context_pieces(slots, context, ids), *question_pieces(question, ids)]
 
 
 def context_pieces(
@@ -141,14 +141,16 @@ def context_pieces(
 
 def question_pieces(question: Piece, ids: tk.SpecialIds = tk.OWN_IDS) -> list[Piece]:
     """A question, up to and including ``<answer>``."""
-    return [[ids.question], question, [ids.answer]]
+    return [ids.asking, question, ids.answering]
 
 
 def embed_pieces(embedding: nn.Embedding, pieces: Sequence[Piece]) -> Tensor:
     """Embeddings of a laid out prompt, [L, E]."""
     device = embedding.weight.device
     parts = [
-        piece if isinstance(piece, Tensor) else embedding(torch.tensor(list(piece), device=device))
+        piece
+        if isinstance(piece, Tensor)
+        else embedding(torch.tensor(list(piece), dtype=torch.int64, device=device))
         for piece in pieces
     ]
     return torch.cat(parts)

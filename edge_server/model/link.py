@@ -33,19 +33,29 @@ from edge_server.model.config import AudioConfig, VisualConfig
 from edge_server.model.description import LinkConfig, read_description
 from edge_server.model.foundation import build_foundation
 from edge_server.model.head import TextHead, TransmitterHead
-from edge_server.model.published.config import CheckpointAudio, CheckpointFoundation, CheckpointVisual
+from edge_server.model.memory import CodeHead, MemoryReceiver
+from edge_server.model.published.config import (
+    CheckpointAudio,
+    CheckpointFoundation,
+    CheckpointVisual,
+    LiteVisual,
+)
 from edge_server.model.published.encoders import CheckpointAudioEncoder, CheckpointVisualEncoder
 from edge_server.model.published.foundation import build_checkpoint_foundation
+from edge_server.model.published.lite import LiteEncoder
 from edge_server.model.receiver import MlpReceiver, QueryReceiver, Receiver, TextReceiver, build_receiver
 from edge_server.model.tokenizer import SpecialIds
 from edge_server.model.transmitter import AudioEncoder, VisualEncoder
 
-Encoder: TypeAlias = VisualEncoder | AudioEncoder | CheckpointVisualEncoder | CheckpointAudioEncoder
+Encoder: TypeAlias = (
+    VisualEncoder | AudioEncoder | CheckpointVisualEncoder | CheckpointAudioEncoder | LiteEncoder
+)
 """The encoder of a feature modality: trained here, or published."""
 
 ENCODERS: dict[type, Callable[[Any], Encoder]] = {
     VisualConfig: VisualEncoder,
     CheckpointVisual: CheckpointVisualEncoder,
+    LiteVisual: LiteEncoder,
     AudioConfig: AudioEncoder,
     CheckpointAudio: CheckpointAudioEncoder,
 }
@@ -78,28 +88,36 @@ class Link(nn.Module):
         self.slots = tuple(modality.slot for modality in config.modalities)
         self.encoders = nn.ModuleDict({slot: parts.encoders[slot] for slot in self.slots})
         self.foundation: PreTrainedModel | PeftModel = parts.foundation
-        self.heads = nn.ModuleDict(
-            {
-                slot: TransmitterHead(
-                    config.head, encoder.patches, encoder.hidden_size, channel_dim, config.token_lengths
-                )
-                for slot, encoder in ((slot, parts.encoders[slot]) for slot in self.slots)
-            }
-        )
-        self.receivers = nn.ModuleDict(
-            {slot: build_receiver(config.receiver, channel_dim, width) for slot in self.slots}
-        )
-        self.text_head = TextHead(width, channel_dim)
-        self.text_receiver = TextReceiver(channel_dim, width)
+        longest = config.token_lengths[-1]
+        memory = config.memory
+
+        def head(slot: str, encoder: Encoder) -> nn.Module:
+            if memory is not None and slot == _REMEMBERED:
+                return CodeHead(memory, channel_dim, longest)
+            return TransmitterHead(
+                config.head, encoder.patches, encoder.hidden_size, channel_dim, config.token_lengths
+            )
+
+        def receiver(slot: str) -> nn.Module:
+            if memory is not None and slot == _REMEMBERED:
+                queries = config.receiver.num_queries
+                return MemoryReceiver(memory, queries, channel_dim, longest, self.embedding)
+            return build_receiver(config.receiver, channel_dim, width)
+
+        self.heads = nn.ModuleDict({slot: head(slot, parts.encoders[slot]) for slot in self.slots})
+        self.receivers = nn.ModuleDict({slot: receiver(slot) for slot in self.slots})
+        if config.analog_text:
+            self.text_head = TextHead(width, channel_dim)
+            self.text_receiver = TextReceiver(channel_dim, width)
 
     def encoder(self, slot: str) -> Encoder:
         """The encoder of a slot."""
         return cast(Encoder, self.encoders[slot])
 
-    def receiver(self, slot: str) -> Receiver:
+    def receiver(self, slot: str) -> Receiver | MemoryReceiver:
         """The receiver of a slot."""
         receiver = self.receivers[slot]
-        assert isinstance(receiver, MlpReceiver | QueryReceiver)  # noqa: S101 - narrows the type
+        assert isinstance(receiver, MlpReceiver | QueryReceiver | MemoryReceiver)  # noqa: S101 - narrows the type
         return receiver
 
     @property
@@ -185,7 +203,17 @@ class Link(nn.Module):
         return {
             f"{part}.{name}": parameter
             for part in _LINK_PARTS
+            if hasattr(self, part)
             for name, parameter in getattr(self, part).named_parameters()
+        }
+
+    def known_by_heart(self) -> dict[str, Tensor]:
+        """What receivers know that was never learned."""
+        return {
+            f"receivers.{slot}.{name}": getattr(receiver, name)
+            for slot, receiver in self.receivers.items()
+            if isinstance(receiver, MemoryReceiver)
+            for name in ("keys", "words")
         }
 
     def lora_parameters(self) -> dict[str, nn.Parameter]:
@@ -216,7 +244,7 @@ class Link(nn.Module):
         for name in _tied_to_embedding(foundation)[1:]:
             del base[name]
         save_file(_plain(base), directory / "foundation.safetensors")
-        save_file(_plain(dict(self.link_parameters())), directory / "link.safetensors")
+        save_file(_plain({**self.link_parameters(), **self.known_by_heart()}), directory / "link.safetensors")
 
     @classmethod
     def load(cls, directory: Path) -> Link:
@@ -233,7 +261,7 @@ class Link(nn.Module):
             embedding, *again = _tied_to_embedding(link.foundation)
             link.foundation.load_state_dict(base | dict.fromkeys(again, base[embedding]))
             weights = _weights(directory / "link.safetensors")
-            own = link.link_parameters()
+            own: dict[str, Tensor] = {**link.link_parameters(), **link.known_by_heart()}
             if set(own) != set(weights):
                 raise ModelError(
                     f"{directory}/link.safetensors: parameters differ from what model.json describes"
@@ -273,6 +301,8 @@ def _tied_to_embedding(foundation: PreTrainedModel | PeftModel) -> list[str]:
     return [name for name, each in causal.named_parameters(remove_duplicate=False) if each is embedding]
 
 
+#: The slot whose head and receiver may know things by heart.
+_REMEMBERED = "visual"
 _LINK_PARTS = ("heads", "receivers", "text_head", "text_receiver")
 
 

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
@@ -56,6 +57,27 @@ class SpecialIds:
     """Opens a question."""
     answer: int = ANSWER_ID
     """Opens an answer."""
+    begins: tuple[int, ...] = ()
+    """Begin a prompt in place of ``bos``: of a foundation that was trained to a chat template."""
+    asks: tuple[int, ...] | None = None
+    """Open a question in place of ``question``; None for that."""
+    answers: tuple[int, ...] = ()
+    """Open an answer in place of ``answer``."""
+
+    @property
+    def opening(self) -> tuple[int, ...]:
+        """What a prompt begins with."""
+        return self.begins or (self.bos,)
+
+    @property
+    def asking(self) -> tuple[int, ...]:
+        """What opens a question."""
+        return (self.question,) if self.asks is None else self.asks
+
+    @property
+    def answering(self) -> tuple[int, ...]:
+        """What opens an answer."""
+        return self.answers or (self.answer,)
 
 
 #: Of tokenizers that are trained here.
@@ -123,7 +145,8 @@ def add_special_tokens(tokenizer: Tokenizer, known: Mapping[str, str]) -> Specia
     tokenizer.add_special_tokens([AddedToken(n, special=True, normalized=False) for n in names.values()])
     tokenizer.encode_special_tokens = True
     vocabulary = tokenizer.get_vocab(with_added_tokens=True)
-    return SpecialIds(**{field: vocabulary[name] for field, name in names.items()})
+    ids: dict[str, Any] = {field: vocabulary[name] for field, name in names.items()}
+    return SpecialIds(**ids)
 
 
 def special_ids_of(tokenizer: Tokenizer) -> frozenset[int]:
@@ -188,6 +211,6 @@ def _byte_level() -> dict[str, int]:
 
 _BYTE_OF = _byte_level()
 _BYTE_TOKEN = re.compile("<0x([0-9A-F]{2})>")
-_FIELDS = tuple(SpecialIds.__dataclass_fields__)
+_FIELDS = tuple(SpecialIds.__dataclass_fields__)[: len(SPECIAL_TOKENS)]
 #: What says nothing: quotes and marks of emphasis, which are left out, and more than one blank.
 _CLEANED = (('[“”„«»*_`"]+', " "), ("[‘’]", "'"), (r"\s+", " "))

@@ -15,7 +15,6 @@ from edge_server.model.description import LinkConfig
 from edge_server.model.modality import QUESTION, TEXT, place_of
 
 # What stands around a prompt's parts takes positions too: see edge_server.model.foundation.
-_AROUND_QUESTION = 3
 _AROUND_CONTEXT = 1
 _AROUND_SLOT = 2
 
@@ -32,6 +31,9 @@ class PromptCheck:
         self._channel_dim = config.channel_dim
         self._max_text_tokens = config.max_text_tokens
         self._max_positions = config.foundation.max_positions
+        special = config.foundation.special
+        self._around_question = len(special.opening) + len(special.asking) + len(special.answering)
+        self._analog_text = config.analog_text
         self._vocab_size = tokenizer.get_vocab_size(with_added_tokens=True)
         self._special = tk.special_ids_of(tokenizer)
         self._wire = [name for modality in config.modalities for name in modality.wire]
@@ -47,14 +49,14 @@ class PromptCheck:
             InvalidPromptError: names the field that is at fault.
         """
         used: dict[str, str] = {}
-        positions = _AROUND_QUESTION + len(prompt.question_ids)
+        positions = self._around_question + len(prompt.question_ids)
         if prompt.context_ids:
             positions += _AROUND_CONTEXT + len(prompt.context_ids)
         for i, block in enumerate(prompt.blocks):
             field = f"blocks[{i}]"
             slot = place_of(block.modality)
-            if slot is None or not (slot == QUESTION or slot in self._slots):
-                allowed = ", ".join((*self._wire, TEXT))
+            if slot is None or not (slot in self._slots or (slot == QUESTION and self._analog_text)):
+                allowed = ", ".join((*self._wire, *([TEXT] if self._analog_text else [])))
                 raise InvalidPromptError(
                     f"{field}.modality", f"{field}.modality is {block.modality!r}; allowed: {allowed}"
                 )

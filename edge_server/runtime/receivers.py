@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edge_server.model.head import position_features
+from edge_server.model.memory import MemoryReceiver
 from edge_server.model.receiver import MlpReceiver, QueryReceiver, Receiver, TextReceiver
 from edge_server.runtime.transfer import on_device
 
@@ -38,7 +39,7 @@ class Reception:
         receiver: trained; its weights are shared.
     """
 
-    def __init__(self, receiver: Receiver) -> None:
+    def __init__(self, receiver: Receiver | MemoryReceiver) -> None:
         self._receiver = receiver
         self._where: dict[int, Tensor] = {}
         if isinstance(receiver, QueryReceiver):
@@ -57,6 +58,9 @@ class Reception:
             Embeddings of all blocks, one after another, [embeddings of all, E].
         """
         receiver = self._receiver
+        if isinstance(receiver, MemoryReceiver):
+            blocks = zip(torch.split(x_NC, list(lengths)), snr_db_B, strict=True)
+            return torch.cat([receiver(x_TC[None], snr_db[None])[0] for x_TC, snr_db in blocks])
         if isinstance(receiver, MlpReceiver):
             out_1NE: Tensor = receiver(x_NC[None], snr_db_B)
             return out_1NE[0]

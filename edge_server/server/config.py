@@ -19,12 +19,13 @@ from pydantic import (
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
+    field_validator,
     model_validator,
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from device_agent.media.limits import MediaLimits
-from device_agent.places import shipped_model
+from device_agent.places import resolved_model, shipped_model
 from device_agent.settings.catalogue import Catalogue
 from device_agent.settings.sources import CONFIG, sources
 from edge_server.cell import CellConfig, LimitConfig
@@ -88,7 +89,8 @@ class RuntimeSettings(Section):
             "shown": "deploy/models/soundstage-small",
         },
     )
-    """Folder of the model, with its device bundle in ``bundle/``."""
+    """Folder of the model, with its device bundle in ``bundle/``; or the name of one that `edge-server
+    weights get` made."""
     device: str = Field(default="cpu", json_schema_extra=_FLAG)
     """What the model computes on, in torch's words: cpu, cuda, cuda:1."""
     model_runner_processes: bool = Field(default=True, json_schema_extra=_FLAG)
@@ -100,6 +102,12 @@ class RuntimeSettings(Section):
     """Threads of the model's operators, in each batch."""
     bfloat16: bool = Field(default=True, json_schema_extra=_FLAG)
     """Prompts are read in bfloat16 on a CPU with instructions for it: faster, and rounded."""
+
+    @field_validator("model")
+    @classmethod
+    def _fetched(cls, model: Path) -> Path:
+        """A bare name that is no folder here is that of a model that was fetched, if there is one."""
+        return resolved_model(model)
 
 
 class GrpcSettings(Section):

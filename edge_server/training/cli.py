@@ -20,6 +20,8 @@ from edge_server.export.quantization import CALIBRATION_CLIPS, CHECK_CLIPS, MIN_
 from edge_server.model.link import Link
 from edge_server.runtime.model_runner import ServedLink
 from edge_server.training.card import commit_of
+from edge_server.training.open_small.recipe import open_small
+from edge_server.training.open_small.run import OpenRun
 from edge_server.training.own_run import OwnRun
 from edge_server.training.paper import Checkpoints, PaperRun, paper
 from edge_server.training.registry import all_recipes
@@ -33,7 +35,8 @@ migrate_app = typer.Typer(pretty_exceptions_enable=False)
 
 RECIPES = all_recipes()
 PAPER = paper()
-NAMES = ", ".join((*RECIPES, PAPER.name))
+OPEN = open_small()
+NAMES = ", ".join((*RECIPES, PAPER.name, OPEN.name))
 
 PARTS = ("all", "data", *PRETRAININGS, "join")
 
@@ -69,6 +72,12 @@ def train(
     """Train a model; a run that was cut goes on where it stopped."""
     if part not in PARTS:
         raise typer.BadParameter(f"{part!r}; allowed: {', '.join(PARTS)}", param_hint="--part")
+    if recipe == OPEN.name:
+        open_run = OpenRun(OPEN, seed, runs / OPEN.name)
+        _ensure_identity(open_run)
+        torch.set_num_threads(jobs or cores())
+        typer.echo(f"{open_run.all()}: done")
+        return
     if recipe == PAPER.name:
         folders = {"--foundation": foundation, "--visual": visual, "--audio": audio}
         named = [folder for folder in folders.values() if folder is not None]
@@ -204,7 +213,7 @@ def _export_int8(model: Path, out: Path, data: Path) -> None:
     typer.echo(f"tokens over their error, worst token length: {found} (at least {MIN_FIDELITY_DB:g} dB)")
 
 
-def _ensure_identity(run: Run | PaperRun) -> None:
+def _ensure_identity(run: Run | PaperRun | OpenRun) -> None:
     try:
         ensure_identity(run)
     except ModelError as error:

@@ -128,6 +128,8 @@ class AskedSplit(_Recorded):
 
 def media_spec(link: Link) -> MediaSpec:
     """How many frames, how large, and how much sound the encoders of a link take."""
+    if link.config.audio is None:
+        raise DatasetError(f"{link.config.name} hears nothing; recorded clips are seen and heard")
     visual, sound = link.config.visual, link.config.audio.format
     return MediaSpec(
         frame_rate_hz=visual.frame_rate_hz,

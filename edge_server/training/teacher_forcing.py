@@ -42,16 +42,22 @@ class Row:
     ) -> Row:
         """A row with its context: what fills which slot, and language tokens of text."""
         row = cls([], [], [], special)
-        for piece in ([special.bos], *context_pieces(slots, context, special)):
+        for piece in (special.opening, *context_pieces(slots, context, special)):
             row._append(piece, CONTEXT)
         return row
 
-    def ask(self, question: Piece, answer: Sequence[int]) -> None:
-        """Add a question, and the language tokens of its answer, which are to be learned."""
+    def ask(self, question: Piece, answer: Sequence[int], *, ends: bool = True) -> None:
+        """Add a question, and the language tokens of its answer, which are to be learned.
+
+        Args:
+            question: language token ids, or embeddings.
+            answer: language token ids.
+            ends: whether the answer ends there, which is to be learned too.
+        """
         block = self.blocks[-1] + 1
         for piece in question_pieces(question, self.special):
             self._append(piece, block)
-        ids = [*answer, self.special.eos]
+        ids = [*answer, self.special.eos] if ends else list(answer)
         self._append(ids, block)
         self.labels[-len(ids) :] = ids
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from edge_server.model import tokenizer as tk
 
@@ -89,6 +89,50 @@ class CheckpointVisual:
         """Largest side of a frame that makes a difference [px]."""
         resize = self.format.resize
         return max(resize) if isinstance(resize, tuple) else math.ceil(resize * _WIDEST)
+
+
+@dataclass(frozen=True)
+class LiteFormat:
+    """What EfficientNet-Lite takes."""
+
+    frames: int = 4
+    """Frames, evenly spaced over the window; the first is looked at, the others show what moves."""
+    side: int = 224
+    """Rows and columns [px]."""
+    mean: float = 127.0
+    """Taken off a byte ..."""
+    deviation: float = 128.0
+    """... which is then divided by this."""
+
+    @property
+    def height(self) -> int:
+        """Rows [px]."""
+        return self.side
+
+    @property
+    def width(self) -> int:
+        """Columns [px]."""
+        return self.side
+
+
+@dataclass(frozen=True)
+class LiteVisual:
+    """A published classifier of pictures (EfficientNet-Lite0) as the visual encoder."""
+
+    classes: int
+    """Classes that it knows."""
+    format: LiteFormat = field(default_factory=LiteFormat)
+    """What it takes."""
+    hidden_size: int = 256
+    """Width D of an encoder token."""
+    code_size: int = 128
+    """Part of it that says which class is likely."""
+    window_s: float = 4.0
+    """Window that a device takes [s]; the frames are spread over it."""
+    frame_rate_hz: ClassVar[float] = 8.0
+    """Frames that a device takes per second; the graph picks its own from these."""
+    max_side: ClassVar[int] = 398
+    """Largest side of a frame that makes a difference [px]: 16 to 9, and as high as the network's input."""
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,7 @@ def foundation_from(
     size = tokenizer.get_vocab_size(with_added_tokens=True)
     if size > model.get_input_embeddings().num_embeddings:
         model.resize_token_embeddings(size, mean_resizing=False)
-    added = {name: token for name, token in vars(special).items() if token not in before}
+    added = {name: getattr(special, name) for name in _MEANING if getattr(special, name) not in before}
     for embedding in {model.get_input_embeddings(), model.get_output_embeddings()}:
         _say_what_they_mark(embedding, tokenizer, added)
     config = CheckpointFoundation(model.config.to_dict(), special, dtype, max_positions)

@@ -64,10 +64,10 @@ class PictureFrontEnd(nn.Module):
 
     @staticmethod
     def _cropped(size: int, full: Tensor, crop: int, like: Tensor) -> Tensor:
-        return _resize_weights(size, full, crop, like, begin=torch.floor((full - crop) / 2))
+        return resize_weights(size, full, crop, like, begin=torch.floor((full - crop) / 2))
 
 
-def _resize_weights(size: int, full: Tensor, count: int, like: Tensor, begin: Tensor) -> Tensor:
+def resize_weights(size: int, full: Tensor, count: int, like: Tensor, begin: Tensor) -> Tensor:
     """Rows of triangle-filter weights, [count, size], each summing to one.
 
     Args:

@@ -141,6 +141,7 @@ def build_movie_ladders(
     format = link.config.visual.format
     assert isinstance(format, VisualFormat)  # noqa: S101 - the encoders that Soundstage trains
     front_end = VisualFrontEnd(format)
+    assert link.config.audio is not None  # noqa: S101 - likewise
     samples = link.config.audio.format.samples
 
     def chunk(begin: int) -> Arrays:
