@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import threading
+import wave
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from device_agent.channel import read_trace
 from device_agent.config import DeviceSettings
 from device_agent.doctor.finding import Finding
 from device_agent.errors import DeviceAgentError, MediaError
+from device_agent.media.sandbox import MediaPool
 from device_agent.outbox.store import Spool
 from device_agent.places import is_file, is_folder
 from device_agent.stopping import Stop
@@ -122,6 +125,23 @@ def transmitters_finding(bundle: Bundle, settings: DeviceSettings) -> Finding:
     finally:
         timer.cancel()
     return Finding("transmitters", "ok", ", ".join([*working, "tokenizer"]))
+
+
+def decoding_finding(settings: DeviceSettings) -> Finding:
+    """Whether files can be decoded as they are for a question: in a process of their own, within its limits."""
+    file = io.BytesIO()
+    with wave.open(file, "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(16_000)
+        out.writeframes(bytes(2 * 1_600))
+    try:
+        with MediaPool(1, settings.media) as files:
+            files.clip_from_bytes(file.getvalue(), kind="audio", field="a tenth of a second of silence")
+    except MediaError as error:
+        advice = "that process needs some 300 MiB of address space (ulimit -v), and what --media-max-memory-bytes and --media-max-decode-s allow"
+        return Finding("decoding", "failure", str(error), advice)
+    return Finding("decoding", "ok", "files are decoded in a process of their own")
 
 
 def trace_finding(path: Path) -> Finding:

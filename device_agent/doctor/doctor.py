@@ -20,6 +20,7 @@ from device_agent.doctor.device import (
     bundle_finding,
     capture_findings,
     certificate_finding,
+    decoding_finding,
     disk_finding,
     outbox_finding,
     provider_finding,
@@ -85,6 +86,7 @@ async def examine(
     findings.append(provider)
     if bundle is not None and provider.state == "ok":
         findings.append(await asyncio.to_thread(transmitters_finding, bundle, settings))
+    findings.append(await asyncio.to_thread(decoding_finding, settings))
     if settings.trace is not None:
         findings.append(trace_finding(settings.trace))
     findings.append(disk_finding(settings.outbox_path(), equipment.least_free_bytes))

@@ -235,7 +235,7 @@ class ServerConfig(BaseSettings):
         max_total_pixels=4_500_000_000,
         max_frames=8_000,
         max_audio_samples=8_000_000,
-        max_decode_s=12.0,
+        max_decode_s=30.0,
         max_memory_bytes=512 * _MIB,
     )
     security: SecuritySettings = SecuritySettings()

@@ -477,7 +477,7 @@ def test_the_doctor_finds_a_healthy_device_healthy(run: Run) -> None:
     found = findings(out)
     assert code == 0
     assert {name for name, (state, _) in found.items() if state == "ok"} == {
-        *("versions", "bundle", "ONNX provider", "transmitters", "disk", "outbox"),
+        *("versions", "bundle", "ONNX provider", "transmitters", "decoding", "disk", "outbox"),
         *("server", "bundle match", "clock", "SNR"),
     }
     assert found["server version"][0] == "warning"  # the server here says "0"
@@ -487,8 +487,14 @@ def test_the_doctor_finds_a_healthy_device_healthy(run: Run) -> None:
 
 
 def test_the_doctor_says_what_to_do_about_what_it_finds(
-    run: Run, bundle: Bundle, tmp_path: Path, edge: tuple[Describing, str]
+    run: Run, bundle: Bundle, tmp_path: Path, edge: tuple[Describing, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr(sys, "executable", "/bin/false")
+        code, out, _ = run("doctor", "--json")
+        assert code == 1
+        assert "--media-max-memory-bytes" in findings(out)["decoding"][1]
+
     code, out, _ = run("doctor", "--json", "--server", "127.0.0.1:1")
     assert code == 1
     assert "--server" in findings(out)["port"][1]
