@@ -128,7 +128,7 @@ def transmitters_finding(bundle: Bundle, settings: DeviceSettings) -> Finding:
 
 
 def decoding_finding(settings: DeviceSettings) -> Finding:
-    """Whether files can be decoded as they are for a question: in a process of their own, within its limits."""
+    """Whether files can be decoded, as they are for a question: in a process of their own."""
     file = io.BytesIO()
     with wave.open(file, "wb") as out:
         out.setnchannels(1)
@@ -139,7 +139,10 @@ def decoding_finding(settings: DeviceSettings) -> Finding:
         with MediaPool(1, settings.media) as files:
             files.clip_from_bytes(file.getvalue(), kind="audio", field="a tenth of a second of silence")
     except MediaError as error:
-        advice = "that process needs some 300 MiB of address space (ulimit -v), and what --media-max-memory-bytes and --media-max-decode-s allow"
+        advice = (
+            "a process of its own decodes: it needs some 300 MiB of address space (ulimit -v), and what "
+            "--media-max-memory-bytes and --media-max-decode-s allow"
+        )
         return Finding("decoding", "failure", str(error), advice)
     return Finding("decoding", "ok", "files are decoded in a process of their own")
 
