@@ -171,7 +171,7 @@ class WeightlessTransmitter:
         except UnicodeEncodeError as error:
             raise ConfigurationError("text is not valid UTF-8") from error
 
-    def encode(self, clip: Clip, token_length: int) -> Encoded:
+    def encode(self, clip: Clip, token_length: int, **how: object) -> Encoded:
         if token_length not in (1, 2, 4, 8, 16, 32):
             raise ConfigurationError(f"token_length is {token_length}; the bundle allows 1, 2, 4, 8, 16, 32")
         x_TC = np.full((token_length, CHANNEL_DIM), 0.5**0.5, np.float32)

@@ -39,7 +39,7 @@ REFUSALS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "access": (
             *("no_certificate", "unknown_certificate", "no_key", "unknown_key", "revoked", "expired"),
             *("device_id", "foreign_session", "foreign_host", "tls_handshake", "enrolment"),
-            *("unknown_token", "dead_token", "expired_token", "used_token", "wrong_proof"),
+            *("unknown_token", "dead_token", "expired_token", "used_token", "wrong_proof", "replaced"),
         ),
         "bundle": ("bundle",),
         "session": ("session",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import cast
 
@@ -18,6 +19,11 @@ from protos.tokenlink.v1 import tokenlink_pb2 as pb
 _BYTES_PER_TOKEN = 64
 """Longer language tokens are runs of blanks."""
 _LEAST_TEXT_BYTES = 16 * 1024
+
+MAX_USES_PER_SYMBOL = 1001
+"""A thousand pilots for each symbol are the most that an agent can be told to send."""
+MAX_AIRTIME_S = 3600.0
+"""The most that a device's word adds to a counter, for a block [s]."""
 
 
 def request_of(question: pb.Question, session: Session, shape: LinkShape, metrics: Metrics) -> Request:
@@ -45,7 +51,8 @@ def request_of(question: pb.Question, session: Session, shape: LinkShape, metric
             "question_ids", f"holds {len(question.question_ids)} ids, and a text block came too; one of them"
         )
     for block, received in zip(blocks, question.payloads, strict=True):
-        metrics.block(block.modality, len(block.x_TC), received.channel.airtime_s, block.snr_db)
+        airtime_s = told_airtime_s(received.channel.airtime_s)
+        metrics.block(block.modality, len(block.x_TC), airtime_s, block.snr_db)
     for what in count_sent(session, _sent(question.payloads)):
         metrics.exceeded(what)
     try:
@@ -89,13 +96,18 @@ def _sent(payloads: Sequence[pb.TokenPayload]) -> list[SentBlock]:
         SentBlock(
             slot=SLOT_OF[name],
             token_length=block.shape[0],
-            symbols=block.shape[0] * block.shape[1] // 2,
-            channel_uses=block.channel.channel_uses,
-            airtime_s=block.channel.airtime_s,
+            symbols=(symbols := block.shape[0] * block.shape[1] // 2),
+            channel_uses=min(block.channel.channel_uses, symbols * MAX_USES_PER_SYMBOL),
+            airtime_s=told_airtime_s(block.channel.airtime_s),
         )
         for block in payloads
         if (name := MODALITIES.of_number[block.modality]) in SLOT_OF
     ]
+
+
+def told_airtime_s(sent: float) -> float:
+    """An airtime as a device tells it, which may be any number: one that can be counted [s]."""
+    return min(max(sent, 0.0), MAX_AIRTIME_S) if math.isfinite(sent) else 0.0
 
 
 def priority_of(sent: int) -> Priority:
