@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Annotated, Literal
@@ -34,10 +35,16 @@ def split(
     max_positions: Annotated[
         int | None, typer.Option(min=16, help="Longest prompt with its answer; else 4096 at most.")
     ] = None,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(help="Own pictures or sounds: tell what sending less costs in answers that stay."),
+    ] = None,
 ) -> None:
     """Split a vision-language, audio-language or text model: device bundle and server's half."""
     # torch takes seconds to import: only once the command line is understood.
-    from edge_server.export.split import SplitOptions, split_model
+    from edge_server.export.calibration import FILE, as_json
+    from edge_server.export.calibration import calibrate as find_costs
+    from edge_server.export.split import SplitOptions, prepare_split, write_model
 
     options = SplitOptions(
         name=name,
@@ -48,7 +55,8 @@ def split(
         max_positions=max_positions,
         picture=None if picture is None else _size(picture),
     )
-    made = split_model(folder, out, options)
+    prepared = prepare_split(folder, options)
+    made = write_model(prepared, out)
     config = made.config
     typer.echo(f"{out}: {config.name}, split from {config.family}")
     for slot, part in config.parts.items():
@@ -59,6 +67,14 @@ def split(
         )
     computed = "in batches" if config.runner == "decoder" else "by its own class, one question at a time"
     typer.echo(f"  language model: computed {computed}")
+    if calibrate is not None:
+        costs = find_costs(prepared, made.bundle, calibrate)
+        (out / FILE).write_text(json.dumps(as_json(costs), indent=2) + "\n", encoding="utf-8")
+        typer.echo("  what sending less costs, in answers that stay as they are:")
+        for each in costs:
+            sent = f"{each.reduce:>8} {each.token_length:>5} tokens {each.payload:>8}"
+            kept = f"{each.same_answers:6.1%} of answers, {each.same_tokens:6.1%} of their tokens"
+            typer.echo(f"    {sent} {each.kilobytes:9.1f} kB: {kept}")
     typer.echo(f"serve it: edge-server serve --model {out}")
 
 

@@ -95,13 +95,16 @@ class Prepared:
 
 
 def split_model(folder: Path, out: Path, options: SplitOptions | None = None) -> Split:
+    """Take a model apart and write it; see :func:`prepare_split` and :func:`write_model`."""
+    return write_model(prepare_split(folder, options), out)
+
+
+def write_model(prepared: Prepared, out: Path) -> Split:
     """Write a model folder; what ``out`` holds is replaced once everything has passed.
 
     Raises:
-        ModelError: the folder holds no checkpoint of a family that can be split.
-        ExportError: a graph differs from torch, or something that was chosen does not fit.
+        ExportError: a graph differs from torch, or ``out`` holds something else.
     """
-    prepared = prepare_split(folder, options)
     if out.exists() and any(out.iterdir()) and not (out / FILE).exists():
         raise ExportError(f"{out} holds something that is no model; name another place")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -245,7 +248,7 @@ def _describe(
             for slot, half in halves.items()
         },
         chat_template=template,
-        sections=family.sections(checkpoint.model),
+        sections=() if family.sections is None else family.sections(checkpoint.model),
         special={name: str(value) for name, value in tokenizer.special_tokens_map.items() if value},
         # As the library does: a processor adds them unless the template wrote BOS, a tokenizer's own
         # template is always taken to have written them.

@@ -87,6 +87,11 @@ def register_foundation(known: FoundationClass) -> None:
         raise ValueError(f"there is a foundation class {known.model_type!r} already")
 
 
+def known_classes() -> frozenset[str]:
+    """The ``model_type`` of every class that is registered."""
+    return frozenset(_classes)
+
+
 def foundation_class(model_type: object) -> FoundationClass:
     """The foundation class of a ``model_type``.
 

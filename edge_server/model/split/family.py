@@ -90,7 +90,8 @@ class Family:
             transformers has for it.
         media: by slot, what it can be shown; nothing: text only.
         language: its language model alone, of a class that generates.
-        sections: of its language model's rotary pairs, where they turn by several positions (M-RoPE).
+        sections: of its language model's rotary pairs, where they turn by several positions (M-RoPE);
+            None: they do not.
         resolution: what is said of its pictures, for the table of families.
         refused: why it cannot be split; empty: it can.
     """
@@ -99,7 +100,7 @@ class Family:
     network: str | None = None
     media: Mapping[str, ReadMedia] = field(default_factory=dict)
     language: Callable[[PreTrainedModel], PreTrainedModel] = causal_language_model
-    sections: Callable[[PreTrainedModel], tuple[int, ...]] = lambda model: ()
+    sections: Callable[[PreTrainedModel], tuple[int, ...]] | None = None
     resolution: str = ""
     refused: str = ""
 

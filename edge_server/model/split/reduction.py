@@ -28,8 +28,70 @@ def window(x_TE: Tensor, grid: Grid, length: int) -> Tensor:
     return torch.matmul(torch.kron(down, across).to(x_TE), x_TE)
 
 
-REDUCERS: Mapping[str, Reducer] = {"window": window}
+def merge(x_TE: Tensor, grid: Grid, length: int) -> Tensor:
+    """The most alike become their average, half of them at a time (ToMe, Bolya et al. 2023)."""
+    weight_T = torch.ones(len(x_TE), dtype=x_TE.dtype, device=x_TE.device)
+    place_T = torch.arange(len(x_TE), dtype=x_TE.dtype, device=x_TE.device)
+    while len(x_TE) > length:
+        gone = min(len(x_TE) - length, len(x_TE) // 2)
+        alike = _alike(x_TE[0::2], x_TE[1::2])
+        best, partner = alike.max(dim=1)
+        order = best.argsort(descending=True)
+        leaving, staying = 2 * order[:gone], 2 * order[gone:]
+        onto = nn.functional.one_hot(partner[order[:gone]], len(x_TE) // 2).to(x_TE.dtype).t()
+        weighted = torch.cat([x_TE, place_T[:, None], torch.ones_like(place_T)[:, None]], dim=1)
+        weighted = weighted * weight_T[:, None]
+        sums = torch.cat([weighted[staying], weighted[1::2] + torch.matmul(onto, weighted[leaving])])
+        weight_T = sums[:, -1]
+        means = sums[:, :-1] / weight_T[:, None]
+        # As they stood: a merged token stands where its parts did on average.
+        order = means[:, -1].argsort()
+        x_TE, place_T, weight_T = means[order, :-1], means[order, -1], weight_T[order]
+    return x_TE
+
+
+def salient(x_TE: Tensor, grid: Grid, length: int) -> Tensor:
+    """Those furthest from the average token, in their order: what stands out, told without attention."""
+    return x_TE[_most(_saliency(x_TE), length)]
+
+
+def diverse(x_TE: Tensor, grid: Grid, length: int) -> Tensor:
+    """A few that stand out, and those least like them (DART, Wen et al. 2025), in their order."""
+    pivots = _most(_saliency(x_TE), max(1, length // 4))
+    likeness = _alike(x_TE, x_TE[pivots]).amax(dim=1)
+    is_pivot = nn.functional.one_hot(pivots, len(x_TE)).sum(dim=0)
+    return x_TE[_most(10.0 * is_pivot - likeness, length)]
+
+
+def random(x_TE: Tensor, grid: Grid, length: int) -> Tensor:
+    """Some, always the same, in their order: what a method has to be better than."""
+    picks = torch.randperm(len(x_TE), generator=torch.Generator().manual_seed(0))[:length]
+    return x_TE[picks.sort().values.to(x_TE.device)]
+
+
+REDUCERS: Mapping[str, Reducer] = {
+    "window": window,
+    "merge": merge,
+    "salient": salient,
+    "diverse": diverse,
+    "random": random,
+}
 """By the name that ``edge-server split --reduce`` takes."""
+
+
+def _alike(a_AE: Tensor, b_BE: Tensor) -> Tensor:
+    """Cosine of each with each, [A, B]."""
+    normal = nn.functional.normalize
+    return torch.matmul(normal(a_AE, dim=1), normal(b_BE, dim=1).t())
+
+
+def _saliency(x_TE: Tensor) -> Tensor:
+    return (x_TE - x_TE.mean(dim=0)).square().sum(dim=1)
+
+
+def _most(score_T: Tensor, count: int) -> Tensor:
+    """Where the highest scores are, in order of place."""
+    return score_T.topk(count).indices.sort().values
 
 
 class TokenReduction(nn.Module):

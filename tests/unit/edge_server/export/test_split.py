@@ -7,12 +7,15 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from device_agent.bundle.bundle import load_bundle
 from device_agent.transmitter import Transmitter
 from edge_server.engine.ports import FeatureBlock, Prompt
-from edge_server.errors import ExportError, ModelError
+from edge_server.errors import DatasetError, ExportError, ModelError
+from edge_server.export.calibration import calibrate
 from edge_server.export.split import Prepared, SplitOptions, prepare_split, split_model
+from edge_server.model.split.reduction import REDUCERS
 from edge_server.runtime.folders import load, load_info
 from edge_server.runtime.split_runner import serve_split
 from tests.tiny_families import TINY, Tiny, picture, sound
@@ -129,7 +132,7 @@ def test_what_is_refused_names_what_is_at_fault(folder: Path, tmp_path: Path) ->
         ModelError, match=r"model_type is 'no_such', which is not split here; there are: .*llava"
     ):
         split_model(tmp_path, tmp_path / "out")
-    with pytest.raises(ExportError, match="reduce: 'magic'; there are: window"):
+    with pytest.raises(ExportError, match="reduce: 'magic'; there are: window, merge"):
         prepare_split(folder / "checkpoint", SplitOptions(reduce="magic"))
     with pytest.raises(ExportError, match=r"token_lengths: \(99,\); 1 to 16 allowed"):
         prepare_split(folder / "checkpoint", SplitOptions(token_lengths=(99,)))
@@ -138,6 +141,25 @@ def test_what_is_refused_names_what_is_at_fault(folder: Path, tmp_path: Path) ->
     with pytest.raises(ExportError, match="holds something that is no model"):
         split_model(folder / "checkpoint", tmp_path / "out")
     assert (tmp_path / "out" / "thesis.txt").read_text() == "mine"
+
+
+def test_what_sending_less_costs_is_told_for_every_method_and_length(folder: Path) -> None:
+    own = folder / "own"
+    own.mkdir()
+    for number in range(3):
+        Image.fromarray(picture(number)).save(own / f"{number}.png")
+    (own / "questions.txt").write_text("what is shown?\n\nwhere is it?\n")
+    prepared = prepare_split(folder / "checkpoint")
+    costs = calibrate(prepared, load_bundle(folder / "model" / "bundle"), own)
+    told = {(cost.reduce, cost.token_length, cost.payload): cost for cost in costs}
+    assert len(told) == 3 + 4 * len(REDUCERS)
+    assert told["none", 16, "float16"].same_answers == 1.0
+    assert told["none", 16, "float16"].kilobytes == pytest.approx(16 * 34 * 2 / 1000)
+    assert all(0.0 <= cost.same_answers <= cost.same_tokens <= 1.0 for cost in costs)
+    # A random model's answers hang on everything that it is shown.
+    assert told["random", 1, "float32"].same_answers < 1.0
+    with pytest.raises(DatasetError, match="no_such cannot be read"):
+        calibrate(prepared, load_bundle(folder / "model" / "bundle"), folder / "no_such")
 
 
 @pytest.mark.benchmark
