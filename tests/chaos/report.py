@@ -43,7 +43,7 @@ class Report:
 
     def put(self, name: str, row: Row, took_s: float) -> None:
         """Write a row down: the file is whole after each, and another run may write into it too."""
-        commit = None if self._history.is_dirty(MEASURES) else current_commit()
+        commit = "unknown" if self._history.is_dirty(MEASURES) else current_commit()
         found = {**asdict(row), "kept": row.kept, "took_s": round(took_s, 1), "commit": commit}
         self.rows = {**self._written(), name: found}
         self.rows = {each: self.rows[each] for each in ROWS if each in self.rows}

@@ -70,7 +70,7 @@ def test_a_row_that_was_not_kept_or_was_run_with_changes_is_run_again(checkout: 
     (checkout / "device_agent/agent.py").write_text("3")
     Report(path, "full", History(checkout)).put("kills", row(), 1.0)
     written = json.loads(path.read_text())
-    assert written["rows"]["kills"]["commit"] is None
+    assert written["rows"]["kills"]["commit"] == "unknown"
     assert not Report(path, "full", History(checkout)).holds("kills")
 
 

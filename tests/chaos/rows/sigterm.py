@@ -210,8 +210,7 @@ async def run(scale: Scale, folder: Path) -> Row:
             scene = Scene(server, model, scratch, pki, device, key, apart)
             await STATES[name](scene)
             ended_s[name], left[name] = await asyncio.to_thread(server.ended_within_s, _PATIENCE_S)
-            for process in multiprocessing_children(apart):
-                process.kill()
+            _end(apart)
         shutil.rmtree(model, ignore_errors=True)
     slowest = max(ended_s, key=lambda name: ended_s[name])
     behind = {name: each for name, each in left.items() if each}
@@ -228,6 +227,8 @@ async def run(scale: Scale, folder: Path) -> Row:
     )
 
 
-def multiprocessing_children(apart: ProcessPoolExecutor) -> list[psutil.Process]:
-    """The processes of a pool, which need not be waited for."""
-    return [psutil.Process(number) for number in (getattr(apart, "_processes", None) or {})]
+def _end(apart: ProcessPoolExecutor) -> None:
+    """End the processes of a pool, which need not be waited for."""
+    for number in getattr(apart, "_processes", None) or {}:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            psutil.Process(number).kill()
