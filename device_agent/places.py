@@ -9,7 +9,8 @@ from pathlib import Path
 
 NO_HOME = Path("/nonexistent")
 """The home of a user who has none: nothing is found there, and nothing can be written."""
-_SHIPPED = Path("deploy/models/soundstage-small")
+_SHIPPED = "soundstage-small"
+_MODELS = Path("deploy/models")
 _SOURCES = Path(__file__).resolve().parents[1]
 
 
@@ -47,26 +48,26 @@ def resolved_model(model: Path) -> Path:
     return fetched if len(model.parts) == 1 and not is_folder(model) and is_folder(fetched) else model
 
 
-def shipped_model() -> Path | None:
-    """The folder of the model that comes with the project, None where it was left out.
+def shipped_model(name: str = _SHIPPED) -> Path | None:
+    """The folder of a model that comes with the project, None where it was left out.
 
     It is a clone's, else the one among the data of an installed wheel.
     """
-    return cloned_model() or next((folder for folder in _installed_models() if is_folder(folder)), None)
+    return cloned_model(name) or next((f for f in _installed_models(name) if is_folder(f)), None)
 
 
-def cloned_model() -> Path | None:
-    """The folder of the model that comes with a clone: in the current folder, else in that of the sources."""
+def cloned_model(name: str = _SHIPPED) -> Path | None:
+    """The folder of a model that comes with a clone: in the current folder, else in that of the sources."""
     for root in (Path(), _SOURCES):
-        if is_folder(root / _SHIPPED):
-            return root / _SHIPPED
+        if is_folder(root / _MODELS / name):
+            return root / _MODELS / name
     return None
 
 
-def _installed_models() -> Iterator[Path]:
+def _installed_models(name: str) -> Iterator[Path]:
     # What pip was told with --user goes by another scheme than what it was told without.
     for scheme in (sysconfig.get_default_scheme(), sysconfig.get_preferred_scheme("user")):
-        yield Path(sysconfig.get_path("data", scheme)) / "share" / "tokenlink" / "models" / _SHIPPED.name
+        yield Path(sysconfig.get_path("data", scheme)) / "share" / "tokenlink" / "models" / name
 
 
 def is_file(path: Path) -> bool:

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from device_agent.bundle.bundle import sha256_of
-from device_agent.places import downloads
+from device_agent.places import downloads, shipped_model
 from edge_server.errors import ModelError
 from edge_server.export.bundle import export_bundle
 from edge_server.export.canary import write_canaries
@@ -29,7 +29,7 @@ from edge_server.weights.open_small import NAME, base_link
 
 LORA, CARD = "lora.safetensors", "training.json"
 #: Where what was trained is committed.
-TRAINED = Path("deploy/models") / NAME
+TRAINED = shipped_model(NAME) or Path("deploy/models") / NAME
 _MADE_OF = "made_of.json"
 
 

@@ -35,7 +35,6 @@ from edge_server.frontdoor.http.openai_schema import (
     AssistantMessage,
     Assurance,
     AudioPart,
-    AudioUrlPart,
     ChatChunk,
     ChatCompletion,
     ChatRequest,
@@ -278,8 +277,6 @@ def _media_of(part: ContentPart, field: str) -> RawMedia | None:
         found = RawMedia("audio", part.input_audio.data, f"{field}.input_audio.data")
     elif isinstance(part, ImagePart):
         found = _from_url(part.image_url.url, "image", f"{field}.image_url.url")
-    elif isinstance(part, AudioUrlPart):
-        found = _from_url(part.audio_url.url, "audio", f"{field}.audio_url.url")
     else:
         found = _from_url(part.video_url.url, "video", f"{field}.video_url.url")
     return found if part.window is None else replace(found, window=part.window.window(f"{field}.window"))

@@ -87,17 +87,8 @@ class AudioPart(_Sent):
     """Which part it is about; an extension."""
 
 
-class AudioUrlPart(_Sent):
-    """A sound as a data URL; an extension that other servers have too."""
-
-    type: Literal["audio_url"]
-    audio_url: Url
-    window: WindowPart | None = None
-    """Which part it is about; an extension."""
-
-
 ContentPart: TypeAlias = Annotated[
-    TextPart | RefusalPart | ImagePart | VideoPart | AudioPart | AudioUrlPart, Field(discriminator="type")
+    TextPart | RefusalPart | ImagePart | VideoPart | AudioPart, Field(discriminator="type")
 ]
 
 
