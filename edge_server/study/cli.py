@@ -97,13 +97,14 @@ def study(
         list[str] | None, typer.Option(help="Make only this figure; may be given several times.")
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Of the cell: a few drops only.")] = False,
+    drops: Annotated[int | None, typer.Option(min=3, help="Of the cell: drops.  [default: 500]")] = None,
 ) -> None:
     """Train every compared system, ask it everything, write what came out. Can be cut and called again.
 
     `cell` trains nothing: it shares out cells that are made up, with the loss measured of the shipped model.
     """
     if name == CELL:
-        study_cell(model, out, jobs or cores(), quick=quick)
+        study_cell(model, out, jobs or cores(), compare.QUICK if quick else compare.Plan().of(drops))
         return
     if name not in STUDIES:
         raise typer.BadParameter(f"{name!r}; allowed: {', '.join((*STUDIES, CELL))}", param_hint="NAME")
@@ -128,9 +129,8 @@ def study(
         typer.echo(f"{out}: {', '.join(sorted(found))}")
 
 
-def study_cell(model: Path, out: Path, jobs: int, *, quick: bool) -> None:
+def study_cell(model: Path, out: Path, jobs: int, plan: compare.Plan) -> None:
     """Share out cells that are made up; JSON, picture and page."""
-    plan = compare.QUICK if quick else compare.Plan()
     try:
         points = read_points(model / FILE)
     except ValueError as error:
@@ -146,7 +146,7 @@ def study_cell(model: Path, out: Path, jobs: int, *, quick: bool) -> None:
         rounds = (len(plan.points()) + len(plan.small)) * len(plan.seeds)
         task = bar.add_task("cells", total=rounds)
         found = compare.compare(link, plan, jobs, lambda: bar.advance(task))
-    head = {"commit": current_commit(), "model": config.name, "mix": mix, "quick": quick}
+    head = {"commit": current_commit(), "model": config.name, "mix": mix}
     out.mkdir(parents=True, exist_ok=True)
     report = {**head, **found}
     (out / f"{CELL}.json").write_text(json.dumps(report, indent=1) + "\n")

@@ -193,20 +193,22 @@ async def walk(
                         lost += 1
 
             asking = asyncio.create_task(keep_asking())
-            lags: list[dict[str, float]] = []
+            lags: list[dict[str, float | None]] = []
             for number in range(1, len(STEPS_DB)):
                 grant = await walker.agent.grant()
                 steps.now, stepped_s = float(number), time.monotonic()
                 while is_alike(await walker.agent.grant(), grant) and time.monotonic() < stepped_s + step_s:
                     await asyncio.sleep(_LOOK_S)
-                lags.append({"snr_db": STEPS_DB[number], "lag_s": time.monotonic() - stepped_s})
+                lag_s = time.monotonic() - stepped_s
+                # Where the best grant is the same as before, nothing follows.
+                lags.append({"snr_db": STEPS_DB[number], "lag_s": lag_s if lag_s < step_s else None})
                 await asyncio.sleep(max(stepped_s + step_s - time.monotonic(), 0.0))
             over.set()
             await asking
     return {
         "step_s": step_s,
         "steps": lags,
-        "worst_lag_s": max(each["lag_s"] for each in lags),
+        "worst_lag_s": max((each["lag_s"] for each in lags if each["lag_s"] is not None), default=None),
         "questions": walker.asked,
         "lost": lost,
     }

@@ -74,6 +74,14 @@ class Plan:
     small: tuple[tuple[int, int], ...] = ((2, 30), (3, 30), (4, 6))
     objective: Objective = field(default_factory=lambda: Objective(0.5, 0.1, 0.0))
 
+    def of(self, drops: int | None) -> Plan:
+        """One of so many drops, and of as many fewer small cells; None: this one."""
+        if drops is None:
+            return self
+        part = drops / self.drops
+        small = tuple((users, max(round(part * each), len(self.seeds))) for users, each in self.small)
+        return replace(self, drops=drops, small=small)
+
     def points(self) -> list[Point]:
         """Every cell of every sweep."""
         return [

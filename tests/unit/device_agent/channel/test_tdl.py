@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -205,3 +206,21 @@ def test_a_band_narrower_than_a_subcarrier_is_one() -> None:
 def test_settings_that_cannot_be_are_named(change: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match=next(iter(change))):
         ChannelConfig(**change)
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_profiles_are_those_of_sionna(name: str) -> None:
+    """Delays and powers, of an implementation that is not ours."""
+    with warnings.catch_warnings(action="ignore"):
+        tr38901 = pytest.importorskip("sionna.phy.channel.tr38901")
+        theirs = tr38901.TDL(name[-1].upper(), 300e-9, 3.5e9)
+        delays_P, powers_P = np.asarray(theirs.delays), np.asarray(theirs.mean_powers)
+        in_sight = float(theirs.mean_power_los) if theirs.los else 0.0
+    model = tdl(name, delay_spread_ns=300.0)
+    steady, scattered_P = model.powers()
+    # The path in sight is part of their first tap.
+    ours_P = scattered_P + steady * np.eye(1, len(scattered_P))[0]
+    order, theirs_order = np.lexsort((ours_P, model.delays_s())), np.lexsort((powers_P, delays_P))
+    assert model.delays_s()[order] == pytest.approx(delays_P[theirs_order], abs=1e-12)
+    assert ours_P[order] == pytest.approx(powers_P[theirs_order], abs=1e-6)
+    assert steady == pytest.approx(in_sight, abs=1e-6)

@@ -91,3 +91,12 @@ def test_what_is_no_loss_surface_is_refused_by_its_name(tmp_path: Path, content:
     path.write_text(content)
     with pytest.raises(ValueError, match=r"loss_surface\.json: not a loss surface"):
         read_fits(path)
+
+
+def test_the_shipped_model_has_one() -> None:
+    """Its fit is monotone by construction, and says how far it is off."""
+    fits = read_fits(Path(__file__).parents[4] / "deploy" / "models" / "soundstage-small" / FILE)
+    assert fits is not None
+    assert set(fits) == {"visual+audio", "visual", "audio"}
+    for fit in fits.values():
+        assert 0.0 < fit.rms_error <= fit.max_error < 0.25
