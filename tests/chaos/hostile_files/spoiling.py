@@ -22,7 +22,7 @@ def spoilt(data: bytes, rng: random.Random) -> bytes:
         if len(hurt) < 16:
             break
         rng.choice(_WAYS)(hurt, rng)
-    return bytes(hurt)
+    return bytes(hurt) or data[:1]  # of nothing at all, a watched folder waits for more
 
 
 def _place(hurt: bytearray, rng: random.Random) -> int:
