@@ -179,6 +179,7 @@ async def test_labels_are_a_few_known_words(running: Running, http: httpx.AsyncC
                 "outcome",
                 "kind",
                 "reason",
+                "what",
                 "modality",
                 "le",
                 "version",
