@@ -33,7 +33,7 @@ REFUSALS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "overload": (
             *("queue", "queue_per_user", "questions_in_flight", "sessions", "ingest", "arrivals"),
-            *("sessions_of_one", "held_bytes", "connections", "calls", "downloads", "pages"),
+            *("sessions_of_one", "held_bytes", "spool", "connections", "calls", "downloads", "pages"),
         ),
         "limit": ("question_rate", "byte_rate", "streams", "slow_sender", "slow_reader"),
         "access": (

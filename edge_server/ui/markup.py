@@ -28,6 +28,8 @@ HEATMAP_KEY = (
 _REASONS = {
     "queue": "queue full",
     "pages": "too many pages opened at once",
+    "spool": "too much media on its way in",
+    "held_bytes": "too many bytes on their way",
     "too_large": "larger than allowed",
     "sessions_of_one": "too many sessions of one device",
     "streams": "too many streams of one client",
