@@ -78,9 +78,11 @@ async def answer(served: Served) -> str:
 
 
 def runners(served: Served) -> list[psutil.Process]:
-    """Processes that hold weights: by far the largest below the server."""
-    below = psutil.Process(served.process.pid).children(recursive=True)
-    return [each for each in below if each.nice() > psutil.Process(served.process.pid).nice()]
+    """Processes that hold weights: of those that give way, the largest; decoders of media give way more."""
+    server = psutil.Process(served.process.pid)
+    given = [each for each in server.children(recursive=True) if each.nice() > server.nice()]
+    least = min((each.nice() for each in given), default=0)
+    return [each for each in given if each.nice() == least]
 
 
 async def test_weights_that_are_not_finite_are_not_promoted(served: Served) -> None:
