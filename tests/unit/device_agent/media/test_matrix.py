@@ -97,6 +97,12 @@ def test_films_and_sound_are_as_ffmpeg_shows_them(name: str) -> None:
         for tick, seen in enumerate(clip.frames_THWC[:TICKS]):
             on_show = [pixels for at_s, pixels in frames if at_s - lag_s <= tick / RATE_HZ + 1e-3]
             wanted = on_show[-1] if on_show else frames[0][1]
+            if film.video == "h263":  # whose pixels are 12 wide and 11 high: a viewer widens them
+                shape = (round(wanted.shape[1] * 12 / 11), wanted.shape[0])
+                wide = np.asarray(Image.fromarray(wanted).resize(shape, Image.Resampling.BICUBIC))
+                assert seen.shape == wide.shape
+                assert np.abs(seen.astype(int) - wide).mean() < 5
+                continue
             np.testing.assert_array_equal(seen, wanted, err_msg=f"{name}, tick {tick}")
     if clip.pcm_S is not None:
         wanted = ffmpegs_sound(data)

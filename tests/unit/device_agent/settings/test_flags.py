@@ -85,4 +85,4 @@ def test_what_is_shown_of_defaults_that_depend_on_the_user_is_so(
 
 
 def test_choices_that_are_registered_later_are_offered() -> None:
-    assert choices_of(config.SETTINGS["channel"]) == ("none", "awgn", "rayleigh", "rician")
+    assert choices_of(config.SETTINGS["channel"])[:4] == ("none", "awgn", "rayleigh", "rician")
