@@ -20,6 +20,7 @@ NOT_OF_QUESTIONS = {
     "CanaryError",
     "ConfigurationError",
     "ModelError",
+    "WeightsError",
     "ExportError",
     "DatasetError",
     "SettingsError",
