@@ -77,12 +77,7 @@ class PromptCheck:
             )
         self._ids("question_ids", prompt.question_ids)
         self._ids("context_ids", prompt.context_ids)
-        for token_id, _ in prompt.sampling.logit_bias:
-            if not 0 <= token_id < self._vocab_size:
-                raise InvalidPromptError(
-                    "sampling.logit_bias",
-                    f"sampling.logit_bias names token {token_id}; allowed: 0 to {self._vocab_size - 1}",
-                )
+        check_biases(prompt, self._vocab_size)
         if positions >= self._max_positions:
             raise PromptTooLongError("question_ids", positions, self._max_positions - 1, "positions")
         return positions
@@ -115,9 +110,38 @@ class PromptCheck:
     def _ids(self, field: str, ids: tuple[int, ...]) -> None:
         if len(ids) > self._max_text_tokens:
             raise PromptTooLongError(field, len(ids), self._max_text_tokens)
-        for i, token_id in enumerate(ids):
-            if not 0 <= token_id < self._vocab_size or token_id in self._special:
-                raise InvalidPromptError(
-                    f"{field}[{i}]",
-                    f"{field}[{i}] is {token_id}; allowed: 0 to {self._vocab_size - 1}, no special token",
-                )
+        check_ids(field, ids, self._vocab_size, self._special)
+
+
+def check_ids(field: str, ids: tuple[int, ...], vocab_size: int, special: frozenset[int]) -> None:
+    """See that language token ids are those of a text.
+
+    Args:
+        field: where they stand.
+        ids: to look at.
+        vocab_size: ids are below it.
+        special: ids that no text has.
+
+    Raises:
+        InvalidPromptError: names the first that is not.
+    """
+    for i, token_id in enumerate(ids):
+        if not 0 <= token_id < vocab_size or token_id in special:
+            raise InvalidPromptError(
+                f"{field}[{i}]",
+                f"{field}[{i}] is {token_id}; allowed: 0 to {vocab_size - 1}, no special token",
+            )
+
+
+def check_biases(prompt: Prompt, vocab_size: int) -> None:
+    """See that a prompt's biases are of language tokens below ``vocab_size``.
+
+    Raises:
+        InvalidPromptError: names the first that is not.
+    """
+    for token_id, _ in prompt.sampling.logit_bias:
+        if not 0 <= token_id < vocab_size:
+            raise InvalidPromptError(
+                "sampling.logit_bias",
+                f"sampling.logit_bias names token {token_id}; allowed: 0 to {vocab_size - 1}",
+            )

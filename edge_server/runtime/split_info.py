@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -12,11 +11,13 @@ from edge_server.engine.ports import FeatureBlock, InvalidPromptError, Prompt, P
 from edge_server.model import tokenizer as tk
 from edge_server.model.split.chat import Chat, ChatError, Shown, Turn, Written
 from edge_server.model.split.description import SplitConfig, read_split
+from edge_server.runtime.described import Described
 from edge_server.runtime.model_info import bundle_hash_of
+from edge_server.runtime.prompt_check import check_biases, check_ids
 from protos.names import SLOT_OF
 
 
-class SplitInfo:
+class SplitInfo(Described):
     """Implements :class:`edge_server.engine.ports.Model`.
 
     Args:
@@ -26,37 +27,16 @@ class SplitInfo:
     """
 
     def __init__(self, config: SplitConfig, tokenizer: Tokenizer, bundle_hash: str) -> None:
+        super().__init__(config, tokenizer, bundle_hash)
         self._config = config
-        self._tokenizer = tokenizer
-        self._bundle_hash = bundle_hash
         self._chat = Chat(config, tokenizer)
         self._special = tk.special_ids_of(tokenizer)
         self._text_ids = tokenizer.get_vocab_size(with_added_tokens=True)
 
     @property
-    def name(self) -> str:
-        """Name of the model, as shown to clients."""
-        return self._config.name
-
-    @property
-    def bundle_hash(self) -> str:
-        """SHA-256 (hexadecimal) of the device bundle this model answers for."""
-        return self._bundle_hash
-
-    @property
     def eos_id(self) -> int:
         """Language token id that ends an answer; whichever the model ended it with, it is told as this."""
         return self._config.eos_ids[0]
-
-    @property
-    def channel_dim(self) -> int:
-        """Reals per feature token."""
-        return self._config.channel_dim
-
-    @property
-    def token_lengths(self) -> tuple[int, ...]:
-        """Token lengths that a feature block may have."""
-        return self._config.token_lengths
 
     @property
     def max_positions(self) -> int:
@@ -79,13 +59,7 @@ class SplitInfo:
             )
         self._check_ids("question_ids", prompt.question_ids)
         self._check_ids("context_ids", prompt.context_ids)
-        for token_id, _ in prompt.sampling.logit_bias:
-            if not 0 <= token_id < self._config.vocab_size:
-                raise InvalidPromptError(
-                    "sampling.logit_bias",
-                    f"sampling.logit_bias names token {token_id}; "
-                    f"allowed: 0 to {self._config.vocab_size - 1}",
-                )
+        check_biases(prompt, self._config.vocab_size)
         positions = len(self.written(prompt).ids)
         if positions >= self.max_positions:
             raise PromptTooLongError("question_ids", positions, self.max_positions - 1, "positions")
@@ -103,14 +77,6 @@ class SplitInfo:
             return self._chat.write([Turn("user", "\n".join(text for text in texts if text), shown)])
         except ChatError as error:
             raise InvalidPromptError("question_ids", f"question_ids: {error}") from error
-
-    def text(self, token_ids: Sequence[int]) -> str:
-        """The text that language token ids spell, special tokens left out."""
-        return tk.decode(self._tokenizer, token_ids)
-
-    def token_bytes(self, token_id: int) -> bytes:
-        """The bytes that one language token adds to a text; of a special token its name."""
-        return tk.token_bytes(self._tokenizer, token_id)
 
     def _check_block(self, field: str, block: FeatureBlock) -> str:
         slot = SLOT_OF.get(block.modality)
@@ -134,12 +100,7 @@ class SplitInfo:
     def _check_ids(self, field: str, ids: tuple[int, ...]) -> None:
         if len(ids) >= self.max_positions:
             raise PromptTooLongError(field, len(ids), self.max_positions - 1)
-        for i, token_id in enumerate(ids):
-            if not 0 <= token_id < self._text_ids or token_id in self._special:
-                raise InvalidPromptError(
-                    f"{field}[{i}]",
-                    f"{field}[{i}] is {token_id}; allowed: 0 to {self._text_ids - 1}, no special token",
-                )
+        check_ids(field, ids, self._text_ids, self._special)
 
 
 def load_split_info(directory: Path) -> SplitInfo:
