@@ -37,7 +37,7 @@ def test_every_exit_code_of_the_agent_is_told() -> None:
 def test_settings_are_settings() -> None:
     for prefix, known in (("SERVER", SETTINGS.find), ("DEVICE", DEVICE_SETTINGS.find)):
         for name in re.findall(rf"TOKENLINK_{prefix}_([A-Z_]+)", TEXT):
-            assert known(name.lower()) is not None, name
+            assert known(name.lower().replace("__", ".")) is not None, name
 
 
 def test_services_and_volumes_are_those_of_the_compose_file() -> None:
