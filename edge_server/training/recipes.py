@@ -97,9 +97,9 @@ def soundstage_small() -> Recipe:
         alignment=AlignmentTraining(Schedule(2000, 1e-3), uplink),
         finetune=FinetuneTraining(Schedule(2000, 1e-3), uplink),
         rewording=RewordingTraining(
-            text=Schedule(220, 1.2e-3, warmup_steps=20, log_every=10, checkpoint_every=50),
+            text=Schedule(600, 1.2e-3, warmup_steps=20, log_every=10, checkpoint_every=50),
             clips=Schedule(400, 8e-4, warmup_steps=20, log_every=10, checkpoint_every=50),
-            polish=Schedule(700, 6e-4, warmup_steps=20, log_every=10, checkpoint_every=50),
+            polish=Schedule(1400, 6e-4, warmup_steps=20, log_every=10, checkpoint_every=50),
             uplink=uplink,
         ),
     )

@@ -26,7 +26,7 @@ from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from edge_server.data.soundstage import outsiders, wordings
+from edge_server.data.soundstage import outsiders, phrasing_grammar, wordings
 from edge_server.data.soundstage.captions import describe
 from edge_server.data.soundstage.questions import Question, draw_questions
 from edge_server.data.soundstage.scene import Scene, sample_scene
@@ -79,7 +79,7 @@ class RewordingTraining:
     """How often a question comes over the analog text path."""
     describe_odds: float = 0.06
     """How often a clip is also to be described."""
-    most_clips: int = 4000
+    most_clips: int = 8000
     """Only the first so many of the training split are asked about."""
     strangers: int = 512
     """Pictures and sounds from elsewhere, of each."""
@@ -88,9 +88,8 @@ class RewordingTraining:
 def wording_words() -> list[str]:
     """Words of the wordings, sorted: each is to be one language token."""
     sentences = [*wordings.training_sentences(), *outsiders.training_sentences(), UNSURE]
-    return sorted(
-        {word for s in sentences for word in re.findall(r"[a-z']+", re.sub("<.*?>", "", s).lower())}
-    )
+    listed = {word for s in sentences for word in re.findall(r"[a-z']+", re.sub("<.*?>", "", s).lower())}
+    return sorted(listed | phrasing_grammar.words())
 
 
 def extended(link: Link, words: Iterable[str]) -> Link:

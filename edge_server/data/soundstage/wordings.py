@@ -8,12 +8,15 @@ prompts of the two are disjoint, and the held-out synonyms have words that train
 
 from __future__ import annotations
 
+import re
 import string
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
+from edge_server.data.soundstage import phrasing_grammar
 from edge_server.data.soundstage.phrasings import PHRASINGS, put_into
 
 
@@ -177,8 +180,11 @@ def training_wording(template: str, values: Sequence[str], rng: np.random.Genera
     """
     sentence = template
     phrasings = PHRASINGS.get(template)
-    if phrasings is not None and rng.random() < 0.75:
+    odds = rng.random()
+    if phrasings is not None and odds < 0.2:
         sentence = _pick(phrasings.training, rng)
+    elif odds < 0.8:
+        sentence = _built(template, rng)
     if rng.random() < 0.2:
         sentence = _weightless_replaced(sentence, rng)
     text = put_into(sentence, template, values)
@@ -207,6 +213,23 @@ def training_system(rng: np.random.Generator) -> str:
         return _pick(SYSTEM_PROMPTS, rng)
     chatter = ". ".join(_chatter(rng, 12) for _ in range(int(rng.integers(1, 4))))
     return f"{_pick(SYSTEM_PROMPTS, rng)} {chatter}." if odds < 0.75 else f"{chatter}."
+
+
+def _built(template: str, rng: np.random.Generator) -> str:
+    """A sentence of the grammar that evaluation does not ask."""
+    while _said(sentence := phrasing_grammar.sentence(template, rng)) in _held_out_questions():
+        pass
+    return sentence
+
+
+def _said(sentence: str) -> str:
+    """What stays of a sentence without case and punctuation."""
+    return " ".join(re.findall(r"[a-z0-9'<>]+", sentence.lower()))
+
+
+@cache
+def _held_out_questions() -> frozenset[str]:
+    return frozenset(_said(s) for p in PHRASINGS.values() for s in (*p.reordered, *p.synonyms))
 
 
 def _before(rng: np.random.Generator) -> str:
@@ -248,7 +271,7 @@ def _misspelt(text: str, values: Sequence[str], rng: np.random.Generator) -> str
     """With two letters of one word in the other order; names of instruments and places stay."""
     words = text.split(" ")
     held = {word for value in values for word in value.split()}
-    where = [i for i, word in enumerate(words) if len(word) > 4 and word.strip("?.,") not in held]
+    where = [i for i, word in enumerate(words) if len(word) > 4 and word.strip("?.,:;!") not in held]
     if where:
         i = where[int(rng.integers(len(where)))]
         at = int(rng.integers(1, len(words[i]) - 2))

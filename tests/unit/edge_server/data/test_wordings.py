@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edge_server.data.annotations import QuestionRow
-from edge_server.data.soundstage import outsiders, wordings
+from edge_server.data.soundstage import outsiders, phrasing_grammar, wordings
 from edge_server.data.soundstage.phrasings import PHRASINGS, put_into
 from edge_server.data.soundstage.questions import TEMPLATES
 from edge_server.evaluation.asking import values_of
@@ -49,12 +49,35 @@ def test_no_held_out_sentence_is_learned_from() -> None:
 
 def test_reordered_sentences_have_known_words_and_synonyms_have_one_that_is_not() -> None:
     sentences = [*wordings.training_sentences(), *outsiders.training_sentences()]
-    known = set().union(*map(words_of, sentences))
+    known = set(phrasing_grammar.words()).union(*map(words_of, sentences))
     for phrasings in PHRASINGS.values():
         for sentence in phrasings.reordered:
             assert words_of(sentence) <= known, sentence
         for sentence in phrasings.synonyms:
             assert words_of(sentence) - known, sentence
+
+
+@pytest.mark.parametrize("template", list(PHRASINGS))
+def test_the_grammar_asks_what_the_template_asks_in_many_sentences(template: str) -> None:
+    rng = np.random.default_rng(3)
+    made = {phrasing_grammar.sentence(template, rng) for _ in range(600)}
+    assert len(made) > 150
+    for sentence in made:
+        assert set(NAMED.findall(sentence)) == set(NAMED.findall(template)), sentence
+        assert not set("{}[]|") & set(sentence), sentence
+        assert words_of(sentence) <= phrasing_grammar.words(), sentence
+
+
+@pytest.mark.parametrize("template", list(PHRASINGS))
+def test_what_the_grammar_has_in_common_with_held_out_sentences_is_not_learned_from(template: str) -> None:
+    rng = np.random.default_rng(4)
+    drawn = {said(wordings._built(template, rng)) for _ in range(600)}
+    phrasings = PHRASINGS[template]
+    assert not drawn & {said(sentence) for sentence in (*phrasings.reordered, *phrasings.synonyms)}
+
+
+def test_a_template_without_rules_is_its_own_sentence() -> None:
+    assert phrasing_grammar.sentence("Does it float?", np.random.default_rng(0)) == "Does it float?"
 
 
 def test_there_are_a_dozen_held_out_wordings_that_differ_from_the_question() -> None:
