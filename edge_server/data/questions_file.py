@@ -105,11 +105,13 @@ class OwnMedia:
         folder: all files are inside.
         spec: rates and window.
         limits: what decoding one file may cost.
+        seen: what each clip that was read has; a training that asks again need not decode it again.
     """
 
     folder: Path
     spec: MediaSpec = field(default_factory=MediaSpec)
     limits: MediaLimits = field(default_factory=MediaLimits)
+    seen: dict[OwnClip, frozenset[str]] = field(default_factory=dict, compare=False, repr=False)
 
     def read(self, clip: OwnClip) -> Clip:
         """Frames and sound of a clip, as a device would send them.
@@ -123,7 +125,19 @@ class OwnMedia:
             )
             for name in clip.files
         ]
-        return join(parts) if len(parts) > 1 else parts[0]
+        whole = join(parts) if len(parts) > 1 else parts[0]
+        self.seen[clip] = frozenset(whole.modalities)
+        return whole
+
+    def modalities(self, clip: OwnClip) -> frozenset[str]:
+        """What a clip has, by its names on the wire; it is read only if it never was.
+
+        Raises:
+            MediaError: as for :meth:`read`.
+        """
+        if clip not in self.seen:
+            self.read(clip)
+        return self.seen[clip]
 
     def fault(self, clip: OwnClip) -> Fault | None:
         """What is wrong with a clip's files; reads all that training will read."""

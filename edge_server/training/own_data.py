@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -57,7 +58,8 @@ class OwnSplit:
 
     def has(self, clip: int, slot: str) -> bool:
         """Whether a clip shows, or sounds."""
-        return not self._names[clip].isdisjoint(MODALITIES[slot].wire)
+        with self._unchanged():
+            return not self.media.modalities(self.clips[clip]).isdisjoint(MODALITIES[slot].wire)
 
     def caption(self, clip: int) -> Caption:
         """A clip in words."""
@@ -80,16 +82,17 @@ class OwnSplit:
     def _by_clip(self) -> tuple[tuple[QuestionRow, ...], ...]:
         return questions_by_clip(self.asked, len(self))
 
-    @cached_property
-    def _names(self) -> tuple[frozenset[str], ...]:
-        return tuple(frozenset(clip.modalities) for clip in self._read(range(len(self))))
-
     def _read(self, clips: Iterable[int]) -> list[Clip]:
-        with ThreadPoolExecutor(self.threads) as pool:
-            try:
-                return list(pool.map(lambda i: self.media.read(self.clips[i]), clips))
-            except MediaError as error:  # the survey could read it
-                raise DatasetError(f"{self.media.folder}: changed while it was read: {error}") from error
+        with ThreadPoolExecutor(self.threads) as pool, self._unchanged():
+            return list(pool.map(lambda i: self.media.read(self.clips[i]), clips))
+
+    @contextmanager
+    def _unchanged(self) -> Iterator[None]:
+        """The survey could read every clip: one that cannot be read now was changed since."""
+        try:
+            yield
+        except MediaError as error:
+            raise DatasetError(f"{self.media.folder}: changed while it was read: {error}") from error
 
 
 def spoken(link: Link, questions: Iterable[QuestionRow]) -> tuple[QuestionRow, ...]:
