@@ -113,6 +113,8 @@ class ModelRunnerProcess:
         theirs.close()
         self._process, self._pipe, self._lifeline = process, ours, Lifeline(process)
         atexit.register(self.close)
+        if self._closed:
+            self._lifeline.kill()
         try:
             fault = self._answer(ours, _STARTS_WITHIN_S)
         except TimeoutError as error:
@@ -128,6 +130,13 @@ class ModelRunnerProcess:
         self._closed = True
         self._end()
         atexit.unregister(self.close)
+
+    def call_off(self) -> None:
+        """End the process at once, for good, while another thread waits for it: that one is told it ended."""
+        self._closed = True
+        lifeline = self._lifeline
+        if lifeline is not None:
+            lifeline.kill()
 
     @property
     def pid(self) -> int | None:

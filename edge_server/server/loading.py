@@ -9,7 +9,7 @@ MODEL/bundle-*/  bundles of other precisions, made from that one: given to devic
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
@@ -47,18 +47,67 @@ _UNKNOWN_QUESTION = "What is shown?"
 _UNKNOWN_CANARIES = 4
 
 
-def load_served(config: ServerConfig) -> Served:
+class Loading:
+    """Loads the model that settings name, again and again; a load that hangs can be called off.
+
+    Args:
+        config: names the model.
+    """
+
+    def __init__(self, config: ServerConfig) -> None:
+        self._config = config
+        self._runners: list[ModelRunnerProcess] = []
+        self._called_off = False
+
+    def __call__(self) -> Served:
+        """Load it.
+
+        Raises:
+            ConfigurationError: as for :func:`load_served`; or the load was called off.
+        """
+        try:
+            return load_served(self._config, self._starting)
+        finally:
+            self._runners = []
+
+    def call_off(self) -> None:
+        """Whatever is being loaded in another thread fails soon, and so does what comes after it.
+
+        A process that is stopped, or reads from a disk that has gone, would say nothing for minutes, and the
+        server would wait for it before it ends.
+        """
+        self._called_off = True
+        for runner in self._runners:
+            runner.call_off()
+
+    def _starting(self, runners: Sequence[ModelRunnerProcess]) -> None:
+        self._runners = list(runners)
+        if self._called_off:
+            self.call_off()
+
+
+def load_served(
+    config: ServerConfig, starting: Callable[[Sequence[ModelRunnerProcess]], None] = lambda _: None
+) -> Served:
     """Load the model that the settings name. Its state's type is its own business, hence ``Any``.
+
+    Args:
+        config: settings.
+        starting: called with the processes that are to compute, before they are started.
 
     Raises:
         ConfigurationError: there is no model or no sound bundle, or they do not belong together.
     """
     with ExitStack() as resources:
-        served = _load(config, resources)
+        served = _load(config, resources, starting)
         return replace(served, close=resources.pop_all().close)
 
 
-def _load(config: ServerConfig, resources: ExitStack) -> Served:
+def _load(
+    config: ServerConfig,
+    resources: ExitStack,
+    starting: Callable[[Sequence[ModelRunnerProcess]], None],
+) -> Served:
     if not config.runtime.model.is_dir():
         raise ConfigurationError(
             f"model: there is no folder {config.runtime.model}; train one with `edge-server train`, or name "
@@ -82,7 +131,7 @@ def _load(config: ServerConfig, resources: ExitStack) -> Served:
     try:
         calibration = read_calibration(snapshot.folder / CALIBRATION_FILE)
         model, runner_of = (
-            _in_processes(config, snapshot, resources)
+            _in_processes(config, snapshot, resources, starting)
             if config.runtime.model_runner_processes
             else _in_threads(config, snapshot)
         )
@@ -143,7 +192,10 @@ def _in_threads(config: ServerConfig, snapshot: Snapshot) -> tuple[Model, Callab
 
 
 def _in_processes(
-    config: ServerConfig, snapshot: Snapshot, resources: ExitStack
+    config: ServerConfig,
+    snapshot: Snapshot,
+    resources: ExitStack,
+    starting: Callable[[Sequence[ModelRunnerProcess]], None],
 ) -> tuple[Model, Callable[[int], ModelRunner[Any]]]:
     """A model for each batch, in a process of its own; here is what is known of it without weights."""
     runtime = config.runtime
@@ -151,6 +203,7 @@ def _in_processes(
     runners = [ModelRunnerProcess(make, PRELOAD) for _ in range(config.engine.batches)]
     for runner in runners:
         resources.callback(runner.close)
+    starting(runners)
     with ThreadPoolExecutor() as pool:
         started = [pool.submit(runner.start) for runner in runners]
         model = load_info(snapshot.folder)

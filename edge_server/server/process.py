@@ -15,7 +15,8 @@ import json
 import logging
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import Protocol
 
 from device_agent.errors import DeviceAgentError
 from device_agent.tracing import exporting_tracer
@@ -33,10 +34,20 @@ from edge_server.ui.gate import Gate
 logger = logging.getLogger(__name__)
 
 
+class Reload(Protocol):
+    """Loads a model; :class:`edge_server.server.loading.Loading` is one."""
+
+    def __call__(self) -> Served:
+        """Load it."""
+
+    def call_off(self) -> None:
+        """A load in another thread fails soon."""
+
+
 async def serve(
     config: ServerConfig,
     served: Served,
-    reload: Callable[[], Served] | None = None,
+    reload: Reload | None = None,
     tracing: Tracing | None = None,
     gate: Gate | None = None,
 ) -> None:
@@ -45,7 +56,8 @@ async def serve(
     Args:
         config: settings.
         served: what to serve first.
-        reload: loads what to serve from now on, after a SIGHUP. Called in a thread.
+        reload: loads what to serve from now on, after a SIGHUP. Called in a thread, and called off at the
+            end.
         tracing: begins spans; None: there are none.
         gate: who may look at the page; None: whoever the REST doors let in.
 
@@ -77,17 +89,19 @@ async def serve(
         for task in (draining, hurrying):
             task.cancel()
     finally:
-        if reloading is not None:
+        if reloading is not None and reload is not None:
             loop.remove_signal_handler(signal.SIGHUP)
             reloading.cancel()
             await asyncio.wait({reloading})
+            # Its thread may hang in a load, and the end of the event loop waits for it.
+            reload.call_off()
         await server.stop()
         if config.server.ready_file is not None:
             config.server.ready_file.unlink(missing_ok=True)
     logger.info("stopped")
 
 
-async def _reload(server: Server, load: Callable[[], Served]) -> None:
+async def _reload(server: Server, load: Reload) -> None:
     """Serve what the model folder holds at every SIGHUP; what cannot be loaded changes nothing."""
     asked = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, asked.set)
@@ -143,10 +157,11 @@ def run(config: ServerConfig) -> None:
     Raises:
         ConfigurationError: a setting names what is not there.
     """
-    from edge_server.server.loading import load_served
+    from edge_server.server.loading import Loading
 
     logger.info("loading", extra={"model": str(config.runtime.model)})
-    served = load_served(config)
+    loading = Loading(config)
+    served = loading()
     # What is loaded by now stays: the collector need not go through all of it while answers wait.
     gc.collect()
     gc.freeze()
@@ -161,7 +176,7 @@ def run(config: ServerConfig) -> None:
         _tracing(config) as tracing,
         asyncio.Runner(loop_factory=loop_factory) as runner,
     ):
-        runner.run(serve(config, served, lambda: load_served(config), tracing))
+        runner.run(serve(config, served, loading, tracing))
 
 
 @contextlib.contextmanager

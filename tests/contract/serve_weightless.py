@@ -76,13 +76,17 @@ def main() -> None:
     config = ServerConfig()
     first = served(config.media)
 
-    def reload() -> Served:
-        model = WeightlessModel(name="newer", bundle_hash=NEWER_BUNDLE_HASH)
-        return replace(served(config.media), model=model)
+    class Newer:
+        def __call__(self) -> Served:
+            model = WeightlessModel(name="newer", bundle_hash=NEWER_BUNDLE_HASH)
+            return replace(served(config.media), model=model)
+
+        def call_off(self) -> None:
+            pass
 
     logs.configure(config.server.log_level)
     gate = KeyGate(sys.argv[1]) if len(sys.argv) > 1 else None
-    asyncio.run(serve(config, first, reload, gate=gate))
+    asyncio.run(serve(config, first, Newer(), gate=gate))
     first.close()
 
 

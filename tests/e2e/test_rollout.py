@@ -119,3 +119,19 @@ async def test_a_file_that_is_missing_changes_nothing(served: Served) -> None:
     served.hang_up()
     await served.logged("not reloaded")
     assert await answer(served) == said
+
+
+async def test_a_load_that_hangs_does_not_keep_the_server_from_ending(served: Served) -> None:
+    weights = load_file(served.model / "foundation.safetensors")
+    save_file({name: -tensor for name, tensor in weights.items()}, served.model / "foundation.safetensors")
+    before = {each.pid for each in runners(served)}
+    served.hang_up()
+    async with asyncio.timeout(60):
+        while not (new := [each for each in runners(served) if each.pid not in before]):
+            await asyncio.sleep(0.001)
+    for each in new:
+        each.suspend()
+    served.process.terminate()
+    async with asyncio.timeout(60):
+        assert await served.process.wait() == 0
+    assert not [each for each in new if each.is_running()]
