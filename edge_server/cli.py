@@ -58,6 +58,7 @@ ELSEWHERE: Mapping[str, Elsewhere] = MappingProxyType(
         ),
         "settings": Elsewhere("edge_server.server.reference", "Everything that can be set.", extra="server"),
         "weights": Elsewhere("edge_server.weights.cli", "Fetch published weights that a model is made of."),
+        "engines": Elsewhere("edge_server.runtime.engines_cli", "Engines that others wrote: install vLLM."),
         "certs": Elsewhere(
             "edge_server.access.cli", "Make an authority; certificates of server and devices."
         ),

@@ -7,18 +7,21 @@ Pillow), and with the text that stands for a picture, written out again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 import torch
 import transformers
 from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from edge_server.engine.ports import Role
 
 END = "<|im_end|>"
 SPECIAL = (
@@ -62,6 +65,8 @@ _TOWER = {
 }
 
 Pixels = npt.NDArray[np.uint8]
+Conversation: TypeAlias = Sequence[tuple[Role, Sequence[Any]]]
+"""Turns: whose, and texts and media in their order."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,7 @@ class Tiny:
         image, audio: what its chat template writes for one.
         kinds: what else ``generate`` is told of the ids.
         picture: rows and columns that pictures are brought to, where the family leaves that open.
+        together: the axis along which pixels of several pictures are put together.
     """
 
     folder: Path
@@ -87,6 +93,7 @@ class Tiny:
     audio: str = ""
     kinds: Callable[[torch.Tensor], Mapping[str, Any]] = lambda ids: {}
     picture: tuple[int, int] | None = None
+    together: int = 0
 
     def ids(self, question: str, stands_for: str | None) -> torch.Tensor:
         """Language tokens of one turn, as the processor makes them, [1, L]."""
@@ -102,10 +109,44 @@ class Tiny:
             text = text.replace(self.audio or self.image, stands_for)
         return torch.tensor([self.tokenizer(text, add_special_tokens=False).input_ids])
 
-    def answer(self, question: str, media: Any = None, tokens: int = 12) -> list[int]:
-        """What its own class generates, greedily, the token that ends it left out."""
-        shown, stands_for = ({}, None) if media is None or self.shows is None else self.shows(media)
-        ids = self.ids(question, stands_for)
+    def conversation(self, turns: Conversation, tokens: int = 12) -> list[int]:
+        """What its own class generates at the end of a conversation."""
+        shown: list[Mapping[str, Any]] = []
+        texts: list[str] = []
+        messages = []
+        kind, written = ("audio", self.audio) if self.audio else ("image", self.image)
+        for role, pieces in turns:
+            content: list[dict[str, str]] = []
+            for piece in pieces:
+                if isinstance(piece, str):
+                    content.append({"type": "text", "text": piece})
+                    continue
+                assert self.shows is not None
+                made, stands_for = self.shows(piece)
+                shown.append(made)
+                texts.append(stands_for)
+                content.append({"type": kind})
+            plain = "\n".join(str(piece) for piece in pieces)
+            messages.append({"role": role, "content": plain if self.shows is None else content})
+        text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        for stands_for in texts:
+            # Marked, so that the next one is not looked for in it.
+            text = text.replace(written, stands_for.replace(written, "\0"), 1)
+        ids = torch.tensor([self.tokenizer(text.replace("\0", written), add_special_tokens=False).input_ids])
+        return self._generated(ids, self._together(shown), tokens)
+
+    def _together(self, shown: list[Mapping[str, Any]]) -> Mapping[str, Any]:
+        if not shown:
+            return {}
+        joined = {
+            name: torch.cat([each[name] for each in shown], self.together if "pixel" in name else 0)
+            for name in shown[0]
+        }
+        if "batch_num_images" in joined and len(shown) > 1:
+            joined["batch_num_images"] = torch.tensor([len(shown)])
+        return joined
+
+    def _generated(self, ids: torch.Tensor, shown: Mapping[str, Any], tokens: int) -> list[int]:
         with torch.inference_mode():
             said = self.model.generate(
                 input_ids=ids,
@@ -118,6 +159,11 @@ class Tiny:
         answer: list[int] = said[0, ids.shape[1] :].tolist()
         ends = self.model.generation_config.eos_token_id
         return answer[: answer.index(ends)] if ends in answer else answer
+
+    def answer(self, question: str, media: Any = None, tokens: int = 12) -> list[int]:
+        """What its own class generates, greedily, the token that ends it left out."""
+        shown, stands_for = ({}, None) if media is None or self.shows is None else self.shows(media)
+        return self._generated(self.ids(question, stands_for), shown, tokens)
 
 
 def tokenizer(special: tuple[str, ...] = SPECIAL, image: str = "<image>", audio: str = "") -> Any:
@@ -180,7 +226,7 @@ def smolvlm(folder: Path, kind: str = "SmolVLM") -> Tiny:
             f"{around}<global-img>{'<image>' * 16}{around}",
         )
 
-    return Tiny(folder, model, wrapped, shows)
+    return Tiny(folder, model, wrapped, shows, together=1)
 
 
 def llava(folder: Path) -> Tiny:
@@ -223,6 +269,41 @@ def internvl(folder: Path) -> Tiny:
         return {"pixel_values": made["pixel_values"]}, f"<img>{'<IMG_CONTEXT>' * 4}</img>"
 
     return Tiny(folder, model, wrapped, shows, image="<IMG_CONTEXT>")
+
+
+def fast_vlm(folder: Path) -> Tiny:
+    """FastVLM: FastViTHD, narrow and of few blocks, and Qwen2; skipped without its tower's package."""
+    pytest.importorskip("timm")
+    wrapped = tokenizer()
+    config = transformers.FastVlmConfig(
+        vision_config={
+            "model_type": "timm_wrapper",
+            "architecture": "fastvit_mci3",
+            "do_pooling": True,
+            "global_pool": "avg",
+            "hidden_size": 128,
+            "model_args": {
+                "inference_mode": True,
+                "layers": (1, 1, 1, 1, 1),
+                "embed_dims": (8, 16, 16, 32, 64),
+            },
+        },
+        text_config=_TEXT | {"model_type": "qwen2", "vocab_size": len(wrapped)},
+        image_token_index=wrapped.convert_tokens_to_ids("<image>"),
+    )
+    processor = transformers.CLIPImageProcessorPil(
+        size={"shortest_edge": 256},
+        crop_size={"height": 256, "width": 256},
+        image_mean=[0.0, 0.0, 0.0],
+        image_std=[1.0, 1.0, 1.0],
+    )
+    model = _write(folder, transformers.FastVlmForConditionalGeneration(config), wrapped, processor)
+
+    def shows(pixels: Pixels) -> tuple[Mapping[str, Any], str]:
+        made = processor(Image.fromarray(pixels), return_tensors="pt")
+        return {"pixel_values": made["pixel_values"]}, "<image>" * 16
+
+    return Tiny(folder, model, wrapped, shows)
 
 
 def llava_onevision(folder: Path) -> Tiny:
@@ -423,6 +504,7 @@ TINY: Mapping[str, Callable[[Path], Tiny]] = {
     "smolvlm": smolvlm,
     "idefics3": lambda folder: smolvlm(folder, "Idefics3"),
     "llava": llava,
+    "fast_vlm": fast_vlm,
     "llava_onevision": llava_onevision,
     "internvl": internvl,
     "lfm2_vl": lfm2_vl,

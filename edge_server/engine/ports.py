@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar, runtime_checkable
+from typing import Generic, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -34,21 +34,45 @@ class FeatureBlock:
     snr_db: float
 
 
+Role: TypeAlias = Literal["system", "user", "assistant"]
+"""Who says a turn of a conversation."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """A turn of a conversation.
+
+    Attributes:
+        role: whose.
+        pieces: in their order: a text as language token ids, what is shown as its place in the
+            prompt's blocks.
+    """
+
+    role: Role
+    pieces: tuple[tuple[int, ...] | int, ...]
+
+
 @dataclass(frozen=True)
 class Prompt:
     """What the model is asked.
 
     Attributes:
-        blocks: feature tokens, at most one block per modality.
+        blocks: feature tokens, at most one block per modality; in a conversation, of all turns in
+            their order.
         question_ids: language token ids of the question; empty when it came as a text block.
         context_ids: language token ids of text that goes with the question.
         sampling: how the language tokens of the answer are chosen; its seed is set where it draws.
+        turns: the conversation, the turn that asks at its end; none: the blocks, the context and the question
+            are all of it. Only for a model that tells turns apart.
+        conversation: who may find again what was computed for the beginning of this prompt; empty: nobody.
     """
 
     blocks: tuple[FeatureBlock, ...]
     question_ids: tuple[int, ...]
     context_ids: tuple[int, ...] = ()
     sampling: Sampling = GREEDY
+    turns: tuple[Said, ...] = ()
+    conversation: str = ""
 
 
 @dataclass(frozen=True)

@@ -272,7 +272,7 @@ def _compute(pipe: Connection, make: Callable[[], ModelRunner[Any]]) -> None:
         signal.signal(number, signal.SIG_IGN)
     os.nice(_NICENESS)
     signs = _SignsOfLife(pipe)
-    with contextlib.suppress(EOFError, OSError):
+    with contextlib.suppress(EOFError, OSError, BatchLostError):
         try:
             with signs:
                 runner = make()
@@ -358,6 +358,9 @@ class _Calls:
         try:
             known = [self._states[each] if isinstance(each, _Key) else each for each in arguments]
             made = getattr(self._runner, name)(*known)
+        except BatchLostError:
+            # Whoever reads the pipe is told by its end, and starts another.
+            raise
         except InvalidPromptError as error:
             return _Fault(error.field, str(error), traceback.format_exc())
         except Exception as error:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +25,9 @@ from edge_server.engine.ports import FeatureBlock, ModelRunner, Prompt
 from edge_server.errors import DatasetError
 from edge_server.export.split import Prepared
 from edge_server.export.split_graphs import features
+from edge_server.model.split.compression import Blocks, Pca, ResidualVq, normalised
 from edge_server.model.split.reduction import REDUCERS
-from edge_server.model.split.scale import add_scale
+from edge_server.model.split.scale import SCALE_REALS, add_scale
 from edge_server.runtime.split_runner import serve_split
 from protos import payload
 from protos.names import DTYPES, PayloadName
@@ -39,6 +40,12 @@ _QUESTIONS = {
     "audio": ("What is heard?", "Is somebody speaking?", "Is it loud or quiet?"),
 }
 _MAX_NEW_TOKENS = 24
+_STAGES, _CODES = (2, 4, 8), 256
+_RANKS = (2, 4, 8, 16)
+"""Parts of a token's width that PCA leaves."""
+
+Sent: TypeAlias = Callable[[int], npt.NDArray[np.float32]]
+"""The number of a picture or sound, to what arrives of it."""
 _SNR_DB = 40.0
 
 
@@ -86,23 +93,16 @@ def calibrate(prepared: Prepared, bundle: Bundle, folder: Path) -> list[Cost]:
     ids = [tokenizer.encode(each, add_special_tokens=False).ids for each in _questions(folder, slot)]
     modality = "image" if slot == "visual" else "audio"
 
-    def answers(sent: Callable[[Tensor], npt.NDArray[np.float32]]) -> list[list[int]]:
-        blocks = [FeatureBlock(modality, sent(x_TE), _SNR_DB) for x_TE in shown]
+    def answers(sent: Sent) -> list[list[int]]:
+        blocks = [FeatureBlock(modality, sent(number), _SNR_DB) for number in range(len(shown))]
         return [_answer(model, Prompt((block,), tuple(each))) for block in blocks for each in ids]
 
     log_rms = config.parts[slot].log_rms
-    whole = answers(lambda x_TE: add_scale(x_TE, log_rms).numpy())
+    whole = answers(lambda number: add_scale(shown[number], log_rms).numpy())
     costs = []
-    for name, length, kind in _ways(config.token_lengths):
 
-        def sent(
-            x_TE: Tensor, name: str = name, length: int = length, kind: PayloadName = kind
-        ) -> npt.NDArray[np.float32]:
-            fewer = x_TE if name == "none" else REDUCERS[name](x_TE, half.grid, length)
-            return _rounded(add_scale(fewer, log_rms).numpy(), modality, kind)
-
+    def judge(name: str, length: int, kind: str, bits: float, sent: Sent) -> None:
         found = answers(sent)
-        bits = payload.CODECS[DTYPES[kind]].value_bits
         costs.append(
             Cost(
                 reduce=name,
@@ -110,10 +110,73 @@ def calibrate(prepared: Prepared, bundle: Bundle, folder: Path) -> list[Cost]:
                 payload=kind,
                 same_answers=float(np.mean([a == b for a, b in zip(found, whole, strict=True)])),
                 same_tokens=float(np.mean([_agreement(a, b) for a, b in zip(found, whole, strict=True)])),
-                kilobytes=length * config.channel_dim * bits / 8000,
+                kilobytes=length * bits / 8000,
             )
         )
+
+    for name, length, kind in _ways(config.token_lengths):
+
+        def sent(
+            number: int, name: str = name, length: int = length, kind: PayloadName = kind
+        ) -> npt.NDArray[np.float32]:
+            fewer = shown[number] if name == "none" else REDUCERS[name](shown[number], half.grid, length)
+            return _rounded(add_scale(fewer, log_rms).numpy(), modality, kind)
+
+        judge(name, length, kind, config.channel_dim * payload.CODECS[DTYPES[kind]].value_bits, sent)
+    for way in fitted_ways(shown):
+
+        def arrives(number: int, way: Way = way) -> npt.NDArray[np.float32]:
+            return add_scale(way.of_each[number](shown[number]), log_rms).numpy()
+
+        judge(way.name, config.token_lengths[-1], way.payload, way.bits + 32 * SCALE_REALS, arrives)
     return costs
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to send all tokens in fewer reals or bits.
+
+    Attributes:
+        name: of what leaves reals out; ``"none"``: nothing does.
+        payload: what values are rounded to.
+        bits: of a token.
+        of_each: of each picture or sound, its feature tokens to what arrives of them.
+    """
+
+    name: str
+    payload: str
+    bits: float
+    of_each: Sequence[Callable[[Tensor], Tensor]]
+
+
+def fitted_ways(shown: Sequence[Tensor]) -> Iterator[Way]:
+    """PCA, residual VQ and values with a scale for each block of them.
+
+    What is fitted is fitted on every second picture or sound, and judged on the others: no token tells how it
+    is itself to be sent. Of a single one, only what needs no fit is told.
+
+    Args:
+        shown: feature tokens of each.
+    """
+    width = shown[0].shape[1]
+    for bits in (8, 4):
+        blocks = Blocks(bits)
+        yield Way("none", f"int{bits} in blocks", blocks.bits(width), [blocks] * len(shown))
+    if len(shown) < 2:
+        return
+    halves = [torch.cat([normalised(x_TE)[0] for x_TE in shown[1 - side :: 2]]) for side in (0, 1)]
+
+    def by_halves(fit: Callable[[Tensor], Pca | ResidualVq]) -> list[Pca | ResidualVq]:
+        of_side = [fit(half_NE) for half_NE in halves]
+        return [of_side[number % 2] for number in range(len(shown))]
+
+    for part in _RANKS:
+        rank = max(1, width // part)
+        pcas = by_halves(lambda half_NE, rank=rank: Pca.fit(half_NE, rank))  # type: ignore[misc]
+        yield Way(f"pca {rank}", "float32", max(each.bits() for each in pcas), pcas)
+    for stages in _STAGES:
+        coded = by_halves(lambda half_NE, stages=stages: ResidualVq.fit(half_NE, stages, _CODES))  # type: ignore[misc]
+        yield Way("none", f"rvq {stages} x {_CODES}", max(each.bits() for each in coded), coded)
 
 
 def as_json(costs: Sequence[Cost]) -> list[dict[str, Any]]:

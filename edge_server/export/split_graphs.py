@@ -98,7 +98,7 @@ def export_media(slot: str, graph: MediaGraph, half: MediaHalf, path: Path) -> f
         first + axis: torch.export.Dim(name, min=2, max=_LARGEST_SIDE if slot == "visual" else 2**24)
         for axis, name in enumerate(sizes)
     }
-    with _quietly(), torch.inference_mode():
+    with quietly(), torch.inference_mode():
         torch.onnx.export(
             graph,
             (media, torch.tensor([graph.reduction.lengths[0]])),
@@ -154,7 +154,7 @@ def _samples(slot: str, half: MediaHalf) -> Iterator[Tensor]:
 
 
 @contextlib.contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """What the exporter tells of its own stages is not for who splits a model; the check vouches for it."""
     logger = logging.getLogger("torch.onnx")
     before = logger.level

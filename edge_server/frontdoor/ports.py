@@ -236,7 +236,9 @@ class LinkShape:
     Attributes:
         channel_dim: reals per token.
         max_text_token_length: most tokens of a question on the analog path.
+        turns: whether it tells the turns of a conversation apart, and takes several blocks of one modality.
     """
 
     channel_dim: int
     max_text_token_length: int
+    turns: bool = False

@@ -67,6 +67,7 @@ def request_of(question: pb.Question, session: Session, shape: LinkShape, metric
             question_ids=tuple(question.question_ids),
             context_ids=tuple(question.context_ids),
             sampling=sampling,
+            conversation=session.session_id,
         ),
         user=session.session_id,
         max_new_tokens=question.max_new_tokens,

@@ -160,6 +160,53 @@ class Decoder:
         self._finish(x_BE, self._look_back(q_BX, kv, ends), self.blocks[-1])
         return self._logits(x_BE)
 
+    def extend(
+        self,
+        x_NE: Tensor,
+        begin: int,
+        cache: KeyValueCache,
+        cache_row: int,
+        positions_3L: Integers | None = None,
+    ) -> Tensor:
+        """Read the rest of a prompt, whose beginning is in its cache row.
+
+        Args:
+            x_NE: embeddings of the rest; overwritten.
+            begin: positions of the beginning.
+            cache: holds its keys and values, and gets those of the rest.
+            cache_row: the prompt's.
+            positions_3L: in time, row and column, of the whole prompt; None: one after another.
+
+        Returns:
+            Logits after its last position, [1, V].
+        """
+        count = len(x_NE)
+        length = begin + count
+        packing = Packing([length], self.device)
+        if positions_3L is not None:
+            cache.shift_R[cache_row] = int(positions_3L.max()) + 1 - length
+        turns_N1D = self._turns_of(packing, positions_3L)[begin:]
+        x = x_NE
+        if in_pieces(self._reading[-1].qkv_EX):
+            more = rows_together(count) - count
+            x, turns_N1D = F.pad(x, (0, 0, 0, more)), F.pad(turns_N1D, (0, 0, 0, 0, 0, more))
+        queries = self.heads * self.head_dim
+        # Each position sees the beginning, and of the rest what is not behind it.
+        sees = torch.ones(count, length, dtype=torch.bool, device=self.device).tril(begin)
+        for block, layer in zip(self._reading, cache.layers, strict=True):
+            qkv_NX = self._project(self._norm(x, block.norm_E), block)
+            self._turn(qkv_NX, block, turns_N1D)
+            new = qkv_NX[:count, queries:].view(count, 2, self.kv_heads, self.head_dim).permute(1, 2, 0, 3)
+            layer[:, cache_row, :, begin:length] = new
+            k, v = layer[:, cache_row, None, :, :length]
+            q = qkv_NX[:count, :queries].view(1, count, self.heads, self.head_dim).transpose(1, 2)
+            grouped = self.heads != self.kv_heads
+            seen = F.scaled_dot_product_attention(q, k, v, attn_mask=sees, enable_gqa=grouped)
+            seen_NX = block.out_XE.new_zeros(len(x), queries)
+            seen_NX[:count] = seen.transpose(1, 2).flatten(2)[0]
+            self._finish(x, seen_NX, block)
+        return self._logits(x[count - 1 : count])
+
     def decode(self, x_BE: Tensor, positions_B: Tensor, cache: KeyValueCache, longest: int) -> Tensor:
         """One more position for the rows in the cache rows 0 to B - 1; nothing of it happens off the device.
 

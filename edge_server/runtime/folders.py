@@ -24,7 +24,9 @@ def load_info(directory: Path) -> Model:
     return load_split_info(directory) if is_split(directory) else load_model_info(directory)
 
 
-def load(directory: Path, threads: int, device: str = "cpu", *, bfloat16: bool = True) -> ServedModel:
+def load(
+    directory: Path, threads: int, device: str = "cpu", *, bfloat16: bool = True, prefix_bytes: int = 0
+) -> ServedModel:
     """Load a model folder for serving. From here on the process keeps memory that it has freed.
 
     Args:
@@ -32,6 +34,7 @@ def load(directory: Path, threads: int, device: str = "cpu", *, bfloat16: bool =
         threads: threads torch computes with, process-wide.
         device: what it computes on, in torch's words.
         bfloat16: read prompts with products in bfloat16, where the processor has instructions for it.
+        prefix_bytes: of keys and values that a model which was split keeps of conversations.
 
     Raises:
         ModelError: the folder, or its bundle's manifest, cannot be read, or there is no such device.
@@ -40,7 +43,7 @@ def load(directory: Path, threads: int, device: str = "cpu", *, bfloat16: bool =
     if is_split(directory):
         from edge_server.runtime.split_runner import load_split
 
-        return load_split(directory, threads, device, bfloat16=bfloat16)
+        return load_split(directory, threads, device, bfloat16=bfloat16, prefix_bytes=prefix_bytes)
     from edge_server.runtime.model_runner import load as load_link
 
     return load_link(directory, threads, device, bfloat16=bfloat16)

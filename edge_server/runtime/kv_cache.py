@@ -96,6 +96,10 @@ class KeyValueCache:
         """The newest language token of each cache row, [B]."""
         self.last_R.index_copy_(0, self._index(cache_rows), tokens_B.to(self.last_R.dtype))
 
+    def is_fit(self, cache_row: int) -> bool:
+        """Whether a cache row holds numbers only, as far as is known."""
+        return cache_row not in self._unfit
+
     def mark_nonfinite(self, cache_row: int) -> None:
         """A cache row holds what is no number: clean it before another row gets it."""
         self._unfit.add(cache_row)

@@ -28,6 +28,8 @@ from edge_server.runtime.cuda_graphs import GreedySteps, likeliest
 from edge_server.runtime.decoder import Decoder
 from edge_server.runtime.kv_cache import KeyValueCache
 from edge_server.runtime.model_info import ModelInfo, bundle_hash_of
+from edge_server.runtime.packing import Integers
+from edge_server.runtime.prefixes import Followed, Kept
 from edge_server.runtime.prompt_layout import LaidOut, PromptLayout
 from edge_server.runtime.sampling import Sampler, draw
 
@@ -40,11 +42,13 @@ class Running:
         cache: keys and values.
         cache_rows: where each row's are.
         samplers: of rows that ask for more than the likeliest tokens.
+        followed: of rows whose conversation may go on; those that nobody follows have none.
     """
 
     cache: KeyValueCache
     cache_rows: tuple[int, ...]
     samplers: tuple[Sampler | None, ...]
+    followed: tuple[Followed | None, ...]
 
 
 class Layout(Protocol):
@@ -107,15 +111,58 @@ class CausalRunner:
             except BaseException:
                 cache.free(cache_rows)
                 raise
-            before = Running(cache, (), ()) if state is None else state
+            before = Running(cache, (), (), ()) if state is None else state
             place_of = dict(zip(laid_out.order, range(len(prompts)), strict=True))
             places = [place_of[row] for row in range(len(prompts))]
             joined = Running(
                 cache,
                 (*before.cache_rows, *(cache_rows[place] for place in places)),
                 (*before.samplers, *(samplers[place] for place in places)),
+                (*before.followed, *(None for _ in places)),
             )
             return joined, [said[place] for place in places]
+
+    def resume(
+        self,
+        x_NE: Tensor,
+        begun: Kept,
+        begin: int,
+        sampler: Sampler | None,
+        state: Running | None,
+        positions_3L: Integers | None,
+    ) -> tuple[Running, Step]:
+        """Start answering a prompt whose beginning was read before.
+
+        Args:
+            x_NE: embeddings of what comes behind it; overwritten.
+            begun: keys and values of the beginning.
+            begin: how many positions of these are the prompt's.
+            sampler: where it asks for more than the likeliest tokens.
+            state: as for :meth:`prefill`.
+            positions_3L: in time, row and column, of the whole prompt; None: one after another.
+        """
+        with torch.inference_mode():
+            cache = self._decoder.new_cache() if state is None else state.cache
+            cache_rows = cache.take([begin + len(x_NE)])
+            try:
+                for layer, kv in zip(cache.layers, begun.kv, strict=True):
+                    layer[:, cache_rows[0], :, :begin] = kv[:, :, :begin]
+                logits_1V = self._decoder.extend(x_NE, begin, cache, cache_rows[0], positions_3L)
+                said_21 = likeliest(logits_1V)
+                cache.remember(cache_rows, said_21[0])
+                said, samplers = _say(said_21, cache, cache_rows), [sampler]
+                _sample(said, samplers, logits_1V, range(1), cache, cache_rows)
+            except BaseException:
+                cache.free(cache_rows)
+                raise
+            before = Running(cache, (), (), ()) if state is None else state
+            joined = Running(
+                cache,
+                (*before.cache_rows, *cache_rows),
+                (*before.samplers, *samplers),
+                (*before.followed, None),
+            )
+            return joined, said[0]
 
     def decode(self, state: Running) -> tuple[Running, list[Step]]:
         """One more step for every row; see the port."""
@@ -127,21 +174,27 @@ class CausalRunner:
             steps = [said[cache_row] for cache_row in cache_rows]
             samplers = list(state.samplers)
             _sample(steps, samplers, told.logits_BV, cache_rows, cache, cache_rows)
-            return Running(cache, tuple(cache_rows), tuple(samplers)), steps
+            return Running(cache, tuple(cache_rows), tuple(samplers), state.followed), steps
 
     def merge(self, first: Running, second: Running) -> Running:
         """Rows of both; those of the second are copied."""
         with torch.inference_mode():
             cache_rows = first.cache.take([int(n) for n in second.cache.lengths[list(second.cache_rows)]])
             first.cache.copy_from(second.cache, second.cache_rows, cache_rows)
-            return Running(first.cache, (*first.cache_rows, *cache_rows), (*first.samplers, *second.samplers))
+            return Running(
+                first.cache,
+                (*first.cache_rows, *cache_rows),
+                (*first.samplers, *second.samplers),
+                (*first.followed, *second.followed),
+            )
 
     def keep(self, state: Running, rows: Sequence[int]) -> Running:
         """Only these rows; the others' cache rows are free."""
         with torch.inference_mode():
             cache_rows = tuple(state.cache_rows[row] for row in rows)
             state.cache.free(sorted(set(state.cache_rows).difference(cache_rows)))
-            return Running(state.cache, cache_rows, tuple(state.samplers[row] for row in rows))
+            samplers = tuple(state.samplers[row] for row in rows)
+            return Running(state.cache, cache_rows, samplers, tuple(state.followed[row] for row in rows))
 
 
 class ServedLink(CausalRunner, ModelInfo):

@@ -48,6 +48,10 @@ class PromptCheck:
         Raises:
             InvalidPromptError: names the field that is at fault.
         """
+        if prompt.turns:
+            raise InvalidPromptError(
+                "turns", f"turns are {len(prompt.turns)}; this model does not tell turns apart"
+            )
         used: dict[str, str] = {}
         positions = self._around_question + len(prompt.question_ids)
         if prompt.context_ids:

@@ -48,11 +48,12 @@ class SplitInfo(Described):
         used: set[str] = set()
         for i, block in enumerate(prompt.blocks):
             slot = self._check_block(f"blocks[{i}]", block)
-            if slot in used:
+            if slot in used and not prompt.turns:
                 raise InvalidPromptError(
                     f"blocks[{i}].modality", f"blocks[{i}].modality is {block.modality!r}; one of it is taken"
                 )
             used.add(slot)
+        self._check_turns(prompt)
         if not prompt.question_ids:
             raise InvalidPromptError(
                 "question_ids", "question_ids is empty; a question needs at least one language token"
@@ -71,12 +72,36 @@ class SplitInfo(Described):
         Raises:
             InvalidPromptError: the chat template refuses it.
         """
-        texts = [tk.decode(self._tokenizer, ids) for ids in (prompt.context_ids, prompt.question_ids)]
-        shown = tuple(Shown(SLOT_OF[block.modality], len(block.x_TC)) for block in prompt.blocks)
         try:
-            return self._chat.write([Turn("user", "\n".join(text for text in texts if text), shown)])
+            return self._chat.write(self._turns(prompt))
         except ChatError as error:
-            raise InvalidPromptError("question_ids", f"question_ids: {error}") from error
+            field = "turns" if prompt.turns else "question_ids"
+            raise InvalidPromptError(field, f"{field}: {error}") from error
+
+    def _turns(self, prompt: Prompt) -> list[Turn]:
+        shown = [Shown(SLOT_OF[block.modality], len(block.x_TC)) for block in prompt.blocks]
+        if prompt.turns:
+            return [
+                Turn(
+                    said.role,
+                    tuple(shown[each] if isinstance(each, int) else self.text(each) for each in said.pieces),
+                )
+                for said in prompt.turns
+            ]
+        texts = [self.text(ids) for ids in (prompt.context_ids, prompt.question_ids)]
+        text = "\n".join(text for text in texts if text)
+        return [Turn("user", (*shown, text) if text else tuple(shown))]
+
+    def _check_turns(self, prompt: Prompt) -> None:
+        pieces = [(i, piece) for i, said in enumerate(prompt.turns) for piece in said.pieces]
+        places = [piece for _, piece in pieces if isinstance(piece, int)]
+        if prompt.turns and places != list(range(len(prompt.blocks))):
+            raise InvalidPromptError(
+                "turns", f"turns show blocks {places}; each of the {len(prompt.blocks)} once, in their order"
+            )
+        for i, piece in pieces:
+            if not isinstance(piece, int):
+                self._check_ids(f"turns[{i}]", piece)
 
     def _check_block(self, field: str, block: FeatureBlock) -> str:
         slot = SLOT_OF.get(block.modality)

@@ -9,9 +9,10 @@ whatever cache the class has (convolutions, sliding windows).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, DynamicCache, 
 
 from edge_server.engine.ports import Prompt, Step
 from edge_server.errors import ModelError
+from edge_server.model.split.bottleneck import Bottleneck, read_bottlenecks
 from edge_server.model.split.description import SplitConfig, read_split
 from edge_server.model.split.reduction import shape_of
 from edge_server.model.split.scale import take_scale
@@ -29,6 +31,7 @@ from edge_server.runtime.cuda_graphs import likeliest
 from edge_server.runtime.model_info import bundle_hash_of
 from edge_server.runtime.model_runner import CausalRunner, Running, prepare_process
 from edge_server.runtime.packing import Integers
+from edge_server.runtime.prefixes import Followed, Kept, Prefixes, signature_of_block, stacked
 from edge_server.runtime.prompt_layout import LaidOut
 from edge_server.runtime.sampling import Sampler, draw
 from edge_server.runtime.split_info import SplitInfo
@@ -43,11 +46,20 @@ class SplitLayout:
         info: writes its language tokens.
         config: of the model.
         network: whose embedding it is.
+        bottlenecks: of the slots that have one.
     """
 
-    def __init__(self, info: SplitInfo, config: SplitConfig, network: PreTrainedModel) -> None:
+    def __init__(
+        self,
+        info: SplitInfo,
+        config: SplitConfig,
+        network: PreTrainedModel,
+        bottlenecks: Mapping[str, Bottleneck] = MappingProxyType({}),
+    ) -> None:
         self._info, self._config = info, config
         self._embedding = network.get_input_embeddings()
+        device = self._embedding.weight.device
+        self._bottlenecks = {slot: each.to(device) for slot, each in bottlenecks.items()}
 
     def embed(self, prompts: Sequence[Prompt]) -> LaidOut:
         """Prompts as embeddings, the longest first."""
@@ -55,7 +67,8 @@ class SplitLayout:
         order = sorted(range(len(rows)), key=lambda row: -len(rows[row]))
         positions = None
         if self._config.sections:
-            positions = np.concatenate([self._positions(prompts[i], len(rows[i])) for i in order], axis=1)
+            of_each = (self.positions(prompts[i], len(rows[i])) for i in order)
+            positions = np.concatenate([each for each in of_each if each is not None], axis=1)
         return LaidOut(torch.cat([rows[i] for i in order]), [len(rows[i]) for i in order], order, positions)
 
     def row(self, prompt: Prompt) -> Tensor:
@@ -64,16 +77,21 @@ class SplitLayout:
         weight = self._embedding.weight
         x_LE = torch.as_tensor(self._embedding(on_device(np.asarray(written.ids, np.int64), weight.device)))
         for block, begin in zip(prompt.blocks, written.places, strict=True):
-            part = self._config.parts[SLOT_OF[block.modality]]
-            x_TE = take_scale(on_device(block.x_TC, weight.device), part.log_rms)
+            slot = SLOT_OF[block.modality]
+            x_TE = take_scale(on_device(block.x_TC, weight.device), self._config.parts[slot].log_rms)
+            if slot in self._bottlenecks:
+                told_1 = torch.tensor([block.snr_db], dtype=torch.float32, device=weight.device)
+                x_TE = self._bottlenecks[slot].receive(x_TE[None], told_1)[0]
             x_LE[begin : begin + len(x_TE)] = x_TE.to(x_LE.dtype)
         return x_LE
 
-    def _positions(self, prompt: Prompt, length: int) -> Integers:
-        """Of each token of a prompt: in time, row and column, [3, L].
+    def positions(self, prompt: Prompt, length: int) -> Integers | None:
+        """Of each token of a prompt: in time, row and column, [3, L]; None: one after another.
 
         A picture spans as many positions as the longer side of its grid; fewer tokens are spread over it.
         """
+        if not self._config.sections:
+            return None
         pieces, begun, position = [], 0, 0
         for block, place in zip(prompt.blocks, self._info.written(prompt).places, strict=True):
             grid = self._config.parts[SLOT_OF[block.modality]].grid
@@ -100,6 +118,8 @@ class ServedSplit(CausalRunner, SplitInfo):
         network: its language model.
         bundle_hash: of the device bundle whose tokens it understands.
         bfloat16: as for :class:`~edge_server.runtime.model_runner.CausalRunner`.
+        prefix_bytes: of keys and values that are kept of conversations for their next turn.
+        bottlenecks: of the slots that have one.
 
     Raises:
         ModelError: the language model asks for something that the decoder does not compute.
@@ -113,22 +133,86 @@ class ServedSplit(CausalRunner, SplitInfo):
         bundle_hash: str,
         *,
         bfloat16: bool = False,
+        prefix_bytes: int = 0,
+        bottlenecks: Mapping[str, Bottleneck] = MappingProxyType({}),
     ) -> None:
         SplitInfo.__init__(self, config, tokenizer, bundle_hash)
-        layout = SplitLayout(self, config, network)
+        self._split_layout = layout = SplitLayout(self, config, network, bottlenecks)
         CausalRunner.__init__(
             self, network, lambda: layout, self.max_positions, bfloat16=bfloat16, sections=config.sections
         )
+        self.prefixes = Prefixes(prefix_bytes)
 
     def prefill(self, prompts: Sequence[Prompt], state: Running | None = None) -> tuple[Running, list[Step]]:
-        """Start answering prompts; see the port."""
-        running, steps = super().prefill(prompts, state)
-        return running, [_told(step, self._config) for step in steps]
+        """Start answering prompts, from where their conversations have been read to; see the port."""
+        followed = [self._follow(prompt) for prompt in prompts]
+        found = [self._begun(each) for each in followed]
+        fresh = [row for row, begun in enumerate(found) if begun is None]
+        known = 0 if state is None else len(state.cache_rows)
+        running, said = state, dict[int, Step]()
+        try:
+            if fresh:
+                running, steps = super().prefill([prompts[row] for row in fresh], running)
+                said.update(zip(fresh, steps, strict=True))
+            for row, begun in enumerate(found):
+                if begun is not None:
+                    running, said[row] = self._resumed(prompts[row], *begun, running)
+        except BaseException:
+            if running is not None:
+                running.cache.free(running.cache_rows[known:])
+            raise
+        assert running is not None  # noqa: S101 - at least one prompt was given
+        # In the order of the prompts: those that go on have come behind the others.
+        came = [*fresh, *(row for row, begun in enumerate(found) if begun is not None)]
+        order = [*range(known), *(known + came.index(row) for row in range(len(prompts)))]
+        joined = Running(
+            running.cache,
+            tuple(running.cache_rows[place] for place in order),
+            tuple(running.samplers[place] for place in order),
+            (*running.followed[:known], *followed),
+        )
+        steps = [said[row] for row in range(len(prompts))]
+        _hear(followed, steps)
+        return joined, [told(step, self._config) for step in steps]
 
     def decode(self, state: Running) -> tuple[Running, list[Step]]:
         """One more step for every row; see the port."""
         running, steps = super().decode(state)
-        return running, [_told(step, self._config) for step in steps]
+        _hear(running.followed, steps)
+        return running, [told(step, self._config) for step in steps]
+
+    def keep(self, state: Running, rows: Sequence[int]) -> Running:
+        """Only these rows; what the others have read stays for their conversations. See the port."""
+        cache = state.cache
+        for row in sorted(set(range(len(state.cache_rows))).difference(rows)):
+            followed, cache_row = state.followed[row], state.cache_rows[row]
+            if followed is None or not cache.is_fit(cache_row):
+                continue
+            length = int(cache.lengths[cache_row])
+            with torch.inference_mode():
+                kv = stacked(cache.layers, cache_row, length)
+            self.prefixes.keep(followed.conversation, followed.first(length), kv)
+        return super().keep(state, rows)
+
+    def _follow(self, prompt: Prompt) -> Followed | None:
+        if not prompt.conversation or not self.prefixes.most_bytes:
+            return None
+        written = self.written(prompt)
+        signature_L = np.asarray(written.ids, np.int64)
+        for block, place in zip(prompt.blocks, written.places, strict=True):
+            signature_L[place : place + len(block.x_TC)] = signature_of_block(block.x_TC)
+        return Followed(prompt.conversation, signature_L)
+
+    def _begun(self, followed: Followed | None) -> tuple[Kept, int] | None:
+        return None if followed is None else self.prefixes.find(followed.conversation, followed.signature_L)
+
+    def _resumed(
+        self, prompt: Prompt, begun: Kept, begin: int, state: Running | None
+    ) -> tuple[Running, Step]:
+        with torch.inference_mode():
+            x_LE = self._split_layout.row(prompt)
+            positions_3L = self._split_layout.positions(prompt, len(x_LE))
+            return self.resume(x_LE[begin:], begun, begin, Sampler.of(prompt), state, positions_3L)
 
 
 @dataclass(frozen=True)
@@ -156,14 +240,20 @@ class ServedClass(SplitInfo):
         tokenizer: its own.
         network: its language model.
         bundle_hash: of the device bundle whose tokens it understands.
+        bottlenecks: of the slots that have one.
     """
 
     def __init__(
-        self, config: SplitConfig, tokenizer: Tokenizer, network: PreTrainedModel, bundle_hash: str
+        self,
+        config: SplitConfig,
+        tokenizer: Tokenizer,
+        network: PreTrainedModel,
+        bundle_hash: str,
+        bottlenecks: Mapping[str, Bottleneck] = MappingProxyType({}),
     ) -> None:
         super().__init__(config, tokenizer, bundle_hash)
         self._network = network.eval()
-        self._layout = SplitLayout(self, config, network)
+        self._layout = SplitLayout(self, config, network, bottlenecks)
 
     def prefill(
         self, prompts: Sequence[Prompt], state: list[Row] | None = None
@@ -209,17 +299,26 @@ class ServedClass(SplitInfo):
         else:
             (step,) = draw(logits_1V, [row.sampler])
         sampler = None if row.sampler is None else row.sampler.after(step.token_id)
-        return Row(out.past_key_values, length, step.token_id, sampler), _told(step, self._config)
+        return Row(out.past_key_values, length, step.token_id, sampler), told(step, self._config)
 
 
 def load_split(
-    directory: Path, threads: int, device: str = "cpu", *, bfloat16: bool = True
+    directory: Path, threads: int, device: str = "cpu", *, bfloat16: bool = True, prefix_bytes: int = 0
 ) -> ServedSplit | ServedClass:
     """Load a split model for serving; arguments and errors as :func:`edge_server.runtime.folders.load`."""
     config, tokenizer = read_split(directory)
-    network = _language(directory)
+    network = read_language(directory)
     prepare_process(network, threads, device)
-    return serve_split(config, tokenizer, network, bundle_hash_of(directory), bfloat16=bfloat16)
+    hash_of_bundle = bundle_hash_of(directory)
+    return serve_split(
+        config,
+        tokenizer,
+        network,
+        hash_of_bundle,
+        bfloat16=bfloat16,
+        prefix_bytes=prefix_bytes,
+        bottlenecks=read_bottlenecks(directory),
+    )
 
 
 def serve_split(
@@ -229,14 +328,29 @@ def serve_split(
     bundle_hash: str,
     *,
     bfloat16: bool = False,
+    prefix_bytes: int = 0,
+    bottlenecks: Mapping[str, Bottleneck] = MappingProxyType({}),
 ) -> ServedSplit | ServedClass:
     """What answers with a language model, as its description says."""
     if config.runner == "class":
-        return ServedClass(config, tokenizer, network, bundle_hash)
-    return ServedSplit(config, tokenizer, network, bundle_hash, bfloat16=bfloat16)
+        return ServedClass(config, tokenizer, network, bundle_hash, bottlenecks)
+    return ServedSplit(
+        config,
+        tokenizer,
+        network,
+        bundle_hash,
+        bfloat16=bfloat16,
+        prefix_bytes=prefix_bytes,
+        bottlenecks=bottlenecks,
+    )
 
 
-def _language(directory: Path) -> PreTrainedModel:
+def read_language(directory: Path) -> PreTrainedModel:
+    """The language model of a model folder.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
     folder = directory / "language"
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
@@ -248,6 +362,13 @@ def _language(directory: Path) -> PreTrainedModel:
     return network.eval()
 
 
-def _told(step: Step, config: SplitConfig) -> Step:
+def _hear(followed: Sequence[Followed | None], steps: Sequence[Step]) -> None:
+    """Remember what was said in rows that are followed."""
+    for each, step in zip(followed, steps, strict=True):
+        if each is not None:
+            each.said.append(step.token_id)
+
+
+def told(step: Step, config: SplitConfig) -> Step:
     """Any token that ends an answer, as the one that the engine knows."""
     return replace(step, token_id=config.eos_ids[0]) if step.token_id in config.eos_ids else step

@@ -5,18 +5,23 @@ Light to import: the server's own process passes :func:`load_runner` on, and loa
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge_server.engine import ModelRunner
 from edge_server.errors import ModelError
 from edge_server.runtime.folders import load
 from edge_server.runtime.snapshot import Snapshot, digest_of
 
+if TYPE_CHECKING:
+    from edge_server.runtime.vllm_runner import VllmRunner
+
 PRELOAD = ("edge_server.runtime.model_runner", "edge_server.runtime.split_runner")
 """Modules that :func:`load_runner` needs."""
 
 
-def load_runner(snapshot: Snapshot, threads: int, device: str, bfloat16: bool) -> ModelRunner[Any]:
+def load_runner(
+    snapshot: Snapshot, threads: int, device: str, bfloat16: bool, prefix_bytes: int = 0
+) -> ModelRunner[Any]:
     """Load the model that is served; see :func:`edge_server.runtime.folders.load`.
 
     Raises:
@@ -24,4 +29,17 @@ def load_runner(snapshot: Snapshot, threads: int, device: str, bfloat16: bool) -
     """
     if digest_of(snapshot.folder) != snapshot.digest:
         raise ModelError("its weights are not those that are served")
-    return load(snapshot.folder, threads, device, bfloat16=bfloat16)
+    return load(snapshot.folder, threads, device, bfloat16=bfloat16, prefix_bytes=prefix_bytes)
+
+
+def load_vllm_runner(snapshot: Snapshot, threads: int, max_rows: int) -> VllmRunner:
+    """Load the model that is served behind vLLM; see :func:`edge_server.runtime.vllm_loading.load_vllm`.
+
+    Raises:
+        ModelError: its folder does not hold what the snapshot was taken of, or vLLM cannot compute it.
+    """
+    if digest_of(snapshot.folder) != snapshot.digest:
+        raise ModelError("its weights are not those that are served")
+    from edge_server.runtime.vllm_loading import load_vllm
+
+    return load_vllm(snapshot.folder, threads, max_rows, scratch=snapshot.folder.parent)

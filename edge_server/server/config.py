@@ -102,6 +102,10 @@ class RuntimeSettings(Section):
     """Threads of the model's operators, in each batch."""
     bfloat16: bool = Field(default=True, json_schema_extra=_FLAG)
     """Prompts are read in bfloat16 on a CPU with instructions for it: faster, and rounded."""
+    runner: Literal["own", "vllm"] = Field(default="own", json_schema_extra=_FLAG)
+    """What computes: our decoder, or vLLM on a CPU, which `edge-server engines install vllm` installs."""
+    prefix_bytes: Annotated[int, Field(ge=0)] = 256 * _MIB
+    """Keys and values that each batch keeps of conversations with a split model, for their next turn."""
 
     @field_validator("model")
     @classmethod

@@ -42,7 +42,15 @@ from edge_server.errors import (
     InvalidQuestionError,
     QuestionTooLargeError,
 )
-from edge_server.frontdoor.ports import BlockCost, Ingested, LinkSettings, RawMedia, ShownWindow
+from edge_server.frontdoor.ports import (
+    BlockCost,
+    Ingested,
+    LinkSettings,
+    MediaWindow,
+    RawMedia,
+    ShownWindow,
+)
+from edge_server.server.remembered import REMEMBERED_FILE_BYTES, Remembered, digest_of
 from edge_server.server.turns import Turns
 from protos import payload
 from protos.names import PayloadName
@@ -94,6 +102,7 @@ class MediaIngest:
             reason="ingest",
         )
         self._s_per_request = _FIRST_GUESS_S
+        self._remembered: Remembered[tuple[list[_Codeword], ShownWindow | None]] = Remembered(_size_of)
 
     async def prepare(
         self, media: Sequence[RawMedia], question: str, context: str, link: LinkSettings, user: str = ""
@@ -102,7 +111,7 @@ class MediaIngest:
         # The generator is not thread-safe: drawn from here, on the loop.
         seed = int(self._rng.integers(2**63)) if link.seed is None else link.seed
         if not media:
-            work = self._words.submit(self._prepare, media, question, context, link, seed)
+            work = self._words.submit(self._prepare, media, question, context, link, seed, user)
             return await asyncio.wrap_future(work)
         self._take_in(user)
         try:
@@ -111,7 +120,7 @@ class MediaIngest:
             self._pending.give(user)
             raise
         loop = asyncio.get_running_loop()
-        work = self._pool.submit(self._prepare, media, question, context, link, seed)
+        work = self._pool.submit(self._prepare, media, question, context, link, seed, user)
         # Counted until the thread is done with it, even if its client has gone meanwhile.
         work.add_done_callback(lambda _: loop.call_soon_threadsafe(self._done, user))
         return await asyncio.wrap_future(work)
@@ -138,7 +147,13 @@ class MediaIngest:
         self._turns.give(user)
 
     def _prepare(
-        self, media: Sequence[RawMedia], question: str, context: str, link: LinkSettings, seed: int
+        self,
+        media: Sequence[RawMedia],
+        question: str,
+        context: str,
+        link: LinkSettings,
+        seed: int,
+        user: str,
     ) -> Ingested:
         began = self._clock()
         field = "question"
@@ -147,8 +162,7 @@ class MediaIngest:
             field = "context"
             context_ids = tuple(self._transmitter.tokenize(context)) if context else ()
             field = "token_length"
-            clip = join(self._clip(part) for part in media)
-            sent = self._send(clip, link, seed)
+            sent, window = self._made(media, link, seed, user)
         except MediaLimitError as error:
             raise QuestionTooLargeError(error.field, error.message) from error
         except MediaError as error:
@@ -164,8 +178,25 @@ class MediaIngest:
             context_ids=context_ids,
             costs=tuple(codeword.cost for codeword in sent),
             sent=tuple(codeword.sent_TC for codeword in sent),
-            window=_shown(clip),
+            window=window,
         )
+
+    def _made(
+        self, media: Sequence[RawMedia], link: LinkSettings, seed: int, user: str
+    ) -> tuple[list[_Codeword], ShownWindow | None]:
+        """What media becomes; the same again, where it was made before."""
+        file, size = _opened(media[0]) if len(media) == 1 and link.channel == "none" else (None, 0)
+        if file is None or size > REMEMBERED_FILE_BYTES:
+            clip = join(self._clip(part) for part in media)
+            return self._send(clip, link, seed), _shown(clip)
+        part = media[0]
+        key = (user, digest_of(file), part.modality, _asked(part.window), link.token_length, link.payload)
+        made = self._remembered.find(key)
+        if made is None:
+            clip = self._clip(part)
+            made = self._send(clip, link, seed), _shown(clip)
+            self._remembered.keep(key, made)
+        return made
 
     def _send(self, clip: Clip, link: LinkSettings, seed: int) -> list[_Codeword]:
         if not clip.modalities:
@@ -200,11 +231,7 @@ class MediaIngest:
                     f"takes {length_s:g} s; the model looks at {spec.window_s:g} s at a time: "
                     "ask about one such window after the other",
                 )
-        if part.file is not None:
-            file, size = cast(BinaryIO, part.file), part.file.size
-        else:
-            data = part.decode()
-            file, size = io.BytesIO(data), len(data)
+        file, size = _opened(part)
         try:
             return self._media.clip_from_stream(
                 file,
@@ -218,6 +245,23 @@ class MediaIngest:
             )
         except WindowError as error:
             raise MediaError(f"{(part.window or part).field}", f"the media {error.message}") from error
+
+
+def _opened(part: RawMedia) -> tuple[BinaryIO, int]:
+    """A file, and how long it is [bytes]."""
+    if part.file is not None:
+        return cast(BinaryIO, part.file), part.file.size
+    data = part.decode()
+    return io.BytesIO(data), len(data)
+
+
+def _asked(window: MediaWindow | None) -> tuple[float, float | None] | None:
+    return None if window is None else (window.start_s, window.end_s)
+
+
+def _size_of(made: tuple[list[_Codeword], ShownWindow | None]) -> int:
+    """Of what media became [bytes]."""
+    return sum(each.sent_TC.nbytes + each.received.x_TC.nbytes for each in made[0])
 
 
 def _shown(clip: Clip) -> ShownWindow | None:

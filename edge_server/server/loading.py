@@ -37,9 +37,10 @@ from edge_server.errors import ConfigurationError, ModelError
 from edge_server.frontdoor.backend import Served
 from edge_server.frontdoor.ports import BundleArchive, LinkShape
 from edge_server.model.modality import MODALITIES
+from edge_server.model.split.description import is_split
 from edge_server.runtime.folders import load, load_info
 from edge_server.runtime.snapshot import Snapshot, take_snapshot
-from edge_server.runtime.start import PRELOAD, load_runner
+from edge_server.runtime.start import PRELOAD, load_runner, load_vllm_runner
 from edge_server.server.config import ServerConfig, rest_token_length
 from edge_server.server.ingest import MediaIngest
 
@@ -130,11 +131,12 @@ def _load(
     snapshot = take_snapshot(config.runtime.model, scratch)
     try:
         calibration = read_calibration(snapshot.folder / CALIBRATION_FILE)
-        model, runner_of = (
-            _in_processes(config, snapshot, resources, starting)
-            if config.runtime.model_runner_processes
-            else _in_threads(config, snapshot)
-        )
+        if config.runtime.model_runner_processes:
+            model, runner_of = _in_processes(config, snapshot, resources, starting)
+        elif config.runtime.runner == "vllm":
+            model, runner_of = _vllm_in_threads(config, snapshot, resources)
+        else:
+            model, runner_of = _in_threads(config, snapshot)
     except ModelError as error:
         # The copy is gone when this is read; its files have the names of the folder's.
         told = str(error).replace(str(snapshot.folder), str(config.runtime.model))
@@ -148,7 +150,7 @@ def _load(
         model=model,
         runner_of=runner_of,
         ingest=ingest,
-        shape=shape_of(bundle),
+        shape=replace(shape_of(bundle), turns=is_split(snapshot.folder)),
         token_lengths=tuple(bundle.manifest.token_lengths),
         token_length=bundle.manifest.token_length,
         bundles=archives,
@@ -187,8 +189,26 @@ def _unknown_canaries(bundle: Bundle, ingest: MediaIngest) -> tuple[Canary, ...]
 def _in_threads(config: ServerConfig, snapshot: Snapshot) -> tuple[Model, Callable[[int], ModelRunner[Any]]]:
     """One model for all batches, in this process."""
     runtime = config.runtime
-    model = load(snapshot.folder, runtime.threads, runtime.device, bfloat16=runtime.bfloat16)
+    model = load(
+        snapshot.folder,
+        runtime.threads,
+        runtime.device,
+        bfloat16=runtime.bfloat16,
+        prefix_bytes=runtime.prefix_bytes,
+    )
     return model, lambda _: model
+
+
+def _vllm_in_threads(
+    config: ServerConfig, snapshot: Snapshot, resources: ExitStack
+) -> tuple[Model, Callable[[int], ModelRunner[Any]]]:
+    """A process of vLLM for each batch, told by a thread of this one."""
+    runners = []
+    for _ in range(config.engine.batches):
+        runner = load_vllm_runner(snapshot, config.runtime.threads, config.engine.max_batch)
+        resources.callback(runner.close)
+        runners.append(runner)
+    return load_info(snapshot.folder), runners.__getitem__
 
 
 def _in_processes(
@@ -199,7 +219,11 @@ def _in_processes(
 ) -> tuple[Model, Callable[[int], ModelRunner[Any]]]:
     """A model for each batch, in a process of its own; here is what is known of it without weights."""
     runtime = config.runtime
-    make = partial(load_runner, snapshot, runtime.threads, runtime.device, runtime.bfloat16)
+    make: Callable[[], ModelRunner[Any]] = partial(
+        load_runner, snapshot, runtime.threads, runtime.device, runtime.bfloat16, runtime.prefix_bytes
+    )
+    if runtime.runner == "vllm":
+        make = partial(load_vllm_runner, snapshot, runtime.threads, config.engine.max_batch)
     runners = [ModelRunnerProcess(make, PRELOAD) for _ in range(config.engine.batches)]
     for runner in runners:
         resources.callback(runner.close)

@@ -20,6 +20,7 @@ from edge_server.export.quantization import CALIBRATION_CLIPS, CHECK_CLIPS, MIN_
 from edge_server.model.link import Link
 from edge_server.runtime.model_runner import ServedLink
 from edge_server.training.card import commit_of
+from edge_server.training.loop import Schedule
 from edge_server.training.open_small.recipe import open_small
 from edge_server.training.open_small.run import OpenRun
 from edge_server.training.own_run import OwnRun
@@ -27,6 +28,8 @@ from edge_server.training.paper import Checkpoints, PaperRun, paper
 from edge_server.training.registry import all_recipes
 from edge_server.training.run import PRETRAININGS, Run, cores, pretrain_shared
 from edge_server.training.run_identity import ensure_identity, migrate
+from edge_server.training.split_run import SplitRun
+from edge_server.training.split_stage import SplitTraining
 
 app = typer.Typer(help="Train a model, stage by stage.", pretty_exceptions_enable=False)
 export_app = typer.Typer(help="Write a model's device bundle.", pretty_exceptions_enable=False)
@@ -36,7 +39,8 @@ migrate_app = typer.Typer(pretty_exceptions_enable=False)
 RECIPES = all_recipes()
 PAPER = paper()
 OPEN = open_small()
-NAMES = ", ".join((*RECIPES, PAPER.name, OPEN.name))
+SPLIT = "split"
+NAMES = ", ".join((*RECIPES, PAPER.name, OPEN.name, SPLIT))
 
 PARTS = ("all", "data", *PRETRAININGS, "join")
 
@@ -68,10 +72,23 @@ def train(
             help="Only the last stages, rewording, on top of a model folder that was trained without them.",
         ),
     ] = None,
+    model: Annotated[Path | None, typer.Option(help="Of `split`: model folder to begin with.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Of `split`: folder of the model that comes out.")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Of `split`: steps.")] = 300,
+    learning_rate: Annotated[float, typer.Option(min=1e-7, max=0.1, help="Of `split`: its peak.")] = 3e-4,
+    bottleneck: Annotated[int, typer.Option(min=2, help="Of `split`: reals sent of a feature token.")] = 64,
 ) -> None:
     """Train a model; a run that was cut goes on where it stopped."""
     if part not in PARTS:
         raise typer.BadParameter(f"{part!r}; allowed: {', '.join(PARTS)}", param_hint="--part")
+    if recipe == SPLIT:
+        if model is None or out is None or out.resolve() == model.resolve():
+            raise typer.BadParameter(f"{recipe} needs --model, --data and --out, a folder of its own")
+        schedule = Schedule(steps, learning_rate, warmup_steps=min(100, steps // 10))
+        training = SplitTraining(schedule, bottleneck=bottleneck)
+        torch.set_num_threads(jobs or cores())
+        typer.echo(f"{SplitRun(model, data, out, training, seed, jobs or cores()).all()}: done")
+        return
     if recipe == OPEN.name:
         open_run = OpenRun(OPEN, seed, runs / OPEN.name)
         _ensure_identity(open_run)

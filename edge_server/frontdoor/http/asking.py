@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from fastapi import Request
@@ -28,6 +28,7 @@ from edge_server.errors import (
 from edge_server.frontdoor.backend import Backends, EngineBackend
 from edge_server.frontdoor.http.body_limit import PEER
 from edge_server.frontdoor.http.history import History, fitted
+from edge_server.frontdoor.http.turns import RestTurn, check_shown, fitted_prompt, ready_turns
 from edge_server.frontdoor.metrics import Metrics
 from edge_server.frontdoor.ports import BlockCost, Ingested, LinkSettings, RawMedia
 from edge_server.frontdoor.questions import check_modalities, check_text
@@ -48,6 +49,7 @@ class RestQuestion:
         user: whom it counts for.
         context: text that goes with it.
         history: turns that go before it, in place of a context.
+        turns: the whole conversation, for a model that tells turns apart; in place of history and text.
         media: files, not decoded yet.
         blocks: token blocks, decoded.
         link: what the tokens of ``media`` pass on their way.
@@ -78,6 +80,7 @@ class RestQuestion:
     choices: int = 1
     peer: Peer | None = None
     history: History | None = None
+    turns: tuple[RestTurn, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -181,7 +184,10 @@ class Asker:
                 raise InvalidQuestionError("question", "is empty; ask something")
             if question.text.strip() and analog:
                 raise InvalidQuestionError("question", "came as text and as a text block; one of them")
-            check_modalities([part.modality for part in question.media], "media")
+            if question.turns and shape.turns:
+                check_shown(question.media)
+            else:
+                check_modalities([part.modality for part in question.media], "media")
             check_sampling(question.sampling)
             check_stops(question.stop)
         # The same from here to the end, whatever takes its place meanwhile.
@@ -189,20 +195,7 @@ class Asker:
         # The first has been counted with the request that brought it.
         self._cell.limits.spend(question.peer, questions=question.choices - 1)
         with self._counted():
-            ingest = backend.served.ingest
-            ready = await ingest.prepare(
-                question.media, question.text, history.without(left_out), question.link, question.user
-            )
-            if history.spare:
-
-                async def ids_of(text: str) -> tuple[int, ...]:
-                    made = await ingest.prepare((), "", text, question.link, question.user)
-                    return made.context_ids
-
-                ready, left_out = await fitted(history, left_out, ready, backend.model, ids_of)
-            blocks = (*question.blocks, *ready.blocks)
-            # A video brings its sound along: only now is it known what there is.
-            check_modalities([block.modality for block in blocks], "media")
+            whole, ready, left_out = await _made_ready(question, backend, history, left_out)
         for cost in ready.costs:
             self._metrics.block(cost.modality, cost.token_length, cost.airtime_s, cost.effective_snr_db)
         for block in question.blocks:
@@ -210,8 +203,7 @@ class Asker:
         streams: list[AnswerStream] = []
         try:
             for number in range(question.choices):
-                sampling = question.sampling.of_choice(number)
-                prompt = Prompt(blocks, ready.question_ids, ready.context_ids, sampling)
+                prompt = replace(whole, sampling=question.sampling.of_choice(number))
                 streams.append(self._cell.submit(backend, _request(question, prompt)))
         except EdgeServerError as error:
             for stream in streams:
@@ -230,6 +222,32 @@ class Asker:
             spell=model.token_bytes,
             left_out=history.spare[:left_out],
         )
+
+
+async def _made_ready(
+    question: RestQuestion, backend: EngineBackend, history: History, left_out: int
+) -> tuple[Prompt, Ingested, int]:
+    """The prompt of a question, what was made of its media, and how many turns are left out."""
+    ingest, model = backend.served.ingest, backend.model
+    if question.turns and backend.served.shape.turns:
+        turns, shown = await ready_turns(question.turns, question.media, ingest, question.link, question.user)
+        prompt, left_out = fitted_prompt(turns, history.spare, left_out, model, question.user)
+        return prompt, shown, left_out
+    ready = await ingest.prepare(
+        question.media, question.text, history.without(left_out), question.link, question.user
+    )
+    if history.spare:
+
+        async def ids_of(text: str) -> tuple[int, ...]:
+            made = await ingest.prepare((), "", text, question.link, question.user)
+            return made.context_ids
+
+        ready, left_out = await fitted(history, left_out, ready, model, ids_of)
+    blocks = (*question.blocks, *ready.blocks)
+    # A video brings its sound along: only now is it known what there is.
+    check_modalities([block.modality for block in blocks], "media")
+    prompt = Prompt(blocks, ready.question_ids, ready.context_ids, conversation=question.user)
+    return prompt, ready, left_out
 
 
 def _request(question: RestQuestion, prompt: Prompt) -> engine.Request:

@@ -1,14 +1,16 @@
 """The OpenAI door: ``/v1/chat/completions`` and ``/v1/models`` for clients that speak nothing else.
 
 A conversation becomes one question: the text of the last user message asks, all text before it is context,
-and the media of all user messages is shown, at most one of each modality. A refusal names the field that the
-client sent, whatever it became here.
+and the media of all user messages is shown, at most one of each modality. A model that tells turns apart is
+given them as they are, with all that they show. A refusal names the field that the client sent, whatever it
+became here.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeAlias
 
@@ -18,6 +20,7 @@ from starlette.convertors import Convertor, register_url_convertor
 
 from edge_server.engine import Completion, Delta, Token
 from edge_server.engine.answer import merged
+from edge_server.engine.ports import Role
 from edge_server.errors import EdgeServerError, InvalidQuestionError, NotFoundError, TextTooLongError
 from edge_server.frontdoor.http.asking import (
     Asked,
@@ -56,6 +59,7 @@ from edge_server.frontdoor.http.openai_schema import (
 )
 from edge_server.frontdoor.http.rest_schema import ShownPart
 from edge_server.frontdoor.http.spool import with_files
+from edge_server.frontdoor.http.turns import RestTurn
 from edge_server.frontdoor.ports import RawMedia
 from protos.names import MediaModality
 
@@ -185,6 +189,7 @@ _FIELDS = {
     "question_ids": "messages[{asking}].content",
     "context": "messages",
     "context_ids": "messages",
+    "turns": "messages",
     "media": "messages",
     "max_new_tokens": "max_completion_tokens",
 }
@@ -218,6 +223,7 @@ def question_of(body: ChatRequest, user: str, rules: ChatRules) -> RestQuestion:
             tuple(_text(message) for message in earlier), tuple(spare) if rules.leave_out_oldest else ()
         ),
         media=tuple(_media(body.messages)),
+        turns=tuple(_turns(body.messages)),
         max_new_tokens=min(body.new_tokens, rules.max_new_tokens),
         whole=not body.stream,
         sampling=body.sampling,
@@ -251,6 +257,22 @@ def _text(message: Message) -> str:
         return message.content.strip()
     pieces = [part.text.strip() for part in message.content if isinstance(part, TextPart | RefusalPart)]
     return "\n".join(piece for piece in pieces if piece)
+
+
+_ROLES: Mapping[str, Role] = {"system": "system", "developer": "system", "assistant": "assistant"}
+"""Whose turn a message is to a chat template; a user's, where it is not said here."""
+
+
+def _turns(messages: list[Message]) -> Iterator[RestTurn]:
+    """Each message as a turn, with the places of what it shows among the media of all."""
+    places = itertools.count()
+    for message in messages:
+        pieces: list[str | int] = []
+        if isinstance(message.content, str):
+            pieces.append(message.content.strip())
+        for part in message.content if isinstance(message.content, list) else ():
+            pieces.append(part.text.strip() if isinstance(part, TextPart | RefusalPart) else next(places))
+        yield RestTurn(_ROLES.get(message.role, "user"), tuple(each for each in pieces if each != ""))
 
 
 def _media(messages: list[Message]) -> list[RawMedia]:

@@ -9,6 +9,7 @@ template around it.
 from __future__ import annotations
 
 import datetime
+import itertools
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -50,13 +51,11 @@ class Turn:
 
     Attributes:
         role: ``"user"``, ``"assistant"`` or ``"system"``.
-        text: what was said.
-        shown: what was shown, before the text.
+        pieces: what was said and shown, in this order.
     """
 
     role: str
-    text: str
-    shown: tuple[Shown, ...] = ()
+    pieces: tuple[str | Shown, ...]
 
 
 @dataclass(frozen=True)
@@ -103,11 +102,13 @@ class Chat:
         Raises:
             ChatError: the template refuses it.
         """
-        shown = [each for turn in turns for each in turn.shown]
-        texts = [turn.text for turn in turns]
+        pieces_of_all = [piece for turn in turns for piece in turn.pieces]
+        shown = [piece for piece in pieces_of_all if isinstance(piece, Shown)]
+        texts = [piece for piece in pieces_of_all if isinstance(piece, str)]
         apart = any(spelled in text for text in texts for spelled in self._spelled)
-        said = [_MARK.format(number) for number in range(len(texts))] if apart else texts
-        text = self._with_placeholders(self._render(turns, said), shown)
+        if apart:
+            turns = _marked(turns)
+        text = self._with_placeholders(self._render(turns), shown)
         bos = self._config.special.get("bos_token")
         adds = self._config.adds_special and not (bos and text.startswith(bos))
         pieces = _MARKED.split(text) if apart else [text]
@@ -120,17 +121,22 @@ class Chat:
                 ids += self._marked_up.encode(piece, add_special_tokens=adds and not number).ids
         return self._spread(ids, shown)
 
-    def _render(self, turns: Sequence[Turn], said: Sequence[str]) -> str:
+    def _render(self, turns: Sequence[Turn]) -> str:
         if self._template is None:
-            written = [self._config.parts[each.slot].written for turn in turns for each in turn.shown]
-            return "\n".join(["".join(written), *said] if written else said)
-        messages = [_message(turn, text, self._config.parts) for turn, text in zip(turns, said, strict=True)]
+            return "\n".join(self._plainly(turn) for turn in turns)
+        messages = [_message(turn, self._config.parts) for turn in turns]
         try:
             return self._template.render(
                 messages=messages, add_generation_prompt=True, **self._config.special
             )
         except jinja2.TemplateError as error:
             raise ChatError(f"the model's chat template refuses this conversation: {error}") from error
+
+    def _plainly(self, turn: Turn) -> str:
+        """A turn of a model that has no template: what is shown, and the texts."""
+        written = [self._config.parts[each.slot].written for each in turn.pieces if isinstance(each, Shown)]
+        said = [each for each in turn.pieces if isinstance(each, str)]
+        return "\n".join(["".join(written), *said] if written else said)
 
     def _with_placeholders(self, text: str, shown: Sequence[Shown]) -> str:
         """The text with one placeholder for each thing shown, and what the processor puts around it."""
@@ -171,13 +177,26 @@ class Chat:
         return Written(out, places)
 
 
-def _message(turn: Turn, text: str, parts: Mapping[str, MediaPart]) -> dict[str, Any]:
+def _marked(turns: Sequence[Turn]) -> list[Turn]:
+    """The turns with a mark in place of each text, numbered in their order."""
+    numbers = itertools.count()
+    return [
+        Turn(
+            turn.role,
+            tuple(_MARK.format(next(numbers)) if isinstance(each, str) else each for each in turn.pieces),
+        )
+        for turn in turns
+    ]
+
+
+def _message(turn: Turn, parts: Mapping[str, MediaPart]) -> dict[str, Any]:
     """One message as chat templates take it: a text, or a list where a model can be shown something."""
     if not parts:
-        return {"role": turn.role, "content": text}
-    content: list[dict[str, str]] = [{"type": parts[each.slot].content} for each in turn.shown]
-    if text:
-        content.append({"type": "text", "text": text})
+        return {"role": turn.role, "content": "\n".join(str(piece) for piece in turn.pieces)}
+    content: list[dict[str, str]] = [
+        {"type": "text", "text": piece} if isinstance(piece, str) else {"type": parts[piece.slot].content}
+        for piece in turn.pieces
+    ]
     return {"role": turn.role, "content": content}
 
 

@@ -82,6 +82,8 @@ class SplitConfig:
     """Special tokens that the template may write, by their names there (``bos_token``)."""
     sections: tuple[int, ...] = ()
     """Rotary pairs that turn by time, row and column, one section after another (M-RoPE); or none."""
+    bottleneck: int = 0
+    """Reals that a trained bottleneck leaves of a feature token; 0: there is none, all of E are sent."""
     adds_special: bool = False
     """Whether the checkpoint's tokenizer adds its own special tokens to a text that has no BOS."""
     kind: Literal["split"] = "split"

@@ -36,10 +36,21 @@ def add_scale(x_TE: Tensor, log_rms: tuple[float, float]) -> Tensor:
     return torch.cat([x_TE / rms * math.sqrt(0.5), pilot_T2], dim=1)
 
 
-def take_scale(x_TC: Tensor, log_rms: tuple[float, float]) -> Tensor:
-    """A received codeword [T, E + 2] to feature tokens [T, E] at their scale."""
+def take_scale(x_TC: Tensor, log_rms: tuple[float, float], *, exact: bool = True) -> Tensor:
+    """A received codeword [T, E + 2] to feature tokens [T, E] at their scale.
+
+    Args:
+        x_TC: as it arrived.
+        log_rms: range of the scale, as it was sent.
+        exact: for a codeword that nothing happened to, False will do: the phase then is its real part's, in
+            float32, with operators that devices have.
+    """
     low, high = log_rms
-    real, imaginary = x_TC[:, -SCALE_REALS:].double().mean(dim=0)
-    share = (torch.atan2(imaginary, real) / math.pi - _MARGIN) / (1 - 2 * _MARGIN)
+    if exact:
+        real, imaginary = x_TC[:, -SCALE_REALS:].double().mean(dim=0)
+        phase = torch.atan2(imaginary, real)
+    else:
+        phase = torch.acos(x_TC[0, -SCALE_REALS].clamp(-1.0, 1.0))
+    share = (phase / math.pi - _MARGIN) / (1 - 2 * _MARGIN)
     rms = (low + share.clamp(0.0, 1.0) * (high - low)).exp()
     return x_TC[:, :-SCALE_REALS] * (rms * math.sqrt(2.0)).to(x_TC.dtype)

@@ -5,20 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from device_agent.bundle.bundle import load_bundle
 from device_agent.transmitter import Transmitter
-from edge_server.engine.ports import FeatureBlock, Prompt
+from edge_server.engine.ports import FeatureBlock, InvalidPromptError, Prompt, Said
 from edge_server.errors import DatasetError, ExportError, ModelError
 from edge_server.export.calibration import calibrate
 from edge_server.export.split import Prepared, SplitOptions, prepare_split, split_model
 from edge_server.model.split.reduction import REDUCERS
 from edge_server.runtime.folders import load, load_info
 from edge_server.runtime.split_runner import serve_split
-from tests.tiny_families import TINY, Tiny, picture, sound
+from tests.tiny_families import TINY, Conversation, Tiny, picture, sound
 
 QUESTIONS = (
     "what is shown?",
@@ -90,6 +91,106 @@ def test_answers_as_its_own_class_does(tiny: Tiny) -> None:
     assert said(model, prompts) == expected
 
 
+def conversations(tiny: Tiny) -> list[Conversation]:
+    """Several turns; pictures or sounds in several of them, and between texts."""
+
+    def shown(number: int) -> tuple[Any, ...]:
+        if tiny.shows is None:
+            return ("it is a dog.",)
+        return (sound(number, LENGTHS_S[number % 3]) if tiny.audio else picture(number, *SIZES[number % 4]),)
+
+    return [
+        [
+            ("user", [*shown(1), "what is shown?"]),
+            ("assistant", ["a red square, above the blue circle"]),
+            ("user", ["where is it?"]),
+        ],
+        [
+            ("system", ["say little."]),
+            ("user", ["here is one:", *shown(2), "and another:", *shown(3)]),
+            ("assistant", ["yes."]),
+            ("user", [*shown(4), "is it like one of them?"]),
+        ],
+        [("user", ["is it quiet?"]), ("assistant", ["no."]), ("user", [*shown(5), "and now?"])],
+    ]
+
+
+def prompt_of_turns(prepared: Prepared, turns: Conversation, conversation: str = "") -> Prompt:
+    """A conversation as it arrives over a perfect channel."""
+    blocks: list[FeatureBlock] = []
+    said = []
+    for role, pieces in turns:
+        made: list[tuple[int, ...] | int] = []
+        for piece in pieces:
+            if isinstance(piece, str):
+                made.append(prompt_of(prepared, piece, None).question_ids)
+            else:
+                made.append(len(blocks))
+                blocks += prompt_of(prepared, "?", piece).blocks
+        said.append(Said(role, tuple(made)))
+    last = said[-1].pieces[-1]
+    assert not isinstance(last, int)
+    return Prompt(tuple(blocks), last, turns=tuple(said), conversation=conversation)
+
+
+def test_conversations_are_answered_as_its_own_class_does(tiny: Tiny) -> None:
+    prepared = prepare_split(tiny.folder, SplitOptions(picture=tiny.picture))
+    tokenizer = prepared.checkpoint.tokenizer.backend_tokenizer
+    model = serve_split(prepared.config, tokenizer, prepared.language, "ab" * 32)
+    asked = conversations(tiny)
+    prompts = [prompt_of_turns(prepared, turns) for turns in asked]
+    assert said(model, prompts) == [tiny.conversation(turns, TOKENS) for turns in asked]
+
+
+@pytest.mark.parametrize("family", ["llava", "qwen2_vl"])
+def test_the_next_turn_begins_where_the_last_one_ended(family: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    tiny = TINY[family](tmp_path)
+    prepared = prepare_split(tiny.folder, SplitOptions(picture=tiny.picture))
+    tokenizer = prepared.checkpoint.tokenizer.backend_tokenizer
+    model: Any = serve_split(prepared.config, tokenizer, prepared.language, "ab" * 32, prefix_bytes=2**20)
+    turns: Conversation = []
+    for question in ("what is shown?", "where is it?", "how many are there?"):
+        # What it answers is told by its tokens: random ones need not be those of their text.
+        turns = [*turns, ("user", [picture(1), question] if not turns else [question])]
+        prompt = prompt_of_turns(prepared, turns, "mine")
+        before = model.prefixes.found
+        state, steps = model.prefill([prompt_of_turns(prepared, turns), prompt])
+        answers: list[list[int]] = [[], []]
+        for _ in range(TOKENS):
+            for answer, step in zip(answers, steps, strict=True):
+                answer.append(step.token_id)
+            state, steps = model.decode(state)
+        model.keep(state, [])
+        expected = tiny.conversation(turns, TOKENS)
+        assert [answer[: len(expected)] for answer in answers] == [expected, expected]
+        found = model.prefixes.found - before
+        if len(turns) > 1:
+            assert found > prepared.config.token_lengths[-1]
+            assert found >= len(model.written(prompt_of_turns(prepared, turns[:-2])).ids) - 4
+        else:
+            assert found == 0
+        turns = [*turns, ("assistant", ["a dog."])]
+    assert len(model.prefixes) == 2
+    # Nobody else finds what was read for this one.
+    found = model.prefixes.found
+    model.prefill([prompt_of_turns(prepared, turns[:-1], "another's")])
+    assert model.prefixes.found == found
+
+
+def test_turns_that_do_not_belong_to_what_is_shown_are_refused(folder: Path) -> None:
+    model = load(folder / "model", 1)
+    block = FeatureBlock("image", np.zeros((16, 34), np.float32), 40.0)
+    ids = (300, 301)
+    for turns in ((Said("user", (ids,)),), (Said("user", (1, ids)),), (Said("user", (0, 0, ids)),)):
+        with pytest.raises(InvalidPromptError, match="each of the 1 once"):
+            model.check(Prompt((block,), ids, turns=turns))
+    with pytest.raises(InvalidPromptError, match=r"turns\[0\]\[0\] is 2"):
+        model.check(Prompt((), ids, turns=(Said("user", ((2,),)),)))
+    with pytest.raises(InvalidPromptError, match="one of it is taken"):
+        model.check(Prompt((block, block), ids))
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
@@ -152,7 +253,10 @@ def test_what_sending_less_costs_is_told_for_every_method_and_length(folder: Pat
     prepared = prepare_split(folder / "checkpoint")
     costs = calibrate(prepared, load_bundle(folder / "model" / "bundle"), own)
     told = {(cost.reduce, cost.token_length, cost.payload): cost for cost in costs}
-    assert len(told) == 3 + 4 * len(REDUCERS)
+    assert len(told) == 3 + 4 * len(REDUCERS) + 2 + 4 + 3
+    assert told["none", 16, "int8 in blocks"].same_answers >= told["none", 16, "int4 in blocks"].same_answers
+    assert told["pca 2", 16, "float32"].kilobytes == pytest.approx(16 * (2 + 2) * 4 / 1000)
+    assert told["none", 16, "rvq 2 x 256"].kilobytes < told["none", 16, "int4 in blocks"].kilobytes
     assert told["none", 16, "float16"].same_answers == 1.0
     assert told["none", 16, "float16"].kilobytes == pytest.approx(16 * 34 * 2 / 1000)
     assert all(0.0 <= cost.same_answers <= cost.same_tokens <= 1.0 for cost in costs)

@@ -1,0 +1,96 @@
+"""vLLM behind the runner port, where it is installed; and what is told where it is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from device_agent.bundle.bundle import load_bundle
+from device_agent.transmitter import Transmitter
+from edge_server.engine.ports import BatchLostError, FeatureBlock, Prompt
+from edge_server.errors import ConfigurationError, ModelError
+from edge_server.export.split import split_model
+from edge_server.runtime.engines_cli import app
+from edge_server.runtime.folders import load
+from edge_server.runtime.vllm_environment import interpreter
+from edge_server.runtime.vllm_loading import load_vllm
+from edge_server.server.config import ServerConfig
+from edge_server.server.loading import load_served
+from tests.tiny_families import TINY, picture
+
+installed = pytest.mark.skipif(
+    not interpreter().is_file(), reason="vLLM is not installed: edge-server engines install vllm"
+)
+TOKENS = 8
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    at = tmp_path_factory.mktemp("split")
+    TINY["llava"](at / "checkpoint")
+    split_model(at / "checkpoint", at / "model")
+    return at / "model"
+
+
+def test_a_server_says_how_to_install_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises(ModelError, match="`edge-server engines install vllm`"):
+        load_vllm(folder, 1, 4)
+    settings = {"model": folder, "runner": "vllm", "model_runner_processes": False}
+    with pytest.raises(ConfigurationError, match="`edge-server engines install vllm`"):
+        load_served(ServerConfig.model_validate(settings))
+    assert CliRunner().invoke(app, ["list"]).output == "vllm: not installed\n"
+    refused = CliRunner().invoke(app, ["install", "magic"])
+    assert refused.exit_code == 2
+    assert "there is: vllm" in refused.output
+
+
+@installed
+def test_it_says_what_our_decoder_says_and_comes_back_after_a_fault(folder: Path) -> None:
+    own: Any = load(folder, 1)
+    transmitter = Transmitter(load_bundle(folder / "bundle"))
+    prompts = []
+    for number in range(6):
+        x_TC = transmitter.encode_visual(picture(number)[None], 16, is_image=True)
+        blocks = (FeatureBlock("image", x_TC, 40.0),) if number % 3 else ()
+        prompts.append(Prompt(blocks, tuple(transmitter.tokenize("what is shown" + "?" * number))))
+    runner = load_vllm(folder, 1, 8)
+    try:
+        assert said(runner, prompts) == said(own, prompts)
+        state, _ = runner.prefill(prompts[:2])
+        joined, steps = runner.prefill(prompts[2:], state)
+        assert len(steps) == 4
+        kept = runner.keep(joined, [5, 1])
+        assert len(runner.decode(kept)[1]) == 2
+        broken = Prompt((FeatureBlock("image", np.full_like(x_TC, np.nan), 40.0),), prompts[0].question_ids)
+        with pytest.raises(ValueError, match="no numbers"):
+            runner.prefill([broken])
+        # What is at fault inside is a lost batch, and another process takes its place.
+        before = runner.process.pid
+        with pytest.raises(BatchLostError):
+            runner.process.ask({"add": [], "drop": [], "step": ["no such"]})
+        assert runner.process.pid != before
+        with pytest.raises(BatchLostError):
+            runner.decode(kept)
+        assert said(runner, prompts[:2]) == said(own, prompts[:2])
+    finally:
+        runner.close()
+
+
+def said(model: Any, prompts: list[Prompt]) -> list[list[int]]:
+    state, steps = model.prefill(prompts)
+    answers: list[list[int]] = [[] for _ in prompts]
+    for _ in range(TOKENS):
+        for answer, step in zip(answers, steps, strict=True):
+            answer.append(step.token_id)
+        state, steps = model.decode(state)
+    model.keep(state, [])
+    return answers
