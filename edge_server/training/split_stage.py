@@ -9,6 +9,7 @@ chat template; what is learned is the answer, and that it ends.
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -107,7 +108,10 @@ class SplitStage:
         self._device = network.device
         network.requires_grad_(False)
         adapted = LoraConfig(r=training.rank, lora_alpha=training.alpha, target_modules="all-linear")
-        self.network: Any = get_peft_model(network, adapted)
+        with warnings.catch_warnings():
+            # As for links: PEFT asks transformers by a name that transformers has renamed.
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+            self.network: Any = get_peft_model(network, adapted)
         if self._device.type == "cuda":
             # What a block computed is computed again for its gradient: memory for one block, not for all.
             network.gradient_checkpointing_enable({"use_reentrant": False})

@@ -142,4 +142,5 @@ def _k_means(x_NE: Tensor, codes: int, generator: torch.Generator) -> Tensor:
 
 
 def _nearest(x_NE: Tensor, centres_KE: Tensor) -> Tensor:
-    return torch.cdist(x_NE, centres_KE).argmin(dim=1)
+    nearest_N: Tensor = torch.cdist(x_NE, centres_KE).argmin(dim=1)
+    return nearest_N

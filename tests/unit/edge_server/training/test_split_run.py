@@ -116,6 +116,7 @@ def test_before_any_training_a_bottleneck_keeps_what_tokens_have_in_common() -> 
     tokens = torch.randn(200, 4, generator=generator) @ torch.randn(4, 32, generator=generator)
     bottleneck = Bottleneck(32, 4)
     bottleneck.begin_with(tokens)
+    bottleneck.requires_grad_(False)
     sent = bottleneck.send(tokens)
     assert float(sent.square().mean() / tokens.square().mean()) == pytest.approx(1.0, rel=1e-3)
     arrived = bottleneck.receive(sent[None], torch.tensor([10.0]))[0]
