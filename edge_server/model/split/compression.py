@@ -119,7 +119,7 @@ class Blocks:
         more = -width % BLOCK
         cut = torch.nn.functional.pad(x_TE, (0, more)).reshape(tokens, -1, BLOCK)
         scale = (cut.abs().amax(dim=-1, keepdim=True) / most).half().float().clamp(min=1e-7)
-        rounded = (cut / scale).round().clamp(-most, most) * scale
+        rounded: Tensor = (cut / scale).round().clamp(-most, most) * scale
         return rounded.reshape(tokens, -1)[:, :width]
 
     def bits(self, width: int) -> float:
