@@ -5,6 +5,6 @@
 
 An extra, ``tokenlink[ui]``: a server that runs without the page imports nothing of it. The page asks through
 the door through which REST asks (:class:`edge_server.frontdoor.http.asking.Asker`) and counts nothing twice.
-Modules that import NiceGUI: :mod:`~edge_server.ui.page`, :mod:`~edge_server.ui.live`,
-:mod:`~edge_server.ui.playground`.
+Modules that import NiceGUI: :mod:`~edge_server.ui.page`, :mod:`~edge_server.ui.arrivals`,
+:mod:`~edge_server.ui.live`, :mod:`~edge_server.ui.playground`.
 """

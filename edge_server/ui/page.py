@@ -14,9 +14,12 @@ from fastapi import FastAPI, HTTPException
 from fastapi.responses import FileResponse, PlainTextResponse
 from nicegui import Client, ui
 from nicegui import app as nicegui_app
+from starlette.datastructures import Headers
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from edge_server.errors import EdgeServerError
+from edge_server.ui.arrivals import Arrivals
 from edge_server.ui.context import PageContext
 from edge_server.ui.live import REFRESH_S, LivePanel
 from edge_server.ui.playground import CLIP_URL, Playground
@@ -33,6 +36,10 @@ _ICON = (
     '<rect width="32" height="32" rx="7" fill="#0b62c4"/><path d="M7 20c3-8 6-8 9 0s6 8 9 0" fill="none" '
     'stroke="#fff" stroke-width="3" stroke-linecap="round"/></svg>'
 )
+_UNTIL_THERE = (  # seen until the elements come over the socket
+    '<p id="tl-connecting">Connecting to the server…</p>'
+    "<noscript><p>This page needs JavaScript; its numbers are at /metrics.</p></noscript>"
+)
 
 
 class FrontPage:
@@ -44,17 +51,30 @@ class FrontPage:
 
     def __init__(self, context: PageContext) -> None:
         self._context = context
-        self._visits = Visits(context.clock)
+        style = files("edge_server.ui").joinpath("style.css").read_text(encoding="utf-8")
+        self._arrivals = Arrivals(
+            self._page,
+            head=f"<style>{style}</style>",
+            body=_UNTIL_THERE,
+            visits=Visits(context.clock),
+            refused=lambda: context.watched.rejected("pages"),
+        )
         self._app: ASGIApp = self._build()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request of a browser."""
-        if scope["type"] == "http" and scope["path"] == "/" and not self._visits.admit(_address(scope)):
-            self._context.watched.rejected("pages")
-            response = PlainTextResponse("too many pages at once; try again", 429, {"Retry-After": "1"})
-            await response(scope, receive, send)
+        if scope["type"] == "http" and scope["path"] == "/":
+            await self._front(scope)(scope, receive, send)
             return
         await self._app(scope, receive, send)
+
+    def _front(self, scope: Scope) -> Response:
+        if scope["method"] not in ("GET", "HEAD"):
+            return PlainTextResponse("only GET and HEAD", 405, {"Allow": "GET, HEAD"})
+        page = self._arrivals.page_bytes(scope)
+        if page is None:
+            return PlainTextResponse("too many pages at once; try again", 429, {"Retry-After": "1"})
+        return page.response(Headers(scope=scope))
 
     @staticmethod
     def serves(path: str) -> bool:
@@ -91,13 +111,12 @@ class FrontPage:
             headers = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "sandbox"}
             return FileResponse(found.path, media_type=found.media_type, headers=headers)
 
-        @ui.page("/")
-        def front(client: Client) -> None:
-            self._page(client)
-
+        # The library's own makes a page, and a visit that is kept for a minute, of each path that is none.
+        nicegui_app.add_exception_handler(404, lambda request, error: PlainTextResponse("not found", 404))
         # A browser that keeps polling would keep a server that shuts down from ending.
         nicegui_app.config.socket_io_js_transports = ["websocket"]
         keep_the_log_ours()
+        self._arrivals.greet()
         ui.run_with(
             shell,
             title=_TITLE,
@@ -112,8 +131,6 @@ class FrontPage:
         return shell
 
     def _page(self, client: Client) -> None:
-        style = files("edge_server.ui").joinpath("style.css").read_text(encoding="utf-8")
-        ui.add_head_html(f"<style>{style}</style>")
         ui.colors(primary="#0b62c4")
         self._header()
         main = ui.element("main").classes("tl-main")
@@ -200,11 +217,6 @@ class FrontPage:
                 self._content(client, main, key)
 
         form.on("submit.prevent", enter)
-
-
-def _address(scope: Scope) -> str:
-    client = scope.get("client")
-    return str(client[0]) if client else "unknown"
 
 
 _SHADES = {

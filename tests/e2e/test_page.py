@@ -226,6 +226,30 @@ def test_an_answer_is_shown_as_it_comes_about(browser: Browser, weightless: Weig
         expect(watched.page.locator(".tl-probability")).to_be_visible()
 
 
+def test_fetching_the_page_makes_none(browser: Browser, weightless: WeightlessServer) -> None:
+    with httpx.Client(base_url=weightless.rest) as http:
+        first = http.get("/")
+        assert (first.status_code, first.headers["content-encoding"]) == (200, "gzip")
+        assert first.headers["content-type"] == "text/html; charset=utf-8"
+        plain = http.get("/", headers={"Accept-Encoding": "identity"})
+        assert plain.text == first.text
+        assert "content-encoding" not in plain.headers
+        assert http.head("/").headers["etag"] == first.headers["etag"]
+        # Far more than pages are made for one address, and the same bytes each time.
+        assert {http.get("/").content for _ in range(100)} == {first.content}
+        known = {"If-None-Match": first.headers["etag"]}
+        assert {http.get("/", headers=known).status_code for _ in range(10)} == {304}
+        assert http.post("/").status_code == 405
+        behind = http.get("/", headers={"X-Forwarded-Prefix": "/edge"})
+        assert behind.status_code == 200
+        assert "/edge/_nicegui/" in behind.text
+        lost = http.get("/_nicegui/nothing")
+        assert (lost.status_code, lost.text) == (404, "not found")
+    with looking(browser, weightless.rest) as watched:
+        expect(watched.page.get_by_role("status")).to_have_text("ready")
+        expect(watched.page.locator("#tl-connecting")).to_be_hidden()
+
+
 @pytest.mark.parametrize("how", ["killed", "terminated"])
 def test_the_page_heals_when_its_server_comes_back(browser: Browser, tmp_path: Path, how: str) -> None:
     server = WeightlessServer(tmp_path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
+import secrets
 import uuid
 from urllib.parse import urlsplit
 
@@ -35,7 +35,7 @@ async def sockets(target: Target) -> None:
     """The page's socket: forged lines for the log, wrong keys, malformed events, messages of megabytes."""
 
     async def once(target: Target, turn: int) -> None:
-        client = await _client(target)
+        client = secrets.token_hex(16)  # as browsers name their visits
         where = urlsplit(target.rest)
         scheme = "wss" if where.scheme == "https" else "ws"
         query = (
@@ -64,16 +64,6 @@ async def sockets(target: Target) -> None:
             await asyncio.sleep(0.05)
 
     await many(target, 8, once)
-
-
-async def _client(target: Target) -> str:
-    async with target.line() as (reader, writer):
-        writer.write(target.head("GET", "/", "Connection: close"))
-        page = b""
-        while data := await reader.read(65_536):
-            page += data
-    found = re.search(rb"'client_id': '([0-9a-f-]+)'", page)
-    return found[1].decode() if found else str(uuid.uuid4())
 
 
 def _event(client: str, number: int) -> list[object]:
