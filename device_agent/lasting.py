@@ -15,6 +15,7 @@ import json
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 CREDIBLE_FROM_S = 1_700_000_000.0
@@ -90,20 +91,50 @@ class LastingClock:
         Returns:
             False: it says nothing, and this clock stays as it was made.
         """
+        kept = _Anchor.read(anchor)
+        if kept is None:
+            return False
+        self._offset_s = kept.at_s + self._passed_s(kept) - self._boot_clock()
+        return True
+
+    def after(self, anchor: bytes) -> float | None:
+        """What the clock that gave this anchor says now; this clock stays as it is.
+
+        After another boot at least as long has passed as this boot lasts, whatever is not known of the time
+        before: what has a time to live does not wait for a clock to be set.
+
+        Returns:
+            None: the anchor says nothing.
+        """
+        kept = _Anchor.read(anchor)
+        if kept is None:
+            return None
+        passed_s = self._passed_s(kept)
+        if self._boot_id and kept.boot_id not in ("", self._boot_id):
+            passed_s = max(passed_s, self._boot_clock())
+        return kept.at_s + passed_s
+
+    def _passed_s(self, kept: _Anchor) -> float:
+        """Seconds since an anchor was given, as far as they are known."""
+        now_boot_s, now_wall_s = self._boot_clock(), self._wall_clock()
+        if self._boot_id and kept.boot_id == self._boot_id and kept.boot_s <= now_boot_s:
+            return now_boot_s - kept.boot_s
+        both_set = min(kept.wall_s, now_wall_s) >= CREDIBLE_FROM_S
+        return max(now_wall_s - kept.wall_s, 0.0) if both_set else 0.0
+
+
+@dataclass(frozen=True)
+class _Anchor:
+    boot_id: str
+    boot_s: float
+    wall_s: float
+    at_s: float
+
+    @classmethod
+    def read(cls, anchor: bytes) -> _Anchor | None:
         try:
             kept = json.loads(anchor)
-            boot_id = str(kept["boot"])
-            then = [float(kept[name]) for name in ("boot_s", "wall_s", "at_s")]
+            found = cls(str(kept["boot"]), *(float(kept[name]) for name in ("boot_s", "wall_s", "at_s")))
         except (ValueError, KeyError, TypeError):
-            return False
-        if not all(map(math.isfinite, then)):
-            return False
-        boot_s, wall_s, at_s = then
-        now_boot_s, now_wall_s = self._boot_clock(), self._wall_clock()
-        if self._boot_id and boot_id == self._boot_id and boot_s <= now_boot_s:
-            self._offset_s = at_s - boot_s
-            return True
-        both_set = min(wall_s, now_wall_s) >= CREDIBLE_FROM_S
-        off_s = max(now_wall_s - wall_s, 0.0) if both_set else 0.0
-        self._offset_s = at_s + off_s - now_boot_s
-        return True
+            return None
+        return found if all(map(math.isfinite, (found.boot_s, found.wall_s, found.at_s))) else None

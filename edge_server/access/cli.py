@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from device_agent.lasting import LastingClock
 from edge_server.access import authority, bundle_signing, devices, enrolment, keys, store
 
 DEFAULT_FOLDER = Path("certs")
@@ -181,7 +182,7 @@ def enrol_token(
         access or folder / ACCESS_FILE,
         device,
         authority.read_certificate(folder / authority.CA_CERTIFICATE),
-        time.time(),
+        LastingClock(),
         hours * 3600.0,
     )
     typer.echo(json.dumps({"device_id": device, "token": token.text()}) if as_json else token.text())

@@ -21,6 +21,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from device_agent.lasting import LastingClock
 from edge_server.access.authority import Authority, check_device_id, read_pem, read_request
 from edge_server.access.devices import record
 from edge_server.access.renewal import Policy, Proof, renew, renew_at_s
@@ -57,7 +58,7 @@ def make_token(
     path: Path,
     device_id: str,
     authority: x509.Certificate,
-    now_s: float,
+    clock: LastingClock,
     valid_s: float,
     *,
     random_bytes: Callable[[int], bytes] = secrets.token_bytes,
@@ -68,7 +69,7 @@ def make_token(
         path: the access file.
         device_id: whom it is for.
         authority: that signed the server's certificate.
-        now_s: seconds since the Unix epoch, on this machine's clock.
+        clock: begins now; no setting of the wall clock makes the token's time longer or shorter.
         valid_s: how long it can be used [s].
         random_bytes: of that many; from the system.
 
@@ -80,13 +81,16 @@ def make_token(
         random_bytes(ID_BYTES).hex(), random_bytes(SECRET_BYTES), authority.public_bytes(Encoding.DER)
     )
     with transaction(path) as database:
+        void = [
+            (row["token_id"],)
+            for row in database.execute("SELECT * FROM enrol_tokens")
+            if _has_ended(row, clock) or (row["device_id"] == device_id and row["used_s"] is None)
+        ]
+        database.executemany("DELETE FROM enrol_tokens WHERE token_id = ?", void)
         database.execute(
-            "DELETE FROM enrol_tokens WHERE (device_id = ? AND used_s IS NULL) OR expires_s <= ?",
-            (device_id, now_s),
-        )
-        database.execute(
-            "INSERT INTO enrol_tokens (token_id, device_id, stored_key, expires_s) VALUES (?, ?, ?, ?)",
-            (token.token_id, device_id, stored_key(token.secret), now_s + valid_s),
+            "INSERT INTO enrol_tokens (token_id, device_id, stored_key, expires_s, anchor) "
+            "VALUES (?, ?, ?, ?, ?)",
+            (token.token_id, device_id, stored_key(token.secret), clock() + valid_s, clock.anchor()),
         )
     return token
 
@@ -99,7 +103,8 @@ class Enrolment:
         authority: signs.
         policy: on what terms certificates are given.
         bundle_keys: public keys of those whose bundles devices are to take, given at enrolment.
-        wall_clock: seconds since the Unix epoch.
+        wall_clock: seconds since the Unix epoch; certificates bear its dates.
+        lasting_clock: by which tokens end, for every call a new one.
         clock: monotonic seconds.
         random_bytes: of that many; from the system.
     """
@@ -112,6 +117,7 @@ class Enrolment:
         policy: Policy,
         bundle_keys: tuple[str, ...] = (),
         wall_clock: Callable[[], float] = time.time,
+        lasting_clock: Callable[[], LastingClock] = LastingClock,
         clock: Callable[[], float] = time.monotonic,
         random_bytes: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
@@ -120,6 +126,7 @@ class Enrolment:
         self._policy = policy
         self._bundle_keys = bundle_keys
         self._wall_clock = wall_clock
+        self._lasting_clock = lasting_clock
         self._clock = clock
         self._random_bytes = random_bytes
         self._nonce_key = random_bytes(_CODE_BYTES)
@@ -143,7 +150,7 @@ class Enrolment:
             # Computed in any case: how long it takes does not tell which ids exist.
             kept = row["stored_key"] if row is not None else bytes(32)
             good = proof_is_good(kept, proof, nonce, token_id, request_der)
-            reason = _reason(row, good=good, now_s=now_s)
+            reason = _reason(row, good=good, clock=self._lasting_clock())
             if reason == "wrong_proof":
                 database.execute(
                     "UPDATE enrol_tokens SET failures = failures + 1 WHERE token_id = ?", (token_id,)
@@ -206,7 +213,7 @@ class Enrolment:
             raise InvalidQuestionError("nonce", "is too old; call Challenge again")
 
 
-def _reason(row: sqlite3.Row | None, *, good: bool, now_s: float) -> str:
+def _reason(row: sqlite3.Row | None, *, good: bool, clock: LastingClock) -> str:
     """Why a token is not taken; empty where it is."""
     if row is None:
         return "unknown_token"
@@ -214,4 +221,10 @@ def _reason(row: sqlite3.Row | None, *, good: bool, now_s: float) -> str:
         return "dead_token"
     if not good:
         return "wrong_proof"
-    return "expired_token" if row["expires_s"] <= now_s else ""
+    return "expired_token" if _has_ended(row, clock) else ""
+
+
+def _has_ended(row: sqlite3.Row, clock: LastingClock) -> bool:
+    """Whether a token's time is over; one of a release that kept no anchor goes by the wall clock."""
+    now_s = clock.after(row["anchor"] or b"")
+    return bool(row["expires_s"] <= (clock() if now_s is None else now_s))

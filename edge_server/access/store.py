@@ -33,7 +33,8 @@ CREATE TABLE enrol_tokens (
     failures INTEGER NOT NULL DEFAULT 0,
     used_s REAL,
     key_digest BLOB,               -- SHA-256 of the key it was used for: a repeat gets the same certificate
-    certificate TEXT
+    certificate TEXT,
+    anchor BLOB                    -- of the clock that expires_s is told by: device_agent.lasting
 ) STRICT;
 CREATE TABLE api_keys (
     key_id TEXT PRIMARY KEY,
@@ -103,8 +104,16 @@ def transaction(path: Path) -> Iterator[sqlite3.Connection]:
         except sqlite3.Error as error:
             raise ConfigurationError(f"access: {path} cannot be written: {error}") from error
         try:
+            _complete(database)
             yield database
         except BaseException:
             database.execute("ROLLBACK")
             raise
         database.execute("COMMIT")
+
+
+def _complete(database: sqlite3.Connection) -> None:
+    """Add what files of an earlier release lack; that release goes on reading them."""
+    columns = {row["name"] for row in database.execute("PRAGMA table_info(enrol_tokens)")}
+    if "anchor" not in columns:
+        database.execute("ALTER TABLE enrol_tokens ADD COLUMN anchor BLOB")

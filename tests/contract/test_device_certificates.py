@@ -28,6 +28,7 @@ from device_agent.errors import (
     ServerUnreachableError,
     UnauthenticatedError,
 )
+from device_agent.lasting import LastingClock
 from device_agent.uplink.backoff import Backoff
 from device_agent.uplink.credentials import Credentials
 from device_agent.uplink.uplink import Uplink
@@ -328,7 +329,7 @@ class TestLimits:
 class TestEnrolment:
     def token(self, pki: Pki, device: str = "camera", valid_s: float = 600.0) -> str:
         authority = read_certificate(pki.folder / "ca.pem")
-        return make_token(pki.access, device, authority, time.time(), valid_s).text()
+        return make_token(pki.access, device, authority, LastingClock(), valid_s).text()
 
     async def test_a_device_enrols_and_is_answered(self, running: Running, pki: Pki, tmp_path: Path) -> None:
         folder = tmp_path / "identity"
@@ -371,7 +372,7 @@ class TestEnrolment:
     ) -> None:
         elsewhere = make_pki(tmp_path / "foreign")
         token = make_token(
-            elsewhere.access, "camera", read_certificate(elsewhere.folder / "ca.pem"), time.time(), 600.0
+            elsewhere.access, "camera", read_certificate(elsewhere.folder / "ca.pem"), LastingClock(), 600.0
         )
         with pytest.raises(ServerUnreachableError, match="not one that this device trusts"):
             await enrol(running.addresses.enrol or "", token.text(), tmp_path / "identity")

@@ -12,6 +12,7 @@ from cryptography import x509
 from device_agent.config import DeviceSettings
 from device_agent.enrol import Renewal, enrol, renew
 from device_agent.errors import ConfigurationError, NotAdmittedError, RefusedError, UnauthenticatedError
+from device_agent.lasting import LastingClock
 from device_agent.renewing import AGAIN_AFTER_S, Renewer
 from device_agent.uplink.backoff import Backoff
 from device_agent.uplink.credentials import CERTIFICATE, KEY, PENDING_KEY
@@ -55,7 +56,7 @@ def settings(pki: Pki) -> dict[str, object]:
 async def identity(running: Running, pki: Pki, clock: FakeClock, tmp_path: Path) -> Path:
     """The folder of a device that has just enrolled."""
     authority = read_certificate(pki.folder / "ca.pem")
-    token = make_token(pki.access, "camera", authority, clock(), 600.0).text()
+    token = make_token(pki.access, "camera", authority, LastingClock(), 600.0).text()
     folder = tmp_path / "identity"
     await enrol(running.addresses.enrol or "", token, folder)
     return folder

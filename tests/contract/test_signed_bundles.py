@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import stat
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from device_agent.bundle.signature import SIGNATURES, read_keys
 from device_agent.config import load_settings
 from device_agent.enrol import enrol
 from device_agent.errors import BundleError, ConfigurationError
+from device_agent.lasting import LastingClock
 from device_agent.updating import fetch
 from device_agent.uplink.uplink import Uplink
 from edge_server.access import cli
@@ -88,7 +88,7 @@ def made(tmp_path: Path) -> Bundle:
 @pytest.fixture
 async def identity(running: Running, pki: Pki, tmp_path: Path) -> Path:
     """The folder of a device that has just enrolled."""
-    token = make_token(pki.access, "camera", read_certificate(pki.folder / "ca.pem"), time.time(), 600.0)
+    token = make_token(pki.access, "camera", read_certificate(pki.folder / "ca.pem"), LastingClock(), 600.0)
     folder = tmp_path / "identity"
     await enrol(running.addresses.enrol or "", token.text(), folder)
     return folder

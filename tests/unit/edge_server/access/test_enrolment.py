@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import sqlite3
 import stat
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from device_agent.lasting import LastingClock
 from edge_server.access.authority import NO_END, Authority, make_authority, read_certificate
 from edge_server.access.credential_store import CredentialStore
 from edge_server.access.devices import list_certificates
@@ -46,11 +49,19 @@ def enrolment(pki: Pki, clock: FakeClock, wall_clock: FakeClock) -> Enrolment:
         policy=Policy(days=100, expired_days=30),
         clock=clock,
         wall_clock=wall_clock,
+        lasting_clock=lambda: lasting(clock, wall_clock),
     )
 
 
-def token_for(pki: Pki, device: str = "camera", valid_s: float = 3600.0) -> EnrolToken:
-    return make_token(pki.access, device, read_certificate(pki.folder / "ca.pem"), NOW_S, valid_s)
+def lasting(clock: FakeClock, wall_clock: FakeClock, boot: str = "this") -> LastingClock:
+    return LastingClock(boot_clock=clock, wall_clock=wall_clock, boot_id=boot)
+
+
+def token_for(
+    pki: Pki, device: str = "camera", valid_s: float = 3600.0, clock: LastingClock | None = None
+) -> EnrolToken:
+    clock = clock or lasting(FakeClock(), FakeClock(NOW_S))
+    return make_token(pki.access, device, read_certificate(pki.folder / "ca.pem"), clock, valid_s)
 
 
 def request_for(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
@@ -107,13 +118,62 @@ def test_wrong_proofs_are_counted_and_kill_the_token(pki: Pki, enrolment: Enrolm
 
 
 def test_unknown_and_expired_tokens_are_refused_alike(
-    pki: Pki, enrolment: Enrolment, wall_clock: FakeClock
+    pki: Pki, enrolment: Enrolment, clock: FakeClock
 ) -> None:
     unknown = EnrolToken("ab" * 8, bytes(32), b"")
     assert refusal(enrolment, unknown, request_for(key())) == "unknown_token"
     token = token_for(pki, valid_s=60.0)
-    wall_clock.advance(61.0)
+    clock.advance(61.0)
     assert refusal(enrolment, token, request_for(key())) == "expired_token"
+
+
+@pytest.mark.parametrize("jump_s", [-NOW_S, -86_400.0, 30 * 86_400.0])
+def test_setting_the_clock_makes_no_token_longer_or_shorter(
+    pki: Pki, enrolment: Enrolment, clock: FakeClock, wall_clock: FakeClock, jump_s: float
+) -> None:
+    early, late = (token_for(pki, name, 60.0, lasting(clock, wall_clock)) for name in ("early", "late"))
+    wall_clock.advance(jump_s)
+    clock.advance(59.0)
+    # Making another token sweeps up those whose time is over: not these.
+    token_for(pki, "another", clock=lasting(clock, wall_clock))
+    assert ask(enrolment, early, request_for(key())).device_id == "early"
+    clock.advance(2.0)
+    assert refusal(enrolment, late, request_for(key())) == "expired_token"
+
+
+@pytest.mark.parametrize(
+    ("off_s", "up_s", "good"),
+    [(10.0, 20.0, True), (40.0, 20.0, False), (None, 40.0, True), (None, 61.0, False)],
+)
+def test_a_token_outlives_a_boot_by_its_time_and_no_more(
+    pki: Pki, wall_clock: FakeClock, off_s: float | None, up_s: float, good: bool
+) -> None:
+    """``off_s`` None: there is no clock battery, and the clock stands at 1970 after the boot."""
+    token = token_for(pki, valid_s=60.0, clock=lasting(FakeClock(5000.0), wall_clock, "the boot before"))
+    wall_clock.advance(-NOW_S if off_s is None else off_s + up_s)
+    enrolment = Enrolment(
+        pki.access,
+        pki.authority,
+        policy=Policy(1, 1),
+        wall_clock=wall_clock,
+        lasting_clock=lambda: lasting(FakeClock(up_s), wall_clock),
+    )
+    if good:
+        assert ask(enrolment, token, request_for(key())).device_id == "camera"
+    else:
+        assert refusal(enrolment, token, request_for(key())) == "expired_token"
+
+
+def test_a_file_of_an_earlier_release_is_completed_and_its_tokens_hold(
+    pki: Pki, enrolment: Enrolment, clock: FakeClock, wall_clock: FakeClock
+) -> None:
+    token = token_for(pki, valid_s=60.0)
+    with closing(sqlite3.connect(pki.access)) as database:
+        database.execute("ALTER TABLE enrol_tokens DROP COLUMN anchor")
+        database.commit()
+    assert ask(enrolment, token, request := request_for(key())).device_id == "camera"
+    wall_clock.advance(61.0)
+    assert refusal(enrolment, token, request) == "expired_token"
 
 
 def test_a_new_token_voids_the_one_before(pki: Pki, enrolment: Enrolment) -> None:
