@@ -246,6 +246,7 @@ def build_rest_app(
         chat=ChatRules(
             max_new_tokens=config.engine.max_new_tokens,
             max_choices=config.rest.max_choices,
+            max_windows=config.rest.max_windows,
             leave_out_oldest=config.rest.leave_out_oldest,
         ),
         cors_origins=config.rest.cors_origins,

@@ -8,22 +8,20 @@ became here.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, TypeAlias
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.convertors import Convertor, register_url_convertor
 
-from edge_server.engine import Completion, Delta, Token
-from edge_server.engine.answer import merged
+from edge_server.cell import Limits
 from edge_server.engine.ports import Role
-from edge_server.errors import EdgeServerError, InvalidQuestionError, NotFoundError, TextTooLongError
+from edge_server.errors import InvalidQuestionError, NotFoundError, TextTooLongError
 from edge_server.frontdoor.http.asking import (
-    Asked,
     Asker,
     RestQuestion,
     peer_of,
@@ -31,30 +29,33 @@ from edge_server.frontdoor.http.asking import (
     user_of,
     while_connected,
 )
-from edge_server.frontdoor.http.errors import body_of, response_of
+from edge_server.frontdoor.http.errors import response_of
+from edge_server.frontdoor.http.every import about_every
 from edge_server.frontdoor.http.history import History
+from edge_server.frontdoor.http.openai_answers import (
+    Head,
+    assurance_of,
+    completions_of,
+    events_of,
+    logprobs_of,
+    usage_of,
+)
+from edge_server.frontdoor.http.openai_every import Part, all_of, events_of_parts, whole
 from edge_server.frontdoor.http.openai_honoured import HEADER, check_honoured, ignored
 from edge_server.frontdoor.http.openai_schema import (
     AssistantMessage,
-    Assurance,
     AudioPart,
     ChatChunk,
     ChatCompletion,
     ChatRequest,
     Choice,
-    ChunkChoice,
-    ChunkDelta,
     ContentPart,
     ImagePart,
-    Logprobs,
     Message,
     ModelCard,
     ModelList,
     RefusalPart,
-    SaidToken,
     TextPart,
-    TopToken,
-    Usage,
     schema_of,
 )
 from edge_server.frontdoor.http.rest_schema import ShownPart
@@ -93,23 +94,31 @@ class ChatRules:
     Attributes:
         max_new_tokens: longest answer there is; who allows a longer one gets one that ends there.
         max_choices: most answers that one request may ask for.
+        max_windows: most windows of its media that one request may ask about.
         leave_out_oldest: of a conversation that does not fit, the oldest turns are left out; else it is
             refused.
     """
 
     max_new_tokens: int
     max_choices: int = 8
+    max_windows: int = 64
     leave_out_oldest: bool = False
 
 
 def build_router(
-    asker: Asker, rules: ChatRules, *, wall_clock: Callable[[], float], new_id: Callable[[], str]
+    asker: Asker,
+    rules: ChatRules,
+    *,
+    limits: Limits,
+    wall_clock: Callable[[], float],
+    new_id: Callable[[], str],
 ) -> APIRouter:
     """The routes of this door.
 
     Args:
         asker: brings questions to the engine.
         rules: what it keeps to.
+        limits: on what each API key may ask.
         wall_clock: seconds since the Unix epoch.
         new_id: makes ids of answers.
     """
@@ -140,24 +149,43 @@ def build_router(
         user = user_of(request, body.safety_identifier or body.user)
         question = replace(question_of(body, user, rules), peer=peer_of(request))
         question = replace(question, media=with_files(request.scope, question.media))
+
+        async def part(media: tuple[RawMedia, ...]) -> Part:
+            asked = await asker.ask(replace(question, media=media), traceparent_of(request))
+            try:
+                return Part(asked, await asked.stream.completion())
+            finally:
+                asked.cancel()
+
+        count = functools.partial(limits.spend, peer_of(request), questions=1)
+        parts = about_every(part, question.media, count, rules.max_windows) if body.every else None
         try:
-            asked = await while_connected(request, asker.ask(question, traceparent_of(request)))
+            if parts is not None:
+                first = await while_connected(request, anext(parts))
+                asked = first.asked
+            else:
+                asked = await while_connected(request, asker.ask(question, traceparent_of(request)))
         except TextTooLongError as error:
             return response_of(_context_length(error, len(body.messages) - 1), code="context_length_exceeded")
         except InvalidQuestionError as error:
             raise _in_their_words(error, len(body.messages) - 1) from error
         warnings = ignored(body, asked.left_out)
         headers = {HEADER: ", ".join(warnings)} if warnings else {}
-        head = _Head(f"chatcmpl-{new_id()}", int(wall_clock()), asked.model, warnings or None)
+        head = Head(f"chatcmpl-{new_id()}", int(wall_clock()), asked.model, warnings or None)
         spell = asked.spell if body.logprobs else None
         if body.stream:
             include_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
-            events = _events(asked, head, spell, include_usage=include_usage)
+            if parts is not None:
+                events = events_of_parts(first, parts, head, include_usage=include_usage)
+            else:
+                events = events_of(asked, head, spell, include_usage=include_usage)
             headers["Cache-Control"] = "no-cache"
             return StreamingResponse(events, media_type="text/event-stream", headers=headers)
         response.headers.update(headers)
+        if parts is not None:
+            return whole(head, await while_connected(request, all_of([first], parts)))
         try:
-            completions = await while_connected(request, _completions(asked))
+            completions = await while_connected(request, completions_of(asked))
         finally:
             asked.cancel()
         return ChatCompletion(
@@ -169,12 +197,12 @@ def build_router(
                     index=number,
                     message=AssistantMessage(content=completion.text),
                     finish_reason=completion.finish_reason,
-                    logprobs=_logprobs(completion.tokens, spell),
-                    assurance=_assurance(completion),
+                    logprobs=logprobs_of(completion.tokens, spell),
+                    assurance=assurance_of(completion),
                 )
                 for number, completion in enumerate(completions)
             ],
-            usage=_usage(completions),
+            usage=usage_of(completions),
             window=None if asked.ready.window is None else ShownPart(**asdict(asked.ready.window)),
             warnings=head.warnings,
         )
@@ -204,6 +232,8 @@ def question_of(body: ChatRequest, user: str, rules: ChatRules) -> RestQuestion:
     """
     check_honoured(body)
     choices = body.n or 1
+    if body.every and (choices > 1 or body.logprobs):
+        raise InvalidQuestionError("every", "gives one answer for each window: leave out n and logprobs")
     if choices > rules.max_choices:
         raise InvalidQuestionError("n", f"is {choices}; at most {rules.max_choices} answers at once")
     asking = max((index for index, m in enumerate(body.messages) if m.role == "user"), default=None)
@@ -321,113 +351,3 @@ def _from_url(url: str, modality: MediaModality, field: str) -> RawMedia:
 def _check_model(asked_for: str, served: str) -> None:
     if asked_for != served:
         raise NotFoundError("model", f"model: {asked_for[:128]!r} is not served here; {served!r} is")
-
-
-@dataclass(frozen=True)
-class _Head:
-    id: str
-    created: int
-    model: str
-    warnings: list[str] | None
-
-    def first_chunk(self, choices: list[ChunkChoice]) -> str:
-        """With what the client is told once."""
-        return self._chunk(choices, None, self.warnings)
-
-    def chunk(self, choices: list[ChunkChoice], usage: Usage | None = None) -> str:
-        return self._chunk(choices, usage, None)
-
-    def _chunk(self, choices: list[ChunkChoice], usage: Usage | None, warnings: list[str] | None) -> str:
-        chunk = ChatChunk(
-            id=self.id,
-            created=self.created,
-            model=self.model,
-            choices=choices,
-            usage=usage,
-            warnings=warnings,
-        )
-        # Only these are left out where they are absent: clients read finish_reason null as "goes on".
-        absent: dict[str, Any] = {
-            name: True for name, value in (("usage", usage), ("warnings", warnings)) if value is None
-        }
-        if all(choice.assurance is None for choice in choices):
-            absent["choices"] = {"__all__": {"assurance"}}
-        return f"data: {chunk.model_dump_json(exclude=absent)}\n\n"
-
-
-Spell: TypeAlias = Callable[[int], bytes]
-"""The bytes of a language token."""
-
-
-async def _completions(asked: Asked) -> list[Completion]:
-    return [await stream.completion() for stream in asked.streams]
-
-
-async def _events(
-    asked: Asked, head: _Head, spell: Spell | None, *, include_usage: bool
-) -> AsyncIterator[str]:
-    completions = []
-    try:
-        begun = [
-            ChunkChoice(index=index, delta=ChunkDelta(role="assistant", content=""))
-            for index in range(len(asked.streams))
-        ]
-        yield head.first_chunk(begun[:1])
-        for choice in begun[1:]:
-            yield head.chunk([choice])
-        async for index, event in merged(asked.streams):
-            if isinstance(event, Delta):
-                delta, logprobs = ChunkDelta(content=event.text), _logprobs(event.tokens, spell)
-                yield head.chunk([ChunkChoice(index=index, delta=delta, logprobs=logprobs)])
-            else:
-                completions.append(event)
-                yield head.chunk(
-                    [
-                        ChunkChoice(
-                            index=index,
-                            delta=ChunkDelta(),
-                            finish_reason=event.finish_reason,
-                            assurance=_assurance(event),
-                        )
-                    ]
-                )
-        if include_usage:
-            yield head.chunk([], _usage(completions))
-        yield "data: [DONE]\n\n"
-    except EdgeServerError as error:
-        # The status line is gone; clients of this API look for an error among the events.
-        yield f"data: {body_of(error).model_dump_json()}\n\n"
-    finally:
-        asked.cancel()
-
-
-def _assurance(completion: Completion) -> Assurance:
-    return Assurance(
-        confidence=completion.confidence, abstained=completion.abstained, guess=completion.guess or None
-    )
-
-
-def _logprobs(tokens: Sequence[Token], spell: Spell | None) -> Logprobs | None:
-    if spell is None:
-        return None
-    return Logprobs(
-        content=[
-            SaidToken(
-                **_top(token.token_id, token.logprob, spell),
-                top_logprobs=[TopToken(**_top(*other, spell)) for other in token.alternatives],
-            )
-            for token in tokens
-        ]
-    )
-
-
-def _top(token_id: int, logprob: float, spell: Spell) -> dict[str, Any]:
-    spelled = spell(token_id)
-    return {"token": spelled.decode("utf-8", "replace"), "logprob": logprob, "bytes": list(spelled)}
-
-
-def _usage(completions: Sequence[Completion]) -> Usage:
-    """The prompt counts once, however many answers it has."""
-    answers = sum(completion.answer_tokens for completion in completions)
-    prompt = completions[0].prompt_tokens
-    return Usage(prompt_tokens=prompt, completion_tokens=answers, total_tokens=prompt + answers)

@@ -156,6 +156,8 @@ class ChatRequest(_Sent):
     frequency_penalty: Penalty | None = None
     presence_penalty: Penalty | None = None
     logit_bias: LogitBias | None = None
+    every: bool | None = False
+    """Ask about one window of the media after the other, to its end; an extension."""
 
     @property
     def sampling(self) -> Sampling:
@@ -242,6 +244,15 @@ class Choice(BaseModel):
     assurance: Assurance
 
 
+class WindowAnswer(BaseModel):
+    """The answer about one window; beyond OpenAI's API."""
+
+    window: ShownPart
+    content: str
+    finish_reason: Literal["stop", "length"]
+    assurance: Assurance
+
+
 class ChatCompletion(BaseModel):
     """An answer as a whole."""
 
@@ -253,6 +264,8 @@ class ChatCompletion(BaseModel):
     usage: Usage
     window: ShownPart | None = None
     """Which part of a recording it is about; an extension."""
+    windows: list[WindowAnswer] | None = None
+    """With `every`: the answer about each window, of which the content is a list; an extension."""
     warnings: list[str] | None = None
     """Fields of the request that had no effect; left out where there are none."""
 
@@ -283,6 +296,8 @@ class ChatChunk(BaseModel):
     model: str
     choices: list[ChunkChoice]
     usage: Usage | None = None
+    windows: list[WindowAnswer] | None = None
+    """With `every`: the answer about the window that this event adds to the content; an extension."""
     warnings: list[str] | None = None
     """Of the first event: fields of the request that had no effect; left out where there are none."""
 

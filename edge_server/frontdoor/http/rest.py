@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from fastapi import APIRouter, FastAPI, Request, Response
@@ -16,7 +15,6 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 
 from edge_server.cell import Limits, SharedBound
-from edge_server.errors import InvalidQuestionError, QuestionTooLargeError
 from edge_server.frontdoor.http import errors as http_errors
 from edge_server.frontdoor.http import openai, openai_honoured, root
 from edge_server.frontdoor.http.api_keys import OPEN_PATHS, ApiKeys, KeyRing
@@ -31,16 +29,15 @@ from edge_server.frontdoor.http.asking import (
 from edge_server.frontdoor.http.body_limit import BodyLimit
 from edge_server.frontdoor.http.description import OwnPagesOnly
 from edge_server.frontdoor.http.errors import ErrorBody, ErrorDetail
+from edge_server.frontdoor.http.every import about_every
 from edge_server.frontdoor.http.hosts import HostCheck
 from edge_server.frontdoor.http.rest_schema import CostPart, InferRequest, InferResponse, ShownPart
 from edge_server.frontdoor.http.spool import in_memory, with_files
 from edge_server.frontdoor.metrics import Metrics
-from edge_server.frontdoor.ports import MediaWindow, Page, RawMedia
+from edge_server.frontdoor.ports import Page, RawMedia
 from edge_server.frontdoor.questions import block_of
 
 _FLOAT32_BYTES = 4
-_SLIVER_S = 0.1
-"""What a container says of its length is rounded up; nothing is asked about less than this at the end."""
 
 
 class Health(BaseModel):
@@ -122,7 +119,7 @@ def build_app(
     http_errors.install(app)
     app.include_router(_operations(asker, metrics))
     app.include_router(_infer(asker, limits, max_windows))
-    app.include_router(openai.build_router(asker, chat, wall_clock=wall_clock, new_id=new_id))
+    app.include_router(openai.build_router(asker, chat, limits=limits, wall_clock=wall_clock, new_id=new_id))
     app.add_middleware(OwnPagesOnly)
     root.install(app, page, lambda: asker.backend.model.name)
     app.add_middleware(
@@ -245,63 +242,12 @@ def _infer(asker: Asker, limits: Limits, max_windows: int) -> APIRouter:
 
         async def answers() -> InferResponse:
             limited = functools.partial(limits.spend, peer_of(request), questions=1)
-            found = [one async for one in _every(answer, media, limited, max_windows)]
+            found = [one async for one in about_every(answer, media, limited, max_windows)]
             return found[0].model_copy(update={"windows": found})
 
         return await while_connected(request, answers() if question.every else answer(media))
 
     return router
-
-
-async def _every(
-    answer: Callable[[tuple[RawMedia, ...]], Awaitable[InferResponse]],
-    media: tuple[RawMedia, ...],
-    count: Callable[[], None],
-    most: int,
-) -> AsyncIterator[InferResponse]:
-    """An answer about each window of media, to its end.
-
-    Args:
-        answer: asks about some.
-        media: all of it; what has no time is in each window.
-        count: called before each question but the first.
-        most: windows.
-
-    Raises:
-        InvalidQuestionError: it has no time, or a window of its own.
-        QuestionTooLargeError: more windows than that.
-    """
-    if any(part.window is not None for part in media):
-        raise InvalidQuestionError("every", "goes without a window")
-    start_s = 0.0
-    for number in range(most + 1):
-        windows = (MediaWindow(start_s, None, f"{part.field.removesuffix('.data')}.window") for part in media)
-        shown = media if number == 0 else tuple(map(_within, media, windows))
-        if number:
-            count()
-        try:
-            found = await answer(shown)
-        except InvalidQuestionError as error:
-            if number and error.field.endswith(".window"):
-                return  # it ended, and did not say before when
-            raise
-        window = found.window
-        if window is None:
-            raise InvalidQuestionError("every", "needs media that has a time")
-        length_s = window.end_s - window.start_s
-        windows_in_all = math.ceil(((window.duration_s or 0.0) - _SLIVER_S) / length_s) if length_s else 0
-        if max(windows_in_all, number + 1) > most:
-            raise QuestionTooLargeError(
-                "every", f"is about more than {most} windows of {length_s:g} s (rest.max_windows)"
-            )
-        yield found
-        start_s = window.end_s
-        if window.duration_s is not None and window.duration_s - start_s < _SLIVER_S:
-            return
-
-
-def _within(part: RawMedia, window: MediaWindow) -> RawMedia:
-    return part if part.modality == "image" else replace(part, window=window)
 
 
 def _operations(asker: Asker, metrics: Metrics) -> APIRouter:
