@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 from collections.abc import AsyncIterator
 from fractions import Fraction
 
@@ -17,6 +18,7 @@ from device_agent.media.limits import MediaLimits
 from edge_server.server.config import ServerConfig
 from tests import hostile_media as hostile
 from tests.contract.conftest import Running
+from tests.media_films import slow_motion
 from tests.waiting import PATIENCE_S
 
 SIZE = 16 * 2**20
@@ -91,6 +93,61 @@ async def test_every_window_is_asked_about(http: httpx.AsyncClient) -> None:
         assert refused.status_code in (400, 413)
         assert refused.json()["error"]["param"] == "every"
         assert said in refused.text
+
+
+def chat_about(data: bytes, **more: object) -> dict[str, object]:
+    sound = {"type": "input_audio", "input_audio": {"data": base64.b64encode(data).decode(), "format": "wav"}}
+    asked = {"role": "user", "content": [{"type": "text", "text": "ab"}, {**sound, **more}]}
+    return {"model": "weightless", "messages": [asked], "every": True}
+
+
+async def test_every_window_is_asked_about_in_a_chat(http: httpx.AsyncClient) -> None:
+    ten_s = hostile.wav(8_000, 1, 8_000 * 10)
+    answer = await http.post("/v1/chat/completions", json=chat_about(ten_s))
+    assert answer.status_code == 200, answer.text
+    found = answer.json()
+    said = "2+audio:16"
+    lines = [f"0:00 to 0:04: {said}", f"0:04 to 0:08: {said}", f"0:08 to 0:10: {said}"]
+    (choice,) = found["choices"]
+    assert (choice["message"]["content"], choice["finish_reason"]) == ("\n".join(lines), "stop")
+    assert [one["window"]["start_s"] for one in found["windows"]] == [0.0, 4.0, 8.0]
+    assert {one["content"] for one in found["windows"]} == {said}
+    assert found["usage"]["completion_tokens"] == 3 * len(said)
+    assert found["usage"]["total_tokens"] == found["usage"]["prompt_tokens"] + 3 * len(said)
+    assert "warnings" not in {name for name, value in found.items() if value}
+
+    streamed = {"stream": True, "stream_options": {"include_usage": True}}
+    events = await http.post("/v1/chat/completions", json=chat_about(ten_s) | streamed)
+    *chunks, done = [line.removeprefix("data: ") for line in events.text.split("\n\n") if line]
+    assert done == "[DONE]"
+    told = [json.loads(chunk) for chunk in chunks]
+    deltas = [choice["delta"]["content"] or "" for chunk in told for choice in chunk["choices"]]
+    assert "".join(deltas) == "\n".join(lines)
+    windows = [window for chunk in told for window in chunk.get("windows", ())]
+    assert windows == found["windows"]
+    assert told[-1]["usage"] == found["usage"]
+    assert told[-2]["choices"][0]["finish_reason"] == "stop"
+
+    text = {"model": "weightless", "messages": [{"role": "user", "content": "ab"}], "every": True}
+    for body, reason in (
+        (text, "needs media that has a time"),
+        (chat_about(ten_s, window={"start_s": 1.0}), "goes without a window"),
+        (chat_about(hostile.wav(8_000, 1, 8_000 * 300)), "rest.max_windows"),
+        (chat_about(ten_s) | {"n": 2}, "leave out n and logprobs"),
+        (chat_about(ten_s) | {"logprobs": True}, "leave out n and logprobs"),
+    ):
+        refused = await http.post("/v1/chat/completions", json=body)
+        assert refused.status_code in (400, 413)
+        assert refused.json()["error"]["param"] == "every"
+        assert reason in refused.text
+
+
+async def test_a_film_at_960_frames_a_second_is_asked_about(http: httpx.AsyncClient) -> None:
+    part = {"type": "video", "data": base64.b64encode(slow_motion(fast_s=1.0)).decode()}
+    answer = await http.post("/v1/infer", json={"question": "ab", "media": [part]})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["answer"] == "2+video:16"
+    assert answer.json()["window"]["end_s"] == pytest.approx(4.0, abs=0.13)
 
 
 async def test_a_photo_of_24_megapixels_is_asked_about(http: httpx.AsyncClient) -> None:

@@ -15,7 +15,8 @@ from device_agent.errors import MediaLimitError
 from device_agent.media import decoding
 from device_agent.media.limits import MediaLimits
 from device_agent.media.loading import clip_from_bytes, clip_from_file
-from tests.media_films import Film, ffmpegs_frames, made
+from device_agent.media.sandbox import MediaPool
+from tests.media_films import Film, ffmpegs_frames, made, slow_motion
 
 RATE_HZ = 8
 
@@ -134,6 +135,23 @@ def test_what_is_passed_over_is_not_decoded(name: str, monkeypatch: pytest.Monke
     monkeypatch.setattr(decoding.FrameSampler, "push", counted)
     clip_from_bytes(made(film))
     assert len(decoded) < 0.6 * 2 * film.frame_rate
+
+
+@pytest.mark.parametrize("start_s", [0.0, 0.55])
+def test_slow_motion_of_a_phone_is_seen_in_its_own_time(tmp_path: Path, start_s: float) -> None:
+    path = tmp_path / "slow.mp4"
+    path.write_bytes(data := slow_motion())
+    frames = ffmpegs_frames(data)
+    assert len(frames) == 15 + 384 + 78
+    with MediaPool(1) as files:  # as the agent reads it: in a process of its own, with its limits
+        clip = files.clip_from_file(path, start_s=start_s)
+    assert clip.frames_THWC is not None
+    assert clip.window is not None
+    assert clip.window.end_s == pytest.approx(3.5, abs=0.13)
+    assert len(clip.frames_THWC) == round((clip.window.end_s - start_s) * RATE_HZ)
+    for tick, seen in enumerate(clip.frames_THWC):
+        at_s = start_s + tick / RATE_HZ + 1e-3
+        np.testing.assert_array_equal(seen, [pixels for shown_s, pixels in frames if shown_s <= at_s][-1])
 
 
 def test_of_a_long_file_only_the_window_is_read(tmp_path: Path) -> None:
