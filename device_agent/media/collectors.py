@@ -14,11 +14,12 @@ from typing import Any
 import av
 import numpy as np
 import numpy.typing as npt
+from av.sidedata.sidedata import Type as SideDataType
 
 from device_agent.errors import MediaError, MediaLimitError
 from device_agent.media.clip import MediaSpec
 from device_agent.media.limits import MediaLimits
-from device_agent.media.orientation import Turn, by_angle
+from device_agent.media.orientation import UPRIGHT, Turn, by_matrix
 from device_agent.media.pixels import Frames, cropped, rgb_pixels
 from device_agent.media.wav import check_sound
 
@@ -108,6 +109,9 @@ class FrameSampler:
                 f"has more than {self._limits.max_total_pixels} pixels to decode in all "
                 "(media.max_total_pixels)",
             )
+        if self._turn is None:
+            # The first picture's: codecs need not say it again with each.
+            self._turn = _turn_of(frame)
         if self.decoded == 1:
             # The container may have declared less, or nothing.
             self.expect(self._expected, frame.width * frame.height)
@@ -152,7 +156,6 @@ class FrameSampler:
             self._kept.append(held)
 
     def _pixels_of(self, frame: Any) -> Frames:
-        turn = by_angle(frame.rotation) if self._turn is None else self._turn
         if self._crop is not None:
             frame = cropped(frame, self._crop)
         if self._size is None:
@@ -160,7 +163,12 @@ class FrameSampler:
             width, height = frame.width * max(aspect, 1.0), frame.height / min(aspect, 1.0)
             shrink = min(1.0, self._spec.max_side / max(width, height))
             self._size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
-        return rgb_pixels(frame, self._size, self._background, turn)
+        return rgb_pixels(frame, self._size, self._background, self._turn or UPRIGHT)
+
+
+def _turn_of(frame: Any) -> Turn:
+    matrices = (bytes(data) for data in frame.side_data if data.type == SideDataType.DISPLAYMATRIX)
+    return next(map(by_matrix, matrices), UPRIGHT)
 
 
 class SoundCollector:

@@ -2,8 +2,9 @@
 
 A turn is four numbers, as in a display matrix of FFmpeg and MP4: a pixel at x, y is shown at
 ``turn[0] * x + turn[2] * y``, ``turn[1] * x + turn[3] * y``. Of images it stands in their EXIF, of MP4 in the
-track's header, of HEIF among the properties of an item. They are read here and in
-:mod:`device_agent.media.boxes`: PyAV tells the angle alone, and a mirror looks like half a turn in that.
+track's header, of HEIF among the properties of an item; they are read here and in
+:mod:`device_agent.media.boxes`. Of other films it comes with a frame, from the container (Matroska) or the
+codec (H.264): as a matrix, since in an angle a mirror looks like half a turn.
 
 Sources: Exif 2.32, 4.6; ISO/IEC 14496-12, 6.2.2; PNG (third edition), 11.3.4; WebP container, RFC 9649.
 """
@@ -58,6 +59,12 @@ def followed_by(first: Turn, then: Turn) -> Turn:
     a, b, c, d = first
     e, f, g, h = then
     return (a * e + b * g, a * f + b * h, c * e + d * g, c * f + d * h)
+
+
+def by_matrix(matrix: bytes) -> Turn:
+    """What a display matrix of FFmpeg says: nine numbers of 32 bits, of which four turn."""
+    right_x, right_y, _, down_x, down_y = struct.unpack("=5i", matrix[:20])
+    return (right_x, right_y, down_x, down_y)
 
 
 def by_angle(degrees: float) -> Turn:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import av
@@ -16,6 +17,8 @@ _REORDERED_S = 1.0
 """Packets come in the order of decoding, which runs ahead of that of showing by less."""
 _LEAD_IN_S = 0.5
 """Sound is decoded from a little before the window on: codecs need what came before."""
+_FIRST_PACKETS = 8
+"""Of these one is the first of the track that begins first."""
 _SEEKABLE = {
     **dict.fromkeys(
         ("mov", "matroska", "avi", "ogg", "flac", "wav", "w64", "aiff", "caf", "flv"), _LEAD_IN_S
@@ -57,12 +60,10 @@ class PacketWindow:
         """
         if container.start_time is not None:
             self._zero_s = container.start_time / av.time_base
-        if self._after_s > 0:
-            self._seek(container)
         read_bytes = 0
         # A container may compress what it holds: codecs have left nothing to gain by that.
         most_bytes = 2 * max(container.size, 0) + 2**20
-        for packet in container.demux(streams):
+        for packet in self._demuxed(container, streams):
             read_bytes += packet.size
             self._take(packet)
             if read_bytes > most_bytes or self._kept_bytes > self._limits.max_bytes:
@@ -75,21 +76,34 @@ class PacketWindow:
                 break
         return self._kept
 
-    def _seek(self, container: Any) -> None:
+    def _demuxed(self, container: Any, streams: Sequence[Any]) -> Iterator[Any]:
+        """Packets from about the window on."""
+        packets = container.demux(streams)
+        first = list(itertools.islice(packets, _FIRST_PACKETS))
+        for packet in first:
+            # Without a decoder FFmpeg can miss when a track begins, and take another's begin for the file's.
+            begins_s = None if packet.pts is None else float(packet.pts * packet.time_base)
+            if begins_s is not None and not packet.is_discard and 0 <= begins_s < (self._zero_s or 0.0):
+                self._zero_s = begins_s
+        if self._after_s > 0 and self._seek(container):
+            return iter(container.demux(streams))
+        return itertools.chain(first, packets)
+
+    def _seek(self, container: Any) -> bool:
+        """Whether it goes on from another place."""
         lead_in_s = next(
             (lead_in_s for name, lead_in_s in _SEEKABLE.items() if name in container.format.name.split(",")),
             None,
         )
-        if lead_in_s is None:
-            return
-        if self._after_s <= lead_in_s:
-            return
+        if lead_in_s is None or self._after_s <= lead_in_s:
+            return False
         zero_s = self._zero_s or 0.0
         try:
             container.seek(round((zero_s + self._after_s - lead_in_s) * av.time_base))
-            self._zero_s = zero_s
         except av.error.FFmpegError:
-            return  # it has no index: read from the beginning
+            return False  # it has no index: read from the beginning
+        self._zero_s = zero_s
+        return True
 
     def _take(self, packet: Any) -> None:
         since_s = self._since_start(packet)

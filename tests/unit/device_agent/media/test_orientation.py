@@ -8,10 +8,12 @@ import struct
 import av
 import numpy as np
 import pytest
+from av.bitstream import BitStreamFilterContext
 from PIL import Image, ImageOps
 
 from device_agent.media.loading import clip_from_bytes
 from device_agent.media.orientation import EXIF_TURNS, by_angle, exif_turn, followed_by, turned
+from tests.media_matrix.making import VIDEO_OF_A_TRACK, element, with_elements
 
 HOW = {
     "JPEG": {"quality": 95, "subsampling": 0},
@@ -129,6 +131,30 @@ def test_a_film_in_another_container_is_turned_by_its_angle() -> None:
     assert frame.rotation
     wanted = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
     assert_alike(shown(file.getvalue()), wanted)
+
+
+@pytest.mark.parametrize("container", ["matroska", "mpegts"])
+@pytest.mark.parametrize(
+    ("told", "number"), [("flip=horizontal", 2), ("flip=vertical", 4), ("rotate=-90", 6), ("rotate=180", 3)]
+)
+def test_a_film_is_turned_and_mirrored_as_its_codec_says(container: str, told: str, number: int) -> None:
+    file = io.BytesIO()
+    with av.open(io.BytesIO(film())) as source, av.open(file, "w", format=container) as out:
+        track = source.streams.video[0]
+        stream = out.add_stream_from_template(track)
+        # Said with the first picture alone: those after it are shown the same way up.
+        says = BitStreamFilterContext(f"h264_metadata=display_orientation=insert:{told}", track, stream)
+        for packet in [packet for each in source.demux(track) for packet in says.filter(each)]:
+            packet.stream = stream
+            out.mux(packet)
+    assert_alike(shown(file.getvalue()), turned(quarters(), EXIF_TURNS[number]))
+
+
+@pytest.mark.parametrize(("pose", "degrees", "number"), [(b"\x76\x73", 180.0, 2), (b"\x76\x75", -90.0, 6)])
+def test_a_film_is_turned_and_mirrored_as_matroska_says(pose: bytes, degrees: float, number: int) -> None:
+    says = element(b"\x76\x71", b"\0") + element(pose, struct.pack(">f", degrees))
+    data = with_elements(film(file_format="matroska"), VIDEO_OF_A_TRACK, element(b"\x76\x70", says))
+    assert_alike(shown(data), turned(quarters(), EXIF_TURNS[number]))
 
 
 @pytest.mark.parametrize("first", range(1, 9))

@@ -109,6 +109,22 @@ def test_stamps_that_tremble_tear_nothing() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("file_format", "codec"), [("matroska", "flac"), ("matroska", "libopus"), ("mp4", "aac")]
+)
+@pytest.mark.parametrize("start_s", [0.0, 0.75])
+def test_sound_that_starts_late_does_not_move_the_pictures(
+    file_format: str, codec: str, start_s: float
+) -> None:
+    sound = pieces(tone(np.ones_like, 1.0), codec, start=RATE)
+    flash = pictures([250 if number == 12 else 0 for number in range(24)])
+    clip = clip_from_bytes(written(file_format, codec, sound, flash), start_s=start_s)
+    assert clip.frames_THWC is not None
+    brightness = clip.frames_THWC.mean(axis=(1, 2, 3))
+    assert np.flatnonzero(brightness > 100).tolist() == [12 - round(8 * start_s)]
+    assert heard_s(clip)[0][0] == pytest.approx(1.0 - start_s, abs=0.03)
+
+
 @pytest.mark.parametrize("file_format", ["matroska", "mp4", "mpegts"])
 def test_a_picture_that_starts_late_stays_late(file_format: str) -> None:
     codec = "pcm_s16le" if file_format == "matroska" else "aac"
