@@ -20,7 +20,7 @@ from edge_server.errors import ModelError
 from edge_server.runtime import vllm_process
 from edge_server.runtime.vllm_process import receive, send
 
-SILENCE_S = 60.0
+SILENCE_S = 120.0
 """A step takes no longer; a process that says nothing for so long is stuck [s]."""
 _STARTS_WITHIN_S = 600.0
 _ENDS_WITHIN_S = 5.0
