@@ -65,12 +65,12 @@ def list_() -> None:
 
 def _pip(python: Path, *arguments: str) -> int:
     """Call an environment's pip; what it says goes to who waits for it."""
-    command = [python, "-m", "pip", *arguments]
+    command = [str(python), "-m", "pip", *arguments]
     return subprocess.run(command, stdout=sys.stderr, check=False).returncode  # noqa: S603 - pinned packages
 
 
 def _is_importable(python: Path, package: str) -> bool:
-    command = [python, "-c", f"import {package}"]
+    command = [str(python), "-c", f"import {package}"]
     return not subprocess.run(command, capture_output=True, check=False).returncode  # noqa: S603 - of our list
 
 
