@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from device_agent.bundle.bundle import Bundle
+from device_agent.bundle.bundle import FEATURES, TOKENS, Bundle
 from device_agent.errors import ConfigurationError, MediaError, TransmitterError
 from device_agent.media.clip import Clip
 from device_agent.stopping import Stop
@@ -140,6 +140,32 @@ class Transmitter:
         window = np.ascontiguousarray(pcm_S[: round(part.window_s * part.sample_rate_hz)])
         return self._run(part.graph, {"pcm": window}, token_length, stop)
 
+    def features(self, clip: Clip) -> dict[str, npt.NDArray[np.float32]]:
+        """What the frozen encoders give of a clip: by transmitter, float32 [P, D]; raises as encode.
+
+        Only of bundles whose heads can be learned, and whatever the token length: heads come after.
+        """
+        found: dict[str, npt.NDArray[np.float32]] = {}
+        parts, heads = self.bundle.manifest.transmitters, self.bundle.manifest.heads
+        media: dict[str, tuple[str, dict[str, npt.NDArray[Any]]]] = {}
+        if clip.frames_THWC is not None and parts.visual is not None:
+            frames = np.ascontiguousarray(clip.frames_THWC[: parts.visual.max_frames])
+            media["visual"] = parts.visual.graph, {"frames": frames}
+        if clip.pcm_S is not None and parts.audio is not None:
+            samples = round(parts.audio.window_s * parts.audio.sample_rate_hz)
+            media["audio"] = parts.audio.graph, {"pcm": np.ascontiguousarray(clip.pcm_S[:samples])}
+        length = np.array([self.bundle.manifest.token_lengths[0]], np.int64)
+        for slot, (graph, inputs) in media.items():
+            if slot not in heads:
+                raise ConfigurationError(f"the bundle's {slot} head cannot be learned on a device")
+            x_PD = self._call(graph, inputs | {"token_length": length}, Stop(), FEATURES)
+            if not isinstance(x_PD, np.ndarray) or x_PD.dtype != np.float32 or x_PD.ndim != 2:
+                raise TransmitterError(f"{graph} returned features that are no float32 [P, D]")
+            if not np.isfinite(x_PD).all():
+                raise TransmitterError(f"{graph} returned features that are not finite")
+            found[slot] = x_PD
+        return found
+
     def encode_text(self, ids: list[int], *, stop: Stop | None = None) -> Tokens:
         """Feature tokens of language tokens (the analog path), one each: float32 [L, channel_dim].
 
@@ -184,7 +210,7 @@ class Transmitter:
         inputs = media | {"token_length": np.array([token_length], np.int64)}
         return self._checked(graph, self._call(graph, inputs, stop or Stop()), token_length)
 
-    def _call(self, graph: str, inputs: dict[str, npt.NDArray[Any]], stop: Stop) -> Any:
+    def _call(self, graph: str, inputs: dict[str, npt.NDArray[Any]], stop: Stop, output: str = TOKENS) -> Any:
         import onnxruntime
 
         with self._lock:
@@ -195,7 +221,7 @@ class Transmitter:
         run.log_severity_level = _SILENT
         try:
             with stop.ending(lambda: setattr(run, "terminate", True)):
-                return session.run(["tokens"], inputs, run)[0]
+                return session.run([output], inputs, run)[0]
         except Exception as error:  # ONNX Runtime's errors share no public base class
             reason = "it took too long, and was ended" if stop.wished else _first_line(error)
             raise TransmitterError(f"{graph} failed: {reason}") from error

@@ -24,6 +24,8 @@ from device_agent.errors import BundleError
 from device_agent.media.clip import MediaSpec
 
 MANIFEST = "manifest.json"
+TOKENS, FEATURES = "tokens", "features"
+"""Outputs of a transmitter's graph: what goes on air; what its encoder gives, where its head can learn."""
 MAX_MANIFEST_BYTES = 2**20
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """Names of a bundle's files: flat, no path can be spelt with them."""
@@ -49,6 +51,19 @@ class BundleFile(_Part):
     bytes: int = Field(ge=0)
 
 
+class Head(_Part):
+    """The learned end of a transmitter for itself: with it, a device can co-train.
+
+    Its graphs take the weights as inputs: float32 features [B, P, D], int64 token_length [1] and the weights
+    in, tokens [B, token_length, channel_dim] out; with the gradient by these, the gradient by each weight.
+    """
+
+    forward: str
+    gradient: str
+    weights: str
+    """Those of the transmitter's graph, as safetensors."""
+
+
 class VisualTransmitter(_Part):
     """Frames to tokens: uint8 [T, H, W, 3] and int64 [1] in, float32 [token_length, channel_dim] out."""
 
@@ -58,6 +73,7 @@ class VisualTransmitter(_Part):
     window_s: float = Field(gt=0, le=3600)
     max_frames: int = Field(ge=1, le=10_000)
     max_side: int = Field(default=MediaSpec.max_side, ge=1, le=4096)
+    head: Head | None = None
 
 
 class AudioTransmitter(_Part):
@@ -67,6 +83,7 @@ class AudioTransmitter(_Part):
     modalities: list[Literal["audio"]]
     sample_rate_hz: int = Field(ge=1000, le=384_000)
     window_s: float = Field(gt=0, le=3600)
+    head: Head | None = None
 
 
 class TextTransmitter(_Part):
@@ -101,6 +118,10 @@ class Manifest(_Part):
     precision: Precision = "fp32"
     quantised_from: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     """Hash of the fp32 bundle whose tokens these are, to within the quantisation's error."""
+    personal_to: str | None = Field(default=None, min_length=1, max_length=128)
+    """The device whose co-trained heads these are; None: everybody's."""
+    personalised_from: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    """Hash of the bundle that everybody else runs with the same receivers."""
     bundle_hash: str = Sha256
 
     @model_validator(mode="after")
@@ -112,7 +133,7 @@ class Manifest(_Part):
         for name in self.files:
             if not FILE_NAME.fullmatch(name) or name in NOT_LISTED:
                 raise ValueError(f"files: {name!r} is no name for a bundle's file")
-        for name in [self.tokenizer, *self.graphs]:
+        for name in [self.tokenizer, *self.graphs, *(head.weights for head in self.heads.values())]:
             if name not in self.files:
                 raise ValueError(f"files: {name!r} is used but not listed")
         visual, audio = self.transmitters.visual, self.transmitters.audio
@@ -122,13 +143,22 @@ class Manifest(_Part):
             raise ValueError(f"audio: window_s takes more than {MAX_MEDIA_BYTES} bytes")
         if (self.precision == "fp32") != (self.quantised_from is None):
             raise ValueError("quantised_from is needed with a precision other than fp32, and only then")
+        if (self.personal_to is None) != (self.personalised_from is None):
+            raise ValueError("personal_to and personalised_from go together")
         return self
 
     @property
     def graphs(self) -> list[str]:
         """File names of the ONNX graphs."""
         parts = self.transmitters
-        return [part.graph for part in (parts.visual, parts.audio, parts.text) if part is not None]
+        graphs = [part.graph for part in (parts.visual, parts.audio, parts.text) if part is not None]
+        return graphs + [graph for head in self.heads.values() for graph in (head.forward, head.gradient)]
+
+    @property
+    def heads(self) -> dict[str, Head]:
+        """Heads that a device can learn, by transmitter."""
+        parts = {"visual": self.transmitters.visual, "audio": self.transmitters.audio}
+        return {name: part.head for name, part in parts.items() if part is not None and part.head is not None}
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
@@ -89,14 +89,14 @@ class ChannelConfig:
             "csi": get_args(CsiName),
             "equalizer": get_args(EqualizerName),
         }
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name in choices:
-                if value not in choices[field.name]:
-                    allowed = ", ".join(choices[field.name])
-                    raise ConfigurationError(f"channel {field.name} is {value!r}; allowed: {allowed}")
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if each.name in choices:
+                if value not in choices[each.name]:
+                    allowed = ", ".join(choices[each.name])
+                    raise ConfigurationError(f"channel {each.name} is {value!r}; allowed: {allowed}")
             elif not math.isfinite(value):
-                raise ConfigurationError(f"channel {field.name} is {value}; must be finite")
+                raise ConfigurationError(f"channel {each.name} is {value}; must be finite")
         if self.bandwidth_hz <= 0:
             raise ConfigurationError(f"channel bandwidth_hz is {self.bandwidth_hz}; must be above 0")
         for name, least in (("pilots", 1), ("pilot_spacing", 2)):
@@ -123,12 +123,19 @@ class Reception:
         effective_snr_db: what the receiver is told, transmit power included, within [-30, 40] [dB].
         channel_uses: complex symbols sent, pilots included.
         airtime_s: what sending them took on the air [s].
+        gain_TS: what became of each symbol, noise aside: what was sent times this, complex, [T, C/2] or of a
+            shape that broadcasts to it. A gradient by x_TC goes back through its conjugate.
     """
 
     x_TC: npt.NDArray[np.float32]
     effective_snr_db: float
     channel_uses: int
     airtime_s: float
+    gain_TS: Complex = field(default_factory=lambda: np.ones((1, 1), np.complex64), repr=False)
+
+    def back(self, gradient_TC: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """A loss's gradient by what arrived, as its gradient by what was sent, [T, C]."""
+        return from_symbols(np.conj(self.gain_TS) * to_symbols(gradient_TC))
 
 
 class Channel:
@@ -189,9 +196,15 @@ class Channel:
             spacing = config.pilot_spacing if config.csi == "estimated" else 0
             crossed = cross(model, s, n0, amplitude, spacing, self._rng)
             return self._received(
-                crossed.y_TS, crossed.h_TS, crossed.gain, snr_db, crossed.channel_uses, crossed.airtime_s
+                crossed.y_TS,
+                crossed.h_TS,
+                crossed.true_TS,
+                crossed.gain,
+                snr_db,
+                crossed.channel_uses,
+                crossed.airtime_s,
             )
-        h = sample_gain(model, config.fading, s.shape, self._rng) * np.float32(amplitude)
+        h = true = sample_gain(model, config.fading, s.shape, self._rng) * np.float32(amplitude)
         y = apply(s, h, sample_noise(s.shape, self._rng), n0)
         gain = power(h)
         if config.csi == "estimated":
@@ -199,24 +212,27 @@ class Channel:
             h = estimate_gain(h, n0, config.pilots, self._rng)
             steady, scattered = model.paths()
             gain = expected_power(h, n0, config.pilots, amplitude * steady, amplitude**2 * scattered)
-        return self._received(y, h, gain, snr_db, uses, airtime_s(uses, config.bandwidth_hz))
+        return self._received(y, h, true, gain, snr_db, uses, airtime_s(uses, config.bandwidth_hz))
 
     def _received(
         self,
         y: Complex,
         h: Complex,
+        true: Complex,
         gain: npt.NDArray[np.float64],
         snr_db: float,
         channel_uses: int,
         airtime_s: float,
     ) -> Reception:
-        """What is left of the channel after it was undone."""
+        """What is left of the channel after it was undone: of gains ``true``, taken to be ``h``."""
         n0 = n0_from_snr_db(snr_db)
-        s_hat = equalize_mmse(y, h, n0) if self.config.equalizer == "mmse" else equalize_zf(y, h)
+        mmse = self.config.equalizer == "mmse"
+        s_hat = equalize_mmse(y, h, n0) if mmse else equalize_zf(y, h)
         mean_gain_db = 10.0 * math.log10(max(float(gain.mean(dtype=np.float64)), 1e-30))
         return Reception(
             x_TC=from_symbols(s_hat),
             effective_snr_db=clamp_snr_db(snr_db + mean_gain_db),
             channel_uses=channel_uses,
             airtime_s=airtime_s,
+            gain_TS=equalize_mmse(true, h, n0) if mmse else equalize_zf(true, h),
         )

@@ -21,6 +21,7 @@ class Crossed:
     Attributes:
         y_TS: of each symbol, complex64 [T, C/2].
         h_TS: the gain that the receiver takes it to have had.
+        true_TS: the gain that it had.
         gain: |h|^2 as far as the receiver knows: of each symbol, or of each pilot.
         channel_uses: pilots and prefix included.
         airtime_s: of these [s].
@@ -28,6 +29,7 @@ class Crossed:
 
     y_TS: Complex
     h_TS: Complex
+    true_TS: Complex
     gain: npt.NDArray[np.float64]
     channel_uses: int
     airtime_s: float
@@ -50,7 +52,7 @@ def cross(
     place_D, place_Q = grid.places(s_TS.size)
     response = model.response(NumpyDraws(rng), (), grid.symbols(s_TS.size))
     h_E = (amplitude * response.reshape(-1)).astype(np.complex64)
-    h_TS = h_E[place_D].reshape(s_TS.shape)
+    h_TS = true_TS = h_E[place_D].reshape(s_TS.shape)
     y_TS = apply(s_TS, h_TS, sample_noise(s_TS.shape, rng), n0)
     gain: npt.NDArray[np.float64] = power(h_TS).astype(np.float64)
     if pilot_spacing:
@@ -59,4 +61,4 @@ def cross(
         steady, scattered = model.paths()
         gain = expected_power(estimate_Q, n0, 1, amplitude * steady, amplitude**2 * scattered)
     uses = grid.channel_uses(s_TS.size)
-    return Crossed(y_TS, h_TS, gain, uses, uses / (grid.subcarriers * grid.spacing_hz))
+    return Crossed(y_TS, h_TS, true_TS, gain, uses, uses / (grid.subcarriers * grid.spacing_hz))

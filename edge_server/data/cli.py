@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from device_agent.cotrain.questions_file import QuestionLine
 from edge_server.data.authors_writer import write_authors_layout
-from edge_server.data.questions_file import QuestionLine
 from edge_server.data.soundstage.clip_file import write_mp4
 from edge_server.data.soundstage.dataset import SplitName, generate, sample_scenes, video_id
 

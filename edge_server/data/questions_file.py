@@ -10,91 +10,30 @@ device would take out of the same file.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
-from typing import Annotated, get_args
+from pathlib import Path
+from typing import get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-
+from device_agent.cotrain.questions_file import (
+    FILE,
+    OwnClip,
+    QuestionLine,
+    SplitName,
+    lines_of,
+    read_text,
+)
 from device_agent.errors import MediaError
 from device_agent.media.clip import Clip, MediaSpec, join
 from device_agent.media.limits import MediaLimits
 from device_agent.media.loading import clip_from_file
 from edge_server.data.annotations import QuestionRow
 from edge_server.data.faults import Fault, RowReport
-from edge_server.data.soundstage.dataset import SplitName
 from edge_server.errors import DatasetError
 
-#: In the folder of clips.
-FILE = "questions.jsonl"
 #: First word of a question's type in reports; the second is the line's own.
 OWN = "Own"
-#: Of ten clips that say no split, so many are for training, validation and test.
-SHARES: Mapping[SplitName, int] = {"train": 8, "val": 1, "test": 1}
-
-Name = Annotated[str, Field(min_length=1, max_length=400)]
-
-
-class QuestionLine(BaseModel):
-    """A line of the file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
-
-    media: Name | Annotated[list[Name], Field(min_length=1, max_length=2)]
-    """A file, relative to the folder; or two of them, for eyes and ears."""
-    question: str = Field(min_length=1, max_length=2000)
-    """What is asked."""
-    answer: str = Field(min_length=1, max_length=200)
-    """What is right."""
-    split: SplitName | None = None
-    """What the clip is for; where no line says it, eight of ten clips train, drawn by their names."""
-    start_s: float = Field(default=0.0, ge=0, le=1e7)
-    """How far into the media the question looks [s]."""
-    type: str = Field(default="question", min_length=1, max_length=40)
-    """Kind of question, for accuracy by type."""
-
-    @field_validator("media")
-    @classmethod
-    def _inside(cls, media: str | list[str]) -> str | list[str]:
-        for name in [media] if isinstance(media, str) else media:
-            if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-                raise ValueError(f"{name!r}; a path inside the folder is needed")
-        return media
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """All media of the line."""
-        return (self.media,) if isinstance(self.media, str) else tuple(self.media)
-
-
-@dataclass(frozen=True)
-class OwnClip:
-    """What a question looks at.
-
-    Attributes:
-        files: relative to the folder.
-        start_s: where in them [s].
-    """
-
-    files: tuple[str, ...]
-    start_s: float
-
-    @property
-    def drawn(self) -> SplitName:
-        """The split of a clip that says none: the same whatever other clips there are.
-
-        The files alone draw it: windows of one recording look too much alike to test what others trained.
-        """
-        place = int.from_bytes(hashlib.sha256("\n".join(self.files).encode()).digest()[:8]) % 10
-        for split, share in SHARES.items():
-            place -= share
-            if place < 0:
-                return split
-        raise AssertionError(SHARES)
 
 
 @dataclass(frozen=True)
@@ -229,22 +168,13 @@ def has_questions(folder: Path) -> bool:
 def _lines(path: Path, report: RowReport) -> Iterator[tuple[str, QuestionLine | None]]:
     """Each line that is not blank, by its number; None where it is malformed, which the report gets."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"{path}: cannot be read: {error}") from error
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        name = f"line {number}"
-        try:
-            yield name, QuestionLine.model_validate(json.loads(line))
-        except ValidationError as error:
-            wrong = "; ".join(f"{''.join(map(str, e['loc'][:1]))}: {e['msg']}" for e in error.errors())
-            report.add("malformed row", f"{name}: {wrong}")
-            yield name, None
-        except (ValueError, RecursionError) as error:
-            report.add("malformed row", f"{name}: {error}")
-            yield name, None
+    for name, line in lines_of(text):
+        if isinstance(line, str):
+            report.add("malformed row", f"{name}: {line}")
+        yield name, None if isinstance(line, str) else line
 
 
 def _splits(

@@ -15,12 +15,13 @@ from typing import Protocol
 
 from torch import Tensor
 
+from device_agent.cotrain.questions_file import FILE
 from edge_server.data import music_avqa
 from edge_server.data.annotations import Caption, QuestionRow
 from edge_server.data.authors_layout import MediaFolder, Videos, has_split, survey
 from edge_server.data.faults import Fault, RowReport
 from edge_server.data.music_avqa import load_music_avqa
-from edge_server.data.questions_file import FILE, OwnMedia, has_questions, load_questions
+from edge_server.data.questions_file import OwnMedia, has_questions, load_questions
 from edge_server.data.questions_file import survey as survey_own
 from edge_server.data.soundstage.dataset import Split, SplitName, load_split
 from edge_server.errors import DatasetError

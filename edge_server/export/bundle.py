@@ -19,10 +19,12 @@ import torch
 from torch import Tensor, nn
 from torch.onnx.utils import register_custom_op_symbolic
 
-from device_agent.bundle.bundle import Bundle, write_manifest
+from device_agent.bundle.bundle import TOKENS, Bundle, write_manifest
 from edge_server.errors import ExportError
 from edge_server.export.graphs import GRAPHS
+from edge_server.export.heads import export_head
 from edge_server.model.config import TOKEN_LENGTHS
+from edge_server.model.head_gradient import can_learn_on_a_device
 from edge_server.model.link import Link
 from edge_server.model.modality import TEXT
 from edge_server.model.provenance import current_commit
@@ -76,6 +78,11 @@ def export_bundle(link: Link, folder: Path, commit: str | None = None) -> Export
         _export(graph, example, record.dynamic, folder / f"{name}.onnx")
     link.tokenizer.save(str(folder / "tokenizer.json"))
     parity = check_parity(graphs, folder, config.token_lengths)
+    heads = {
+        name: export_head(link.heads[name], config.token_lengths, folder, name)
+        for name in link.slots
+        if can_learn_on_a_device(link.heads[name])
+    }
     bundle = write_manifest(
         folder,
         {
@@ -84,7 +91,8 @@ def export_bundle(link: Link, folder: Path, commit: str | None = None) -> Export
             "channel_dim": config.channel_dim,
             "token_lengths": list(config.token_lengths),
             "transmitters": {
-                name: {"graph": f"{name}.onnx", **GRAPHS[name].described(config)} for name in transmitters
+                name: {"graph": f"{name}.onnx", **GRAPHS[name].described(config), **_head(heads.get(name))}
+                for name in transmitters
             },
             "tokenizer": "tokenizer.json",
             "precision": "fp32",
@@ -92,6 +100,10 @@ def export_bundle(link: Link, folder: Path, commit: str | None = None) -> Export
         },
     )
     return Exported(bundle, parity)
+
+
+def _head(files: Mapping[str, str] | None) -> dict[str, Any]:
+    return {} if files is None else {"head": dict(files)}
 
 
 def check_parity(
@@ -112,8 +124,9 @@ def check_parity(
     }
     for sample in _samples(graphs, token_lengths):
         with torch.inference_mode():
-            expected = graphs[sample.graph](*sample.inputs.values()).numpy()
-        (found,) = sessions[sample.graph].run(None, {k: v.numpy() for k, v in sample.inputs.items()})
+            made = graphs[sample.graph](*sample.inputs.values())
+            expected = (made[0] if isinstance(made, tuple) else made).numpy()
+        (found,) = sessions[sample.graph].run([TOKENS], {k: v.numpy() for k, v in sample.inputs.items()})
         if found.shape != expected.shape:
             raise ExportError(f"{sample.graph}: tokens of shape {found.shape}, torch gives {expected.shape}")
         scale = float(np.sqrt(np.mean(expected**2)))
@@ -151,8 +164,8 @@ def _export(
             tuple(inputs.values()),
             str(path),
             input_names=list(inputs),
-            output_names=["tokens"],
-            dynamic_axes={**{k: dict(v) for k, v in dynamic.items()}, "tokens": {0: "tokens"}},
+            output_names=list(getattr(graph, "outputs", (TOKENS,))),
+            dynamic_axes={**{k: dict(v) for k, v in dynamic.items()}, TOKENS: {0: "tokens"}},
             opset_version=_OPSET,
             dynamo=False,
         )

@@ -9,38 +9,48 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from device_agent.bundle.bundle import FEATURES, TOKENS
 from edge_server.model.description import LinkConfig
+from edge_server.model.head_gradient import can_learn_on_a_device
 from edge_server.model.link import Link
 
 
-class VisualGraph(nn.Module):
+class FeatureGraph(nn.Module):
+    """Media to tokens; to the encoder's features too, where a device can learn the head that comes after."""
+
+    def __init__(self, link: Link, slot: str) -> None:
+        super().__init__()
+        self.encoder = link.encoder(slot)
+        self.head = link.heads[slot]
+        self.outputs = (TOKENS, FEATURES) if can_learn_on_a_device(self.head) else (TOKENS,)
+
+    def encoded(self, inputs: Tensor, token_length: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """What the encoder takes of one clip, and int64 [1], to float32 [token_length, C] and [P, D]."""
+        features = self.encoder(inputs[None])
+        tokens: Tensor = self.head(features, token_length)[0]
+        return tokens if len(self.outputs) == 1 else (tokens, features[0].float())
+
+
+class VisualGraph(FeatureGraph):
     """Frames, as a camera gives them, to tokens."""
 
     def __init__(self, link: Link) -> None:
-        super().__init__()
-        self.encoder = link.encoder("visual")
-        self.head = link.heads["visual"]
+        super().__init__(link, "visual")
 
-    def forward(self, frames: Tensor, token_length: Tensor) -> Tensor:
-        """uint8 [F, H, W, 3] and int64 [1] to float32 [token_length, C]."""
-        pixels = self.encoder.front_end(frames)
-        tokens: Tensor = self.head(self.encoder(pixels[None]), token_length)[0]
-        return tokens
+    def forward(self, frames: Tensor, token_length: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """uint8 [F, H, W, 3] and int64 [1] to float32 [token_length, C], and [P, D]."""
+        return self.encoded(self.encoder.front_end(frames), token_length)
 
 
-class AudioGraph(nn.Module):
+class AudioGraph(FeatureGraph):
     """PCM to tokens."""
 
     def __init__(self, link: Link) -> None:
-        super().__init__()
-        self.encoder = link.encoder("audio")
-        self.head = link.heads["audio"]
+        super().__init__(link, "audio")
 
-    def forward(self, pcm: Tensor, token_length: Tensor) -> Tensor:
-        """float32 [S] and int64 [1] to float32 [token_length, C]."""
-        mel = self.encoder.front_end(pcm)
-        tokens: Tensor = self.head(self.encoder(mel[None]), token_length)[0]
-        return tokens
+    def forward(self, pcm: Tensor, token_length: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """float32 [S] and int64 [1] to float32 [token_length, C], and [P, D]."""
+        return self.encoded(self.encoder.front_end(pcm), token_length)
 
 
 class TextGraph(nn.Module):

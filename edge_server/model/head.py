@@ -17,6 +17,8 @@ from edge_server.model.selection import build_selection
 
 #: Mean square of a real of a codeword: two reals make a complex symbol of unit energy.
 REAL_POWER = 0.5
+#: Keeps a codeword of zeros finite.
+POWER_EPSILON = 1e-8
 
 
 def position_features(token_length: Tensor | int, positions: Tensor, dim: int) -> Tensor:
@@ -78,7 +80,7 @@ def normalise_power(x_BTC: Tensor, used_BT: Tensor | None = None) -> Tensor:
         x_BTC = x_BTC * used_BT[..., None]
         reals = used_BT.sum(dim=-1)[:, None, None] * x_BTC.shape[-1]
         power = x_BTC.square().sum(dim=(-2, -1), keepdim=True) / reals
-    return x_BTC * torch.rsqrt(power + 1e-8) * float(REAL_POWER**0.5)
+    return x_BTC * torch.rsqrt(power + POWER_EPSILON) * float(REAL_POWER**0.5)
 
 
 class TextHead(nn.Module):

@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from device_agent.cotrain.questions_file import OwnClip
 from device_agent.errors import MediaError
 from device_agent.media.clip import Clip
 from edge_server.data.annotations import Caption, QuestionRow, questions_by_clip
-from edge_server.data.questions_file import OwnClip, OwnMedia
+from edge_server.data.questions_file import OwnMedia
 from edge_server.errors import DatasetError
 from edge_server.model import tokenizer as tk
 from edge_server.model.link import Link

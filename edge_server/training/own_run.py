@@ -17,7 +17,8 @@ from pathlib import Path
 
 import torch
 
-from edge_server.data.questions_file import FILE, OwnMedia, OwnQuestions, load_questions, survey
+from device_agent.cotrain.questions_file import FILE
+from edge_server.data.questions_file import OwnMedia, OwnQuestions, load_questions, survey
 from edge_server.errors import DatasetError
 from edge_server.export.bundle import export_bundle
 from edge_server.export.canary import write_canaries

@@ -17,12 +17,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from device_agent.cotrain.questions_file import SplitName as SplitName
 from edge_server.data.annotations import Caption, QuestionRow, fill
 from edge_server.data.soundstage import picture, sound
 from edge_server.data.soundstage.captions import describe, describe_picture, describe_sound
@@ -32,7 +33,6 @@ from edge_server.errors import DatasetError
 from edge_server.model.config import VisualFormat
 from edge_server.model.preprocess import VisualFrontEnd
 
-SplitName = Literal["train", "val", "test"]
 FORMAT_VERSION = 1
 _CHUNK = 50
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edge_server.data.questions_file import FILE, OwnClip, OwnMedia, load_questions, survey
+from device_agent.cotrain.questions_file import FILE, OwnClip
+from edge_server.data.questions_file import OwnMedia, load_questions, survey
 from edge_server.errors import DatasetError
 
 
