@@ -110,11 +110,16 @@ async def open_spooler(
 
 
 def spooled(
-    prepared: Prepared, clip: Clip, source: str, label: str, stamp: Stamp | None = None
+    prepared: Prepared, clip: Clip, source: str, label: str, question: str, stamp: Stamp | None = None
 ) -> NewQuestion:
-    """A question about a clip as an outbox takes it."""
+    """A question about a clip as an outbox takes it; its words are kept, to be corrected later."""
     window = None if clip.window is None else clip.window.to_json()
-    facts = {"token_length": prepared.token_length, "encode_s": prepared.encode_s, "window": window}
+    facts = {
+        "token_length": prepared.token_length,
+        "encode_s": prepared.encode_s,
+        "window": window,
+        "question": question,
+    }
     return NewQuestion(prepared.question, source, label, prepared.bundle_hash, facts, stamp)
 
 

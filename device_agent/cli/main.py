@@ -1,4 +1,4 @@
-"""The command line: ask, watch, outbox, bench, doctor, pull.
+"""The command line: ask, watch, outbox, cotrain, correct, bench, doctor, pull.
 
 The one place that turns errors into exit codes and messages; see :mod:`device_agent.errors`.
 """
@@ -21,6 +21,7 @@ from rich.text import Text
 from device_agent.bench import Report, measure
 from device_agent.bundle.bundle import Bundle, Precision, load_bundle
 from device_agent.cli.conventions import HELP, INTERRUPTED, MARKUP
+from device_agent.cli.cotrain import correct, cotrain
 from device_agent.cli.flags import BUNDLES, LINK_SECURITY, with_settings
 from device_agent.cli.outbox import app as outbox_app
 from device_agent.cli.outbox import ask_spooled
@@ -55,6 +56,8 @@ USAGE_ERRORS: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__n
 """Root of what Typer raises about a command line; which package it is from depends on Typer's release."""
 
 app.add_typer(outbox_app, name="outbox")
+app.command("cotrain")(cotrain)
+app.command("correct")(correct)
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object per answer on standard output.")]
 Context = Annotated[str | None, typer.Option(help="Text that goes with the question (a caption, notes).")]

@@ -58,7 +58,7 @@ async def ask_spooled(
         grant = await spooler.grant(agent.grant, agent.usual_grant())
         prepared = await agent.prepare(question, clip, grant, context=context)
         source = ASKED + prepared.question.request_id
-        await outbox.call(Spool.put, spooled(prepared, clip, source, question))
+        await outbox.call(Spool.put, spooled(prepared, clip, source, question, question))
         arrived: list[Delivery] = []
 
         async def answer() -> None:

@@ -1,6 +1,6 @@
 """Takes part in a round over the network until the edge says that it is over.
 
-    Join ─▶ Joined ─▶ ( Step ─▶ [Heads ─▶ Heads] ─▶ Batch ─▶ BatchGradient )* ─▶ Finished
+    Join ─▶ Joined ─▶ ( Step ─▶ Batch ─▶ BatchGradient, or Step ─▶ Heads ─▶ [Heads] )* ─▶ Finished
 
 A device that is behind answers the newest step only. A link that breaks is opened again; what was learned
 stays.
@@ -132,7 +132,6 @@ class _Stream:
         self._gradients: deque[cpb.BatchGradient] = deque(maxlen=8)
         self._heads: cpb.Heads | None = None
         self._step: cpb.Step | None = None
-        self._waits: cpb.Step | None = None
         self._finished: cpb.Finished | None = None
 
     async def run(self) -> str:
@@ -189,17 +188,12 @@ class _Stream:
             heads, self._heads = self._heads, None
             with contextlib.suppress(GradientError):
                 learner.take_heads(heads)
-            if self._waits is not None and self._waits.step == heads.step and self._step is None:
-                self._step, self._waits = self._waits, None
-                self._step.wants_heads = False
         step, self._step = self._step, None
         if step is None:
             return
         if step.wants_heads:
-            self._waits = step if step.clips else None
             await self._write(cpb.LearnUplink(heads=learner.heads_message(step.step)))
             return
-        self._waits = None
         batch = await asyncio.to_thread(learner.batch, step)
         await self._write(cpb.LearnUplink(batch=batch))
 

@@ -50,6 +50,13 @@ class LearningHead:
         """Of each weight."""
         return {name: each.shape for name, each in self.weights.items()}
 
+    @property
+    def features_shape(self) -> tuple[int, int]:
+        """Encoder tokens and their width, as the graph takes them."""
+        (taken,) = (each for each in self._gradient.get_inputs() if each.name == FEATURES)
+        _, patches, width = taken.shape
+        return int(patches), int(width)
+
     def forward(self, features_BPD: Array, token_length: int) -> Array:
         """Power-normalised tokens, float32 [B, token_length, channel_dim].
 

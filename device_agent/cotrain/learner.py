@@ -171,6 +171,10 @@ class Learner:
             self.learned = replace(self.learned, skipped=self.learned.skipped + 1)
         return message
 
+    def receptions(self, step: int) -> dict[str, tuple[Reception, ...]]:
+        """What the channel did to the batch of a step, by transmitter."""
+        return {slot: tuple(sent.receptions) for slot, sent in self._sent[step].items()}
+
     def apply(self, gradient: cpb.BatchGradient) -> bool:
         """Move the heads by a gradient; False where it is of no batch that is remembered, or not usable."""
         sent = self._sent.pop(gradient.step, None)

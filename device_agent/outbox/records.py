@@ -120,3 +120,4 @@ class Entry:
     ended_at_s: float | None
     bytes: int
     record: Mapping[str, Any]
+    facts: Mapping[str, Any] = field(default_factory=dict)

@@ -276,16 +276,18 @@ class Spool:
         with self.file.reading():
             rows = self._db.execute(
                 "SELECT number, request_id, source, label, state, outcome, created_at_s, ended_at_s, bytes, "
-                "record FROM question WHERE state != 'delivered' OR ? ORDER BY number",
+                "record, facts FROM question WHERE state != 'delivered' OR ? ORDER BY number",
                 (delivered,),
             ).fetchall()
         wall_s = self._clock.wall_s
         return [
             Entry(
                 *(number, request_id, _text(source), _text(label), state, outcome, wall_s(asked_s)),
-                *(None if ended_s is None else wall_s(ended_s), size, _record(record)),
+                *(None if ended_s is None else wall_s(ended_s), size, _record(record), _record(facts)),
             )
-            for number, request_id, source, label, state, outcome, asked_s, ended_s, size, record in rows
+            for number, request_id, source, label, state, outcome, asked_s, ended_s, size, record, facts in (
+                rows
+            )
         ]
 
     def sources(self) -> list[str]:

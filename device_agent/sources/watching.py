@@ -192,7 +192,7 @@ class _Taker:
         while (clip := await asyncio.to_thread(next, clips, None)) is not None:
             grant = await self.spooler.grant(self.agent.grant, self.agent.usual_grant())
             prepared = await self.agent.prepare(self.question, clip, grant, context=self.context)
-            made.append(spooled(prepared, clip, self.source, path.name, stamp))
+            made.append(spooled(prepared, clip, self.source, path.name, self.question, stamp))
 
     async def _end(
         self, made: list[NewQuestion], name: str, stamp: Stamp, outcome: OutboxEnd, reason: str

@@ -25,6 +25,7 @@ from device_agent.bundle.bundle import FEATURES, TOKENS
 from edge_server.errors import ExportError
 from edge_server.model.head import TransmitterHead
 from edge_server.model.head_gradient import WEIGHTS, HeadForward, HeadGradient, weights_of
+from edge_server.model.selection import MatrixSelection
 
 #: Largest difference between ONNX Runtime and torch's autograd: norm of the difference over the norm.
 GRADIENT_TOLERANCE = 1e-5
@@ -113,6 +114,7 @@ def _difference(found: npt.NDArray[np.float32], expected: Tensor) -> float:
 
 def _samples(head: TransmitterHead, token_lengths: Sequence[int]) -> Iterator[dict[str, Tensor]]:
     generator = torch.Generator().manual_seed(0)
+    assert isinstance(head.pooling, MatrixSelection)  # noqa: S101 - narrows the type
     patches = head.pooling.matrix(token_lengths[0]).shape[1]
     channel_dim = head.outer.out_features
     for length in token_lengths:

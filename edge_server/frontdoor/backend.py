@@ -100,21 +100,33 @@ Backends: TypeAlias = BackendRegistry[EngineBackend]
 """What both doors open on."""
 
 
-def bundle_for(backends: Backends, bundle_hash: str) -> str:
-    """The current model's bundle of the precision that a device's bundle has.
+def bundle_for(backends: Backends, bundle_hash: str, device_id: str = "") -> str:
+    """The current model's bundle for a device: its own where it has co-trained, else of its precision.
 
     Args:
         backends: what is served.
         bundle_hash: what the device runs; one that is answered for.
+        device_id: what it calls itself; its agents may add to its name.
 
     Returns:
         SHA-256 (hexadecimal): the same where the device is up to date.
     """
     current = backends.current
-    if bundle_hash in current.bundle_hashes:
+    known = {bundle.bundle_hash: bundle for each in backends for bundle in each.served.bundles}
+    runs = known.get(bundle_hash)
+    fitting = [each for each in current.served.bundles if runs is None or each.precision == runs.precision]
+    own = [each for each in fitting if each.personal_to and _is_agent_of(device_id, each.personal_to)]
+    if own:
+        return max(own, key=lambda each: len(each.personal_to)).bundle_hash
+    if bundle_hash in current.bundle_hashes and (runs is None or not runs.personal_to):
         return bundle_hash
-    precisions = {bundle.bundle_hash: bundle.precision for each in backends for bundle in each.served.bundles}
-    for bundle in current.served.bundles:
-        if bundle.precision == precisions.get(bundle_hash):
-            return bundle.bundle_hash
+    if runs is not None:
+        for bundle in fitting:
+            if not bundle.personal_to:
+                return bundle.bundle_hash
     return current.bundle_hashes[0]
+
+
+def _is_agent_of(device_id: str, name: str) -> bool:
+    """Whether an agent calls itself by a device's name: alone, or with something of its own after it."""
+    return device_id == name or device_id.startswith((f"{name}/", f"{name}-"))

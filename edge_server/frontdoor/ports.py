@@ -222,11 +222,13 @@ class BundleArchive:
         bundle_hash: SHA-256 (hexadecimal) that names the bundle.
         path: the archive.
         precision: what its encoders compute with.
+        personal_to: the device whose co-trained heads it holds; empty: everybody's.
     """
 
     bundle_hash: str
     path: Path
     precision: str = "fp32"
+    personal_to: str = ""
 
 
 @dataclass(frozen=True)

@@ -209,6 +209,8 @@ class PageSettings(Section):
     """Whether a page is served at ``/``; ``auto``: where the extra ``ui`` of this package is installed."""
     ui_demo: Path = Field(default=Path("deploy/demo"), json_schema_extra=_FLAG)
     """Folder of the clips and questions that the page's playground offers; it may be missing."""
+    ui_cotrain: Path | None = Field(default=None, json_schema_extra=_FLAG)
+    """Folder of a co-training round (``edge-server cotrain open --state``) that the page shows."""
 
 
 class ServerConfig(BaseSettings):

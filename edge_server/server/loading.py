@@ -4,6 +4,7 @@ MODEL/           weights, read by edge_server.runtime.model_runner
 MODEL/bundle/    device bundle: given to devices, and used here for media that comes over REST
 MODEL/loss_surface.json  expected loss over SNR and token length, where it was measured
 MODEL/bundle-*/  bundles of other precisions, made from that one: given to devices that ask
+MODEL/bundle-of-DEVICE/  that or one of these with the heads that a device has co-trained: given to it alone
 """
 
 from __future__ import annotations
@@ -246,9 +247,19 @@ def load_bundles(model: Path) -> tuple[Bundle, ...]:
     """
     first = load_bundle(model / "bundle")
     bundles = [first]
-    for folder in sorted(model.glob("bundle-*")):
+    folders = sorted(model.glob("bundle-*"), key=lambda each: (each.name.startswith("bundle-of-"), each.name))
+    for folder in folders:
         bundle = load_bundle(folder)
-        if bundle.manifest.quantised_from != first.hash:
+        manifest = bundle.manifest
+        if manifest.personalised_from is not None:
+            if manifest.personalised_from not in {
+                each.hash for each in bundles if not each.manifest.personal_to
+            }:
+                raise ConfigurationError(
+                    f"model: {folder} was made for {manifest.personal_to} from bundle "
+                    f"{manifest.personalised_from}, which the model does not have; remove it"
+                )
+        elif manifest.quantised_from != first.hash:
             raise ConfigurationError(
                 f"model: {folder} was made from bundle {bundle.manifest.quantised_from}, the model's is "
                 f"{first.hash}; make it again with `edge-server export --precision`, or remove it"
@@ -260,7 +271,7 @@ def load_bundles(model: Path) -> tuple[Bundle, ...]:
 def _archive(bundle: Bundle, folder: Path) -> BundleArchive:
     path = folder / f"{bundle.hash}.tar"
     pack(bundle.folder, path)
-    return BundleArchive(bundle.hash, path, bundle.manifest.precision)
+    return BundleArchive(bundle.hash, path, bundle.manifest.precision, bundle.manifest.personal_to or "")
 
 
 def ingest_of(config: ServerConfig, bundle: Bundle) -> MediaIngest:

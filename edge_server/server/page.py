@@ -10,6 +10,7 @@ from typing import Any
 
 from device_agent.channel import MODELS
 from edge_server.cell import Cell
+from edge_server.cotrain.state import STATUS, read_json
 from edge_server.errors import ConfigurationError
 from edge_server.frontdoor.http.asking import Asker
 from edge_server.server.config import ServerConfig, rest_token_length
@@ -58,8 +59,13 @@ class PageBuilder:
                 token_length=rest_token_length(self._config, asker.backend.token_length),
                 version=self._version,
                 clock=self._clock,
+                cotraining=self._cotraining,
             )
         )
+
+    def _cotraining(self) -> dict[str, Any]:
+        folder = self._config.page.ui_cotrain
+        return {} if folder is None else read_json(folder / STATUS)
 
     def _shipped(self) -> tuple[ClipFile, ...]:
         folder = self._config.page.ui_demo

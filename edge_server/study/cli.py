@@ -64,6 +64,8 @@ Make = Callable[[], dict[str, Any]]
 
 CELL = "cell"
 """The study that trains nothing."""
+COTRAIN = "cotrain"
+"""The study whose devices and edge train over the network."""
 PARTS = ("all", "train", "baselines", "figures")
 #: What parts were called before, still read.
 _FORMER_PARTS = {"rivals": "baselines"}
@@ -75,7 +77,7 @@ CODES = "channel_codes.json"
 
 @app.command()
 def study(
-    name: Annotated[str, typer.Argument(help=f"One of: {', '.join((*STUDIES, CELL))}.")] = "full",
+    name: Annotated[str, typer.Argument(help=f"One of: {', '.join((*STUDIES, CELL, COTRAIN))}.")] = "full",
     part: Annotated[
         str, typer.Option(help=f"Only this part, of what 'all' does in order: {', '.join(PARTS)}.")
     ] = "all",
@@ -96,18 +98,33 @@ def study(
     figure: Annotated[
         list[str] | None, typer.Option(help="Make only this figure; may be given several times.")
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Of the cell: a few drops only.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Of cell and cotrain: small.")] = False,
     drops: Annotated[int | None, typer.Option(min=3, help="Of the cell: drops.  [default: 500]")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Of cotrain: seeds.  [default: 3]")] = None,
+    row: Annotated[
+        list[str] | None, typer.Option(help="Of cotrain: only this row; may be given several times.")
+    ] = None,
 ) -> None:
     """Train every compared system, ask it everything, write what came out. Can be cut and called again.
 
     `cell` trains nothing: it shares out cells that are made up, with the loss measured of the shipped model.
+    `cotrain` has six devices learn with the shipped model over the network, row by row.
     """
     if name == CELL:
         study_cell(model, out, jobs or cores(), compare.QUICK if quick else compare.Plan().of(drops))
         return
+    if name == COTRAIN:
+        from edge_server.study.cotrain.cli import study_cotrain  # it alone needs the network
+
+        path = study_cotrain(
+            model, data, runs / COTRAIN, out, quick=quick, seeds=seeds, rows=row or (), told=typer.echo
+        )
+        typer.echo(f"{path}")
+        return
     if name not in STUDIES:
-        raise typer.BadParameter(f"{name!r}; allowed: {', '.join((*STUDIES, CELL))}", param_hint="NAME")
+        raise typer.BadParameter(
+            f"{name!r}; allowed: {', '.join((*STUDIES, CELL, COTRAIN))}", param_hint="NAME"
+        )
     part = _FORMER_PARTS.get(part, part)
     if part not in PARTS:
         raise typer.BadParameter(f"{part!r}; allowed: {', '.join(PARTS)}", param_hint="--part")

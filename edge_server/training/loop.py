@@ -94,7 +94,7 @@ def run_stage(
     done_file = directory / "done.json"
     parameters = dict(stage.trainable())
     optimizer = torch.optim.AdamW(
-        _groups(parameters, schedule.weight_decay), lr=schedule.learning_rate, betas=(0.9, 0.98)
+        parameter_groups(parameters, schedule.weight_decay), lr=schedule.learning_rate, betas=(0.9, 0.98)
     )
     checkpoint = directory / "checkpoint.safetensors"
     first, spent_s = _restore(checkpoint, parameters, optimizer) if checkpoint.exists() else (0, 0.0)
@@ -138,7 +138,8 @@ def _examined(examine: Examine, done: int, directory: Path) -> None:
             file.write(json.dumps({"steps": done, **figures}) + "\n")
 
 
-def _groups(parameters: Mapping[str, nn.Parameter], weight_decay: float) -> list[dict[str, object]]:
+def parameter_groups(parameters: Mapping[str, nn.Parameter], weight_decay: float) -> list[dict[str, object]]:
+    """What decays, and what does not: matrices, and vectors."""
     matrices = [p for p in parameters.values() if p.ndim >= 2]
     vectors = [p for p in parameters.values() if p.ndim < 2]
     return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]

@@ -43,6 +43,7 @@ class PageContext:
         token_length: the one that the playground starts with.
         version: of this server.
         clock: monotonic seconds, the watch's.
+        cotraining: how a co-training round stands; empty: none is shown.
     """
 
     asker: Asker
@@ -54,3 +55,4 @@ class PageContext:
     token_length: int
     version: str
     clock: Callable[[], float]
+    cotraining: Callable[[], Mapping[str, Any]] = dict

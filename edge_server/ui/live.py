@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nicegui import ui
 
-from edge_server.ui import markup, shares
+from edge_server.ui import cotraining, markup, shares
 from edge_server.ui.context import PageContext
 
 REFRESH_S = 1.0
@@ -40,6 +40,9 @@ class LivePanel:
         self._tiles = Fragment("tl-wide")
         with card("Devices", "tl-wide"):
             self._devices = Fragment()
+        self._round = card("Learning together", "tl-wide")
+        with self._round:
+            self._learning = Fragment()
         self._cell = card("Who has what of the cell", "tl-wide")
         with self._cell:
             self._shares = Fragment()
@@ -63,6 +66,9 @@ class LivePanel:
         view, devices = context.watched.view(), context.cell.devices()
         self._tiles.show(markup.tiles(view, len(devices)))
         self._devices.show(markup.devices_table(devices))
+        status = context.cotraining()
+        self._round.set_visibility(bool(status))
+        self._learning.show(cotraining.round_of(status) if status else "")
         self._cell.set_visibility(shares.is_shared_out(devices))
         self._shares.show(shares.stacked(devices))
         self._timings.show(markup.timings(view))

@@ -157,7 +157,7 @@ def devices_table(devices: Sequence[DeviceStatus]) -> str:
         "In flight",
         "Seen",
     )
-    table = _table("Devices with a session", heads, rows, "tl-devices") + (
+    table = table_of("Devices with a session", heads, rows, "tl-devices") + (
         '<p class="tl-note">Compression: how many tokens the encoder makes of each that may be sent.</p>'
     )
     hidden = len(devices) - DEVICES_SHOWN
@@ -171,7 +171,7 @@ def timings(view: View) -> str:
         ("Channel", *_quantiles(view.airtime)),
         ("Inference", *_quantiles(view.inference)),
     ]
-    table = _table("Times in the last five minutes", ("", "p50", "p99", "observed"), rows, "tl-timings")
+    table = table_of("Times in the last five minutes", ("", "p50", "p99", "observed"), rows, "tl-timings")
     return table + '<p class="tl-note">Last five minutes. Channel: airtime of one codeword.</p>'
 
 
@@ -221,7 +221,7 @@ def recent_answers(
     if not rows:
         return _empty("Nothing was answered yet.", "Ask something in the playground.")
     heads = ("Question", "Answer", "Probability", "Tokens", "Asker", "Took", "When")
-    return _table("Recent answers", heads, rows, "tl-answers")
+    return table_of("Recent answers", heads, rows, "tl-answers")
 
 
 def window_note(window: ShownWindow | None) -> str:
@@ -277,7 +277,7 @@ def comparison(tokens: Bill, clip: Bill, media: str) -> str:
         if clip.channel_uses is None
         else "At least: the file's bits at the channel's capacity, which no real code reaches."
     )
-    table = _table("Cost", ("", "Tokens", f"The {media} itself"), rows, "tl-cost")
+    table = table_of("Cost", ("", "Tokens", f"The {media} itself"), rows, "tl-cost")
     return f'{head}{table}<p class="tl-note">{note}</p>'
 
 
@@ -336,7 +336,7 @@ def _at_least(value: float | None, shown: Callable[[float], str]) -> str:
     return NOTHING if value is None else f"≥ {shown(value)}"
 
 
-def _table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]], style: str) -> str:
+def table_of(caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]], style: str) -> str:
     """Cells are HTML already; the first of a row is its head. Each knows its column, for narrow screens."""
     head = "".join(f'<th scope="col">{name}</th>' for name in heads)
     body = "".join(

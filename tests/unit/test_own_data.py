@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from device_agent.cotrain.questions_file import QuestionLine
 from edge_server.data import music_avqa, valor
 from edge_server.data.authors_layout import FRAMES, SOUND, MediaFolder
 from edge_server.data.faults import MAX_BAD_SHARE, Fault
 from edge_server.data.music_avqa import load_music_avqa
-from device_agent.cotrain.questions_file import QuestionLine
 from edge_server.data.valor import load_valor
 
 PAGE = (Path(__file__).parents[2] / "docs" / "own-data.md").read_text(encoding="utf-8")

@@ -112,7 +112,7 @@ class TokenLinkService:
             grant=grant_message(session.grant, session.grant.valid_s),
             server_version=self._version,
             model_name=self._backends.of(message.bundle_hash).model.name,
-            current_bundle_hash=bundle_for(self._backends, message.bundle_hash),
+            current_bundle_hash=bundle_for(self._backends, message.bundle_hash, message.device_id),
             server_time_s=self._wall_clock(),
         )
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from edge_server.study.report import cell, claims, honesty, sections
+from edge_server.study.report import cell, claims, cotrain, honesty, sections
 from edge_server.study.report.sections import Found
 
 #: The page, beside the JSON files.
@@ -53,6 +53,7 @@ _SECTIONS: Mapping[str, Callable[[Found], str]] = {
     "F. What the device pays": sections.device,
     "G. Estimated gains": sections.estimated,
     "H. Sharing a cell out": cell.shared_out,
+    "K. Learning together": cotrain.learned_together,
     "I. Other words": honesty.wordings,
     "J. Not sure": honesty.out_of_domain,
     "Ablation": sections.ablation,

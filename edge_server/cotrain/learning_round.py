@@ -1,0 +1,487 @@
+"""A round at the edge: asks devices step by step, learns from what came in time, tells them their gradients.
+
+    enough devices? ─▶ Step to all ─▶ all in, or the deadline ─▶ learn ─▶ checkpoint ─▶ gradients
+                                                                      every so often: heads averaged
+    all steps done ─▶ held-out examples with new heads ─▶ heads ─▶ Finished
+
+The checkpoint is written before gradients are told: after a kill, a step is made anew by both sides, or its
+gradients are lost, which is a step that devices skip. No gradient is told twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+from device_agent.cotrain.weights import read_weights, write_weights
+from device_agent.errors import BundleError
+from edge_server.cotrain.batches import BatchError, Bounds, DeviceBatch, read_batch
+from edge_server.cotrain.members import Counters, Heads, Member, Wanted
+from edge_server.cotrain.model_half import DeviceOutcome, Examined, ModelHalf
+from edge_server.cotrain.plan import Plan
+from edge_server.cotrain.state import (
+    CURVES,
+    EDGE,
+    EXAMINED,
+    SHARED,
+    STATUS,
+    RoundState,
+    read_json,
+    write_json,
+)
+from edge_server.errors import (
+    AdmissionRefusedError,
+    BundleMismatchError,
+    InvalidQuestionError,
+    PermissionDeniedError,
+)
+from protos import gradients
+from protos.gradients import GradientError
+from protos.tokenlink.v1 import cotrain_pb2 as cpb
+
+logger = logging.getLogger(__name__)
+_Result = TypeVar("_Result")
+
+#: Times the deadline that examining and handing over heads may take: clips may have to be encoded first.
+_PATIENT = 12.0
+_STATUS_EVERY_S = 0.5
+_CURVE_POINTS = 120
+#: An examination or a batch that cannot be used; more of them end a device's part.
+_MAX_REFUSED = 20
+#: A head further from the median of all heads than so many median distances is left out of an average.
+_FAR_TIMES = 4.0
+
+
+class Pause(Protocol):
+    """Says when training may go on."""
+
+    async def idle(self) -> None:
+        """Wait until it may."""
+
+
+class LearningRound:
+    """A round of co-training.
+
+    Args:
+        state: where it is kept.
+        half: the edge's half; restored where there is a checkpoint.
+        bundles: shapes of heads' weights by transmitter, for every bundle that devices may run, by hash.
+        pause: says when training may go on; None: always.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        state: RoundState,
+        half: ModelHalf,
+        bundles: Mapping[str, Mapping[str, Mapping[str, tuple[int, ...]]]],
+        *,
+        pause: Pause | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.state, self.half, self._bundles = state, half, bundles
+        self.plan: Plan = state.plan
+        self._pause, self._clock = pause, clock
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="tokenlink-cotrain")
+        self._changed = asyncio.Event()
+        self._wanted = Wanted(-1, cpb.PURPOSE_TRAIN)
+        self._examining: dict[str, cpb.Purpose] = {}
+        self._carried: dict[tuple[str, str], gradients.Array] = {}
+        self._status_s = -_STATUS_EVERY_S
+        self.phase = "waiting for devices"
+        self.members: dict[str, Member] = {}
+        self.counters: dict[str, Counters] = {}
+        self.curves: dict[str, list[tuple[int, float, float]]] = {}
+        self.heads: dict[str, Heads] = {}
+        config = half.link.config
+        self._bounds = Bounds(
+            config.channel_dim,
+            max(config.token_lengths),
+            max(self.plan.clips, self.plan.held_out),
+            len(half.link.embedding.weight),
+        )
+        self.examined: dict[str, dict[str, Any]] = read_json(state.path(EXAMINED))
+        if state.path(EDGE).exists():
+            half.restore(state.path(EDGE))
+        before = read_json(state.path(STATUS))
+        half.watch.named.update(before.get("named", {}))
+
+    # Called by the service, for each device's stream.
+
+    def join(self, join: cpb.Join) -> Member:
+        """Let a device in; an older stream of its name ends.
+
+        Raises:
+            PermissionDeniedError: it was named as pulling the model elsewhere.
+            BundleMismatchError: it runs a bundle that this round is not for.
+            InvalidQuestionError: it has nothing to learn from, or no name.
+            AdmissionRefusedError: the round is full.
+        """
+        device = join.device_id
+        if not 1 <= len(device) <= 128 or not device.isprintable():
+            raise InvalidQuestionError("device_id", "device_id: 1 to 128 printable characters are needed")
+        if device in self.half.watch.named:
+            raise PermissionDeniedError("device_id", self.half.watch.named[device], reason="poisoning")
+        if join.bundle_hash not in self._bundles:
+            raise BundleMismatchError(join.bundle_hash, tuple(self._bundles))
+        if not join.examples or not join.held_out:
+            raise InvalidQuestionError(
+                "examples", "examples: some to learn from and some held out are needed"
+            )
+        older = self.members.get(device)
+        if older is None and len(self.members) >= self.plan.max_devices:
+            raise AdmissionRefusedError("the round has all its devices", reason="devices", retry_delay_s=10.0)
+        if older is not None:
+            older.end()
+        member = Member(device, join.bundle_hash, join.examples, join.held_out)
+        self.members[device] = member
+        counters = self.counters.setdefault(device, Counters())
+        counters.joins += 1
+        member.tell(joined=self.plan.joined(self.state.round_id))
+        if self.plan.heads == "shared":
+            shared = self._shared()
+            if shared is not None:
+                member.tell(heads=gradients.heads_message(self.half.step, shared))
+        logger.info("a device co-trains", extra={"device_id": device, "examples": join.examples})
+        self._changed.set()
+        return member
+
+    def leave(self, member: Member) -> None:
+        """A device's stream has ended."""
+        if self.members.get(member.device) is member:
+            del self.members[member.device]
+            self._examining.pop(member.device, None)
+        self._changed.set()
+
+    async def received(self, member: Member, frame: cpb.LearnUplink) -> None:
+        """Take what a device sent; what cannot be used is counted.
+
+        Raises:
+            InvalidQuestionError: it sent too much that cannot be used.
+        """
+        if self.members.get(member.device) is not member:
+            return
+        counters = self.counters[member.device]
+        try:
+            match frame.WhichOneof("body"):
+                case "batch":
+                    await self._batch(member, frame.batch, counters)
+                case "heads":
+                    self._take_heads(member, frame.heads, counters)
+                case other:
+                    raise BatchError(f"body: is {other}; batch or heads are expected")
+        except (BatchError, GradientError) as error:
+            counters.refused += 1
+            logger.warning("not usable: %s", error, extra={"device_id": member.device})
+            if counters.refused > _MAX_REFUSED:
+                raise InvalidQuestionError("batch", str(error)) from error
+        self._changed.set()
+
+    # The round itself.
+
+    async def run(self) -> str:
+        """Until all steps are made, or it is to stop: "done" or "stopped"."""
+        reason = "stopped"
+        try:
+            while self.half.step < self.plan.rounds and not self.state.stopping:
+                await self._one_step()
+            if self.half.step >= self.plan.rounds:
+                await self._finish()
+                reason = "done"
+        finally:
+            self.phase = reason
+            self.write_status(now=True)
+        for member in list(self.members.values()):
+            member.tell(finished=cpb.Finished(reason=reason, step=self.half.step))
+            member.end()
+        return reason
+
+    def close(self) -> None:
+        """Free its thread."""
+        self._executor.shutdown(wait=True, cancel_futures=True)
+
+    async def _one_step(self) -> None:
+        if self._pause is not None:
+            await self._pause.idle()
+        if not await self._enough():
+            return
+        step = self.half.step
+        if self.plan.heads == "shared" and step and step % self.plan.average_every == 0:
+            await self._average(step)
+        self.phase = "learning"
+        ready = self._ready()
+        message = self.step_message(self.plan, self.half.link.slots, self.half.schedule.rate(step), step)
+        batches = (await self._collect(Wanted(step, cpb.PURPOSE_TRAIN), message, ready)).batches
+        if not batches:
+            return
+        outcomes = await self._in_thread(lambda: self._learn(batches))
+        for device, outcome in outcomes.items():
+            self._tell(device, step, outcome, batches[device])
+        self._note(step, outcomes)
+        for device, how in self.half.watch.named.items():
+            if device in self.members:
+                logger.warning("a device is left out: %s", how, extra={"device_id": device})
+                self.members.pop(device).end()
+        self.write_status()
+
+    def _learn(self, batches: Mapping[str, DeviceBatch]) -> dict[str, DeviceOutcome]:
+        outcomes = self.half.learn(batches)
+        self.half.save(self.state.path(EDGE))
+        return outcomes
+
+    async def _enough(self) -> bool:
+        """Whether enough devices are ready; else some are waited for a moment."""
+        for device, member in self.members.items():
+            if "before" not in self.examined.get(device, {}) and device not in self._examining:
+                self._examining[device] = cpb.PURPOSE_EXAMINE_BEFORE
+                member.tell(step=self._exam_message(cpb.PURPOSE_EXAMINE_BEFORE))
+        if len(self._ready()) >= self.plan.min_devices:
+            return True
+        self.phase = "waiting for devices"
+        self.write_status()
+        await self._wait(_STATUS_EVERY_S)
+        return False
+
+    def _ready(self) -> list[Member]:
+        return [m for m in self.members.values() if "before" in self.examined.get(m.device, {})]
+
+    async def _collect(
+        self, wanted: Wanted, message: cpb.Step, members: list[Member], times: float = 1.0
+    ) -> Wanted:
+        """Ask some devices, and wait until those that are in time as a rule have sent, or the deadline."""
+        self._wanted = wanted
+        for member in members:
+            member.tell(step=message)
+        deadline = self._clock() + times * self.plan.deadline_s
+        patience = self.plan.patience
+        while True:
+            present = [m for m in members if self.members.get(m.device) is m]
+            waited = [m for m in present if m.in_a_row < patience] or present
+            left_s = deadline - self._clock()
+            if all(wanted.has(m.device) for m in waited) or left_s <= 0.0:
+                break
+            await self._wait(left_s)
+        self._wanted = Wanted(-1, cpb.PURPOSE_TRAIN)
+        for member in members:
+            if wanted.has(member.device):
+                member.in_a_row = 0
+            elif wanted.purpose == cpb.PURPOSE_TRAIN:
+                member.in_a_row += 1
+                self.counters[member.device].missed += 1
+        return wanted
+
+    async def _average(self, step: int) -> None:
+        """Heads of all devices as one, weighted by examples."""
+        self.phase = "averaging heads"
+        ask = cpb.Step(step=step, purpose=cpb.PURPOSE_TRAIN, wants_heads=True)
+        came = (await self._collect(Wanted(step, None), ask, self._ready())).heads
+        weights = {d: float(self.members[d].examples) for d in came if d in self.members}
+        kept = _near({device: came[device] for device in weights})
+        if not kept:
+            return
+        total = sum(weights[device] for device in kept)
+        first = next(iter(kept.values()))
+        shared: Heads = {
+            slot: {
+                name: sum(
+                    (
+                        heads[slot][name] * np.float32(weights[device] / total)
+                        for device, heads in kept.items()
+                    ),
+                    np.zeros_like(weight),
+                )
+                for name, weight in of_slot.items()
+            }
+            for slot, of_slot in first.items()
+        }
+        write_weights(self.state.head(SHARED), _flat(shared), {})
+        for device in came:
+            if device in self.members:
+                self.members[device].tell(heads=gradients.heads_message(step, shared))
+
+    async def _finish(self) -> None:
+        """Examine devices with what came out, and take their heads."""
+        self.phase = "examining"
+        self.write_status(now=True)
+        members = self._ready()
+        if self.plan.heads == "shared":
+            await self._average(self.plan.rounds)
+        if self.plan.heads != "frozen":
+            ask = cpb.Step(step=self.plan.rounds, purpose=cpb.PURPOSE_TRAIN, wants_heads=True)
+            came = await self._collect(Wanted(self.plan.rounds, None), ask, members, _PATIENT)
+            for device, heads in came.heads.items():
+                self.heads[device] = heads
+                said = {"device_id": device, "bundle_hash": self.members[device].bundle_hash}
+                write_weights(self.state.head(device), _flat(heads), said)
+        message = self._exam_message(cpb.PURPOSE_EXAMINE_AFTER)
+        wanted = Wanted(self.plan.rounds, cpb.PURPOSE_EXAMINE_AFTER)
+        came = await self._collect(wanted, message, members, _PATIENT)
+        for device, batch in came.batches.items():
+            found = await self._in_thread(partial(self.half.examine, batch, before=False))
+            self._note_examined(device, "after", found)
+
+    # Parts of these.
+
+    async def _batch(self, member: Member, message: cpb.Batch, counters: Counters) -> None:
+        batch = read_batch(message, self._bounds)
+        device = member.device
+        if message.purpose == cpb.PURPOSE_EXAMINE_BEFORE:
+            if self._examining.pop(device, None) is not None:
+                found = await self._in_thread(lambda: self.half.examine(batch, before=True))
+                self._note_examined(device, "before", found)
+            return
+        wanted = self._wanted
+        fits = (wanted.step, wanted.purpose) == (message.step, message.purpose)
+        if not fits or wanted.has(device):
+            counters.late += 1
+            if message.purpose == cpb.PURPOSE_TRAIN and message.step == wanted.step - 1:
+                member.in_a_row = max(0, member.in_a_row - 1)
+            return
+        if message.purpose == cpb.PURPOSE_TRAIN and len(batch.asked) > self.plan.clips:
+            raise BatchError(f"examples: {len(batch.asked)}; {self.plan.clips} were asked for")
+        wanted.batches[device] = batch
+
+    def _take_heads(self, member: Member, message: cpb.Heads, counters: Counters) -> None:
+        heads = gradients.read_heads(message, self._bundles[member.bundle_hash])
+        wanted = self._wanted
+        if wanted.purpose is not None or wanted.step != message.step or wanted.has(member.device):
+            counters.late += 1
+            return
+        wanted.heads[member.device] = heads
+
+    def _tell(self, device: str, step: int, outcome: DeviceOutcome, batch: DeviceBatch) -> None:
+        blocks = []
+        for slot, g_RC in outcome.gradients.items():
+            key = (device, slot)
+            block, self._carried[key] = gradients.encode(
+                slot, g_RC, self.plan.gradient, self._carried.get(key)
+            )
+            blocks.append(block)
+        message = cpb.BatchGradient(step=step, blocks=blocks, loss=outcome.loss, right=outcome.right)
+        counters = self.counters[device]
+        counters.steps += 1
+        counters.up_bytes += batch.bytes
+        counters.down_bytes += message.ByteSize()
+        member = self.members.get(device)
+        if member is not None and device not in self.half.watch.named:
+            member.tell(gradient=message)
+
+    @staticmethod
+    def step_message(plan: Plan, slots: Sequence[str], rate: float, step: int) -> cpb.Step:
+        """What is asked of devices for a step; token lengths follow from seed and step."""
+        rng = np.random.default_rng([plan.seed, step])
+        return cpb.Step(
+            step=step,
+            purpose=cpb.PURPOSE_TRAIN,
+            clips=plan.clips,
+            questions=plan.questions,
+            token_lengths={slot: int(rng.choice(plan.token_lengths)) for slot in slots},
+            learning_rate=rate,
+        )
+
+    def _exam_message(self, purpose: cpb.Purpose) -> cpb.Step:
+        lengths = sorted(self.plan.token_lengths)
+        length = lengths[len(lengths) // 2]
+        return cpb.Step(
+            step=self.plan.rounds if purpose == cpb.PURPOSE_EXAMINE_AFTER else self.half.step,
+            purpose=purpose,
+            clips=self.plan.held_out,
+            questions=16,
+            token_lengths=dict.fromkeys(self.half.link.slots, length),
+        )
+
+    def _shared(self) -> Heads | None:
+        try:
+            flat, _ = read_weights(self.state.head(SHARED))
+        except BundleError:
+            return None
+        heads: Heads = {}
+        for name, each in flat.items():
+            slot, _, weight = name.partition(".")
+            heads.setdefault(slot, {})[weight] = each
+        return heads
+
+    def _note_examined(self, device: str, when: str, found: Examined) -> None:
+        self.examined.setdefault(device, {})[when] = {
+            "right": found.right,
+            "questions": found.questions,
+            "accuracy": found.accuracy,
+        }
+        write_json(self.state.path(EXAMINED), self.examined)
+        self._changed.set()
+
+    def _note(self, step: int, outcomes: Mapping[str, DeviceOutcome]) -> None:
+        for device, outcome in outcomes.items():
+            self.curves.setdefault(device, []).append((step, outcome.loss, outcome.right))
+        line = {"step": step, "loss": {d: round(o.loss, 6) for d, o in outcomes.items()}}
+        with self.state.path(CURVES).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def write_status(self, *, now: bool = False) -> None:
+        """Say how the round stands; at most every half second unless it has to be now."""
+        if not now and self._clock() - self._status_s < _STATUS_EVERY_S:
+            return
+        self._status_s = self._clock()
+        write_json(self.state.path(STATUS), self.status())
+
+    def status(self) -> dict[str, Any]:
+        """How the round stands, as JSON."""
+        devices = {}
+        for device in sorted({*self.counters, *self.examined, *self.half.watch.named}):
+            curve = self.curves.get(device, [])
+            devices[device] = {
+                "connected": device in self.members,
+                **asdict(self.counters.get(device, Counters())),
+                "loss": curve[-1][1] if curve else None,
+                "right": curve[-1][2] if curve else None,
+                "cosine": self.half.watch.cosines.get(device),
+                "examined": self.examined.get(device, {}),
+                "curve": curve[:: max(1, len(curve) // _CURVE_POINTS)],
+            }
+        return {
+            "round_id": self.state.round_id,
+            "phase": self.phase,
+            "step": self.half.step,
+            "rounds": self.plan.rounds,
+            "heads": self.plan.heads,
+            "devices": devices,
+            "named": dict(self.half.watch.named),
+        }
+
+    async def _wait(self, within_s: float) -> None:
+        """Until something changed, or so long."""
+        try:
+            async with asyncio.timeout(within_s):
+                await self._changed.wait()
+        except TimeoutError:
+            pass
+        self._changed.clear()
+
+    async def _in_thread(self, work: Callable[[], _Result]) -> _Result:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+
+def _flat(heads: Heads) -> dict[str, gradients.Array]:
+    return {f"{slot}.{name}": each for slot, of_slot in heads.items() for name, each in of_slot.items()}
+
+
+def _near(heads: Mapping[str, Heads]) -> dict[str, Heads]:
+    """Heads without those that lie far from all others."""
+    if len(heads) < 3:
+        return dict(heads)
+    vectors = {
+        device: np.concatenate([w.ravel() for w in _flat(each).values()]) for device, each in heads.items()
+    }
+    middle = np.median(np.stack(list(vectors.values())), axis=0)
+    far = {device: float(np.linalg.norm(vector - middle)) for device, vector in vectors.items()}
+    most = _FAR_TIMES * float(np.median(list(far.values()))) + 1e-9
+    return {device: each for device, each in heads.items() if far[device] <= most}

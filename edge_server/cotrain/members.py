@@ -1,0 +1,89 @@
+"""Devices of a round: who is connected, what each has sent for the present step, what is told to whom."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from edge_server.cotrain.batches import DeviceBatch
+from protos.gradients import Array
+from protos.tokenlink.v1 import cotrain_pb2 as cpb
+
+Heads: TypeAlias = dict[str, dict[str, Array]]
+"""Weights of a device's heads, by transmitter and name."""
+
+
+@dataclass
+class Counters:
+    """What became of a device's part in the round."""
+
+    steps: int = 0
+    """Steps that its batch was part of."""
+    late: int = 0
+    """Batches that came after their step was closed, or again."""
+    missed: int = 0
+    """Steps that went on without it."""
+    refused: int = 0
+    """Messages that could not be used."""
+    joins: int = 0
+    """Streams that it opened."""
+    up_bytes: int = 0
+    """Of its batches."""
+    down_bytes: int = 0
+    """Of its gradients."""
+
+
+@dataclass(eq=False)
+class Member:
+    """A device's present stream.
+
+    Attributes:
+        device: its name.
+        bundle_hash: of the bundle that it runs.
+        examples: that it learns from.
+        held_out: that it is examined with.
+        outbox: what is to be sent to it; None ends its stream.
+        in_a_row: steps that it missed since it was last in time.
+    """
+
+    device: str
+    bundle_hash: str
+    examples: int
+    held_out: int
+    outbox: asyncio.Queue[cpb.LearnDownlink | None] = field(default_factory=lambda: asyncio.Queue(64))
+    in_a_row: int = 0
+
+    def tell(self, **body: Any) -> None:
+        """Send something; a device that takes nothing for long loses the stream."""
+        try:
+            self.outbox.put_nowait(cpb.LearnDownlink(**body))
+        except asyncio.QueueFull:
+            self.end()
+
+    def end(self) -> None:
+        """End its stream once what was told is sent."""
+        while self.outbox.full():
+            self.outbox.get_nowait()
+        self.outbox.put_nowait(None)
+
+
+@dataclass
+class Wanted:
+    """What is being waited for.
+
+    Attributes:
+        step: of the round.
+        purpose: of the batches; None: heads are waited for.
+        batches: that have come, by device.
+        heads: likewise.
+    """
+
+    step: int
+    purpose: cpb.Purpose | None
+    batches: dict[str, DeviceBatch] = field(default_factory=dict)
+    heads: dict[str, Heads] = field(default_factory=dict)
+
+    def has(self, device: str) -> bool:
+        """Whether a device's part is there."""
+        return device in (self.heads if self.purpose is None else self.batches)

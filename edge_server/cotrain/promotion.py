@@ -1,0 +1,256 @@
+"""What comes out of a round: a candidate, a report of what it gained and lost, and its way into service.
+
+    trained half, heads ─▶ STATE/candidate (a model folder) + STATE/report.json
+        promote ─▶ nothing worse than before? ─▶ MODEL ─▶ STATE/before; candidate ─▶ MODEL; SIGHUP
+        discard ─▶ MODEL as it was before, if it was promoted; the round is gone
+
+In service it is a rollout like any other: canaries before and after; the old model stays while devices move.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from device_agent.bundle.bundle import Bundle, load_bundle
+from device_agent.cotrain.weights import read_weights
+from edge_server.cotrain.learning_round import LearningRound
+from edge_server.cotrain.model_half import ModelHalf
+from edge_server.cotrain.state import HEADS, SHARED, RoundState, file_name, read_json, write_json
+from edge_server.cotrain.validation import ValidationSet
+from edge_server.errors import ConfigurationError
+from edge_server.export.canary import write_canaries
+from edge_server.export.personal import with_heads
+from edge_server.model.link import Link
+from edge_server.runtime.model_runner import ServedLink
+
+REPORT, CANDIDATE, BEFORE, PROMOTED = "report.json", "candidate", "before", "promoted.json"
+_OWN = "bundle-of-"
+_COPIED = ("*.json", "*.md", "*.safetensors")
+
+
+@dataclass(frozen=True)
+class DeviceHeads:
+    """What came out of a device."""
+
+    device: str
+    bundle_hash: str
+    heads: Mapping[str, Mapping[str, Any]]
+
+
+def read_device_heads(state: RoundState) -> list[DeviceHeads]:
+    """Heads that devices handed over."""
+    found = []
+    for path in sorted(state.path(HEADS).glob("*.safetensors")):
+        if path.stem == SHARED:
+            continue
+        flat, said = read_weights(path)
+        heads: dict[str, dict[str, Any]] = {}
+        for name, each in flat.items():
+            slot, _, weight = name.partition(".")
+            heads.setdefault(slot, {})[weight] = each
+        found.append(DeviceHeads(said["device_id"], said["bundle_hash"], heads))
+    return found
+
+
+def bundles_of(model: Path) -> dict[str, Bundle]:
+    """A model's bundles whose heads can be learned, by hash; everybody's first.
+
+    Raises:
+        ConfigurationError: it has none.
+    """
+    folders = [model / "bundle", *sorted(model.glob("bundle-*"))]
+    bundles = [load_bundle(folder) for folder in folders if folder.is_dir()]
+    learnable = {bundle.hash: bundle for bundle in bundles if bundle.manifest.heads}
+    if not learnable:
+        raise ConfigurationError(
+            f"model: no bundle of {model} has heads that devices can learn; `edge-server export {model}` "
+            "writes them for models whose heads select by windows"
+        )
+    return learnable
+
+
+def write_candidate(learning: LearningRound, validation: ValidationSet | None) -> dict[str, Any]:
+    """Write the candidate and its report; returns the report."""
+    state, half = learning.state, learning.half
+    candidate = state.path(CANDIDATE)
+    shutil.rmtree(candidate, ignore_errors=True)
+    candidate.mkdir()
+    for pattern in _COPIED:
+        for path in state.model.glob(pattern):
+            shutil.copyfile(path, candidate / path.name)
+    devices = read_device_heads(state)
+    sources = bundles_of(state.model)
+    half.link.save(candidate)
+    _write_bundles(state, sources, devices, candidate)
+    served = Link.load(candidate)
+    write_canaries(ServedLink(served, load_bundle(candidate / "bundle").hash), candidate)
+    report = _report(learning, devices, half, validation)
+    write_json(state.path(REPORT), report)
+    return report
+
+
+def _write_bundles(
+    state: RoundState, sources: Mapping[str, Bundle], devices: Sequence[DeviceHeads], candidate: Path
+) -> None:
+    for path in sorted(state.model.glob("bundle*")):
+        if path.is_dir():
+            shutil.copytree(path, candidate / path.name)
+    if state.plan.heads == "shared" and devices:
+        # All devices have the last average, and so has whoever comes later.
+        first = next(iter(sources.values()))
+        shutil.rmtree(candidate / "bundle")
+        for folder in candidate.glob("bundle-*"):
+            shutil.rmtree(folder)  # made of the bundle that is no more
+        with_heads(first, devices[0].heads, candidate / "bundle", None)
+        return
+    for each in devices:
+        folder = candidate / f"{_OWN}{file_name(each.device)}"
+        shutil.rmtree(folder, ignore_errors=True)
+        with_heads(sources[each.bundle_hash], each.heads, folder, each.device)
+
+
+def _report(
+    learning: LearningRound,
+    devices: Sequence[DeviceHeads],
+    half: ModelHalf,
+    validation: ValidationSet | None,
+) -> dict[str, Any]:
+    rows: dict[str, dict[str, Any]] = {}
+    heads = {each.device: each.heads for each in devices}
+    for device, examined in learning.examined.items():
+        rows[device] = {"held_out": examined}
+    if validation is not None:
+        before = validation.score(half, {}, before=True).accuracy
+        everybody = validation.score(half, {}).accuracy
+        for device, row in rows.items():
+            after = validation.score(half, heads[device]).accuracy if device in heads else everybody
+            row["validation"] = {"before": before, "after": after}
+        rows["(devices that did not take part)"] = {"validation": {"before": before, "after": everybody}}
+    return {
+        "round_id": learning.state.round_id,
+        "plan": learning.plan.to_json(),
+        "step": half.step,
+        "validated": validation is not None,
+        "devices": rows,
+        "named": dict(half.watch.named),
+    }
+
+
+def worse(report: Mapping[str, Any], allowed: float = 0.0) -> list[str]:
+    """What a candidate would make worse, one sentence each; empty: nothing.
+
+    Args:
+        report: as written.
+        allowed: share of questions that may be lost.
+    """
+    found = []
+    if not report.get("validated"):
+        found.append("the shipped validation set was not asked: open the round with --data")
+    for device, row in report["devices"].items():
+        held_out = row.get("held_out")
+        if held_out is not None:
+            if "after" not in held_out or "before" not in held_out:
+                found.append(f"{device}: was not there to be examined at the end")
+            elif held_out["after"]["accuracy"] < held_out["before"]["accuracy"] - allowed:
+                found.append(
+                    f"{device}: {held_out['before']['accuracy']:.1%} of its held-out questions were right "
+                    f"before, {held_out['after']['accuracy']:.1%} are now"
+                )
+        validation = row.get("validation")
+        if validation is not None and validation["after"] < validation["before"] - allowed:
+            found.append(
+                f"{device}: {validation['before']:.1%} of the validation set was right before, "
+                f"{validation['after']:.1%} is now"
+            )
+    return found
+
+
+def promote(state: RoundState, *, allowed: float = 0.0, reload: int | None = None) -> dict[str, Any]:
+    """Put the candidate in the model's place, and have the server that serves it read it again.
+
+    Args:
+        state: of a round that is done.
+        allowed: share of questions that may be lost.
+        reload: process id of the server; None: it is told by somebody else.
+
+    Raises:
+        ConfigurationError: there is no candidate, or it is worse than what is there, or cannot be put there.
+    """
+    report = read_json(state.path(REPORT))
+    candidate = state.path(CANDIDATE)
+    if not report or not candidate.is_dir():
+        raise ConfigurationError(f"state: {state.folder} has no candidate yet; its round is not done")
+    losses = worse(report, allowed)
+    if losses:
+        raise ConfigurationError("not promoted: " + "; ".join(losses))
+    before = state.path(BEFORE)
+    try:
+        if not before.exists():
+            shutil.copytree(state.model, before)
+        _put(candidate, state.model)
+    except OSError as error:
+        raise ConfigurationError(f"model: {state.model} cannot be written: {error}") from error
+    write_json(state.path(PROMOTED), {"round_id": state.round_id})
+    _reload(reload)
+    return report
+
+
+def discard(state: RoundState, *, reload: int | None = None) -> bool:
+    """Remove a round; a model that it was promoted into is as before again. Returns whether one was.
+
+    Raises:
+        ConfigurationError: the model cannot be written.
+    """
+    promoted = state.path(PROMOTED).exists() and state.path(BEFORE).is_dir()
+    try:
+        if promoted:
+            _put(state.path(BEFORE), state.model)
+        shutil.rmtree(state.folder)
+    except OSError as error:
+        raise ConfigurationError(f"state: {state.folder} cannot be removed: {error}") from error
+    if promoted:
+        _reload(reload)
+    return promoted
+
+
+def _put(source: Path, target: Path) -> None:
+    """Make a model folder hold what another holds; each bundle and each file changes at once."""
+    for path in sorted(source.iterdir()):
+        fresh = target / f".{path.name}.{os.getpid()}"
+        if path.is_dir():
+            shutil.copytree(path, fresh)
+            shutil.rmtree(target / path.name, ignore_errors=True)
+            fresh.rename(target / path.name)
+        else:
+            shutil.copyfile(path, fresh)
+            fresh.replace(target / path.name)
+    for folder in target.glob("bundle-*"):
+        if not (source / folder.name).exists():
+            shutil.rmtree(folder)
+
+
+def _reload(pid: int | None) -> None:
+    if pid is not None:
+        try:
+            os.kill(pid, signal.SIGHUP)
+        except OSError as error:
+            raise ConfigurationError(f"reload: process {pid} cannot be told: {error.strerror}") from error
+
+
+def pid_of(ready_file: Path) -> int:
+    """The process id that a server wrote into its ready file.
+
+    Raises:
+        ConfigurationError: it is no such file.
+    """
+    try:
+        return int(json.loads(ready_file.read_text(encoding="utf-8"))["pid"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigurationError(f"reload: {ready_file} is no ready file of a server: {error}") from error

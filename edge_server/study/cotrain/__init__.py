@@ -1,0 +1,1 @@
+"""What co-training over the network is worth: domain shift, policies, bytes, faults, a poisoner, cost."""

@@ -1,0 +1,63 @@
+"""``edge-server study cotrain``: all rows or some, into docs/results/cotrain.json, with plot and page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from edge_server.errors import ConfigurationError
+from edge_server.model.provenance import current_commit
+from edge_server.study.cotrain.compare import CHANNEL, QUICK, ROWS, TOKEN_LENGTH, Comparison, Scale
+from edge_server.study.plots import cotrain as cotrain_plot
+from edge_server.study.plots.style import save
+from edge_server.study.report.page import write_page
+
+NAME = "cotrain"
+
+
+def study_cotrain(
+    model: Path,
+    data: Path,
+    scratch: Path,
+    out: Path,
+    *,
+    quick: bool,
+    seeds: int | None,
+    rows: Sequence[str],
+    told: Callable[[str], None],
+) -> Path:
+    """Run rows and write what came out; rows of an earlier call stay, unless they are asked for again.
+
+    Raises:
+        ConfigurationError: there is no such row.
+        DatasetError: the data set has too few clips.
+    """
+    unknown = sorted(set(rows) - set(ROWS))
+    if unknown:
+        raise ConfigurationError(f"row: {unknown[0]!r}; allowed: {', '.join(ROWS)}")
+    scale = QUICK if quick else Scale()
+    if seeds is not None:
+        scale = replace(scale, seeds=tuple(range(1, seeds + 1)))
+    path = out / f"{NAME}.json"
+    report: dict[str, Any] = json.loads(path.read_text()) if path.exists() and rows else {}
+    comparison = Comparison(model, data, scratch, scale, told)
+    out.mkdir(parents=True, exist_ok=True)
+    for row in rows or ROWS:
+        told(f"row {row}")
+        report.setdefault("rows", {})[row] = {
+            "commit": current_commit(),
+            "scale": _scale(scale),
+            **comparison.row(row),
+        }
+        report |= {"model": model.name, "channel": asdict(CHANNEL), "token_length": TOKEN_LENGTH}
+        path.write_text(json.dumps(report, indent=1) + "\n")
+    save(cotrain_plot.draw(report), out / f"{NAME}.png")
+    write_page(out)
+    return path
+
+
+def _scale(scale: Scale) -> dict[str, Any]:
+    return {**asdict(scale), "seeds": list(scale.seeds)}
