@@ -57,7 +57,9 @@ ELSEWHERE: Mapping[str, Elsewhere] = MappingProxyType(
             "edge_server.server.check", "Check settings, certificates, model, ports.", extra="server"
         ),
         "settings": Elsewhere("edge_server.server.reference", "Everything that can be set.", extra="server"),
-        "cotrain": Elsewhere("edge_server.cotrain.cli", "Devices and the edge learn together."),
+        "cotrain": Elsewhere(
+            "edge_server.cotrain.cli", "Devices and the edge learn together.", extra="server"
+        ),
         "weights": Elsewhere("edge_server.weights.cli", "Fetch published weights that a model is made of."),
         "engines": Elsewhere("edge_server.runtime.engines_cli", "Engines that others wrote: install vLLM."),
         "certs": Elsewhere(

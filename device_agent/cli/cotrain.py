@@ -34,7 +34,7 @@ from device_agent.places import state as state_folder
 from device_agent.transmitter import Transmitter
 from protos.names import SLOT_OF
 
-DEFAULT_PORT = 50052
+DEFAULT_PORT = 50053
 """Where an edge co-trains, if nobody says otherwise."""
 
 #: Settings that the command takes.

@@ -229,13 +229,16 @@ def promote(
     allow_loss: Annotated[
         float, typer.Option(min=0.0, max=100.0, help="Points of accuracy that may be lost.")
     ] = 0.0,
+    sign: Annotated[
+        Path | None, typer.Option(metavar="KEY", help="Sign new bundles, with a key of `certs bundle-key`.")
+    ] = None,
     reload: Reload = None,
     as_json: Json = False,
 ) -> None:
     """Put what came out in the model's place, unless anything got worse."""
     found = load(state)
     pid = promotion.pid_of(reload) if reload is not None else None
-    promotion.promote(found, allowed=allow_loss / 100.0, reload=pid)
+    promotion.promote(found, allowed=allow_loss / 100.0, sign=sign, reload=pid)
     if as_json:
         typer.echo(json.dumps({"promoted": found.round_id, "model": str(found.model)}))
         return

@@ -26,7 +26,6 @@ from edge_server.cotrain.pausing import QueueWatch
 from edge_server.cotrain.promotion import bundles_of, write_candidate
 from edge_server.cotrain.service import CoTrainingServer, CoTrainingService, Identity
 from edge_server.cotrain.state import RoundState
-from edge_server.cotrain.validation import ValidationSet
 from edge_server.cotrain.weights_of_bundles import shapes_of
 from edge_server.errors import ConfigurationError
 from edge_server.frontdoor.tls import TlsFiles
@@ -34,7 +33,7 @@ from edge_server.model.link import Link
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_PORT = 50052
+DEFAULT_PORT = 50053
 NICE = 10
 """Added to the priority's number: serving goes first."""
 
@@ -94,6 +93,8 @@ async def hold_round(state: RoundState, around: Surroundings) -> tuple[str, dict
     learning = LearningRound(state, half, bundles, pause=pause)
     validation = None
     if around.data is not None:
+        from edge_server.cotrain.validation import ValidationSet  # what makes data sets is not everywhere
+
         validation = ValidationSet.of(half.link, around.data, state.path("validation"))
     store = CredentialStore(around.access) if around.access is not None else None
     identity = Identity(peer_of_certificate, store) if store is not None else None

@@ -16,14 +16,15 @@ import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from device_agent.bundle.bundle import Bundle, load_bundle
+from device_agent.bundle.signature import SIGNATURES
 from device_agent.cotrain.weights import read_weights
+from edge_server.access import bundle_signing
 from edge_server.cotrain.learning_round import LearningRound
-from edge_server.cotrain.model_half import ModelHalf
+from edge_server.cotrain.model_half import Examined, ModelHalf
 from edge_server.cotrain.state import HEADS, SHARED, RoundState, file_name, read_json, write_json
-from edge_server.cotrain.validation import ValidationSet
 from edge_server.errors import ConfigurationError
 from edge_server.export.canary import write_canaries
 from edge_server.export.personal import with_heads
@@ -33,6 +34,15 @@ from edge_server.runtime.model_runner import ServedLink
 REPORT, CANDIDATE, BEFORE, PROMOTED = "report.json", "candidate", "before", "promoted.json"
 _OWN = "bundle-of-"
 _COPIED = ("*.json", "*.md", "*.safetensors")
+
+
+class Validation(Protocol):
+    """The validation set that a model was shipped with: :mod:`edge_server.cotrain.validation`."""
+
+    def score(
+        self, half: ModelHalf, heads: Mapping[str, Mapping[str, Any]], *, before: bool = False
+    ) -> Examined:
+        """Ask every question with these heads; those that are not there are the model's own."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +86,7 @@ def bundles_of(model: Path) -> dict[str, Bundle]:
     return learnable
 
 
-def write_candidate(learning: LearningRound, validation: ValidationSet | None) -> dict[str, Any]:
+def write_candidate(learning: LearningRound, validation: Validation | None) -> dict[str, Any]:
     """Write the candidate and its report; returns the report."""
     state, half = learning.state, learning.half
     candidate = state.path(CANDIDATE)
@@ -120,7 +130,7 @@ def _report(
     learning: LearningRound,
     devices: Sequence[DeviceHeads],
     half: ModelHalf,
-    validation: ValidationSet | None,
+    validation: Validation | None,
 ) -> dict[str, Any]:
     rows: dict[str, dict[str, Any]] = {}
     heads = {each.device: each.heads for each in devices}
@@ -172,12 +182,15 @@ def worse(report: Mapping[str, Any], allowed: float = 0.0) -> list[str]:
     return found
 
 
-def promote(state: RoundState, *, allowed: float = 0.0, reload: int | None = None) -> dict[str, Any]:
+def promote(
+    state: RoundState, *, allowed: float = 0.0, sign: Path | None = None, reload: int | None = None
+) -> dict[str, Any]:
     """Put the candidate in the model's place, and have the server that serves it read it again.
 
     Args:
         state: of a round that is done.
         allowed: share of questions that may be lost.
+        sign: key of whom devices trust, to sign new bundles with; None: they are not signed.
         reload: process id of the server; None: it is told by somebody else.
 
     Raises:
@@ -190,6 +203,10 @@ def promote(state: RoundState, *, allowed: float = 0.0, reload: int | None = Non
     losses = worse(report, allowed)
     if losses:
         raise ConfigurationError("not promoted: " + "; ".join(losses))
+    if sign is not None:
+        for folder in sorted(candidate.glob("bundle*")):
+            if not (folder / SIGNATURES).exists():
+                bundle_signing.sign(folder, sign)
     before = state.path(BEFORE)
     try:
         if not before.exists():

@@ -3,7 +3,7 @@
     bundle ─▶ same encoders, same sizes; weights of heads found in the graphs by their values, and replaced
            ─▶ checked: the graph's tokens are those that head.onnx makes of its features with the new weights
 
-Nothing is traced again, so it takes a moment and no encoder in torch.
+Nothing is traced again, so it takes a moment, and neither torch nor an exporter.
 """
 
 from __future__ import annotations
@@ -16,9 +16,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 import onnxruntime
-from onnx import numpy_helper
 
 from device_agent.bundle.bundle import FEATURES, MANIFEST, TOKENS, Bundle, write_manifest
 from device_agent.cotrain.weights import read_weights, write_weights
@@ -67,32 +65,26 @@ def with_heads(
 
 
 def _replace(path: Path, slot: str, former: Mapping[str, Array], weights: Mapping[str, Array]) -> None:
-    model = onnx.load(str(path))
-    held = list(model.graph.initializer)
-    for node in model.graph.node:
-        if node.op_type == "Constant":
-            held += [each.t for each in node.attribute if each.name == "value"]
-    arrays = [(tensor, numpy_helper.to_array(tensor)) for tensor in held]
+    """A graph holds weights as raw values, matrices as they are or turned: these bytes, once each."""
+    graph = path.read_bytes()
     for name, before in former.items():
         after = np.asarray(weights[name], np.float32)
         if after.shape != before.shape:
             raise ExportError(f"{slot}.{name}: shape {after.shape}; {before.shape} is needed")
         found = 0
-        for tensor, array in arrays:
-            for turned in (False, True):  # exporters store a matrix as it is multiplied
-                wanted = before.T if turned and before.ndim == 2 else before
-                if (
-                    array.dtype == np.float32
-                    and array.shape == wanted.shape
-                    and np.array_equal(array, wanted)
-                ):
-                    value = np.ascontiguousarray(after.T if turned and before.ndim == 2 else after)
-                    tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
-                    found += 1
-                    break
+        for turned in (False, True) if before.ndim == 2 else (False,):
+            wanted, given = (_bytes(each.T if turned else each) for each in (before, after))
+            count = graph.count(wanted)
+            if count == 1 and not found:
+                graph = graph.replace(wanted, given)
+            found += count
         if found != 1:
             raise ExportError(f"{slot}.{name}: is {found} times in {path.name}; once is needed")
-    onnx.save(model, str(path))
+    path.write_bytes(graph)
+
+
+def _bytes(weight: Array) -> bytes:
+    return np.ascontiguousarray(weight, "<f4").tobytes()
 
 
 def _check(graph: Path, forward: Path, slot: str, weights: Mapping[str, Array], length: int) -> None:
