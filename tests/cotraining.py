@@ -104,6 +104,20 @@ class MadeUp:
     def _patches(self) -> Mapping[str, int]:
         return {slot: self.link.encoder(slot).patches for slot in self.link.slots}
 
+    @property
+    def clips_in_order(self) -> list[OwnClip]:
+        """All of them."""
+        return list(self._features)
+
+    @property
+    def numbered(self) -> Examples:
+        """The examples, of clips that are called by their place."""
+
+        def renamed(each: LabelledClip) -> LabelledClip:
+            return LabelledClip(OwnClip((each.clip.files[0].removesuffix(".mp4"),), 0.0), each.asked)
+
+        return Examples(tuple(map(renamed, self.examples.train)), tuple(map(renamed, self.examples.held_out)))
+
     def of(self, clip: OwnClip) -> ClipFeatures:
         """A clip's features."""
         modalities = dict(zip(self.link.slots, ("video", "audio"), strict=True))
