@@ -101,6 +101,11 @@ def study(
     quick: Annotated[bool, typer.Option("--quick", help="Of cell and cotrain: small.")] = False,
     drops: Annotated[int | None, typer.Option(min=3, help="Of the cell: drops.  [default: 500]")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Of cotrain: seeds.  [default: 3]")] = None,
+    steps: Annotated[int | None, typer.Option(min=4, help="Of cotrain: steps.  [default: 300]")] = None,
+    clips: Annotated[
+        int | None,
+        typer.Option(min=10, help="Of cotrain: clips of a device, and of the test.  [default: 100, 120]"),
+    ] = None,
     row: Annotated[
         list[str] | None, typer.Option(help="Of cotrain: only this row; may be given several times.")
     ] = None,
@@ -114,11 +119,10 @@ def study(
         study_cell(model, out, jobs or cores(), compare.QUICK if quick else compare.Plan().of(drops))
         return
     if name == COTRAIN:
-        from edge_server.study.cotrain.cli import study_cotrain  # it alone needs the network
+        from edge_server.study.cotrain.cli import scale_of, study_cotrain  # it alone needs gRPC
 
-        path = study_cotrain(
-            model, data, runs / COTRAIN, out, quick=quick, seeds=seeds, rows=row or (), told=typer.echo
-        )
+        scale = scale_of(quick=quick, seeds=seeds, steps=steps, clips=clips)
+        path = study_cotrain(model, data, runs / COTRAIN, out, scale, rows=row or (), told=typer.echo)
         typer.echo(f"{path}")
         return
     if name not in STUDIES:

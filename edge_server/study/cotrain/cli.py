@@ -18,14 +18,25 @@ from edge_server.study.report.page import write_page
 NAME = "cotrain"
 
 
+def scale_of(*, quick: bool, seeds: int | None, steps: int | None, clips: int | None) -> Scale:
+    """How large a study is; what is None is as usual."""
+    scale = QUICK if quick else Scale()
+    if seeds is not None:
+        scale = replace(scale, seeds=tuple(range(1, seeds + 1)))
+    if steps is not None:
+        scale = replace(scale, rounds=steps)
+    if clips is not None:
+        scale = replace(scale, clips=clips, test_clips=clips)
+    return scale
+
+
 def study_cotrain(
     model: Path,
     data: Path,
     scratch: Path,
     out: Path,
+    scale: Scale,
     *,
-    quick: bool,
-    seeds: int | None,
     rows: Sequence[str],
     told: Callable[[str], None],
 ) -> Path:
@@ -38,9 +49,6 @@ def study_cotrain(
     unknown = sorted(set(rows) - set(ROWS))
     if unknown:
         raise ConfigurationError(f"row: {unknown[0]!r}; allowed: {', '.join(ROWS)}")
-    scale = QUICK if quick else Scale()
-    if seeds is not None:
-        scale = replace(scale, seeds=tuple(range(1, seeds + 1)))
     path = out / f"{NAME}.json"
     report: dict[str, Any] = json.loads(path.read_text()) if path.exists() and rows else {}
     comparison = Comparison(model, data, scratch, scale, told)
