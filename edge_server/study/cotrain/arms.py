@@ -35,7 +35,7 @@ from edge_server.cotrain.weights_of_bundles import shapes_of
 from edge_server.model.head_gradient import WEIGHTS
 from edge_server.model.link import Link
 from edge_server.study.cotrain.torch_device import TorchDevice
-from edge_server.study.cotrain.world import UNSHIFTED, Test, World, Worlds
+from edge_server.study.cotrain.world import UNSHIFTED, Unseen, World, Worlds
 from protos.tokenlink.v1 import cotrain_pb2 as cpb
 
 Array = npt.NDArray[np.float32]
@@ -275,7 +275,7 @@ def in_one_process(
 def examine(
     half: ModelHalf,
     heads: Heads,
-    test: Test,
+    test: Unseen,
     world: str,
     channel: ChannelConfig,
     token_length: int,
@@ -310,7 +310,7 @@ def examine(
 
 
 def accuracies(
-    outcome: Outcome, test: Test, channel: ChannelConfig, token_length: int
+    outcome: Outcome, test: Unseen, channel: ChannelConfig, token_length: int
 ) -> dict[str, dict[str, float]]:
     """Of each device's world and of the unshifted one, with the device's own head."""
     return {

@@ -61,7 +61,7 @@ class World:
 
 
 @dataclass(frozen=True)
-class Test:
+class Unseen:
     """Clips that nobody learns from.
 
     Attributes:
@@ -78,7 +78,7 @@ class Worlds:
     """Everything that a study asks and teaches."""
 
     devices: tuple[World, ...]
-    test: Test
+    test: Unseen
 
 
 def load_worlds(link: Link, data: Path, cache: Path, clips: int, test_clips: int) -> Worlds:
@@ -111,7 +111,7 @@ def load_worlds(link: Link, data: Path, cache: Path, clips: int, test_clips: int
         tuple(_asked(link, question.text, question.answer) for question in of_clip[:_MAX_ASKED])
         for of_clip in questions_by_clip(test.questions, test_clips)
     )
-    return Worlds(tuple(devices), Test(shifted, asked))
+    return Worlds(tuple(devices), Unseen(shifted, asked))
 
 
 def _asked(link: Link, question: str, answer: str) -> Asked:

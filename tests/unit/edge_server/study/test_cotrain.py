@@ -13,7 +13,7 @@ from edge_server.cotrain.plan import Plan
 from edge_server.model.link import Link
 from edge_server.study.cotrain.arms import Faults, accuracies, in_one_process, over_network
 from edge_server.study.cotrain.shifts import SHIFTS
-from edge_server.study.cotrain.world import UNSHIFTED, Test, World, Worlds
+from edge_server.study.cotrain.world import UNSHIFTED, Unseen, World, Worlds
 from edge_server.study.plots import cotrain as plot
 from edge_server.study.report.cotrain import learned_together
 from tests.cotraining import MadeUp, heads_bundle
@@ -60,7 +60,7 @@ def worlds(link: Link, devices: int) -> Worlds:
     of_device = [World(n, x, one.numbered) for n, x, one in zip(names, features, made, strict=True)]
     asked = tuple(each.asked for each in made[0].numbered.train)
     test = {name: {s: x[: len(asked)] for s, x in features[i].items()} for i, name in enumerate(names)}
-    return Worlds(tuple(of_device), Test({UNSHIFTED: test[names[0]], **test}, asked))
+    return Worlds(tuple(of_device), Unseen({UNSHIFTED: test[names[0]], **test}, asked))
 
 
 @pytest.fixture
