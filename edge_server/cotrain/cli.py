@@ -18,7 +18,6 @@ from device_agent.errors import DeviceAgentError
 from device_agent.places import resolved_model
 from edge_server.cotrain import promotion
 from edge_server.cotrain.plan import AggregateName, HeadsName, Plan
-from edge_server.cotrain.process import DEFAULT_PORT, Surroundings, hold_round, lower_priority
 from edge_server.cotrain.state import STATUS, begin, load, read_json
 from edge_server.errors import ConfigurationError
 from edge_server.frontdoor.tls import TlsFiles
@@ -37,6 +36,8 @@ Reload = Annotated[
     typer.Option(help="Ready file of the server that serves the model: it is told to read it again."),
 ]
 _STATE = Path("cotrain")
+DEFAULT_PORT = 50053
+"""Where devices come, if nobody says otherwise."""
 
 
 @app.command("open")
@@ -124,6 +125,8 @@ def open_(
             f"host: {host} is open to others and nothing is encrypted; give --tls-cert, --tls-key, --tls-ca "
             "and --access, or --insecure"
         )
+    from edge_server.cotrain.process import Surroundings, hold_round, lower_priority  # torch takes seconds
+
     lower_priority()
     console = Console(stderr=True)
     with Progress(

@@ -20,10 +20,10 @@ import torch
 
 from edge_server.access.credential_store import CredentialStore
 from edge_server.access.identity import peer_of_certificate
+from edge_server.cotrain.candidate import bundles_of, write_candidate
 from edge_server.cotrain.learning_round import LearningRound, Pause
 from edge_server.cotrain.model_half import ModelHalf
 from edge_server.cotrain.pausing import QueueWatch
-from edge_server.cotrain.promotion import bundles_of, write_candidate
 from edge_server.cotrain.service import CoTrainingServer, CoTrainingService, Identity
 from edge_server.cotrain.state import RoundState
 from edge_server.cotrain.weights_of_bundles import shapes_of
@@ -33,7 +33,6 @@ from edge_server.model.link import Link
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_PORT = 50053
 NICE = 10
 """Added to the priority's number: serving goes first."""
 
@@ -56,7 +55,7 @@ class Surroundings:
     """
 
     host: str = "127.0.0.1"
-    port: int = DEFAULT_PORT
+    port: int = 0
     threads: int = 1
     tls: TlsFiles | None = None
     access: Path | None = None
