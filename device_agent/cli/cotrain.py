@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
+from device_agent.bench import peak_resident_bytes
 from device_agent.bundle.bundle import Bundle, load_bundle
 from device_agent.cli.flags import LINK_SECURITY, with_settings
 from device_agent.cli.printable import printable
@@ -186,6 +187,7 @@ def _facts(learner: Learner) -> dict[str, object]:
         "applied": learned.applied,
         "skipped": learned.skipped,
         "refused": learned.refused,
+        "peak_resident_bytes": peak_resident_bytes(),
     }
 
 
