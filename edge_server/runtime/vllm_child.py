@@ -95,6 +95,8 @@ class VllmProcess:
             "VLLM_NO_USAGE_STATS": "1",
             "VLLM_LOGGING_LEVEL": "ERROR",
             "VLLM_CPU_KVCACHE_SPACE": str(settings.cache_gib),
+            # As many threads as are asked for, on whichever cores: those of other batches have theirs too.
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
             "HF_HUB_OFFLINE": "1",
             _THREADS: str(settings.threads),
         }
