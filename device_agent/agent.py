@@ -9,15 +9,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import secrets
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
 import numpy as np
 
 from device_agent.channel import Channel, Pacer, SnrTrace
 from device_agent.config import DeviceSettings
-from device_agent.errors import ConfigurationError, DeadlineError, TransmitterError
+from device_agent.errors import ConfigurationError, DeadlineError, RefusedError, TransmitterError
 from device_agent.media.clip import Clip, MediaSpec
 from device_agent.outcome import Outcome, Prepared, about, outcome_of
 from device_agent.stopping import Stop
@@ -142,6 +143,70 @@ class Agent:
         outcome = outcome_of(prepared, reply, session.model_name)
         return outcome if clip is None else about(outcome, clip)
 
+    @traced("ask")
+    async def ask_about(
+        self,
+        question: str,
+        scenes: Sequence[pb.SceneRef],
+        *,
+        on_delta: Callable[[str], None] | None = None,
+    ) -> Outcome:
+        """Ask about what devices have shared: nothing of it crosses the radio again.
+
+        Args:
+            question: not empty.
+            scenes: at least one.
+            on_delta: called with each new piece of the answer.
+
+        Raises:
+            RefusedError: there are no such scenes, or this device may not see them.
+            DeviceAgentError: any of the tree.
+        """
+        check_question(question)
+        message = pb.Question(
+            # Among the questions of one device: 48 bits, in a third of the bytes of a UUID's digits.
+            request_id=secrets.token_urlsafe(6),
+            scenes=scenes,
+            question_text=question,
+            max_new_tokens=self._settings.max_new_tokens,
+            priority=_PRIORITIES[self._settings.priority],
+            whole_answer=on_delta is None,
+            sampling=_sampling(self._settings),
+        )
+        async with self._in_time():
+            session = await self._admitted(self._settings.deadline_s / 2)
+            reply = await self._uplink.ask(message, deadline_s=self._settings.deadline_s, on_delta=on_delta)
+        if not reply.answer.scenes:
+            raise RefusedError("the server is too old to keep scenes", field="scenes", code="UNIMPLEMENTED")
+        return outcome_of(Prepared(message, 0, 0.0), reply, session.model_name)
+
+    async def prepare_share(
+        self, clip: Clip, grant: pb.Grant, device: str, start_s: float, length_s: float
+    ) -> Prepared:
+        """What :meth:`prepare` does, for a window that is to be kept at the edge and not asked about.
+
+        Args:
+            clip: what was seen and heard.
+            grant: what may be sent; the last one that is known where the server cannot be asked.
+            device: what to call whose it is.
+            start_s: when it began, by the clock of the uplink's ``lasting`` [s].
+            length_s: of the window [s].
+
+        Raises:
+            DeviceAgentError: any of the tree but what the uplink raises.
+        """
+        transmitter = self._transmitter
+        token_length = self._token_length(self._settings.token_length, grant, transmitter)
+        tokens, _, encode_s = await self._encoded(transmitter, None, clip, token_length)
+        message = pb.Question(
+            request_id=uuid.uuid4().hex,
+            payloads=await self._payloads(tokens, grant),
+            priority=pb.PRIORITY_BACKGROUND,
+            whole_answer=True,
+            share=pb.Share(device=device, start_s=start_s, length_s=length_s),
+        )
+        return Prepared(message, token_length, encode_s, transmitter.bundle.hash)
+
     async def prepare(
         self,
         question: str,
@@ -168,15 +233,10 @@ class Agent:
         check_question(question)
         clip = clip or Clip()
         transmitter = self._transmitter  # to the end, whatever takes its place meanwhile
-        channel, pacer = self._radio(grant)
         wanted = self._settings.token_length if token_length is None else token_length
         token_length = self._token_length(wanted, grant, transmitter)
         tokens, ids, encode_s = await self._encoded(transmitter, question, clip, token_length)
-        payloads = []
-        for modality, x_TC in tokens.items():
-            payloads.append(self._send(channel, modality, x_TC))
-            if self._settings.pace:
-                await pacer.pace(payloads[-1].channel.channel_uses)
+        payloads = await self._payloads(tokens, grant)
         texts = [text for text in (clip.text, context) if text]
         message = pb.Question(
             request_id=uuid.uuid4().hex,
@@ -190,6 +250,16 @@ class Agent:
             sampling=_sampling(self._settings),
         )
         return Prepared(message, token_length, encode_s, transmitter.bundle.hash)
+
+    async def _payloads(self, tokens: Mapping[str, Tokens], grant: pb.Grant) -> list[pb.TokenPayload]:
+        """Tokens across the channel, at its pace."""
+        channel, pacer = self._radio(grant)
+        payloads = []
+        for modality, x_TC in tokens.items():
+            payloads.append(self._send(channel, modality, x_TC))
+            if self._settings.pace:
+                await pacer.pace(payloads[-1].channel.channel_uses)
+        return payloads
 
     async def grant(self) -> pb.Grant:
         """What the server grants this device; opens the session if need be, for as long as it takes.
@@ -240,7 +310,7 @@ class Agent:
         return session
 
     async def _encoded(
-        self, transmitter: Transmitter, question: str, clip: Clip, token_length: int
+        self, transmitter: Transmitter, question: str | None, clip: Clip, token_length: int
     ) -> tuple[dict[str, Tokens], list[int], float]:
         """:meth:`_encode` in a thread, which ends when its time is up or nobody waits for it any more."""
         stop, within_s = Stop(), self._settings.deadline_s
@@ -280,10 +350,12 @@ class Agent:
         return max([length for length in allowed if length <= most], default=min(allowed))
 
     def _encode(
-        self, transmitter: Transmitter, question: str, clip: Clip, token_length: int, stop: Stop
+        self, transmitter: Transmitter, question: str | None, clip: Clip, token_length: int, stop: Stop
     ) -> tuple[dict[str, Tokens], list[int], float]:
         with self._tracing.span("encode", token_length=token_length):
             encoded = transmitter.encode(clip, token_length, stop=stop)
+        if question is None:
+            return dict(encoded.tokens), [], encoded.encode_s
         started_s = self._clock()
         tokens, ids = dict(encoded.tokens), transmitter.tokenize(question)
         if not ids:

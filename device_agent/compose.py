@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
@@ -37,6 +38,7 @@ def uplink_for(
     outbox: Outbox | None = None,
     on_trouble: Callable[[DeviceAgentError], None] = lambda error: None,
     tracing: Tracing | None = None,
+    lasting: Callable[[], float] = time.time,
 ) -> Uplink:
     """An uplink to the server in the settings.
 
@@ -63,6 +65,7 @@ def uplink_for(
         renews=_renewer(settings) if credentials is not None and settings.shows_identity else None,
         use_proxy=settings.use_proxy,
         tracing=tracing,
+        lasting=lasting,
     )
 
 
@@ -88,9 +91,16 @@ async def open_agent(settings: DeviceSettings, bundle: Bundle) -> AsyncIterator[
 
 @asynccontextmanager
 async def open_spooler(
-    settings: DeviceSettings, bundle: Bundle, outbox: Outbox
+    settings: DeviceSettings, bundle: Bundle, outbox: Outbox, lasting: Callable[[], float] = time.time
 ) -> AsyncIterator[tuple[Agent, Spooler]]:
-    """An agent that makes questions, and what brings them from an outbox to answers; raises as above."""
+    """An agent that makes questions, and what brings them from an outbox to answers; raises as above.
+
+    Args:
+        settings: of the agent.
+        bundle: verified.
+        outbox: open.
+        lasting: seconds, by the clock that says when shared windows began.
+    """
     troubles = Troubles()
     with _tracing(settings) as tracing:
         uplink = uplink_for(
@@ -100,6 +110,7 @@ async def open_spooler(
             outbox=outbox,
             on_trouble=troubles.say,
             tracing=tracing,
+            lasting=lasting,
         )
         async with uplink:
             agent = _agent(settings, bundle, uplink, tracing)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -52,6 +52,7 @@ class Outcome:
         tries: how often the question was sent.
         window: which part of a file it is about: ``start_s``, ``end_s``, and ``duration_s`` of the file, if
             that is known; None: of no recording.
+        scenes: of a question about scenes, what it was answered from; of one that was shared, the scene.
     """
 
     text: str
@@ -68,12 +69,17 @@ class Outcome:
     model: str = ""
     tries: int = 1
     window: Mapping[str, float | None] | None = None
+    scenes: Sequence[Mapping[str, Any]] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As plain values; the answer's key is ``answer``."""
         values = asdict(self)
         if self.window is None:
             values.pop("window")
+        if self.scenes:
+            values["scenes"] = [dict(scene) for scene in self.scenes]
+        else:
+            values.pop("scenes")
         return {"answer": values.pop("text"), **values, "effective_snr_db": dict(self.effective_snr_db)}
 
     @classmethod
@@ -135,4 +141,15 @@ def outcome_of(prepared: Prepared, reply: Reply, model: str) -> Outcome:
         compute_s=answer.compute_s,
         model=model,
         tries=reply.tries,
+        scenes=[
+            {
+                "device": scene.device,
+                "scene_id": scene.scene_id,
+                "start_s": scene.start_s,
+                "length_s": scene.length_s,
+                "age_s": scene.age_s,
+                "stale": scene.stale,
+            }
+            for scene in answer.scenes
+        ],
     )

@@ -67,6 +67,14 @@ ELSEWHERE: Mapping[str, Elsewhere] = MappingProxyType(
         ),
         "enrol-token": Elsewhere("edge_server.access.cli", "Let a device in, once.", "token_app"),
         "keys": Elsewhere("edge_server.access.cli", "API keys for REST.", "keys_app"),
+        "scene-space": Elsewhere(
+            "edge_server.training.scene_space", "Teach a model to find scenes by texts; measures how well."
+        ),
+        "scenes": Elsewhere(
+            "edge_server.scenes.cli",
+            "Scenes that devices shared: find, delete, ask again and again.",
+            extra="scenes",
+        ),
         "export": Elsewhere("edge_server.training.cli", "Write a model's device bundle.", "export_app"),
         "split": Elsewhere("edge_server.export.cli", "Split a model that you have: device, edge server."),
         "migrate-records": Elsewhere(

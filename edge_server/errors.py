@@ -5,6 +5,7 @@
     │   ├── TextTooLongError           INVALID_ARGUMENT     400   ... because it does not fit the model
     │   └── QuestionTooLargeError      INVALID_ARGUMENT     413   ... because it is larger than allowed
     ├── BundleMismatchError            FAILED_PRECONDITION  412   names both hashes
+    │   └── SceneBundleError           FAILED_PRECONDITION  412   ... of a scene whose model is gone
     ├── NotFoundError                  NOT_FOUND            404   no such thing here
     │   └── SessionNotFoundError       NOT_FOUND            404   unknown, closed or expired: open a new one
     ├── RequestConflictError           ALREADY_EXISTS       409   request_id was used for another question
@@ -79,6 +80,17 @@ class BundleMismatchError(EdgeServerError):
         )
         self.device_hash = device_hash
         self.server_hashes = tuple(server_hashes)
+
+
+class SceneBundleError(BundleMismatchError):
+    """A scene's tokens are for a model that is not served any more: this one would misread them."""
+
+    def __init__(self, scene_id: str, device: str, scene_hash: str, server_hashes: Sequence[str]) -> None:
+        super().__init__(scene_hash, server_hashes)
+        self.args = (
+            f"scenes: scene {scene_id} of {device!r} was made with bundle {scene_hash}, this server "
+            f"answers for {' and '.join(server_hashes)}; only the model that it was made for can read it",
+        )
 
 
 class NotFoundError(EdgeServerError):

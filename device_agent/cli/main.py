@@ -1,4 +1,4 @@
-"""The command line: ask, watch, outbox, cotrain, correct, bench, doctor, pull.
+"""The command line: ask, watch, share, outbox, cotrain, correct, bench, doctor, pull.
 
 The one place that turns errors into exit codes and messages; see :mod:`device_agent.errors`.
 """
@@ -26,7 +26,16 @@ from device_agent.cli.flags import BUNDLES, LINK_SECURITY, with_settings
 from device_agent.cli.outbox import app as outbox_app
 from device_agent.cli.outbox import ask_spooled
 from device_agent.cli.printable import printable, set_up_output
-from device_agent.cli.show import show_cost, show_findings, show_report, show_window, window_line, windowed
+from device_agent.cli.share import scene_of, share
+from device_agent.cli.show import (
+    show_cost,
+    show_findings,
+    show_report,
+    show_scenes,
+    show_window,
+    window_line,
+    windowed,
+)
 from device_agent.cli.shown import clips_of, named_media
 from device_agent.compose import open_agent, uplink_for
 from device_agent.config import DeviceSettings
@@ -42,6 +51,7 @@ from device_agent.sources.watching import watch_folder
 from device_agent.updating import fetch
 from device_agent.uplink.backoff import Backoff
 from device_agent.version import agent_version
+from protos.tokenlink.v1 import tokenlink_pb2 as pb
 
 app = typer.Typer(
     help="Ask a model at the wireless edge about what this device sees and hears.",
@@ -111,6 +121,13 @@ def ask(
     context: Context = None,
     window: WindowOption = None,
     every: Every = False,
+    scene: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="DEVICE[@WHEN][:MODALITY]",
+            help="Ask about what a device shared, in place of files: camera-1, camera-1@-90, porch:video.",
+        ),
+    ] = None,
     spool: Annotated[
         bool, typer.Option("--spool", help="Keep the question in the outbox until its answer has come.")
     ] = False,
@@ -119,6 +136,10 @@ def ask(
     """Ask one QUESTION about files, a recording, or text alone; prints the answer and what it cost."""
     files, question = _files_and_question(inputs or [], question)
     bundle = load_bundle(settings.bundle)
+    if scene:
+        if files or spool or every or window or context or any((image, audio, video, camera, microphone)):
+            raise ConfigurationError("scene: goes with a question alone, and no files, context or --spool")
+        return _answer_about(settings, bundle, question, [scene_of(each) for each in scene], as_json=as_json)
     spec = bundle.media_spec()
     if every and spool:
         raise ConfigurationError("every: goes without --spool; device-agent watch asks so through the outbox")
@@ -128,6 +149,25 @@ def ask(
     with MediaPool(1, settings.media) as decoding:
         clips = clips_of(named_media(files, named, recorders, spec, decoding), asked, spec)
         _answer(settings, bundle, question, clips, context, every=every, spool=spool, as_json=as_json)
+
+
+def _answer_about(
+    settings: DeviceSettings, bundle: Bundle, question: str, scenes: list[pb.SceneRef], *, as_json: bool
+) -> None:
+    console = Console(highlight=False)
+
+    async def run() -> Outcome:
+        show = None if as_json else lambda text: console.print(Text(printable(text), style="bold"), end="")
+        async with open_agent(settings, bundle) as agent:
+            return await agent.ask_about(question, scenes, on_delta=show)
+
+    outcome = asyncio.run(run())
+    if as_json:
+        typer.echo(json.dumps(outcome.to_json()))
+    else:
+        console.print()
+        show_cost(console, outcome)
+        show_scenes(console, outcome)
 
 
 def _answer(
@@ -234,6 +274,9 @@ def watch(
             every=every,
         )
     )
+
+
+app.command("share")(share)
 
 
 @app.command()

@@ -61,6 +61,20 @@ def show_cost(console: Console, outcome: Outcome) -> None:
     console.print(Text(sure, style="dim"))
 
 
+def scene_line(scene: Mapping[str, Any]) -> str:
+    """A scene that an answer is from, in one line."""
+    if not scene["scene_id"]:
+        return f"{printable(scene['device'])}: there is no such scene"
+    old = " (stale)" if scene["stale"] else ""
+    return f"{printable(scene['device'])}: {scene['scene_id']}, {seconds(scene['age_s'])} ago{old}"
+
+
+def show_scenes(console: Console, outcome: Outcome) -> None:
+    """Say which scenes an answer is from."""
+    for scene in outcome.scenes:
+        console.print(Text(scene_line(scene), style="dim"))
+
+
 def window_line(window: Window | None) -> str:
     """Which part of a file was looked at, in words; empty where it was none."""
     if window is None:

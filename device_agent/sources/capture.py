@@ -50,6 +50,20 @@ class Microphone(Source):
             yield await asyncio.to_thread(record, None, self.where, spec=self.spec)
 
 
+@register
+class Video4Linux(Camera):
+    """The same by the name that FFmpeg has for it on Linux."""
+
+    scheme: ClassVar[str] = "v4l2"
+
+
+@register
+class Alsa(Microphone):
+    """Likewise."""
+
+    scheme: ClassVar[str] = "alsa"
+
+
 def record(
     camera: str | None,
     microphone: str | None,

@@ -26,6 +26,10 @@ _MODULES = MappingProxyType(
         "folder": "device_agent.sources.folder",
         "camera": "device_agent.sources.capture",
         "microphone": "device_agent.sources.capture",
+        "v4l2": "device_agent.sources.capture",
+        "alsa": "device_agent.sources.capture",
+        "rtsp": "device_agent.sources.network",
+        "loop": "device_agent.sources.looped",
     }
 )
 """Where the sources of this package are registered."""

@@ -91,7 +91,7 @@ async def watch_folder(
         def show(delivery: Delivery) -> None:
             report(folder / delivery.label, delivery.to_json())
 
-        await _until_signal(
+        await until_signal(
             together(
                 spooler.send(),
                 spooler.deliver(source, show),
@@ -101,7 +101,13 @@ async def watch_folder(
         )
 
 
-async def _until_signal(work: Awaitable[None], what: str) -> None:
+async def until_signal(work: Awaitable[None], what: str) -> None:
+    """Do something until it is done, or SIGINT or SIGTERM ends it.
+
+    Args:
+        work: to do.
+        what: for the service manager that started this process, where one did.
+    """
     working = asyncio.ensure_future(work)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

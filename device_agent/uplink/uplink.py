@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -91,6 +92,7 @@ class Uplink:
         rng: jitter.
         clock: monotonic seconds; those of sleep count too: a grant ends with its time, whatever slept.
         sleep: waits that many seconds.
+        lasting: seconds, by the clock that says when shared windows began.
     """
 
     def __init__(
@@ -110,7 +112,9 @@ class Uplink:
         rng: random.Random | None = None,
         clock: Callable[[], float] = boot_clock,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        lasting: Callable[[], float] = time.time,
     ) -> None:
+        self._lasting = lasting
         self.server = server
         self.bundle_hash = bundle_hash
         self._device_id = device_id
@@ -183,7 +187,8 @@ class Uplink:
         """
         started_s = self._clock()
         # As it is now: the device may have changed to another bundle by the next try.
-        bundle_hash = bundle_hash or self.bundle_hash
+        if not question.scenes:
+            bundle_hash = bundle_hash or self.bundle_hash
         tries = 0
         bytes_on_wire = 0
         shown: list[str] = []
@@ -194,6 +199,8 @@ class Uplink:
             frame = _frame(session, bundle_hash, question)
             tries, bytes_on_wire = tries + 1, frame.ByteSize()
             frame.traceparent = self._tracing.traceparent()
+            if question.HasField("share"):
+                frame.sent_at_s = self._lasting()
             show = None if on_delta is None else _Showing(shown, on_delta)
             characters = 0
             async with contextlib.aclosing(self._answer_frames(session, frame)) as downlink:

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from edge_server.access.keys import digest_of, split_key
+from edge_server.access.scene_grants import grants_by_name
 from edge_server.access.store import connect
 from edge_server.cell import Peer
 from edge_server.errors import EngineFailureError, UnauthenticatedError
@@ -59,6 +60,7 @@ class CredentialStore:
         self._data_version = -1
         self._certificates: Mapping[str, _Certificate] = MappingProxyType({})
         self._keys: Mapping[str, _Key] = MappingProxyType({})
+        self._scenes: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
     def check(self, peer: Peer) -> None:
         """Let the holder of a certificate pass; as the port says."""
@@ -96,6 +98,22 @@ class CredentialStore:
             raise UnauthenticatedError("this API key was revoked", reason="revoked")
         return Peer(f"key:{known.name}", key_id)
 
+    def readable(self, name: str | None) -> tuple[str, ...]:
+        """Whose scenes somebody may see: their own, and those that they were granted.
+
+        Args:
+            name: of the device, or the API key after ``key:``; None: nobody has shown who they are.
+
+        Raises:
+            EngineFailureError: the file cannot be read.
+        """
+        self._refresh()
+        if name is None:
+            return ()
+        # A name is not a pattern: whoever is called * does not see everybody.
+        own = () if "*" in name else (name, f"{name}/*")
+        return (*own, *self._scenes.get(name, ()))
+
     def version(self) -> int:
         """Another number after each change of the file.
 
@@ -127,6 +145,7 @@ class CredentialStore:
                     row["key_id"]: _Key(row["name"], row["digest"], row["revoked_s"] is not None)
                     for row in self._database.execute("SELECT * FROM api_keys")
                 }
+                scenes = grants_by_name(self._database)
             finally:
                 self._database.execute("COMMIT")
         except sqlite3.Error as error:
@@ -136,4 +155,5 @@ class CredentialStore:
                 "it cannot be checked who may come in; the server's log has why"
             ) from error
         self._certificates, self._keys = MappingProxyType(certificates), MappingProxyType(keys)
+        self._scenes = MappingProxyType(scenes)
         self._data_version = data_version

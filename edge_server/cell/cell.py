@@ -305,6 +305,82 @@ class Cell(Generic[BackendT]):
             AdmissionRefusedError: too many of the session's questions are in flight, or too many per minute.
             EngineOverloadedError, DrainingError: from the engine.
         """
+        session, backend, wanted, known = self._entered(
+            session_id, bundle_hash, request_id, digest, size_bytes, peer, priority
+        )
+        if known is not None:
+            return known
+        self._admit(backend, session.session_id, wanted)
+        try:
+            request = prepare(session)
+        except EdgeServerError as error:
+            self._rejected(error, peer)
+            raise
+        return session.answered.record(request_id, digest(), self.submit(backend, request))
+
+    def share(
+        self,
+        session_id: str,
+        bundle_hash: str,
+        request_id: str,
+        *,
+        digest: Callable[[], bytes],
+        size_bytes: int,
+        begin: Callable[[Session], AnswerStream],
+        peer: Peer | None = None,
+    ) -> Subscription:
+        """Admit what a device shares, as a question is admitted; no engine is asked.
+
+        Args:
+            session_id: of the device.
+            bundle_hash: of the bundle that made its tokens.
+            request_id: idempotency key of the device.
+            digest: as for :meth:`ask`.
+            size_bytes: what it took on the wire.
+            begin: decodes and stores it; its stream ends when it is safe. Called only if it is admitted and
+                was not shared before.
+            peer: who sent it.
+
+        Raises:
+            as :meth:`ask`, but for what the engine raises; what ``begin`` raises.
+        """
+        session, _, _, known = self._entered(
+            session_id, bundle_hash, request_id, digest, size_bytes, peer, lambda: "background"
+        )
+        if known is not None:
+            return known
+        try:
+            stream = begin(session)
+        except EdgeServerError as error:
+            self._rejected(error, peer)
+            raise
+        return session.answered.record(request_id, digest(), stream)
+
+    def session(self, session_id: str, peer: Peer | None = None) -> Session:
+        """The open session of that id.
+
+        Raises:
+            UnauthenticatedError: the peer's credential is not good.
+            SessionNotFoundError: the session is unknown, closed or expired.
+            PermissionDeniedError: another device opened it.
+        """
+        return self._session(session_id, peer)
+
+    def refused(self, error: EdgeServerError, peer: Peer | None) -> None:
+        """Count, and where it is about access log, a refusal that was not the cell's own."""
+        self._rejected(error, peer)
+
+    def _entered(
+        self,
+        session_id: str,
+        bundle_hash: str,
+        request_id: str,
+        digest: Callable[[], bytes],
+        size_bytes: int,
+        peer: Peer | None,
+        priority: Callable[[], Priority],
+    ) -> tuple[Session, BackendT, Priority, Subscription | None]:
+        """What every question passes: who asks, within what is granted, and whether it was asked before."""
         try:
             self._check_peer(peer)
             session = self._sessions.get(session_id, peer)
@@ -322,7 +398,7 @@ class Cell(Generic[BackendT]):
             self.limits.spend(peer, questions=1, size_bytes=size_bytes)
             known = session.answered.find(request_id, digest)
             if known is not None:
-                return known
+                return session, backend, wanted, known
             if session.answered.in_flight >= grant.max_questions_in_flight:
                 raise AdmissionRefusedError(
                     f"{session.answered.in_flight} questions of this session are in flight, "
@@ -334,20 +410,17 @@ class Cell(Generic[BackendT]):
         except EdgeServerError as error:
             self._rejected(error, peer)
             raise
-        self._admit(backend, session.session_id, wanted)
-        try:
-            request = prepare(session)
-        except EdgeServerError as error:
-            self._rejected(error, peer)
-            raise
-        return session.answered.record(request_id, digest(), self.submit(backend, request))
+        return session, backend, wanted, None
 
-    def admit(self, user: str, priority: Priority = "interactive") -> BackendT:
+    def admit(
+        self, user: str, priority: Priority = "interactive", backend: BackendT | None = None
+    ) -> BackendT:
         """Admit a question that belongs to no session, as REST's and the page's do, before media are decoded.
 
         Args:
             user: whom it counts for.
             priority: its class.
+            backend: what has to answer it; None: the current one.
 
         Returns:
             What will answer it, to be passed to :meth:`submit`, whatever takes its place meanwhile.
@@ -355,7 +428,7 @@ class Cell(Generic[BackendT]):
         Raises:
             EngineOverloadedError, DrainingError: from the engine.
         """
-        backend = self._backends.current
+        backend = backend or self._backends.current
         self._admit(backend, user, priority)
         return backend
 

@@ -65,6 +65,8 @@ class Prompt:
         turns: the conversation, the turn that asks at its end; none: the blocks, the context and the question
             are all of it. Only for a model that tells turns apart.
         conversation: who may find again what was computed for the beginning of this prompt; empty: nobody.
+        kept_as: names blocks and context, where others are likely to ask about the same: a runner may keep
+            what it computes of them. Empty: it is not asked again.
     """
 
     blocks: tuple[FeatureBlock, ...]
@@ -73,6 +75,7 @@ class Prompt:
     sampling: Sampling = GREEDY
     turns: tuple[Said, ...] = ()
     conversation: str = ""
+    kept_as: str = ""
 
 
 @dataclass(frozen=True)

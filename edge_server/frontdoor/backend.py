@@ -13,6 +13,7 @@ from edge_server.engine import AnswerStream, EngineClient, Model, ModelRunner, P
 from edge_server.engine.calibration import Calibration
 from edge_server.engine.canary import Canary
 from edge_server.frontdoor.ports import BundleArchive, Ingest, LinkShape
+from edge_server.scenes import SceneSpace
 from protos.names import SLOT_OF
 
 
@@ -32,6 +33,7 @@ class Served:
         loss: expected loss per mix of modalities; empty where it was not measured.
         canaries: asked before it takes over from another model, and after.
         calibration: says how sure its answers are; None: nobody knows.
+        space: brings scenes and texts together; None: this model does not.
         close: frees what it holds beside its memory.
     """
 
@@ -46,6 +48,7 @@ class Served:
     loss: Mapping[str, LossFit] = field(default_factory=dict)
     canaries: tuple[Canary, ...] = ()
     calibration: Calibration | None = None
+    space: SceneSpace | None = None
     close: Callable[[], None] = lambda: None
 
 

@@ -22,6 +22,7 @@ from edge_server.cell import Excess
 from edge_server.cell.allocator import Outcome as AllocationOutcome
 from edge_server.cell.answers import DropReason
 from edge_server.engine import Completion, QuestionEnd, Request
+from edge_server.scenes.store import Eviction
 from protos.names import MODALITIES
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -38,7 +39,7 @@ REFUSALS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "limit": ("question_rate", "byte_rate", "streams", "slow_sender", "slow_reader"),
         "access": (
             *("no_certificate", "unknown_certificate", "no_key", "unknown_key", "revoked", "expired"),
-            *("device_id", "foreign_session", "foreign_host", "tls_handshake", "enrolment"),
+            *("device_id", "foreign_session", "scenes", "foreign_host", "tls_handshake", "enrolment"),
             *("unknown_token", "dead_token", "expired_token", "used_token", "wrong_proof", "replaced"),
         ),
         "bundle": ("bundle",),
@@ -64,7 +65,7 @@ class _BlockSeries:
 
 
 class Metrics:
-    """Implements the observer ports of engine, cell, allocator and kept answers.
+    """Implements the observer ports of engine, cell, allocator, kept answers and scenes.
 
     Beside its own series it shows those of the process (CPU, memory, descriptors) and of the interpreter.
 
@@ -179,6 +180,12 @@ class Metrics:
         self._workers = Counter(
             "tokenlink_worker_restarts", "Workers that died and were replaced", registry=r
         )
+        self._scenes = Gauge("tokenlink_scenes", "Scenes that are kept", registry=r)
+        self._scenes_shared = Counter("tokenlink_scenes_shared", "Scenes that devices shared", registry=r)
+        self._scenes_gone = Counter("tokenlink_scenes_gone", "Scenes that went", ["reason"], registry=r)
+        self._scene_search = Histogram(
+            "tokenlink_scene_search_seconds", "Finding scenes by a text", buckets=_SECONDS, registry=r
+        )
         Gauge("tokenlink_build_info", "This server", ["version"], registry=r).labels(version).set(1)
         self._models = Gauge(
             "tokenlink_model_info", "A bundle that is answered for", ["model", "bundle_hash"], registry=r
@@ -203,6 +210,8 @@ class Metrics:
             self._exceeded.labels(what)
         for drop_reason in get_args(DropReason):
             self._answers_dropped.labels(drop_reason)
+        for eviction in get_args(Eviction):
+            self._scenes_gone.labels(eviction)
 
     def describe(self, models: Iterable[tuple[str, Sequence[str]]]) -> None:
         """Show what is served from now on, as series of the value 1 whose labels tell it.
@@ -303,6 +312,22 @@ class Metrics:
     def answers_not_written(self) -> None:
         """The file of answers could not be written. May be called from any thread."""
         self._answers_not_written.inc()
+
+    def scenes_kept(self, count: int) -> None:
+        """Scenes that are kept, after this changed."""
+        self._scenes.set(count)
+
+    def scene_shared(self) -> None:
+        """A scene was stored."""
+        self._scenes_shared.inc()
+
+    def scenes_gone(self, reason: Eviction, count: int) -> None:
+        """Scenes went, by a bound or because somebody deleted them."""
+        self._scenes_gone.labels(reason).inc(count)
+
+    def scenes_searched(self, seconds: float) -> None:
+        """A text was looked for; it took so long [s]."""
+        self._scene_search.observe(seconds)
 
     def allocated(self, outcome: str, seconds: float, devices: int) -> None:
         """The cell was shared out among so many devices; it took so long [s]."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import cast
 
 from edge_server.cell import SentBlock, Session, count_sent
@@ -26,8 +27,36 @@ MAX_AIRTIME_S = 3600.0
 """The most that a device's word adds to a counter, for a block [s]."""
 
 
-def request_of(question: pb.Question, session: Session, shape: LinkShape, metrics: Metrics) -> Request:
+@dataclass(frozen=True)
+class AboutScenes:
+    """What a question about scenes became, before it was admitted.
+
+    Attributes:
+        blocks: that the model is shown.
+        question_ids: of a question that came as text; empty: it brought its own.
+        kept_as: names what is shown, for whoever keeps what was computed of it.
+    """
+
+    blocks: tuple[FeatureBlock, ...]
+    question_ids: tuple[int, ...]
+    kept_as: str
+
+
+def request_of(
+    question: pb.Question,
+    session: Session,
+    shape: LinkShape,
+    metrics: Metrics,
+    about: AboutScenes | None = None,
+) -> Request:
     """Decode a question that was admitted.
+
+    Args:
+        question: as it came.
+        session: who asks.
+        shape: token blocks that the model takes.
+        metrics: counts the blocks that it brought.
+        about: the scenes that it names; None: it names none.
 
     Raises:
         InvalidQuestionError: names the field, what was found and what is allowed.
@@ -42,7 +71,11 @@ def request_of(question: pb.Question, session: Session, shape: LinkShape, metric
     )
     check_modalities([block.modality for block in blocks], "payloads")
     analog = any(block.modality == "text" for block in blocks)
-    if not question.question_ids and not analog:
+    question_ids = tuple(question.question_ids)
+    if about is not None:
+        question_ids = question_ids or about.question_ids
+        blocks = (*blocks, *about.blocks)
+    if not question_ids and not analog:
         raise InvalidQuestionError(
             "question_ids", "is empty, and no text block carries the question; one of them is needed"
         )
@@ -50,10 +83,10 @@ def request_of(question: pb.Question, session: Session, shape: LinkShape, metric
         raise InvalidQuestionError(
             "question_ids", f"holds {len(question.question_ids)} ids, and a text block came too; one of them"
         )
-    for block, received in zip(blocks, question.payloads, strict=True):
+    for block, received in zip(blocks[: len(question.payloads)], question.payloads, strict=True):
         airtime_s = told_airtime_s(received.channel.airtime_s)
         metrics.block(block.modality, len(block.x_TC), airtime_s, block.snr_db)
-    for what in count_sent(session, _sent(question.payloads)):
+    for what in count_sent(session, sent_blocks(question.payloads)):
         metrics.exceeded(what)
     try:
         check_biases(len(question.sampling.logit_bias))
@@ -64,10 +97,11 @@ def request_of(question: pb.Question, session: Session, shape: LinkShape, metric
     return Request(
         prompt=Prompt(
             blocks=blocks,
-            question_ids=tuple(question.question_ids),
+            question_ids=question_ids,
             context_ids=tuple(question.context_ids),
             sampling=sampling,
             conversation=session.session_id,
+            kept_as="" if about is None or question.context_ids else about.kept_as,
         ),
         user=session.session_id,
         max_new_tokens=question.max_new_tokens,
@@ -91,7 +125,7 @@ def sampling_of(sent: pb.Sampling) -> Sampling:
     )
 
 
-def _sent(payloads: Sequence[pb.TokenPayload]) -> list[SentBlock]:
+def sent_blocks(payloads: Sequence[pb.TokenPayload]) -> list[SentBlock]:
     """What the media of a question took of the radio, as its device tells it."""
     return [
         SentBlock(

@@ -81,6 +81,8 @@ def field_of(error: errors.EdgeServerError) -> str:
     match error:
         case errors.InvalidQuestionError() | errors.NotFoundError() | errors.PermissionDeniedError():
             return error.field
+        case errors.SceneBundleError():
+            return "scenes"
         case errors.BundleMismatchError():
             return "bundle_hash"
         case errors.RequestConflictError():

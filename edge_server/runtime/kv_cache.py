@@ -79,6 +79,16 @@ class KeyValueCache:
         self.shift_R[cache_rows] = 0
         return cache_rows
 
+    def write(self, cache_row: int, layers: Sequence[Tensor]) -> None:
+        """Put keys and values at a row's beginning.
+
+        Args:
+            cache_row: taken, and long enough.
+            layers: of each layer, [2, G, P, D].
+        """
+        for layer, known in zip(self.layers, layers, strict=True):
+            layer[:, cache_row, :, : known.shape[2]] = known
+
     def free(self, cache_rows: Sequence[int]) -> None:
         """Rows have left."""
         self._free.update(cache_rows)

@@ -11,10 +11,11 @@ neighbours.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,7 @@ from edge_server.runtime.decoder import Decoder
 from edge_server.runtime.kv_cache import KeyValueCache
 from edge_server.runtime.model_info import ModelInfo, bundle_hash_of
 from edge_server.runtime.packing import Integers
+from edge_server.runtime.prefix_cache import Prefix, PrefixCache
 from edge_server.runtime.prefixes import Followed, Kept
 from edge_server.runtime.prompt_layout import LaidOut, PromptLayout
 from edge_server.runtime.sampling import Sampler, draw
@@ -56,6 +58,14 @@ class Layout(Protocol):
 
     def embed(self, prompts: Sequence[Prompt]) -> LaidOut:
         """Prompts as embeddings."""
+
+
+@runtime_checkable
+class AsksApart(Layout, Protocol):
+    """One whose questions come last, so that what goes before can be kept."""
+
+    def embed_question(self, prompt: Prompt) -> Tensor:
+        """The part of a prompt that asks, [S, E]."""
 
 
 class CausalRunner:
@@ -90,29 +100,46 @@ class CausalRunner:
         # On a GPU it is the foundation's own type that says what is computed in.
         rounded = bfloat16 and fast is True and embedding.device.type == "cpu"
         self._decoder = Decoder(network, max_positions, bfloat16=rounded, sections=sections)
+        self._prefixes = PrefixCache(time.monotonic)
         on_a_gpu = embedding.device.type == "cuda"
         self._steps = GreedySteps(embedding.detach(), self._decoder, record=on_a_gpu)
 
     def prefill(self, prompts: Sequence[Prompt], state: Running | None = None) -> tuple[Running, list[Step]]:
-        """Start answering prompts; see the port."""
+        """Start answering prompts; see the port. Of what is known already, only the question is read."""
         with torch.inference_mode():
-            laid_out = self._layout.embed(prompts)
+            known, fresh = self._known(prompts)
+            laid_out = self._layout.embed([prompts[row] for row in fresh]) if fresh else None
+            questions = {row: self._question(prompts[row]) for row in known}
             cache = self._decoder.new_cache() if state is None else state.cache
-            cache_rows = cache.take(laid_out.lengths)
+            lengths = [] if laid_out is None else list(laid_out.lengths)
+            lengths += [prefix.length + len(questions[row]) for row, prefix in known.items()]
+            order = [] if laid_out is None else [fresh[row] for row in laid_out.order]
+            order += known
+            cache_rows = cache.take(lengths)
             try:
-                logits_BV = self._decoder.prefill(
-                    laid_out.x_NE, laid_out.lengths, cache, cache_rows, laid_out.positions_3N
-                )
+                logits = []
+                if laid_out is not None:
+                    rows = cache_rows[: len(fresh)]
+                    logits.append(
+                        self._decoder.prefill(
+                            laid_out.x_NE, laid_out.lengths, cache, rows, laid_out.positions_3N
+                        )
+                    )
+                    self._keep(prompts, order[: len(fresh)], cache, rows)
+                for (row, prefix), cache_row in zip(known.items(), cache_rows[len(fresh) :], strict=True):
+                    cache.write(cache_row, prefix.layers)
+                    logits.append(self._decoder.extend(questions[row], prefix.length, cache, cache_row))
+                logits_BV = torch.cat(logits) if len(logits) > 1 else logits[0]
                 said_2B = likeliest(logits_BV)
                 cache.remember(cache_rows, said_2B[0])
                 said = _say(said_2B, cache, cache_rows)
-                samplers = [Sampler.of(prompts[row]) for row in laid_out.order]
+                samplers = [Sampler.of(prompts[row]) for row in order]
                 _sample(said, samplers, logits_BV, range(len(said)), cache, cache_rows)
             except BaseException:
                 cache.free(cache_rows)
                 raise
             before = Running(cache, (), (), ()) if state is None else state
-            place_of = dict(zip(laid_out.order, range(len(prompts)), strict=True))
+            place_of = dict(zip(order, range(len(prompts)), strict=True))
             places = [place_of[row] for row in range(len(prompts))]
             joined = Running(
                 cache,
@@ -163,6 +190,34 @@ class CausalRunner:
                 (*before.followed, None),
             )
             return joined, said[0]
+
+    def _known(self, prompts: Sequence[Prompt]) -> tuple[dict[int, Prefix], list[int]]:
+        """What is kept of prompts, by their rows, and the rows of the others."""
+        known: dict[int, Prefix] = {}
+        if isinstance(self._layout, AsksApart):
+            for row, prompt in enumerate(prompts):
+                prefix = self._prefixes.find(prompt.kept_as) if prompt.kept_as else None
+                if prefix is not None:
+                    known[row] = prefix
+        return known, [row for row in range(len(prompts)) if row not in known]
+
+    def _question(self, prompt: Prompt) -> Tensor:
+        assert isinstance(self._layout, AsksApart)  # noqa: S101 - else nothing is known
+        return self._layout.embed_question(prompt)
+
+    def _keep(
+        self, prompts: Sequence[Prompt], order: Sequence[int], cache: KeyValueCache, cache_rows: Sequence[int]
+    ) -> None:
+        """Keep what was read of prompts that will be asked about again."""
+        if not isinstance(self._layout, AsksApart):
+            return
+        for row, cache_row in zip(order, cache_rows, strict=True):
+            prompt = prompts[row]
+            if prompt.kept_as and prompt.question_ids:
+                count = int(cache.lengths[cache_row]) - len(self._layout.embed_question(prompt))
+                self._prefixes.keep(
+                    prompt.kept_as, [layer[:, cache_row, :, :count] for layer in cache.layers]
+                )
 
     def decode(self, state: Running) -> tuple[Running, list[Step]]:
         """One more step for every row; see the port."""

@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from edge_server.engine.ports import FeatureBlock, Prompt
-from edge_server.model.foundation import Piece, prompt_pieces
+from edge_server.model.foundation import Piece, prompt_pieces, question_pieces
 from edge_server.model.link import Link
 from edge_server.model.modality import QUESTION, place_of
 from edge_server.runtime.packing import Integers
@@ -68,6 +68,12 @@ class PromptLayout:
             where = on_device(np.flatnonzero(ids_N == self._mark[slot]), device)
             x_NE.index_copy_(0, where, self._receive(slot, received).to(x_NE.dtype))
         return LaidOut(x_NE, [len(rows[row]) for row in order], order)
+
+    def embed_question(self, prompt: Prompt) -> Tensor:
+        """The part of a prompt that asks, from its first token to the one that opens the answer, [S, E]."""
+        pieces = question_pieces(prompt.question_ids, self._link.special)
+        ids_S = np.fromiter((int(i) for i in chain.from_iterable(pieces)), np.int64)
+        return self._link.embedding.weight.index_select(0, on_device(ids_S, self._link.device))
 
     def _ids(self, prompt: Prompt) -> list[int]:
         """A prompt's language token ids, with marks where something received goes."""

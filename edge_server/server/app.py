@@ -33,9 +33,11 @@ from edge_server.server.builders import (
     build_backend,
     build_call_gate,
     build_cell,
+    build_desk,
     build_grpc_door,
     build_rest_app,
     build_rest_door,
+    build_standing,
 )
 from edge_server.server.config import ServerConfig
 from edge_server.server.exposure import check_exposure
@@ -107,8 +109,9 @@ class Server:
         )
         self._describe()
         self._call_gate = build_call_gate(self.cell, self.metrics, security)
+        self.desk, store = build_desk(config, self.backends, self.metrics, security, around)
         self._grpc = build_grpc_door(
-            config, self.cell, self.backends, self.metrics, security, self._call_gate, around
+            config, self.cell, self.backends, self.metrics, security, self._call_gate, around, self.desk
         )
         self.revocation = (
             RevocationWatch(self._credentials, (self.cell.end_revoked, self._call_gate.end_revoked))
@@ -116,7 +119,8 @@ class Server:
             else None
         )
         self._enrolment = enrolment_door_of(config, self.metrics, clock, wall_clock)
-        asker = Asker(self.cell, self.backends, self.metrics, tracing)
+        asker = Asker(self.cell, self.backends, self.metrics, self.desk, tracing)
+        self._standing = build_standing(self.desk, store, asker)
         if gate is None and self._credentials is not None:
             gate = KeyGate(self._credentials, security.limits, self.metrics.rejected)
         self._page = None if builder is None else builder.build(asker, self.cell, gate or OpenGate())
@@ -155,6 +159,9 @@ class Server:
             await self.engine.start()
             if self._enrolment is not None and config.security.enrol_port is not None:
                 enrol_port = await self._enrolment.start(config.server.host, config.security.enrol_port)
+            await self._to_close.enter_async_context(self.desk.scenes.running())
+            if self._standing is not None:
+                await self._to_close.enter_async_context(self._standing.running())
             if self._page is not None:
                 self._rest.config.load()  # the page looks for its server among those that have loaded theirs
                 await self._to_close.enter_async_context(self._page.running())

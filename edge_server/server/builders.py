@@ -25,7 +25,8 @@ from edge_server.frontdoor.grpc.call_gate import Callers, CallGate
 from edge_server.frontdoor.grpc.downloads import Downloads
 from edge_server.frontdoor.grpc.server import GrpcServer
 from edge_server.frontdoor.grpc.service import TokenLinkService
-from edge_server.frontdoor.http.asking import Asker
+from edge_server.frontdoor.grpc.sharing import Sharing
+from edge_server.frontdoor.http.asking import Asker, RestQuestion
 from edge_server.frontdoor.http.hosts import LOOPBACK_HOSTS
 from edge_server.frontdoor.http.openai import ChatRules
 from edge_server.frontdoor.http.rest import build_app
@@ -37,13 +38,30 @@ from edge_server.frontdoor.http.slow_connections import (
 from edge_server.frontdoor.http.unread import Connections
 from edge_server.frontdoor.metrics import Metrics
 from edge_server.frontdoor.ports import Page
+from edge_server.frontdoor.scenes import SceneDesk
 from edge_server.frontdoor.tls import TlsFiles
 from edge_server.frontdoor.tracing import Tracing
+from edge_server.scenes import (
+    MemoryScenes,
+    Readers,
+    Scene,
+    SceneBounds,
+    Scenes,
+    SceneStore,
+    SqliteScenes,
+)
+from edge_server.scenes.delivery import Courier
+from edge_server.scenes.rule_file import RuleFile
+from edge_server.scenes.standing import StandingQuestions
 from edge_server.server.bounds import Bounds
 from edge_server.server.config import ServerConfig
 from edge_server.server.exposure import is_loopback
 from edge_server.server.rest_server import RestServer
 from edge_server.server.security import rest_speaks_tls
+
+_SCENES_IN_MEMORY_BYTES = 64 * 2**20
+_RULES = "standing questions"
+"""Whom they count for."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +149,68 @@ def build_answers(
     return kept, file
 
 
+def build_desk(
+    config: ServerConfig, backends: Backends, metrics: Metrics, security: Security, around: Surroundings
+) -> tuple[SceneDesk, SceneStore]:
+    """What keeps and shows scenes, and where they are kept.
+
+    Raises:
+        ConfigurationError: the file cannot be opened.
+    """
+    kept = config.scenes
+    in_file = kept.file is not None
+    bounds = SceneBounds(
+        per_device=kept.scenes_of_one,
+        in_all=kept.scenes_in_all,
+        max_bytes=kept.scenes_bytes if in_file else min(kept.scenes_bytes, _SCENES_IN_MEMORY_BYTES),
+    )
+    store: SceneStore = MemoryScenes(bounds) if kept.file is None else SqliteScenes(kept.file, bounds)
+    scenes = Scenes(
+        store,
+        ttl_s=kept.scenes_kept_s,
+        stale_s=kept.scene_stale_s,
+        wall_clock=around.wall_clock,
+        clock=around.clock,
+        observer=metrics,
+    )
+    readers: Readers = security.credentials if security.credentials is not None else _Readers(security)
+    return SceneDesk(scenes, readers, backends), store
+
+
+def build_standing(desk: SceneDesk, store: SceneStore, asker: Asker) -> StandingQuestions | None:
+    """What asks standing questions of new scenes; None: scenes are in no file, and rules neither."""
+    if not isinstance(store, SqliteScenes):
+        return None
+
+    async def ask(scene: Scene, question: str) -> str:
+        shown = desk.all_of(scene)
+        asked = await asker.ask(RestQuestion(question, user=_RULES, priority="background", shown=shown))
+        try:
+            completion = await asked.stream.completion()
+        finally:
+            asked.cancel()
+        return "" if completion.abstained else completion.text
+
+    return StandingQuestions(desk.scenes, RuleFile(store), ask, Courier())
+
+
+@dataclass(frozen=True)
+class _Readers:
+    """Without an access file: a device sees its own; where nobody shows who they are, all see all.
+
+    Attributes:
+        security: whether devices show who they are.
+    """
+
+    security: Security
+
+    def readable(self, name: str | None) -> tuple[str, ...] | None:
+        """As the port says."""
+        if not self.security.asks_devices:
+            return None
+        return () if name is None or "*" in name else (name, f"{name}/*")
+
+
 def build_cell(
     config: ServerConfig,
     backends: Backends,
@@ -192,6 +272,7 @@ def build_grpc_door(
     security: Security,
     gate: CallGate,
     around: Surroundings,
+    desk: SceneDesk,
 ) -> GrpcServer:
     """The gRPC door: devices."""
     bounds, receive_s = security.bounds, config.server.receive_s
@@ -204,6 +285,7 @@ def build_grpc_door(
         callers=security.callers,
         downloads=Downloads(bounds.downloads, bounds.held_bytes, receive_s, metrics.rejected),
         held=bounds.held_bytes,
+        sharing=Sharing(cell, desk, backends, metrics),
         tracing=around.tracing,
     )
     return GrpcServer(

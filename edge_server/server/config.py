@@ -202,6 +202,25 @@ class SharedSettings(Section):
     """Part of these, and of max_grpc_calls, that one certificate, API key or address may have."""
 
 
+class ScenesSettings(Section):
+    """What devices share is kept, to be asked about later: ``[scenes]``."""
+
+    file: Path | None = Field(default=None, json_schema_extra=_FLAG)
+    """SQLite file that scenes are kept in; none: in memory, until the server ends."""
+    scenes_of_one: PositiveInt = 10_000
+    """Scenes of one device; then its oldest go."""
+    scenes_in_all: PositiveInt = 1_000_000
+    """Scenes of all devices; then the oldest go."""
+    scenes_bytes: Annotated[int, Field(ge=65_536)] = Field(
+        default=1024 * _MIB, json_schema_extra={"shown": "1 GiB; of memory 64 MiB at most"}
+    )
+    """Bytes of their tokens, in all; then the oldest go."""
+    scenes_kept_s: PositiveFloat = Field(default=7 * 86_400.0, json_schema_extra=_FLAG)
+    """How long a scene is kept."""
+    scene_stale_s: PositiveFloat = 60.0
+    """An answer about the latest scene says that it is stale, where that ended longer ago."""
+
+
 class PageSettings(Section):
     """The page for browsers: ``[page]``."""
 
@@ -246,6 +265,7 @@ class ServerConfig(BaseSettings):
     )
     security: SecuritySettings = SecuritySettings()
     shared: SharedSettings = SharedSettings()
+    scenes: ScenesSettings = ScenesSettings()
     page: PageSettings = PageSettings()
 
     def __init__(self, **given: Any) -> None:
@@ -294,6 +314,7 @@ SETTINGS = Catalogue(
         "rest_behind_proxy": "rest.behind_proxy",
         "max_rest_body_bytes": "rest.max_body_bytes",
         "rest_token_length": "rest.token_length",
+        "scenes": "scenes.file",
         "max_streams": "limits.max_streams",
         "max_media_bytes": "media.max_bytes",
         "max_image_pixels": "media.max_frame_pixels",

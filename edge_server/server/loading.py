@@ -37,11 +37,15 @@ from edge_server.engine.runner_process import ModelRunnerProcess
 from edge_server.errors import ConfigurationError, ModelError
 from edge_server.frontdoor.backend import Served
 from edge_server.frontdoor.ports import BundleArchive, LinkShape
+from edge_server.frontdoor.scenes import feature_blocks
 from edge_server.model.modality import MODALITIES
 from edge_server.model.split.description import is_split
 from edge_server.runtime.folders import load, load_info
+from edge_server.runtime.scene_space import FILE as SPACE_FILE
+from edge_server.runtime.scene_space import LinkSpace
 from edge_server.runtime.snapshot import Snapshot, take_snapshot
 from edge_server.runtime.start import PRELOAD, load_runner, load_vllm_runner
+from edge_server.scenes import SceneSpace
 from edge_server.server.config import ServerConfig, rest_token_length
 from edge_server.server.ingest import MediaIngest
 
@@ -147,11 +151,13 @@ def _load(
             f"model: {config.runtime.model} answers for bundle {model.bundle_hash}, its bundle folder holds "
             f"{bundle.hash}; export the bundle again"
         )
+    shape = replace(shape_of(bundle), turns=is_split(snapshot.folder))
     return Served(
         model=model,
         runner_of=runner_of,
         ingest=ingest,
-        shape=replace(shape_of(bundle), turns=is_split(snapshot.folder)),
+        shape=shape,
+        space=_space(snapshot.folder, shape),
         token_lengths=tuple(bundle.manifest.token_lengths),
         token_length=bundle.manifest.token_length,
         bundles=archives,
@@ -160,6 +166,13 @@ def _load(
         canaries=read_canaries(snapshot.folder / CANARY_FILE) or _unknown_canaries(bundle, ingest),
         calibration=calibration,
     )
+
+
+def _space(folder: Path, shape: LinkShape) -> SceneSpace | None:
+    """Where scenes and texts stand together; None: the model was not taught that."""
+    if is_split(folder) or not (folder / SPACE_FILE).is_file():
+        return None
+    return LinkSpace(folder, partial(feature_blocks, shape=shape))
 
 
 def _loss(path: Path) -> dict[str, LossFit]:

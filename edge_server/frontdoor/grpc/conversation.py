@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from edge_server.cell import Cell, Hold, Peer, Subscription
@@ -28,8 +29,22 @@ _QUESTIONS_PER_STREAM = 256
 _MAX_ACKNOWLEDGED = 1024
 """Answers that one frame may acknowledge; the contract says so."""
 
-Ask: TypeAlias = Callable[[str, str, pb.Question, Peer | None, QuestionTrace], Subscription]
-"""Has a question admitted: of a session, for a bundle, from a peer. Raises what the cell raises."""
+
+@dataclass(frozen=True)
+class Admitted:
+    """A question that was admitted.
+
+    Attributes:
+        subscription: its run.
+        scenes: what it is about, where it is about scenes; the scene, where it shares one.
+    """
+
+    subscription: Subscription
+    scenes: tuple[pb.SceneShown, ...] = ()
+
+
+Ask: TypeAlias = Callable[[pb.UplinkFrame | pb.AskRequest, Peer | None, QuestionTrace], Awaitable[Admitted]]
+"""Has a frame's question admitted, from a peer. Raises what the cell raises."""
 
 
 class Conversation:
@@ -109,7 +124,8 @@ class Conversation:
     async def _answer(self, message: pb.UplinkFrame) -> None:
         request_id = message.question.request_id
         trace = self._tracing.question("Converse", message.traceparent, request_id)
-        subscription = self._ask(message.session_id, message.bundle_hash, message.question, self._peer, trace)
+        admitted = await self._ask(message, self._peer, trace)
+        subscription = admitted.subscription
         self._grants.follow(message.session_id)
         key = (message.session_id, request_id)
         try:
@@ -117,7 +133,7 @@ class Conversation:
                 return  # sent twice over this stream: the answer is on its way already
             self._answering.add(key)
             try:
-                await send(message.question, subscription, trace, self._downlink.write)
+                await send(message.question, subscription, trace, self._downlink.write, admitted.scenes)
             finally:
                 self._answering.discard(key)
         finally:

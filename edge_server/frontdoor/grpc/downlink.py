@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeAlias
 
 import grpc.aio
@@ -79,22 +79,23 @@ async def send(
     subscription: Subscription,
     trace: QuestionTrace,
     write: Callable[[pb.DownlinkFrame], Awaitable[None]],
+    scenes: Sequence[pb.SceneShown] = (),
 ) -> None:
-    """Send an answer as it comes about; the trace ends with it."""
+    """Send an answer as it comes about, with what scenes it is from; the trace ends with it."""
     try:
         async for event in subscription:
             if isinstance(event, Completion):
                 trace.completed(event)
             elif question.whole_answer:
                 continue
-            await write(_frame(question.request_id, event))
+            await write(_frame(question.request_id, event, scenes))
     except BaseException as error:
         trace.end(error)
         raise
     trace.end()
 
 
-def _frame(request_id: str, event: Event) -> pb.DownlinkFrame:
+def _frame(request_id: str, event: Event, scenes: Sequence[pb.SceneShown]) -> pb.DownlinkFrame:
     if isinstance(event, Delta):
         return pb.DownlinkFrame(request_id=request_id, delta=pb.AnswerDelta(text=event.text))
     return pb.DownlinkFrame(
@@ -111,5 +112,6 @@ def _frame(request_id: str, event: Event) -> pb.DownlinkFrame:
             confidence=event.confidence,
             abstained=event.abstained,
             guess=event.guess,
+            scenes=scenes,
         ),
     )

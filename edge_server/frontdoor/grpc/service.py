@@ -8,7 +8,6 @@ answer was complete by then, it is not run again.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
@@ -17,7 +16,7 @@ from typing import TypeAlias, TypeVar
 import grpc
 import grpc.aio
 
-from edge_server.cell import Cell, Hold, Peer, Session, SharedBound, Subscription
+from edge_server.cell import Cell, Hold, Peer, Session, SharedBound
 from edge_server.engine import Request
 from edge_server.errors import (
     AdmissionRefusedError,
@@ -27,12 +26,13 @@ from edge_server.errors import (
 )
 from edge_server.frontdoor.backend import Backends, EngineBackend, bundle_for
 from edge_server.frontdoor.grpc.call_gate import Callers
-from edge_server.frontdoor.grpc.conversation import Conversation
+from edge_server.frontdoor.grpc.conversation import Admitted, Conversation
 from edge_server.frontdoor.grpc.downlink import Downlink, send
 from edge_server.frontdoor.grpc.downloads import Downloads
 from edge_server.frontdoor.grpc.ending import abort
 from edge_server.frontdoor.grpc.grants import grant_message
 from edge_server.frontdoor.grpc.messages import Received, parsed
+from edge_server.frontdoor.grpc.sharing import Sharing, digest_of
 from edge_server.frontdoor.metrics import Metrics
 from edge_server.frontdoor.ports import BundleArchive
 from edge_server.frontdoor.questions import priority_of, request_of
@@ -58,6 +58,7 @@ class TokenLinkService:
         callers: tells who makes a call.
         downloads: sends bundles.
         held: bytes of questions that are in memory.
+        sharing: keeps and shows scenes.
         tracing: begins spans.
     """
 
@@ -67,6 +68,7 @@ class TokenLinkService:
         backends: Backends,
         metrics: Metrics,
         *,
+        sharing: Sharing,
         version: str,
         callers: Callers,
         downloads: Downloads,
@@ -82,6 +84,7 @@ class TokenLinkService:
         self._callers = callers
         self._downloads = downloads
         self._held = held
+        self._sharing = sharing
         self._tracing = tracing or NotTraced()
         self._draining = False
         self._readers: set[asyncio.Task[None]] = set()
@@ -135,17 +138,11 @@ class TokenLinkService:
             request_id = message.question.request_id
             trace = self._tracing.question("Ask", _traceparent_of(context), request_id)
             with self._hold(context, message.ByteSize()):
-                subscription = self._ask(
-                    message.session_id,
-                    message.bundle_hash,
-                    message.question,
-                    self._callers.peer_of(context),
-                    trace,
-                )
+                admitted = await self._ask(message, self._callers.peer_of(context), trace)
                 try:
-                    await send(message.question, subscription, trace, context.write)
+                    await send(message.question, admitted.subscription, trace, context.write, admitted.scenes)
                 finally:
-                    subscription.close()
+                    admitted.subscription.close()
         except EdgeServerError as error:
             await abort(context, error)
 
@@ -213,29 +210,37 @@ class TokenLinkService:
             self._metrics.rejected(error.reason)
             raise
 
-    def _ask(
-        self,
-        session_id: str,
-        bundle_hash: str,
-        question: pb.Question,
-        peer: Peer | None,
-        trace: QuestionTrace,
-    ) -> Subscription:
+    async def _ask(
+        self, frame: pb.UplinkFrame | pb.AskRequest, peer: Peer | None, trace: QuestionTrace
+    ) -> Admitted:
+        question = frame.question
+        if question.HasField("share"):
+            with trace.admission():
+                return self._sharing.share(frame, peer)
+        asked = None
+        if question.scenes or question.question_text:
+            with trace.admission():
+                asked = await self._sharing.asked(frame, peer)
+        bundle_hash = frame.bundle_hash if asked is None else asked.shown.bundle_hash
+
         def prepare(session: Session) -> Request:
             trace.runs()
-            return request_of(question, session, self._backends.of(bundle_hash).served.shape, self._metrics)
+            shape = self._backends.of(bundle_hash).served.shape
+            return request_of(question, session, shape, self._metrics, asked)
 
         with trace.admission():
-            return self._cell.ask(
-                session_id,
+            subscription = self._cell.ask(
+                frame.session_id,
                 bundle_hash,
                 question.request_id,
-                digest=lambda: hashlib.sha256(question.SerializeToString(deterministic=True)).digest(),
+                digest=digest_of(question),
                 size_bytes=question.ByteSize(),
                 prepare=prepare,
                 peer=peer,
                 priority=lambda: priority_of(question.priority),
             )
+        facts = () if asked is None else asked.shown.facts
+        return Admitted(subscription, tuple(each.message() for each in facts))
 
 
 def _traceparent_of(context: _Context[_Message]) -> str:

@@ -33,6 +33,7 @@ from edge_server.frontdoor.metrics import Metrics
 from edge_server.frontdoor.ports import BlockCost, Ingested, LinkSettings, RawMedia
 from edge_server.frontdoor.questions import check_modalities, check_text
 from edge_server.frontdoor.sampling import check_sampling, check_stops
+from edge_server.frontdoor.scenes import SceneAsked, SceneDesk, SceneFacts, Shown
 from edge_server.frontdoor.tracing import NotTraced, Tracing
 from protos.metadata import TRACEPARENT_KEY
 
@@ -60,6 +61,8 @@ class RestQuestion:
         sampling: how it is decoded.
         stop: texts that end it.
         tokens: its language tokens are wanted too.
+        scenes: what devices shared that it is about, in place of media.
+        shown: the same, looked up by who need not be let see it: the server itself.
         choices: so many answers are wanted; each counts as a question.
         peer: who asks, as the door has verified.
     """
@@ -81,6 +84,8 @@ class RestQuestion:
     peer: Peer | None = None
     history: History | None = None
     turns: tuple[RestTurn, ...] = ()
+    scenes: tuple[SceneAsked, ...] = ()
+    shown: Shown | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,7 @@ class Asked:
         bundle_hash: of the device bundle that the model belongs to.
         spell: the bytes of a language token of that model.
         left_out: numbers of the turns of its history that did not fit.
+        scenes: what it was answered from, as it named them.
     """
 
     streams: tuple[AnswerStream, ...]
@@ -102,6 +108,7 @@ class Asked:
     bundle_hash: str
     spell: Callable[[int], bytes]
     left_out: tuple[int, ...] = ()
+    scenes: tuple[SceneFacts, ...] = ()
 
     @property
     def stream(self) -> AnswerStream:
@@ -126,6 +133,7 @@ class Asker:
         cell: admits them.
         backends: the models that are served.
         metrics: counts.
+        desk: shows scenes.
         tracing: begins spans.
     """
 
@@ -134,8 +142,10 @@ class Asker:
         cell: Cell[EngineBackend],
         backends: Backends,
         metrics: Metrics,
+        desk: SceneDesk,
         tracing: Tracing | None = None,
     ) -> None:
+        self.desk = desk
         self._cell = cell
         self._backends = backends
         self._metrics = metrics
@@ -190,12 +200,13 @@ class Asker:
                 check_modalities([part.modality for part in question.media], "media")
             check_sampling(question.sampling)
             check_stops(question.stop)
+        shown = await self._shown(question) if question.scenes else question.shown
         # The same from here to the end, whatever takes its place meanwhile.
-        backend = self._cell.admit(question.user, question.priority)
+        backend = self._cell.admit(question.user, question.priority, None if shown is None else shown.backend)
         # The first has been counted with the request that brought it.
         self._cell.limits.spend(question.peer, questions=question.choices - 1)
         with self._counted():
-            whole, ready, left_out = await _made_ready(question, backend, history, left_out)
+            whole, ready, left_out = await _made_ready(question, backend, history, left_out, shown)
         for cost in ready.costs:
             self._metrics.block(cost.modality, cost.token_length, cost.airtime_s, cost.effective_snr_db)
         for block in question.blocks:
@@ -221,18 +232,29 @@ class Asker:
             bundle_hash=model.bundle_hash,
             spell=model.token_bytes,
             left_out=history.spare[:left_out],
+            scenes=() if shown is None else shown.facts,
         )
+
+    async def _shown(self, question: RestQuestion) -> Shown:
+        """The scenes that a question names; raises as :meth:`SceneDesk.shown`."""
+        try:
+            if question.media or question.blocks:
+                raise InvalidQuestionError("scenes", "go without media and blocks; one of them is shown")
+            return await self.desk.shown(question.scenes, question.peer)
+        except EdgeServerError as error:
+            self._cell.refused(error, question.peer)
+            raise
 
 
 async def _made_ready(
-    question: RestQuestion, backend: EngineBackend, history: History, left_out: int
+    question: RestQuestion, backend: EngineBackend, history: History, left_out: int, shown: Shown | None
 ) -> tuple[Prompt, Ingested, int]:
     """The prompt of a question, what was made of its media, and how many turns are left out."""
     ingest, model = backend.served.ingest, backend.model
-    if question.turns and backend.served.shape.turns:
-        turns, shown = await ready_turns(question.turns, question.media, ingest, question.link, question.user)
+    if question.turns and backend.served.shape.turns and shown is None:
+        turns, seen = await ready_turns(question.turns, question.media, ingest, question.link, question.user)
         prompt, left_out = fitted_prompt(turns, history.spare, left_out, model, question.user)
-        return prompt, shown, left_out
+        return prompt, seen, left_out
     ready = await ingest.prepare(
         question.media, question.text, history.without(left_out), question.link, question.user
     )
@@ -243,10 +265,14 @@ async def _made_ready(
             return made.context_ids
 
         ready, left_out = await fitted(history, left_out, ready, model, ids_of)
-    blocks = (*question.blocks, *ready.blocks)
+    blocks = (*question.blocks, *ready.blocks, *(shown.blocks if shown is not None else ()))
     # A video brings its sound along: only now is it known what there is.
     check_modalities([block.modality for block in blocks], "media")
-    prompt = Prompt(blocks, ready.question_ids, ready.context_ids, conversation=question.user)
+    # What goes before a question of a conversation is its own, and not asked about by others.
+    kept_as = shown.kept_as if shown is not None and not ready.context_ids else ""
+    prompt = Prompt(
+        blocks, ready.question_ids, ready.context_ids, conversation=question.user, kept_as=kept_as
+    )
     return prompt, ready, left_out
 
 

@@ -55,13 +55,15 @@ from edge_server.frontdoor.http.openai_schema import (
     ModelCard,
     ModelList,
     RefusalPart,
+    SceneContentPart,
     TextPart,
     schema_of,
 )
-from edge_server.frontdoor.http.rest_schema import ShownPart
+from edge_server.frontdoor.http.rest_schema import SceneShownPart, ShownPart
 from edge_server.frontdoor.http.spool import with_files
 from edge_server.frontdoor.http.turns import RestTurn
 from edge_server.frontdoor.ports import RawMedia
+from edge_server.frontdoor.scenes import SceneAsked
 from protos.names import MediaModality
 
 
@@ -171,7 +173,8 @@ def build_router(
             raise _in_their_words(error, len(body.messages) - 1) from error
         warnings = ignored(body, asked.left_out)
         headers = {HEADER: ", ".join(warnings)} if warnings else {}
-        head = Head(f"chatcmpl-{new_id()}", int(wall_clock()), asked.model, warnings or None)
+        scenes = [SceneShownPart(**asdict(facts)) for facts in asked.scenes] or None
+        head = Head(f"chatcmpl-{new_id()}", int(wall_clock()), asked.model, warnings or None, scenes)
         spell = asked.spell if body.logprobs else None
         if body.stream:
             include_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
@@ -204,6 +207,7 @@ def build_router(
             ],
             usage=usage_of(completions),
             window=None if asked.ready.window is None else ShownPart(**asdict(asked.ready.window)),
+            scenes=scenes,
             warnings=head.warnings,
         )
 
@@ -219,6 +223,7 @@ _FIELDS = {
     "context_ids": "messages",
     "turns": "messages",
     "media": "messages",
+    "scenes": "messages",
     "max_new_tokens": "max_completion_tokens",
 }
 """What a field of a question was in the request."""
@@ -254,6 +259,7 @@ def question_of(body: ChatRequest, user: str, rules: ChatRules) -> RestQuestion:
         ),
         media=tuple(_media(body.messages)),
         turns=tuple(_turns(body.messages)),
+        scenes=tuple(_scenes(body.messages)),
         max_new_tokens=min(body.new_tokens, rules.max_new_tokens),
         whole=not body.stream,
         sampling=body.sampling,
@@ -301,8 +307,23 @@ def _turns(messages: list[Message]) -> Iterator[RestTurn]:
         if isinstance(message.content, str):
             pieces.append(message.content.strip())
         for part in message.content if isinstance(message.content, list) else ():
+            if isinstance(part, SceneContentPart):
+                continue  # shown by itself, and no medium of this request
             pieces.append(part.text.strip() if isinstance(part, TextPart | RefusalPart) else next(places))
         yield RestTurn(_ROLES.get(message.role, "user"), tuple(each for each in pieces if each != ""))
+
+
+def _scenes(messages: list[Message]) -> list[SceneAsked]:
+    scenes = []
+    for number, message in enumerate(messages):
+        for index, part in enumerate(message.content if isinstance(message.content, list) else ()):
+            if not isinstance(part, SceneContentPart):
+                continue
+            field = f"messages[{number}].content[{index}].scene"
+            if message.role != "user":
+                raise InvalidQuestionError(field, f"is media of the {message.role}; only users show media")
+            scenes.append(part.scene.asked(field))
+    return scenes
 
 
 def _media(messages: list[Message]) -> list[RawMedia]:
@@ -323,7 +344,7 @@ def _media(messages: list[Message]) -> list[RawMedia]:
 
 
 def _media_of(part: ContentPart, field: str) -> RawMedia | None:
-    if isinstance(part, TextPart | RefusalPart):
+    if isinstance(part, TextPart | RefusalPart | SceneContentPart):
         return None
     if isinstance(part, AudioPart):
         found = RawMedia("audio", part.input_audio.data, f"{field}.input_audio.data")

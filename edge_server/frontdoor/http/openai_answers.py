@@ -22,6 +22,7 @@ from edge_server.frontdoor.http.openai_schema import (
     Usage,
     WindowAnswer,
 )
+from edge_server.frontdoor.http.rest_schema import SceneShownPart
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,11 @@ class Head:
     created: int
     model: str
     warnings: list[str] | None
+    scenes: list[SceneShownPart] | None = None
 
     def first_chunk(self, choices: list[ChunkChoice]) -> str:
         """With what the client is told once."""
-        return self._chunk(choices, None, self.warnings)
+        return self._chunk(choices, None, self.warnings, scenes=self.scenes)
 
     def chunk(
         self,
@@ -52,6 +54,7 @@ class Head:
         usage: Usage | None,
         warnings: list[str] | None,
         windows: list[WindowAnswer] | None = None,
+        scenes: list[SceneShownPart] | None = None,
     ) -> str:
         chunk = ChatChunk(
             id=self.id,
@@ -60,12 +63,16 @@ class Head:
             choices=choices,
             usage=usage,
             windows=windows,
+            scenes=scenes,
             warnings=warnings,
         )
         # Only these are left out where they are absent: clients read finish_reason null as "goes on".
         absent: dict[str, Any] = {
             name: True
-            for name, value in (("usage", usage), ("windows", windows), ("warnings", warnings))
+            for name, value in (
+                *(("usage", usage), ("windows", windows)),
+                *(("scenes", scenes), ("warnings", warnings)),
+            )
             if value is None
         }
         if all(choice.assurance is None for choice in choices):

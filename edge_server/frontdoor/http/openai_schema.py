@@ -14,6 +14,8 @@ from edge_server.engine import Sampling
 from edge_server.frontdoor.http.rest_schema import (
     LogitBias,
     Penalty,
+    ScenePart,
+    SceneShownPart,
     ShownPart,
     WindowPart,
     at_most,
@@ -87,8 +89,15 @@ class AudioPart(_Sent):
     """Which part it is about; an extension."""
 
 
+class SceneContentPart(_Sent):
+    """What a device shared; an extension."""
+
+    type: Literal["scene"]
+    scene: ScenePart
+
+
 ContentPart: TypeAlias = Annotated[
-    TextPart | RefusalPart | ImagePart | VideoPart | AudioPart, Field(discriminator="type")
+    TextPart | RefusalPart | ImagePart | VideoPart | AudioPart | SceneContentPart, Field(discriminator="type")
 ]
 
 
@@ -266,6 +275,8 @@ class ChatCompletion(BaseModel):
     """Which part of a recording it is about; an extension."""
     windows: list[WindowAnswer] | None = None
     """With `every`: the answer about each window, of which the content is a list; an extension."""
+    scenes: list[SceneShownPart] | None = None
+    """Of a question about scenes: what it was answered from; an extension."""
     warnings: list[str] | None = None
     """Fields of the request that had no effect; left out where there are none."""
 
@@ -298,6 +309,8 @@ class ChatChunk(BaseModel):
     usage: Usage | None = None
     windows: list[WindowAnswer] | None = None
     """With `every`: the answer about the window that this event adds to the content; an extension."""
+    scenes: list[SceneShownPart] | None = None
+    """Of the first event, of a question about scenes: what it was answered from; an extension."""
     warnings: list[str] | None = None
     """Of the first event: fields of the request that had no effect; left out where there are none."""
 

@@ -31,7 +31,14 @@ from edge_server.frontdoor.http.description import OwnPagesOnly
 from edge_server.frontdoor.http.errors import ErrorBody, ErrorDetail
 from edge_server.frontdoor.http.every import about_every
 from edge_server.frontdoor.http.hosts import HostCheck
-from edge_server.frontdoor.http.rest_schema import CostPart, InferRequest, InferResponse, ShownPart
+from edge_server.frontdoor.http.rest_schema import (
+    CostPart,
+    InferRequest,
+    InferResponse,
+    SceneShownPart,
+    ShownPart,
+)
+from edge_server.frontdoor.http.scenes import build_scenes
 from edge_server.frontdoor.http.spool import in_memory, with_files
 from edge_server.frontdoor.metrics import Metrics
 from edge_server.frontdoor.ports import Page, RawMedia
@@ -119,6 +126,7 @@ def build_app(
     http_errors.install(app)
     app.include_router(_operations(asker, metrics))
     app.include_router(_infer(asker, limits, max_windows))
+    app.include_router(build_scenes(asker.desk))
     app.include_router(openai.build_router(asker, chat, limits=limits, wall_clock=wall_clock, new_id=new_id))
     app.add_middleware(OwnPagesOnly)
     root.install(app, page, lambda: asker.backend.model.name)
@@ -156,7 +164,7 @@ def build_app(
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(cors_origins),
-            allow_methods=["GET", "HEAD", "POST"],
+            allow_methods=["GET", "HEAD", "POST", "DELETE"],
             allow_headers=["*"],
             expose_headers=["Retry-After", "Retry-After-Ms", openai_honoured.HEADER],
         )
@@ -215,6 +223,9 @@ def _infer(asker: Asker, limits: Limits, max_windows: int) -> APIRouter:
                     max_new_tokens=question.max_new_tokens,
                     deadline_s=question.deadline_s,
                     priority=question.priority,
+                    scenes=tuple(
+                        part.asked(f"scenes[{index}]") for index, part in enumerate(question.scenes)
+                    ),
                 ),
                 traceparent_of(request),
             )
@@ -237,6 +248,7 @@ def _infer(asker: Asker, limits: Limits, max_windows: int) -> APIRouter:
                 model=asked.model,
                 bundle_hash=asked.bundle_hash,
                 uplink=[CostPart(**asdict(cost)) for cost in asked.costs],
+                scenes=[SceneShownPart(**asdict(facts)) for facts in asked.scenes] or None,
                 window=None if asked.ready.window is None else ShownPart(**asdict(asked.ready.window)),
             )
 

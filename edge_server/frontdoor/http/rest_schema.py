@@ -12,6 +12,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from edge_server.engine import Priority, Sampling
 from edge_server.errors import InvalidQuestionError, QuestionTooLargeError
 from edge_server.frontdoor.ports import LinkSettings, MediaWindow
+from edge_server.frontdoor.scenes import MAX_SCENES, SceneAsked
+from edge_server.scenes.scene import MAX_DEVICE_CHARS
 from protos.names import (
     DTYPES,
     MAX_ABS_LOGIT_BIAS,
@@ -208,6 +210,25 @@ class SamplingPart(_Part):
         )
 
 
+class ScenePart(_Part):
+    """A scene that a device shared."""
+
+    device: Annotated[str, Field(min_length=1, max_length=MAX_DEVICE_CHARS)]
+    """Whose: ``DEVICE``, or ``DEVICE/SOURCE`` of one with several."""
+    at: str | Annotated[float, Field(ge=-1e10, le=1e12)] = "latest"
+    """``latest``; an id; seconds since the Unix epoch; negative: seconds ago; a time (ISO 8601)."""
+    modalities: Annotated[list[MediaModality], Field(max_length=_MOST_PARTS)] = []
+    """Of its blocks, these; none named: all."""
+
+    def asked(self, field: str) -> SceneAsked:
+        """The same for the desk.
+
+        Args:
+            field: where it stood, as a path.
+        """
+        return SceneAsked(self.device, str(self.at), tuple(self.modalities), field)
+
+
 class InferRequest(SamplingPart):
     """A question about media, token blocks, a text, or nothing but itself."""
 
@@ -219,6 +240,8 @@ class InferRequest(SamplingPart):
     every: bool = False
     """Ask about one window of the media after the other, to its end; the first answer, and ``windows``."""
     blocks: Annotated[list[BlockPart], at_most(_MOST_PARTS, "blocks"), Field(max_length=_MOST_PARTS)] = []
+    scenes: Annotated[list[ScenePart], at_most(MAX_SCENES, "scenes"), Field(max_length=MAX_SCENES)] = []
+    """What devices shared, in place of media and blocks."""
     link: LinkPart = LinkPart()
     max_new_tokens: Annotated[int, Field(ge=0, le=2**31)] = 0
     """0: the server's default."""
@@ -250,6 +273,21 @@ class ShownPart(BaseModel):
     """Of the whole recording, where its file tells."""
 
 
+class SceneShownPart(BaseModel):
+    """A scene that an answer is from."""
+
+    device: str
+    scene_id: str
+    """Empty: there is no such scene, and the model answered from the others."""
+    start_s: float
+    """When it begins, seconds since the Unix epoch by the server's clock."""
+    length_s: float
+    age_s: float
+    """From its end to when it was asked about."""
+    stale: bool
+    """It is too old to be the present."""
+
+
 class InferResponse(BaseModel):
     """The answer, and what it cost."""
 
@@ -273,6 +311,8 @@ class InferResponse(BaseModel):
     model: str
     bundle_hash: str
     uplink: list[CostPart]
+    scenes: list[SceneShownPart] | None = None
+    """Of a question about scenes: what it was answered from, as it named them."""
     window: ShownPart | None = None
     """Of media that has a time."""
     windows: list[InferResponse] | None = None

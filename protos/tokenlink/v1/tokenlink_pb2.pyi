@@ -107,7 +107,7 @@ class ChannelReport(_message.Message):
     def __init__(self, model: _Optional[_Union[ChannelModel, str]] = ..., fading: _Optional[_Union[Fading, str]] = ..., effective_snr_db: _Optional[float] = ..., channel_uses: _Optional[int] = ..., airtime_s: _Optional[float] = ...) -> None: ...
 
 class Question(_message.Message):
-    __slots__ = ("request_id", "payloads", "question_ids", "max_new_tokens", "deadline_ms", "context_ids", "priority", "whole_answer", "sampling")
+    __slots__ = ("request_id", "payloads", "question_ids", "max_new_tokens", "deadline_ms", "context_ids", "priority", "whole_answer", "sampling", "share", "scenes", "question_text")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     PAYLOADS_FIELD_NUMBER: _ClassVar[int]
     QUESTION_IDS_FIELD_NUMBER: _ClassVar[int]
@@ -117,6 +117,9 @@ class Question(_message.Message):
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     WHOLE_ANSWER_FIELD_NUMBER: _ClassVar[int]
     SAMPLING_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
+    SCENES_FIELD_NUMBER: _ClassVar[int]
+    QUESTION_TEXT_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     payloads: _containers.RepeatedCompositeFieldContainer[TokenPayload]
     question_ids: _containers.RepeatedScalarFieldContainer[int]
@@ -126,7 +129,46 @@ class Question(_message.Message):
     priority: Priority
     whole_answer: bool
     sampling: Sampling
-    def __init__(self, request_id: _Optional[str] = ..., payloads: _Optional[_Iterable[_Union[TokenPayload, _Mapping]]] = ..., question_ids: _Optional[_Iterable[int]] = ..., max_new_tokens: _Optional[int] = ..., deadline_ms: _Optional[int] = ..., context_ids: _Optional[_Iterable[int]] = ..., priority: _Optional[_Union[Priority, str]] = ..., whole_answer: _Optional[bool] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ...) -> None: ...
+    share: Share
+    scenes: _containers.RepeatedCompositeFieldContainer[SceneRef]
+    question_text: str
+    def __init__(self, request_id: _Optional[str] = ..., payloads: _Optional[_Iterable[_Union[TokenPayload, _Mapping]]] = ..., question_ids: _Optional[_Iterable[int]] = ..., max_new_tokens: _Optional[int] = ..., deadline_ms: _Optional[int] = ..., context_ids: _Optional[_Iterable[int]] = ..., priority: _Optional[_Union[Priority, str]] = ..., whole_answer: _Optional[bool] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., share: _Optional[_Union[Share, _Mapping]] = ..., scenes: _Optional[_Iterable[_Union[SceneRef, _Mapping]]] = ..., question_text: _Optional[str] = ...) -> None: ...
+
+class Share(_message.Message):
+    __slots__ = ("device", "start_s", "length_s")
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    START_S_FIELD_NUMBER: _ClassVar[int]
+    LENGTH_S_FIELD_NUMBER: _ClassVar[int]
+    device: str
+    start_s: float
+    length_s: float
+    def __init__(self, device: _Optional[str] = ..., start_s: _Optional[float] = ..., length_s: _Optional[float] = ...) -> None: ...
+
+class SceneRef(_message.Message):
+    __slots__ = ("device", "at", "modalities")
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    AT_FIELD_NUMBER: _ClassVar[int]
+    MODALITIES_FIELD_NUMBER: _ClassVar[int]
+    device: str
+    at: str
+    modalities: _containers.RepeatedScalarFieldContainer[Modality]
+    def __init__(self, device: _Optional[str] = ..., at: _Optional[str] = ..., modalities: _Optional[_Iterable[_Union[Modality, str]]] = ...) -> None: ...
+
+class SceneShown(_message.Message):
+    __slots__ = ("device", "scene_id", "start_s", "length_s", "age_s", "stale")
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    SCENE_ID_FIELD_NUMBER: _ClassVar[int]
+    START_S_FIELD_NUMBER: _ClassVar[int]
+    LENGTH_S_FIELD_NUMBER: _ClassVar[int]
+    AGE_S_FIELD_NUMBER: _ClassVar[int]
+    STALE_FIELD_NUMBER: _ClassVar[int]
+    device: str
+    scene_id: str
+    start_s: float
+    length_s: float
+    age_s: float
+    stale: bool
+    def __init__(self, device: _Optional[str] = ..., scene_id: _Optional[str] = ..., start_s: _Optional[float] = ..., length_s: _Optional[float] = ..., age_s: _Optional[float] = ..., stale: _Optional[bool] = ...) -> None: ...
 
 class Sampling(_message.Message):
     __slots__ = ("temperature", "top_p", "seed", "frequency_penalty", "presence_penalty", "logit_bias", "stop")
@@ -215,20 +257,22 @@ class CloseSessionResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class UplinkFrame(_message.Message):
-    __slots__ = ("session_id", "bundle_hash", "question", "cancel", "acknowledge", "traceparent")
+    __slots__ = ("session_id", "bundle_hash", "question", "cancel", "acknowledge", "traceparent", "sent_at_s")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     BUNDLE_HASH_FIELD_NUMBER: _ClassVar[int]
     QUESTION_FIELD_NUMBER: _ClassVar[int]
     CANCEL_FIELD_NUMBER: _ClassVar[int]
     ACKNOWLEDGE_FIELD_NUMBER: _ClassVar[int]
     TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
+    SENT_AT_S_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     bundle_hash: str
     question: Question
     cancel: Cancel
     acknowledge: Acknowledge
     traceparent: str
-    def __init__(self, session_id: _Optional[str] = ..., bundle_hash: _Optional[str] = ..., question: _Optional[_Union[Question, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., acknowledge: _Optional[_Union[Acknowledge, _Mapping]] = ..., traceparent: _Optional[str] = ...) -> None: ...
+    sent_at_s: float
+    def __init__(self, session_id: _Optional[str] = ..., bundle_hash: _Optional[str] = ..., question: _Optional[_Union[Question, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., acknowledge: _Optional[_Union[Acknowledge, _Mapping]] = ..., traceparent: _Optional[str] = ..., sent_at_s: _Optional[float] = ...) -> None: ...
 
 class Cancel(_message.Message):
     __slots__ = ("request_id",)
@@ -281,7 +325,7 @@ class AnswerDelta(_message.Message):
     def __init__(self, text: _Optional[str] = ...) -> None: ...
 
 class Answer(_message.Message):
-    __slots__ = ("text", "probability", "prompt_tokens", "answer_tokens", "queue_s", "compute_s", "finish_reason", "logprob", "confidence", "abstained", "guess")
+    __slots__ = ("text", "probability", "prompt_tokens", "answer_tokens", "queue_s", "compute_s", "finish_reason", "logprob", "confidence", "abstained", "guess", "scenes")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     PROBABILITY_FIELD_NUMBER: _ClassVar[int]
     PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
@@ -293,6 +337,7 @@ class Answer(_message.Message):
     CONFIDENCE_FIELD_NUMBER: _ClassVar[int]
     ABSTAINED_FIELD_NUMBER: _ClassVar[int]
     GUESS_FIELD_NUMBER: _ClassVar[int]
+    SCENES_FIELD_NUMBER: _ClassVar[int]
     text: str
     probability: float
     prompt_tokens: int
@@ -304,7 +349,8 @@ class Answer(_message.Message):
     confidence: float
     abstained: bool
     guess: str
-    def __init__(self, text: _Optional[str] = ..., probability: _Optional[float] = ..., prompt_tokens: _Optional[int] = ..., answer_tokens: _Optional[int] = ..., queue_s: _Optional[float] = ..., compute_s: _Optional[float] = ..., finish_reason: _Optional[str] = ..., logprob: _Optional[float] = ..., confidence: _Optional[float] = ..., abstained: _Optional[bool] = ..., guess: _Optional[str] = ...) -> None: ...
+    scenes: _containers.RepeatedCompositeFieldContainer[SceneShown]
+    def __init__(self, text: _Optional[str] = ..., probability: _Optional[float] = ..., prompt_tokens: _Optional[int] = ..., answer_tokens: _Optional[int] = ..., queue_s: _Optional[float] = ..., compute_s: _Optional[float] = ..., finish_reason: _Optional[str] = ..., logprob: _Optional[float] = ..., confidence: _Optional[float] = ..., abstained: _Optional[bool] = ..., guess: _Optional[str] = ..., scenes: _Optional[_Iterable[_Union[SceneShown, _Mapping]]] = ...) -> None: ...
 
 class Failure(_message.Message):
     __slots__ = ("code", "message", "field", "retry_delay_ms")

@@ -1,0 +1,1 @@
+"""Sharing: sources become scenes at the edge, window after window, through the outbox."""

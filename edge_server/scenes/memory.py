@@ -1,0 +1,103 @@
+"""Scenes in memory: gone with the process."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edge_server.scenes.scene import At, Scene, Vector
+from edge_server.scenes.store import DeviceScenes, Eviction, Found, SceneBounds, Wanted
+
+
+class MemoryScenes:
+    """Implements :class:`edge_server.scenes.store.SceneStore`.
+
+    Args:
+        bounds: how much is kept.
+    """
+
+    def __init__(self, bounds: SceneBounds | None = None) -> None:
+        self._bounds = bounds or SceneBounds()
+        self._scenes: dict[str, Scene] = {}
+        self._bytes = 0
+
+    def put(self, scene: Scene) -> dict[Eviction, int]:
+        """Keep a scene; as the port says."""
+        if scene.scene_id in self._scenes:
+            return {}
+        self._scenes[scene.scene_id] = scene
+        self._bytes += scene.size_bytes
+        gone: dict[Eviction, int] = {}
+        own = self._sorted(Wanted((scene.device,)))
+        for old in own[: max(len(own) - self._bounds.per_device, 0)]:
+            self._drop(old)
+            gone["device_full"] = gone.get("device_full", 0) + 1
+        while self._scenes and (
+            len(self._scenes) > self._bounds.in_all or self._bytes > self._bounds.max_bytes
+        ):
+            self._drop(min(self._scenes.values(), key=_by_time))
+            gone["full"] = gone.get("full", 0) + 1
+        return gone
+
+    def find(self, device: str, at: At) -> Scene | None:
+        """A device's scene; as the port says."""
+        if at.scene_id:
+            scene = self._scenes.get(at.scene_id)
+            return scene if scene is not None and scene.device == device else None
+        begun = (s for s in self._scenes.values() if s.device == device and s.start_s <= at.time_s)
+        return max(begun, key=_by_time, default=None)
+
+    def scenes(self, wanted: Wanted, most: int) -> list[Scene]:
+        """The latest; as the port says."""
+        return self._sorted(wanted)[::-1][:most]
+
+    def devices(self, wanted: Wanted) -> list[DeviceScenes]:
+        """Devices; as the port says."""
+        of_device: dict[str, list[Scene]] = {}
+        for scene in self._sorted(wanted):
+            of_device.setdefault(scene.device, []).append(scene)
+        return [
+            DeviceScenes(name, len(own), sum(s.size_bytes for s in own), own[0].start_s, own[-1].start_s)
+            for name, own in sorted(of_device.items())
+        ]
+
+    def search(self, space: str, vector: Vector, wanted: Wanted, most: int) -> list[Found]:
+        """Every vector is compared; as the port says."""
+        found = [
+            Found(scene, float(np.dot(scene.vector, vector)))
+            for scene in self._scenes.values()
+            if scene.vector is not None and scene.space == space and wanted.matches(scene)
+        ]
+        return sorted(found, key=lambda one: (-one.score, -one.scene.start_s))[:most]
+
+    def delete(self, wanted: Wanted) -> int:
+        """Delete; as the port says."""
+        gone = self._sorted(wanted)
+        for scene in gone:
+            self._drop(scene)
+        return len(gone)
+
+    def expire(self, now_s: float) -> int:
+        """Delete what is over; as the port says."""
+        gone = [scene for scene in self._scenes.values() if scene.keep_until_s <= now_s]
+        for scene in gone:
+            self._drop(scene)
+        return len(gone)
+
+    def count(self) -> int:
+        """Scenes that are kept."""
+        return len(self._scenes)
+
+    def close(self) -> None:
+        """Forget them."""
+        self._scenes.clear()
+
+    def _sorted(self, wanted: Wanted) -> list[Scene]:
+        return sorted((s for s in self._scenes.values() if wanted.matches(s)), key=_by_time)
+
+    def _drop(self, scene: Scene) -> None:
+        del self._scenes[scene.scene_id]
+        self._bytes -= scene.size_bytes
+
+
+def _by_time(scene: Scene) -> tuple[float, str]:
+    return scene.start_s, scene.scene_id

@@ -1,0 +1,229 @@
+"""Rules, what they know, scenes they were not asked of yet, and notices on their way: beside the scenes.
+
+    put a scene ─────────────┬─▶ unjudged   (one transaction with the scene)
+    answers to it ─▶ states ─┴─▶ notices    (one transaction with what is judged)
+    delivered ─▶ notice gone
+
+So a kill loses no scene that was to be asked about and no notice, and makes none twice; a notice may be
+*delivered* twice, where the kill comes between the delivery and its note. It has a number to tell.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from edge_server.errors import ConfigurationError
+from edge_server.scenes.rules import Rule, RuleState, check_rule
+from edge_server.scenes.scene import Scene
+from edge_server.scenes.sqlite import SqliteScenes
+from edge_server.scenes.store import matches
+
+MAX_RULES = 10_000
+_RULE_COLUMNS = "rule_id, question, devices, becomes, for_s, notify, created_s"
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something to be told.
+
+    Attributes:
+        number: of it; the same one may be told twice.
+        url: where.
+        rule_id: of the rule that turned.
+        device: whose scenes.
+        is_on: whether it holds now.
+        body: what is told, JSON values.
+    """
+
+    number: int
+    url: str
+    rule_id: str
+    device: str
+    is_on: bool
+    body: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A rule's state after a scene.
+
+    Attributes:
+        rule: whose.
+        before: what it knew.
+        after: what it knows.
+    """
+
+    rule: Rule
+    before: RuleState
+    after: RuleState
+
+
+class RuleFile:
+    """The rules of a file of scenes; for the thread of its store.
+
+    Args:
+        scenes: the store.
+    """
+
+    def __init__(self, scenes: SqliteScenes) -> None:
+        self._scenes = scenes
+        self._db = scenes.connection
+
+    def add(self, rule: Rule) -> None:
+        """Ask this of every scene from now on.
+
+        Raises:
+            ConfigurationError: it cannot be, its name is taken, or there are too many.
+        """
+        check_rule(rule)
+        with self._scenes.transaction():
+            (count,) = self._db.execute("SELECT count(*) FROM rule").fetchone()
+            if count >= MAX_RULES:
+                raise ConfigurationError(f"rule: there are {count}; at most {MAX_RULES}")
+            try:
+                self._db.execute(
+                    f"INSERT INTO rule ({_RULE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 (constants)
+                    (
+                        *(rule.rule_id, rule.question, rule.devices, rule.becomes, rule.for_s),
+                        *(json.dumps(rule.notify), rule.created_s),
+                    ),
+                )
+            except sqlite3.IntegrityError as error:
+                raise ConfigurationError(f"name: there is a rule {rule.rule_id!r} already") from error
+
+    def remove(self, rule_id: str) -> None:
+        """Ask it no more; notices of it that wait go too.
+
+        Raises:
+            ConfigurationError: there is no such rule.
+        """
+        with self._scenes.transaction():
+            if not self._db.execute("DELETE FROM rule WHERE rule_id = ?", (rule_id,)).rowcount:
+                raise ConfigurationError(f"name: there is no rule {rule_id[:64]!r}; see `scenes rule list`")
+            for table in ("rule_state", "notice"):
+                self._db.execute(f"DELETE FROM {table} WHERE rule_id = ?", (rule_id,))  # noqa: S608
+
+    def rules(self) -> list[Rule]:
+        """All rules, oldest first."""
+        rows = self._db.execute(f"SELECT {_RULE_COLUMNS} FROM rule ORDER BY created_s, rule_id")  # noqa: S608
+        return [
+            Rule(name, question, devices, becomes, for_s, tuple(json.loads(notify)), created_s)
+            for name, question, devices, becomes, for_s, notify, created_s in rows
+        ]
+
+    def states(self, rule_id: str) -> dict[str, RuleState]:
+        """What a rule knows of each device."""
+        rows = self._db.execute(
+            "SELECT device, is_on, candidate, since_s, answer, asked_s FROM rule_state WHERE rule_id = ? "
+            "ORDER BY device",
+            (rule_id,),
+        )
+        return {row[0]: _state_of(row[1:]) for row in rows}
+
+    def unjudged(self, most: int, without: Iterable[int] = ()) -> list[tuple[int, Scene, list[Rule]]]:
+        """Scenes that rules were not asked of yet, oldest first: number, scene, rules for its device."""
+        skipped = list(without)
+        marks = ", ".join("?" * len(skipped))
+        rows = self._db.execute(
+            f"SELECT number FROM unjudged WHERE number NOT IN ({marks}) ORDER BY number LIMIT ?",  # noqa: S608
+            (*skipped, most),
+        ).fetchall()
+        if not rows:
+            return []
+        rules = self.rules()
+        found = []
+        for (number,) in rows:
+            scene = self._scenes.by_number(number)
+            if scene is not None:
+                found.append((number, scene, [r for r in rules if matches((r.devices,), scene.device)]))
+            else:
+                # It went by a bound before it could be asked about.
+                self.skip(number)
+        return found
+
+    def skip(self, number: int) -> None:
+        """A scene that nothing is asked of."""
+        with self._scenes.transaction():
+            self._db.execute("DELETE FROM unjudged WHERE number = ?", (number,))
+
+    def judge(
+        self, number: int, scene: Scene, answers: Sequence[tuple[Rule, str]], now_s: float
+    ) -> list[Judged]:
+        """Take in the answers to a scene; what turned is noticed in the same transaction."""
+        judged = []
+        with self._scenes.transaction():
+            there = self._db.execute("DELETE FROM unjudged WHERE number = ?", (number,)).rowcount
+            for rule, answer in answers if there else ():
+                if not self._db.execute("SELECT 1 FROM rule WHERE rule_id = ?", (rule.rule_id,)).fetchone():
+                    continue  # removed meanwhile
+                before = self._state(rule.rule_id, scene.device)
+                after = before.after(rule, answer, scene.start_s, scene.end_s)
+                judged.append(Judged(rule, before, after))
+                if after == before:
+                    continue
+                self._db.execute(
+                    "INSERT OR REPLACE INTO rule_state VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    (
+                        *(rule.rule_id, scene.device, after.is_on, after.candidate),
+                        *(after.since_s, after.answer, after.asked_s),
+                    ),
+                )
+                if after.turned(before):
+                    self._notice(rule, scene, after, now_s)
+        return judged
+
+    def notices(self, most: int) -> list[Notice]:
+        """Notices that were not delivered, oldest first."""
+        rows = self._db.execute(
+            "SELECT number, url, rule_id, device, is_on, body FROM notice ORDER BY number LIMIT ?", (most,)
+        )
+        return [
+            Notice(number, url, rule_id, device, bool(is_on), json.loads(body))
+            for number, url, rule_id, device, is_on, body in rows
+        ]
+
+    def delivered(self, number: int) -> None:
+        """A notice is where it was to go."""
+        with self._scenes.transaction():
+            self._db.execute("DELETE FROM notice WHERE number = ?", (number,))
+
+    def _notice(self, rule: Rule, scene: Scene, state: RuleState, now_s: float) -> None:
+        for url in rule.notify:
+            if url.startswith("http") and not state.is_on:
+                continue  # a webhook is told when something happens; a broker, how things are
+            put = self._db.execute(
+                "INSERT INTO notice (url, rule_id, device, is_on, body) VALUES (?, ?, ?, ?, '{}')",
+                (url, rule.rule_id, scene.device, state.is_on),
+            )
+            body = {
+                "id": put.lastrowid,
+                "rule": rule.rule_id,
+                "question": rule.question,
+                "becomes": rule.becomes,
+                "device": scene.device,
+                "state": "on" if state.is_on else "off",
+                "answer": state.answer,
+                "since_s": state.since_s,
+                "scene_id": scene.scene_id,
+                "scene_start_s": scene.start_s,
+                "noticed_s": now_s,
+            }
+            self._db.execute("UPDATE notice SET body = ? WHERE number = ?", (json.dumps(body), put.lastrowid))
+
+    def _state(self, rule_id: str, device: str) -> RuleState:
+        row = self._db.execute(
+            "SELECT is_on, candidate, since_s, answer, asked_s FROM rule_state "
+            "WHERE rule_id = ? AND device = ?",
+            (rule_id, device),
+        ).fetchone()
+        return RuleState() if row is None else _state_of(row)
+
+
+def _state_of(row: Sequence[Any]) -> RuleState:
+    is_on, candidate, since_s, answer, asked_s = row
+    known = [None if value is None else bool(value) for value in (is_on, candidate)]
+    return RuleState(known[0], known[1], since_s, answer, asked_s)

@@ -1,0 +1,179 @@
+"""Standing questions at work: every new scene is asked what the rules for its device ask, in the background.
+
+unjudged scenes ─▶ by device, in order ─▶ ask ─▶ judge ─▶ notices ─▶ delivered, at least once
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+from typing import TypeAlias, TypeVar
+
+from edge_server.errors import (
+    BundleMismatchError,
+    EdgeServerError,
+    InvalidQuestionError,
+    OverloadedError,
+)
+from edge_server.scenes.delivery import Courier, DeliveryError
+from edge_server.scenes.keeper import Scenes
+from edge_server.scenes.rule_file import Notice, RuleFile
+from edge_server.scenes.rules import Rule, named
+from edge_server.scenes.scene import Scene
+
+logger = logging.getLogger(__name__)
+
+AskScene: TypeAlias = Callable[[Scene, str], Awaitable[str]]
+"""Asks the model about a scene, in the background; its answer, empty where it is not sure."""
+
+DEVICES_AT_ONCE = 16
+_LOOK_EVERY_S = 2.0
+"""Between two looks for what another process left, or put in [s]."""
+_TRIES = 20
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 60.0
+_NOTICES_AT_ONCE = 256
+_Result = TypeVar("_Result")
+
+
+class StandingQuestions:
+    """Asks, judges and tells, while :meth:`running`.
+
+    Args:
+        scenes: whose store has the rules.
+        rules: of it.
+        ask: asks the model.
+        courier: delivers notices.
+        sleep: waits that many seconds.
+    """
+
+    def __init__(
+        self,
+        scenes: Scenes,
+        rules: RuleFile,
+        ask: AskScene,
+        courier: Courier,
+        *,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._scenes = scenes
+        self._rules = rules
+        self._ask = ask
+        self._courier = courier
+        self._sleep = sleep
+        self._come = asyncio.Event()
+        self._noticed = asyncio.Event()
+        self._busy: dict[str, asyncio.Task[None]] = {}
+        self._taken: set[int] = set()
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Ask and tell for as long as this lasts."""
+        self._scenes.follow(lambda scene: self._come.set())
+        tasks = [
+            asyncio.create_task(self._judge_all(), name="tokenlink-rules"),
+            asyncio.create_task(self._tell_all(), name="tokenlink-notices"),
+        ]
+        try:
+            yield
+        finally:
+            for task in (*tasks, *self._busy.values()):
+                task.cancel()
+            await asyncio.gather(*tasks, *self._busy.values(), return_exceptions=True)
+            await self._courier.close()
+
+    async def _judge_all(self) -> None:
+        while True:
+            self._come.clear()
+            try:
+                found = await self._file(lambda file: file.unjudged(4 * DEVICES_AT_ONCE, self._taken))
+                for number, scene, rules in found:
+                    if scene.device in self._busy or len(self._busy) >= DEVICES_AT_ONCE:
+                        continue  # in order, one device's after another
+                    self._taken.add(number)
+                    task = asyncio.create_task(self._judge(number, scene, rules))
+                    self._busy[scene.device] = task
+                    task.add_done_callback(partial(self._done, number, scene.device))
+            except Exception:
+                logger.exception("standing questions could not be looked up")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_EVERY_S):
+                    await self._come.wait()
+
+    def _done(self, number: int, device: str, _: asyncio.Task[None]) -> None:
+        self._taken.discard(number)
+        del self._busy[device]
+        self._come.set()
+
+    async def _judge(self, number: int, scene: Scene, rules: list[Rule]) -> None:
+        try:
+            answers: dict[str, str] = {}
+            for question in dict.fromkeys(rule.question for rule in rules):
+                answers[question] = await self._answer(scene, question)
+            told = [(rule, answers[rule.question]) for rule in rules]
+            now_s = self._scenes.wall_clock()
+            await self._file(lambda file: file.judge(number, scene, told, now_s))
+            self._noticed.set()
+        except Exception:
+            logger.exception("a standing question failed", extra={"device": scene.device})
+
+    async def _answer(self, scene: Scene, question: str) -> str:
+        """The model's answer; empty where none can be had of this scene."""
+        for number in range(_TRIES):
+            try:
+                return await self._ask(scene, question)
+            except OverloadedError as error:
+                await self._sleep(error.retry_delay_s)
+            except (BundleMismatchError, InvalidQuestionError) as error:
+                logger.warning("a standing question cannot be asked: %s", error)
+                return ""
+            except EdgeServerError as error:
+                logger.warning("a standing question was not answered, try %d: %s", number + 1, error)
+                await self._sleep(_FIRST_WAIT_S)
+        return ""
+
+    async def _tell_all(self) -> None:
+        waits_s: dict[str, float] = {}
+        while True:
+            self._noticed.clear()
+            try:
+                waiting = await self._file(lambda file: file.notices(_NOTICES_AT_ONCE))
+                by_target: dict[str, list[Notice]] = {}
+                for notice in waiting:
+                    by_target.setdefault(notice.url, []).append(notice)
+                rules = {rule.rule_id: rule for rule in await self._file(lambda file: file.rules())}
+                await asyncio.gather(
+                    *(self._tell(url, notices, rules, waits_s) for url, notices in by_target.items())
+                )
+            except Exception:
+                logger.exception("notices could not be looked up")
+            wait_s = min(waits_s.values(), default=_LOOK_EVERY_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._noticed.wait()
+            if waits_s:
+                await self._sleep(min(wait_s, _LOOK_EVERY_S))
+
+    async def _tell(
+        self, url: str, notices: list[Notice], rules: dict[str, Rule], waits_s: dict[str, float]
+    ) -> None:
+        """Deliver what is for one target, in order; what is left is tried again later."""
+        for notice in notices:
+            rule = rules.get(notice.rule_id)
+            if rule is None:
+                continue  # removed meanwhile, with its notices
+            try:
+                await self._courier.deliver(notice, rule)
+            except DeliveryError as error:
+                if url not in waits_s:
+                    logger.warning("%s takes no notices (%s); trying again", named(url), error)
+                waits_s[url] = min(2.0 * waits_s.get(url, _FIRST_WAIT_S / 2), _LONGEST_WAIT_S)
+                return
+            if waits_s.pop(url, None) is not None:
+                logger.info("%s takes notices again", named(url))
+            await self._file(partial(RuleFile.delivered, number=notice.number))
+
+    async def _file(self, work: Callable[[RuleFile], _Result]) -> _Result:
+        return await self._scenes.call(lambda _: work(self._rules))

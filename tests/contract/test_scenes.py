@@ -1,0 +1,321 @@
+"""Scenes at the doors: shared over gRPC, asked about over all of them, and nobody sees what is not theirs."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import openai
+import pytest
+
+from device_agent.errors import DeviceAgentError, PermissionDeniedError, RefusedError
+from device_agent.uplink.uplink import Uplink
+from edge_server.access import keys
+from edge_server.access.scene_grants import grant_scenes, withdraw_scenes
+from edge_server.scenes import Wanted
+from protos import payload
+from protos.names import MODALITIES
+from protos.tokenlink.v1 import tokenlink_pb2 as pb
+from tests.authority import Device, Pki, make_pki
+from tests.contract.conftest import Running
+from tests.waiting import PATIENCE_S
+from tests.weightless import BUNDLE_HASH, CHANNEL_DIM
+
+
+def share(device: str, request_id: str = "r1", start_s: float = 100.0, **blocks: int) -> pb.Question:
+    report = pb.ChannelReport(effective_snr_db=9.0)
+    payloads = [
+        payload.encode(np.full((length, CHANNEL_DIM), 0.5, np.float32), modality, "int8", report)
+        for modality, length in (blocks or {"video": 16}).items()
+    ]
+    return pb.Question(
+        request_id=request_id,
+        payloads=payloads,
+        share=pb.Share(device=device, start_s=start_s, length_s=4.0),
+        whole_answer=True,
+    )
+
+
+def about(*scenes: pb.SceneRef | str, text: str = "ab", request_id: str = "q1") -> pb.Question:
+    named = [pb.SceneRef(device=each) if isinstance(each, str) else each for each in scenes]
+    return pb.Question(request_id=request_id, scenes=named, question_text=text)
+
+
+async def ask(uplink: Uplink, question: pb.Question) -> pb.Answer:
+    return (await uplink.ask(question, deadline_s=PATIENCE_S)).answer
+
+
+class TestWithoutCredentials:
+    """A server on one machine: whoever reaches its ports sees all."""
+
+    @pytest.fixture
+    async def uplink(self, running: Running) -> AsyncIterator[Uplink]:
+        async with Uplink(
+            running.addresses.grpc, BUNDLE_HASH, device_id="d-1", lasting=lambda: 110.0
+        ) as made:
+            yield made
+
+    @pytest.fixture
+    async def rest(self, running: Running) -> AsyncIterator[httpx.AsyncClient]:
+        async with httpx.AsyncClient(base_url=running.addresses.rest, timeout=PATIENCE_S) as http:
+            yield http
+
+    async def test_what_was_shared_is_asked_about(self, running: Running, uplink: Uplink) -> None:
+        before_s = time.time()
+        stored = await ask(uplink, share("camera-1", start_s=100.0))
+        assert (stored.text, stored.finish_reason, len(stored.scenes)) == ("", "stop", 1)
+        # By the server's clock: ten seconds before it was sent, by the device's.
+        assert before_s - 10.0 <= stored.scenes[0].start_s <= time.time() - 10.0
+        reply = await uplink.ask(about("camera-1"), deadline_s=PATIENCE_S)
+        assert reply.answer.text == "2+video:16"
+        assert reply.answer.scenes[0].scene_id == stored.scenes[0].scene_id
+        assert reply.answer.scenes[0].age_s == pytest.approx(6.0, abs=5.0)
+        assert not reply.answer.scenes[0].stale
+        assert reply.bytes_on_wire < 100
+
+    async def test_it_is_shared_once(self, uplink: Uplink, rest: httpx.AsyncClient) -> None:
+        for _ in range(2):
+            await ask(uplink, share("camera-1"))
+        assert len((await rest.get("/v1/scenes")).json()["scenes"]) == 1
+
+    async def test_one_devices_picture_with_anothers_sound(self, uplink: Uplink) -> None:
+        await ask(uplink, share("camera-1", "r1", video=16, audio=8))
+        await ask(uplink, share("mic", "r2", audio=4))
+        both = about(pb.SceneRef(device="camera-1", modalities=[MODALITIES["video"]]), "mic")
+        answer = await ask(uplink, both)
+        assert answer.text == "2+video:16+audio:4"
+        assert [each.device for each in answer.scenes] == ["camera-1", "mic"]
+
+    async def test_two_pictures_are_refused_with_what_can_be_shown(self, uplink: Uplink) -> None:
+        await ask(uplink, share("camera-1", "r1"))
+        await ask(uplink, share("camera-2", "r2"))
+        with pytest.raises(RefusedError, match=r"scenes\[1\].*video of 'camera-1' is shown already.*one of"):
+            await ask(uplink, about("camera-1", "camera-2"))
+
+    async def test_what_is_missing_is_said(self, uplink: Uplink) -> None:
+        await ask(uplink, share("camera-1"))
+        answer = await ask(uplink, about("camera-1", "mic"))
+        assert answer.text == "2+video:16"
+        assert [bool(each.scene_id) for each in answer.scenes] == [True, False]
+        with pytest.raises(DeviceAgentError, match="there is no scene of 'mic'"):
+            await ask(uplink, about("mic", request_id="q2"))
+
+    @pytest.mark.parametrize(
+        ("change", "field"),
+        [
+            (lambda q: q.share.Clear() or q.share.MergeFrom(pb.Share(device="a*")), "share.device"),
+            (lambda q: q.question_ids.append(1), "share"),
+            (lambda q: q.ClearField("payloads"), "payloads"),
+            (lambda q: setattr(q.share, "length_s", float("nan")), "share.length_s"),
+            (lambda q: setattr(q.payloads[0], "crc32", 1), r"payloads\[0\].crc32"),
+            (lambda q: q.payloads.append(q.payloads[0]), "payloads"),
+        ],
+    )
+    async def test_a_share_that_cannot_be_is_refused_by_name(
+        self, uplink: Uplink, rest: httpx.AsyncClient, change: Any, field: str
+    ) -> None:
+        wrong = share("camera-1")
+        change(wrong)
+        with pytest.raises(RefusedError, match=f"^{field}"):
+            await ask(uplink, wrong)
+        assert (await rest.get("/v1/scenes")).json()["scenes"] == []
+
+    @pytest.mark.parametrize(
+        ("wrong", "field"),
+        [
+            (about(pb.SceneRef(device="camera-1", at="yesterday")), r"scenes\[0\].at"),
+            (about(pb.SceneRef(device="")), r"scenes\[0\].device"),
+            (about(pb.SceneRef(device="camera-1", modalities=[77])), r"scenes\[0\].modalities"),
+            (
+                about(pb.SceneRef(device="camera-1", modalities=[MODALITIES["audio"]])),
+                r"scenes\[0\].modalities",
+            ),
+            (about(*["camera-1"] * 9), "scenes"),
+            (pb.Question(request_id="q", question_text="ab"), "question_text"),
+            (pb.Question(request_id="q", scenes=[pb.SceneRef(device="camera-1")]), "question_text"),
+        ],
+    )
+    async def test_a_question_that_cannot_be_is_refused_by_name(
+        self, uplink: Uplink, wrong: pb.Question, field: str
+    ) -> None:
+        await ask(uplink, share("camera-1"))
+        with pytest.raises(RefusedError, match=f"^{field}"):
+            await ask(uplink, wrong)
+
+    async def test_a_scene_of_another_model_is_never_misread(self, running: Running, uplink: Uplink) -> None:
+        await ask(uplink, share("camera-1"))
+
+        def foreign(store: Any) -> None:
+            (kept,) = store.scenes(Wanted(), 2)
+            store.delete(Wanted())
+            store.put(replace(kept, bundle_hash="cd" * 32))
+
+        await running.server.desk.scenes.call(foreign)
+        with pytest.raises(
+            DeviceAgentError, match=r"was made with bundle cdcd.*only the model that it was made for"
+        ):
+            await ask(uplink, about("camera-1"))
+
+    async def test_rest_and_openai_ask_about_scenes(
+        self, running: Running, uplink: Uplink, rest: httpx.AsyncClient
+    ) -> None:
+        stored = await ask(uplink, share("camera-1"))
+        scene = {"device": "camera-1", "at": "latest"}
+        answered = (await rest.post("/v1/infer", json={"question": "ab", "scenes": [scene]})).json()
+        assert (answered["answer"], answered["uplink"]) == ("2+video:16", [])
+        assert answered["scenes"][0]["scene_id"] == stored.scenes[0].scene_id
+        sdk = openai.AsyncOpenAI(api_key="-", base_url=f"{running.addresses.rest}/v1", max_retries=0)
+        content: Any = [{"type": "text", "text": "abc"}, {"type": "scene", "scene": scene}]
+        asked = await sdk.chat.completions.create(
+            model="weightless", messages=[{"role": "user", "content": content}]
+        )
+        assert asked.choices[0].message.content == "3+video:16"
+        assert asked.model_extra is not None
+        assert asked.model_extra["scenes"][0]["device"] == "camera-1"
+        content[1]["scene"] = {"device": "mic"}
+        with pytest.raises(openai.NotFoundError, match="there is no scene of 'mic'"):
+            await sdk.chat.completions.create(
+                model="weightless", messages=[{"role": "user", "content": content}]
+            )
+        await sdk.close()
+
+    async def test_they_are_listed_and_deleted(self, uplink: Uplink, rest: httpx.AsyncClient) -> None:
+        await ask(uplink, share("camera-1", "r1", video=16, audio=8))
+        await ask(uplink, share("camera-2", "r2"))
+        listed = (await rest.get("/v1/scenes", params={"device": "camera-1"})).json()
+        assert [each["device"] for each in listed["devices"]] == ["camera-1"]
+        assert listed["scenes"][0]["modalities"] == ["video", "audio"]
+        assert (await rest.delete("/v1/scenes", params={"device": "camera-1"})).json() == {"deleted": 1}
+        assert (await rest.get("/v1/scenes")).json()["devices"][0]["device"] == "camera-2"
+
+    async def test_a_model_without_a_space_says_so(self, rest: httpx.AsyncClient) -> None:
+        found = await rest.post("/v1/scenes/search", json={"query": "a trumpet"})
+        assert found.status_code == 400
+        assert "weightless" in found.json()["error"]["message"]
+
+    async def test_metrics_tell_of_them(self, running: Running, uplink: Uplink) -> None:
+        await ask(uplink, share("camera-1"))
+        shown = running.server.metrics.exposition().decode()
+        assert "tokenlink_scenes 1.0" in shown
+        assert "tokenlink_scenes_shared_total 1.0" in shown
+
+
+class TestAcrossUsers:
+    """With certificates and keys: every door, tried by who may not, shows nothing."""
+
+    @pytest.fixture
+    def pki(self, tmp_path: Path) -> Pki:
+        return make_pki(tmp_path / "certs")
+
+    @pytest.fixture
+    def settings(self, pki: Pki, tmp_path: Path) -> dict[str, object]:
+        return pki.settings() | {"scenes": tmp_path / "scenes.db"}
+
+    @pytest.fixture
+    def camera(self, pki: Pki) -> Device:
+        return pki.device("camera-1")
+
+    @pytest.fixture
+    def stranger(self, pki: Pki) -> Device:
+        return pki.device("camera-10")
+
+    def uplink(self, running: Running, device: Device) -> Uplink:
+        return Uplink(
+            running.addresses.grpc,
+            BUNDLE_HASH,
+            device_id=f"{device.name}/x",
+            credentials=device.credentials(),
+        )
+
+    async def rest(self, running: Running, pki: Pki, name: str) -> httpx.AsyncClient:
+        key = keys.add_key(pki.access, name, time.time())
+        trust = ssl.create_default_context(cadata=pki.root.decode())
+        return httpx.AsyncClient(
+            base_url=running.addresses.rest,
+            verify=trust,
+            timeout=PATIENCE_S,
+            headers={"Authorization": f"Bearer {key}"},
+        )
+
+    async def test_every_door(self, running: Running, pki: Pki, camera: Device, stranger: Device) -> None:
+        async with self.uplink(running, camera) as own, self.uplink(running, stranger) as other:
+            stored = await ask(own, share("camera-1/bedroom"))
+            scene_id = stored.scenes[0].scene_id
+            assert (await ask(own, about("camera-1/bedroom"))).text == "2+video:16"
+            # Over gRPC: by name, by id, beside a scene of one's own, whether it is there or not.
+            await ask(other, share("camera-10", "r9"))
+            for number, wrong in enumerate(
+                (
+                    about("camera-1/bedroom"),
+                    about(pb.SceneRef(device="camera-1/bedroom", at=scene_id)),
+                    about("camera-10", pb.SceneRef(device="camera-1/bedroom")),
+                    about("camera-1/nothing"),
+                    about("camera-1"),
+                )
+            ):
+                wrong.request_id = f"q{number}"
+                with pytest.raises(PermissionDeniedError, match="may not see"):
+                    await ask(other, wrong)
+            # By its id, as one's own: there is none.
+            with pytest.raises(RefusedError, match="there is no scene"):
+                await ask(other, about(pb.SceneRef(device="camera-10", at=scene_id), request_id="q8"))
+            # Sharing in another's name.
+            with pytest.raises(PermissionDeniedError, match="camera-10"):
+                await ask(other, share("camera-1", "r3"))
+        phone = await self.rest(running, pki, "phone")
+        scene = {"device": "camera-1/bedroom"}
+        chat = {
+            "model": "weightless",
+            "messages": [
+                {
+                    "role": "user",
+                    "content": [{"type": "text", "text": "a"}, {"type": "scene", "scene": scene}],
+                }
+            ],
+        }
+        async with phone:
+            for path, body in (
+                ("/v1/infer", {"question": "ab", "scenes": [scene]}),
+                ("/v1/infer", {"question": "ab", "scenes": [{**scene, "at": scene_id}]}),
+                ("/v1/chat/completions", chat),
+                ("/v1/chat/completions", {**chat, "stream": True}),
+            ):
+                refused = await phone.post(path, json=body)
+                assert (refused.status_code, scene_id in refused.text) == (403, False)
+            listed = (await phone.get("/v1/scenes")).json()
+            assert listed == {"devices": [], "scenes": []}
+            assert (await phone.get("/v1/scenes", params={"device": "camera-1/*"})).json() == listed
+            assert (await phone.delete("/v1/scenes", params={"device": "camera-*"})).status_code == 403
+            assert (
+                await phone.delete("/v1/scenes", params={"device": "camera-1/bedroom"})
+            ).status_code == 403
+            # Granted, and withdrawn: each counts from the next question on.
+            grant_scenes(pki.access, "key:phone", "read:camera-1/*", time.time())
+            assert (
+                await phone.post("/v1/infer", json={"question": "ab", "scenes": [scene]})
+            ).status_code == 200
+            assert len((await phone.get("/v1/scenes")).json()["scenes"]) == 1
+            assert (
+                await phone.delete("/v1/scenes", params={"device": "camera-1/bedroom"})
+            ).status_code == 403
+            withdraw_scenes(pki.access, "key:phone", "read:camera-1/*")
+            assert (
+                await phone.post("/v1/infer", json={"question": "ab", "scenes": [scene]})
+            ).status_code == 403
+
+    async def test_who_is_asked_about_is_audited(
+        self, running: Running, pki: Pki, camera: Device, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level("INFO", logger="tokenlink.audit")
+        async with self.uplink(running, camera) as own:
+            await ask(own, share("camera-1"))
+            with pytest.raises(PermissionDeniedError):
+                await ask(own, about("camera-2"))
+        told = [record for record in caplog.records if record.name == "tokenlink.audit"]
+        assert [(each.by, each.device, each.granted) for each in told] == [("camera-1", "camera-2", False)]  # type: ignore[attr-defined]
