@@ -82,8 +82,11 @@ class PacketWindow:
         first = list(itertools.islice(packets, _FIRST_PACKETS))
         for packet in first:
             # Without a decoder FFmpeg can miss when a track begins, and take another's begin for the file's.
-            begins_s = None if packet.pts is None else float(packet.pts * packet.time_base)
-            if begins_s is not None and not packet.is_discard and 0 <= begins_s < (self._zero_s or 0.0):
+            # Sound can begin earlier by right: with what its codec needs and nobody hears.
+            if packet.stream.type != "video" or packet.pts is None or packet.is_discard:
+                continue
+            begins_s = float(packet.pts * packet.time_base)
+            if 0 <= begins_s < (self._zero_s or 0.0):
                 self._zero_s = begins_s
         if self._after_s > 0 and self._seek(container):
             return iter(container.demux(streams))
