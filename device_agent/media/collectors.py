@@ -19,7 +19,7 @@ from av.sidedata.sidedata import Type as SideDataType
 from device_agent.errors import MediaError, MediaLimitError
 from device_agent.media.clip import MediaSpec
 from device_agent.media.limits import MediaLimits
-from device_agent.media.orientation import UPRIGHT, Turn, by_matrix
+from device_agent.media.orientation import UPRIGHT, Turn, by_angle, by_matrix
 from device_agent.media.pixels import Frames, cropped, rgb_pixels
 from device_agent.media.wav import check_sound
 
@@ -167,8 +167,11 @@ class FrameSampler:
 
 
 def _turn_of(frame: Any) -> Turn:
-    matrices = (bytes(data) for data in frame.side_data if data.type == SideDataType.DISPLAYMATRIX)
-    return next(map(by_matrix, matrices), UPRIGHT)
+    try:
+        matrix = frame.side_data.get(SideDataType.DISPLAYMATRIX)
+    except ValueError:  # beside it is something that PyAV knows no name of, such as the EXIF of a TIFF
+        return by_angle(frame.rotation)
+    return UPRIGHT if matrix is None else by_matrix(bytes(matrix))
 
 
 class SoundCollector:
