@@ -24,6 +24,7 @@ from edge_server.cotrain.model_half import ModelHalf
 from edge_server.cotrain.plan import Plan
 from edge_server.model.link import Link
 from edge_server.study.cotrain.arms import Faults, Outcome, accuracies, examine, in_one_process, over_network
+from edge_server.study.cotrain.shifts import SHIFTS
 from edge_server.study.cotrain.step_cost import measure_step
 from edge_server.study.cotrain.world import UNSHIFTED, Worlds, load_worlds
 
@@ -54,7 +55,8 @@ class Scale:
         """What every arm is told unless it is about something else."""
         return Plan(
             rounds=self.rounds,
-            min_devices=2,
+            # All of them from the first step on: what is compared is learned from the same batches.
+            min_devices=len(SHIFTS),
             clips=self.clips_a_step,
             questions=1,
             token_lengths=(TOKEN_LENGTH,),
@@ -198,7 +200,7 @@ class Comparison:
         step_s = usual.elapsed_s / plan.rounds
         faults = Faults(killed=0.3, lost=0.2, straggler_s=10.0 * step_s)
         # Whoever is three times as late as a step takes is not waited for.
-        outcome = self._run(replace(plan, deadline_s=max(0.2, 3.0 * step_s)), faults)
+        outcome = self._run(replace(plan, min_devices=2, deadline_s=max(0.2, 3.0 * step_s)), faults)
         twice = [
             name for name, row in outcome.learned.items() if row["applied"] > outcome.counters[name]["steps"]
         ]
@@ -214,7 +216,7 @@ class Comparison:
 
     def _poisoner(self) -> dict[str, Any]:
         plan = self._scale.plan(1)
-        clean, outcome = self._run(plan), self._run(plan, Faults(flipped=1))
+        clean, outcome = self._run(plan), self._run(replace(plan, min_devices=2), Faults(flipped=1))
         poisoner, *others = (world.name for world in self._worlds.devices)
         return {
             "poisoner": poisoner,
