@@ -88,7 +88,7 @@ def test_the_network_learns_what_one_process_does(link: Link, model: Path, tmp_p
 
 def test_faults_stop_nothing_and_apply_nothing_twice(link: Link, model: Path, tmp_path: Path) -> None:
     bundle = heads_bundle(link, model / "bundle")
-    plan = replace(PLAN, rounds=24, min_devices=2, deadline_s=0.5)
+    plan = replace(PLAN, rounds=24, min_devices=2, deadline_s=10.0)
     faults = Faults(killed=0.34, lost=0.3)
     outcome = over_network(model, bundle, worlds(link, 3), plan, CHANNEL, tmp_path / "round", faults)
     assert outcome.half.step == 24
