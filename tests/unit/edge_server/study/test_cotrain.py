@@ -86,6 +86,7 @@ def test_the_network_learns_what_one_process_does(link: Link, model: Path, tmp_p
     assert all(0.0 <= each["shifted"] <= 1.0 for each in found.values())
 
 
+@pytest.mark.benchmark
 def test_faults_stop_nothing_and_apply_nothing_twice(link: Link, model: Path, tmp_path: Path) -> None:
     bundle = heads_bundle(link, model / "bundle")
     plan = replace(PLAN, rounds=24, min_devices=2, deadline_s=10.0)
