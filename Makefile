@@ -18,7 +18,7 @@ WORKERS ?= 2
 # A command after this runs beside an edge server on free ports, and finds it in its environment.
 SERVED := $(BIN)/python deploy/with_server.py --model $(MODEL) --
 SCRIPTS := deploy/with_server.py deploy/demo/demo.py deploy/demo/make_clips.py deploy/demo/screenshots.py \
-  deploy/demo/shifted_worlds.py \
+  deploy/demo/shifted_worlds.py deploy/demo/free_questions.py \
   $(wildcard deploy/loadtest/*.py) \
   tests/closed_forms.py tests/tree.py tests/benchmarks/channel.py tests/benchmarks/device_cost.py \
   tests/benchmarks/paper_scale.py $(wildcard tests/benchmarks/forward_*.py tests/benchmarks/serving/*.py) \
@@ -61,6 +61,7 @@ $(VENV)/.dev: $(VENV)/.server
 
 demo: $(VENV)/.server ## Ask about the shipped clips, at two SNRs
 	@$(SERVED) $(BIN)/python deploy/demo/demo.py
+	@$(BIN)/python -m deploy.demo.free_questions
 
 test: lint ## Lint, then all tests
 	$(BIN)/python -m pytest -m "not benchmark" -n $(WORKERS) --dist loadfile --no-loadscope-reorder

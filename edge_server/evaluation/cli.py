@@ -34,6 +34,7 @@ from edge_server.evaluation.honesty import (
 from edge_server.evaluation.loss_surface import SNRS_DB, measure
 from edge_server.evaluation.named_report import named_report
 from edge_server.evaluation.out_of_domain import EACH
+from edge_server.evaluation.text_kept import general_questions, text_kept
 from edge_server.model.link import Link
 from edge_server.model.provenance import current_commit
 from edge_server.runtime.model_runner import has_bfloat16
@@ -125,6 +126,14 @@ def evaluate(
     sounds: Annotated[
         Path | None, typer.Option(help="Likewise, what is heard in the sounds of this folder.")
     ] = None,
+    text: Annotated[
+        bool,
+        typer.Option(
+            "--text-kept",
+            help="Ask general questions instead, of the foundation with and without its LoRA: does it answer "
+            "as it did?",
+        ),
+    ] = False,
 ) -> None:
     """Ask a model held-out questions through the channel; print and write its accuracy."""
     torch.set_num_threads(cores())
@@ -134,6 +143,9 @@ def evaluate(
         channels = [ChannelConfig(model=channel, fading=fading, snr_db=snr) for snr in snr_db or [10.0]]
         folders = {"visual": photos, "audio": sounds}
         _write(out, named_report(link, folders, channels, lengths, questions, seed))
+        return
+    if text:
+        _text_kept(link, questions, out)
         return
     if sum((loss_surface, wordings, calibrate, out_of_domain)) > 1:
         raise typer.BadParameter("one at a time", param_hint="--wordings --calibrate --out-of-domain")
@@ -209,6 +221,19 @@ def _write(out: Path | None, report: dict[str, Any]) -> None:
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _text_kept(link: Link, most: int | None, out: Path | None) -> None:
+    """Ask general questions, say how many are answered as before, and write it."""
+    asked = general_questions()[:most]
+    with Progress(console=Console(stderr=True)) as bar:
+        task = bar.add_task("questions", total=len(asked))
+        found = text_kept(link, asked, lambda done: bar.advance(task, done))
+    typer.echo(
+        f"{link.config.name}: {found['agreement']:.1%} of {found['questions']} general questions answered as "
+        f"the untouched foundation does; right: {found['right']:.1%}, before {found['right_untouched']:.1%}"
+    )
+    _write(out, {"model": link.config.name, "commit": current_commit(), **found})
 
 
 def _at(setting: Setting, snr_db: float) -> Setting:

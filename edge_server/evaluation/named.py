@@ -1,7 +1,7 @@
 """A folder of photos or sounds, each named by what it shows: asked about through the channel.
 
-    n01443537_goldfish.jpg   goldfish, and what WordNet calls that synset, where its list was fetched
-    dog_1-100032-A.ogg       dog
+    n01443537_goldfish.jpg    goldfish, and what WordNet calls that synset, where its list was fetched
+    dog-bark_1-100032-A.ogg   dog bark, and what else that sound is called
 
 An answer is right if it holds one of the names, as whole words. Where the encoder is a classifier of its own,
 what it would have said by itself is counted beside it: no answer can be expected to be better.
@@ -26,12 +26,14 @@ from edge_server.errors import DatasetError
 from edge_server.evaluation.accuracy import Advance, answer_all
 from edge_server.model import tokenizer as tk
 from edge_server.model.link import Link
+from edge_server.model.listener import ListenerEncoder
 from edge_server.model.modality import MODALITIES
 from edge_server.model.published.lite import LiteEncoder
 from edge_server.runtime.model_runner import ServedLink
+from edge_server.weights.sound_names import SOUNDS, names_of
 
-PICTURES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".avif", ".gif", ".bmp"))
-SOUNDS = frozenset((".ogg", ".mp3", ".wav", ".flac", ".m4a", ".opus"))
+PICTURE_FILES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".avif", ".gif", ".bmp"))
+SOUND_FILES = frozenset((".ogg", ".mp3", ".wav", ".flac", ".m4a", ".opus"))
 #: What is asked about each.
 QUESTIONS = {"visual": "What is in the picture?", "audio": "What do you hear?"}
 _BATCH = 32
@@ -91,7 +93,7 @@ def read_named(folder: Path, slot: str, lemmas: Mapping[str, Sequence[str]]) -> 
     Raises:
         DatasetError: there is none.
     """
-    suffixes = PICTURES if slot == "visual" else SOUNDS
+    suffixes = PICTURE_FILES if slot == "visual" else SOUND_FILES
     paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in suffixes)
     if not paths:
         raise DatasetError(f"{folder}: holds no file of {', '.join(sorted(suffixes))}")
@@ -102,7 +104,10 @@ def _named(path: Path, lemmas: Mapping[str, Sequence[str]]) -> Named:
     found = _SYNSET.fullmatch(path.stem)
     synset, rest = (found[1], found[2]) if found else ("", _NUMBER.sub("", path.stem))
     own = rest.replace("_", " ").strip()
-    return Named(path, synset, (own, *lemmas.get(synset, ())))
+    if not synset:
+        own = own.replace("-", " ")
+    names = names_of(own) if path.suffix.lower() in SOUND_FILES else (own,)
+    return Named(path, synset, (*names, *lemmas.get(synset, ())))
 
 
 def read_lemmas(path: Path) -> dict[str, tuple[str, ...]]:
@@ -151,17 +156,20 @@ class NamedFolder:
         self.served = ServedLink(link, bundle_hash="")
         self.encoder: int | None = None
         encoder = link.encoder(slot)
-        known = encoder if isinstance(encoder, LiteEncoder) and synsets else None
+        known = encoder if isinstance(encoder, ListenerEncoder) or synsets else None
         rows, right = [], 0
         with torch.inference_mode():
             for file in files:
-                pixels = encoder.front_end(torch.from_numpy(self._media(file.path)))[None]
-                if known is None:
-                    rows.append(encoder(pixels)[0])
+                taken = encoder.front_end(torch.from_numpy(self._media(file.path)))[None]
+                if isinstance(known, LiteEncoder):
+                    likely_BK, *others = known.parts(taken[:, 0])
+                    rows.append(known.joined(likely_BK, *others)[0])
+                    right += synsets[int(likely_BK[0].argmax())] == file.synset
+                elif isinstance(known, ListenerEncoder):
+                    rows.append(known(taken)[0])
+                    right += SOUNDS[int(known.logits(taken)[0].argmax())].name in file.names
                 else:
-                    local, likely = known.parts(pixels)
-                    rows.append(known.joined(local, likely)[0])
-                    right += synsets[int(likely[0].argmax())] == file.synset
+                    rows.append(encoder(taken)[0])
                 advance(1)
         self.features = torch.stack(rows)
         if known is not None:

@@ -22,12 +22,14 @@ from torch.onnx.utils import register_custom_op_symbolic
 from device_agent.bundle.bundle import TOKENS, Bundle, write_manifest
 from edge_server.errors import ExportError
 from edge_server.export.graphs import GRAPHS
+from edge_server.export.halves import store_halves
 from edge_server.export.heads import export_head
 from edge_server.model.config import TOKEN_LENGTHS
 from edge_server.model.head_gradient import can_learn_on_a_device
 from edge_server.model.link import Link
 from edge_server.model.modality import TEXT
 from edge_server.model.provenance import current_commit
+from edge_server.model.tokenizer import save_compact
 
 #: Largest difference between ONNX Runtime and torch, relative to the tokens' root mean square.
 PARITY_TOLERANCE = 1e-3
@@ -76,7 +78,8 @@ def export_bundle(link: Link, folder: Path, commit: str | None = None) -> Export
         record = GRAPHS[name]
         example = record.example() | ({"token_length": length} if record.takes_length else {})
         _export(graph, example, record.dynamic, folder / f"{name}.onnx")
-    link.tokenizer.save(str(folder / "tokenizer.json"))
+        store_halves(folder / f"{name}.onnx")
+    save_compact(link.tokenizer, folder / "tokenizer.json")
     parity = check_parity(graphs, folder, config.token_lengths)
     heads = {
         name: export_head(link.heads[name], config.token_lengths, folder, name)

@@ -114,6 +114,27 @@ class AudioConfig:
 
 
 @dataclass(frozen=True)
+class ListenerAudio:
+    """A small classifier of sounds as the audio encoder: see :mod:`edge_server.model.listener`."""
+
+    classes: int
+    """Classes that it knows."""
+    format: AudioFormat = field(default_factory=AudioFormat)
+    """What it takes."""
+    channels: tuple[int, ...] = (32, 48, 80, 128)
+    """Channels of its convolutions, each behind the first halving time and frequency."""
+    code_size: int = 64
+    """Width D of an encoder token: of the codes of class and loudness."""
+    others: ClassVar[tuple[int, ...]] = (3,)
+    """Levels of loudness that may be told, and the width of their codes."""
+
+    @property
+    def class_width(self) -> int:
+        """Width of a class's code."""
+        return self.code_size - sum(self.others)
+
+
+@dataclass(frozen=True)
 class HeadConfig:
     """The heads of feature modalities."""
 
@@ -147,13 +168,26 @@ class ReceiverConfig:
 
 
 @dataclass(frozen=True)
-class MemoryConfig:
-    """Things that both ends know by heart: see :mod:`edge_server.model.memory`."""
+class MemoryField:
+    """One of the things that a caption says, as one of several that both ends know by heart."""
 
     things: int
-    """How many."""
+    """How many it may be."""
     width: int
-    """Reals of a thing's code, which an encoder token ends with."""
+    """Reals of its code."""
+
+
+@dataclass(frozen=True)
+class MemoryConfig:
+    """What both ends of a slot know by heart: see :mod:`edge_server.model.memory`."""
+
+    fields: tuple[MemoryField, ...]
+    """Fields, the one that names the thing first; an encoder token ends with the codes of all, in order."""
+
+    @property
+    def width(self) -> int:
+        """Reals of all codes."""
+        return sum(field.width for field in self.fields)
 
 
 @dataclass(frozen=True)

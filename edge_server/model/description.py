@@ -20,6 +20,7 @@ from edge_server.model.config import (
     AudioConfig,
     FoundationConfig,
     HeadConfig,
+    ListenerAudio,
     LoraTraining,
     MemoryConfig,
     ReceiverConfig,
@@ -49,7 +50,7 @@ class LinkConfig:
         default_factory=VisualConfig
     )
     """The visual encoder, likewise."""
-    audio: Annotated[CheckpointAudio | AudioConfig | None, _FIRST_THAT_FITS] = field(
+    audio: Annotated[CheckpointAudio | ListenerAudio | AudioConfig | None, _FIRST_THAT_FITS] = field(
         default_factory=AudioConfig
     )
     """The audio encoder, likewise; None: it hears nothing."""
@@ -61,8 +62,8 @@ class LinkConfig:
     """LoRA of the foundation."""
     channel_dim: int = 32
     """Reals per sent token C."""
-    memory: MemoryConfig | None = None
-    """Things whose codes the visual head sends, and the visual receiver knows; None: both are learned."""
+    memory: dict[str, MemoryConfig] = field(default_factory=dict)
+    """By slot, things whose codes its head sends, and its receiver knows; elsewhere both are learned."""
     analog_text: bool = True
     """Whether a question may come over the analog text path."""
     max_text_tokens: int = 96

@@ -29,10 +29,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from edge_server.errors import ModelError
-from edge_server.model.config import AudioConfig, VisualConfig
+from edge_server.model.config import AudioConfig, ListenerAudio, VisualConfig
 from edge_server.model.description import LinkConfig, read_description
 from edge_server.model.foundation import build_foundation
 from edge_server.model.head import TextHead, TransmitterHead
+from edge_server.model.listener import ListenerEncoder
 from edge_server.model.memory import CodeHead, MemoryReceiver
 from edge_server.model.published.config import (
     CheckpointAudio,
@@ -48,7 +49,12 @@ from edge_server.model.tokenizer import SpecialIds
 from edge_server.model.transmitter import AudioEncoder, VisualEncoder
 
 Encoder: TypeAlias = (
-    VisualEncoder | AudioEncoder | CheckpointVisualEncoder | CheckpointAudioEncoder | LiteEncoder
+    VisualEncoder
+    | AudioEncoder
+    | CheckpointVisualEncoder
+    | CheckpointAudioEncoder
+    | LiteEncoder
+    | ListenerEncoder
 )
 """The encoder of a feature modality: trained here, or published."""
 
@@ -58,6 +64,7 @@ ENCODERS: dict[type, Callable[[Any], Encoder]] = {
     LiteVisual: LiteEncoder,
     AudioConfig: AudioEncoder,
     CheckpointAudio: CheckpointAudioEncoder,
+    ListenerAudio: ListenerEncoder,
 }
 """What is built of which configuration, with random weights."""
 
@@ -92,16 +99,16 @@ class Link(nn.Module):
         memory = config.memory
 
         def head(slot: str, encoder: Encoder) -> nn.Module:
-            if memory is not None and slot == _REMEMBERED:
-                return CodeHead(memory, channel_dim, longest)
+            if slot in memory:
+                return CodeHead(memory[slot], channel_dim, longest)
             return TransmitterHead(
                 config.head, encoder.patches, encoder.hidden_size, channel_dim, config.token_lengths
             )
 
         def receiver(slot: str) -> nn.Module:
-            if memory is not None and slot == _REMEMBERED:
+            if slot in memory:
                 queries = config.receiver.num_queries
-                return MemoryReceiver(memory, queries, channel_dim, longest, self.embedding)
+                return MemoryReceiver(memory[slot], queries, channel_dim, longest, self.embedding)
             return build_receiver(config.receiver, channel_dim, width)
 
         self.heads = nn.ModuleDict({slot: head(slot, parts.encoders[slot]) for slot in self.slots})
@@ -210,10 +217,10 @@ class Link(nn.Module):
     def known_by_heart(self) -> dict[str, Tensor]:
         """What receivers know that was never learned."""
         return {
-            f"receivers.{slot}.{name}": getattr(receiver, name)
+            f"receivers.{slot}.{name}": each
             for slot, receiver in self.receivers.items()
             if isinstance(receiver, MemoryReceiver)
-            for name in ("keys", "words")
+            for name, each in receiver.known().items()
         }
 
     def lora_parameters(self) -> dict[str, nn.Parameter]:
@@ -301,8 +308,6 @@ def _tied_to_embedding(foundation: PreTrainedModel | PeftModel) -> list[str]:
     return [name for name, each in causal.named_parameters(remove_duplicate=False) if each is embedding]
 
 
-#: The slot whose head and receiver may know things by heart.
-_REMEMBERED = "visual"
 _LINK_PARTS = ("heads", "receivers", "text_head", "text_receiver")
 
 

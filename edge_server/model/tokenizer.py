@@ -170,6 +170,16 @@ def load_tokenizer(path: Path) -> Tokenizer:
     return tokenizer
 
 
+def save_compact(tokenizer: Tokenizer, path: Path) -> None:
+    """Write a tokenizer in as few bytes as the format allows: a device fetches it with every bundle."""
+    described = json.loads(tokenizer.to_str())
+    merges = described["model"].get("merges", ())
+    # "a b", as it was written before tokens could hold blanks, is a third of the pair's length.
+    if merges and not any(" " in part for pair in merges for part in pair if not isinstance(pair, str)):
+        described["model"]["merges"] = [pair if isinstance(pair, str) else " ".join(pair) for pair in merges]
+    path.write_text(json.dumps(described, ensure_ascii=False, separators=(",", ":")), encoding="utf-8")
+
+
 def encode(tokenizer: Tokenizer, text: str) -> list[int]:
     """Language token ids of a text; never an id of a special token."""
     ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids

@@ -59,6 +59,13 @@ def train(
     ] = None,
     visual: Annotated[Path | None, typer.Option(help="Of `paper`: of ViViT-B/16x2.")] = None,
     audio: Annotated[Path | None, typer.Option(help="Of `paper`: of AST.")] = None,
+    sounds: Annotated[
+        Path | None,
+        typer.Option(
+            help="Of `open-small`: recordings named as ESC-10's are; without it only instruments and speech "
+            "are told apart."
+        ),
+    ] = None,
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Processes and threads.  [default: all cores]")
     ] = None,
@@ -90,7 +97,7 @@ def train(
         typer.echo(f"{SplitRun(model, data, out, training, seed, jobs or cores()).all()}: done")
         return
     if recipe == OPEN.name:
-        open_run = OpenRun(OPEN, seed, runs / OPEN.name)
+        open_run = OpenRun(OPEN, seed, runs / OPEN.name, sounds)
         _ensure_identity(open_run)
         torch.set_num_threads(jobs or cores())
         typer.echo(f"{open_run.all()}: done")

@@ -1,4 +1,4 @@
-"""The published halves of ``open-small`` as parts of a link: SmolLM2-135M-Instruct, EfficientNet-Lite0."""
+"""``open-small`` as a link: SmolLM2-135M-Instruct, EfficientNet-Lite0, and what both ends know by heart."""
 
 from __future__ import annotations
 
@@ -7,28 +7,31 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from tokenizers import Tokenizer
 from transformers import LlamaForCausalLM
 
 from edge_server.errors import ModelError
 from edge_server.model import tokenizer as tk
-from edge_server.model.config import LoraTraining, MemoryConfig, ReceiverConfig
+from edge_server.model.config import ListenerAudio, LoraTraining, MemoryConfig, MemoryField, ReceiverConfig
 from edge_server.model.description import LinkConfig
-from edge_server.model.link import Link, Parts
+from edge_server.model.link import Encoder, Link, Parts
+from edge_server.model.listener import ListenerEncoder
 from edge_server.model.memory import MemoryReceiver
 from edge_server.model.published.config import CheckpointFoundation, LiteVisual
 from edge_server.model.published.lite import LiteEncoder
-from edge_server.weights.captions import Captions
+from edge_server.weights.captions import COLOURS, LEVELS, SIDES, Captions
 from edge_server.weights.gguf_file import read_llama
 from edge_server.weights.names import ClassName
+from edge_server.weights.sound_names import SOUNDS
 
 NAME = "open-small"
 CLASSES = 1000
 #: Longest prompt with its answer.
 MAX_POSITIONS = 1024
 #: Language tokens of a caption.
-QUERIES = 20
+QUERIES = 28
+#: Slots of the prompt that captions fill.
+SEEN, HEARD = "visual", "audio"
 
 # SmolLM2's chat template around a question of one turn; how it begins is what the foundation was tuned to.
 _OPENING = (
@@ -75,28 +78,66 @@ def read_encoder(path: Path) -> LiteEncoder:
     return encoder.eval().requires_grad_(False)
 
 
-def base_link(foundation: Path, encoder: Path, names: Sequence[ClassName]) -> Link:
-    """The link as it is before anything was trained: the foundation has no LoRA.
+def new_listener() -> ListenerAudio:
+    """What its audio encoder is."""
+    return ListenerAudio(len(SOUNDS))
 
-    The receiver knows the classes' codes and captions by heart.
+
+def base_link(
+    foundation: Path, encoder: Path, names: Sequence[ClassName], listener: ListenerEncoder | None = None
+) -> Link:
+    """The link with a foundation as it was published: it has no LoRA.
+
+    Receivers know codes and captions by heart.
+
+    Args:
+        foundation: SmolLM2's file.
+        encoder: EfficientNet-Lite0's.
+        names: of its classes.
+        listener: the encoder of sounds; None: it hears nothing.
     """
     described, network, tokenizer = read_foundation(foundation)
     visual = read_encoder(encoder)
+    seen = visual.config
+    memory = {SEEN: MemoryConfig(_fields(seen.classes, seen.class_width, seen.others))}
+    if listener is not None:
+        heard = listener.config
+        memory[HEARD] = MemoryConfig(_fields(heard.classes, heard.class_width, heard.others))
     config = LinkConfig(
         name=NAME,
         foundation=described,
-        visual=visual.config,
-        audio=None,
+        visual=seen,
+        audio=None if listener is None else listener.config,
         receiver=ReceiverConfig(num_queries=QUERIES),
         lora=LoraTraining(rank=16, alpha=32),
-        memory=MemoryConfig(CLASSES, visual.config.code_size),
+        memory=memory,
         analog_text=False,
     )
-    link = Link(config, tokenizer, Parts({"visual": visual}, network)).eval()
-    receiver = link.receiver("visual")
-    assert isinstance(receiver, MemoryReceiver)  # noqa: S101 - as configured
+    parts: dict[str, Encoder] = {SEEN: visual}
+    if listener is not None:
+        parts[HEARD] = listener
+    link = Link(config, tokenizer, Parts(parts, network)).eval()
     captions = Captions(tokenizer, QUERIES)
-    receiver.keys.copy_(F.normalize(visual.codes.detach(), dim=1))
-    for kind, sure in ((0, True), (1, False)):
-        receiver.words[kind] = torch.tensor([captions.photo(name, sure=sure) for name in names])
+    by_heart = _memory(link, SEEN, captions)
+    sure, guess = ([captions.photo(name, sure=known) for name in names] for known in (True, False))
+    by_heart.learn(0, visual.codes.detach(), sure, guess)
+    by_heart.learn(1, torch.eye(len(COLOURS)), [captions.colour(each) for each in COLOURS])
+    by_heart.learn(2, torch.eye(len(SIDES)), [captions.side(each) for each in SIDES])
+    if listener is not None:
+        by_heart = _memory(link, HEARD, captions)
+        sure, guess = ([captions.sound(sound, sure=known) for sound in SOUNDS] for known in (True, False))
+        by_heart.learn(0, listener.codes, sure, guess)
+        by_heart.learn(1, torch.eye(len(LEVELS)), [captions.level(each) for each in LEVELS])
     return link
+
+
+def _fields(things: int, width: int, others: Sequence[int]) -> tuple[MemoryField, ...]:
+    """What names the thing; and what else is said, each thing of which has a direction of its own."""
+    return (MemoryField(things, width), *(MemoryField(each, each) for each in others))
+
+
+def _memory(link: Link, slot: str, captions: Captions) -> MemoryReceiver:
+    receiver = link.receiver(slot)
+    assert isinstance(receiver, MemoryReceiver)  # noqa: S101 - as configured
+    receiver.filler.fill_(captions.filler)
+    return receiver

@@ -20,7 +20,6 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 import typer
 from matplotlib.figure import Figure
 from rich.console import Console
@@ -58,7 +57,7 @@ class Edge:
     """What follows the cells of a picture: the rest of the encoder, the caption, the answer."""
 
     def __init__(self, link: Link) -> None:
-        (slot,) = link.slots
+        slot = link.slots[0]
         encoder, receiver = link.encoder(slot), link.receiver(slot)
         assert isinstance(encoder, LiteEncoder)
         assert isinstance(receiver, MemoryReceiver)
@@ -78,10 +77,11 @@ class Edge:
     def sent(self, x_TD: Tensor) -> Tensor:
         """What arrives of cells, as the block that the receiver knows a caption for."""
         network = self.encoder.network
-        head = F.relu6(network._bn1(network._conv_head(x_TD.t()[None, :, :, None])))
-        likely_1K = torch.softmax(_SHARPER * network._fc(head.mean(dim=(2, 3))), dim=-1)
-        nothing = torch.zeros(1, self.encoder.patches, self.encoder.local_size)
-        return self.link.send(self.slot, self.encoder.joined(nothing, likely_1K), _TOKEN_LENGTH)[0]
+        head = network.head(x_TD.t()[None, :, :, None])
+        likely_1K = torch.softmax(_SHARPER * network.logits(head), dim=-1)
+        # Colour and side come from what is not sent here: nothing is told of them.
+        others = [torch.zeros(1, each) for each in self.encoder.config.others]
+        return self.link.send(self.slot, self.encoder.joined(likely_1K, *others), _TOKEN_LENGTH)[0]
 
     def answers(self, blocks: Sequence[Tensor]) -> list[tuple[str, ...]]:
         """To each question about each block; pictures that become one caption are answered once."""

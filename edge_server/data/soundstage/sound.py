@@ -121,6 +121,41 @@ def _play(sound: Sound, samples: int, rng: np.random.Generator) -> npt.NDArray[n
     return np.asarray(np.concatenate(parts) / 32768, np.float32)
 
 
+def play_note(
+    program: int, key: int, velocity: int, held_s: float, whole_s: float
+) -> npt.NDArray[np.float32]:
+    """One note of one instrument of General MIDI, float32, [S], mono at SAMPLE_RATE_HZ.
+
+    Args:
+        program: of General MIDI, counted from 0.
+        key: 60 is middle C.
+        velocity: how hard it is struck, 1 to 127.
+        held_s: until it is let go [s].
+        whole_s: what is kept of it [s].
+
+    Raises:
+        DatasetError: the soundfont is not installed.
+    """
+    synth, soundfont = _synth()
+    synth.system_reset()
+    synth.program_select(0, soundfont, 0, program)
+    synth.noteon(0, key, velocity)
+    held = int(min(held_s, whole_s) * SAMPLE_RATE_HZ)
+    parts = [np.asarray(synth.get_samples(held), np.float32)]
+    synth.noteoff(0, key)
+    parts.append(np.asarray(synth.get_samples(int(whole_s * SAMPLE_RATE_HZ) - held), np.float32))
+    return np.asarray(np.concatenate(parts).reshape(-1, 2).mean(axis=1) / 32768, np.float32)
+
+
+def speak(voice: str, text: str, words_per_minute: int = 150) -> npt.NDArray[np.float32]:
+    """A sentence in one of espeak-ng's voices, float32, [S], mono at SAMPLE_RATE_HZ.
+
+    Raises:
+        DatasetError: espeak-ng is not installed.
+    """
+    return _saying(voice, text, words_per_minute)
+
+
 def _speak(rng: np.random.Generator) -> npt.NDArray[np.float32]:
     """A sentence, cut to the clip, from a random start."""
     speech = _saying(_VOICES[int(rng.integers(len(_VOICES)))], _SAYINGS[int(rng.integers(len(_SAYINGS)))])
@@ -140,10 +175,10 @@ def _gain(stem: npt.NDArray[np.float32], rms: float) -> np.float32:
 
 
 @functools.cache
-def _saying(voice: str, text: str) -> npt.NDArray[np.float32]:
+def _saying(voice: str, text: str, words_per_minute: int = 150) -> npt.NDArray[np.float32]:
     try:
         spoken = subprocess.run(  # noqa: S603 - fixed program, arguments from our own constants
-            ["espeak-ng", "--stdout", "-v", voice, "-s", "150", text],  # noqa: S607
+            ["espeak-ng", "--stdout", "-v", voice, "-s", str(words_per_minute), text],  # noqa: S607
             capture_output=True,
             check=True,
         ).stdout

@@ -95,8 +95,8 @@ class CheckpointVisual:
 class LiteFormat:
     """What EfficientNet-Lite takes."""
 
-    frames: int = 4
-    """Frames, evenly spaced over the window; the first is looked at, the others show what moves."""
+    frames: ClassVar[int] = 1
+    """Frames: the one in the middle of the window."""
     side: int = 224
     """Rows and columns [px]."""
     mean: float = 127.0
@@ -123,16 +123,21 @@ class LiteVisual:
     """Classes that it knows."""
     format: LiteFormat = field(default_factory=LiteFormat)
     """What it takes."""
-    hidden_size: int = 256
-    """Width D of an encoder token."""
     code_size: int = 128
-    """Part of it that says which class is likely."""
+    """Width D of an encoder token: of the codes of class, colour and side."""
     window_s: float = 4.0
-    """Window that a device takes [s]; the frames are spread over it."""
+    """Window that a device takes [s]; the frame in its middle is looked at."""
+    others: ClassVar[tuple[int, ...]] = (12, 4)
+    """Colours and sides that may be told, and the widths of their codes."""
     frame_rate_hz: ClassVar[float] = 8.0
     """Frames that a device takes per second; the graph picks its own from these."""
     max_side: ClassVar[int] = 398
     """Largest side of a frame that makes a difference [px]: 16 to 9, and as high as the network's input."""
+
+    @property
+    def class_width(self) -> int:
+        """Width of a class's code."""
+        return self.code_size - sum(self.others)
 
 
 @dataclass(frozen=True)

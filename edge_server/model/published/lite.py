@@ -1,10 +1,11 @@
 """EfficientNet-Lite0, a published ImageNet classifier (Tan and Le 2019), as a visual encoder.
 
-    frames ─▶ middle of the first, and the whole of each ─▶ network ─▶ [B, 49, D], columns left to right
+    frames ─▶ middle square of one ─▶ network ─▶ what it is, its colour, where it is ─▶ [B, 1, D]
 
-A token says of its cell of the picture: what is seen there, its colour, whether it moves. And of the whole:
-which of the classifier's classes it is likely to show, as the average of the classes' own codes weighted by
-their probabilities. A receiver that knows the codes can name a thing that training never showed.
+What it is: which of the classifier's classes it is likely to show, as the average of the classes' own codes
+weighted by their probabilities. A receiver that knows the codes can name a thing that training never showed.
+Where it is, are the cells that speak for these classes (class activation maps, Zhou et al. 2016); its colour
+is the name that most of what is seen there would be given.
 
 The network's weights keep the names that they were published with. Padding is TensorFlow's: more of it at the
 end where it is uneven.
@@ -17,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edge_server.model.preprocess import pick_frames
+from edge_server.model.published.colours import ColourNames
 from edge_server.model.published.config import LiteFormat, LiteVisual
 from edge_server.model.published.front_ends import resize_weights
 
@@ -34,14 +36,15 @@ _STEM, _LAST, _HEAD = 32, 320, 1280
 _EPS = 1e-3
 # Rows and columns of cells.
 _GRID = 7
-# Of a token: mean colour, mean and largest motion, how likely the likeliest class is.
-_COLOUR, _MOTION, _SURE = 3, 2, 1
 # The average of codes is to be nearest to the likeliest class's, also where several like it follow.
 _SHARPER = 4.0
-# What brings motion and codes to the size of the rest.
-_MOTION_GAIN, _CODE_GAIN = 20.0, 11.0
-# Motion is looked for in averages over so many pixels a side: sensors are noisy.
-_COARSE = 4
+# How much more a cell counts for each unit by which it speaks more for the classes.
+_SALIENCE = 1.0
+# Of the power that a class has: what colour and side get.
+_OTHERS_SHARE = 0.1
+# A side is told where the middle of what is seen is so far from that of the square, of half its width.
+_ASIDE = 0.3
+_SIDES = 4
 
 
 class _Convolution(nn.Conv2d):
@@ -107,10 +110,14 @@ class LiteNetwork(nn.Module):
             x = block(x)
         return x
 
-    def logits(self, maps_NCHW: Tensor) -> Tensor:
-        """Of the classes, from :meth:`maps`, [N, classes]."""
-        head = F.relu6(self._bn1(self._conv_head(maps_NCHW)))
-        out: Tensor = self._fc(head.mean(dim=(2, 3)))
+    def head(self, maps_NCHW: Tensor) -> Tensor:
+        """What classes are told by, from :meth:`maps`, [N, 1280, H / 32, W / 32]."""
+        out: Tensor = F.relu6(self._bn1(self._conv_head(maps_NCHW)))
+        return out
+
+    def logits(self, head_NCHW: Tensor) -> Tensor:
+        """Of the classes, from :meth:`head`, [N, classes]."""
+        out: Tensor = self._fc(head_NCHW.mean(dim=(2, 3)))
         return out
 
 
@@ -122,23 +129,21 @@ class LiteFrontEnd(nn.Module):
         self.format = format
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Resize and scale frames.
+        """Pick a frame, resize and scale it.
 
         Args:
             frames: uint8, [F, H, W, 3], RGB; any F >= 1, H, W.
 
         Returns:
-            float32, [1 + format.frames, 3, side, side]: the largest square in the middle of the first that
-            is picked; then the whole of each, its sides made equal.
+            float32, [1, 3, side, side]: the largest square in the middle of the frame in the middle.
         """
         format = self.format
-        picked = pick_frames(frames, format.frames).permute(0, 3, 1, 2)
+        frame = pick_frames(frames, 1).permute(0, 3, 1, 2)
         one = torch.ones((), device=frames.device)
         height, width = one * frames.shape[1], one * frames.shape[2]
         shortest = torch.minimum(height, width)
-        square = self._resized(picked[:1], height / shortest, width / shortest)
-        whole = self._resized(picked, one, one)
-        return (torch.cat([square, whole]) - format.mean) / format.deviation
+        square = self._resized(frame, height / shortest, width / shortest)
+        return (square - format.mean) / format.deviation
 
     def _resized(self, frames_NCHW: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         """The middle of frames whose sides are so many times as long as what is kept of them."""
@@ -153,84 +158,69 @@ class LiteFrontEnd(nn.Module):
 class LiteEncoder(nn.Module):
     """EfficientNet-Lite0 with its own preprocessing."""
 
-    order: Tensor
+    columns: Tensor
 
     def __init__(self, config: LiteVisual) -> None:
         super().__init__()
         self.config = config
         self.front_end = LiteFrontEnd(config.format)
         self.network = LiteNetwork(config.classes)
-        self.grid = (_GRID, _GRID)
-        seen = config.hidden_size - config.code_size - _COLOUR - _MOTION - _SURE
-        self.look = nn.Linear(_LAST, seen)
-        self.codes = nn.Parameter(torch.zeros(config.classes, config.code_size))
-        cells = torch.arange(_GRID * _GRID).reshape(self.grid)
-        self.register_buffer("order", cells.T.reshape(-1).clone(), persistent=False)
+        self.colours = ColourNames()
+        self.codes = nn.Parameter(torch.zeros(config.classes, config.class_width))
+        self.directions = nn.Parameter(torch.zeros(config.class_width, _HEAD))
+        across = (torch.arange(_GRID, dtype=torch.float32) - _GRID // 2) / (_GRID / 2)
+        self.register_buffer("columns", across.repeat(_GRID), persistent=False)
 
     @property
     def patches(self) -> int:
-        """Encoder tokens P: cells of the picture."""
-        return _GRID * _GRID
+        """Encoder tokens P: one of the whole."""
+        return 1
 
     @property
     def hidden_size(self) -> int:
         """Width D of an encoder token."""
-        return self.config.hidden_size
+        return self.config.code_size
 
     @torch.no_grad()
     def derive(self) -> None:
-        """Make what follows from the network's weights: how a cell is looked at, and the classes' codes.
+        """Make what follows from the network's weights: the classes' codes.
 
-        A cell is seen in the directions that move the network's last layer most, in units of what the batch
-        norms say is usual. A class's code is its row of the classifier in the directions in which the rows
-        differ most, all of one length.
+        A class's code is its row of the classifier in the directions in which the rows differ most, all of
+        length 1. They and the classifier are rounded to 16 bits, in which a bundle keeps them.
         """
-        network = self.network
-        last = network._blocks[-1].get_submodule("_bn2")
-        usual, middle = last.get_parameter("weight").abs(), last.get_parameter("bias")
-        variance = network._bn1.get_buffer("running_var")
-        gain = network._bn1.weight / torch.sqrt(variance + _EPS)
-        head = network._conv_head.weight[:, :, 0, 0] * gain[:, None] * usual
-        directions = torch.linalg.svd(head.double(), full_matrices=False).Vh.float()
-        self.look.weight.copy_(directions[: self.look.out_features] / usual)
-        self.look.bias.copy_(-self.look.weight @ middle)
-        rows = network._fc.weight - network._fc.weight.mean(dim=0)
-        u, s, _ = torch.linalg.svd(rows.double(), full_matrices=False)
-        codes = F.normalize((u * s)[:, : self.config.code_size], dim=1).float()
-        self.codes.copy_(codes * _CODE_GAIN)
+        weight = self.network._fc.weight
+        weight.copy_(weight.half().float())
+        rows = weight - weight.mean(dim=0)
+        u, s, vh = torch.linalg.svd(rows.double(), full_matrices=False)
+        width = self.config.class_width
+        self.codes.copy_(F.normalize((u * s)[:, :width], dim=1).half().float())
+        # Only as many as there are; a classifier of few classes has fewer.
+        self.directions[: len(vh)].copy_((vh[:width] * rows.norm(dim=1).mean()).half().float())
 
     def forward(self, pixels_BFCHW: Tensor) -> Tensor:
-        """What the front end gives of each clip, [B, 1 + F, 3, side, side], to encoder tokens [B, P, D]."""
-        return self.joined(*self.parts(pixels_BFCHW))
+        """What the front end gives of clips, [B, 1, 3, side, side], to the codes of all fields [B, 1, D]."""
+        return self.joined(*self.parts(pixels_BFCHW[:, 0]))
 
-    def parts(self, pixels_BFCHW: Tensor) -> tuple[Tensor, Tensor]:
-        """What cells show, [B, P, X], and how likely each class is, [B, classes]."""
-        whole = pixels_BFCHW[:, 1:]
-        maps = self.network.maps(torch.cat([pixels_BFCHW[:, 0], whole[:, 0]]))
-        middle, cells = maps.chunk(2)
-        likely_BK = torch.softmax(_SHARPER * self.network.logits(middle), dim=-1)
-        colour = F.avg_pool2d(whole[:, 0], whole.shape[-1] // _GRID)
-        seen = self.look(cells.flatten(2).transpose(1, 2))
-        parts = [seen, colour.flatten(2).transpose(1, 2), self._motion(whole)]
-        return torch.cat(parts, dim=-1).index_select(1, self.order), likely_BK
+    def parts(self, pixels_BCHW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Probability of each class, [B, classes]; which colour, [B, 12], and side, [B, 4], as 0 and 1."""
+        head_BHYX = self.network.head(self.network.maps(pixels_BCHW))
+        likely_BK = torch.softmax(_SHARPER * self.network.logits(head_BHYX), dim=-1)
+        # How much each cell speaks for the classes that are likely.
+        spoken_BH1 = torch.matmul(torch.matmul(likely_BK, self.codes), self.directions)[..., None]
+        speaks_BS = torch.matmul(head_BHYX.flatten(2).transpose(1, 2), spoken_BH1)[..., 0]
+        counts_BS = torch.softmax(_SALIENCE * speaks_BS, dim=-1)
+        format = self.config.format
+        rgb_BCHW = (pixels_BCHW * format.deviation + format.mean) / 255.0
+        colour_BK = self.colours(rgb_BCHW, counts_BS.reshape(-1, _GRID, _GRID))
+        return likely_BK, colour_BK, self._side(counts_BS)
 
-    def joined(self, local_BPX: Tensor, likely_BK: Tensor) -> Tensor:
-        """What cells show, with how likely each class is: encoder tokens [B, P, D]."""
-        surest = likely_BK.amax(dim=-1, keepdim=True)
-        whole = torch.cat([surest, torch.matmul(likely_BK, self.codes)], dim=-1)
-        return torch.cat([local_BPX, whole[:, None].expand(-1, self.patches, -1)], dim=-1)
+    def joined(self, likely_BK: Tensor, colour_BK: Tensor, side_BK: Tensor) -> Tensor:
+        """Codes of all fields, [B, 1, D]."""
+        others = _OTHERS_SHARE**0.5 * torch.cat([colour_BK, side_BK], dim=-1)
+        return torch.cat([torch.matmul(likely_BK, self.codes), others], dim=-1)[:, None]
 
-    @property
-    def local_size(self) -> int:
-        """Width of what a token says of its own cell."""
-        return self.hidden_size - self.config.code_size - _SURE
-
-    def _motion(self, whole_BFCHW: Tensor) -> Tensor:
-        """Mean and largest change from one frame to the next in each cell, [B, P, 2], rows first."""
-        batch, frames = whole_BFCHW.shape[:2]
-        grey = F.avg_pool2d(whole_BFCHW.flatten(0, 1).mean(dim=1, keepdim=True), _COARSE)
-        grey = grey.reshape(batch, frames, *grey.shape[-2:])
-        change = (grey[:, 1:] - grey[:, :-1]).abs().mean(dim=1, keepdim=True)
-        cell = change.shape[-1] // _GRID
-        both = torch.cat([F.avg_pool2d(change, cell), F.max_pool2d(change, cell) / 4], dim=1)
-        return both.flatten(2).transpose(1, 2) * _MOTION_GAIN
+    def _side(self, counts_BS: Tensor) -> Tensor:
+        """Which of nothing, left, middle and right, [B, 4]."""
+        aside_B = torch.matmul(counts_BS, self.columns)
+        left, right = (aside_B < -_ASIDE).float(), (aside_B > _ASIDE).float()
+        return torch.stack([torch.zeros_like(left), left, 1 - left - right, right], dim=-1)

@@ -1,5 +1,6 @@
-"""Training of ``open-small``: its foundation learns to answer from the captions that the receiver gives.
+"""Training of ``open-small``: a listener of its own, and a foundation that answers from what receivers say.
 
-names of classes ─▶ captions, questions in many wordings ┐
-plain questions ─▶ the foundation's own answers ─────────┴─▶ LoRA
+recordings, instruments, voices ─▶ listener
+names of classes and sounds ─▶ captions, questions in many wordings ┐
+plain questions ─▶ the foundation's own answers ────────────────────┴─▶ LoRA
 """

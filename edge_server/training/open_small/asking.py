@@ -6,12 +6,11 @@ What no caption says is answered by "I am not sure.", and so is what there is no
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 
-from edge_server.data.soundstage.phrasings import PHRASINGS, put_into
-from edge_server.data.soundstage.questions import draw_questions
-from edge_server.data.soundstage.scene import Scene
+from edge_server.weights.captions import COLOURS, SIDES
 from edge_server.weights.names import ClassName, with_article
 
 NOT_SURE = "I am not sure."
@@ -84,12 +83,40 @@ _UNKNOWN = (
     "How heavy is it?",
     "What does the sign say?",
     "What happens next?",
-    "What colour is it?",
     "How many people are there?",
+    "How many of them are there?",
+    "How many {} are there?",
+    "Is it moving?",
 )
-_MOVES = ("Is the {} moving?", "Does the {} move?", "Does the {} keep still?", "Is the {} resting?")
+_COLOUR = (
+    "What colour is it?",
+    "What color is it?",
+    "Which colour does it have?",
+    "What colour is the {}?",
+    "What is the color of the {}?",
+    "Name its colour.",
+    "What's the main colour?",
+)
+_IS_COLOUR = (
+    "Is it {}?",
+    "Is its colour {}?",
+    "Would you call it {}?",
+    "Is the thing {}?",
+    "Does it look {}?",
+)
+_SIDE = (
+    "Where is it?",
+    "Is it left or right?",
+    "Is it on the left or on the right?",
+    "Where in the picture is the {}?",
+    "On which side is the {}?",
+    "Left, middle or right?",
+    "Where can the {} be seen?",
+)
+_IS_SIDE = ("Is it {}?", "Is the {thing} {}?", "Is the {thing} to be seen {}?", "Can it be seen {}?")
 
 Pair = tuple[str, str]
+Choice = TypeVar("Choice")
 
 
 def about_class(
@@ -103,69 +130,72 @@ def about_class(
         other = near[int(rng.integers(len(near)))] if near else other
     if not sure:
         guess = f"{NOT_SURE} It might be {with_article(shown.name)}."
-        asked = [(_one(_WHAT, rng), guess), (_one(_WHAT, rng), guess), (_there(other.name, rng), "No.")]
+        asked = [(one(_WHAT, rng), guess), (one(_WHAT, rng), guess), (_there(other.name, rng), "No.")]
     else:
         named = with_article(shown.name)
         asked = [
-            (_one(_WHAT, rng), f"{named[0].upper()}{named[1:]}."),
-            (_one(_WHAT, rng), f"{named[0].upper()}{named[1:]}."),
+            (one(_WHAT, rng), f"{named[0].upper()}{named[1:]}."),
+            (one(_WHAT, rng), f"{named[0].upper()}{named[1:]}."),
             (_there(shown.name, rng), "Yes."),
-            (_one(_ALIVE, rng), "Yes." if shown.lives else "No."),
+            (one(_ALIVE, rng), "Yes." if shown.lives else "No."),
         ]
         kind = with_article(shown.kind)
-        asked.append((_one(_KIND, rng), f"{kind[0].upper()}{kind[1:]}."))
+        asked.append((one(_KIND, rng), f"{kind[0].upper()}{kind[1:]}."))
         if shown.kind != "thing":
             asked.append((_there(shown.kind, rng), "Yes."))
-        asked.append((_one(_DESCRIBE, rng), _caption("photo", shown.name, shown.kind)))
+        asked.append((one(_DESCRIBE, rng), _caption("photo", shown.name, shown.kind)))
     if other.name not in shown.names:
         asked.append((_there(other.name, rng), "No."))
     told_apart = other.kind != shown.kind and "thing" not in (other.kind, shown.kind)
     if told_apart and not (other.kind == "animal" and shown.lives):
         asked.append((_there(other.kind, rng), "No."))
-    asked.append((_one(_MEDIUM, rng), "A photo."))
-    return _some([*asked, (_one(_UNKNOWN, rng), NOT_SURE)], most, rng)
+    asked.append((one(_MEDIUM, rng), "A photo."))
+    return some([*asked, (one(_UNKNOWN, rng).format(other.name), NOT_SURE)], most, rng)
 
 
 def about_drawing(name: str, others: Sequence[str], most: int, rng: np.random.Generator) -> list[Pair]:
     """Questions about an emoji."""
     named = with_article(name)
     asked = [
-        (_one(_WHAT, rng), f"{named[0].upper()}{named[1:]}."),
+        (one(_WHAT, rng), f"{named[0].upper()}{named[1:]}."),
         (_there(name, rng), "Yes."),
-        (_one(_DESCRIBE, rng), _caption("drawing", name, "thing")),
-        (_one(_MEDIUM, rng), "A drawing."),
-        (_one(_UNKNOWN, rng), NOT_SURE),
+        (one(_DESCRIBE, rng), _caption("drawing", name, "thing")),
+        (one(_MEDIUM, rng), "A drawing."),
+        (one(_UNKNOWN, rng).format(name), NOT_SURE),
     ]
     other = others[int(rng.integers(len(others)))]
     if other != name:
         asked.append((_there(other, rng), "No."))
-    return _some(asked, most, rng)
+    return some(asked, most, rng)
 
 
-def about_stage(scene: Scene, most: int, rng: np.random.Generator) -> list[Pair]:
-    """Questions about what is seen of a stage; half of them in other words than the benchmark's."""
-    drawn = [q for q in draw_questions(scene, 6 * most, rng) if q.template.type[0] == "Visual"]
-    asked: list[Pair] = []
-    for question in drawn:
-        phrasings = PHRASINGS.get(question.template.text)
-        text = question.text
-        if phrasings is not None and rng.random() < 0.6:
-            text = put_into(_one(phrasings.training, rng), question.template.text, question.values)
-        asked.append((text, question.answer))
-    for performer in scene.performers:
-        wording = int(rng.integers(len(_MOVES)))
-        moves = (performer.action != "still") == (wording < 2)
-        asked.append((_MOVES[wording].format(performer.kind), "yes" if moves else "no"))
-    return _some(asked, most, rng)
+def about_colour(colour: str, thing: str, rng: np.random.Generator) -> list[Pair]:
+    """Questions about the colour that a caption tells, or does not."""
+    asked = one(_COLOUR, rng).format(thing)
+    other = one(COLOURS[1:], rng)
+    if not colour:
+        return [(asked, NOT_SURE), (one(_IS_COLOUR, rng).format(other), NOT_SURE)]
+    pairs = [(asked, f"{colour.capitalize()}."), (one(_IS_COLOUR, rng).format(colour), "Yes.")]
+    return pairs if other == colour else [*pairs, (one(_IS_COLOUR, rng).format(other), "No.")]
+
+
+def about_side(side: str, thing: str, rng: np.random.Generator) -> list[Pair]:
+    """Questions about where a caption says that a thing is, or does not."""
+    asked = one(_SIDE, rng).format(thing)
+    other = one(SIDES[1:], rng)
+    if not side:
+        return [(asked, NOT_SURE)]
+    pairs = [(asked, f"{side.capitalize()}."), (one(_IS_SIDE, rng).format(side, thing=thing), "Yes.")]
+    return pairs if other == side else [*pairs, (one(_IS_SIDE, rng).format(other, thing=thing), "No.")]
 
 
 def about_nothing(rng: np.random.Generator) -> Pair:
     """A question about a picture where there is none."""
-    return _one((*_WHAT[1:6], *_DESCRIBE), rng), NO_PICTURE
+    return one((*_WHAT[1:4], *_WHAT[5:6], *_DESCRIBE[:1]), rng), NO_PICTURE
 
 
 def _there(name: str, rng: np.random.Generator) -> str:
-    return _one(_THERE, rng).format(with_article(name))
+    return one(_THERE, rng).format(with_article(name))
 
 
 def _caption(medium: str, name: str, kind: str) -> str:
@@ -173,10 +203,12 @@ def _caption(medium: str, name: str, kind: str) -> str:
     return f"This is a {medium} of {with_article(name)}{rest}."
 
 
-def _one(choices: Sequence[str], rng: np.random.Generator) -> str:
+def one(choices: Sequence[Choice], rng: np.random.Generator) -> Choice:
+    """One of them, drawn."""
     return choices[int(rng.integers(len(choices)))]
 
 
-def _some(pairs: list[Pair], most: int, rng: np.random.Generator) -> list[Pair]:
+def some(pairs: list[Pair], most: int, rng: np.random.Generator) -> list[Pair]:
+    """At most so many of them, drawn, no question twice."""
     picked = [pairs[i] for i in rng.permutation(len(pairs))]
     return list(dict(picked).items())[:most]

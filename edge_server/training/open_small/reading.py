@@ -1,30 +1,35 @@
 """Reading: the foundation's LoRA learns to answer from captions in the slot, before any picture is seen.
 
-A caption stands there as the receiver will say it, with noise of all sizes on its embeddings. A part of each
-step are plain questions with the foundation's own answers.
+A caption stands there as the receiver will say it, with a little noise on its embeddings. A part of each step
+are plain questions with the foundation's own answers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edge_server.data.soundstage.scene import sample_scene
 from edge_server.model import tokenizer as tk
 from edge_server.model.link import Link
 from edge_server.training.forward import Draw, draw_of
 from edge_server.training.loop import Schedule
-from edge_server.training.open_small import asking
+from edge_server.training.open_small import asking, listening
 from edge_server.training.teacher_forcing import Row, answer_loss
-from edge_server.weights.captions import Captions
+from edge_server.weights.captions import COLOURS, LEVELS, SIDES, Captions
 from edge_server.weights.names import ClassName
-from edge_server.weights.open_small import QUERIES
+from edge_server.weights.open_small import HEARD, QUERIES, SEEN
+from edge_server.weights.sound_names import OTHERS, SILENCE, SOUNDS
 
 _UNSURE_ODDS = 0.12
-_NO_PICTURE_ODDS = 0.3
+_NOTHING_ODDS = 0.3
+_UNTOLD_ODDS = 0.25
+_OTHER_SOUND_ODDS = 0.4
+_OF_SOUND = frozenset("hear heard sound speaking talk voice music instrument loud".split())  # noqa: SIM905
+_OF_PICTURE = frozenset("see picture photo image shown visible colour color looking".split())  # noqa: SIM905
 
 
 @dataclass(frozen=True)
@@ -35,15 +40,17 @@ class ReadingTraining:
     """Steps and learning rate."""
     photos: int = 2
     """Captions of photos a step."""
-    drawing_odds: float = 0.2
+    drawing_odds: float = 0.15
     """How often one of these is of a drawing."""
-    stages: int = 1
-    """Captions of stages a step."""
+    sounds: int = 1
+    """Captions of sounds a step."""
+    both_odds: float = 0.2
+    """How often a sound comes with a picture, and is asked about beside it."""
     questions: int = 6
     """Questions about one caption, at most."""
-    plain: int = 3
+    plain: int = 4
     """Plain questions a step."""
-    noise: float = 0.7
+    noise: float = 0.2
     """Most noise on an embedding, relative to the mean square of all."""
 
 
@@ -82,7 +89,7 @@ class Reading:
         draw = draw_of(self.seed, self._STAGE, step)
         training = self.training
         rows = [self._photo(draw) for _ in range(training.photos)]
-        rows += [self._stage(draw) for _ in range(training.stages)]
+        rows += [self._sound(draw) for _ in range(training.sounds)]
         rows.append(self.plain_row(draw.rng))
         loss, right = answer_loss(self.link, rows)
         return loss, {"answers": right}
@@ -92,16 +99,45 @@ class Reading:
         if rng.random() < training.drawing_odds:
             name = self.drawings[int(rng.integers(len(self.drawings)))]
             pairs = asking.about_drawing(name, self.drawings, training.questions, rng)
-            return self._row(self.captions.drawing(name), pairs, draw)
+            return self._row({SEEN: self.captions.whole([self.captions.drawing(name)])}, pairs, draw)
+        caption, pairs = self._seen(rng)
+        if rng.random() < _UNTOLD_ODDS:
+            pairs[-1] = listening.about_no_sound(rng)
+        return self._row({SEEN: caption}, pairs, draw)
+
+    def _seen(self, rng: np.random.Generator) -> tuple[list[int], list[asking.Pair]]:
+        most = self.training.questions
         shown = self.names[int(rng.integers(len(self.names)))]
         sure = rng.random() >= _UNSURE_ODDS
-        pairs = asking.about_class(shown, self.names, training.questions, rng, sure=sure)
-        return self._row(self.captions.photo(shown, sure=sure), pairs, draw)
+        told = rng.random(2) >= _UNTOLD_ODDS
+        colour = asking.one(COLOURS[1:], rng) if told[0] else ""
+        side = asking.one(SIDES[1:], rng) if told[1] else ""
+        pairs = [
+            *asking.about_class(shown, self.names, most - 2, rng, sure=sure),
+            *asking.some(asking.about_colour(colour, shown.name, rng), 1, rng),
+            *asking.some(asking.about_side(side, shown.name, rng), 1, rng),
+        ]
+        captions = self.captions
+        said = [captions.photo(shown, sure=sure), captions.colour(colour), captions.side(side)]
+        return captions.whole(said), asking.some(pairs, most, rng)
 
-    def _stage(self, draw: Draw) -> Row:
-        scene = sample_scene(draw.rng)
-        pairs = asking.about_stage(scene, self.training.questions, draw.rng)
-        return self._row(self.captions.stage(scene), pairs, draw)
+    def _sound(self, draw: Draw) -> Row:
+        rng, most = draw.rng, self.training.questions
+        heard = asking.one(OTHERS if rng.random() < _OTHER_SOUND_ODDS else SOUNDS, rng)
+        sure = rng.random() >= _UNSURE_ODDS
+        level = "" if heard is SILENCE or rng.random() < _UNTOLD_ODDS else asking.one(LEVELS[1:], rng)
+        every = (*SOUNDS, *OTHERS)
+        pairs = listening.about_sound(heard, level, every, most, rng, sure=sure)
+        caption = self.captions.whole([self.captions.sound(heard, sure=sure), self.captions.level(level)])
+        if rng.random() < self.training.both_odds:
+            seen, asked = self._seen(rng)
+            # "It" is the picture's or the sound's: only questions that say which are asked of both.
+            pairs = [pair for pair in pairs if _says_which(pair[0], _OF_SOUND)][: most // 2]
+            pairs += [pair for pair in asked if _says_which(pair[0], _OF_PICTURE)][: most // 2]
+            return self._row({SEEN: seen, HEARD: caption}, pairs, draw)
+        if rng.random() < _UNTOLD_ODDS:
+            pairs[-1] = asking.about_nothing(rng)
+        return self._row({HEARD: caption}, pairs, draw)
 
     def plain_row(self, rng: np.random.Generator) -> Row:
         """Plain questions with the foundation's own answers."""
@@ -110,16 +146,23 @@ class Reading:
             question, ids = self.plain[int(i)]
             ended = ids[-1] == self.link.special.eos
             row.ask(tk.encode(self.link.tokenizer, question), ids[:-1] if ended else ids, ends=ended)
-        if rng.random() < _NO_PICTURE_ODDS:
-            question, answer = asking.about_nothing(rng)
+        if rng.random() < _NOTHING_ODDS:
+            nothing = asking.about_nothing if rng.random() < 0.5 else listening.about_no_sound
+            question, answer = nothing(rng)
             row.ask(tk.encode(self.link.tokenizer, question), tk.encode(self.link.tokenizer, answer))
         return row
 
-    def _row(self, caption: list[int], pairs: list[asking.Pair], draw: Draw) -> Row:
-        embedded = self.link.embed(torch.tensor(caption))
-        size = self.training.noise * draw.rng.random() * self._power
-        embedded = embedded + size * torch.randn(embedded.shape, generator=draw.generator)
-        row = Row.about({"visual": embedded}, self.link.special)
+    def _row(self, captions: Mapping[str, list[int]], pairs: list[asking.Pair], draw: Draw) -> Row:
+        slots = {}
+        for slot, caption in captions.items():
+            embedded = self.link.embed(torch.tensor(caption))
+            size = self.training.noise * draw.rng.random() * self._power
+            slots[slot] = embedded + size * torch.randn(embedded.shape, generator=draw.generator)
+        row = Row.about(slots, self.link.special)
         for question, answer in pairs:
             row.ask(tk.encode(self.link.tokenizer, question), tk.encode(self.link.tokenizer, answer))
         return row
+
+
+def _says_which(question: str, words: frozenset[str]) -> bool:
+    return not words.isdisjoint(question.lower().strip("?.").split())

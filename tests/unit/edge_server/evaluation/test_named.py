@@ -26,7 +26,10 @@ def test_names_come_from_files_and_from_wordnet(tmp_path: Path) -> None:
         ("n01443537", ("goldfish", "goldfish", "Carassius auratus")),
         ("", ("red fox",)),
     ]
-    assert [sound.names for sound in read_named(tmp_path, "audio", {})] == [("dog",), ("flute",)]
+    assert [sound.names for sound in read_named(tmp_path, "audio", {})] == [
+        ("dog", "dog bark", "dog barking"),
+        ("flute",),
+    ]
 
 
 def test_a_folder_without_any_is_told(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What is asked about a picture has the answer that the picture gives."""
+"""What is asked about a picture or a sound has the answer that its caption gives."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_server.data.soundstage.scene import Performer, Scene
 from edge_server.errors import DatasetError
-from edge_server.training.open_small import asking
+from edge_server.training.open_small import asking, listening
 from edge_server.weights.names import LEMMAS, SYNSETS, ClassName, read_class_names, with_article
+from edge_server.weights.sound_names import OTHERS, SILENCE, SOUNDS, SPEECH, SoundName
 
 _FOX = ClassName("n1", ("red fox", "Vulpes vulpes"), "animal")
 _WOLF = ClassName("n2", ("grey wolf",), "animal")
 _OBOE = ClassName("n3", ("oboe",), "instrument")
-_SCENE = Scene((Performer("violin", "left", "playing"), Performer("drum", "right", "still")), (), False, 3)
 
 
 def _all_about(shown: ClassName, *, sure: bool = True) -> dict[str, set[str]]:
@@ -48,16 +47,39 @@ def test_a_guess_is_told_as_one() -> None:
     assert _all_about(_FOX, sure=False)["What is this?"] == {"I am not sure. It might be a red fox."}
 
 
-def test_a_stage_is_asked_about_as_it_is_seen() -> None:
+def test_colour_and_side_are_what_the_caption_says_or_are_not_told() -> None:
+    for told, about in (("red", asking.about_colour), ("on the left", asking.about_side)):
+        answers: dict[str, set[str]] = {}
+        for seed in range(200):
+            for question, answer in about(told, "red fox", np.random.default_rng(seed)):
+                answers.setdefault(question, set()).add(answer)
+        assert all(len(each) == 1 for each in answers.values())
+        assert {f"{told.capitalize()}."} in answers.values()
+        for seed in range(20):
+            unknown = about("", "red fox", np.random.default_rng(seed))
+            assert {answer for _, answer in unknown} == {asking.NOT_SURE}
+
+
+@pytest.mark.parametrize("heard", [*SOUNDS, *OTHERS], ids=lambda each: each.name)
+def test_every_question_about_a_sound_has_one_answer(heard: SoundName) -> None:
     answers: dict[str, set[str]] = {}
-    for seed in range(150):
-        for question, answer in asking.about_stage(_SCENE, 8, np.random.default_rng(seed)):
+    for seed in range(100):
+        asked = listening.about_sound(heard, "loud", SOUNDS, 12, np.random.default_rng(seed), sure=True)
+        for question, answer in asked:
             answers.setdefault(question, set()).add(answer)
     assert all(len(each) == 1 for each in answers.values())
-    assert answers["Where is the drum?"] == {"right"}
-    assert answers["Is the violin moving?"] == {"yes"}
-    assert answers["Does the drum keep still?"] == {"yes"}
-    assert len(answers) > 40, "in many wordings"
+    assert answers["Is somebody speaking?"] == {"Yes." if heard is SPEECH else "No."}
+    assert answers["Is music playing?"] == {"Yes." if heard.is_music else "No."}
+    if heard is SILENCE:
+        assert answers["What do you hear?"] == {listening.NO_SOUND}
+    else:
+        assert heard.name in next(iter(answers["What do you hear?"])).lower()
+        assert answers["Is it loud or quiet?"] == {"Loud."}
+
+
+def test_a_sound_that_is_a_guess_is_told_as_one() -> None:
+    asked = listening.about_sound(SOUNDS[0], "", SOUNDS, 2, np.random.default_rng(1), sure=False)
+    assert "I am not sure. It might be a dog bark." in {answer for _, answer in asked}
 
 
 def test_articles() -> None:
