@@ -110,16 +110,23 @@ def main(arguments: list[str] | None = None) -> None:
     """Measure, and print or write JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--model", type=Path, default=Path("open-small"), help="model folder")
-    parser.add_argument("--photos", type=Path, required=True, help="folder of named photos")
-    parser.add_argument("--part", choices=["all", "bundle", "server"], default="all")
+    parser.add_argument("--photos", type=Path, default=Path("photos"), help="folder of named photos")
+    parser.add_argument("--part", choices=["all", "bundle", "server", "promises"], default="all")
     parser.add_argument("--results", type=Path, default=Path("docs/results"), help="what evaluate wrote")
     parser.add_argument("--out", type=Path, help="write the JSON here")
     args = parser.parse_args(arguments)
+    report: dict[str, Any]
+    if args.part == "promises":
+        # What evaluate wrote since then is put beside what was measured before.
+        report = json.loads(args.out.read_text())
+        report["promises"] = list(promises(report, args.results))
+        args.out.write_text(json.dumps(report, indent=2) + "\n")
+        return
     folder = resolved_model(args.model)
     link = Link.load(folder)
     photos = sorted(args.photos.glob("*.jpg"))
     bundles = {name: load_bundle(folder / each) for name, each in _PRECISIONS.items()}
-    report: dict[str, Any] = {"commit": current_commit(), "machine": machine(), "photos": len(photos)}
+    report = {"commit": current_commit(), "machine": machine(), "photos": len(photos)}
     if args.part in ("all", "bundle"):
         report["bundles"] = {name: _bundle(each, photos) for name, each in bundles.items()}
         report["int8_says_the_same"] = _agreement(link, bundles, photos)
