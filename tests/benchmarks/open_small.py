@@ -39,6 +39,7 @@ from tests.benchmarks.device_memory import measure_elsewhere
 from tests.benchmarks.device_report import machine
 
 _TOKEN_LENGTH = 16
+_COMMAND = "python -m tests.benchmarks.open_small --photos DIR"
 _PRECISIONS = {"fp32": "bundle", "int8": "bundle-int8"}
 _ONE_WORD = "Is there a dog in the picture?"
 _TIMED = 40
@@ -126,7 +127,7 @@ def main(arguments: list[str] | None = None) -> None:
     link = Link.load(folder)
     photos = sorted(args.photos.glob("*.jpg"))
     bundles = {name: load_bundle(folder / each) for name, each in _PRECISIONS.items()}
-    report = {"commit": current_commit(), "machine": machine(), "photos": len(photos)}
+    report = {"command": _COMMAND, "commit": current_commit(), "machine": machine(), "photos": len(photos)}
     if args.part in ("all", "bundle"):
         report["bundles"] = {name: _bundle(each, photos) for name, each in bundles.items()}
         report["int8_says_the_same"] = _agreement(link, bundles, photos)
