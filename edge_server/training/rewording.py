@@ -298,9 +298,11 @@ class RewordedClips:
         system = self.asking.system(rng)
         row = Row.about(kept, self.link.special, self._encode(system) if system else ())
         for question, answer in self.asking.pairs(scene, given, rng):
-            ids: Piece = self._encode(question)
-            if rng.random() < self.training.analog_odds:
-                ids = receive_text(self.link, list(ids), self.training.uplink, draw)
+            said = self._encode(question)
+            ids: Piece = said
+            # Of a question that says nothing, marks alone, there is nothing to send.
+            if rng.random() < self.training.analog_odds and said:
+                ids = receive_text(self.link, said, self.training.uplink, draw)
             row.ask(ids, self._encode(answer))
         if given == frozenset(slots) and rng.random() < self.training.describe_odds:
             row.ask(self._encode(DESCRIBE_QUESTION), self._encode(describe(scene, rng)))
