@@ -100,6 +100,7 @@ def soundstage_small() -> Recipe:
             text=Schedule(600, 1.2e-3, warmup_steps=20, log_every=10, checkpoint_every=50),
             clips=Schedule(400, 8e-4, warmup_steps=20, log_every=10, checkpoint_every=50),
             polish=Schedule(1400, 6e-4, warmup_steps=20, log_every=10, checkpoint_every=50),
+            settle=Schedule(1300, 4e-4, warmup_steps=20, log_every=10, checkpoint_every=50),
             uplink=uplink,
         ),
     )
@@ -131,6 +132,13 @@ def smoke() -> Recipe:
         alignment=AlignmentTraining(short, uplink, batch_size=4, caption_weight=1.0),
         finetune=FinetuneTraining(short, uplink, batch_size=4),
         rewording=RewordingTraining(
-            short, short, short, uplink, text_batch_size=4, batch_size=4, strangers=4
+            text=short,
+            clips=short,
+            polish=short,
+            settle=short,
+            uplink=uplink,
+            text_batch_size=4,
+            batch_size=4,
+            strangers=4,
         ),
     )

@@ -1,11 +1,12 @@
 """Rewording, after fine-tuning: the same questions in many wordings, and when to say *not sure*.
 
-Three stages on a trained link, whose tokenizer gets the words of the wordings first:
+Four stages on a trained link, whose tokenizer gets the words of the wordings first:
 
 - *reworded text*: the foundation, without its LoRA, reads scenes in words and answers questions as people
   ask them (:mod:`edge_server.data.soundstage.wordings`), with system prompts in front of them;
 - *reworded clips*: LoRA, heads and receivers learn the same through the noisy channel;
-- *polished clips*: the same again, for longer and more slowly.
+- *polished clips*: the same again, for longer and more slowly;
+- *settled clips*: once more, at a still lower rate, for what was lost of the benchmark's own words.
 
 In all, what cannot be answered is to be answered with :data:`UNSURE`: questions about something else,
 pictures and sounds from elsewhere (:mod:`edge_server.data.soundstage.outsiders`), and questions that need
@@ -42,14 +43,14 @@ from edge_server.training.pretrain_foundation import DESCRIBE_QUESTION
 from edge_server.training.soundstage import SoundstageSplit
 from edge_server.training.teacher_forcing import Row, answer_loss
 
-STAGES = ("reworded-text", "reworded-clips", "polished-clips")
+STAGES = ("reworded-text", "reworded-clips", "polished-clips", "settled-clips")
 #: What a model says that it cannot know.
 UNSURE = "not sure"
 
 
 @dataclass(frozen=True)
 class RewordingTraining:
-    """How the two stages run."""
+    """How the stages run."""
 
     text: Schedule
     """Of reworded text."""
@@ -57,6 +58,8 @@ class RewordingTraining:
     """Of reworded clips."""
     polish: Schedule
     """Of polished clips."""
+    settle: Schedule
+    """Of settled clips."""
     uplink: UplinkTraining
     """Channels and token lengths."""
     text_batch_size: int = 16
@@ -223,7 +226,7 @@ class RewordedText:
 
 
 class RewordedClips:
-    """Stages *reworded clips* and *polished clips*: LoRA, heads and receivers, through the noisy channel.
+    """Stages *reworded*, *polished* and *settled clips*: LoRA, heads, receivers, through the noisy channel.
 
     Args:
         link: its text was reworded.
@@ -367,7 +370,7 @@ def reword(
     run_stage(STAGES[0], RewordedText(link, training, seed), training.text, stage(STAGES[0]))
     _with_lora(link, lora)
     for number, (name, schedule) in enumerate(
-        zip(STAGES[1:], (training.clips, training.polish), strict=True)
+        zip(STAGES[1:], (training.clips, training.polish, training.settle), strict=True)
     ):
         again = RewordedClips(link, clips, training, seed, RewordedClips._STAGE + number)
         run_stage(name, again, schedule, stage(name))
