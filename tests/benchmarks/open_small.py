@@ -39,6 +39,13 @@ from tests.benchmarks.device_memory import measure_elsewhere
 from tests.benchmarks.device_report import machine
 
 _TOKEN_LENGTH = 16
+_MEASURES = [
+    "edge_server/weights",
+    "edge_server/model",
+    "edge_server/export",
+    "device_agent/transmitter.py",
+    "deploy/models/open-small",
+]
 _COMMAND = "python -m tests.benchmarks.open_small --photos DIR"
 _PRECISIONS = {"fp32": "bundle", "int8": "bundle-int8"}
 _ONE_WORD = "Is there a dog in the picture?"
@@ -127,7 +134,13 @@ def main(arguments: list[str] | None = None) -> None:
     link = Link.load(folder)
     photos = sorted(args.photos.glob("*.jpg"))
     bundles = {name: load_bundle(folder / each) for name, each in _PRECISIONS.items()}
-    report = {"command": _COMMAND, "commit": current_commit(), "machine": machine(), "photos": len(photos)}
+    report = {
+        "command": _COMMAND,
+        "commit": current_commit(),
+        "measures": _MEASURES,
+        "machine": machine(),
+        "photos": len(photos),
+    }
     if args.part in ("all", "bundle"):
         report["bundles"] = {name: _bundle(each, photos) for name, each in bundles.items()}
         report["int8_says_the_same"] = _agreement(link, bundles, photos)
