@@ -116,6 +116,7 @@ class Evaluator:
         self.split = split
         self.batch_size = batch_size
         self._features: dict[str, npt.NDArray[np.float16]] = {}
+        self._sent: dict[tuple[str, int], npt.NDArray[np.float32]] = {}
 
     def through_channel(
         self,
@@ -195,7 +196,9 @@ class Evaluator:
 
     @torch.inference_mode()
     def sent(self, slot: str, token_length: int) -> npt.NDArray[np.float32]:
-        """What each clip's device sends, [N, token_length, C]."""
+        """What each clip's device sends, [N, token_length, C]; computed once."""
+        if (slot, token_length) in self._sent:
+            return self._sent[slot, token_length]
         if slot not in self._features:
             clips = max((q.clip for q in self.questions), default=-1) + 1
             batch = self.split.encoder_batch
@@ -205,7 +208,10 @@ class Evaluator:
             ]
             self._features[slot] = np.concatenate(parts)
         features = torch.from_numpy(self._features[slot].astype(np.float32))
-        return np.asarray(self.link.send(slot, features, token_length).numpy())
+        sent = self._sent[slot, token_length] = np.asarray(
+            self.link.send(slot, features, token_length).numpy()
+        )
+        return sent
 
 
 def without_lora(link: Link) -> Link:

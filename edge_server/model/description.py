@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, TypeAdapter
+from pydantic import BeforeValidator, Field, TypeAdapter
 from tokenizers import Tokenizer
 
 from edge_server.errors import ModelError
@@ -62,8 +62,11 @@ class LinkConfig:
     """LoRA of the foundation."""
     channel_dim: int = 32
     """Reals per sent token C."""
-    memory: dict[str, MemoryConfig] = field(default_factory=dict)
-    """By slot, things whose codes its head sends, and its receiver knows; elsewhere both are learned."""
+    memory: Annotated[dict[str, MemoryConfig], BeforeValidator(lambda found: found or {})] = field(
+        default_factory=dict
+    )
+    """By slot, things whose codes its head sends, and its receiver knows; elsewhere both are learned. Files
+    from before there could be several say null where there is none."""
     analog_text: bool = True
     """Whether a question may come over the analog text path."""
     max_text_tokens: int = 96

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -105,7 +104,6 @@ async def test_training_waits_while_the_queue_is_long() -> None:
         nonlocal now
         waits.append(wait_s)
         now += wait_s
-        await asyncio.sleep(0)
 
     watch = QueueWatch("http://server/metrics", 2, read=read, clock=lambda: now, sleep=sleep)
     await watch.idle()
