@@ -32,7 +32,7 @@ CLIPS = HERE / "clips"
 ACCURACY = HERE.parents[1] / "docs" / "results" / "accuracy.json"
 """What ``edge-server evaluate`` found; ``make results`` measures it again."""
 KNOWN = (
-    "A demonstration: it knows ten instruments, drawn as emoji, and nine types of question, asked in many words."
+    "A demonstration: it knows ten instruments, drawn as emoji, and nine types of question, in many words."
 )
 SNRS_DB = (10.0, -5.0)
 CHANNEL_SEED = 1
