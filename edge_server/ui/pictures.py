@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
+from html import escape
 
 import numpy as np
 import numpy.typing as npt
@@ -45,7 +46,8 @@ def constellation(sent_TC: npt.NDArray[np.float32], received_TC: npt.NDArray[np.
     """
     side = 2 * _AXIS
     return (
-        f'<svg class="tl-symbols" role="img" aria-label="{label}" viewBox="{-_AXIS} {-_AXIS} {side} {side}">'
+        f'<svg class="tl-symbols" role="img" aria-label="{escape(label)}" '
+        f'viewBox="{-_AXIS} {-_AXIS} {side} {side}">'
         f'<path class="axis" d="M{-_AXIS} 0H{_AXIS}M0 {-_AXIS}V{_AXIS}"/><circle class="axis" r="1"/>'
         f'<text x="{_AXIS - 0.1}" y="-.12" text-anchor="end">real part</text>'
         f'<text x=".12" y="{0.3 - _AXIS}">imaginary part</text><text x="1.06" y=".28">1</text>'
@@ -67,7 +69,7 @@ def sparkline(counts: list[int], label: str) -> str:
         if (height := 20.0 * count / tallest) > 0
     )
     return (
-        f'<svg class="tl-spark" role="img" aria-label="{label}" viewBox="0 0 {len(counts)} 20" '
+        f'<svg class="tl-spark" role="img" aria-label="{escape(label)}" viewBox="0 0 {len(counts)} 20" '
         f'preserveAspectRatio="none"><path class="axis" d="M0 20H{len(counts)}"/>{bars}</svg>'
     )
 

@@ -63,7 +63,8 @@ class TorchEncoders:
     def encode(self, clip: Clip, token_length: int) -> dict[str, Tokens]:
         length = torch.tensor([token_length])
         media = {"visual": torch.tensor(clip.frames_THWC), "audio": torch.tensor(clip.pcm_S)}
-        return {slot: self._parts[slot](media[slot], length).numpy() for slot in SLOTS}
+        # Behind the tokens stand the features that a device learns its head from.
+        return {slot: self._parts[slot](media[slot], length)[0].numpy() for slot in SLOTS}
 
     def sizes_bytes(self) -> dict[str, int]:
         return {

@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from edge_server.errors import EdgeServerError, UnauthenticatedError
 from edge_server.frontdoor.http.openai_schema import PARTS
@@ -104,12 +105,24 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
+        if error.status_code == 405:
+            error = HTTPException(405, error.detail, {"Allow": ", ".join(_allowed(app, request))})
         return http_response(request.method, request.url.path, error)
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> JSONResponse:
         logger.error("an unexpected error on %s", request.url.path, exc_info=error)
         return response_of(known(error))
+
+
+def _allowed(app: FastAPI, request: Request) -> list[str]:
+    """Methods of all routes of a path; Starlette names those of the first alone (RFC 9110, 15.5.6)."""
+    scope = {**request.scope, "root_path": request.scope.get("app_root_path", "")}
+    found: set[str] = set()
+    for route in app.routes:
+        if route.matches(scope)[0] is not Match.NONE:
+            found |= set(getattr(route, "methods", None) or ())
+    return sorted(found)
 
 
 _CODES = {
