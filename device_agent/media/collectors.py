@@ -167,6 +167,10 @@ class FrameSampler:
 
 
 def _turn_of(frame: Any) -> Turn:
+    # Side data in PyAV can crash the process when it is collected: it is read only where a picture is turned.
+    # What a codec says is upside down alone has an angle of 0, and is shown as it is stored.
+    if not frame.rotation:
+        return UPRIGHT
     try:
         matrix = frame.side_data.get(SideDataType.DISPLAYMATRIX)
     except ValueError:  # beside it is something that PyAV knows no name of, such as the EXIF of a TIFF

@@ -134,9 +134,7 @@ def test_a_film_in_another_container_is_turned_by_its_angle() -> None:
 
 
 @pytest.mark.parametrize("container", ["matroska", "mpegts"])
-@pytest.mark.parametrize(
-    ("told", "number"), [("flip=horizontal", 2), ("flip=vertical", 4), ("rotate=-90", 6), ("rotate=180", 3)]
-)
+@pytest.mark.parametrize(("told", "number"), [("flip=horizontal", 2), ("rotate=-90", 6), ("rotate=180", 3)])
 def test_a_film_is_turned_and_mirrored_as_its_codec_says(container: str, told: str, number: int) -> None:
     file = io.BytesIO()
     with av.open(io.BytesIO(film())) as source, av.open(file, "w", format=container) as out:

@@ -19,7 +19,7 @@ FOLDERS = ("runs", "data", "out")
 
 
 #: By a benchmark, by ``study cell``, and by ``evaluate`` of the shipped model.
-MADE_ELSEWHERE = {"device_cost", "cell", "wordings", "out_of_domain"}
+MADE_ELSEWHERE = {"device_cost", "cell", "wordings", "out_of_domain", "cotrain"}
 
 
 def run_study(folder: Path, *more: str) -> str:
