@@ -80,7 +80,7 @@ async def run(scale: Scale, folder: Path) -> Row:
         f"{', '.join(ENROLLED)}: {TURNS[scale]} turns of {TURN_S[scale]:g} s each, beside {count} devices "
         f"that ask once a second and want an answer within {IN_TIME_S:g} s",
         [
-            at_least("goodput of the others over that without", ratio, LEAST),
+            at_least("goodput of the others, as a share of that without", ratio, LEAST),
             # What a machine cannot answer alone, no attack can be blamed for.
             at_least("answered in time without the attacker", alone, LEAST_ALONE),
             exactly("the server ended", int(not alive), 0),

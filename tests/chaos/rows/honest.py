@@ -98,8 +98,8 @@ async def run(scale: Scale, folder: Path) -> Row:
         f"{USERS} users over gRPC, {SENDERS} that send a clip over REST, now and at {BEFORE}: {TURNS[scale]} "
         f"turns of {TURN_S[scale]:g} s each",
         [
-            at_least("answers per second of processor time, now over before", ratio, LEAST),
-            at_least("the same of clips over REST", media_ratio, LEAST_MEDIA),
+            at_least("answers per second of processor time, as a share of those before", ratio, LEAST),
+            at_least("the same of clips by REST", media_ratio, LEAST_MEDIA),
             exactly("questions without an answer", found["now"].unanswered, 0),
         ],
         {
