@@ -12,12 +12,15 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
+from starlette.types import Scope
 
 from edge_server.errors import EdgeServerError, UnauthenticatedError
 from edge_server.frontdoor.http.openai_schema import PARTS
 from edge_server.frontdoor.status import field_of, known, retry_delay_s, status_of
 
 logger = logging.getLogger(__name__)
+
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 class ErrorDetail(BaseModel):
@@ -106,7 +109,7 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
         if error.status_code == 405:
-            error = HTTPException(405, error.detail, {"Allow": ", ".join(_allowed(app, request))})
+            error = HTTPException(405, error.detail, {"Allow": ", ".join(_allowed(app, request.scope))})
         return http_response(request.method, request.url.path, error)
 
     @app.exception_handler(Exception)
@@ -115,14 +118,14 @@ def install(app: FastAPI) -> None:
         return response_of(known(error))
 
 
-def _allowed(app: FastAPI, request: Request) -> list[str]:
-    """Methods of all routes of a path; Starlette names those of the first alone (RFC 9110, 15.5.6)."""
-    scope = {**request.scope, "root_path": request.scope.get("app_root_path", "")}
-    found: set[str] = set()
-    for route in app.routes:
-        if route.matches(scope)[0] is not Match.NONE:
-            found |= set(getattr(route, "methods", None) or ())
-    return sorted(found)
+def _allowed(app: FastAPI, scope: Scope) -> list[str]:
+    """Methods that any route of a path takes; Starlette names one route's (RFC 9110, 15.5.6)."""
+    asked = {name: scope.get(name, "") for name in ("type", "path", "root_path")} | {"headers": []}
+    return [
+        method
+        for method in _METHODS
+        if any(route.matches({**asked, "method": method})[0] is Match.FULL for route in app.routes)
+    ]
 
 
 _CODES = {
