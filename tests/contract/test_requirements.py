@@ -14,7 +14,7 @@ from packaging.version import Version
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy" / "requirements"
 TORCH = ("torch-cpu-amd64.txt", "torch-cuda.txt")
-IMAGES = {"device.txt": ("device", "tracing"), "server.txt": ("server", "tracing", "ui")}
+IMAGES = {"device.txt": ("device", "tracing"), "server.txt": ("server", "tracing", "ui", "open", "scenes")}
 
 
 def pinned(name: str) -> dict[str, Version]:
