@@ -8,7 +8,7 @@ ends. Rows neither join nor leave.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -91,11 +91,18 @@ class EagerLink:
         with torch.inference_mode():
             rows = [embed_pieces(self._link.embedding, pieces) for pieces in self._lay_out(prompts)]
         # What was received is float32.
-        return read_embeddings(self.foundation, [row.to(self.foundation.dtype) for row in rows])
+        return self._sayable(
+            read_embeddings(self.foundation, [row.to(self.foundation.dtype) for row in rows])
+        )
 
     def decode(self, rows: EagerRows) -> EagerRows:
         """One more step for every row."""
-        return go_on(self.foundation, rows)
+        return self._sayable(go_on(self.foundation, rows))
+
+    def _sayable(self, rows: EagerRows) -> EagerRows:
+        """The same, the marks around the parts of a prompt never likeliest."""
+        marks = torch.tensor(self._link.special.marks, device=rows.logits_BV.device)
+        return replace(rows, logits_BV=rows.logits_BV.index_fill(1, marks, -torch.inf))
 
     def _lay_out(self, prompts: Sequence[Prompt]) -> list[list[Piece]]:
         slots: list[dict[str, Piece]] = [{} for _ in prompts]

@@ -65,6 +65,19 @@ class SpecialIds:
     """Open an answer in place of ``answer``."""
 
     @property
+    def marks(self) -> tuple[int, ...]:
+        """What stands around the parts of a prompt, and so is never said."""
+        return (
+            self.visual,
+            self.visual_end,
+            self.audio,
+            self.audio_end,
+            self.text,
+            self.question,
+            self.answer,
+        )
+
+    @property
     def opening(self) -> tuple[int, ...]:
         """What a prompt begins with."""
         return self.begins or (self.bos,)

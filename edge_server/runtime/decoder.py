@@ -68,6 +68,8 @@ class Decoder:
         bfloat16: read prompts with products in bfloat16; their matrices are then held in it as well.
         sections: how many rotary pairs, one after another, turn by time, by row, by column, and again by
             these (M-RoPE); none: all turn by one position.
+        unsaid: language tokens that have a place in prompts only; their logits are minus infinity. One that
+            was given another token's embedding is otherwise as likely as that one.
 
     Raises:
         ModelError: its configuration asks for something that is not served.
@@ -80,6 +82,7 @@ class Decoder:
         *,
         bfloat16: bool = False,
         sections: Sequence[int] = (),
+        unsaid: Sequence[int] = (),
     ) -> None:
         weights = foundation_class(foundation.config.model_type).weights(foundation, max_positions)
         self.heads, self.kv_heads, self.head_dim = weights.heads, weights.kv_heads, weights.head_dim
@@ -90,6 +93,7 @@ class Decoder:
             self._reading = [block.in_bfloat16() for block in self.blocks] if bfloat16 else self.blocks
             self._norm_E, self._vocabulary_EV = weights.norm_E, weights.vocabulary_VE.t()
             self.dtype, self.device = self._norm_E.dtype, self._norm_E.device
+            self._unsaid = torch.tensor(unsaid, dtype=torch.int64, device=self.device) if unsaid else None
             self._eps = torch.tensor(weights.eps, dtype=torch.float32, device=self.device)
             cos, sin = weights.turns(torch.arange(max_positions + _BEYOND, device=self.device)[None])
         half = self.head_dim // 2
@@ -328,7 +332,8 @@ class Decoder:
         add_product(x, gate.mul_(product(h, block.up_EI)), block.down_IE)
 
     def _logits(self, x_BE: Tensor) -> Tensor:
-        return torch.mm(self._norm(x_BE, self._norm_E), self._vocabulary_EV)
+        logits_BV = torch.mm(self._norm(x_BE, self._norm_E), self._vocabulary_EV)
+        return logits_BV if self._unsaid is None else logits_BV.index_fill_(1, self._unsaid, -torch.inf)
 
     def _attend(self, qkv_NX: Tensor, group: PromptGroup, layer: Tensor) -> Tensor:
         """Causal attention of prompts to themselves, [N, H * D]; their keys and values go to the cache."""

@@ -78,6 +78,7 @@ class CausalRunner:
         max_positions: longest prompt with its answer.
         bfloat16: read prompts with products in bfloat16, where the processor has instructions for it.
         sections: as for :class:`~edge_server.runtime.decoder.Decoder`.
+        unsaid: as for it.
 
     Raises:
         ModelError: the network asks for something that is not served.
@@ -91,6 +92,7 @@ class CausalRunner:
         *,
         bfloat16: bool = False,
         sections: Sequence[int] = (),
+        unsaid: Sequence[int] = (),
     ) -> None:
         embedding: Tensor = network.get_input_embeddings().weight
         fast = has_bfloat16(embedding.device)
@@ -99,7 +101,7 @@ class CausalRunner:
         self._layout = layout()
         # On a GPU it is the foundation's own type that says what is computed in.
         rounded = bfloat16 and fast is True and embedding.device.type == "cpu"
-        self._decoder = Decoder(network, max_positions, bfloat16=rounded, sections=sections)
+        self._decoder = Decoder(network, max_positions, bfloat16=rounded, sections=sections, unsaid=unsaid)
         self._prefixes = PrefixCache(time.monotonic)
         on_a_gpu = embedding.device.type == "cuda"
         self._steps = GreedySteps(embedding.detach(), self._decoder, record=on_a_gpu)
@@ -270,7 +272,12 @@ class ServedLink(CausalRunner, ModelInfo):
         link.merge_lora()
         assert isinstance(link.foundation, PreTrainedModel)  # noqa: S101 - narrows the type
         CausalRunner.__init__(
-            self, link.foundation, lambda: PromptLayout(link), self.max_positions, bfloat16=bfloat16
+            self,
+            link.foundation,
+            lambda: PromptLayout(link),
+            self.max_positions,
+            bfloat16=bfloat16,
+            unsaid=link.special.marks,
         )
 
     @property

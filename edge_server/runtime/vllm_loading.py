@@ -63,7 +63,13 @@ def load_vllm(
     try:
         _write(network, folder)
         settings = _settings(network, folder, positions, threads, max_rows, compiled)
-        return VllmRunner(PromptLayout(link), settings, python, close=partial(shutil.rmtree, folder, True))
+        return VllmRunner(
+            PromptLayout(link),
+            settings,
+            python,
+            close=partial(shutil.rmtree, folder, True),
+            unsaid=link.special.marks,
+        )
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise

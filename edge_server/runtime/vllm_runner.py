@@ -25,6 +25,8 @@ from edge_server.runtime.model_runner import Layout
 from edge_server.runtime.vllm_child import VllmProcess, VllmSettings
 from edge_server.runtime.vllm_environment import interpreter
 
+_NEVER = -100.0  # the least that it takes
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -50,6 +52,7 @@ class VllmRunner:
         python: its interpreter.
         told: a step as the engine knows it.
         close: called once the process has ended.
+        unsaid: language tokens that have a place in prompts only.
 
     Raises:
         ModelError: vLLM is not installed, or does not start.
@@ -62,9 +65,11 @@ class VllmRunner:
         python: Path | None = None,
         told: Callable[[Step], Step] = lambda step: step,
         close: Callable[[], object] = lambda: None,
+        unsaid: Sequence[int] = (),
     ) -> None:
         self._layout, self._settings, self._told = layout, settings, told
         self._close = close
+        self._unsaid = tuple((token, _NEVER) for token in unsaid)
         self.process = VllmProcess(settings, python or interpreter())
         self._numbers = itertools.count()
         self._dropped: list[str] = []
@@ -81,7 +86,7 @@ class VllmRunner:
                 "id": each,
                 "shape": list(x_LE.shape),
                 "sampling": sampling_of(prompt.sampling),
-                "bias": prompt.sampling.logit_bias,
+                "bias": (*prompt.sampling.logit_bias, *self._unsaid),
             }
             for each, x_LE, prompt in zip(ids, embeddings, prompts, strict=True)
         ]

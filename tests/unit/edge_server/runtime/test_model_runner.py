@@ -168,11 +168,20 @@ def test_the_shipped_model_says_what_it_says_in_hugging_faces_class() -> None:
         state, steps = served.decode(state)
 
 
+def test_marks_around_the_parts_of_a_prompt_are_never_said(served: ServedLink) -> None:
+    marks = served.link.special.marks
+    wished = Sampling(logit_bias=tuple((mark, 100.0) for mark in marks))
+    said = greedy(served, [Prompt((), (20, 21, 22), (), wished)], 4)[0]
+    assert not {step.token_id for step in said}.intersection(marks)
+
+
 def test_merging_the_lora_changes_nothing(link: Link) -> None:
     ids = tk.encode(link.tokenizer, "where is the violin?")
     x_1LE = embed_pieces(link.embedding, prompt_pieces({}, ids))[None]
     with torch.inference_mode():
-        expected = link.foundation(inputs_embeds=x_1LE).logits[0, -1].softmax(-1).max(-1)
+        logits_V = link.foundation(inputs_embeds=x_1LE).logits[0, -1]
+        logits_V[list(link.special.marks)] = -torch.inf
+        expected = logits_V.softmax(-1).max(-1)
     _, steps = ServedLink(link, "ab" * 32).prefill([Prompt((), tuple(ids))])
     assert steps[0].token_id == int(expected.indices)
     assert steps[0].probability == pytest.approx(float(expected.values), rel=1e-4)
