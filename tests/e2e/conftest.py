@@ -10,8 +10,10 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from playwright.sync_api import Browser
 
 from edge_server.server.config import ServerConfig
+from tests.e2e.browsing import chromium
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -34,3 +36,10 @@ def served() -> Iterator[dict[str, str]]:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     with with_server.edge_server(ROOT / ServerConfig().runtime.model) as found:
         yield os.environ | found | {"PATH": path}
+
+
+@pytest.fixture(scope="module")  # no longer: its event loop would be in the way of other modules' tests
+def browser() -> Iterator[Browser]:
+    """Headless Chromium."""
+    with chromium() as started:
+        yield started

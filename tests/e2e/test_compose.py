@@ -7,11 +7,12 @@ import shutil
 import subprocess
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import yaml
+from playwright.sync_api import Browser, expect
 
+from tests.e2e.browsing import looking
 from tests.e2e.stack import (
     AGENTS,
     ANSWERED_WITHIN_S,
@@ -85,12 +86,17 @@ class TestCompose:
         found = re.findall(r"(\S+):(\d+)", docker("port", stack.container("server"), "8080"))
         assert found == [("127.0.0.1", stack.environment["TOKENLINK_REST_PORT"])]
 
-    def test_the_page_is_served_with_the_clips_of_the_playground(self, stack: Stack) -> None:
-        port = stack.environment["TOKENLINK_REST_PORT"]
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/") as response:
-            page = response.read().decode()
-        assert "TokenLink" in page
-        assert [name for name in CLIPS if Path(name).stem in page]
+    def test_the_page_offers_the_clips_that_came_with_the_image(self, stack: Stack, browser: Browser) -> None:
+        url = f"http://127.0.0.1:{stack.environment['TOKENLINK_REST_PORT']}"
+        with looking(browser, url) as watched:
+            page = watched.page
+            page.get_by_role("tab", name="Playground").click()
+            page.get_by_role("combobox", name="Clip", exact=True).click()
+            expect(page.get_by_role("option")).to_have_count(len(CLIPS))
+            shown = page.locator(".tl-player video").get_attribute("src")
+            with urllib.request.urlopen(f"{url}{shown}") as response:
+                clip = response.read()
+        assert clip in [path.read_bytes() for path in (DEPLOY / "demo" / "clips").glob("*.mp4")]
 
     def test_prometheus_sees_the_answers(self, stack: Stack) -> None:
         expected = len(AGENTS) * len(CLIPS)
