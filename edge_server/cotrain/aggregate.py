@@ -3,8 +3,10 @@
 Two signs, both of the edge's own gradient, which the edge computes itself from what a device sent:
 
 - *norm*: a device whose gradient is many times the median of all (scaled tokens, absurd labels);
-- *cosine*: a device whose mean gradient of the last steps points against the others' (flipped labels). A step
-  of few examples says little about a direction; a mean over some tens of steps does.
+- *cosine*: a device whose single steps point against the others' on average, by more than chance (flipped
+  labels). Mean gradients do not tell: where a model is nearly done they add up to nothing, and so an honest
+  device that still learns has all others against it. Single steps are of other examples each time, and on
+  those an honest device agrees with the others or not at all.
 
 A device that shows a sign in most of many steps is named, and learns with the others no longer. Before that,
 no gradient counts for more than a few times the median norm. Sources: Blanchard et al. 2017 (why a mean needs
@@ -13,9 +15,11 @@ it), Yin et al. 2018 (trimmed mean), FLTrust (Cao et al. 2021) for the cosine.
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -32,25 +36,22 @@ class WatchSettings:
 
     norm_times: float = 4.0
     """A norm above so many medians is a sign; a gradient counts for no more."""
-    least_cosine: float = 0.0
-    """A mean gradient whose cosine with the others' is below is a sign."""
-    memory: float = 0.95
-    """Weight of the past in mean gradients."""
+    standard_errors: float = 5.0
+    """A mean cosine so many of its standard errors below zero says that a device pulls against the others."""
     window: int = 40
     """Steps that are looked at."""
     least_steps: int = 25
     """No one is named before so many."""
     share: float = 0.8
-    """Named where so many of them show a sign."""
+    """Named where so many of them were too long."""
     least_devices: int = 3
     """With fewer, nobody can be told from the others."""
 
 
 @dataclass
 class _Seen:
-    mean: Tensor | None = None
-    weight: float = 0.0
-    signs: deque[bool] = field(default_factory=deque)
+    long: deque[bool]
+    cosines: deque[float]
 
 
 class Watch:
@@ -66,7 +67,7 @@ class Watch:
         self.named: dict[str, str] = {}
         """Devices that pull the model elsewhere, and how that was seen."""
         self.cosines: dict[str, float] = {}
-        """Of each device's mean gradient with that of the others, in the last step."""
+        """Of each device's gradient with those of the others, mean over the last steps."""
 
     def look(self, gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """A step's gradients, each flat: without those of named devices, none longer than allowed."""
@@ -77,36 +78,31 @@ class Watch:
         median = sorted(norms.values())[(len(norms) - 1) // 2]
         most = self.settings.norm_times * median
         # What is long must not decide what the direction of the others is.
-        kept = {d: g * min(1.0, most / max(norms[d], 1e-20)) for d, g in honest.items()}
-        self._remember(kept)
-        for device in honest:
-            others = sum(
-                (seen.mean / (seen.mean.norm() + 1e-20))
-                for name, seen in self._seen.items()
-                if name != device and name in kept and seen.mean is not None
-            )
-            mean = self._seen[device].mean
-            assert isinstance(others, Tensor)  # noqa: S101 - there are at least two others
-            assert mean is not None  # noqa: S101 - it was remembered just now
-            cosine = float(torch.nn.functional.cosine_similarity(mean, others, dim=0))
-            self.cosines[device] = cosine
-            self._sign(device, long=norms[device] > most, against=cosine < self.settings.least_cosine)
-        return {device: g for device, g in kept.items() if device not in self.named}
+        directions = {device: g / max(norms[device], 1e-20) for device, g in honest.items()}
+        total = torch.stack(list(directions.values())).sum(dim=0)
+        for device, direction in directions.items():
+            others = total - direction
+            cosine = float(direction @ others / others.norm().clamp_min(1e-20))
+            self._look_at(device, cosine, long=norms[device] > most)
+        return {
+            device: g * (most / norms[device]) if norms[device] > most else g
+            for device, g in honest.items()
+            if device not in self.named
+        }
 
-    def _remember(self, gradients: Mapping[str, Tensor]) -> None:
-        memory = self.settings.memory
-        for device, g in gradients.items():
-            seen = self._seen.setdefault(device, _Seen(signs=deque(maxlen=self.settings.window)))
-            seen.mean = g * (1 - memory) if seen.mean is None else seen.mean * memory + g * (1 - memory)
-
-    def _sign(self, device: str, *, long: bool, against: bool) -> None:
-        seen = self._seen[device]
-        seen.signs.append(long or against)
-        if len(seen.signs) < self.settings.least_steps:
+    def _look_at(self, device: str, cosine: float, *, long: bool) -> None:
+        window = self.settings.window
+        seen = self._seen.setdefault(device, _Seen(deque(maxlen=window), deque(maxlen=window)))
+        seen.long.append(long)
+        seen.cosines.append(cosine)
+        self.cosines[device] = mean = statistics.fmean(seen.cosines)
+        if len(seen.cosines) < self.settings.least_steps:
             return
-        if sum(seen.signs) >= self.settings.share * len(seen.signs):
-            how = "its gradients are far longer than the others'" if long else "it pulls against the others"
-            self.named[device] = f"{how} (cosine {self.cosines[device]:.2f})"
+        error = statistics.stdev(seen.cosines) / math.sqrt(len(seen.cosines))
+        if sum(seen.long) >= self.settings.share * len(seen.long):
+            self.named[device] = "its gradients are far longer than the others'"
+        elif mean < -self.settings.standard_errors * error:
+            self.named[device] = f"it pulls against the others (mean cosine {mean:.2f}, ± {error:.2f})"
 
 
 def aggregate(gradients: Mapping[str, Tensor], weights: Mapping[str, float], how: AggregateName) -> Tensor:

@@ -10,55 +10,33 @@ import asyncio
 import contextlib
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import torch
 
 from device_agent.bundle.bundle import Bundle
-from device_agent.channel import Channel, ChannelConfig
+from device_agent.channel import ChannelConfig
 from device_agent.cotrain.client import Door, take_part
-from device_agent.cotrain.examples import Asked, Examples
 from device_agent.cotrain.learner import Learner
 from device_agent.uplink.backoff import Backoff
-from edge_server.cotrain.batches import Bounds, DeviceBatch, SlotTokens, read_batch
+from edge_server.cotrain.batches import Bounds, read_batch
 from edge_server.cotrain.learning_round import LearningRound
 from edge_server.cotrain.model_half import ModelHalf
 from edge_server.cotrain.plan import Plan
 from edge_server.cotrain.service import CoTrainingServer, CoTrainingService
 from edge_server.cotrain.state import RoundState
 from edge_server.cotrain.weights_of_bundles import shapes_of
-from edge_server.model.head_gradient import WEIGHTS
 from edge_server.model.link import Link
+from edge_server.study.cotrain.faults import Faults, count, delay, lose, with_wrong_answers
+from edge_server.study.cotrain.scoring import Heads
 from edge_server.study.cotrain.torch_device import TorchDevice
-from edge_server.study.cotrain.world import UNSHIFTED, Unseen, World, Worlds
-from protos.tokenlink.v1 import cotrain_pb2 as cpb
+from edge_server.study.cotrain.world import World, Worlds
 
-Array = npt.NDArray[np.float32]
-Heads = Mapping[str, Mapping[str, Array]]
 _QUICK = Backoff(retries=200, base_s=0.05, cap_s=0.5)
-_TEST_BATCH = 32
-
-
-@dataclass(frozen=True)
-class Faults:
-    """What goes wrong.
-
-    Attributes:
-        killed: share of devices that are killed in the middle, and come back.
-        lost: share of gradients that are lost.
-        straggler_s: by which one device is late with every batch [s].
-        flipped: devices whose answers are wrong.
-    """
-
-    killed: float = 0.0
-    lost: float = 0.0
-    straggler_s: float = 0.0
-    flipped: int = 0
 
 
 @dataclass
@@ -71,6 +49,7 @@ class Outcome:
         curves: loss by device and step.
         counters: of each device, as JSON.
         learned: what each device says of itself.
+        applied_twice: steps whose gradient moved a device's heads more than once, by device.
         named: devices that were left out.
         elapsed_s: from first to last step [s].
     """
@@ -80,6 +59,7 @@ class Outcome:
     curves: dict[str, list[float]]
     counters: dict[str, dict[str, Any]] = field(default_factory=dict)
     learned: dict[str, dict[str, Any]] = field(default_factory=dict)
+    applied_twice: dict[str, list[int]] = field(default_factory=dict)
     named: dict[str, str] = field(default_factory=dict)
     elapsed_s: float = 0.0
 
@@ -115,12 +95,15 @@ async def _networked(
     door = Door(f"127.0.0.1:{await server.start('127.0.0.1', 0)}")
     rng = np.random.default_rng([plan.seed, 5])
     learners: dict[str, Learner] = {}
+    applied: dict[str, Counter[int]] = {world.name: Counter() for world in worlds.devices}
     tasks = []
     began = time.monotonic()
     killed = round(faults.killed * len(worlds.devices))
     for index, world in enumerate(worlds.devices):
-        flipped = index < faults.flipped
-        make = _maker(bundle, world, channel, scratch, faults, index, flipped=flipped, rng=rng)
+        examples = with_wrong_answers(world.examples, rng) if index < faults.flipped else world.examples
+        slow_s = faults.straggler_s if index == len(worlds.devices) - 1 else 0.0
+        make = _maker(bundle, replace(world, examples=examples), channel, scratch / f"device-{index}")
+        make = _with_faults(make, faults.lost, slow_s, np.random.default_rng([index, 9]), applied[world.name])
         kill_at = plan.rounds // 3 + 10 * index if index < killed else None
         tasks.append(asyncio.create_task(_device(make, door, learners, world.name, kill_at)))
     try:
@@ -144,74 +127,33 @@ async def _networked(
             name: {each: getattr(one.learned, each) for each in ("applied", "skipped", "refused")}
             for name, one in learners.items()
         },
+        {
+            name: sorted(step for step, times in steps.items() if times > 1)
+            for name, steps in applied.items()
+            if any(times > 1 for times in steps.values())
+        },
         dict(half.watch.named),
         elapsed_s,
     )
 
 
-def _maker(
-    bundle: Bundle,
-    world: World,
-    channel: ChannelConfig,
-    scratch: Path,
-    faults: Faults,
-    index: int,
-    *,
-    flipped: bool,
-    rng: np.random.Generator,
-) -> Callable[[], Learner]:
-    examples = _wrong(world.examples, rng) if flipped else world.examples
-    slow = faults.straggler_s if index == len(SLOWEST) - 1 else 0.0
+def _maker(bundle: Bundle, world: World, channel: ChannelConfig, state: Path) -> Callable[[], Learner]:
+    return lambda: Learner(bundle, world.name, world.examples, world.of, channel, state)
 
+
+def _with_faults(
+    usual: Callable[[], Learner], lost: float, slow_s: float, rng: np.random.Generator, applied: Counter[int]
+) -> Callable[[], Learner]:
     def make() -> Learner:
-        one = Learner(bundle, world.name, examples, world.of, channel, scratch / f"device-{index}")
-        if faults.lost:
-            _lose(one, faults.lost, np.random.default_rng([index, 9]))
-        if slow:
-            _delay(one, slow)
+        one = usual()
+        count(one, applied)
+        if lost:
+            lose(one, lost, rng)
+        if slow_s:
+            delay(one, slow_s)
         return one
 
     return make
-
-
-#: The last of six devices is the slow one.
-SLOWEST = range(6)
-
-
-def _wrong(examples: Examples, rng: np.random.Generator) -> Examples:
-    """Answers of other questions in place of the right ones."""
-    answers = [asked.answer for clip in examples.train for asked in clip.asked]
-    others = {answer: [other for other in answers if other != answer] for answer in answers}
-    train = tuple(
-        replace(
-            clip,
-            asked=tuple(
-                Asked(q.question, others[q.answer][int(rng.integers(len(others[q.answer])))])
-                for q in clip.asked
-            ),
-        )
-        for clip in examples.train
-    )
-    return replace(examples, train=train)
-
-
-def _lose(one: Learner, share: float, rng: np.random.Generator) -> None:
-    usual = one.apply
-
-    def apply(gradient: cpb.BatchGradient) -> bool:
-        return False if rng.random() < share else usual(gradient)
-
-    one.apply = apply  # type: ignore[method-assign]
-
-
-def _delay(one: Learner, by_s: float) -> None:
-    usual = one.batch
-
-    def batch(step: cpb.Step) -> cpb.Batch:
-        time.sleep(by_s)
-        return usual(step)
-
-    one.batch = batch  # type: ignore[method-assign]
 
 
 async def _device(
@@ -270,53 +212,3 @@ def in_one_process(
         curves,
         elapsed_s=time.monotonic() - began,
     )
-
-
-def examine(
-    half: ModelHalf,
-    heads: Heads,
-    test: Unseen,
-    world: str,
-    channel: ChannelConfig,
-    token_length: int,
-    *,
-    before: bool = False,
-) -> float:
-    """Share of a world's test questions that are answered right."""
-    right = questions = 0
-    features = test.features[world]
-    for begin in range(0, len(test.asked), _TEST_BATCH):
-        rows = [row for row in range(begin, min(begin + _TEST_BATCH, len(test.asked))) if test.asked[row]]
-        if not rows:
-            continue
-        slots = {}
-        links = [Channel(channel, np.random.default_rng([3, row])) for row in rows]
-        for slot in half.link.slots:
-            given = {name: torch.from_numpy(heads[slot][name]) for name in WEIGHTS} if slot in heads else {}
-            with torch.inference_mode():
-                sent = torch.func.functional_call(
-                    half.link.heads[slot], given, (torch.from_numpy(features[slot][rows]), token_length)
-                ).numpy()
-            arrived = [each.transmit(x_TC) for each, x_TC in zip(links, sent, strict=True)]
-            slots[slot] = SlotTokens(
-                tuple(range(len(rows))),
-                np.stack([each.x_TC for each in arrived]),
-                np.array([each.effective_snr_db for each in arrived], np.float32),
-            )
-        batch = DeviceBatch(slots, [test.asked[row] for row in rows], 0)
-        found = half.examine(batch, before=before)
-        right, questions = right + found.right, questions + found.questions
-    return right / max(1, questions)
-
-
-def accuracies(
-    outcome: Outcome, test: Unseen, channel: ChannelConfig, token_length: int
-) -> dict[str, dict[str, float]]:
-    """Of each device's world and of the unshifted one, with the device's own head."""
-    return {
-        name: {
-            "shifted": examine(outcome.half, heads, test, name, channel, token_length),
-            "unshifted": examine(outcome.half, heads, test, UNSHIFTED, channel, token_length),
-        }
-        for name, heads in outcome.heads.items()
-    }

@@ -11,11 +11,15 @@ from typing import Any
 from edge_server.errors import ConfigurationError
 from edge_server.model.provenance import current_commit
 from edge_server.study.cotrain.compare import CHANNEL, QUICK, ROWS, TOKEN_LENGTH, Comparison, Scale
+from edge_server.study.cotrain.kept import kept
 from edge_server.study.plots import cotrain as cotrain_plot
 from edge_server.study.plots.style import save
 from edge_server.study.report.page import write_page
 
 NAME = "cotrain"
+COMMAND = "edge-server study cotrain"
+MEASURES = ("edge_server/cotrain", "device_agent/cotrain", "edge_server/study/cotrain")
+"""Code whose change makes results old."""
 
 
 def scale_of(*, quick: bool, seeds: int | None, steps: int | None, clips: int | None) -> Scale:
@@ -42,6 +46,8 @@ def study_cotrain(
 ) -> Path:
     """Run rows and write what came out; rows of an earlier call stay, unless they are asked for again.
 
+    All rows are made with one seed, then with two, and so on: one that is cut has something of every row.
+
     Raises:
         ConfigurationError: there is no such row.
         DatasetError: the data set has too few clips.
@@ -51,17 +57,23 @@ def study_cotrain(
         raise ConfigurationError(f"row: {unknown[0]!r}; allowed: {', '.join(ROWS)}")
     path = out / f"{NAME}.json"
     report: dict[str, Any] = json.loads(path.read_text()) if path.exists() and rows else {}
-    comparison = Comparison(model, data, scratch, scale, told)
     out.mkdir(parents=True, exist_ok=True)
-    for row in rows or ROWS:
-        told(f"row {row}")
-        report.setdefault("rows", {})[row] = {
-            "commit": current_commit(),
-            "scale": _scale(scale),
-            **comparison.row(row),
-        }
-        report |= {"model": model.name, "channel": asdict(CHANNEL), "token_length": TOKEN_LENGTH}
-        path.write_text(json.dumps(report, indent=1) + "\n")
+    comparison = Comparison(model, data, scratch, scale, told)
+    report |= {
+        "command": COMMAND,
+        "measures": list(MEASURES),
+        "commit": current_commit(),
+        "model": model.name,
+        "channel": asdict(CHANNEL),
+        "token_length": TOKEN_LENGTH,
+    }
+    for seeds in range(1, len(scale.seeds) + 1):
+        smaller = replace(scale, seeds=scale.seeds[:seeds])
+        for row in rows or ROWS:
+            told(f"row {row}, {seeds} of {len(scale.seeds)} seeds")
+            made = {"commit": current_commit(), "scale": _scale(smaller), **comparison.row(row, smaller.seeds)}
+            report.setdefault("rows", {})[row] = made
+            path.write_text(json.dumps({**report, "promises": kept(report["rows"])}, indent=1) + "\n")
     save(cotrain_plot.draw(report), out / f"{NAME}.png")
     write_page(out)
     return path

@@ -1,10 +1,11 @@
-"""The rows of the co-training study, one after the other; each is written as soon as it is there.
+"""The rows of the co-training study, from records of single co-trainings; each is a list over seeds.
 
 equality    over gRPC beside the same recipe in one process
-shift       six worlds: both halves learn, heads alone, the edge alone, heads averaged
+shift       six worlds: both halves learn, heads averaged, the edge alone, heads alone
 bytes       float32, float16, int8, and float32 with as many bytes as int8
 faults      devices killed and back, gradients lost, one straggler
 poisoner    one device of six with wrong answers
+average     whole heads averaged, the edge frozen: FedAvg, with no learning at the edge
 step        what a step costs a device, beside torch
 """
 
@@ -18,17 +19,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from device_agent.bundle.bundle import Bundle, load_bundle
+from device_agent.bundle.bundle import load_bundle
 from device_agent.channel import ChannelConfig
 from edge_server.cotrain.model_half import ModelHalf
 from edge_server.cotrain.plan import Plan
 from edge_server.model.link import Link
-from edge_server.study.cotrain.arms import Faults, Outcome, accuracies, examine, in_one_process, over_network
+from edge_server.study.cotrain.faults import Faults
+from edge_server.study.cotrain.records import Arm, Record, Records, mean_curve, means
 from edge_server.study.cotrain.shifts import SHIFTS
 from edge_server.study.cotrain.step_cost import measure_step
-from edge_server.study.cotrain.world import UNSHIFTED, Worlds, load_worlds
+from edge_server.study.cotrain.world import load_worlds
 
-ROWS = ("equality", "shift", "bytes", "faults", "poisoner", "step")
+ROWS = ("equality", "shift", "bytes", "faults", "poisoner", "average", "step")
 POLICIES: Mapping[str, dict[str, Any]] = {
     "personal heads": {},
     "shared heads": {"heads": "shared"},
@@ -36,8 +38,12 @@ POLICIES: Mapping[str, dict[str, Any]] = {
     "heads only": {"edge_learns": False},
 }
 """What of a plan makes each policy."""
+FEDAVG: Mapping[str, Any] = {"heads": "shared", "edge_learns": False}
 CHANNEL = ChannelConfig(model="awgn", snr_db=10.0)
 TOKEN_LENGTH = 16
+STRAGGLER_TIMES = 10.0
+_CLOSED_AFTER = 3.0
+"""Whoever is so many times as late as a step takes is not waited for."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,7 @@ class Scale:
     test_clips: int = 120
     seeds: tuple[int, ...] = (1, 2, 3)
     clips_a_step: int = 6
+    learning_rate: float = 3e-4
     step_repeats: int = 40
 
     def plan(self, seed: int) -> Plan:
@@ -60,7 +67,7 @@ class Scale:
             clips=self.clips_a_step,
             questions=1,
             token_lengths=(TOKEN_LENGTH,),
-            learning_rate=3e-4,
+            learning_rate=self.learning_rate,
             payload="float32",
             gradient="float32",
             deadline_s=60.0,
@@ -72,12 +79,12 @@ QUICK = Scale(rounds=4, clips=12, test_clips=8, seeds=(1,), clips_a_step=2, step
 
 
 class Comparison:
-    """Runs rows, and keeps what they share.
+    """Makes rows of records.
 
     Args:
         model: folder of the shipped model.
         data: Soundstage data set.
-        scratch: folder for features and runs.
+        scratch: folder for features and records.
         scale: how large.
         told: called with a line of progress.
     """
@@ -85,147 +92,98 @@ class Comparison:
     def __init__(
         self, model: Path, data: Path, scratch: Path, scale: Scale, told: Callable[[str], None]
     ) -> None:
-        self._model, self._scratch, self._scale, self._told = model, scratch, scale, told
-        self._bundle: Bundle = load_bundle(model / "bundle")
+        self._model, self._scale = model, scale
+        self._before: dict[str, Any] = {}
+        self._cost: dict[str, Any] = {}
         torch.set_num_threads(1)
         link = Link.load(model)
-        self._worlds: Worlds = load_worlds(link, data, scratch / "features", scale.clips, scale.test_clips)
+        worlds = load_worlds(link, data, scratch / "features", scale.clips, scale.test_clips)
         self._half = ModelHalf(link, scale.plan(1))
-        self._kept: dict[str, Outcome] = {}
+        bundle = load_bundle(model / "bundle")
+        self._records = Records(model, bundle, worlds, CHANNEL, TOKEN_LENGTH, scratch, told)
 
-    def row(self, name: str) -> dict[str, Any]:
-        """One row, as JSON."""
-        return {
+    def row(self, name: str, seeds: Sequence[int]) -> dict[str, Any]:
+        """One row, as JSON: what each seed came to."""
+        if name == "step":
+            self._cost = self._cost or self._step()
+            return self._cost
+        make = {
             "equality": self._equality,
             "shift": self._shift,
             "bytes": self._bytes,
             "faults": self._faults,
             "poisoner": self._poisoner,
-            "step": self._step,
-        }[name]()
-
-    def _run(self, plan: Plan, faults: Faults | None = None) -> Outcome:
-        key = plan.text() + str(faults)
-        if key not in self._kept:
-            self._told(f"rounds {plan.rounds}, heads {plan.heads}, edge {plan.edge_learns}, {plan.gradient}")
-            self._kept[key] = over_network(
-                self._model, self._bundle, self._worlds, plan, CHANNEL, self._scratch / "round", faults
-            )
-        return self._kept[key]
-
-    def _accuracies(self, outcome: Outcome, only: Sequence[str] | None = None) -> dict[str, Any]:
-        found = accuracies(outcome, self._worlds.test, CHANNEL, TOKEN_LENGTH)
-        found = {name: each for name, each in found.items() if only is None or name in only}
-        return {
-            "shifted": float(np.mean([each["shifted"] for each in found.values()])),
-            "unshifted": float(np.mean([each["unshifted"] for each in found.values()])),
-            "devices": found,
-            "elapsed_s": outcome.elapsed_s,
-        }
-
-    def _before(self) -> dict[str, Any]:
-        test = self._worlds.test
-        found = {
-            name: examine(self._half, {}, test, name, CHANNEL, TOKEN_LENGTH, before=True)
-            for name in test.features
-        }
-        shifted = [each for name, each in found.items() if name != UNSHIFTED]
-        return {
-            "shifted": float(np.mean(shifted)),
-            "unshifted": found[UNSHIFTED],
-            "worlds": found,
-            "questions": sum(len(each) for each in test.asked),
-        }
-
-    def _equality(self) -> dict[str, Any]:
-        plan = self._scale.plan(1)
-        network = self._run(plan)
-        self._told("the same in one process")
-        process = in_one_process(
-            self._model, self._bundle, self._worlds, plan, CHANNEL, self._scratch / "one"
+            "average": self._average,
+        }[name]
+        found = {"seeds": [make(self._scale.plan(seed)) for seed in seeds]}
+        return (
+            {"before": self._records.before(self._half), **found} if name in ("shift", "average") else found
         )
-        pairs = [(network.curves[name], process.curves[name]) for name in process.curves]
+
+    def _of(self, plan: Plan, faults: Faults | None = None) -> Record:
+        return self._records.of(Arm(plan, faults or Faults()))
+
+    def _equality(self, plan: Plan) -> dict[str, Any]:
+        network, process = self._of(plan), self._records.of(Arm(plan, way="process"))
+        pairs = [(network["curves"][name], process["curves"][name]) for name in process["curves"]]
         apart = [np.abs(np.array(a[: len(b)]) - np.array(b[: len(a)])) for a, b in pairs]
         return {
-            "over_grpc": self._accuracies(network),
-            "in_one_process": self._accuracies(process),
+            "seed": plan.seed,
+            "over_grpc": _said(network),
+            "in_one_process": _said(process),
             "largest_loss_difference": float(max(each.max() for each in apart)),
             "mean_loss_difference": float(np.mean([each.mean() for each in apart])),
             "mean_loss": {
-                "over_grpc": _mean_curve(network.curves),
-                "in_one_process": _mean_curve(process.curves),
+                "over_grpc": mean_curve(network["curves"]),
+                "in_one_process": mean_curve(process["curves"]),
             },
         }
 
-    def _shift(self) -> dict[str, Any]:
-        policies: dict[str, list[dict[str, Any]]] = {name: [] for name in POLICIES}
-        for seed in self._scale.seeds:
-            for name, told in POLICIES.items():
-                outcome = self._run(replace(self._scale.plan(seed), **told))
-                others = examine(outcome.half, {}, self._worlds.test, UNSHIFTED, CHANNEL, TOKEN_LENGTH)
-                found = self._accuracies(outcome)
-                found |= {"seed": seed, "unshifted_with_first_head": others}
-                found["mean_loss"] = _mean_curve(outcome.curves)
-                policies[name].append(found)
-                if seed != self._scale.seeds[0]:
-                    self._kept.clear()
-        return {"before": self._before(), "policies": policies}
+    def _shift(self, plan: Plan) -> dict[str, Any]:
+        found: dict[str, Any] = {"seed": plan.seed}
+        for name, told in POLICIES.items():
+            record = self._of(replace(plan, **told))
+            found[name] = {**_said(record), "mean_loss": mean_curve(record["curves"])}
+        return found
 
-    def _bytes(self) -> dict[str, Any]:
-        rows = {}
-        base = self._scale.plan(1)
+    def _bytes(self, plan: Plan) -> dict[str, Any]:
+        found: dict[str, Any] = {"seed": plan.seed}
         for dtype in ("float32", "float16", "int8"):
-            rows[dtype] = self._bytes_row(replace(base, payload=dtype, gradient=dtype))
-        quarter = max(1, base.rounds // 4)
-        rows[f"float32, {quarter} steps"] = self._bytes_row(replace(base, rounds=quarter))
-        return {"rows": rows}
+            found[dtype] = _bytes_of(self._of(replace(plan, payload=dtype, gradient=dtype)))
+        quarter = max(1, round(plan.rounds * found["int8"]["bytes"] / found["float32"]["bytes"]))
+        found["float32, as many bytes as int8"] = _bytes_of(self._of(replace(plan, rounds=quarter)))
+        return found
 
-    def _bytes_row(self, plan: Plan) -> dict[str, Any]:
-        outcome = self._run(plan)
-        steps = sum(row["steps"] for row in outcome.counters.values())
-        up, down = (
-            sum(row[each] for row in outcome.counters.values()) for each in ("up_bytes", "down_bytes")
-        )
+    def _faults(self, plan: Plan) -> dict[str, Any]:
+        usual = self._of(plan)
+        step_s = usual["elapsed_s"] / plan.rounds
+        faults = Faults(killed=0.3, lost=0.2, straggler_s=STRAGGLER_TIMES * step_s)
+        record = self._of(replace(plan, min_devices=2, deadline_s=max(0.2, _CLOSED_AFTER * step_s)), faults)
         return {
-            "up_bytes_per_step": up / max(1, steps),
-            "down_bytes_per_step": down / max(1, steps),
-            "bytes": up + down,
-            "steps": steps,
-            **self._accuracies(outcome),
-        }
-
-    def _faults(self) -> dict[str, Any]:
-        plan = self._scale.plan(1)
-        usual = self._run(plan)
-        step_s = usual.elapsed_s / plan.rounds
-        faults = Faults(killed=0.3, lost=0.2, straggler_s=10.0 * step_s)
-        # Whoever is three times as late as a step takes is not waited for.
-        outcome = self._run(replace(plan, min_devices=2, deadline_s=max(0.2, 3.0 * step_s)), faults)
-        twice = [
-            name for name, row in outcome.learned.items() if row["applied"] > outcome.counters[name]["steps"]
-        ]
-        return {
+            "seed": plan.seed,
             "faults": asdict(faults),
-            "without": self._accuracies(usual),
-            "with": self._accuracies(outcome),
-            "counters": outcome.counters,
-            "learned": outcome.learned,
-            "devices_with_a_step_applied_twice": twice,
-            "steps": outcome.half.step,
+            "without": _said(usual),
+            "with": _said(record),
+            **{name: record[name] for name in ("counters", "learned", "applied_twice", "named", "steps")},
         }
 
-    def _poisoner(self) -> dict[str, Any]:
-        plan = self._scale.plan(1)
-        clean, outcome = self._run(plan), self._run(replace(plan, min_devices=2), Faults(flipped=1))
-        poisoner, *others = (world.name for world in self._worlds.devices)
+    def _poisoner(self, plan: Plan) -> dict[str, Any]:
+        clean, record = self._of(plan), self._of(replace(plan, min_devices=2), Faults(flipped=1))
+        poisoner, *others = (world.name for world in self._records.worlds.devices)
         return {
+            "seed": plan.seed,
             "poisoner": poisoner,
-            "named": outcome.named,
-            "others_clean": self._accuracies(clean, others),
-            "others_poisoned": self._accuracies(outcome, others),
-            "cosines": {name: row["cosine"] for name, row in outcome.counters.items()},
-            "cosines_clean": {name: row["cosine"] for name, row in clean.counters.items()},
+            "named": record["named"],
+            "named_without_one": clean["named"],
+            "steps_with_it": record["counters"][poisoner]["steps"],
+            "others_clean": means(clean["devices"], others),
+            "others_poisoned": means(record["devices"], others),
+            "cosines": {name: row["cosine"] for name, row in record["counters"].items()},
+            "cosines_clean": {name: row["cosine"] for name, row in clean["counters"].items()},
         }
+
+    def _average(self, plan: Plan) -> dict[str, Any]:
+        return {"seed": plan.seed, **_said(self._of(replace(plan, **FEDAVG)))}
 
     def _step(self) -> dict[str, Any]:
         return {
@@ -234,10 +192,19 @@ class Comparison:
         }
 
 
-def _mean_curve(curves: Mapping[str, Sequence[float]]) -> list[float]:
-    """Mean over devices, as far as all have gone."""
-    steps = min((len(curve) for curve in curves.values()), default=0)
-    if not steps:
-        return []
-    stacked = np.mean([curve[:steps] for curve in curves.values()], axis=0)
-    return [round(float(each), 5) for each in stacked]
+def _said(record: Record) -> dict[str, Any]:
+    """What rows say of an arm."""
+    names = ("commit", "shifted", "unshifted", "unshifted_with_first_head", "devices", "named", "elapsed_s")
+    return {name: record[name] for name in names}
+
+
+def _bytes_of(record: Record) -> dict[str, Any]:
+    counters: Sequence[Mapping[str, int]] = list(record["counters"].values())
+    steps, up, down = (sum(row[each] for row in counters) for each in ("steps", "up_bytes", "down_bytes"))
+    return {
+        "up_bytes_per_step": up / max(1, steps),
+        "down_bytes_per_step": down / max(1, steps),
+        "bytes": up + down,
+        "rounds": record["rounds"],
+        **_said(record),
+    }

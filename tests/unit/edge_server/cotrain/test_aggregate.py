@@ -53,6 +53,18 @@ def test_honest_devices_of_other_worlds_are_not_named() -> None:
     assert not watch.named
 
 
+def test_a_device_that_still_learns_where_the_others_are_done_is_not_named() -> None:
+    """Mean gradients add up to nothing there: its own is the opposite of what the others' are together."""
+    generator = torch.Generator().manual_seed(2)
+    learning = 0.5 * torch.randn(SIZE, generator=generator)
+    watch = Watch()
+    for _ in range(120):
+        found = gradients(generator, -learning / 5, 6)
+        found["device 0"] += learning / 5 + learning
+        watch.look(found)
+    assert not watch.named
+
+
 def test_two_devices_cannot_be_told_apart() -> None:
     watch = Watch(WatchSettings(least_steps=2))
     for _ in range(10):
