@@ -71,7 +71,11 @@ def study_cotrain(
         smaller = replace(scale, seeds=scale.seeds[:seeds])
         for row in rows or ROWS:
             told(f"row {row}, {seeds} of {len(scale.seeds)} seeds")
-            made = {"commit": current_commit(), "scale": _scale(smaller), **comparison.row(row, smaller.seeds)}
+            made = {
+                "commit": current_commit(),
+                "scale": _scale(smaller),
+                **comparison.row(row, smaller.seeds),
+            }
             report.setdefault("rows", {})[row] = made
             path.write_text(json.dumps({**report, "promises": kept(report["rows"])}, indent=1) + "\n")
     save(cotrain_plot.draw(report), out / f"{NAME}.png")

@@ -54,7 +54,7 @@ class Scale:
     clips: int = 100
     test_clips: int = 120
     seeds: tuple[int, ...] = (1, 2, 3)
-    clips_a_step: int = 6
+    clips_a_step: int = 2
     learning_rate: float = 3e-4
     step_repeats: int = 40
 

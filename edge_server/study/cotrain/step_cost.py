@@ -2,14 +2,13 @@
 
 Each runs in a process of its own, which imports what it needs and nothing else: its memory is the peak of all
 that it ever held, libraries included. Run as ``python -m edge_server.study.cotrain.step_cost KIND MODEL
-REPEATS CLIPS``.
+REPEATS CLIPS SHAPES``.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -35,10 +34,16 @@ def measure_step(kind: str, model: Path, repeats: int, clips: int) -> dict[str, 
     Raises:
         subprocess.CalledProcessError: it failed.
     """
+    from device_agent.bundle.bundle import load_bundle
+    from device_agent.cotrain.head import learning_heads
+
+    shapes = {
+        slot: head.features_shape for slot, head in learning_heads(load_bundle(model / "bundle")).items()
+    }
     environment = dict(os.environ) | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
     done = subprocess.run(  # noqa: S603 - this interpreter, this module
-        [sys.executable, "-m", __name__, kind, str(model), str(repeats), str(clips)],
+        [sys.executable, "-m", __name__, kind, str(model), str(repeats), str(clips), json.dumps(shapes)],
         capture_output=True,
         check=True,
         text=True,
@@ -59,8 +64,13 @@ def main() -> None:
         step()
         if index >= _WARM:
             times.append(time.perf_counter() - began)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    sys.stdout.write(json.dumps({"step_s": float(np.median(times)), "peak_bytes": peak}) + "\n")
+    sys.stdout.write(json.dumps({"step_s": float(np.median(times)), "peak_bytes": _peak_bytes()}) + "\n")
+
+
+def _peak_bytes() -> int:
+    """Most memory that was resident; what rusage says begins with that of the process which started this."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))) * 1024
 
 
 def _media(heads: Any, clips: int, patches: Callable[[str], tuple[int, int]]) -> dict[str, Any]:
@@ -95,13 +105,18 @@ def _onnx(model: Path, clips: int) -> Callable[[], None]:
 def _torch(model: Path, clips: int) -> Callable[[], None]:
     import torch
 
-    from edge_server.model.link import Link
+    from edge_server.model.config import HeadConfig
+    from edge_server.model.head import TransmitterHead
 
     torch.set_num_threads(1)
-    link = Link.load(model)
-    shapes = {slot: (link.encoder(slot).patches, link.encoder(slot).hidden_size) for slot in link.slots}
-    heads = {slot: link.heads[slot].requires_grad_(True) for slot in link.slots}
-    del link  # a device has no edge's half
+    told = json.loads((model / "model.json").read_text(encoding="utf-8"))
+    shapes: dict[str, tuple[int, int]] = json.loads(sys.argv[5])
+    # Nothing but heads: a device has no encoder to train, and no half of the edge's.
+    lengths = tuple(told["token_lengths"])
+    heads = {
+        slot: TransmitterHead(HeadConfig(**told["head"]), *shape, told["channel_dim"], lengths)
+        for slot, shape in shapes.items()
+    }
     parameters = [each for head in heads.values() for each in head.parameters()]
     optimiser = torch.optim.AdamW(parameters, lr=1e-4)
     media = {slot: torch.from_numpy(x) for slot, x in _media(heads, clips, shapes.__getitem__).items()}

@@ -32,21 +32,22 @@ def draw(report: Mapping[str, Any]) -> Figure:
 def _curves(panel: Axes, row: Mapping[str, Any]) -> None:
     styles = {"over_grpc": ("-", "over gRPC"), "in_one_process": ("--", "in one process")}
     for index, (name, (style, label)) in enumerate(styles.items()):
-        curve = np.array(row["mean_loss"][name])
+        curve = np.mean([each["mean_loss"][name] for each in row["seeds"]], axis=0)
         window = max(1, min(_SMOOTHED, len(curve)))
         smooth = np.convolve(curve, np.ones(window) / window, mode="valid")
         panel.plot(np.arange(len(smooth)) + window, smooth, style, color=COLOURS[index], label=label)
-    panel.set(xlabel="step", ylabel=f"loss, mean of devices and {_SMOOTHED} steps")
+    panel.set(xlabel="step", ylabel=f"loss, mean of devices, seeds and {_SMOOTHED} steps")
     panel.legend(fontsize=7)
 
 
 def _worlds(panel: Axes, row: Mapping[str, Any]) -> None:
-    before = row["before"]["worlds"]
-    names = [name for name in before if name in next(iter(row["policies"].values()))[0]["devices"]]
+    before, seeds = row["before"]["worlds"], row["seeds"]
+    policies = [name for name in seeds[0] if isinstance(seeds[0][name], Mapping)]
+    names = [name for name in before if name in seeds[0][policies[0]]["devices"]]
     places = np.arange(len(names))
     bars = {"before": [before[name] for name in names]}
-    for policy, seeds in row["policies"].items():
-        bars[policy] = [float(np.mean([s["devices"][n]["shifted"] for s in seeds])) for n in names]
+    for policy in policies:
+        bars[policy] = [float(np.mean([s[policy]["devices"][n]["shifted"] for s in seeds])) for n in names]
     width = 0.8 / len(bars)
     for index, (label, values) in enumerate(bars.items()):
         panel.bar(places + index * width, np.array(values) * 100, width, color=COLOURS[index], label=label)

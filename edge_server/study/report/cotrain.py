@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
+from edge_server.study.cotrain.kept import lost_points, mean, points_apart, step_ratios, won_back
 from edge_server.study.report.markdown import percent, table
 from edge_server.study.report.sections import Found
+
+PROMISED_ROUNDS, PROMISED_SEEDS = 300, 3
 
 
 def learned_together(files: Found) -> str:
@@ -19,6 +20,7 @@ def learned_together(files: Found) -> str:
     makers = (
         ("equality", _equality),
         ("shift", _shift),
+        ("average", _average),
         ("bytes", _bytes),
         ("faults", _faults),
         ("poisoner", _poisoner),
@@ -26,57 +28,65 @@ def learned_together(files: Found) -> str:
     )
     missing = [name for name, _ in makers if name not in rows]
     parts += [make(rows[name]) for name, make in makers if name in rows]
+    if "cotrain_serving" in files:
+        parts.append(_serving(files["cotrain_serving"]))
+    else:
+        missing.append("serving meanwhile")
     if missing:
         parts.append(f"Not measured: {', '.join(missing)}.")
     return "\n\n".join(parts)
 
 
 def _intro(report: Mapping[str, Any]) -> str:
-    scale = next(iter(report["rows"].values()))["scale"]
+    rows = report["rows"]
+    scale = next(iter(rows.values()))["scale"]
+    seeds = {name: len(row["seeds"]) for name, row in rows.items() if "seeds" in row}
+    smaller = []
+    if scale["rounds"] < PROMISED_ROUNDS:
+        smaller.append(f"{scale['rounds']} steps of the {PROMISED_ROUNDS} that were promised")
+    fewer = [f"{name} {count}" for name, count in seeds.items() if count < PROMISED_SEEDS]
+    if fewer:
+        smaller.append(f"fewer than {PROMISED_SEEDS} seeds ({', '.join(fewer)})")
     return (
         f"`edge-server study cotrain`: six devices with `{report['model']}`'s bundle, each with "
-        f"{scale['clips']} "
-        "clips of a world that is shifted in its own way and one labelled question of each (a tenth held "
-        "out), "
-        f"{scale['rounds']} steps of {scale['clips_a_step']} clips a device, {report['channel']['model']} at "
-        f"{report['channel']['snr_db']:g} dB, {report['token_length']} tokens. Devices, edge and channel "
-        "are the "
-        "product's own, over gRPC on one machine; features are encoded beforehand. Tested on "
-        f"{scale['test_clips']} further clips in each world, scored by teacher forcing."
+        f"{scale['clips']} clips of a world that is shifted in its own way and one labelled question of each "
+        f"(a tenth held out), {scale['rounds']} steps of {scale['clips_a_step']} clips a device, peak rate "
+        f"{scale['learning_rate']:g}, {report['channel']['model']} at {report['channel']['snr_db']:g} dB, "
+        f"{report['token_length']} tokens. Devices, edge and channel are the product's own, over gRPC on one "
+        f"machine; features are encoded beforehand. Tested on {scale['test_clips']} further clips in each "
+        f"world, scored by teacher forcing; figures are means over {max(seeds.values(), default=1)} seeds."
+        + (f" **Run smaller than promised:** {'; '.join(smaller)}." if smaller else "")
     )
 
 
-def _mean(seeds: Sequence[Mapping[str, Any]], key: str) -> float:
-    return float(np.mean([each[key] for each in seeds]))
-
-
 def _equality(row: Mapping[str, Any]) -> str:
-    grpc, one = row["over_grpc"], row["in_one_process"]
-    points = 100 * abs(grpc["shifted"] - one["shifted"])
+    seeds = row["seeds"]
+    points = points_apart(seeds, "over_grpc", "in_one_process")
+    largest = max(each["largest_loss_difference"] for each in seeds)
     return (
         "**The same as in one process** (asked: accuracy within 0.5 points, curves on top of each other): "
-        f"{percent(grpc['shifted'])} over gRPC, {percent(one['shifted'])} with torch alone, {points:.2f} "
-        "points "
-        f"apart; losses differ by {row['mean_loss_difference']:.1e} in the mean, "
-        f"{row['largest_loss_difference']:.1e} at most."
+        f"{percent(mean(seeds, 'over_grpc', 'shifted'))} over gRPC, "
+        f"{percent(mean(seeds, 'in_one_process', 'shifted'))} with torch alone, {points:+.2f} points; "
+        f"a device's losses differ by {mean(seeds, 'mean_loss_difference'):.1e} in the mean, {largest:.1e} "
+        "at most."
     )
 
 
 def _shift(row: Mapping[str, Any]) -> str:
-    before = row["before"]
+    before, seeds = row["before"], row["seeds"]
+    policies = [name for name in seeds[0] if isinstance(seeds[0][name], Mapping)]
     cost = before["unshifted"] - before["shifted"]
     rows = [("before", percent(before["shifted"]), "", percent(before["unshifted"]), "", "")]
-    for policy, seeds in row["policies"].items():
-        shifted = _mean(seeds, "shifted")
-        won = (shifted - before["shifted"]) / cost if cost > 0 else float("nan")
+    for policy in policies:
+        lost = lost_points(row, policy)
         rows.append(
             (
                 policy,
-                percent(shifted),
-                percent(won),
-                percent(_mean(seeds, "unshifted")),
-                percent(_mean(seeds, "unshifted_with_first_head")),
-                str(len(seeds)),
+                percent(mean(seeds, policy, "shifted")),
+                percent(won_back(row, policy)),
+                percent(mean(seeds, policy, "unshifted")),
+                percent(mean(seeds, policy, "unshifted_with_first_head")),
+                f"{max(lost.values()):+.1f}",
             )
         )
     head = (
@@ -85,67 +95,95 @@ def _shift(row: Mapping[str, Any]) -> str:
         "of the cost won back",
         "unshifted, own head",
         "unshifted, first head",
-        "seeds",
+        "points lost, the worse of both",
     )
+    named = sum(len(each[policy]["named"]) for each in seeds for policy in policies)
     return (
         "**Domain shift** (asked: half of the cost won back, at most 1 point lost on unshifted clips). "
-        "The shift "
-        f"costs {100 * cost:.1f} points, over {before['questions']} questions a world.\n\n"
-        + table(head, rows)
+        f"The shift costs {100 * cost:.1f} points, over {before['questions']} questions a world. With the "
+        "first head: a device that took no part asks the edge that learned. Honest devices that were named "
+        f"as poisoners: {named}.\n\n" + table(head, rows)
+    )
+
+
+def _average(row: Mapping[str, Any]) -> str:
+    return (
+        "**Whole heads averaged, nothing learned at the edge** (FedAvg as a baseline; this program's own, as "
+        "Flower's package asks for other versions of protobuf, rich and typer than this one): "
+        f"{percent(mean(row['seeds'], 'shifted'))} of shifted questions, "
+        f"{percent(mean(row['seeds'], 'unshifted'))} of unshifted ones."
     )
 
 
 def _bytes(row: Mapping[str, Any]) -> str:
+    seeds: Sequence[Mapping[str, Any]] = row["seeds"]
+    names = [name for name in seeds[0] if isinstance(seeds[0][name], Mapping)]
     rows = [
         (
             name,
-            f"{each['up_bytes_per_step']:.0f}",
-            f"{each['down_bytes_per_step']:.0f}",
-            percent(each["shifted"]),
-            f"{each['bytes'] / 1e6:.1f} MB",
+            f"{mean(seeds, name, 'rounds'):.0f}",
+            f"{mean(seeds, name, 'up_bytes_per_step'):.0f}",
+            f"{mean(seeds, name, 'down_bytes_per_step'):.0f}",
+            f"{mean(seeds, name, 'bytes') / 1e6:.1f} MB",
+            percent(mean(seeds, name, "shifted")),
         )
-        for name, each in row["rows"].items()
+        for name in names
     ]
     return (
-        "**Bytes** of a device and step (asked: int8 within 0.5 points at about a quarter), both ways in "
-        "the same "
-        "type; the last row ends where its bytes are int8's.\n\n"
-        + table(("type", "up", "down", "shifted", "in all"), rows)
+        "**Bytes** of a device and step (asked: int8 within 0.5 points at about a quarter), both ways in the "
+        f"same type: int8 {points_apart(seeds, 'int8', 'float32'):+.2f} points at "
+        f"{mean(seeds, 'int8', 'bytes') / mean(seeds, 'float32', 'bytes'):.3f} of float32's bytes.\n\n"
+        + table(("type", "steps", "up", "down", "in all", "shifted"), rows)
     )
 
 
 def _faults(row: Mapping[str, Any]) -> str:
-    twice = row["devices_with_a_step_applied_twice"]
-    points = 100 * (row["with"]["shifted"] - row["without"]["shifted"])
-    faults = row["faults"]
+    seeds = row["seeds"]
+    twice = sum(len(steps) for each in seeds for steps in each["applied_twice"].values())
+    counters = [one for each in seeds for one in each["counters"].values()]
+    faults = seeds[0]["faults"]
+    missed, late, joins = (sum(each[name] for each in counters) for name in ("missed", "late", "joins"))
     return (
-        f"**Faults** ({faults['killed']:.0%} of devices killed and back, {faults['lost']:.0%} of "
-        "gradients lost, "
-        f"one device late by {faults['straggler_s']:.1f} s a step; asked: finishes, within 1 point, no "
-        "step twice): "
-        f"{row['steps']} steps made, {percent(row['with']['shifted'])} against "
-        f"{percent(row['without']['shifted'])} without ({points:+.1f} points); steps applied twice on "
-        f"{len(twice)} devices."
+        f"**Faults** ({faults['killed']:.0%} of devices killed and back, {faults['lost']:.0%} of gradients "
+        f"lost, one device late by ten steps' time; asked: finishes, within 1 point, no step twice): "
+        f"{min(each['steps'] for each in seeds)} steps made, "
+        f"{percent(mean(seeds, 'with', 'shifted'))} against {percent(mean(seeds, 'without', 'shifted'))} "
+        f"without ({points_apart(seeds, 'with', 'without'):+.1f} points); {twice} steps applied twice; "
+        f"{missed} batches missed, {late} late, {joins - len(counters)} rejoined."
     )
 
 
 def _poisoner(row: Mapping[str, Any]) -> str:
-    named = ", ".join(f"{device} ({how})" for device, how in row["named"].items()) or "nobody"
-    points = 100 * (row["others_poisoned"]["shifted"] - row["others_clean"]["shifted"])
+    seeds = row["seeds"]
+    told = []
+    for each in seeds:
+        named = ", ".join(f"{device}: {how}" for device, how in each["named"].items()) or "nobody"
+        told.append(f"seed {each['seed']}, after {each['steps_with_it']} steps: {named}")
     return (
-        f"**A poisoner** ({row['poisoner']!r} learns wrong answers; asked: named, the others lose at most 1 "
-        f"point): named: {named}; the others {percent(row['others_poisoned']['shifted'])} against "
-        f"{percent(row['others_clean']['shifted'])} ({points:+.1f} points)."
+        f"**A poisoner** ({seeds[0]['poisoner']!r} learns wrong answers; asked: named, the others lose at "
+        f"most 1 point): {'; '.join(told)}. The others "
+        f"{percent(mean(seeds, 'others_poisoned', 'shifted'))} against "
+        f"{percent(mean(seeds, 'others_clean', 'shifted'))} "
+        f"({points_apart(seeds, 'others_poisoned', 'others_clean'):+.1f} points)."
     )
 
 
 def _step(row: Mapping[str, Any]) -> str:
     ours, torchs = row["onnx"], row["torch"]
+    times, memory = step_ratios(row)
     return (
         "**A step on a device** (asked: at most 1.5 times torch's time at a third of its memory): "
         f"{1e3 * ours['step_s']:.1f} ms and {ours['peak_bytes'] / 2**20:.0f} MiB with ONNX Runtime and "
-        "numpy, "
-        f"{1e3 * torchs['step_s']:.1f} ms and {torchs['peak_bytes'] / 2**20:.0f} MiB with torch: "
-        f"{ours['step_s'] / torchs['step_s']:.2f} times the time, "
-        f"{ours['peak_bytes'] / torchs['peak_bytes']:.2f} of the memory."
+        f"numpy, {1e3 * torchs['step_s']:.1f} ms and {torchs['peak_bytes'] / 2**20:.0f} MiB with torch: "
+        f"{times:.2f} times the time, {memory:.2f} of the memory."
+    )
+
+
+def _serving(report: Mapping[str, Any]) -> str:
+    return (
+        f"**Serving meanwhile** (`{report['command']}`, {report['rate_hz']:g} questions a second; asked: p99 "
+        f"at most 1.3 times): {1e3 * report['beside_p99_s']['median']:.1f} ms beside a round that learns, "
+        f"{1e3 * report['alone_p99_s']['median']:.1f} ms alone, {report['p99_ratio']['median']:.2f} times "
+        f"(quartiles {report['p99_ratio']['lower']:.2f} to {report['p99_ratio']['upper']:.2f}, "
+        f"{len(report['p99_ratio']['values'])} turns); {report['steps']} steps were made meanwhile."
     )
