@@ -125,7 +125,7 @@ def _report(
 ) -> dict[str, Any]:
     rows: dict[str, dict[str, Any]] = {}
     heads = {each.device: each.heads for each in devices}
-    for device, examined in learning.examined.items():
+    for device, examined in learning.journal.examined.items():
         rows[device] = {"held_out": examined}
     if validation is not None:
         before = validation.score(half, {}, before=True).accuracy

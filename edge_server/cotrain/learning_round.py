@@ -11,33 +11,22 @@ gradients are lost, which is a step that devices skip. No gradient is told twice
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-import numpy as np
-
 from device_agent.cotrain.weights import read_weights, write_weights
 from device_agent.errors import BundleError
+from edge_server.cotrain import asking, averaging
 from edge_server.cotrain.batches import BatchError, Bounds, DeviceBatch, read_batch
+from edge_server.cotrain.journal import STATUS_EVERY_S, Journal
 from edge_server.cotrain.members import Counters, Heads, Member, Wanted
 from edge_server.cotrain.model_half import DeviceOutcome, Examined, ModelHalf
 from edge_server.cotrain.plan import Plan
-from edge_server.cotrain.state import (
-    CURVES,
-    EDGE,
-    EXAMINED,
-    SHARED,
-    STATUS,
-    RoundState,
-    read_json,
-    write_json,
-)
+from edge_server.cotrain.state import EDGE, SHARED, RoundState
 from edge_server.errors import (
     AdmissionRefusedError,
     BundleMismatchError,
@@ -53,12 +42,8 @@ _Result = TypeVar("_Result")
 
 #: Times the deadline that examining and handing over heads may take: clips may have to be encoded first.
 _PATIENT = 12.0
-_STATUS_EVERY_S = 0.5
-_CURVE_POINTS = 120
 #: An examination or a batch that cannot be used; more of them end a device's part.
 _MAX_REFUSED = 20
-#: A head further from the median of all heads than so many median distances is left out of an average.
-_FAR_TIMES = 4.0
 
 
 class Pause(Protocol):
@@ -96,12 +81,10 @@ class LearningRound:
         self._wanted = Wanted(-1, cpb.PURPOSE_TRAIN)
         self._examining: dict[str, cpb.Purpose] = {}
         self._carried: dict[tuple[str, str], gradients.Array] = {}
-        self._status_s = -_STATUS_EVERY_S
-        self.phase = "waiting for devices"
         self.members: dict[str, Member] = {}
-        self.counters: dict[str, Counters] = {}
-        self.curves: dict[str, list[tuple[int, float, float]]] = {}
+        self.journal = Journal(state, clock)
         self.heads: dict[str, Heads] = {}
+        self._slots = half.link.slots
         config = half.link.config
         self._bounds = Bounds(
             config.channel_dim,
@@ -109,11 +92,9 @@ class LearningRound:
             max(self.plan.clips, self.plan.held_out),
             len(half.link.embedding.weight),
         )
-        self.examined: dict[str, dict[str, Any]] = read_json(state.path(EXAMINED))
         if state.path(EDGE).exists():
             half.restore(state.path(EDGE))
-        before = read_json(state.path(STATUS))
-        half.watch.named.update(before.get("named", {}))
+        half.watch.named.update(self.journal.named_before)
 
     # Called by the service, for each device's stream.
 
@@ -144,7 +125,7 @@ class LearningRound:
             older.end()
         member = Member(device, join.bundle_hash, join.examples, join.held_out)
         self.members[device] = member
-        counters = self.counters.setdefault(device, Counters())
+        counters = self.journal.counters.setdefault(device, Counters())
         counters.joins += 1
         member.tell(joined=self.plan.joined(self.state.round_id))
         if self.plan.heads == "shared":
@@ -170,7 +151,7 @@ class LearningRound:
         """
         if self.members.get(member.device) is not member:
             return
-        counters = self.counters[member.device]
+        counters = self.journal.counters[member.device]
         try:
             match frame.WhichOneof("body"):
                 case "batch":
@@ -198,7 +179,7 @@ class LearningRound:
                 await self._finish()
                 reason = "done"
         finally:
-            self.phase = reason
+            self.journal.phase = reason
             self.write_status(now=True)
         for member in list(self.members.values()):
             member.tell(finished=cpb.Finished(reason=reason, step=self.half.step))
@@ -217,16 +198,16 @@ class LearningRound:
         step = self.half.step
         if self.plan.heads == "shared" and step and step % self.plan.average_every == 0:
             await self._average(step)
-        self.phase = "learning"
+        self.journal.phase = "learning"
         ready = self._ready()
-        message = self.step_message(self.plan, self.half.link.slots, self.half.schedule.rate(step), step)
+        message = asking.training_step(self.plan, self._slots, self.half.schedule.rate(step), step)
         batches = (await self._collect(Wanted(step, cpb.PURPOSE_TRAIN), message, ready)).batches
         if not batches:
             return
         outcomes = await self._in_thread(lambda: self._learn(batches))
         for device, outcome in outcomes.items():
             self._tell(device, step, outcome, batches[device])
-        self._note(step, outcomes)
+        self.journal.note(step, outcomes)
         for device, how in self.half.watch.named.items():
             if device in self.members:
                 logger.warning("a device is left out: %s", how, extra={"device_id": device})
@@ -241,18 +222,20 @@ class LearningRound:
     async def _enough(self) -> bool:
         """Whether enough devices are ready; else some are waited for a moment."""
         for device, member in self.members.items():
-            if "before" not in self.examined.get(device, {}) and device not in self._examining:
+            if "before" not in self.journal.examined.get(device, {}) and device not in self._examining:
                 self._examining[device] = cpb.PURPOSE_EXAMINE_BEFORE
-                member.tell(step=self._exam_message(cpb.PURPOSE_EXAMINE_BEFORE))
-        if len(self._ready()) >= self.plan.min_devices:
+                member.tell(step=self._examination(cpb.PURPOSE_EXAMINE_BEFORE))
+        # Who was left out does not come back, and is not waited for.
+        needed = max(1, self.plan.min_devices - len(self.half.watch.named))
+        if len(self._ready()) >= needed:
             return True
-        self.phase = "waiting for devices"
+        self.journal.phase = "waiting for devices"
         self.write_status()
-        await self._wait(_STATUS_EVERY_S)
+        await self._wait(STATUS_EVERY_S)
         return False
 
     def _ready(self) -> list[Member]:
-        return [m for m in self.members.values() if "before" in self.examined.get(m.device, {})]
+        return [m for m in self.members.values() if "before" in self.journal.examined.get(m.device, {})]
 
     async def _collect(
         self, wanted: Wanted, message: cpb.Step, members: list[Member], times: float = 1.0
@@ -276,58 +259,42 @@ class LearningRound:
                 member.in_a_row = 0
             elif wanted.purpose == cpb.PURPOSE_TRAIN:
                 member.in_a_row += 1
-                self.counters[member.device].missed += 1
+                self.journal.counters[member.device].missed += 1
         return wanted
 
     async def _average(self, step: int) -> None:
         """Heads of all devices as one, weighted by examples."""
-        self.phase = "averaging heads"
-        ask = cpb.Step(step=step, purpose=cpb.PURPOSE_TRAIN, wants_heads=True)
-        came = (await self._collect(Wanted(step, None), ask, self._ready())).heads
-        weights = {d: float(self.members[d].examples) for d in came if d in self.members}
-        kept = _near({device: came[device] for device in weights})
-        if not kept:
+        self.journal.phase = "averaging heads"
+        came = (await self._collect(Wanted(step, None), asking.for_heads(step), self._ready())).heads
+        examples = {device: self.members[device].examples for device in came if device in self.members}
+        shared = averaging.average({device: came[device] for device in examples}, examples)
+        if shared is None:
             return
-        total = sum(weights[device] for device in kept)
-        first = next(iter(kept.values()))
-        shared: Heads = {
-            slot: {
-                name: sum(
-                    (
-                        heads[slot][name] * np.float32(weights[device] / total)
-                        for device, heads in kept.items()
-                    ),
-                    np.zeros_like(weight),
-                )
-                for name, weight in of_slot.items()
-            }
-            for slot, of_slot in first.items()
-        }
-        write_weights(self.state.head(SHARED), _flat(shared), {})
+        write_weights(self.state.head(SHARED), averaging.flat(shared), {})
         for device in came:
             if device in self.members:
                 self.members[device].tell(heads=gradients.heads_message(step, shared))
 
     async def _finish(self) -> None:
         """Examine devices with what came out, and take their heads."""
-        self.phase = "examining"
+        self.journal.phase = "examining"
         self.write_status(now=True)
         members = self._ready()
         if self.plan.heads == "shared":
             await self._average(self.plan.rounds)
         if self.plan.heads != "frozen":
-            ask = cpb.Step(step=self.plan.rounds, purpose=cpb.PURPOSE_TRAIN, wants_heads=True)
+            ask = asking.for_heads(self.plan.rounds)
             came = await self._collect(Wanted(self.plan.rounds, None), ask, members, _PATIENT)
             for device, heads in came.heads.items():
                 self.heads[device] = heads
                 said = {"device_id": device, "bundle_hash": self.members[device].bundle_hash}
-                write_weights(self.state.head(device), _flat(heads), said)
-        message = self._exam_message(cpb.PURPOSE_EXAMINE_AFTER)
+                write_weights(self.state.head(device), averaging.flat(heads), said)
+        message = self._examination(cpb.PURPOSE_EXAMINE_AFTER)
         wanted = Wanted(self.plan.rounds, cpb.PURPOSE_EXAMINE_AFTER)
         came = await self._collect(wanted, message, members, _PATIENT)
         for device, batch in came.batches.items():
             found = await self._in_thread(partial(self.half.examine, batch, before=False))
-            self._note_examined(device, "after", found)
+            self._noted(device, "after", found)
 
     # Parts of these.
 
@@ -337,7 +304,7 @@ class LearningRound:
         if message.purpose == cpb.PURPOSE_EXAMINE_BEFORE:
             if self._examining.pop(device, None) is not None:
                 found = await self._in_thread(lambda: self.half.examine(batch, before=True))
-                self._note_examined(device, "before", found)
+                self._noted(device, "before", found)
             return
         wanted = self._wanted
         fits = (wanted.step, wanted.purpose) == (message.step, message.purpose)
@@ -367,7 +334,7 @@ class LearningRound:
             )
             blocks.append(block)
         message = cpb.BatchGradient(step=step, blocks=blocks, loss=outcome.loss, right=outcome.right)
-        counters = self.counters[device]
+        counters = self.journal.counters[device]
         counters.steps += 1
         counters.up_bytes += batch.bytes
         counters.down_bytes += message.ByteSize()
@@ -375,87 +342,28 @@ class LearningRound:
         if member is not None and device not in self.half.watch.named:
             member.tell(gradient=message)
 
-    @staticmethod
-    def step_message(plan: Plan, slots: Sequence[str], rate: float, step: int) -> cpb.Step:
-        """What is asked of devices for a step; token lengths follow from seed and step."""
-        rng = np.random.default_rng([plan.seed, step])
-        return cpb.Step(
-            step=step,
-            purpose=cpb.PURPOSE_TRAIN,
-            clips=plan.clips,
-            questions=plan.questions,
-            token_lengths={slot: int(rng.choice(plan.token_lengths)) for slot in slots},
-            learning_rate=rate,
-        )
+    def _noted(self, device: str, when: str, found: Examined) -> None:
+        self.journal.note_examined(device, when, found)
+        self._changed.set()
 
-    def _exam_message(self, purpose: cpb.Purpose) -> cpb.Step:
-        lengths = sorted(self.plan.token_lengths)
-        length = lengths[len(lengths) // 2]
-        return cpb.Step(
-            step=self.plan.rounds if purpose == cpb.PURPOSE_EXAMINE_AFTER else self.half.step,
-            purpose=purpose,
-            clips=self.plan.held_out,
-            questions=16,
-            token_lengths=dict.fromkeys(self.half.link.slots, length),
-        )
+    def _examination(self, purpose: cpb.Purpose) -> cpb.Step:
+        step = self.plan.rounds if purpose == cpb.PURPOSE_EXAMINE_AFTER else self.half.step
+        return asking.examination(self.plan, self._slots, step, purpose)
 
     def _shared(self) -> Heads | None:
         try:
             flat, _ = read_weights(self.state.head(SHARED))
         except BundleError:
             return None
-        heads: Heads = {}
-        for name, each in flat.items():
-            slot, _, weight = name.partition(".")
-            heads.setdefault(slot, {})[weight] = each
-        return heads
-
-    def _note_examined(self, device: str, when: str, found: Examined) -> None:
-        self.examined.setdefault(device, {})[when] = {
-            "right": found.right,
-            "questions": found.questions,
-            "accuracy": found.accuracy,
-        }
-        write_json(self.state.path(EXAMINED), self.examined)
-        self._changed.set()
-
-    def _note(self, step: int, outcomes: Mapping[str, DeviceOutcome]) -> None:
-        for device, outcome in outcomes.items():
-            self.curves.setdefault(device, []).append((step, outcome.loss, outcome.right))
-        line = {"step": step, "loss": {d: round(o.loss, 6) for d, o in outcomes.items()}}
-        with self.state.path(CURVES).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        return averaging.by_slot(flat)
 
     def write_status(self, *, now: bool = False) -> None:
         """Say how the round stands; at most every half second unless it has to be now."""
-        if not now and self._clock() - self._status_s < _STATUS_EVERY_S:
-            return
-        self._status_s = self._clock()
-        write_json(self.state.path(STATUS), self.status())
+        self.journal.write_status(self.half.step, self.half.watch, self.members, now=now)
 
     def status(self) -> dict[str, Any]:
         """How the round stands, as JSON."""
-        devices = {}
-        for device in sorted({*self.counters, *self.examined, *self.half.watch.named}):
-            curve = self.curves.get(device, [])
-            devices[device] = {
-                "connected": device in self.members,
-                **asdict(self.counters.get(device, Counters())),
-                "loss": curve[-1][1] if curve else None,
-                "right": curve[-1][2] if curve else None,
-                "cosine": self.half.watch.cosines.get(device),
-                "examined": self.examined.get(device, {}),
-                "curve": curve[:: max(1, len(curve) // _CURVE_POINTS)],
-            }
-        return {
-            "round_id": self.state.round_id,
-            "phase": self.phase,
-            "step": self.half.step,
-            "rounds": self.plan.rounds,
-            "heads": self.plan.heads,
-            "devices": devices,
-            "named": dict(self.half.watch.named),
-        }
+        return self.journal.status(self.half.step, self.half.watch, self.members)
 
     async def _wait(self, within_s: float) -> None:
         """Until something changed, or so long."""
@@ -468,20 +376,3 @@ class LearningRound:
 
     async def _in_thread(self, work: Callable[[], _Result]) -> _Result:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
-
-
-def _flat(heads: Heads) -> dict[str, gradients.Array]:
-    return {f"{slot}.{name}": each for slot, of_slot in heads.items() for name, each in of_slot.items()}
-
-
-def _near(heads: Mapping[str, Heads]) -> dict[str, Heads]:
-    """Heads without those that lie far from all others."""
-    if len(heads) < 3:
-        return dict(heads)
-    vectors = {
-        device: np.concatenate([w.ravel() for w in _flat(each).values()]) for device, each in heads.items()
-    }
-    middle = np.median(np.stack(list(vectors.values())), axis=0)
-    far = {device: float(np.linalg.norm(vector - middle)) for device, vector in vectors.items()}
-    most = _FAR_TIMES * float(np.median(list(far.values()))) + 1e-9
-    return {device: each for device, each in heads.items() if far[device] <= most}

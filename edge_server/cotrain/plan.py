@@ -36,7 +36,7 @@ class Plan:
     rounds: int = 300
     """Steps; the paper's rounds."""
     min_devices: int = 3
-    """No step is made with fewer devices connected."""
+    """No step is made with fewer devices connected, those that were left out aside."""
     max_devices: int = 64
     """More are turned away."""
     heads: HeadsName = "personal"

@@ -23,6 +23,7 @@ from device_agent.channel import ChannelConfig
 from device_agent.cotrain.client import Door, take_part
 from device_agent.cotrain.learner import Learner
 from device_agent.uplink.backoff import Backoff
+from edge_server.cotrain import asking
 from edge_server.cotrain.batches import Bounds, read_batch
 from edge_server.cotrain.learning_round import LearningRound
 from edge_server.cotrain.model_half import ModelHalf
@@ -121,7 +122,7 @@ async def _networked(
     return Outcome(
         half,
         {name: {s: h.weights for s, h in one.heads.items()} for name, one in learners.items()},
-        {name: [loss for _, loss, _ in curve] for name, curve in learning.curves.items()},
+        {name: [loss for _, loss, _ in curve] for name, curve in learning.journal.curves.items()},
         {name: {each: row[each] for each in counted} for name, row in status.items()},
         {
             name: {each: getattr(one.learned, each) for each in ("applied", "skipped", "refused")}
@@ -198,10 +199,9 @@ def in_one_process(
         len(half.link.embedding.weight),
     )
     curves: dict[str, list[float]] = {name: [] for name in devices}
-    asking = LearningRound.step_message
     began = time.monotonic()
     for step in range(plan.rounds):
-        message = asking(plan, half.link.slots, half.schedule.rate(step), step)
+        message = asking.training_step(plan, half.link.slots, half.schedule.rate(step), step)
         batches = {name: read_batch(device.batch(message), bounds) for name, device in devices.items()}
         for name, outcome in half.learn(batches).items():
             curves[name].append(outcome.loss)

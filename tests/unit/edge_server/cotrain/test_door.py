@@ -66,11 +66,11 @@ async def test_rubbish_is_counted_and_ends_the_stream_at_last(
     one.batch = lambda step: cpb.Batch(step=step.step, purpose=step.purpose)  # type: ignore[method-assign]
     async with Edge(link, PLAN, bundle, tmp_path / "edge") as edge:
         task = asyncio.create_task(device(one, edge.door))
-        counters = edge.learning.counters
+        counters = edge.learning.journal.counters
         await until(lambda: "hall" in counters and counters["hall"].refused > 0)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-    assert "hall" not in edge.learning.examined
+    assert "hall" not in edge.learning.journal.examined
 
 
 def bounds(link: Link) -> Bounds:

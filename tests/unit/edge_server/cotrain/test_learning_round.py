@@ -49,10 +49,10 @@ async def test_devices_and_edge_learn_together(link: Link, bundle: Bundle, tmp_p
     first = {name: each.clone() for name, each in link.link_parameters().items()}
     edge, ones = await hold(link, PLAN, bundle, tmp_path)
     for name, one in ones.items():
-        curve = [loss for _, loss, _ in edge.learning.curves[name]]
+        curve = [loss for _, loss, _ in edge.learning.journal.curves[name]]
         assert np.mean(curve[-5:]) < 0.7 * np.mean(curve[:5])
         assert (one.learned.applied, one.learned.skipped, one.learned.refused) == (30, 0, 0)
-        examined = edge.learning.examined[name]
+        examined = edge.learning.journal.examined[name]
         assert examined["after"]["accuracy"] > examined["before"]["accuracy"]
         assert edge.state.head(name).is_file()
     moved = link.link_parameters()
@@ -125,7 +125,7 @@ async def test_a_device_that_is_killed_comes_back_with_what_it_learned(
         )
         assert await device(again, edge.door) == "done"
         await asyncio.gather(*others)
-        counters = edge.learning.counters["hall"]
+        counters = edge.learning.journal.counters["hall"]
         assert counters.joins == 2
         # A step of the edge's that it was part of moved its heads once, or not at all.
         assert again.learned.applied <= counters.steps <= 30
@@ -185,7 +185,7 @@ async def test_a_straggler_is_left_and_taken_again(link: Link, bundle: Bundle, t
 
         tasks = [device(one, edge.door, at) for one in ones.values()]
         assert await asyncio.gather(*tasks) == ["done"] * 3
-        counters = edge.learning.counters
+        counters = edge.learning.journal.counters
     assert counters["hall"].missed == 0
     assert counters["roof"].missed >= 2
     assert counters["roof"].late >= 1
