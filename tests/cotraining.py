@@ -22,15 +22,19 @@ from device_agent.cotrain.features import ClipFeatures
 from device_agent.cotrain.learner import Learner
 from device_agent.cotrain.questions_file import OwnClip
 from device_agent.uplink.backoff import Backoff
+from edge_server.access.credential_store import CredentialStore
+from edge_server.access.identity import peer_of_certificate
 from edge_server.cotrain.learning_round import LearningRound
 from edge_server.cotrain.model_half import ModelHalf
 from edge_server.cotrain.plan import Plan
-from edge_server.cotrain.service import CoTrainingServer, CoTrainingService
+from edge_server.cotrain.service import CoTrainingServer, CoTrainingService, Identity
 from edge_server.cotrain.state import RoundState
 from edge_server.cotrain.weights_of_bundles import shapes_of
 from edge_server.export.graphs import GRAPHS
 from edge_server.export.heads import export_head
+from edge_server.frontdoor.tls import TlsFiles
 from edge_server.model.link import Link
+from tests.authority import Pki
 
 PATCHES = 60
 CHANNEL = ChannelConfig(model="rayleigh", snr_db=12.0)
@@ -132,14 +136,19 @@ def learner(
 
 
 class Edge:
-    """A round with its door open, on the running event loop."""
+    """A round with its door open, on the running event loop; with an authority, for enrolled devices only."""
 
-    def __init__(self, link: Link, plan: Plan, bundle: Bundle, folder: Path) -> None:
+    def __init__(self, link: Link, plan: Plan, bundle: Bundle, folder: Path, pki: Pki | None = None) -> None:
         (folder / "heads").mkdir(parents=True, exist_ok=True)
         self.state = RoundState(folder, "round", plan, folder, "digest")
         self.half = ModelHalf(link, plan)
         self.learning = LearningRound(self.state, self.half, {bundle.hash: shapes_of(bundle)})
-        self._server = CoTrainingServer(CoTrainingService(self.learning), plan.max_devices)
+        self._store = CredentialStore(pki.access) if pki else None
+        identity = Identity(peer_of_certificate, self._store) if self._store else None
+        tls = (
+            TlsFiles(*(pki.folder / name for name in ("server.pem", "server.key", "ca.pem"))) if pki else None
+        )
+        self._server = CoTrainingServer(CoTrainingService(self.learning, identity), plan.max_devices, tls)
         self._port = 0
         self._running: asyncio.Task[str] | None = None
 
@@ -159,6 +168,8 @@ class Edge:
         await asyncio.gather(self._running, return_exceptions=True)
         await self._server.stop()
         self.learning.close()
+        if self._store is not None:
+            self._store.close()
 
     async def done(self) -> str:
         """Until the round is over."""
