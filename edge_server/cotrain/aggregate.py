@@ -2,7 +2,8 @@
 
 Two signs, both of the edge's own gradient, which the edge computes itself from what a device sent:
 
-- *norm*: a device whose gradient is many times the median of all (scaled tokens, absurd labels);
+- *norm*: a device whose gradient is many times the median of all, and of what it was when the round began
+  (scaled tokens, absurd labels): where others are nearly done, any honest gradient is many times theirs;
 - *cosine*: a device whose single steps point against the others' on average, by more than chance (flipped
   labels). Mean gradients do not tell: where a model is nearly done they add up to nothing, and so an honest
   device that still learns has all others against it. Single steps are of other examples each time, and on
@@ -35,7 +36,7 @@ class WatchSettings:
     """When a device is named."""
 
     norm_times: float = 4.0
-    """A norm above so many medians is a sign; a gradient counts for no more."""
+    """A norm above so many medians, now and at the beginning, is a sign; a gradient counts for no more."""
     standard_errors: float = 5.0
     """A mean cosine so many of its standard errors below zero says that a device pulls against the others."""
     window: int = 40
@@ -63,6 +64,8 @@ class Watch:
 
     def __init__(self, settings: WatchSettings | None = None) -> None:
         self.settings = settings or WatchSettings()
+        self.first_medians: list[float] = []
+        """Median norms of the first steps; kept with the round, as later ones say nothing of its scale."""
         self._seen: dict[str, _Seen] = {}
         self.named: dict[str, str] = {}
         """Devices that pull the model elsewhere, and how that was seen."""
@@ -76,7 +79,9 @@ class Watch:
         if len(honest) < self.settings.least_devices:
             return honest
         median = sorted(norms.values())[(len(norms) - 1) // 2]
-        most = self.settings.norm_times * median
+        if len(self.first_medians) < self.settings.least_steps:
+            self.first_medians.append(median)
+        most = self.settings.norm_times * max(median, statistics.fmean(self.first_medians))
         # What is long must not decide what the direction of the others is.
         directions = {device: g / max(norms[device], 1e-20) for device, g in honest.items()}
         total = torch.stack(list(directions.values())).sum(dim=0)

@@ -10,6 +10,7 @@ are those of fine-tuning (:mod:`edge_server.training.teacher_forcing`). torch on
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -146,7 +147,8 @@ class ModelHalf:
             for key, value in self._optimiser.state[parameter].items():
                 tensors[f"{key}.{name}"] = value.detach().contiguous()
         partial = path.with_suffix(".partial")
-        save_file(tensors, partial, metadata={"step": str(self.step)})
+        said = {"step": str(self.step), "first_medians": json.dumps(self.watch.first_medians)}
+        save_file(tensors, partial, metadata=said)
         partial.replace(path)
 
     def restore(self, path: Path) -> None:
@@ -166,6 +168,7 @@ class ModelHalf:
                         if f"{key}.{name}" in names
                     }
                 self.step = int(file.metadata()["step"])
+                self.watch.first_medians = list(map(float, json.loads(file.metadata()["first_medians"])))
         except (OSError, SafetensorError, KeyError, RuntimeError, ValueError) as error:
             raise ModelError(f"{path}: no checkpoint of this model's co-training: {error}") from error
 

@@ -65,6 +65,16 @@ def test_a_device_that_still_learns_where_the_others_are_done_is_not_named() -> 
     assert not watch.named
 
 
+def test_where_the_others_are_done_an_honest_gradient_is_not_too_long() -> None:
+    generator = torch.Generator().manual_seed(3)
+    watch = Watch()
+    for step in range(120):
+        found = {name: g * 0.95**step for name, g in gradients(generator, torch.ones(SIZE), 6).items()}
+        found["device 0"] = found["device 0"] / 0.95**step * 0.5
+        watch.look(found)
+    assert not watch.named
+
+
 def test_two_devices_cannot_be_told_apart() -> None:
     watch = Watch(WatchSettings(least_steps=2))
     for _ in range(10):

@@ -148,6 +148,7 @@ async def test_an_edge_that_is_killed_goes_on_at_its_step(link: Link, bundle: Bu
     assert 10 <= step < 30
     other = Edge(link, plan, bundle, tmp_path / "edge")
     assert other.half.step == step
+    assert other.half.watch.first_medians == edge.half.watch.first_medians != []
     other._port = edge._port
     async with other:
         assert await asyncio.gather(*tasks) == ["done"] * 3
