@@ -111,7 +111,8 @@ docs: $(VENV)/.dev ## The page of settings, docs/settings.md
 
 protos: $(VENV)/.dev ## Stubs from the .proto
 	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. --grpc_python_out=. \
-	  protos/tokenlink/v1/tokenlink.proto protos/tokenlink/v1/enrolment.proto protos/tokenlink/v1/cotrain.proto
+	  protos/tokenlink/v1/tokenlink.proto protos/tokenlink/v1/enrolment.proto protos/tokenlink/v1/cotrain.proto \
+	  protos/tokenlink/v1/cluster.proto
 
 dataset: $(VENV)/.dev ## The benchmark, three splits
 	$(BIN)/edge-server dataset soundstage --out $(DATA) --clips 20000 --seed $(SEED) --split train

@@ -3,7 +3,7 @@
 #
 #   make requirements
 #
-#   device.txt      the device agent                      server.txt          the edge server, page, `weights get`, MQTT; no torch
+#   device.txt      the device agent                      server.txt          the edge server, page, `weights get`, brokers; no torch
 #   torch-cuda.txt  torch as PyPI has it, and CUDA        torch-cpu-ARCH.txt  torch's CPU build for one machine
 #   loadtest.txt    the load test                         build.txt, tools.txt  what builds and audits
 #
@@ -32,7 +32,8 @@ grep '^torch==' constraints.txt | compile torch-cuda.txt -
 cuda=()
 while read -r name; do cuda+=(--no-emit-package "$name"); done \
   < <(sed -nE 's/^((cuda|nvidia)-[a-z0-9-]+|torch|triton)==.*/\1/p' "$into/torch-cuda.txt")
-compile server.txt "${cuda[@]}" --extra server --extra tracing --extra ui --extra open --extra scenes pyproject.toml
+compile server.txt "${cuda[@]}" --extra server --extra tracing --extra ui --extra open --extra scenes --extra cluster \
+  pyproject.toml
 
 cpu="$(grep '^torch==' constraints.txt)+cpu"
 scratch=$(mktemp -d)

@@ -12,6 +12,7 @@ import math
 import secrets
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from typing import Generic, Protocol, TypeAlias
 from weakref import WeakValueDictionary
@@ -26,7 +27,7 @@ from edge_server.cell.limits import LimitConfig, Limits
 from edge_server.cell.peer import Access, Peer
 from edge_server.cell.session import DeviceStatus, Session, Sessions, status_of
 from edge_server.cell.token_bucket import TokenBucket
-from edge_server.engine import AnswerStream, Priority, Request
+from edge_server.engine import AnswerStream, AskedAs, Priority, Request
 from edge_server.errors import (
     AdmissionRefusedError,
     BundleMismatchError,
@@ -316,7 +317,10 @@ class Cell(Generic[BackendT]):
         except EdgeServerError as error:
             self._rejected(error, peer)
             raise
-        return session.answered.record(request_id, digest(), self.submit(backend, request))
+        content = digest()
+        # Its device may ask it again elsewhere, where doors are many: only this tells that it is the same.
+        request = replace(request, asked_as=AskedAs(session.device_id, request_id, content))
+        return session.answered.record(request_id, content, self.submit(backend, request))
 
     def share(
         self,

@@ -22,12 +22,13 @@ from edge_server.engine.ports import (
     Prompt,
     Step,
 )
-from edge_server.engine.request import Completion, Delta, Event, Priority, Request, Token
+from edge_server.engine.request import AskedAs, Completion, Delta, Event, Priority, Request, Token
 from edge_server.engine.sampling import GREEDY, Sampling
 
 __all__ = [
     "GREEDY",
     "AnswerStream",
+    "AskedAs",
     "BatchLostError",
     "Completion",
     "Delta",

@@ -20,16 +20,17 @@ import logging
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Generic
 
+from edge_server.engine.acceptance import accepted
 from edge_server.engine.answer import AnswerStream
 from edge_server.engine.calibration import Calibration
 from edge_server.engine.client import EngineStatus
 from edge_server.engine.config import EngineConfig
 from edge_server.engine.detokenizer import Detokenizer, Publication
-from edge_server.engine.observer import EngineObserver, QuestionEnd, SilentObserver
-from edge_server.engine.ports import InvalidPromptError, Model, ModelRunner, PromptTooLongError, StateT
+from edge_server.engine.endings import outcome_of, reason_of
+from edge_server.engine.observer import EngineObserver, SilentObserver
+from edge_server.engine.ports import Model, ModelRunner, StateT
 from edge_server.engine.queue import FairQueue, crowd_delay_s
 from edge_server.engine.request import Completion, Delta, Job, JobState, Priority, Request
 from edge_server.engine.scheduler import Scheduler
@@ -39,11 +40,8 @@ from edge_server.errors import (
     DeadlineExpiredError,
     DrainingError,
     EdgeServerError,
-    EngineFailureError,
     EngineOverloadedError,
-    InvalidQuestionError,
     QuestionCancelledError,
-    TextTooLongError,
 )
 
 logger = logging.getLogger(__name__)
@@ -176,7 +174,7 @@ class Engine(Generic[StateT]):
                 raise DrainingError
             self._queue.refuse_if_full(user, self._rate.s_per_question, priority)
         except (DrainingError, EngineOverloadedError) as error:
-            self._observer.rejected(_reason(error))
+            self._observer.rejected(reason_of(error))
             raise
 
     def submit(self, request: Request) -> AnswerStream:
@@ -190,10 +188,10 @@ class Engine(Generic[StateT]):
         try:
             if not self._accepting:
                 raise DrainingError
-            job = self._job(request)
+            job = accepted(request, self.model, self.config, self._new_seed, self._clock())
             evicted = self._queue.push(job, self._rate.s_per_question)
         except EdgeServerError as error:
-            self._observer.rejected(_reason(error))
+            self._observer.rejected(reason_of(error))
             raise
         stream = AnswerStream(lambda: self._cancel(job))
         self._streams[job] = stream
@@ -234,45 +232,6 @@ class Engine(Generic[StateT]):
             if not await asyncio.to_thread(worker.join, timeout_s):
                 logger.error("%s is still in one step after %.0f s; left behind", name, timeout_s)
 
-    def _job(self, request: Request) -> Job:
-        config = self.config
-        max_new_tokens = request.max_new_tokens or config.default_new_tokens
-        if not 0 < max_new_tokens <= config.max_new_tokens:
-            raise InvalidQuestionError(
-                "max_new_tokens", f"is {max_new_tokens}; allowed: 1 to {config.max_new_tokens}"
-            )
-        deadline_s = request.deadline_s or config.default_deadline_s
-        if not deadline_s > 0:
-            raise InvalidQuestionError("deadline_s", f"is {deadline_s}; must be above 0")
-        sampling = request.prompt.sampling
-        if sampling.draws and sampling.seed is None:
-            # Drawn once: a question that is run again comes out the same.
-            seeded = replace(sampling, seed=self._new_seed())
-            request = replace(request, prompt=replace(request.prompt, sampling=seeded))
-        try:
-            positions = self.model.check(request.prompt)
-        except PromptTooLongError as error:
-            raise TextTooLongError(
-                error.field, found=error.found, allowed=error.allowed, unit=error.unit
-            ) from error
-        except InvalidPromptError as error:
-            raise InvalidQuestionError(error.field, str(error)) from error
-        # An answer that fills the model's context ends there, as one that reaches max_new_tokens does.
-        max_new_tokens = min(max_new_tokens, self.model.max_positions - positions)
-        if positions + max_new_tokens > config.max_batch_positions:
-            raise InvalidQuestionError(
-                "question",
-                f"takes {positions} positions and up to {max_new_tokens} for its answer; "
-                f"at most {config.max_batch_positions} together",
-            )
-        return Job(
-            request,
-            positions=positions,
-            max_new_tokens=max_new_tokens,
-            deadline_s=min(deadline_s, config.max_deadline_s),
-            now=self._clock(),
-        )
-
     def _cancel(self, job: Job) -> None:
         job.advance(JobState.CANCELLED)
         self._queue.remove(job)
@@ -308,7 +267,7 @@ class Engine(Generic[StateT]):
             self._observer.ended("answered", how.answer_tokens, since_submit_s)
         else:
             stream.fail(how)
-            self._observer.ended(_outcome(how), len(job.token_ids), since_submit_s)
+            self._observer.ended(outcome_of(how), len(job.token_ids), since_submit_s)
         if not self._streams:
             self._idle.set()
 
@@ -351,29 +310,3 @@ class Engine(Generic[StateT]):
                 job.advance(JobState.CANCELLED)
                 self._queue.remove(job)
                 self._settle(job, DeadlineExpiredError(job.deadline_s))
-
-
-def _outcome(error: EdgeServerError) -> QuestionEnd:
-    match error:
-        case QuestionCancelledError() | DrainingError():
-            return "cancelled"
-        case DeadlineExpiredError():
-            return "expired"
-        case EngineOverloadedError():
-            return "overloaded"
-        case InvalidQuestionError():
-            return "invalid"
-        case _:
-            return "failed"
-
-
-def _reason(error: EdgeServerError) -> str:
-    match error:
-        case EngineOverloadedError():
-            return error.reason
-        case DrainingError():
-            return "draining"
-        case EngineFailureError():
-            return "failed"
-        case _:
-            return "invalid"

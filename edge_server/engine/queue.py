@@ -60,6 +60,11 @@ class FairQueue:
     def __len__(self) -> int:
         return self._size
 
+    def limit_users(self, max_taken_per_user: float) -> None:
+        """Set anew how many of a user's questions may be taken at once, while there are others'."""
+        with self._changed:
+            self._max_taken_per_user = max_taken_per_user
+
     def refuse_if_full(
         self, user: str, seconds_per_question: float, priority: Priority = "interactive"
     ) -> None:

@@ -20,6 +20,21 @@ Priority: TypeAlias = Literal["interactive", "background"]
 """Whether somebody waits for the answer. Background questions get a small share while both are there."""
 
 
+@dataclass(frozen=True, slots=True)
+class AskedAs:
+    """What a question that may be asked again is known by, wherever that happens.
+
+    Attributes:
+        device_id: who asks.
+        request_id: its key, of the device's choice.
+        digest: of its content.
+    """
+
+    device_id: str
+    request_id: str
+    digest: bytes
+
+
 @dataclass(frozen=True)
 class Request:
     """One question for the engine.
@@ -34,6 +49,7 @@ class Request:
         whole: the answer is wanted in one piece: nothing is told before its end.
         stop: texts that end the answer; it is told up to the first of them.
         tokens: the answer's language tokens are told with its text.
+        asked_as: what it is known by, where its device may ask it again elsewhere; None: nobody does.
     """
 
     prompt: Prompt
@@ -45,6 +61,7 @@ class Request:
     whole: bool = False
     stop: tuple[str, ...] = ()
     tokens: bool = False
+    asked_as: AskedAs | None = None
 
 
 @dataclass(frozen=True, slots=True)

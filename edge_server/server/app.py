@@ -33,6 +33,7 @@ from edge_server.server.builders import (
     build_backend,
     build_call_gate,
     build_cell,
+    build_connection,
     build_desk,
     build_grpc_door,
     build_rest_app,
@@ -83,15 +84,19 @@ class Server:
     ) -> None:
         check_exposure(config)
         around = Surroundings(version("tokenlink"), clock, wall_clock, tracing)
-        self._config, self._clock = config, clock
+        self._config, self._around = config, around
+        self._connection = build_connection(config)
+        with_page = with_page and not config.cluster.computes_only
         builder = _page_builder(config, around) if with_page else None
         self.metrics = (
             builder.metrics
             if builder is not None
             else Metrics(version=around.release, outage_snr_db=config.cell.outage_snr_db)
         )
-        self.answers, self._answer_file = build_answers(config, self.metrics, wall_clock)
-        self.backends: Backends = BackendRegistry(build_backend(config, served, clock, self.metrics))
+        self.answers, self._answer_file = build_answers(config, self.metrics, wall_clock, self._connection)
+        self.backends: Backends = BackendRegistry(
+            build_backend(config, served, around, self.metrics, self._connection)
+        )
         self._credentials = credential_store_of(config, wall_clock)
         self.bounds = bounds_of(config)
         security = Security(tls_of(config), self._credentials, Limits(config.limits, clock), self.bounds)
@@ -170,7 +175,9 @@ class Server:
                 await self._to_close.enter_async_context(running)
             if self.revocation is not None:
                 await self._to_close.enter_async_context(self.revocation.running())
-            grpc_port = await self._grpc.start(config.server.host, config.grpc.port)
+            grpc_port = 0
+            if not config.cluster.computes_only:
+                grpc_port = await self._grpc.start(config.server.host, config.grpc.port)
         except BaseException:
             sock.close()
             if self._enrolment is not None and enrol_port is not None:
@@ -202,7 +209,8 @@ class Server:
             CanaryError: it does not answer what it must; what is served stays.
         """
         await self._rollout.replace(
-            build_backend(self._config, served, self._clock, self.metrics), served.canaries
+            build_backend(self._config, served, self._around, self.metrics, self._connection),
+            served.canaries,
         )
 
     async def stop(self) -> None:

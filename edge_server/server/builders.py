@@ -9,6 +9,7 @@ import logging
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import uvicorn
 from fastapi import FastAPI
@@ -17,6 +18,7 @@ from device_agent.lasting import LastingClock
 from edge_server.access.credential_store import CredentialStore
 from edge_server.access.identity import peer_of_certificate
 from edge_server.cell import Allocator, AnswerFile, Cell, KeptAnswers, Limits
+from edge_server.cell.answers import AnswerStore
 from edge_server.engine.observer import EngineObserver
 from edge_server.engine.registry import EngineParts, build_engine
 from edge_server.errors import ConfigurationError
@@ -29,6 +31,7 @@ from edge_server.frontdoor.grpc.sharing import Sharing
 from edge_server.frontdoor.http.asking import Asker, RestQuestion
 from edge_server.frontdoor.http.hosts import LOOPBACK_HOSTS
 from edge_server.frontdoor.http.openai import ChatRules
+from edge_server.frontdoor.http.probes import ProbesOnly
 from edge_server.frontdoor.http.rest import build_app
 from edge_server.frontdoor.http.slow_connections import (
     MAX_WEBSOCKET_BYTES,
@@ -58,6 +61,9 @@ from edge_server.server.config import ServerConfig
 from edge_server.server.exposure import is_loopback
 from edge_server.server.rest_server import RestServer
 from edge_server.server.security import rest_speaks_tls
+
+if TYPE_CHECKING:
+    from edge_server.cluster.connection import Connection
 
 _SCENES_IN_MEMORY_BYTES = 64 * 2**20
 _RULES = "standing questions"
@@ -108,10 +114,33 @@ class Security:
         return Callers(peer_of_certificate if self.asks_devices else None)
 
 
+def build_connection(config: ServerConfig) -> Connection | None:
+    """The connection to the cluster; None: this server is all there is.
+
+    Raises:
+        ConfigurationError: what it needs is not installed.
+    """
+    if not config.cluster.on:
+        return None
+    try:
+        from edge_server.cluster.connection import Connection
+    except ImportError as error:
+        raise ConfigurationError(
+            f"cluster: needs {error.name or error}, which is not installed; pip install '.[cluster]'"
+        ) from error
+    return Connection(
+        config.cluster, kept_s=config.cell.answers_kept_s, window_s=config.engine.max_deadline_s
+    )
+
+
 def build_backend(
-    config: ServerConfig, served: Served, clock: Callable[[], float], observer: EngineObserver
+    config: ServerConfig,
+    served: Served,
+    around: Surroundings,
+    observer: EngineObserver,
+    connection: Connection | None = None,
 ) -> EngineBackend:
-    """What is served, behind the engine that the settings name.
+    """What is served, behind the engine that the settings name, or those of the cluster.
 
     Raises:
         ConfigurationError: there is no such engine.
@@ -119,12 +148,21 @@ def build_backend(
     calibration, below = served.calibration, config.engine.abstain_below
     if calibration is not None and below is not None:
         calibration = replace(calibration, threshold=below)
-    parts = EngineParts(served.model, config.engine, served.runner_of, clock, observer, calibration)
-    return EngineBackend(served, build_engine(config.engine.kind, parts))
+    parts = EngineParts(served.model, config.engine, served.runner_of, around.clock, observer, calibration)
+    if connection is None:
+        return EngineBackend(served, build_engine(config.engine.kind, parts))
+    from edge_server.cluster.roles import build_role
+
+    return EngineBackend(
+        served, build_role(parts, config.engine.kind, connection, served.digest, around.wall_clock)
+    )
 
 
 def build_answers(
-    config: ServerConfig, metrics: Metrics, wall_clock: Callable[[], float]
+    config: ServerConfig,
+    metrics: Metrics,
+    wall_clock: Callable[[], float],
+    connection: Connection | None = None,
 ) -> tuple[KeptAnswers, AnswerFile | None]:
     """Answers that wait to be acknowledged, and the file that they are in, where there is one.
 
@@ -137,12 +175,18 @@ def build_answers(
         if config.cell.answers is not None
         else None
     )
+    store: AnswerStore | None = file
+    if file is None and connection is not None:
+        from edge_server.cluster.claims import Claims
+        from edge_server.cluster.kept_answers import ClusterAnswers
+
+        store = ClusterAnswers(Claims(connection, wall_clock))
     kept = KeptAnswers(
         config.cell.answers_kept,
         config.cell.answers_kept_in_all,
         config.cell.answers_kept_s,
         clock=clock,
-        store=file,
+        store=store,
         restored=file.restored() if file is not None else (),
         observer=metrics,
     )
@@ -357,7 +401,7 @@ def build_rest_door(
     speaks_tls = rest_speaks_tls(config)
     return RestServer(
         uvicorn.Config(
-            app,
+            ProbesOnly(app) if config.cluster.computes_only else app,
             log_config=None,
             # At INFO it logs the page's WebSockets with the ids that open them, which are secrets.
             log_level=logging.WARNING,

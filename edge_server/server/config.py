@@ -29,6 +29,7 @@ from device_agent.places import resolved_model, shipped_model
 from device_agent.settings.catalogue import Catalogue
 from device_agent.settings.sources import CONFIG, sources
 from edge_server.cell import CellConfig, LimitConfig
+from edge_server.cluster.settings import ClusterConfig
 from edge_server.engine import EngineConfig
 
 ENV_PREFIX = "TOKENLINK_SERVER_"
@@ -267,6 +268,7 @@ class ServerConfig(BaseSettings):
     shared: SharedSettings = SharedSettings()
     scenes: ScenesSettings = ScenesSettings()
     page: PageSettings = PageSettings()
+    cluster: ClusterConfig = ClusterConfig()
 
     def __init__(self, **given: Any) -> None:
         super().__init__(**given)
@@ -315,6 +317,7 @@ SETTINGS = Catalogue(
         "max_rest_body_bytes": "rest.max_body_bytes",
         "rest_token_length": "rest.token_length",
         "scenes": "scenes.file",
+        "cluster": "cluster.servers",
         "max_streams": "limits.max_streams",
         "max_media_bytes": "media.max_bytes",
         "max_image_pixels": "media.max_frame_pixels",

@@ -14,7 +14,10 @@ from packaging.version import Version
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy" / "requirements"
 TORCH = ("torch-cpu-amd64.txt", "torch-cuda.txt")
-IMAGES = {"device.txt": ("device", "tracing"), "server.txt": ("server", "tracing", "ui", "open", "scenes")}
+IMAGES = {
+    "device.txt": ("device", "tracing"),
+    "server.txt": ("server", "tracing", "ui", "open", "scenes", "cluster"),
+}
 
 
 def pinned(name: str) -> dict[str, Version]:

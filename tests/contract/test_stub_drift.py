@@ -11,7 +11,9 @@ import pytest
 pytest.importorskip("grpc_tools", reason="grpcio-tools is a development dependency")
 
 ROOT = Path(__file__).resolve().parents[2]
-PROTOS = tuple(f"protos/tokenlink/v1/{name}.proto" for name in ("tokenlink", "enrolment", "cotrain"))
+PROTOS = tuple(
+    f"protos/tokenlink/v1/{name}.proto" for name in ("tokenlink", "enrolment", "cotrain", "cluster")
+)
 ENDINGS = ("_pb2.py", "_pb2.pyi", "_pb2_grpc.py")
 
 

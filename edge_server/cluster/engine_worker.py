@@ -1,0 +1,281 @@
+"""An engine of a cluster: pulls questions, has them computed by an engine of this process, tells the answers.
+
+    work queue ──▶ Puller ──▶ engine.submit ──▶ pieces ──▶ the door's inbox
+                     ▲             │ end ──▶ the claim, the door ──▶ acknowledged
+                     └── room ─────┘
+
+A question stays in the queue until its end is told. It is delivered again where its engine is not heard of
+for the ack wait, or hands it back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from edge_server.cluster.answers import refusal_of, text_of, whole_of
+from edge_server.cluster.claims import Claims
+from edge_server.cluster.connection import BrokerError, Connection
+from edge_server.cluster.members import EVERY_S, tell
+from edge_server.cluster.questions import request_of
+from edge_server.cluster.subjects import QueueSubjects
+from edge_server.cluster.work_queue import Delivery, Puller
+from edge_server.engine import AnswerStream, Delta, EngineClient
+from edge_server.errors import (
+    DeadlineExpiredError,
+    DrainingError,
+    EdgeServerError,
+    EngineFailureError,
+    EngineOverloadedError,
+    QuestionCancelledError,
+)
+from protos.tokenlink.v1 import cluster_pb2 as cb
+
+logger = logging.getLogger(__name__)
+
+_SPARE = 0.25
+"""Beyond the rows that are computed, so many of them are in hand to follow at once."""
+_TIMES = 12
+"""A question that was delivered so often ends its engines, it seems."""
+_DELIVER_S = 10.0
+"""For so long a door is tried that is not to be reached [s]."""
+_REQUEST_S, _RETRY_S, _HAND_BACK_S = 1.0, 0.2, 0.1
+_CANCELLED_KEPT = 10_000
+
+
+class EngineWorker:
+    """Has an engine answer what the queue of its model holds.
+
+    Args:
+        engine: computes; started and stopped by this.
+        rows: questions that it computes together.
+        connection: to the broker.
+        queue: names the model in the cluster.
+        clock: monotonic seconds.
+        wall_clock: seconds since the Unix epoch.
+    """
+
+    def __init__(
+        self,
+        engine: EngineClient,
+        rows: int,
+        connection: Connection,
+        queue: str,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.engine = engine
+        self._rows = rows
+        self._connection = connection
+        self._subjects = QueueSubjects(queue)
+        self._wall_clock = wall_clock
+        self._claims = Claims(connection, wall_clock)
+        self._puller = Puller(connection, self._subjects, self._room, self._take, clock)
+        self._in_hand: dict[str, Delivery] = {}
+        self._streams: dict[str, AnswerStream] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._cancelled: OrderedDict[str, None] = OrderedDict()
+        self._pulling = False
+        self._listening: Subscription | None = None
+        self._beating: list[asyncio.Task[None]] = []
+
+    @property
+    def in_hand(self) -> int:
+        """Questions that were pulled and have not ended."""
+        return len(self._in_hand)
+
+    async def start(self) -> None:
+        """Join the cluster and pull.
+
+        Raises:
+            ConfigurationError: the broker cannot be reached, or does not make the queue.
+        """
+        await self._connection.open()
+        try:
+            await self._connection.make_queue(self._subjects)
+            await self.engine.start()
+        except BaseException:
+            await self._connection.close()
+            raise
+        self._listening = await self._connection.client.subscribe(self._subjects.cancel, cb=self._on_cancel)
+        self._pulling = True
+        await self._puller.start()
+        self._beating = [
+            asyncio.create_task(self._tell(), name="tokenlink-engine-presence"),
+            asyncio.create_task(self._hold(), name="tokenlink-engine-progress"),
+        ]
+
+    async def drain(self) -> None:
+        """Pull no more, and wait until everything in hand has ended."""
+        await self._pull_no_more()
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+        await self.engine.drain()
+
+    async def stop(self) -> None:
+        """End at once; what is in hand goes to others."""
+        if not self._beating:
+            return
+        await self._pull_no_more()
+        await self.engine.stop()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=2.0)
+        beating, self._beating = self._beating, []
+        for task in beating:
+            task.cancel()
+        await asyncio.wait(beating)
+        if self._listening is not None:
+            with contextlib.suppress(*BrokerError):
+                await self._listening.unsubscribe()
+        await self._connection.close()
+
+    async def _pull_no_more(self) -> None:
+        if self._pulling:
+            self._pulling = False
+            await self._puller.stop()
+
+    def _room(self) -> int:
+        if not (self._pulling and self.engine.status.ready):
+            return 0
+        return max(int(self._rows * (1 + _SPARE)), self._rows + 1) - len(self._in_hand)
+
+    async def _take(self, delivery: Delivery) -> None:
+        uid = delivery.work.uid
+        if uid in self._cancelled:
+            await delivery.done()
+            return
+        twice = uid in self._in_hand
+        # Of one that this engine has already, the newest delivery is the one to be acknowledged.
+        self._in_hand[uid] = delivery
+        if twice:
+            return
+        task = asyncio.create_task(self._run(delivery))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run(self, delivery: Delivery) -> None:
+        work, back_s = delivery.work, -1.0
+        try:
+            if delivery.times > 1 and await self._ended_before(work):
+                return
+            await self._end(work, await self._answer(delivery))
+        except (EngineOverloadedError, DrainingError):
+            back_s = _HAND_BACK_S
+        except Exception as error:
+            logger.exception("question %r failed", work.question.request_id)
+            failure = EngineFailureError(f"the engine failed on this question: {error}")
+            await self._end(work, refusal_of(failure))
+        finally:
+            self._streams.pop(work.uid, None)
+            newest = self._in_hand.pop(work.uid)
+            if back_s < 0:
+                await newest.done()
+            else:
+                await newest.hand_back(back_s)
+            await self._puller.ask()
+
+    async def _ended_before(self, work: cb.Work) -> bool:
+        """Whether a question that is delivered again need not be run again; its end is told again."""
+        if work.claim:
+            found = await self._claims.find(work.claim)
+            if found is not None and found[1].HasField("answer"):
+                await self._reach_door(work, cb.AnswerPiece(uid=work.uid, whole=found[1].answer))
+                return True
+            return found is not None and found[0] != work.claimed
+        probe = cb.AnswerPiece(uid=work.uid)
+        return await self._reach_door(work, probe) != b"+"
+
+    async def _answer(self, delivery: Delivery) -> cb.WholeAnswer | cb.Refusal:
+        """Run a question and tell pieces of its answer; how it ended.
+
+        Raises:
+            EngineOverloadedError, DrainingError: others are to run it.
+        """
+        work = delivery.work
+        try:
+            if delivery.times > _TIMES:
+                raise EngineFailureError(f"engines ended {_TIMES} times while they had this question")
+            remaining_s = work.deadline_at_s - self._wall_clock()
+            if remaining_s <= 0:
+                raise DeadlineExpiredError(work.deadline_s)
+            stream = self.engine.submit(request_of(work, remaining_s))
+            self._streams[work.uid] = stream
+            texts = tokens = 0
+            async for event in stream:
+                if isinstance(event, Delta):
+                    piece = cb.AnswerPiece(
+                        uid=work.uid, text_offset=texts, token_offset=tokens, text=text_of(event)
+                    )
+                    texts += len(event.text)
+                    tokens += len(event.tokens)
+                    # What is lost of these comes with the end.
+                    with contextlib.suppress(*BrokerError):
+                        await self._connection.client.publish(work.inbox, piece.SerializeToString())
+                else:
+                    return whole_of(event)
+            raise EngineFailureError("the answer had no end")
+        except (EngineOverloadedError, DrainingError):
+            raise
+        except EdgeServerError as error:
+            return refusal_of(error)
+
+    async def _end(self, work: cb.Work, how: cb.WholeAnswer | cb.Refusal) -> None:
+        """Tell the end of a question: to its claim, and to its door."""
+        piece = cb.AnswerPiece(uid=work.uid)
+        if isinstance(how, cb.WholeAnswer):
+            piece.whole.CopyFrom(how)
+        else:
+            piece.refusal.CopyFrom(how)
+            if how.kind == QuestionCancelledError.__name__:
+                return  # its door has said so, and has ended its claim
+        if work.claim:
+            await asyncio.gather(self._claims.end(work, how), self._reach_door(work, piece))
+        else:
+            await self._reach_door(work, piece)
+
+    async def _reach_door(self, work: cb.Work, piece: cb.AnswerPiece) -> bytes:
+        """Have a door take a piece; it says ``+``, or ``-`` where it does not wait for it, or nothing."""
+        data, ends_s = piece.SerializeToString(), self._wall_clock() + _DELIVER_S
+        while True:
+            try:
+                return (await self._connection.client.request(work.inbox, data, timeout=_REQUEST_S)).data
+            except BrokerError:
+                if self._wall_clock() > ends_s:
+                    return b""
+            await asyncio.sleep(_RETRY_S)
+
+    async def _on_cancel(self, message: Msg) -> None:
+        uid = message.data.decode()
+        self._cancelled[uid] = None
+        while len(self._cancelled) > _CANCELLED_KEPT:
+            self._cancelled.popitem(last=False)
+        stream = self._streams.get(uid)
+        if stream is not None:
+            stream.cancel()
+
+    async def _tell(self) -> None:
+        while True:
+            told = cb.Presence(
+                node=self._connection.node,
+                rows=self._rows,
+                in_hand=len(self._in_hand),
+                ready=self._pulling and self.engine.status.ready,
+            )
+            with contextlib.suppress(*BrokerError):
+                await tell(self._connection, self._subjects.engines, told)
+            await asyncio.sleep(EVERY_S)
+
+    async def _hold(self) -> None:
+        """What is in hand goes to nobody else for as long as this engine lives."""
+        while True:
+            await asyncio.sleep(self._connection.config.ack_wait_s / 3)
+            for delivery in list(self._in_hand.values()):
+                await delivery.in_progress()

@@ -1,0 +1,69 @@
+"""What a cluster is told; as settings, the section ``[cluster]``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, PositiveFloat
+from pydantic.dataclasses import dataclass
+
+_FLAG: dict[str, Any] = {"flag": True}
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid", use_attribute_docstrings=True))
+class ClusterConfig:
+    """How this process takes part in a cluster; as a section of settings, ``[cluster]``.
+
+    Raises:
+        ValidationError: a setting cannot be.
+    """
+
+    servers: str = Field(default="", json_schema_extra={"flag": True, "shown": "none"})
+    """NATS servers of the cluster, such as nats://a:4222,nats://b:4222; none: this server is all there is."""
+    role: Literal["door", "engine", "both"] = Field(default="both", json_schema_extra=_FLAG)
+    """What this process is of the cluster: a door that is asked, an engine that computes, or both."""
+    node: str = Field(
+        default="",
+        pattern=r"^[A-Za-z0-9_-]{0,64}$",
+        json_schema_extra={"flag": True, "shown": "host name and process id"},
+    )
+    """What this process is called among the others, and in its metrics; letters, digits, - and _."""
+    replicas: Annotated[int, Field(ge=1, le=5)] = Field(default=1, json_schema_extra=_FLAG)
+    """NATS servers that each queue and answer is on: with 3, any one of them may die."""
+    storage: Literal["memory", "file"] = Field(default="memory", json_schema_extra=_FLAG)
+    """Where those servers keep them; a file outlives the end of all of them at once."""
+    ack_wait_s: Annotated[float, Field(ge=1.0, le=300.0)] = Field(default=5.0, json_schema_extra=_FLAG)
+    """After this long without a sign of life of an engine, what it had in hand goes to others."""
+    connect_s: PositiveFloat = 20.0
+    """At the start, the servers have this long to be there."""
+    user_credentials: Path | None = None
+    """NATS credentials file (user JWT and key); none: the servers ask for none."""
+    nats_ca: Path | None = None
+    """Authorities that the servers' certificates are checked against, PEM; given: the connection is TLS."""
+    nats_cert: Path | None = None
+    """This node's certificate, PEM, where the servers ask for one."""
+    nats_key: Path | None = None
+    """The key that belongs to it, PEM."""
+
+    @property
+    def computes_only(self) -> bool:
+        """Whether nobody asks this process but other nodes."""
+        return self.on and self.role == "engine"
+
+    @property
+    def on(self) -> bool:
+        """Whether there is a cluster."""
+        return bool(self.servers)
+
+    @property
+    def addresses(self) -> list[str]:
+        """Of the servers."""
+        return [each.strip() for each in self.servers.split(",") if each.strip()]
+
+    def __post_init__(self) -> None:
+        for address in self.addresses:
+            if not address.startswith(("nats://", "tls://", "ws://", "wss://")):
+                raise ValueError(f"servers is {address!r}; nats://HOST:PORT, with commas in between")
+        if (self.nats_cert is None) != (self.nats_key is None):
+            raise ValueError("nats_cert and nats_key go together")

