@@ -18,7 +18,7 @@ WORKERS ?= 2
 # A command after this runs beside an edge server on free ports, and finds it in its environment.
 SERVED := $(BIN)/python deploy/with_server.py --model $(MODEL) --
 SCRIPTS := deploy/with_server.py deploy/demo/demo.py deploy/demo/make_clips.py deploy/demo/screenshots.py \
-  deploy/demo/shifted_worlds.py deploy/demo/free_questions.py \
+  deploy/demo/shifted_worlds.py deploy/demo/free_questions.py deploy/demo/cameras.py \
   $(wildcard deploy/loadtest/*.py) \
   tests/closed_forms.py tests/tree.py tests/benchmarks/channel.py tests/benchmarks/device_cost.py \
   tests/benchmarks/paper_scale.py $(wildcard tests/benchmarks/forward_*.py tests/benchmarks/serving/*.py) \

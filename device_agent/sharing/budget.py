@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Callable
 
 HOUR_S = 3600.0
+_SLACK_S = 5.0
+"""Of what is counted, something may go out this much later, where a process is killed between the two."""
 
 
 class Budget:
@@ -34,6 +36,11 @@ class Budget:
             self._spent.append((self._clock(), size_bytes))
             self._sum += size_bytes
 
+    def postpone(self) -> None:
+        """What was spent last goes out only now."""
+        if self._spent:
+            self._spent[-1] = (self._clock(), self._spent[-1][1])
+
     def note(self) -> bytes:
         """What a later process needs to know."""
         self._forget()
@@ -51,6 +58,6 @@ class Budget:
         self._sum = sum(size for _, size in self._spent)
 
     def _forget(self) -> None:
-        since_s = self._clock() - HOUR_S
+        since_s = self._clock() - HOUR_S - _SLACK_S
         while self._spent and self._spent[0][0] <= since_s:
             self._sum -= self._spent.popleft()[1]

@@ -208,7 +208,7 @@ class Sharer:
                     except StopAsyncIteration:
                         return
                     if retry:
-                        logger.info("share: %s is back", source.where)
+                        logger.warning("share: %s is back", source.where)
                         retry = 0
                     length_s = _length_s(clip, source.spec)
                     start_s = self._clock() - length_s
@@ -259,17 +259,20 @@ class Sharer:
                 return
             self._over_budget = False
             self._budget.spend(size_bytes)
-            note, question = self._budget.note(), spooled(prepared, clip, _source(name), name, question="")
+            question = spooled(prepared, clip, _source(name), name, question="")
 
             def put(spool: Spool) -> None:
                 # Noted first: a kill in between costs a window, never the budget.
                 if self._shared.bytes_per_hour is not None:
-                    spool.file.take_note(_BUDGET_NOTE, note)
+                    spool.file.take_note(_BUDGET_NOTE, self._budget.note())
                 spool.put(question)
 
             while True:
+                # An hour later there is room for it again: an hour after it went in, whatever it waited for.
+                self._budget.postpone()
                 try:
                     await self._spooler.outbox.call(put)
+                    self._budget.postpone()
                     break
                 except OutboxFullError as error:
                     logger.warning("share: %s; trying again", error)

@@ -7,14 +7,10 @@ question ─▶ may they? ─▶ found ─▶ the model that its tokens were mad
 from __future__ import annotations
 
 import logging
-import math
-import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from google.protobuf.message import DecodeError
-
-from edge_server.cell import Peer, Session
+from edge_server.cell import Peer
 from edge_server.engine import FeatureBlock
 from edge_server.errors import (
     BundleMismatchError,
@@ -24,99 +20,41 @@ from edge_server.errors import (
     SceneBundleError,
 )
 from edge_server.frontdoor.backend import Backends, EngineBackend
-from edge_server.frontdoor.ports import LinkShape
-from edge_server.frontdoor.questions import block_of, check_modalities
-from edge_server.scenes import (
-    Found,
-    Readers,
-    Scene,
-    SceneBlock,
-    Scenes,
-    Wanted,
-    may_read,
-    parse_at,
-    scene_id_of,
+from edge_server.frontdoor.scene_blocks import (
+    MAX_SCENES,
+    SceneAsked,
+    SceneFacts,
+    Shown,
+    chosen_blocks,
+    feature_blocks,
+    read_block,
+    shown_name,
+    slots_in_words,
 )
+from edge_server.frontdoor.scene_shares import Incoming
+from edge_server.scenes import Found, Readers, Scene, Scenes, SqliteScenes, Wanted, may_read, parse_at
+from edge_server.scenes.rule_file import RuleFile, Turn
+from edge_server.scenes.rules import Rule, RuleState
 from edge_server.scenes.scene import MAX_AT_CHARS, MAX_DEVICE_CHARS
-from edge_server.scenes.store import DeviceScenes
-from protos.names import MODALITIES, SLOT_OF
-from protos.tokenlink.v1 import tokenlink_pb2 as pb
-
-MAX_SCENES = 8
-"""That one question may name."""
-MAX_LENGTH_S = 3600.0
-_LONGEST_WAIT_S = 400 * 86_400.0
-"""A device that says that it shares what is older is not believed."""
+from edge_server.scenes.store import DeviceScenes, SceneStore
+from protos.names import SLOT_OF
 
 logger = logging.getLogger("tokenlink.audit")
 
 
 @dataclass(frozen=True)
-class SceneAsked:
-    """A scene as a question names it.
+class SeenRule:
+    """A standing question, as far as somebody may see it.
 
     Attributes:
-        device: whose.
-        at: which of its scenes, as :func:`edge_server.scenes.parse_at` reads it.
-        modalities: of its blocks, these; none: all.
-        field: where it stood, as a path.
+        rule: the question.
+        states: what it knows, by device.
+        turns: when it turned, the latest first.
     """
 
-    device: str
-    at: str
-    modalities: tuple[str, ...]
-    field: str
-
-
-@dataclass(frozen=True)
-class SceneFacts:
-    """What of a scene a question was answered from.
-
-    Attributes:
-        device: whose.
-        scene_id: its id; empty: there is none.
-        start_s: when it begins, seconds since the Unix epoch by the server's clock.
-        length_s: of it [s].
-        age_s: from its end until now [s].
-        stale: it is too old to be the present.
-    """
-
-    device: str
-    scene_id: str = ""
-    start_s: float = 0.0
-    length_s: float = 0.0
-    age_s: float = 0.0
-    stale: bool = False
-
-    def message(self) -> pb.SceneShown:
-        """The same on the wire."""
-        return pb.SceneShown(
-            device=self.device,
-            scene_id=self.scene_id,
-            start_s=self.start_s,
-            length_s=self.length_s,
-            age_s=self.age_s,
-            stale=self.stale,
-        )
-
-
-@dataclass(frozen=True)
-class Shown:
-    """Scenes that a question is about.
-
-    Attributes:
-        backend: the model that their tokens were made for.
-        bundle_hash: of the bundle that made them.
-        blocks: what the model is shown.
-        facts: of each scene that was named, in that order.
-        kept_as: names what is shown, for whoever keeps what was computed of it.
-    """
-
-    backend: EngineBackend
-    bundle_hash: str
-    blocks: tuple[FeatureBlock, ...]
-    facts: tuple[SceneFacts, ...]
-    kept_as: str
+    rule: Rule
+    states: Mapping[str, RuleState]
+    turns: tuple[Turn, ...]
 
 
 class SceneDesk:
@@ -132,51 +70,7 @@ class SceneDesk:
         self.scenes = scenes
         self._readers = readers
         self._backends = backends
-
-    def received(
-        self, question: pb.Question, session: Session, bundle_hash: str, shape: LinkShape, sent_at_s: float
-    ) -> Scene:
-        """What a device shares, checked as the tokens of a question are.
-
-        Args:
-            question: its payloads, and what ``share`` says.
-            session: of the device.
-            bundle_hash: of the bundle that made them.
-            shape: token blocks that the model takes.
-            sent_at_s: by the device's clock [s]; 0: it does not say.
-
-        Raises:
-            InvalidQuestionError: names the field, what was found and what is allowed.
-            PermissionDeniedError: the device shares by another's name.
-        """
-        share = question.share
-        device = share.device or (session.owner.name if session.owner is not None else session.device_id)
-        if not 1 <= len(device) <= MAX_DEVICE_CHARS or not device.isprintable() or "*" in device:
-            raise InvalidQuestionError(
-                "share.device",
-                f"is {device[:MAX_DEVICE_CHARS]!r}; 1 to {MAX_DEVICE_CHARS} printable characters, no '*'",
-            )
-        if session.owner is not None:
-            session.owner.check_device_id(device)
-        if question.question_ids or question.context_ids or question.question_text or question.scenes:
-            raise InvalidQuestionError("share", "goes without a question")
-        if not (math.isfinite(share.length_s) and 0.0 <= share.length_s <= MAX_LENGTH_S):
-            raise InvalidQuestionError("share.length_s", f"is {share.length_s}; 0 to {MAX_LENGTH_S:g}")
-        blocks = [
-            _kept(received, f"payloads[{index}]", session.grant.max_token_length, shape)
-            for index, received in enumerate(question.payloads[: len(MODALITIES) + 1])
-        ]
-        check_modalities([block.modality for block in blocks], "payloads")
-        if not blocks:
-            raise InvalidQuestionError("payloads", "is empty; a scene has at least one block")
-        return Scene(
-            scene_id=scene_id_of(session.device_id, question.request_id),
-            device=device,
-            start_s=self._start_s(share, sent_at_s),
-            length_s=share.length_s,
-            bundle_hash=bundle_hash,
-            blocks=tuple(blocks),
-        )
+        self.incoming = Incoming(scenes.wall_clock)
 
     def facts_of(self, scene: Scene) -> SceneFacts:
         """What there is to say of a scene now."""
@@ -229,17 +123,18 @@ class SceneDesk:
         blocks: dict[str, FeatureBlock] = {}
         filled: dict[str, str] = {}
         for each, scene in there:
-            for block in _chosen(each, scene):
+            for block in chosen_blocks(each, scene):
                 slot = SLOT_OF[block.modality]
                 if slot in blocks:
                     raise InvalidQuestionError(
                         each.field,
                         f"brings {block.modality} of {scene.device!r}, and {filled[slot]} is shown already; "
-                        f"{backend.model.name} takes one of {_slots()}: name modalities of each scene",
+                        f"{backend.model.name} takes one of {slots_in_words()}: "
+                        "name modalities of each scene",
                     )
-                blocks[slot] = _read(block, backend.served.shape)
+                blocks[slot] = read_block(block, backend.served.shape)
                 filled[slot] = f"{block.modality} of {scene.device!r}"
-        kept_as = " ".join(_name_of(scene, _chosen(each, scene)) for each, scene in there)
+        kept_as = " ".join(shown_name(scene, chosen_blocks(each, scene)) for each, scene in there)
         bundle_hash = there[0][1].bundle_hash
         return Shown(backend, bundle_hash, tuple(blocks.values()), tuple(facts), kept_as)
 
@@ -260,6 +155,26 @@ class SceneDesk:
         """Devices and their latest scenes, as far as somebody may see them."""
         wanted = self._seen_by(wanted, peer)
         return await self.scenes.call(lambda store: (store.devices(wanted), store.scenes(wanted, most)))
+
+    async def rules(self, peer: Peer | None, most_turns: int) -> list[SeenRule]:
+        """Standing questions, and what they know of devices that somebody may see."""
+        readable = self._readers.readable(_name(peer))
+
+        def look(store: SceneStore) -> list[SeenRule]:
+            if not isinstance(store, SqliteScenes):
+                return []
+            file, found = RuleFile(store), []
+            for rule in file.rules():
+                states = {d: s for d, s in file.states(rule.rule_id).items() if may_read(readable, d)}
+                turns = [
+                    turn for turn in file.history(rule.rule_id, most_turns) if may_read(readable, turn.device)
+                ]
+                # A rule about nobody whom they may see is not theirs to know of.
+                if readable is None or states:
+                    found.append(SeenRule(rule, states, tuple(turns)))
+            return found
+
+        return await self.scenes.call(look)
 
     async def search(self, text: str, wanted: Wanted, peer: Peer | None, most: int) -> list[Found]:
         """Scenes that a text says something of, as far as somebody may see them.
@@ -339,81 +254,6 @@ class SceneDesk:
                 )
         return found[0]
 
-    def _start_s(self, share: pb.Share, sent_at_s: float) -> float:
-        """When a window began, by our clock."""
-        now_s = self.scenes.wall_clock()
-        ago_s = sent_at_s - share.start_s
-        known = share.start_s > 0.0 and math.isfinite(ago_s) and sent_at_s > 0.0
-        return now_s - (min(max(ago_s, 0.0), _LONGEST_WAIT_S) if known else share.length_s)
-
-
-def asked_of(sent: Sequence[pb.SceneRef]) -> list[SceneAsked]:
-    """Scenes as the wire names them.
-
-    Raises:
-        InvalidQuestionError: a modality is none.
-    """
-    asked = []
-    for index, each in enumerate(sent[: MAX_SCENES + 1]):
-        unknown = [number for number in each.modalities if number not in MODALITIES.of_number]
-        if unknown:
-            raise InvalidQuestionError(
-                f"scenes[{index}].modalities", f"holds {unknown[0]}; allowed: {', '.join(MODALITIES)}"
-            )
-        names = tuple(MODALITIES.of_number[number] for number in each.modalities)
-        asked.append(SceneAsked(each.device, each.at, names, f"scenes[{index}]"))
-    return asked
-
-
-def _kept(received: pb.TokenPayload, field: str, max_token_length: int, shape: LinkShape) -> SceneBlock:
-    """A block as it is kept: as it came, after it was read once."""
-    block = block_of(received, field, max_token_length, shape)
-    if block.modality not in SLOT_OF:
-        raise InvalidQuestionError(f"{field}.modality", f"is {block.modality!r}; a scene has {_slots()}")
-    return SceneBlock(block.modality, len(block.x_TC), block.snr_db, received.SerializeToString())
-
-
-def _read(block: SceneBlock, shape: LinkShape) -> FeatureBlock:
-    try:
-        received = pb.TokenPayload.FromString(block.wire)
-    except DecodeError as error:
-        raise InvalidQuestionError("scenes", f"a scene's {block.modality} cannot be read: {error}") from error
-    return block_of(received, "scenes", block.token_length, shape)
-
-
-def feature_blocks(scene: Sequence[SceneBlock], *, shape: LinkShape) -> tuple[FeatureBlock, ...]:
-    """A scene's blocks as a model takes them.
-
-    Raises:
-        InvalidQuestionError: one cannot be read.
-    """
-    return tuple(_read(block, shape) for block in scene)
-
-
-def _chosen(asked: SceneAsked, scene: Scene) -> list[SceneBlock]:
-    """The blocks that were asked for; a picture stands for a video, and the other way round."""
-    slots = {SLOT_OF.get(name, "") for name in asked.modalities}
-    chosen = [block for block in scene.blocks if not slots or SLOT_OF[block.modality] in slots]
-    if not chosen:
-        here = ", ".join(block.modality for block in scene.blocks)
-        raise InvalidQuestionError(
-            f"{asked.field}.modalities", f"is {', '.join(asked.modalities)}; the scene has {here}"
-        )
-    return chosen
-
 
 def _name(peer: Peer | None) -> str | None:
     return None if peer is None else peer.name
-
-
-def _name_of(scene: Scene, blocks: Sequence[SceneBlock]) -> str:
-    """Names what is shown of a scene: other tokens have another name."""
-    return ":".join([scene.scene_id, *(f"{block.modality}-{zlib.crc32(block.wire):08x}" for block in blocks)])
-
-
-def _slots() -> str:
-    """What a model takes one of each, in words."""
-    by_slot: dict[str, list[str]] = {}
-    for name, slot in SLOT_OF.items():
-        by_slot.setdefault(slot, []).append(name)
-    return " and one of ".join("/".join(names) for names in by_slot.values())

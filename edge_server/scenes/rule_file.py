@@ -23,6 +23,8 @@ from edge_server.scenes.sqlite import SqliteScenes
 from edge_server.scenes.store import matches
 
 MAX_RULES = 10_000
+TURNS_KEPT = 1000
+"""Of each rule."""
 _RULE_COLUMNS = "rule_id, question, devices, becomes, for_s, notify, created_s"
 
 
@@ -60,6 +62,25 @@ class Judged:
     rule: Rule
     before: RuleState
     after: RuleState
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A rule began to hold of a device, or ended.
+
+    Attributes:
+        device: whose scenes.
+        is_on: whether it holds from then on.
+        answer: that it turned by.
+        scene_id: of the scene that was asked about.
+        turned_s: when the scene begins, by the server's clock [s].
+    """
+
+    device: str
+    is_on: bool
+    answer: str
+    scene_id: str
+    turned_s: float
 
 
 class RuleFile:
@@ -104,7 +125,7 @@ class RuleFile:
         with self._scenes.transaction():
             if not self._db.execute("DELETE FROM rule WHERE rule_id = ?", (rule_id,)).rowcount:
                 raise ConfigurationError(f"name: there is no rule {rule_id[:64]!r}; see `scenes rule list`")
-            for table in ("rule_state", "notice"):
+            for table in ("rule_state", "notice", "turn"):
                 self._db.execute(f"DELETE FROM {table} WHERE rule_id = ?", (rule_id,))  # noqa: S608
 
     def rules(self) -> list[Rule]:
@@ -123,6 +144,15 @@ class RuleFile:
             (rule_id,),
         )
         return {row[0]: _state_of(row[1:]) for row in rows}
+
+    def history(self, rule_id: str, most: int) -> list[Turn]:
+        """When a rule turned, the latest first."""
+        rows = self._db.execute(
+            "SELECT device, is_on, answer, scene_id, turned_s FROM turn WHERE rule_id = ? "
+            "ORDER BY number DESC LIMIT ?",
+            (rule_id, most),
+        )
+        return [Turn(device, bool(is_on), *rest) for device, is_on, *rest in rows]
 
     def unjudged(self, most: int, without: Iterable[int] = ()) -> list[tuple[int, Scene, list[Rule]]]:
         """Scenes that rules were not asked of yet, oldest first: number, scene, rules for its device."""
@@ -192,6 +222,18 @@ class RuleFile:
             self._db.execute("DELETE FROM notice WHERE number = ?", (number,))
 
     def _notice(self, rule: Rule, scene: Scene, state: RuleState, now_s: float) -> None:
+        self._db.execute(
+            "INSERT INTO turn (rule_id, device, is_on, answer, scene_id, turned_s) VALUES (?, ?, ?, ?, ?, ?)",
+            (rule.rule_id, scene.device, state.is_on, state.answer, scene.scene_id, scene.start_s),
+        )
+        self._db.execute(
+            "DELETE FROM turn WHERE rule_id = ? AND number <= (SELECT number FROM turn WHERE rule_id = ? "
+            "ORDER BY number DESC LIMIT 1 OFFSET ?)",
+            (rule.rule_id, rule.rule_id, TURNS_KEPT),
+        )
+        self._notify(rule, scene, state, now_s)
+
+    def _notify(self, rule: Rule, scene: Scene, state: RuleState, now_s: float) -> None:
         for url in rule.notify:
             if url.startswith("http") and not state.is_on:
                 continue  # a webhook is told when something happens; a broker, how things are

@@ -80,6 +80,21 @@ CREATE TABLE notice (
 """
 
 
+# Files of servers before there was a history are read as they are.
+_LATER = """
+CREATE TABLE IF NOT EXISTS turn (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    rule_id TEXT NOT NULL,
+    device TEXT NOT NULL,
+    is_on INTEGER NOT NULL,
+    answer TEXT NOT NULL,
+    scene_id TEXT NOT NULL,
+    turned_s REAL NOT NULL
+);
+CREATE INDEX IF NOT EXISTS turn_by_rule ON turn (rule_id, number)
+"""
+
+
 class SqliteScenes:
     """Implements :class:`edge_server.scenes.store.SceneStore`.
 
@@ -254,6 +269,8 @@ class SqliteScenes:
                     f"scenes: {self.path} has schema version {version}, this server writes {SCHEMA_VERSION}; "
                     "name another file"
                 )
+            for statement in _LATER.split(";"):
+                db.execute(statement)
 
     def _index(self, space: str, dim: int) -> SignIndex | None:
         """The index of a space; None: nothing is in it, or in another number of dimensions."""

@@ -37,7 +37,7 @@ from edge_server.engine.runner_process import ModelRunnerProcess
 from edge_server.errors import ConfigurationError, ModelError
 from edge_server.frontdoor.backend import Served
 from edge_server.frontdoor.ports import BundleArchive, LinkShape
-from edge_server.frontdoor.scenes import feature_blocks
+from edge_server.frontdoor.scene_blocks import feature_blocks
 from edge_server.model.modality import MODALITIES
 from edge_server.model.split.description import is_split
 from edge_server.runtime.folders import load, load_info

@@ -56,6 +56,11 @@ class Process:
             self._process.send_signal(signal.SIGKILL)
         await self.wait()
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal. Harmless when it has ended."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.send_signal(number)
+
     async def wait(self) -> int | None:
         """Wait for its end."""
         return await self._process.wait() if self._process is not None else None

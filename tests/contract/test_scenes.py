@@ -84,6 +84,22 @@ class TestWithoutCredentials:
             await ask(uplink, share("camera-1"))
         assert len((await rest.get("/v1/scenes")).json()["scenes"]) == 1
 
+    async def test_windows_stay_in_the_order_of_the_devices_clock(
+        self, running: Running, uplink: Uplink, rest: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        desk, began_s = running.server.desk, time.time()
+        sent_s = [110.0]
+        uplink._lasting = lambda: sent_s[0]
+        # The first frame was long under way; the third window comes behind the fourth; then a clock is set.
+        shared = ((0, 100.0, 9.0), (1, 100.1, 0.0), (3, 104.0, 0.0), (2, 102.0, 3.0), (4, 109.0, 4000.0))
+        for number, start_s, arrives_s in shared:
+            monkeypatch.setattr(desk.incoming, "_wall_clock", lambda late=arrives_s: began_s + late)
+            await ask(uplink, share("camera-1", f"r{number}", start_s))
+        listed = (await rest.get("/v1/scenes")).json()["scenes"]
+        starts_s = [scene["start_s"] - began_s for scene in reversed(listed)]
+        # As they were known: too late by what the first was under way, and less so with each.
+        assert starts_s == pytest.approx([-1.0, -0.91, 0.6, 2.6, 3999.0], abs=1e-3)
+
     async def test_one_devices_picture_with_anothers_sound(self, uplink: Uplink) -> None:
         await ask(uplink, share("camera-1", "r1", video=16, audio=8))
         await ask(uplink, share("mic", "r2", audio=4))

@@ -17,7 +17,7 @@ from tests.chaos.row import Row, at_most, exactly
 from tests.chaos.rows import ROWS, mtls
 
 
-@pytest.mark.parametrize("name", ["kills", "offline", "impairments"])
+@pytest.mark.parametrize("name", ["kills", "offline", "impairments", "sharing"])
 async def test_what_is_promised_is_kept(name: str, tmp_path: Path) -> None:
     row: Row = await importlib.import_module(ROWS[name]).run("test", tmp_path)
     assert [check for check in row.checks if not check.kept] == []

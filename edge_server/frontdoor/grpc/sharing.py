@@ -15,7 +15,8 @@ from edge_server.frontdoor.grpc.conversation import Admitted
 from edge_server.frontdoor.metrics import Metrics
 from edge_server.frontdoor.ports import LinkSettings
 from edge_server.frontdoor.questions import AboutScenes, check_text, sent_blocks
-from edge_server.frontdoor.scenes import SceneDesk, Shown, asked_of
+from edge_server.frontdoor.scene_blocks import Shown, asked_of
+from edge_server.frontdoor.scenes import SceneDesk
 from edge_server.frontdoor.status import known
 from edge_server.scenes import Scene, scene_id_of
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
@@ -62,7 +63,7 @@ class Sharing:
 
         def begin(session: Session) -> AnswerStream:
             shape = self._backends.of(frame.bundle_hash).served.shape
-            scene = self._desk.received(question, session, frame.bundle_hash, shape, sent_at_s)
+            scene = self._desk.incoming.received(question, session, frame.bundle_hash, shape, sent_at_s)
             for block, received in zip(scene.blocks, question.payloads, strict=True):
                 self._metrics.block(
                     block.modality, block.token_length, received.channel.airtime_s, block.snr_db

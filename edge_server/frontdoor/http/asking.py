@@ -33,7 +33,8 @@ from edge_server.frontdoor.metrics import Metrics
 from edge_server.frontdoor.ports import BlockCost, Ingested, LinkSettings, RawMedia
 from edge_server.frontdoor.questions import check_modalities, check_text
 from edge_server.frontdoor.sampling import check_sampling, check_stops
-from edge_server.frontdoor.scenes import SceneAsked, SceneDesk, SceneFacts, Shown
+from edge_server.frontdoor.scene_blocks import SceneAsked, SceneFacts, Shown
+from edge_server.frontdoor.scenes import SceneDesk
 from edge_server.frontdoor.tracing import NotTraced, Tracing
 from protos.metadata import TRACEPARENT_KEY
 

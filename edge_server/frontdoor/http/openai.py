@@ -63,7 +63,7 @@ from edge_server.frontdoor.http.rest_schema import SceneShownPart, ShownPart
 from edge_server.frontdoor.http.spool import with_files
 from edge_server.frontdoor.http.turns import RestTurn
 from edge_server.frontdoor.ports import RawMedia
-from edge_server.frontdoor.scenes import SceneAsked
+from edge_server.frontdoor.scene_blocks import SceneAsked
 from protos.names import MediaModality
 
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from edge_server.engine import Priority, Sampling
 from edge_server.errors import InvalidQuestionError, QuestionTooLargeError
 from edge_server.frontdoor.ports import LinkSettings, MediaWindow
-from edge_server.frontdoor.scenes import MAX_SCENES, SceneAsked
+from edge_server.frontdoor.scene_blocks import MAX_SCENES, SceneAsked
 from edge_server.scenes.scene import MAX_DEVICE_CHARS
 from protos.names import (
     DTYPES,

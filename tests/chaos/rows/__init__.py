@@ -12,6 +12,7 @@ ROWS: Mapping[str, str] = MappingProxyType(
     {
         "kills": "tests.chaos.rows.kills",
         "offline": "tests.chaos.rows.offline",
+        "sharing": "tests.chaos.rows.sharing",
         "impairments": "tests.chaos.rows.impairments",
         "stampede": "tests.chaos.rows.stampede",
         "fuzz": "tests.chaos.rows.fuzz",

@@ -1,0 +1,116 @@
+"""What devices share, checked as the tokens of a question are, and put on the server's clock."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable
+
+from edge_server.cell import Session
+from edge_server.errors import InvalidQuestionError
+from edge_server.frontdoor.ports import LinkShape
+from edge_server.frontdoor.questions import block_of, check_modalities
+from edge_server.frontdoor.scene_blocks import slots_in_words
+from edge_server.scenes import Scene, SceneBlock, scene_id_of
+from edge_server.scenes.scene import MAX_DEVICE_CHARS
+from protos.names import MODALITIES, SLOT_OF
+from protos.tokenlink.v1 import tokenlink_pb2 as pb
+
+MAX_LENGTH_S = 3600.0
+_LONGEST_WAIT_S = 400 * 86_400.0
+"""A device that says that it shares what is older is not believed."""
+_SET_S = 60.0
+"""No frame is under way for longer."""
+_FASTER, _DRIFT = 0.1, 1e-3
+"""So much of the time that has passed may what is known of a clock change, down and up."""
+_CLOCKS = 10_000
+"""Senders whose clocks are compared with ours; the one that was silent longest is forgotten."""
+
+
+class Incoming:
+    """Makes scenes of what devices share.
+
+    Args:
+        wall_clock: seconds since the Unix epoch, by which all scenes are told.
+    """
+
+    def __init__(self, wall_clock: Callable[[], float]) -> None:
+        self._wall_clock = wall_clock
+        # How far ours is ahead of a sender's, and until when by its own [s].
+        self._clocks: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def received(
+        self, question: pb.Question, session: Session, bundle_hash: str, shape: LinkShape, sent_at_s: float
+    ) -> Scene:
+        """What a device shares, checked as the tokens of a question are.
+
+        Args:
+            question: its payloads, and what ``share`` says.
+            session: of the device.
+            bundle_hash: of the bundle that made them.
+            shape: token blocks that the model takes.
+            sent_at_s: by the device's clock [s]; 0: it does not say.
+
+        Raises:
+            InvalidQuestionError: names the field, what was found and what is allowed.
+            PermissionDeniedError: the device shares by another's name.
+        """
+        share = question.share
+        device = share.device or (session.owner.name if session.owner is not None else session.device_id)
+        if not 1 <= len(device) <= MAX_DEVICE_CHARS or not device.isprintable() or "*" in device:
+            raise InvalidQuestionError(
+                "share.device",
+                f"is {device[:MAX_DEVICE_CHARS]!r}; 1 to {MAX_DEVICE_CHARS} printable characters, no '*'",
+            )
+        if session.owner is not None:
+            session.owner.check_device_id(device)
+        if question.question_ids or question.context_ids or question.question_text or question.scenes:
+            raise InvalidQuestionError("share", "goes without a question")
+        if not (math.isfinite(share.length_s) and 0.0 <= share.length_s <= MAX_LENGTH_S):
+            raise InvalidQuestionError("share.length_s", f"is {share.length_s}; 0 to {MAX_LENGTH_S:g}")
+        blocks = [
+            _kept(received, f"payloads[{index}]", session.grant.max_token_length, shape)
+            for index, received in enumerate(question.payloads[: len(MODALITIES) + 1])
+        ]
+        check_modalities([block.modality for block in blocks], "payloads")
+        if not blocks:
+            raise InvalidQuestionError("payloads", "is empty; a scene has at least one block")
+        return Scene(
+            scene_id=scene_id_of(session.device_id, question.request_id),
+            device=device,
+            start_s=self._start_s(session.device_id, share, sent_at_s),
+            length_s=share.length_s,
+            bundle_hash=bundle_hash,
+            blocks=tuple(blocks),
+        )
+
+    def _start_s(self, sender: str, share: pb.Share, sent_at_s: float) -> float:
+        """When a window began, by our clock; what one device shares stays in the order of its own clock."""
+        now_s = self._wall_clock()
+        ago_s = sent_at_s - share.start_s
+        if not (share.start_s > 0.0 and math.isfinite(ago_s) and sent_at_s > 0.0):
+            return now_s - share.length_s
+        if not 0.0 <= ago_s <= _LONGEST_WAIT_S:
+            return now_s - min(max(ago_s, 0.0), _LONGEST_WAIT_S)
+        ahead_s = now_s - sent_at_s
+        kept_s, latest_s = self._clocks.pop(sender, (ahead_s, share.start_s))
+        if abs(ahead_s - kept_s) > _SET_S:
+            kept_s = ahead_s  # one of the clocks was set
+        passed_s = max(share.start_s - latest_s, 0.0)
+        # A frame that was longer under way makes our clock seem further ahead of theirs: the least is true.
+        # It is approached so slowly that two windows do not change places.
+        ahead_s = min(max(ahead_s, kept_s - _FASTER * passed_s), kept_s + _DRIFT * passed_s)
+        self._clocks[sender] = ahead_s, max(share.start_s, latest_s)
+        while len(self._clocks) > _CLOCKS:
+            self._clocks.popitem(last=False)
+        return share.start_s + ahead_s
+
+
+def _kept(received: pb.TokenPayload, field: str, max_token_length: int, shape: LinkShape) -> SceneBlock:
+    """A block as it is kept: as it came, after it was read once."""
+    block = block_of(received, field, max_token_length, shape)
+    if block.modality not in SLOT_OF:
+        raise InvalidQuestionError(
+            f"{field}.modality", f"is {block.modality!r}; a scene has {slots_in_words()}"
+        )
+    return SceneBlock(block.modality, len(block.x_TC), block.snr_db, received.SerializeToString())
