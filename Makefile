@@ -22,6 +22,7 @@ SCRIPTS := deploy/with_server.py deploy/demo/demo.py deploy/demo/make_clips.py d
   $(wildcard deploy/loadtest/*.py) \
   tests/closed_forms.py tests/tree.py tests/benchmarks/channel.py tests/benchmarks/device_cost.py \
   tests/benchmarks/paper_scale.py $(wildcard tests/benchmarks/forward_*.py tests/benchmarks/serving/*.py) \
+  $(wildcard tests/benchmarks/cluster/*.py) \
   $(wildcard tests/benchmarks/promises/*.py tests/benchmarks/peers/*.py tests/benchmarks/peer_servers/*.py) \
   $(wildcard tests/chaos/*.py tests/chaos/rows/*.py tests/clients/*.py)
 RESULTS := docs/results
@@ -30,7 +31,7 @@ QUICK := $(BIN)/edge-server study quick --runs build/results-quick/runs --data b
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint loadtest locust bench promises clients peers vllm chaos chaos-quick requirements \
-  screenshots tree docs protos dataset \
+  cluster-test screenshots tree docs protos dataset \
   train results results-quick clean
 
 help: ## This list
@@ -91,6 +92,9 @@ chaos: $(VENV)/.dev ## Kill, cut and crowd, as promised; JSON into docs/results 
 
 chaos-quick: $(VENV)/.dev ## A small version, under 3 minutes
 	$(BIN)/python -m tests.chaos --quick
+
+cluster-test: $(VENV)/.dev ## Kills, duplicates, throughput of a cluster of processes, as promised: a quarter of an hour
+	$(BIN)/python -m tests.benchmarks.cluster --out $(RESULTS)/cluster.json
 
 requirements: build/tools/.ready ## What the images install, with hashes, into deploy/requirements
 	deploy/requirements/compile.sh build/tools/bin/uv
