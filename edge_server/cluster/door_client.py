@@ -107,7 +107,8 @@ class DoorClient:
         self._clock, self._wall_clock, self._new_seed = clock, wall_clock, new_seed
         self._claims = Claims(connection, wall_clock)
         self._work = WorkQueue(connection, self._subjects, wall_clock)
-        self._inbox = f"{inbox_of(connection.node)}.{queue}"
+        # Nobody else's, even where two nodes were given one name.
+        self._inbox = f"{inbox_of(connection.node)}.{secrets.token_hex(6)}.{queue}"
         self._queue = FairQueue(config.max_queue, config.max_queue_per_user)
         self._asked: dict[Job, _Asked] = {}
         self._by_uid: dict[str, Job] = {}

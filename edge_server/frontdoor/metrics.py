@@ -213,6 +213,13 @@ class Metrics:
         for eviction in get_args(Eviction):
             self._scenes_gone.labels(eviction)
 
+    def describe_node(self, node: str, role: str) -> None:
+        """Show what this process is of a cluster; to be called once."""
+        info = Gauge(
+            "tokenlink_node_info", "This node of a cluster", ["node", "role"], registry=self.registry
+        )
+        info.labels(node, role).set(1)
+
     def describe(self, models: Iterable[tuple[str, Sequence[str]]]) -> None:
         """Show what is served from now on, as series of the value 1 whose labels tell it.
 

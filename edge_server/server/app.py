@@ -93,6 +93,8 @@ class Server:
             if builder is not None
             else Metrics(version=around.release, outage_snr_db=config.cell.outage_snr_db)
         )
+        if self._connection is not None:
+            self.metrics.describe_node(self._connection.node, config.cluster.role)
         self.answers, self._answer_file = build_answers(config, self.metrics, wall_clock, self._connection)
         self.backends: Backends = BackendRegistry(
             build_backend(config, served, around, self.metrics, self._connection)

@@ -28,6 +28,7 @@ from tests.weightless import CHANNEL_DIM, WeightlessModel, WeightlessTransmitter
 
 NEWER_BUNDLE_HASH = "cd" * 32
 """Of what is served after a SIGHUP."""
+NEWER_ANSWER = "a newer answer"
 HOLD = "WEIGHTLESS_HOLD"
 
 
@@ -78,8 +79,10 @@ def main() -> None:
 
     class Newer:
         def __call__(self) -> Served:
-            model = WeightlessModel(name="newer", bundle_hash=NEWER_BUNDLE_HASH)
-            return replace(served(config.media), model=model)
+            model = WeightlessModel(
+                answer=lambda prompt: NEWER_ANSWER, name="newer", bundle_hash=NEWER_BUNDLE_HASH
+            )
+            return replace(served(config.media), model=model, runner_of=lambda _: model)
 
         def call_off(self) -> None:
             pass

