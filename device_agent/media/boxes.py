@@ -14,6 +14,7 @@ import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import BinaryIO, TypeAlias
 
 from device_agent.errors import MediaError, MediaLimitError
@@ -80,6 +81,8 @@ _PICTURE_ENTRY_BYTES = 86
 _PCM_PACKET_SAMPLES = 1024
 _SOUND_HANDLERS = frozenset({b"soun", b"url ", b"alis", b"rsrc"})
 """Of a QuickTime track there is a second one, which says where its data are."""
+_AUXILIARY = b"auxv"
+"""Handler of a track of pictures that says something of another's."""
 
 
 Crop: TypeAlias = tuple[int, int, int, int]
@@ -94,12 +97,14 @@ class Boxes:
         patches: what FFmpeg is to read in place of what stands there: offset to bytes.
         turns: how the pictures of a track are shown, by the number of the track.
         crops: left, top, width and height of what is shown of them (their clean aperture), likewise [pixels].
+        alphas: numbers of tracks that say how much of another's pictures is seen.
         items: where the description of pictures (HEIF, AVIF) begins and ends, if there is one [bytes].
     """
 
     patches: dict[int, bytes]
     turns: dict[int, Turn]
     crops: dict[int, Crop]
+    alphas: frozenset[int]
     items: tuple[int, int] | None
 
 
@@ -124,6 +129,7 @@ def check_boxes(file: BinaryIO, field: str) -> Boxes:
     patches: dict[int, bytes] = {}
     turns: dict[int, Turn] = {}
     crops: dict[int, Crop] = {}
+    alphas: set[int] = set()
     film, number = UPRIGHT, 0
     items = None
     for boxes, (kind, header, begin, end, known) in enumerate(_boxes(file, _ROOT, 0, size)):
@@ -140,7 +146,10 @@ def check_boxes(file: BinaryIO, field: str) -> Boxes:
                 items = items or (begin, end)
         elif kind in _COUNTED:
             file.seek(begin)
-            tracks[-1].add(kind, file.read(min(end - begin, _MAX_TABLE_BYTES)), end - begin, field)
+            table = file.read(min(end - begin, _MAX_TABLE_BYTES))
+            tracks[-1].add(kind, table, end - begin, field)
+            if kind == b"hdlr" and table[8:12] == _AUXILIARY:
+                alphas.add(number)
         elif kind == b"mvhd":
             film = _turn(file, begin, end, 36, 48)[1]
         elif kind == b"tkhd":
@@ -158,7 +167,7 @@ def check_boxes(file: BinaryIO, field: str) -> Boxes:
         )
     file.seek(0)
     turns = {number: followed_by(turn, film) for number, turn in turns.items()}
-    return Boxes(patches, turns, crops, items)
+    return Boxes(patches, turns, crops, frozenset(alphas), items)
 
 
 class _Track:
@@ -210,10 +219,9 @@ class _Track:
 
     def _packets_of_chunks(self) -> int:
         last = max(self._counts[b"stco"], self._counts[b"co64"]) + 1
-        following = [first for first, _ in self._chunks[1:]] + [last]
         return sum(
             max(min(next_first, last) - first, 0) * -(-samples // _PCM_PACKET_SAMPLES)
-            for (first, samples), next_first in zip(self._chunks, following, strict=True)
+            for (first, samples), (next_first, _) in pairwise([*self._chunks, (last, 0)])
         )
 
 

@@ -32,6 +32,7 @@ from device_agent.media.pixels import BLACK, WHITE, Frames
 from device_agent.media.screening import IMAGE_FORMATS, Screened, screen
 from device_agent.media.skipping import Skipping
 from device_agent.media.tiles import decode_picture
+from device_agent.media.transparency import AlphaJoin, alpha_of, side_by_side
 from device_agent.media.window import PacketWindow
 
 IMAGE_CODECS = frozenset({"apng", "bmp", "gif", "mjpeg", "pgm", "png", "ppm", "tiff", "webp"})
@@ -171,11 +172,13 @@ def decode_container(
     Raises as :func:`decode_file`.
     """
     is_image = _is_image(container)
-    video = None if kind == "audio" else _chosen(container.streams.video, _picture_size)
+    alphas = screened.alphas if screened is not None else frozenset()
+    pictures_of = [stream for stream in container.streams.video if stream.id not in alphas]
+    video = None if kind == "audio" else _chosen(pictures_of, _picture_size)
     audio = None if kind == "image" else _chosen(container.streams.audio, _channels)
     _check_kind(field, kind, is_image, video is not None, audio is not None)
     sampler = SoundCollector(field, spec, limits, -window_start_s) if audio is not None else None
-    frames = None
+    frames = alpha = None
     if video is not None:
         turn, crop = None, None
         if screened is not None and is_image:
@@ -184,7 +187,10 @@ def decode_container(
             turn, crop = screened.turns.get(video.id), screened.crops.get(video.id)
             if crop is None and screened.track_crops:
                 crop = dict(enumerate(screened.track_crops)).get(container.streams.video.index(video))
-        frames = FrameSampler(field, spec, limits, WHITE if is_image else BLACK, turn, crop)
+        if video.codec_context is not None and alphas:
+            alpha = alpha_of(container.streams.video, video, alphas)
+        background = WHITE if is_image or alpha is not None else BLACK
+        frames = FrameSampler(field, spec, limits, background, turn, crop)
         if not is_image:
             frames.aspect = lambda: _pixel_aspect(video)
         most_pixels = screened.max_image_pixels if screened is not None else None
@@ -193,22 +199,27 @@ def decode_container(
             context = video.codec_context
             reduction = reduction_of(context.width, context.height, spec.max_side)
         _prepare_video(video, field, is_image, most_pixels or _max_video_pixels(limits), reduction)
+    if alpha is not None:
+        _prepare_video(alpha, field, is_image, _max_video_pixels(limits), 0)
     if audio is not None and sampler is not None:
         _prepare_sound(audio, field, sampler)
-    streams = [stream for stream in (video, audio) if stream is not None]
+    streams = [stream for stream in (video, alpha, audio) if stream is not None]
     window = PacketWindow(field, spec, limits, window_start_s)
     packets: Iterable[Any] = container.demux(streams) if live else window.packets(container, streams)
+    if alpha is not None:
+        packets = side_by_side(packets)
     decoders = {
-        stream.type: _Decoder(field, "sound" if stream is audio else "pictures", strict=is_image)
+        stream.index: _Decoder(field, "sound" if stream is audio else "pictures", strict=is_image)
         for stream in streams
     }
+    join = AlphaJoin()
     start_s = (container.start_time or 0) / av.time_base if live else window.start_s
     pictures_start_s = start_s + (_lag_s(container, video) if video is not None and not live else 0.0)
     skipping = None
     if frames is not None and video is not None and not live:
         pictures = [packet for packet in packets if packet.stream is video and packet.size]
         skipping = Skipping(pictures, video.codec_context.codec.canonical_name, pictures_start_s, spec)
-        expected = sum(map(skipping.is_decoded, pictures))
+        expected = sum(map(skipping.is_decoded, pictures)) * (1 if alpha is None else 2)
         frames.expect(expected, video.codec_context.width * video.codec_context.height)
     began_s = time.thread_time()
     for packet in packets:
@@ -225,13 +236,21 @@ def decode_container(
                 video.codec_context.skip_frame = skipping.how(packet)
             if not is_image and _is_motion_jpeg(video):
                 check_jpeg(bytes(packet), field, limits, spec.max_side, whole=False)
-            for frame in decoders["video"].decode(packet):
-                frames.push(frame, pictures_start_s)
+            for frame in decoders[video.index].decode(packet):
+                for shown in [frame] if alpha is None else join.picture(frame):
+                    frames.push(shown, pictures_start_s)
+        elif packet.stream is alpha and frames is not None and not frames.full:
+            for frame in decoders[alpha.index].decode(packet):
+                for shown in join.seen(frame):
+                    frames.push(shown, pictures_start_s)
         elif packet.stream is audio and sampler is not None and not sampler.full:
-            for frame in decoders["audio"].decode(packet):
+            for frame in decoders[audio.index].decode(packet):
                 sampler.push(frame, start_s)
     for decoder in decoders.values():
         decoder.finish()
+    for shown in join.finish():
+        if frames is not None and not frames.full:
+            frames.push(shown, pictures_start_s)
     still = is_image and frames is not None and frames.decoded == 1
     if is_image and kind == "video" and still:
         raise MediaError(field, "is an image; a video is needed")

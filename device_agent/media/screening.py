@@ -58,6 +58,7 @@ class Screened:
         max_image_pixels: the most pixels that its decoder may take on, of an image; None: it is none.
         turns: how the pictures of a track are shown, by its number, where the file says so.
         crops: what is shown of the pictures of a track, likewise.
+        alphas: numbers of tracks that say how much of another's pictures is seen.
         track_crops: the same of each track of pictures, in their order, where tracks have no numbers.
         image_turn: how the image is shown, where the file says so.
         reduction: how often the image is halved as it is decoded.
@@ -70,6 +71,7 @@ class Screened:
     max_image_pixels: int | None = None
     turns: Mapping[int, Turn] = field(default_factory=dict)
     crops: Mapping[int, Crop] = field(default_factory=dict)
+    alphas: frozenset[int] = frozenset()
     track_crops: tuple[Crop | None, ...] = ()
     image_turn: Turn | None = None
     reduction: int = 0
@@ -109,7 +111,14 @@ def screen(
         picture = None
         if boxes.items is not None and (kind == "image" or not boxes.turns):
             picture = read_picture(file, *boxes.items, field)
-        return Screened(screened, (BOX_FORMAT,), turns=boxes.turns, crops=boxes.crops, picture=picture)
+        return Screened(
+            screened,
+            (BOX_FORMAT,),
+            turns=boxes.turns,
+            crops=boxes.crops,
+            alphas=boxes.alphas,
+            picture=picture,
+        )
     patches: dict[int, bytes] = {}
     track_crops: tuple[Crop | None, ...] = ()
     if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):

@@ -56,14 +56,14 @@ class RawMedia:
     """A media file as it came over REST, not decoded yet.
 
     Attributes:
-        modality: what it is to be taken as.
+        modality: what it has to be; None: whatever it is.
         encoded: base64 of the file.
         field: where it stood in the request, as a path.
         window: the part that is asked about; None: its beginning.
         file: where it lies, decoded from base64; None: ``encoded`` is all there is.
     """
 
-    modality: MediaModality
+    modality: MediaModality | None
     encoded: str
     field: str
     window: MediaWindow | None = None

@@ -24,6 +24,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from device_agent import places
 from device_agent.media.limits import MediaLimits
 from device_agent.places import resolved_model, shipped_model
 from device_agent.settings.catalogue import Catalogue
@@ -48,7 +49,7 @@ Size: TypeAlias = Annotated[int, Field(ge=1024)]
 def config_file() -> Path:
     """Where the settings file is looked for; it need not exist."""
     named = os.environ.get(f"{ENV_PREFIX}{CONFIG}")
-    return Path(named) if named else Path.home() / ".config" / "tokenlink" / "server.toml"
+    return Path(named) if named else places.home() / ".config" / "tokenlink" / "server.toml"
 
 
 class Section(BaseModel):

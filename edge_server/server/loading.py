@@ -122,8 +122,8 @@ def _load(
     try:
         bundles = load_bundles(config.runtime.model)
         bundle = bundles[0]
-        scratch = Path(resources.enter_context(tempfile.TemporaryDirectory()))
-        archives = tuple(_archive(each, scratch) for each in bundles)
+        scratch = _scratch(resources)
+        archives = _archives(bundles, scratch)
         ingest = ingest_of(config, bundle)
     except BundleError as error:
         raise ConfigurationError(
@@ -166,6 +166,36 @@ def _load(
         canaries=read_canaries(snapshot.folder / CANARY_FILE) or _unknown_canaries(bundle, ingest),
         calibration=calibration,
     )
+
+
+def _scratch(resources: ExitStack) -> Path:
+    """A folder for as long as the model is served.
+
+    Raises:
+        ConfigurationError: there is nowhere to write.
+    """
+    try:
+        return Path(resources.enter_context(tempfile.TemporaryDirectory(prefix="tokenlink-model-")))
+    except OSError as error:
+        raise ConfigurationError(
+            f"the copy that is served needs a folder for temporary files ({error.strerror or error}); "
+            "TMPDIR names another one"
+        ) from error
+
+
+def _archives(bundles: Sequence[Bundle], scratch: Path) -> tuple[BundleArchive, ...]:
+    """Bundles as devices fetch them.
+
+    Raises:
+        ConfigurationError: there is no room for them.
+    """
+    try:
+        return tuple(_archive(each, scratch) for each in bundles)
+    except OSError as error:
+        raise ConfigurationError(
+            f"model: its bundle cannot be packed in {scratch}: {error.strerror or error}; TMPDIR names "
+            "another folder"
+        ) from error
 
 
 def _space(folder: Path, shape: LinkShape) -> SceneSpace | None:

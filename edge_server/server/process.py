@@ -147,8 +147,13 @@ def _announce(config: ServerConfig, served: Served, addresses: Addresses) -> Non
     if ready_file is not None:
         # Renamed into place: whoever waits for the file never reads half of it.
         draft = ready_file.with_name(f".{ready_file.name}.{os.getpid()}")
-        draft.write_text(json.dumps(facts) + "\n", encoding="utf-8")
-        draft.replace(ready_file)
+        try:
+            draft.write_text(json.dumps(facts) + "\n", encoding="utf-8")
+            draft.replace(ready_file)
+        except OSError as error:
+            raise ConfigurationError(
+                f"ready_file: {ready_file} cannot be written: {error.strerror or error}"
+            ) from error
 
 
 def run(config: ServerConfig) -> None:

@@ -30,8 +30,15 @@ MEDIA_TYPES: Mapping[str, str] = MappingProxyType(
         ".avi": "video/x-msvideo",
         ".3gp": "video/3gpp",
         ".ts": "video/mp2t",
+        ".mts": "video/mp2t",
+        ".m2ts": "video/mp2t",
         ".mpg": "video/mpeg",
+        ".mpeg": "video/mpeg",
+        ".3g2": "video/3gpp2",
+        ".flv": "video/x-flv",
+        ".ogv": "video/ogg",
         ".png": "image/png",
+        ".apng": "image/apng",
         ".jpg": "image/jpeg",
         ".jpeg": "image/jpeg",
         ".webp": "image/webp",
@@ -42,6 +49,8 @@ MEDIA_TYPES: Mapping[str, str] = MappingProxyType(
         ".avif": "image/avif",
         ".tif": "image/tiff",
         ".tiff": "image/tiff",
+        ".ppm": "image/x-portable-pixmap",
+        ".pgm": "image/x-portable-graymap",
         ".wav": "audio/wav",
         ".mp3": "audio/mpeg",
         ".m4a": "audio/mp4",
@@ -49,11 +58,15 @@ MEDIA_TYPES: Mapping[str, str] = MappingProxyType(
         ".flac": "audio/flac",
         ".ogg": "audio/ogg",
         ".opus": "audio/ogg",
+        ".oga": "audio/ogg",
         ".aiff": "audio/aiff",
+        ".aif": "audio/aiff",
+        ".au": "audio/basic",
+        ".caf": "audio/x-caf",
         ".amr": "audio/amr",
     }
 )
-"""What a file is taken as, by the end of its name; whether it is that, decoding finds out."""
+"""What a browser is to play a file as, by the end of its name; what is in it, decoding finds out."""
 
 _QUESTIONS = "questions.json"
 _CLIPS = "clips"
@@ -96,7 +109,7 @@ class ClipFile:
 
     @property
     def modality(self) -> MediaModality:
-        """What it is taken as."""
+        """What it is shown as."""
         match self.media_type.partition("/")[0]:
             case "image":
                 return "image"

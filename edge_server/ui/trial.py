@@ -123,4 +123,5 @@ def _raw(clip: ClipFile, start_s: float = 0.0) -> RawMedia:
     if not clip.path.is_file():
         raise InvalidQuestionError("clip", f"{clip.name!r} is no longer here; upload it again")
     window = MediaWindow(start_s, None, "clip") if start_s > 0 and clip.modality != "image" else None
-    return RawMedia(clip.modality, "", "clip", window, StoredClip(clip))
+    # A name says how a browser is to play it; what is in it, decoding finds out, as on a device.
+    return RawMedia(None, "", "clip", window, StoredClip(clip))

@@ -380,6 +380,24 @@ def test_a_phone_shows_all_without_scrolling_sideways(
         assert (brightness < 200) == dark
 
 
+def test_icons_take_their_place_before_their_font_is_there(
+    browser: Browser, weightless: WeightlessServer
+) -> None:
+    def prepare(context: BrowserContext) -> None:
+        context.route("**/*.woff2", lambda route: route.abort())
+
+    forgiven = ("Failed to load resource",)
+    with looking(browser, weightless.rest, viewport=PHONE, prepare=prepare, forgiven=forgiven) as watched:
+        page = watched.page
+        for tab in ("Live", "Playground"):
+            page.get_by_role("tab", name=tab).click()
+            expect(page.locator(".tl-tiles, .tl-ask").filter(visible=True)).to_be_visible()
+            assert page.evaluate("document.scrollingElement.scrollWidth - window.innerWidth") <= 0
+        assert page.evaluate("[...document.fonts].some(font => font.status === 'error')"), (
+            "no font was missed"
+        )
+
+
 NAMELESS = """
 () => [...document.querySelectorAll("button, a[href], input, textarea, [role=tab], [role=combobox]")]
   .filter(e => e.offsetParent !== null && !e.closest('.tl-uploader'))

@@ -71,7 +71,8 @@ def write(kind: Kind, path: Path, wish: Wish | None = None) -> Path:
                 "-s",
                 size,
             ]
-            inputs += ["-r", str(FRAMES_HZ), "-i", str(raw)]
+            # As -r it would make times of its own.
+            inputs += ["-framerate", str(FRAMES_HZ), "-i", str(raw)]
             maps += ["-map", f"{len(maps) // 2}:v"]
         if kind.audio:
             raw = path.with_name(f"{path.name}.{track}.f32")

@@ -50,6 +50,12 @@ MISMATCH = "bundle_hash: the device runs bundle …, this server answers for …
 #: Provoked elsewhere in the tests: here only that the words stand in the program.
 WORDS = {
     "edge-server …needs …, which is not installed": ("which is not installed", "edge_server/cli.py"),
+    "…needs a folder for temporary files …": (
+        "needs a folder for temporary files",
+        "edge_server/server/loading.py",
+    ),
+    "model: …cannot be copied to …": ("cannot be copied to", "edge_server/runtime/snapshot.py"),
+    "ready_file: …cannot be written…": ("cannot be written", "edge_server/server/process.py"),
     "grpc_port: cannot listen on …": ("grpc_port: cannot listen on", "edge_server/frontdoor/grpc/server.py"),
 }
 

@@ -198,7 +198,7 @@ class Asker:
             if question.turns and shape.turns:
                 check_shown(question.media)
             else:
-                check_modalities([part.modality for part in question.media], "media")
+                check_modalities([part.modality for part in question.media if part.modality], "media")
             check_sampling(question.sampling)
             check_stops(question.stop)
         shown = await self._shown(question) if question.scenes else question.shown

@@ -46,6 +46,7 @@ FILMS = {
     "3GP, H.263": Film("3gp", "h263", "aac", sample_rate=16_000, layout="mono"),
     "QuickTime, ProRes, PCM": Film("mov", "prores_ks", "pcm_s24le", pixels="yuv422p10le"),
     "QuickTime, Motion JPEG": Film("mov", "mjpeg", "pcm_s16be", pixels="yuvj422p"),
+    "QuickTime in fragments, PCM": Film("mov", audio="pcm_s16le", options=FRAGMENTS[:1]),
     "QuickTime, ALAC": Film("mov", "libx264", "alac"),
     "Matroska, H.264, FLAC": Film("matroska", "libx264", "flac"),
     "Matroska, FFV1": Film("matroska", "ffv1", "pcm_f32le", pixels="yuv422p"),
@@ -188,14 +189,15 @@ def animation(transparent: bool) -> list[Image.Image]:
 
 @pytest.mark.parametrize("transparent", [False, True])
 @pytest.mark.parametrize(
-    ("file_format", "disposal"), [("GIF", 0), ("GIF", 1), ("GIF", 2), ("PNG", 0), ("PNG", 1), ("WEBP", 0)]
+    ("file_format", "disposal"),
+    [("GIF", 0), ("GIF", 1), ("GIF", 2), ("PNG", 0), ("PNG", 1), ("WEBP", 0), ("AVIF", 0)],
 )
 def test_animations_are_shown_in_time_as_pillow_shows_them(
     file_format: str, disposal: int, transparent: bool
 ) -> None:
     frames = animation(transparent)
     options: dict[str, Any] = {"duration": [250, 125, 500, 375, 250]}
-    options |= {"lossless": True} if file_format == "WEBP" else {"disposal": disposal}
+    options |= {"WEBP": {"lossless": True}, "AVIF": {"quality": 95}}.get(file_format, {"disposal": disposal})
     file = io.BytesIO()
     frames[0].save(file, file_format, save_all=True, append_images=frames[1:], **options)
     with Image.open(file) as opened:
@@ -203,7 +205,9 @@ def test_animations_are_shown_in_time_as_pillow_shows_them(
     if file_format == "WEBP":
         views = [on_white(frame) for frame in frames]  # Pillow reads black where it wrote nothing
     wanted = np.repeat(np.stack(views), [2, 1, 4, 3, 2], axis=0)
-    for kind in ("image", "video", None):
+    # An animation in AVIF is a picture too, which one may ask for.
+    kinds = ("video", None) if file_format == "AVIF" else ("image", "video", None)
+    for kind in kinds:
         clip = clip_from_bytes(file.getvalue(), kind=kind)  # type: ignore[arg-type]
         assert clip.modalities == ("video",)
         assert clip.frames_THWC is not None
