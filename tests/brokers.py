@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import urllib.request
 from contextlib import suppress
 from pathlib import Path
 
@@ -33,6 +34,7 @@ class Broker:
         self._program, self._folder = program, folder
         self._ports = [free_port() for _ in range(nodes)]
         self._routes = [free_port() for _ in range(nodes)]
+        self._monitors = [free_port() for _ in range(nodes)]
         self._processes: list[subprocess.Popen[bytes] | None] = [None] * nodes
         for node in range(nodes):
             self.start(node)
@@ -59,6 +61,7 @@ class Broker:
         lines = [
             f"server_name: n{node}",
             f"listen: 127.0.0.1:{self._ports[node]}",
+            f"http: 127.0.0.1:{self._monitors[node]}",
             "max_payload: 8MB",
             f"jetstream {{ store_dir: {folder / 'store'}, max_mem: 256MB, max_file: 1GB }}",
         ]
@@ -80,6 +83,13 @@ class Broker:
             return False
 
         until_true(listens)
+
+    def healthy(self, node: int) -> bool:
+        """Whether one has caught up with the others: until then, another that dies may be one too many."""
+        url = f"http://127.0.0.1:{self._monitors[node]}/healthz"
+        with suppress(OSError), urllib.request.urlopen(url, timeout=5.0) as response:
+            return int(response.status) == 200
+        return False
 
     def kill(self, node: int) -> None:
         """End one without notice."""

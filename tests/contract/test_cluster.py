@@ -146,6 +146,23 @@ async def test_a_door_says_that_it_is_not_ready_without_engines_and_ends_in_orde
     assert await ended == [0, 0]
 
 
+async def test_a_nats_server_of_three_may_die(tmp_path: Path) -> None:
+    broker = Broker(tmp_path, 3)
+    nodes = Nodes(tmp_path, broker)
+    try:
+        door, _ = await start(nodes, "door", "engine", REPLICAS="3")
+        async with device_at(door, "d") as device:
+            for node in range(3):
+                asking = [asyncio.create_task(device.answer(f"q{node}-{number}")) for number in range(4)]
+                await asyncio.to_thread(broker.kill, node)
+                assert await asyncio.gather(*asking) == [(ANSWER, ANSWER)] * 4
+                await asyncio.to_thread(broker.start, node)
+                await until(lambda node=node: broker.healthy(node) and door.ready)
+    finally:
+        nodes.stop()
+        broker.stop()
+
+
 async def test_a_model_is_changed_under_load_and_each_question_answered_by_the_one_it_was_for(
     nodes: Nodes,
 ) -> None:

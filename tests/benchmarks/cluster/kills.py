@@ -15,6 +15,7 @@ from tests.benchmarks.cluster.devices import Device, Doors, Tally
 from tests.benchmarks.cluster.places import place
 from tests.brokers import Broker
 from tests.nodes import Node, Nodes
+from tests.waiting import until
 
 WHAT = "Engines killed 20 times, doors 10, NATS nodes 5, during 5,000 questions of 20 agents"
 STEP_S, AGENTS = 0.1, 20
@@ -58,6 +59,8 @@ async def _run(
             await asyncio.to_thread(broker.kill, number)
             await _answered_on(tally)
             await asyncio.to_thread(broker.start, number)
+            # One at a time: it has caught up before another goes.
+            await until(lambda: broker.healthy(number))
             return
         there = engines if what == "engine" else doors
         await asyncio.to_thread(there[number].kill)

@@ -11,10 +11,13 @@ import pytest
 
 pytest.importorskip("nats", reason="nats-py (the extra cluster) is not installed")
 
+from edge_server.cluster.claims import Claims
 from edge_server.cluster.connection import Connection
 from edge_server.cluster.door_client import DoorClient
 from edge_server.cluster.engine_worker import EngineWorker
+from edge_server.cluster.kept_answers import ClusterAnswers
 from edge_server.cluster.settings import ClusterConfig
+from edge_server.cluster.subjects import claim_key
 from edge_server.engine import AskedAs, Completion, Delta, Engine, EngineConfig, Request, SilentObserver
 from edge_server.errors import (
     ConfigurationError,
@@ -178,6 +181,28 @@ async def test_the_same_question_at_two_doors_is_run_once(cluster: Cluster) -> N
     again = await doors[1].submit(question(key=f"{cluster._queue}-0")).completion()
     assert again.text == "the same"
     assert sum(model.prefills) == 10
+
+
+async def test_an_answer_that_its_device_has_is_kept_no_longer(cluster: Cluster) -> None:
+    door = await cluster.door()
+    model = WeightlessModel()
+    await cluster.engine(model)
+    key = f"{cluster._queue}-kept"
+    await door.submit(question(key=key)).completion()
+    claims = Claims(door._connection)
+    found = await claims.find(claim_key("device", key))
+    assert found is not None
+    assert found[1].answer.answer.text == "3"
+    answers = ClusterAnswers(claims)
+    await answers.put(object())
+    answers.forget([("device", key)])
+
+    async def forgotten() -> bool:
+        return await claims.find(claim_key("device", key)) is None
+
+    await until(forgotten)
+    await door.submit(question(key=key)).completion()
+    assert sum(model.prefills) == 2
 
 
 async def test_a_key_that_belongs_to_another_question_is_refused(cluster: Cluster) -> None:
