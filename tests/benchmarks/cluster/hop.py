@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,15 +42,19 @@ def _of(kind: str, replicas: int, questions: int) -> dict[str, float]:
     with place(max(replicas, 1), 0.0) as (broker, nodes):
         if kind == "alone":
             door = nodes.start("alone", BATCHES="1")
-            measured = [door.process.pid]
+            measured = {"door": [door.process.pid]}
         else:
             door, engine = nodes.start_all(["door", "engine"], **settings)
-            measured = [door.process.pid, engine.process.pid, *(broker.pid(n) for n in range(replicas))]
+            measured = {
+                "door": [door.process.pid],
+                "engine": [engine.process.pid],
+                "nats": [broker.pid(number) for number in range(replicas)],
+            }
         until_true(lambda: door.ready)
         return asyncio.run(_ask(Doors([door.grpc], door.bundle_hash), questions, measured))
 
 
-async def _ask(doors: Doors, questions: int, pids: Sequence[int]) -> dict[str, float]:
+async def _ask(doors: Doors, questions: int, pids: Mapping[str, Sequence[int]]) -> dict[str, float]:
     payload = [block()]
     warm, tally, crowd = Tally(), Tally(), Tally()
     device = Device("one", doors, 0, warm, payload)
@@ -67,11 +71,13 @@ async def _ask(doors: Doors, questions: int, pids: Sequence[int]) -> dict[str, f
             await device.ask(f"q{number}", (1 + number % 100, 2), whole=True)
         await device.close()
 
-    before = _cpu_s(pids)
+    before = {what: _cpu_s(each) for what, each in pids.items()}
     await asyncio.gather(*map(go, many))
-    cpu_s = _cpu_s(pids) - before
+    cpu_ms = {
+        f"cpu_{what}_ms": (_cpu_s(each) - before[what]) / crowd.answered * 1e3 for what, each in pids.items()
+    }
     p50, p99 = np.percentile(tally.latencies_s, [50, 99]) * 1e3
-    return {"p50_ms": float(p50), "p99_ms": float(p99), "cpu_ms": cpu_s / crowd.answered * 1e3}
+    return {"p50_ms": float(p50), "p99_ms": float(p99), "cpu_ms": sum(cpu_ms.values()), **cpu_ms}
 
 
 def _cpu_s(pids: Sequence[int]) -> float:
