@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_server.model.provenance import current_commit
-from tests.benchmarks.cluster import duplicates, fairness, hop, kills, throughput
+from tests.benchmarks.cluster import duplicates, fairness, hop, kills, saturation, throughput
 
 COMMAND = "python -m tests.benchmarks.cluster"
 MEASURES = ["edge_server/cluster", "edge_server/engine", "edge_server/frontdoor", "edge_server/cell"]
@@ -27,6 +27,8 @@ ROWS = {
     "duplicates": duplicates,
     "fairness": fairness,
 }
+SATURATION = "saturation"
+"""Reckoned from what the others have found, and drawn."""
 
 
 def main() -> None:
@@ -34,11 +36,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--row", action="append", choices=ROWS, help="this one; several may be named")
+    parser.add_argument(
+        "--row", action="append", choices=[*ROWS, SATURATION], help="this one; several may be named"
+    )
     parser.add_argument("--quick", action="store_true", help="a small version, which settles nothing")
     parser.add_argument("--out", type=Path, default=Path("docs/results/cluster.json"))
     told = parser.parse_args()
-    for name in told.row or ROWS:
+    for name in told.row or [*ROWS, SATURATION]:
+        if name == SATURATION:
+            if not told.quick:
+                found = saturation.measure(told.out.parent)
+                saturation.draw(found, told.out.with_name("cluster_saturation.png"))
+                _write(told.out, name, found)
+            continue
         began, busy = time.monotonic(), os.getloadavg()[0]
         found = ROWS[name].measure(quick=told.quick)
         found |= {"took_s": round(time.monotonic() - began, 1), "load_of_the_machine": round(busy, 2)}
@@ -56,7 +66,7 @@ def _write(out: Path, name: str, found: dict[str, Any]) -> None:
     promises = [
         {**promise, "commit": row["commit"]}
         for each, row in rows.items()
-        for promise in ROWS[each].promises(row)
+        for promise in (saturation if each == SATURATION else ROWS[each]).promises(row)
     ]
     made = {"command": COMMAND, "measures": MEASURES, "commit": commit, "promises": promises, "rows": rows}
     out.write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")
