@@ -109,7 +109,7 @@ def _shift(row: Mapping[str, Any]) -> str:
 def _average(row: Mapping[str, Any]) -> str:
     return (
         "**Whole heads averaged, nothing learned at the edge** (FedAvg as a baseline; this program's own, as "
-        "Flower's package asks for other versions of protobuf, rich and typer than this one): "
+        "Flower's package asks for another protobuf than this one): "
         f"{percent(mean(row['seeds'], 'shifted'))} of shifted questions, "
         f"{percent(mean(row['seeds'], 'unshifted'))} of unshifted ones."
     )
