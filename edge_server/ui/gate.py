@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from edge_server.cell import Limits
+from edge_server.cell import Limits, Peer
 from edge_server.errors import EdgeServerError, UnauthenticatedError
 from edge_server.frontdoor.http.api_keys import KeyRing
 
@@ -27,6 +27,13 @@ class Gate(Protocol):
             EdgeServerError: the key is missing, wrong or revoked, or its limits are reached.
         """
 
+    def peer_of(self, key: str) -> Peer | None:
+        """Whose scenes a visitor may see: those of whoever's key this is; None: nobody has to show any.
+
+        Raises:
+            EdgeServerError: the key is missing, wrong or revoked.
+        """
+
     def still_good(self, key: str) -> bool:
         """Whether who showed this key may go on looking."""
 
@@ -41,6 +48,10 @@ class OpenGate:
     def user_of(self, key: str, host: str) -> str:
         """Every address is a user."""
         return host or "unknown"
+
+    def peer_of(self, key: str) -> Peer | None:
+        """Nobody."""
+        return None
 
     def still_good(self, key: str) -> bool:
         """Everybody may."""
@@ -76,6 +87,10 @@ class KeyGate:
             raise
         self._limits.spend(peer, questions=1, size_bytes=0)
         return peer.name
+
+    def peer_of(self, key: str) -> Peer | None:
+        """The key's owner; raises as the port says."""
+        return self._keys.peer_of_key(key)
 
     def still_good(self, key: str) -> bool:
         """Until the key is revoked, or it cannot be told whether it was."""

@@ -23,6 +23,7 @@ from edge_server.ui.arrivals import Arrivals
 from edge_server.ui.context import PageContext
 from edge_server.ui.live import REFRESH_S, LivePanel
 from edge_server.ui.playground import CLIP_URL, Playground
+from edge_server.ui.scenes import ScenesPanel
 from edge_server.ui.socket import keep_the_log_ours
 from edge_server.ui.visits import Visits
 
@@ -174,14 +175,20 @@ class FrontPage:
     def _content(self, client: Client, main: ui.element, key: str) -> None:
         with ui.tabs().classes("tl-tabs").props("no-caps align=left inline-label") as tabs:
             live = ui.tab("live", label="Live", icon="monitor_heart")
+            scenes = ui.tab("scenes", label="Scenes", icon="videocam")
             playground = ui.tab("playground", label="Playground", icon="science")
         with ui.tab_panels(tabs, value=live, animated=False).classes("tl-panels"):
             with ui.tab_panel(live):
                 LivePanel(self._context)
+            with ui.tab_panel(scenes):
+                seen = ScenesPanel(self._context, client.ip, key)
             with ui.tab_panel(playground):
                 trying = Playground(self._context, client.ip, key)
 
         async def chosen() -> None:
+            seen.shown = tabs.value == "scenes"
+            if seen.shown:
+                await seen.refresh()
             if tabs.value == "playground":
                 await trying.begin()
 

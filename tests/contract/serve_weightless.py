@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from device_agent.media.limits import MediaLimits
+from edge_server.cell import Peer
 from edge_server.errors import InvalidQuestionError
 from edge_server.frontdoor.backend import Served
 from edge_server.frontdoor.ports import LinkShape
@@ -45,6 +46,9 @@ class KeyGate:
         if key != self._key:
             raise InvalidQuestionError("key", "is not known here")
         return "key-1"
+
+    def peer_of(self, key: str) -> Peer:
+        return Peer(self.user_of(key, ""), "1")
 
     def still_good(self, key: str) -> bool:
         return key == self._key

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,17 @@ from device_agent.errors import DeviceAgentError, PermissionDeniedError, Refused
 from device_agent.uplink.uplink import Uplink
 from edge_server.access import keys
 from edge_server.access.scene_grants import grant_scenes, withdraw_scenes
+from edge_server.cell import Peer
+from edge_server.frontdoor.scenes import SeenRule
 from edge_server.scenes import Wanted
+from edge_server.scenes.rule_file import RuleFile
+from edge_server.scenes.rules import Rule
 from protos import payload
 from protos.names import MODALITIES
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from tests.authority import Device, Pki, make_pki
 from tests.contract.conftest import Running
-from tests.waiting import PATIENCE_S
+from tests.waiting import PATIENCE_S, until
 from tests.weightless import BUNDLE_HASH, CHANNEL_DIM
 
 
@@ -49,6 +53,22 @@ def about(*scenes: pb.SceneRef | str, text: str = "ab", request_id: str = "q1") 
 
 async def ask(uplink: Uplink, question: pb.Question) -> pb.Answer:
     return (await uplink.ask(question, deadline_s=PATIENCE_S)).answer
+
+
+class OneSpot:
+    """A space in which everything stands at one place: whatever is looked for, all is found."""
+
+    name = "one-spot"
+
+    def of_scene(self, blocks: Any) -> Any:
+        return np.array([1.0, 0.0], np.float32)
+
+    def of_text(self, text: str) -> Any:
+        return np.array([1.0, 0.0], np.float32)
+
+
+async def has_turned(judged: Callable[[], Awaitable[list[SeenRule]]]) -> bool:
+    return any(seen.turns for seen in await judged())
 
 
 class TestWithoutCredentials:
@@ -260,10 +280,21 @@ class TestAcrossUsers:
         )
 
     async def test_every_door(self, running: Running, pki: Pki, camera: Device, stranger: Device) -> None:
+        served = running.server.backends.current.served
+        object.__setattr__(served, "space", OneSpot())
+
+        def add_rule(store: Any) -> None:
+            RuleFile(store).add(
+                Rule("rule", "ab", "camera-1/*", "2+video:16", 0.0, ("http://127.0.0.1:9/",), 0.0)
+            )
+
+        await running.server.desk.scenes.call(add_rule)
         async with self.uplink(running, camera) as own, self.uplink(running, stranger) as other:
             stored = await ask(own, share("camera-1/bedroom"))
             scene_id = stored.scenes[0].scene_id
             assert (await ask(own, about("camera-1/bedroom"))).text == "2+video:16"
+            judged = lambda: running.server.desk.rules(Peer("camera-1", "1"), 10)  # noqa: E731
+            await until(lambda: has_turned(judged))
             # Over gRPC: by name, by id, beside a scene of one's own, whether it is there or not.
             await ask(other, share("camera-10", "r9"))
             for number, wrong in enumerate(
@@ -304,6 +335,13 @@ class TestAcrossUsers:
             ):
                 refused = await phone.post(path, json=body)
                 assert (refused.status_code, scene_id in refused.text) == (403, False)
+            # By a search, which finds everything for who may see it, and by the page's standing questions.
+            looked_for = {"query": "anything", "devices": ["*"], "limit": 100}
+            assert (await phone.post("/v1/scenes/search", json=looked_for)).json() == {"scenes": []}
+            looked_for["devices"] = ["camera-1/bedroom", "camera-1*"]
+            assert (await phone.post("/v1/scenes/search", json=looked_for)).json() == {"scenes": []}
+            peer = Peer("key:phone", "1")
+            assert await running.server.desk.rules(peer, 10) == []
             listed = (await phone.get("/v1/scenes")).json()
             assert listed == {"devices": [], "scenes": []}
             assert (await phone.get("/v1/scenes", params={"device": "camera-1/*"})).json() == listed
@@ -317,6 +355,10 @@ class TestAcrossUsers:
                 await phone.post("/v1/infer", json={"question": "ab", "scenes": [scene]})
             ).status_code == 200
             assert len((await phone.get("/v1/scenes")).json()["scenes"]) == 1
+            found = (await phone.post("/v1/scenes/search", json=looked_for)).json()["scenes"]
+            assert [each["scene_id"] for each in found] == [scene_id]
+            (seen,) = await running.server.desk.rules(peer, 10)
+            assert set(seen.states) == {turn.device for turn in seen.turns} == {"camera-1/bedroom"}
             assert (
                 await phone.delete("/v1/scenes", params={"device": "camera-1/bedroom"})
             ).status_code == 403
@@ -324,6 +366,10 @@ class TestAcrossUsers:
             assert (
                 await phone.post("/v1/infer", json={"question": "ab", "scenes": [scene]})
             ).status_code == 403
+            assert (await phone.post("/v1/scenes/search", json=looked_for)).json() == {"scenes": []}
+            assert await running.server.desk.rules(peer, 10) == []
+            bare = await phone.post("/v1/scenes/search", json=looked_for, headers={"Authorization": ""})
+            assert (bare.status_code, scene_id in bare.text) == (401, False)
 
     async def test_who_is_asked_about_is_audited(
         self, running: Running, pki: Pki, camera: Device, caplog: pytest.LogCaptureFixture

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,64 +16,14 @@ from device_agent.uplink.uplink import Uplink
 from edge_server.engine import Prompt
 from edge_server.scenes.rule_file import RuleFile
 from edge_server.scenes.rules import Rule
+from tests.broker import MOSQUITTO, Broker
 from tests.contract.conftest import Running
 from tests.contract.test_scenes import ask, share
-from tests.ports import free_port
-from tests.waiting import PATIENCE_S, until, until_true
+from tests.waiting import PATIENCE_S, until
 from tests.weightless import BUNDLE_HASH, WeightlessModel
 
-aiomqtt = pytest.importorskip("aiomqtt", reason="aiomqtt (the extra scenes) is not installed")
-MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
+pytest.importorskip("aiomqtt", reason="aiomqtt (the extra scenes) is not installed")
 needs_broker = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto (Debian's package) is not installed")
-
-
-class Broker:
-    """A mosquitto with a password, which may be killed and started again."""
-
-    def __init__(self, folder: Path) -> None:
-        self.port = free_port()
-        self._folder = folder
-        self._process: subprocess.Popen[bytes] | None = None
-        passwords = folder / "passwords"
-        passwd = shutil.which("mosquitto_passwd")
-        assert passwd is not None
-        subprocess.run(
-            [passwd, "-c", "-b", str(passwords), "edge", "s3cret"], check=True, capture_output=True
-        )
-        passwords.chmod(0o644)
-        self._config = folder / "mosquitto.conf"
-        self._config.write_text(
-            f"listener {self.port} 127.0.0.1\nallow_anonymous false\npassword_file {passwords}\nuser root\n"
-        )
-
-    @property
-    def url(self) -> str:
-        return f"mqtt://edge:s3cret@127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        assert MOSQUITTO is not None
-        self._process = subprocess.Popen(
-            [MOSQUITTO, "-c", str(self._config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        until_true(self._listens)
-
-    def kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-    def _listens(self) -> bool:
-        import socket
-
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
-
-    async def listen(self, heard: list[tuple[str, str, bool]]) -> None:
-        async with aiomqtt.Client("127.0.0.1", self.port, username="edge", password="s3cret") as client:
-            await client.subscribe("#", qos=1)
-            async for message in client.messages:
-                heard.append((str(message.topic), message.payload.decode(), message.retain))
 
 
 @pytest.fixture

@@ -34,6 +34,7 @@ def looking(
     dark: bool = False,
     prepare: Callable[[BrowserContext], None] = lambda context: None,
     forgiven: tuple[str, ...] = (),
+    any_certificate: bool = False,
 ) -> Iterator[Watched]:
     """The page at a URL, in a browser of its own; ends with a check that nothing went wrong.
 
@@ -44,9 +45,12 @@ def looking(
         dark: what the visitor's system prefers.
         prepare: called before the page is opened.
         forgiven: parts of console errors that belong to the test.
+        any_certificate: the server's own is signed by nobody whom a browser knows.
     """
     context = browser.new_context(
-        viewport={"width": viewport[0], "height": viewport[1]}, color_scheme="dark" if dark else "light"
+        viewport={"width": viewport[0], "height": viewport[1]},
+        color_scheme="dark" if dark else "light",
+        ignore_https_errors=any_certificate,
     )
     context.set_default_timeout(1000 * PATIENCE_S)
     expect.set_options(timeout=1000 * PATIENCE_S)

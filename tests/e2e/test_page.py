@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import grpc
@@ -34,7 +34,10 @@ NOT_MEDIA = b"this is a shopping list, whatever its name says\n" * 40
 class WeightlessServer:
     """A server process that can be killed and come back at the same ports."""
 
-    def __init__(self, folder: Path, key: str = "") -> None:
+    def __init__(self, folder: Path, key: str = "", settings: Mapping[str, object] | None = None) -> None:
+        self._settings = {
+            f"TOKENLINK_SERVER_{name.upper()}": str(value) for name, value in (settings or {}).items()
+        }
         self._ready = folder / "ready.json"
         self.log = folder / "server.log"
         self._arguments = [key] if key else []
@@ -50,6 +53,7 @@ class WeightlessServer:
             "TOKENLINK_SERVER_READY_FILE": str(self._ready),
             "TOKENLINK_SERVER_UI": "on",
             "TOKENLINK_SERVER_UI_DEMO": str(ROOT / "deploy" / "demo"),
+            **self._settings,
         }
         command = [sys.executable, "-m", "tests.contract.serve_weightless", *self._arguments]
         with self.log.open("ab") as sink:

@@ -13,6 +13,7 @@ ROWS: Mapping[str, str] = MappingProxyType(
         "kills": "tests.chaos.rows.kills",
         "offline": "tests.chaos.rows.offline",
         "sharing": "tests.chaos.rows.sharing",
+        "scene_doors": "tests.chaos.rows.scene_doors",
         "impairments": "tests.chaos.rows.impairments",
         "stampede": "tests.chaos.rows.stampede",
         "fuzz": "tests.chaos.rows.fuzz",

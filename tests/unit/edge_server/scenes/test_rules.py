@@ -115,3 +115,23 @@ def test_names_are_taken_once(tmp_path: Path) -> None:
         rules.add(RULE)
     assert rules.rules() == [RULE]
     store.close()
+
+
+def test_its_history_is_kept_and_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge_server.scenes.rule_file.TURNS_KEPT", 3)
+    store = SqliteScenes(tmp_path / "scenes.db")
+    file = RuleFile(store)
+    file.add(replace(RULE, for_s=0.0))
+    for number in range(6):
+        store.put(scene(start_s=float(10 * number)))
+        ((place, kept, (rule,)),) = file.unjudged(2)
+        file.judge(place, kept, [(rule, "yes" if number % 2 == 0 else "no")], 1.0)
+    assert [(turn.is_on, turn.answer, turn.turned_s) for turn in file.history("violin", 9)] == [
+        (False, "no", 50.0),
+        (True, "yes", 40.0),
+        (False, "no", 30.0),
+    ]
+    assert len(file.history("violin", 2)) == 2
+    file.remove("violin")
+    assert file.history("violin", 9) == []
+    store.close()
