@@ -24,13 +24,13 @@ SCRIPTS := deploy/with_server.py deploy/demo/demo.py deploy/demo/make_clips.py d
   tests/benchmarks/paper_scale.py $(wildcard tests/benchmarks/forward_*.py tests/benchmarks/serving/*.py) \
   $(wildcard tests/benchmarks/cluster/*.py) \
   $(wildcard tests/benchmarks/promises/*.py tests/benchmarks/peers/*.py tests/benchmarks/peer_servers/*.py) \
-  $(wildcard tests/chaos/*.py tests/chaos/rows/*.py tests/clients/*.py)
+  $(wildcard tests/chaos/*.py tests/chaos/rows/*.py tests/clients/*.py tests/media_matrix/*.py)
 RESULTS := docs/results
 QUICK := $(BIN)/edge-server study quick --runs build/results-quick/runs --data build/results-quick/data \
   --model $(MODEL) --out build/results-quick
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint loadtest locust bench promises clients peers vllm chaos chaos-quick requirements \
+.PHONY: help demo test lint loadtest locust bench promises clients peers vllm chaos chaos-quick media-matrix requirements \
   cluster-test screenshots tree docs protos dataset \
   train results results-quick clean
 
@@ -95,6 +95,9 @@ chaos-quick: $(VENV)/.dev ## A small version, under 3 minutes
 
 cluster-test: $(VENV)/.dev ## Kills, duplicates, throughput of a cluster of processes, as promised: a quarter of an hour
 	$(BIN)/python -m tests.benchmarks.cluster --out $(RESULTS)/cluster.json
+
+media-matrix: $(VENV)/.dev ## Kinds of media files by what may be in them, on every way in, beside FFmpeg and Pillow
+	$(BIN)/python -m tests.media_matrix --out $(RESULTS)/media_matrix.json
 
 requirements: build/tools/.ready ## What the images install, with hashes, into deploy/requirements
 	deploy/requirements/compile.sh build/tools/bin/uv

@@ -60,6 +60,8 @@ class Rest:
     def get(self, kind: Kind, path: Path) -> Got:
         """One file."""
         modality = {"film": "video", "sound": "audio"}.get(kind.shape, "image")
+        if kind.shape == "animation" and kind.muxer == "AVIF":
+            modality = "video"  # as an image, it is the still picture that such a file holds too
         part = {"type": modality, "data": base64.b64encode(path.read_bytes()).decode()}
         answered = self._http.post(
             "/v1/infer", json={"question": QUESTION, "media": [part], "link": {"channel": "awgn"}}
