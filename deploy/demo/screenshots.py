@@ -99,6 +99,8 @@ def _asking(page: Page) -> Iterator[None]:
 
 def _shoot(page: Page, name: str) -> None:
     page.mouse.move(0, 0)
+    page.evaluate("document.activeElement.blur()")
+    page.evaluate("Promise.all(document.getAnimations().map(each => each.finished.catch(() => null)))")
     page.evaluate("window.scrollTo(0, 0)")
     # A palette shows all that is looked at here, in a third of the bytes.
     taken = Image.open(io.BytesIO(page.screenshot(full_page=not name.startswith("gone"))))

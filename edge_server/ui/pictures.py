@@ -49,9 +49,9 @@ def constellation(sent_TC: npt.NDArray[np.float32], received_TC: npt.NDArray[np.
         f'<svg class="tl-symbols" role="img" aria-label="{escape(label)}" '
         f'viewBox="{-_AXIS} {-_AXIS} {side} {side}">'
         f'<path class="axis" d="M{-_AXIS} 0H{_AXIS}M0 {-_AXIS}V{_AXIS}"/><circle class="axis" r="1"/>'
+        f'<path class="received" d="{_dots(received_TC)}"/><path class="sent" d="{_dots(sent_TC)}"/>'
         f'<text x="{_AXIS - 0.1}" y="-.12" text-anchor="end">real part</text>'
-        f'<text x=".12" y="{0.3 - _AXIS}">imaginary part</text><text x="1.06" y=".28">1</text>'
-        f'<path class="received" d="{_dots(received_TC)}"/><path class="sent" d="{_dots(sent_TC)}"/></svg>'
+        f'<text x=".12" y="{0.3 - _AXIS}">imaginary part</text><text x="1.06" y=".28">1</text></svg>'
     )
 
 

@@ -187,6 +187,9 @@ def test_the_page_heals_when_its_server_comes_back(browser: Browser, tmp_path: P
             expect(page.locator("#popup")).to_have_attribute("aria-hidden", "false")
             said = "getComputedStyle(document.querySelector('.tl-pill'), '::after').content"
             assert page.evaluate(said) == '"no connection"'
+            # What was shown is old now, and looks it.
+            assert page.locator(".tl-panels").evaluate("e => getComputedStyle(e).opacity") == "0.5"
+            expect(page.locator(".tl-link").first).to_be_hidden()
             server.start()
             # Nobody touches the browser: it finds the server, and shows what happens there from now on.
             expect(page.locator("#popup")).to_have_attribute("aria-hidden", "true", timeout=1000 * PATIENCE_S)
@@ -382,6 +385,33 @@ def test_a_phone_shows_all_without_scrolling_sideways(
         background = page.evaluate("getComputedStyle(document.body).backgroundColor")
         brightness = sum(map(int, background.removeprefix("rgb(").removesuffix(")").split(",")))
         assert (brightness < 200) == dark
+
+
+OVERLAP = """
+() => {
+  const box = selector => document.querySelector(selector).getBoundingClientRect();
+  const brand = document.createRange();
+  brand.selectNodeContents(document.querySelector('.tl-brand'));
+  return brand.getBoundingClientRect().right - box('.tl-pill').left;
+}
+"""
+
+
+def test_a_phone_shows_its_header_whole_when_the_server_is_gone(browser: Browser, tmp_path: Path) -> None:
+    server = WeightlessServer(tmp_path)
+    server.start()
+    forgiven = ("WebSocket connection", "ERR_CONNECTION_REFUSED", "Failed to load resource")
+    try:
+        with looking(browser, server.rest, viewport=PHONE, forgiven=forgiven) as watched:
+            page = watched.page
+            expect(page.get_by_role("status")).to_have_text("ready")
+            assert page.evaluate(OVERLAP) <= 0
+            server.kill()
+            expect(page.locator("#popup")).to_have_attribute("aria-hidden", "false")
+            assert page.evaluate(OVERLAP) <= 0
+            assert page.evaluate("document.scrollingElement.scrollWidth - window.innerWidth") <= 0
+    finally:
+        server.kill()
 
 
 def test_icons_take_their_place_before_their_font_is_there(
