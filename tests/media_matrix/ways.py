@@ -20,6 +20,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 from device_agent.cotrain.questions_file import FILE, OwnClip
 from device_agent.errors import MediaError
 from device_agent.media.clip import Clip
+from device_agent.sources.folder import SUFFIXES
 from edge_server.data.questions_file import OwnMedia, load_questions
 from tests.media_matrix.kinds import Kind
 from tests.waiting import PATIENCE_S, until_true
@@ -164,6 +165,8 @@ def watched(found: Mapping[str, str], files: Sequence[Path], scratch: Path) -> I
         files: in one folder, by name in the order of their times.
         scratch: for what is noted.
     """
+    # Files of other names lie beside media in every folder: nothing is said of them.
+    seen = [path for path in files if path.suffix in SUFFIXES]
     noted, inbox = scratch / "watched", scratch / "inbox"
     noted.mkdir()
     inbox.mkdir()
@@ -176,14 +179,14 @@ def watched(found: Mapping[str, str], files: Sequence[Path], scratch: Path) -> I
     with said.open("w") as out, (scratch / "watched.log").open("w") as log:
         process = subprocess.Popen(command, cwd=ROOT, env=os.environ | found, stdout=out, stderr=log)
         try:
-            until_true(lambda: len(_lines(said)) >= len(files), PATIENCE_S * 20)
+            until_true(lambda: len(_lines(said)) >= len(seen), PATIENCE_S * 20)
         finally:
             process.terminate()
             process.wait(PATIENCE_S)
     clips = iter(taken(noted))
     outcomes = {Path(line["file"]).name: line for line in _lines(said)}
     for path in files:
-        outcome = outcomes[path.name]
+        outcome = outcomes.get(path.name, "is not looked at, by its name")
         yield path, next(clips) if "answer" in outcome else str(outcome)
 
 
