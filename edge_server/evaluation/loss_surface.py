@@ -16,8 +16,8 @@ from edge_server.cell.allocation.surface_file import mix_of
 from edge_server.data.annotations import QuestionRow
 from edge_server.evaluation.accuracy import Evaluator, Setting
 
-SNRS_DB = (-12.0, -8.0, -4.0, 0.0, 5.0, 10.0, 20.0)
-"""From the least that models are trained at to where nothing changes any more."""
+SNRS_DB = (-30.0, -24.0, -18.0, -12.0, -8.0, -4.0, 0.0, 5.0, 10.0, 20.0)
+"""From where nothing gets through, which devices are granted too, to where nothing changes any more."""
 #: Slots, and the kind of question that is about them alone.
 _KIND_OF = {"visual": "Visual", "audio": "Audio"}
 

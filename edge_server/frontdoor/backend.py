@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, TypeAlias
 
 from edge_server.cell import BackendRegistry
-from edge_server.cell.allocation import LossFit
+from edge_server.cell.allocation import LossSurface
 from edge_server.engine import AnswerStream, EngineClient, Model, ModelRunner, Priority, Request
 from edge_server.engine.calibration import Calibration
 from edge_server.engine.canary import Canary
@@ -45,7 +45,7 @@ class Served:
     token_length: int | None = None
     bundles: tuple[BundleArchive, ...] = ()
     digest: str = ""
-    loss: Mapping[str, LossFit] = field(default_factory=dict)
+    loss: Mapping[str, LossSurface] = field(default_factory=dict)
     canaries: tuple[Canary, ...] = ()
     calibration: Calibration | None = None
     space: SceneSpace | None = None

@@ -10,7 +10,7 @@ MODEL/bundle-of-DEVICE/  that or one of these with the heads that a device has c
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
@@ -25,9 +25,9 @@ from device_agent.bundle.bundle import Bundle, load_bundle
 from device_agent.errors import BundleError, DeviceAgentError
 from device_agent.transmitter import Transmitter
 from edge_server.cell import share_of
-from edge_server.cell.allocation import LossFit
+from edge_server.cell.allocation import LossSurface
 from edge_server.cell.allocation.surface_file import FILE as LOSS_FILE
-from edge_server.cell.allocation.surface_file import read_fits
+from edge_server.cell.allocation.surface_file import read_tables
 from edge_server.engine import Model, ModelRunner
 from edge_server.engine.calibration import FILE as CALIBRATION_FILE
 from edge_server.engine.calibration import read_calibration
@@ -205,14 +205,14 @@ def _space(folder: Path, shape: LinkShape) -> SceneSpace | None:
     return LinkSpace(folder, partial(feature_blocks, shape=shape))
 
 
-def _loss(path: Path) -> dict[str, LossFit]:
+def _loss(path: Path) -> Mapping[str, LossSurface]:
     """Measured loss per mix of modalities; empty where nobody has measured it.
 
     Raises:
         ConfigurationError: the file is not one of these.
     """
     try:
-        return read_fits(path) or {}
+        return read_tables(path) or {}
     except ValueError as error:
         raise ConfigurationError(
             f"model: {error}; write it again with `edge-server evaluate MODEL --loss-surface`"

@@ -33,7 +33,7 @@ from device_agent.media.clip import Clip
 from device_agent.media.loading import clip_from_file
 from device_agent.transmitter import Encoded, Transmitter
 from device_agent.uplink.uplink import Uplink
-from edge_server.cell.allocation.surface_file import FILE, read_fits
+from edge_server.cell.allocation.surface_file import FILE, read_tables
 from edge_server.model.provenance import current_commit
 from edge_server.study.cell.geometry import Geometry, watts
 from protos.names import clamp_snr_db
@@ -133,9 +133,9 @@ async def measure(
     model: Path, policy: str, snrs_db: list[float], bandwidth_hz: float, asked: list[tuple[Clip, str, str]]
 ) -> dict[str, Any]:
     """All agents ask everything under one policy."""
-    fits = read_fits(model / FILE)
-    assert fits is not None, "the model's loss was not measured"
-    fit = next(iter(fits.values()))
+    tables = read_tables(model / FILE)
+    assert tables is not None, "the model's loss was not measured"
+    loss = next(iter(tables.values()))
     with edge_server(model, settings_of(policy, bandwidth_hz)) as found:
         async with AsyncExitStack() as stack:
             users = await users_of(model, found["TOKENLINK_DEVICE_SERVER"], snrs_db, stack)
@@ -151,7 +151,7 @@ async def measure(
     ]
     airtime_s = [32.0 * grant.token_length / grant.bandwidth_hz for grant in grants]
     predicted = [
-        1.0 - float(fit.at(gamma, grant.token_length)) for gamma, grant in zip(gamma_K, grants, strict=True)
+        1.0 - float(loss.at(gamma, grant.token_length)) for gamma, grant in zip(gamma_K, grants, strict=True)
     ]
     right, total = sum(user.right for user in users), sum(user.asked for user in users)
     spent = [each for user in users for each in user.airtime_s]

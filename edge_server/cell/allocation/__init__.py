@@ -10,7 +10,9 @@ cells that are made up. cvxpy (the extra ``[allocation]``) solves the same progr
 
 from edge_server.cell.allocation.exhaustive import exhaustive_optimum
 from edge_server.cell.allocation.joint import Joint
-from edge_server.cell.allocation.loss import LossFit, LossOfEach, LossPoint, LossSurface, LossTable
+from edge_server.cell.allocation.loss import LossFit, LossPoint, LossSurface
+from edge_server.cell.allocation.loss_of_each import LossOfEach
+from edge_server.cell.allocation.loss_table import LossTable
 from edge_server.cell.allocation.policies import POLICIES, make_policy
 from edge_server.cell.allocation.policy import Policy
 from edge_server.cell.allocation.problem import (

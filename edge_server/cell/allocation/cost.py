@@ -15,12 +15,11 @@ from edge_server.cell.allocation.problem import TOLERANCE, Allocation, Floats, I
 
 def costs(problem: Problem, bandwidth_K: Floats, power_K: Floats) -> Floats:
     """Each user's part of the objective at each of its lengths, (K, L); infinite past its deadline."""
-    objective, budget = problem.objective, problem.budget
+    objective = problem.objective
     latency_KL = (problem.arrays.symbols_K / bandwidth_K)[
         :, None
     ] * problem.arrays.length_KL + problem.arrays.encode_KL
-    gamma_K = power_K * problem.arrays.gain_K / (budget.noise_w_per_hz * bandwidth_K)
-    loss_KL = problem.loss.at(gamma_K[:, None], problem.arrays.length_KL)
+    loss_KL = problem.loss.at(snrs(problem, bandwidth_K, power_K)[:, None], problem.arrays.length_KL)
     omega = objective.latency_weight
     each_KL = omega * latency_KL / objective.reference_s + (1.0 - omega) * loss_KL
     cost_KL = (
@@ -30,6 +29,11 @@ def costs(problem: Problem, bandwidth_K: Floats, power_K: Floats) -> Floats:
         latency_KL <= (problem.arrays.deadline_K * (1.0 + TOLERANCE))[:, None]
     )  # not a number is no length
     return np.where(kept_KL, cost_KL, np.inf)
+
+
+def snrs(problem: Problem, bandwidth_K: Floats, power_K: Floats) -> Floats:
+    """gamma_k of each user, linear."""
+    return np.asarray(power_K * problem.arrays.gain_K / (problem.budget.noise_w_per_hz * bandwidth_K))
 
 
 def cost_of(problem: Problem, allocation: Allocation) -> float:

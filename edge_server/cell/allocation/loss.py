@@ -1,16 +1,17 @@
-"""Expected loss over SNR and token length: measured points, a monotone fit of them, or a table.
+"""Expected loss over SNR and token length: measured points, and a monotone fit of them.
 
     loss(gamma, L) = a + b L**-p + c gamma**-d        a, b, c >= 0 and p, d > 0
 
 Loss is the part of wrong answers. It never rises with gamma or L. The fit is a posynomial of gamma and L, so
 that a geometric program can hold it; at an SNR far below what was measured it passes 1, which is a price on
-links that carry nothing and not a part of answers.
+links that carry nothing and not a part of answers. A table does not
+(:mod:`edge_server.cell.allocation.loss_table`).
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -37,7 +38,17 @@ class LossSurface(Protocol):
         ...
 
     def as_fit(self) -> Posynomial:
-        """The surface, or what is nearest to it, as a posynomial."""
+        """The surface, or what is nearest to it all over, as a posynomial."""
+        ...
+
+    def around(self, gamma_K: Floats, length_K: ArrayLike, window_db: float) -> Posynomial:
+        """What is nearest to it where each user is, as a posynomial of gamma at these token lengths.
+
+        Args:
+            gamma_K: SNR of each user, linear.
+            length_K: token length of each.
+            window_db: how far to both sides it is looked at [dB].
+        """
         ...
 
 
@@ -86,6 +97,10 @@ class LossFit:
         """Itself."""
         return self
 
+    def around(self, gamma_K: Floats, length_K: ArrayLike, window_db: float) -> Posynomial:
+        """Itself."""
+        return self
+
     @classmethod
     def of(cls, points: Iterable[LossPoint]) -> LossFit:
         """The fit with the least squared error.
@@ -95,7 +110,7 @@ class LossFit:
         Raises:
             ValueError: points of fewer than two SNRs or two token lengths.
         """
-        gamma, length, loss = _columns(points)
+        gamma, length, loss = columns(points)
         centre, width = np.log([0.7, 0.7]), np.log(20.0)
         best = (np.inf, np.zeros(3), 1.0, 1.0)
         for _ in range(3):
@@ -112,73 +127,12 @@ class LossFit:
         return cls(fit.a, fit.b, p, fit.c, d, float(np.sqrt(np.mean(wrong**2))), float(wrong.max()))
 
 
-class LossOfEach:
-    """A fit for each user of a problem: they need not send the same modalities.
-
-    Args:
-        fits: in the order of the users.
-    """
-
-    def __init__(self, fits: Sequence[LossFit]) -> None:
-        self._a, self._b, self._p, self.c, self.d = (
-            np.array([[getattr(fit, name)] for fit in fits], np.float64) for name in "abpcd"
-        )
-
-    def at(self, gamma: ArrayLike, token_length: ArrayLike) -> Floats:
-        """See :class:`LossSurface`; the first axis of the two, broadcast, is users."""
-        gamma, token_length = np.asarray(gamma, np.float64), np.asarray(token_length, np.float64)
-        return np.asarray(self._a + self._b * token_length**-self._p + self.c * gamma**-self.d)
-
-    def as_fit(self) -> Posynomial:
-        """Itself."""
-        return self
-
-
-class LossTable:
-    """Loss between measured points, by interpolation over SNR in dB and the logarithm of the token length.
-
-    Outside of what was measured it stays at the edge. Where the grid of SNRs and lengths has holes, the fit
-    fills them (``filled`` of them). What would make loss rise is smoothed away, which moves measured points
-    by at most ``max_error``.
-
-    Args:
-        points: as for :meth:`LossFit.of`.
+def columns(points: Iterable[LossPoint]) -> tuple[Floats, Floats, Floats]:
+    """SNR (linear), token length and loss of each point.
 
     Raises:
         ValueError: as :meth:`LossFit.of`.
     """
-
-    def __init__(self, points: Sequence[LossPoint]) -> None:
-        self._fit = LossFit.of(points)
-        self.snrs_db = np.array(sorted({point.snr_db for point in points}))
-        self.token_lengths = np.array(sorted({point.token_length for point in points}))
-        gamma_S = 10.0 ** (self.snrs_db / 10.0)
-        measured_SL = np.full((len(self.snrs_db), len(self.token_lengths)), np.nan)
-        for point in points:
-            row = np.searchsorted(self.snrs_db, point.snr_db)
-            measured_SL[row, np.searchsorted(self.token_lengths, point.token_length)] = point.loss
-        holes_SL = np.isnan(measured_SL)
-        filled_SL = np.where(holes_SL, self._fit.at(gamma_S[:, None], self.token_lengths), measured_SL)
-        self.loss_SL = _monotone(filled_SL)
-        self.filled = int(holes_SL.sum())
-        self.max_error = float(np.abs(self.loss_SL - measured_SL)[~holes_SL].max())
-
-    def at(self, gamma: ArrayLike, token_length: ArrayLike) -> Floats:
-        """See :class:`LossSurface`."""
-        snr_db, length = np.broadcast_arrays(10.0 * np.log10(gamma), np.asarray(token_length, np.float64))
-        row, row_part = _place(self.snrs_db, snr_db)
-        column, column_part = _place(np.log(self.token_lengths), np.log(length))
-        above = self.loss_SL[row, column] * (1 - column_part) + self.loss_SL[row, column + 1] * column_part
-        row = row + 1
-        below = self.loss_SL[row, column] * (1 - column_part) + self.loss_SL[row, column + 1] * column_part
-        return np.asarray(above * (1 - row_part) + below * row_part)
-
-    def as_fit(self) -> LossFit:
-        """The fit of the same points."""
-        return self._fit
-
-
-def _columns(points: Iterable[LossPoint]) -> tuple[Floats, Floats, Floats]:
     rows = [(10.0 ** (point.snr_db / 10.0), point.token_length, point.loss) for point in points]
     for name, number in (("SNRs", 0), ("token lengths", 1)):
         if len({row[number] for row in rows}) < 2:
@@ -202,17 +156,3 @@ def _nonnegative_least_squares(terms: Floats, wanted: Floats) -> tuple[Floats, f
                 best, least = np.zeros(terms.shape[1]), float(missed @ missed)
                 best[list(chosen)] = found
     return best, least
-
-
-def _monotone(loss_SL: Floats) -> Floats:
-    """Falls along both axes: halfway between the largest such table below and the smallest above."""
-    below_SL = np.minimum.accumulate(np.minimum.accumulate(loss_SL, axis=0), axis=1)
-    above_SL = loss_SL[::-1, ::-1]
-    above_SL = np.maximum.accumulate(np.maximum.accumulate(above_SL, axis=0), axis=1)[::-1, ::-1]
-    return np.asarray((below_SL + above_SL) / 2.0)
-
-
-def _place(grid: Floats, values: Floats) -> tuple[NDArray[np.int64], Floats]:
-    """The interval of the grid that holds each value, and how far into it, from 0 to 1."""
-    index = np.clip(np.searchsorted(grid, values, side="right") - 1, 0, len(grid) - 2)
-    return index, np.clip((values - grid[index]) / (grid[index + 1] - grid[index]), 0.0, 1.0)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_server.cell.allocation.loss import LossFit, LossPoint
+from edge_server.cell.allocation.loss_table import LossTable
 
 FILE = "loss_surface.json"
 """Its name in a model folder."""
@@ -47,8 +48,8 @@ def surface_json(points: Mapping[str, Sequence[LossPoint]]) -> dict[str, Any]:
     }
 
 
-def read_fits(path: Path) -> dict[str, LossFit] | None:
-    """The fit of each mix; None: there is no such file.
+def read_tables(path: Path) -> dict[str, LossTable] | None:
+    """The measured loss of each mix; None: there is no such file.
 
     Raises:
         ValueError: it is not one of these.
@@ -58,13 +59,16 @@ def read_fits(path: Path) -> dict[str, LossFit] | None:
     if found is None:
         return None
     try:
-        return {mix: LossFit(**of_mix["fit"]) for mix, of_mix in found["mixes"].items()}
+        return {
+            mix: LossTable([LossPoint(**point) for point in of_mix["points"]], LossFit(**of_mix["fit"]))
+            for mix, of_mix in found["mixes"].items()
+        }
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{path}: not a loss surface: {error!r}") from error
 
 
 def read_points(path: Path) -> dict[str, list[LossPoint]]:
-    """The measured points of each mix; raises as :func:`read_fits`, and where there is no file."""
+    """The measured points of each mix; raises as :func:`read_tables`, and where there is no file."""
     found = _read(path)
     if found is None:
         raise ValueError(f"{path}: there is no such file; `edge-server evaluate --loss-surface` writes it")

@@ -1,7 +1,8 @@
 """Every policy on the same drops, over bandwidth, power and users; and joint beside the exhaustive optimum.
 
-A policy allocates by the fitted loss. What that costs is told by the fit, and by the measured points between
-which it is drawn (:class:`edge_server.cell.allocation.LossTable`): a gain that only the fit sees is none.
+Policies reckon with the measured loss (:class:`edge_server.cell.allocation.LossTable`), as a server does, and
+are judged by it. Beside them: joint allocation that reckons with the fit alone, whose gain is one that only
+the fit sees; and the least that any way to share the bandwidth out could cost.
 """
 
 from __future__ import annotations
@@ -27,14 +28,17 @@ from edge_server.cell.allocation import (
     exhaustive_optimum,
     make_policy,
 )
-from edge_server.cell.allocation.cost import cost_of
+from edge_server.cell.allocation.bandwidth_grid import best_on_grid
+from edge_server.cell.allocation.cost import cost_of, snrs
 from edge_server.study.cell.geometry import Geometry, watts
 
 _Found = TypeVar("_Found")
 
-JOINT = "joint"
+JOINT, BY_FIT, OPTIMUM = "joint", "joint_by_fit", "optimum"
 #: A solver that is compared is not hurried.
 _PATIENCE_S = 60.0
+#: Of the bandwidth, what the optimum is looked for in.
+_PARTS = 600
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,7 @@ def problem_of(point: Point, link: Link, plan: Plan, rng: np.random.Generator) -
             user_power_w=watts(point.power_dbm),
             noise_w_per_hz=geometry.noise_w_per_hz,
         ),
-        loss=link.table.as_fit(),
+        loss=link.table,
         objective=plan.objective,
     )
 
@@ -176,23 +180,25 @@ def _all(tasks: Sequence[Callable[[], _Found]], jobs: int, advance: Callable[[],
 
 def _drops_of(link: Link, plan: Plan, point: Point, seed: int) -> dict[str, list[dict[str, float]]]:
     """What every policy makes of one seed's drops at one point: cost, latency and loss per user."""
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in POLICIES}
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in (*POLICIES, BY_FIT, OPTIMUM)}
     for drop in range(max(plan.drops // len(plan.seeds), 1)):
         cell = problem_of(point, link, plan, np.random.default_rng([seed, drop]))
         for name in POLICIES:
             policy = Joint(_PATIENCE_S) if name == JOINT else make_policy(name)
-            found[name].append(_judged(cell, policy.allocate(cell), link.table))
+            found[name].append(_judged(cell, policy.allocate(cell)))
+        fitted = replace(cell, loss=link.table.as_fit())
+        found[BY_FIT].append(_judged(cell, Joint(_PATIENCE_S).allocate(fitted)))
+        found[OPTIMUM].append({"cost": cost_of(cell, best_on_grid(cell, _PARTS)) / point.users})
     return found
 
 
-def _judged(cell: Problem, allocation: Allocation, table: LossTable) -> dict[str, float]:
+def _judged(cell: Problem, allocation: Allocation) -> dict[str, float]:
     users = len(cell.users)
-    gamma_K = allocation.power_K * cell.arrays.gain_K / (cell.budget.noise_w_per_hz * allocation.bandwidth_K)
+    gamma_K = snrs(cell, allocation.bandwidth_K, allocation.power_K)
     return {
         "cost": cost_of(cell, allocation) / users,
-        "cost_by_table": cost_of(replace(cell, loss=table), allocation) / users,
         "latency_s": float(np.mean(cell.arrays.symbols_K * allocation.length_K / allocation.bandwidth_K)),
-        "loss_by_table": float(np.mean(table.at(gamma_K, allocation.length_K))),
+        "loss": float(np.mean(cell.loss.at(gamma_K, allocation.length_K))),
         "token_length": float(np.mean(allocation.length_K)),
     }
 
@@ -203,6 +209,7 @@ def _small_drops(link: Link, plan: Plan, users: int, drops: int, seed: int) -> l
     ratios = []
     for drop in range(max(drops // len(plan.seeds), 1)):
         cell = problem_of(point, link, plan, np.random.default_rng([seed, drop]))
+        cell = replace(cell, loss=link.table.as_fit())  # of which the optimum is known exactly
         ratios.append(
             cost_of(cell, Joint(_PATIENCE_S).allocate(cell)) / cost_of(cell, exhaustive_optimum(cell))
         )
@@ -211,17 +218,16 @@ def _small_drops(link: Link, plan: Plan, users: int, drops: int, seed: int) -> l
 
 def _point_json(point: Point, seeds: Sequence[dict[str, list[dict[str, float]]]]) -> dict[str, Any]:
     policies: dict[str, dict[str, Any]] = {}
-    for name in POLICIES:
+    joint = [float(np.mean([drop["cost"] for drop in found[JOINT]])) for found in seeds]
+    for name in seeds[0]:
         values = {
             key: [float(np.mean([drop[key] for drop in found[name]])) for found in seeds]
             for key in seeds[0][name][0]
         }
         policies[name] = {key: _spread(each) for key, each in values.items()}
-        for key in ("cost", "cost_by_table"):
-            joint = [float(np.mean([drop[key] for drop in found[JOINT]])) for found in seeds]
-            policies[name][f"joint_saves_{key}"] = _spread(
-                [1.0 - mine / theirs for mine, theirs in zip(joint, values[key], strict=True)]
-            )
+        policies[name]["joint_saves"] = _spread(
+            [1.0 - mine / theirs for mine, theirs in zip(joint, values["cost"], strict=True)]
+        )
         policies[name]["worst_drop"] = max(
             mine["cost"] / theirs["cost"]
             for found in seeds

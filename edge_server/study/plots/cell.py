@@ -7,6 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from edge_server.study.cell.compare import OPTIMUM
 from edge_server.study.plots.style import COLOURS, MARKERS, figure
 
 #: Sweep: what varies, how it is told, how it is drawn.
@@ -26,8 +27,9 @@ def draw(report: Mapping[str, Any]) -> Figure:
     made, panels = figure(columns=3)
     for panel, (sweep, (key, label, scale)) in zip(panels, _SWEEPS.items(), strict=True):
         points = sorted((p for p in report["points"] if p["sweep"] == sweep), key=lambda point: point[key])
-        for index, policy in enumerate(points[0]["policies"] if points else ()):
-            costs = [point["policies"][policy]["cost_by_table"] for point in points]
+        told = [policy for policy in points[0]["policies"] if policy != OPTIMUM] if points else []
+        for index, policy in enumerate(told):
+            costs = [point["policies"][policy]["cost"] for point in points]
             panel.errorbar(
                 [point[key] for point in points],
                 [cost["mean"] for cost in costs],
@@ -38,5 +40,12 @@ def draw(report: Mapping[str, Any]) -> Figure:
                 capsize=2,
             )
         panel.set(xlabel=label, xscale=scale, yscale="log", ylabel="cost per user, by measured loss")
+        panel.plot(
+            [point[key] for point in points],
+            [point["policies"][OPTIMUM]["cost"]["mean"] for point in points],
+            color="#777777",
+            linestyle=":",
+            label="optimum",
+        )
     panels[0].legend(fontsize=7)
     return made

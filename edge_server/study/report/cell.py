@@ -8,7 +8,8 @@ from typing import Any
 from edge_server.study.report.markdown import percent, percent_spread, table
 from edge_server.study.report.sections import Found
 
-_SAVED = "joint_saves_cost_by_table"
+_SAVED = "joint_saves"
+_BY_FIT, _OPTIMUM = "joint_by_fit", "optimum"
 
 
 def shared_out(files: Found) -> str:
@@ -26,30 +27,33 @@ def _intro(report: Mapping[str, Any]) -> str:
         f"`edge-server study cell`: {report['drops']} drops of users over a cell of "
         f"{geometry['radius_m']:g} m (3GPP TR 36.814, case 3: path loss, {geometry['shadowing_db']:g} dB "
         f"shadowing, {geometry['wall_db']:g} dB through the wall), the loss that was measured of "
-        f"`{report['model']}` ({report['mix']}), fitted as {fit['a']:.3f} + {fit['b']:.3f} L^-{fit['p']:.2f} "
-        f"+ {fit['c']:.4f} gamma^-{fit['d']:.2f} (error {fit['rms_error']:.3f} in the mean square, "
-        f"{fit['max_error']:.3f} at most). A user's cost: {objective['latency_weight']:g} times airtime "
-        f"over {objective['reference_s']:g} s, and {1 - objective['latency_weight']:g} times loss. Policies "
-        "reckon with the fit; costs here go by the measured points. How much less joint allocation costs:"
+        f"`{report['model']}` ({report['mix']}), which policies reckon with and are judged by. A user's "
+        f"cost: {objective['latency_weight']:g} times airtime over {objective['reference_s']:g} s, and "
+        f"{1 - objective['latency_weight']:g} times loss. `joint_by_fit` is joint allocation that reckons "
+        f"with the fit alone, {fit['a']:.3f} + {fit['b']:.3f} L^-{fit['p']:.2f} + {fit['c']:.4f} "
+        f"gamma^-{fit['d']:.2f} (off by {fit['rms_error']:.3f} in the mean square, {fit['max_error']:.3f} "
+        "at most). How much less joint allocation costs than the others:"
     )
 
 
 def _sweeps(report: Mapping[str, Any]) -> str:
     points = report["points"]
-    others = [name for name in points[0]["policies"] if name != "joint"]
+    others = [name for name in points[0]["policies"] if name not in ("joint", _OPTIMUM)]
     rows = [
         (
             f"{point['users']} users, {point['bandwidth_hz'] / 1e6:g} MHz, {point['power_dbm']:g} dBm",
             f"{point['policies']['joint']['token_length']['mean']:.1f}",
             *(percent_spread(point["policies"][name][_SAVED]) for name in others),
+            f"{-point['policies'][_OPTIMUM][_SAVED]['mean']:.2%}",
         )
         for point in points
     ]
     worst = max(point["policies"][name]["worst_drop"] for point in points for name in others)
     return (
-        table(("cell", "tokens, joint", *(f"than {name}" for name in others)), rows)
-        + f"\n\nBy the fit, joint is at most {worst:.6f} times as dear as any other policy in any drop. "
-        "`equal` has the best length that is the same for all; `fixed` 16 tokens for all."
+        table(("cell", "tokens, joint", *(f"than {name}" for name in others), "above the optimum"), rows)
+        + f"\n\nJoint is at most {worst:.6f} times as dear as any of these in any drop. `equal` has the best "
+        "length that is the same for all; `fixed` 16 tokens for all. The optimum is that of all ways to "
+        "share 600 parts of the bandwidth out; a negative number says that the grid is too coarse."
     )
 
 
@@ -58,7 +62,7 @@ def _exhaustive(report: Mapping[str, Any]) -> str:
         (row["users"], row["drops"], f"{row['mean_ratio']:.5f}", f"{row['worst_ratio']:.5f}")
         for row in report["exhaustive"]
     ]
-    return "Joint over the exhaustive optimum, by the fit:\n\n" + table(
+    return "Joint over the exhaustive optimum, where the loss is the fit:\n\n" + table(
         ("users", "drops", "mean", "worst drop"), rows
     )
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from edge_server.cell.allocation import LossFit, LossPoint
-from edge_server.cell.allocation.surface_file import FILE, mix_of, read_fits, read_points, surface_json
+from edge_server.cell.allocation.surface_file import FILE, mix_of, read_points, read_tables, surface_json
 from edge_server.data.annotations import QuestionRow
 from edge_server.evaluation.accuracy import Score, Setting
 from edge_server.evaluation.loss_surface import measure
@@ -74,12 +74,16 @@ def test_the_file_is_read_as_it_was_written(tmp_path: Path) -> None:
         for length in (1, 4, 16)
     ]
     path = tmp_path / FILE
-    assert read_fits(path) is None
+    assert read_tables(path) is None
     path.write_text(json.dumps(surface_json({mix_of(("audio", "visual")): points})))
-    fits = read_fits(path)
-    assert fits is not None
-    assert fits["visual+audio"].b == pytest.approx(0.3, abs=0.02)
-    assert fits["visual+audio"].max_error < 0.005
+    tables = read_tables(path)
+    assert tables is not None
+    table = tables["visual+audio"]
+    assert table.as_fit().b == pytest.approx(0.3, abs=0.02)
+    assert table.as_fit().max_error < 0.005
+    assert [float(table.at(10.0 ** (p.snr_db / 10.0), p.token_length)) for p in points] == pytest.approx(
+        [p.loss for p in points]
+    )
     assert read_points(path) == {"visual+audio": points}
 
 
@@ -90,13 +94,16 @@ def test_what_is_no_loss_surface_is_refused_by_its_name(tmp_path: Path, content:
     path = tmp_path / FILE
     path.write_text(content)
     with pytest.raises(ValueError, match=r"loss_surface\.json: not a loss surface"):
-        read_fits(path)
+        read_tables(path)
 
 
 def test_the_shipped_model_has_one() -> None:
-    """Its fit is monotone by construction, and says how far it is off."""
-    fits = read_fits(Path(__file__).parents[4] / "deploy" / "models" / "soundstage-small" / FILE)
-    assert fits is not None
-    assert set(fits) == {"visual+audio", "visual", "audio"}
-    for fit in fits.values():
-        assert 0.0 < fit.rms_error <= fit.max_error < 0.25
+    """It falls with SNR and token length; where nothing gets through it is a guess, and says so."""
+    tables = read_tables(Path(__file__).parents[4] / "deploy" / "models" / "soundstage-small" / FILE)
+    assert tables is not None
+    assert set(tables) == {"visual+audio", "visual", "audio"}
+    for table in tables.values():
+        assert table.filled == 0
+        assert table.max_error < 0.05, "what had to be smoothed away"
+        gone, perfect = (float(table.at(10.0 ** (snr_db / 10.0), 16)) for snr_db in (-60.0, 60.0))
+        assert perfect < 0.25 < gone < 1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from dataclasses import replace
 
@@ -12,16 +13,19 @@ from edge_server.cell.allocation import (
     POLICIES,
     Allocation,
     Joint,
+    LossFit,
+    LossOfEach,
+    LossPoint,
     LossTable,
     Objective,
     SolverError,
     exhaustive_optimum,
     make_policy,
 )
+from edge_server.cell.allocation.bandwidth_grid import best_on_grid
 from edge_server.cell.allocation.cost import best_lengths, cost_of, costs, violations
 from edge_server.cell.allocation.geometric import GeometricSolver
 from edge_server.cell.allocation.interior_point import InteriorPointSolver
-from edge_server.cell.allocation.loss import LossFit, LossOfEach, LossPoint
 from edge_server.cell.allocation.problem import Problem
 from edge_server.cell.allocation.program import Solver
 from tests.unit.edge_server.cell.allocation.drops import LOSS, problem, random_drop
@@ -158,16 +162,75 @@ def test_deadlines_are_met_where_they_are_tight() -> None:
     assert found.fallback == ""
 
 
-def test_a_table_of_loss_is_solved_by_its_fit_and_judged_by_itself() -> None:
-    points = [
-        LossPoint(snr, length, float(LOSS.at(10.0 ** (snr / 10.0), length)) + 0.01 * (length == 4))
-        for snr in (-10.0, 0.0, 10.0, 20.0)
-        for length in (1, 2, 4, 8, 16, 32)
+def lost_links(lost_db: float = -20.0) -> LossTable:
+    """Loss that is bounded, as measured loss is: below an SNR nothing gets through."""
+
+    def loss(snr_db: float, length: int) -> float:
+        good = 0.05 + 0.3 / length
+        return good + (0.9 - good) / (1.0 + 10.0 ** ((snr_db - lost_db) / 5.0))
+
+    return LossTable(
+        [
+            LossPoint(float(snr_db), length, loss(snr_db, length))
+            for snr_db in np.arange(-45.0, 31.0, 5.0)
+            for length in (1, 2, 4, 8, 16, 32)
+        ]
+    )
+
+
+def user_bound(cell: Problem, loss: LossTable) -> Problem:
+    """The cell with this loss, where everybody has an equal part of the power, and energy is free."""
+    budget = replace(cell.budget, power_w=None, user_power_w=1.0 / len(cell.users))
+    return replace(cell, loss=loss, budget=budget, objective=replace(cell.objective, energy_price=0.0))
+
+
+@pytest.mark.parametrize("users", [2, 4, 12, 24])
+def test_of_a_measured_loss_it_is_near_the_optimum_and_never_dearer_than_another(users: int) -> None:
+    for seed in range(5):
+        cell = user_bound(random_drop(seed, users), lost_links())
+        found = joint().allocate(cell)
+        assert found.fallback == ""
+        assert violations(cell, found) == []
+        assert cost_of(cell, found) <= cheapest(cell)
+        assert cost_of(cell, found) <= 1.02 * cost_of(cell, best_on_grid(cell, 600))
+
+
+def test_nothing_is_spent_on_a_link_that_is_lost_either_way() -> None:
+    """A fit has no bound and would pay for it; a measured loss says that it is in vain."""
+    cell = user_bound(problem([10.0, 12.0, -60.0]), lost_links())
+    by_table = joint().allocate(cell)
+    by_fit = joint().allocate(replace(cell, loss=cell.loss.as_fit()))
+    assert by_table.length_K[2] == 1
+    assert by_table.bandwidth_K[2] < 0.5 * by_table.bandwidth_K[:2].min()
+    assert cost_of(cell, by_table) < cost_of(cell, by_fit)
+
+
+def test_power_that_is_shared_goes_downhill_from_the_best_without_a_solver() -> None:
+    for seed in range(4):
+        cell = replace(random_drop(seed, 6), loss=lost_links())
+        assert cell.budget.power_w is not None
+        found = joint().allocate(cell)
+        assert violations(cell, found) == []
+        assert cost_of(cell, found) <= cheapest(cell)
+
+
+def test_two_users_on_a_grid_have_the_best_of_all_splits() -> None:
+    cell = user_bound(problem([3.0, -12.0]), lost_links())
+    parts_hz, half_w = cell.budget.bandwidth_hz / 100, np.full(2, 0.5)
+    splits = [
+        Allocation(np.array([part, 100 - part]) * parts_hz, half_w, np.array(length_K), "split")
+        for part in range(1, 100)
+        for length_K in itertools.product((1, 2, 4, 8, 16, 32), repeat=2)
     ]
-    cell = replace(random_drop(4, 4), loss=LossTable(points))
-    found = joint().allocate(cell)
-    assert found.fallback == ""
-    assert cost_of(cell, found) <= cheapest(cell)
+    least = min(cost_of(cell, split) for split in splits)
+    assert cost_of(cell, best_on_grid(cell, 100)) == pytest.approx(least, rel=1e-12)
+
+
+def test_a_grid_is_refused_what_it_cannot_share() -> None:
+    with pytest.raises(ValueError, match="only bandwidth"):
+        best_on_grid(random_drop(1, 3), 60)
+    with pytest.raises(ValueError, match="at least one for each of 3 users"):
+        best_on_grid(user_bound(random_drop(1, 3), lost_links()), 2)
 
 
 def test_joint_needs_no_cvxpy_but_its_yardstick_does(monkeypatch: pytest.MonkeyPatch) -> None:
