@@ -21,6 +21,7 @@ from device_agent.config import DeviceSettings
 from device_agent.errors import ConfigurationError, DeadlineError, RefusedError, TransmitterError
 from device_agent.media.clip import Clip, MediaSpec
 from device_agent.outcome import Outcome, Prepared, about, outcome_of
+from device_agent.progressive import Delta, climb
 from device_agent.stopping import Stop
 from device_agent.tracing import NotTraced, Tracing, traced
 from device_agent.transmitter import Tokens, Transmitter
@@ -112,7 +113,7 @@ class Agent:
             question: not empty.
             clip: what it is about; None: about the context, or nothing.
             context: text that goes with the question, beside that of the clip.
-            token_length: tokens per modality of this question; None: as in the settings.
+            token_length: tokens per modality of this question, at once; None: as in the settings.
             on_delta: called with each new piece of the answer.
 
         Raises:
@@ -120,28 +121,43 @@ class Agent:
         """
         check_question(question)
         ends_s = time.monotonic() + self._settings.deadline_s
-        async with self._in_time():
+        ladder = None if token_length is not None or clip is None else self._settings.ladder()
+
+        async def once(length: int | None, told: Delta | None) -> Outcome:
             session = await self._admitted(self._settings.deadline_s / 2)
             prepared = await self.prepare(
                 question,
                 clip,
                 session.grant,
                 context=context,
-                token_length=token_length,
-                whole_answer=on_delta is None,
+                token_length=length,
+                whole_answer=told is None,
             )
-            left_s = max(ends_s - time.monotonic(), 0.001)
-            prepared.question.deadline_ms = max(1, round(left_s * 1000))
-            reply = await self._uplink.ask(
-                prepared.question,
-                bundle_hash=prepared.bundle_hash,
-                deadline_s=left_s,
-                on_delta=on_delta,
-            )
+            return await self._answered(prepared, session, ends_s, told)
+
+        async with self._in_time():
+            if ladder is None:
+                outcome = await once(token_length, on_delta)
+            else:
+                granted = (await self._admitted(self._settings.deadline_s / 2)).grant.max_token_length
+                outcome = await climb(ladder.up_to(granted), once, on_delta)
+        return outcome if clip is None else about(outcome, clip)
+
+    async def _answered(
+        self, prepared: Prepared, session: Session, ends_s: float, on_delta: Delta | None
+    ) -> Outcome:
+        """Send what was prepared, and have it answered by then."""
+        left_s = max(ends_s - time.monotonic(), 0.001)
+        prepared.question.deadline_ms = max(1, round(left_s * 1000))
+        reply = await self._uplink.ask(
+            prepared.question,
+            bundle_hash=prepared.bundle_hash,
+            deadline_s=left_s,
+            on_delta=on_delta,
+        )
         if prepared.question.HasField("sampling") and not reply.answer.HasField("logprob"):
             logger.warning("the server is too old to sample: whatever temperature says, its answer is greedy")
-        outcome = outcome_of(prepared, reply, session.model_name)
-        return outcome if clip is None else about(outcome, clip)
+        return outcome_of(prepared, reply, session.model_name)
 
     @traced("ask")
     async def ask_about(

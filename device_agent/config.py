@@ -6,6 +6,7 @@ The file is TOML, at ``$TOKENLINK_DEVICE_CONFIG`` or ``~/.config/tokenlink/devic
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import platform
 import tomllib
@@ -25,6 +26,7 @@ from device_agent.errors import ConfigurationError
 from device_agent.media.limits import MediaLimits
 from device_agent.outbox.records import Bounds, Evict
 from device_agent.places import cloned_model, home, is_file, is_folder, state
+from device_agent.progressive import Ladder
 from device_agent.settings.catalogue import Catalogue, GivenTwiceError
 from device_agent.settings.sources import CONFIG, sources, variable_of
 from device_agent.uplink.address import with_port
@@ -138,6 +140,12 @@ class DeviceSettings(BaseSettings):
     """Hold each codeword back for its airtime."""
     token_length: int | None = Field(default=None, ge=1, json_schema_extra=_LINK | {"shown": "as suggested"})
     """Tokens per modality; where it is not said, what the server suggests for the SNR."""
+    progressive: str | None = Field(
+        default=None, pattern=r"^\d{1,4}(,\d{1,4})*$", json_schema_extra=_LINK | {"shown": "all at once"}
+    )
+    """Tokens per modality of rounds, as 2,8,16: more only where the answer is not sure yet."""
+    progressive_until: float = Field(default=0.9, ge=0, le=1, json_schema_extra=_LINK)
+    """Confidence of an answer from which no more is sent."""
     payload: PayloadName = Field(default="float16", json_schema_extra=_LINK)
     """How token values are packed."""
     text_path: TextPath = Field(default="ids", json_schema_extra=_LINK)
@@ -224,6 +232,20 @@ class DeviceSettings(BaseSettings):
     @classmethod
     def _server_has_a_port(cls, server: str) -> str:
         return with_port(server)
+
+    @field_validator("progressive")
+    @classmethod
+    def _rounds_rise(cls, progressive: str | None) -> str | None:
+        lengths = [int(length) for length in progressive.split(",")] if progressive else []
+        if any(b <= a for a, b in itertools.pairwise([0, *lengths])):
+            raise ValueError("token lengths from 1, each longer than the one before")
+        return progressive
+
+    def ladder(self) -> Ladder | None:
+        """The rounds of a question; None: it is sent at once."""
+        if self.progressive is None:
+            return None
+        return Ladder(tuple(int(length) for length in self.progressive.split(",")), self.progressive_until)
 
     @classmethod
     def settings_customise_sources(

@@ -52,6 +52,7 @@ class Outcome:
         tries: how often the question was sent.
         window: which part of a file it is about: ``start_s``, ``end_s``, and ``duration_s`` of the file, if
             that is known; None: of no recording.
+        rounds: tokens per modality of each round of a progressive uplink; empty: it was sent at once.
         scenes: of a question about scenes, what it was answered from; of one that was shared, the scene.
     """
 
@@ -69,6 +70,7 @@ class Outcome:
     model: str = ""
     tries: int = 1
     window: Mapping[str, float | None] | None = None
+    rounds: Sequence[int] = ()
     scenes: Sequence[Mapping[str, Any]] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -76,6 +78,10 @@ class Outcome:
         values = asdict(self)
         if self.window is None:
             values.pop("window")
+        if self.rounds:
+            values["rounds"] = list(self.rounds)
+        else:
+            values.pop("rounds")
         if self.scenes:
             values["scenes"] = [dict(scene) for scene in self.scenes]
         else:

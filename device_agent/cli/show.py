@@ -57,7 +57,8 @@ def show_cost(console: Console, outcome: Outcome) -> None:
     link = link_line(outcome)
     sure = sure_line(outcome)
     if link:
-        sure += f" · {outcome.token_length} tokens per modality · {link}"
+        tokens = " then ".join(map(str, outcome.rounds or (outcome.token_length,)))
+        sure += f" · {tokens} tokens per modality · {link}"
     console.print(Text(sure, style="dim"))
 
 

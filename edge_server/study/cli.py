@@ -14,8 +14,14 @@ from rich.progress import Progress, track
 
 from edge_server.cell.allocation import LossTable
 from edge_server.cell.allocation.surface_file import FILE, read_points
+from edge_server.engine.calibration import FILE as CALIBRATION
+from edge_server.engine.calibration import read_calibration
+from edge_server.evaluation.accuracy import Evaluator
+from edge_server.evaluation.held_out import open_data
 from edge_server.model.description import read_description
+from edge_server.model.link import Link
 from edge_server.model.provenance import current_commit
+from edge_server.study import progressive
 from edge_server.study.baselines import ANSWERED, LINK_OF, ask_baselines, baselines_of, unanswered
 from edge_server.study.bounds import bounds, shipped, shipped_estimated
 from edge_server.study.cell import compare
@@ -38,6 +44,7 @@ from edge_server.study.figures.answers import Answers
 from edge_server.study.media_sizes import SIZES, measure_sizes
 from edge_server.study.plots import cell as cell_plot
 from edge_server.study.plots import drawings
+from edge_server.study.plots import progressive as progressive_plot
 from edge_server.study.plots.style import save
 from edge_server.study.report.page import write_page
 from edge_server.study.run import run_study
@@ -64,8 +71,11 @@ Make = Callable[[], dict[str, Any]]
 
 CELL = "cell"
 """The study that trains nothing."""
+PROGRESSIVE = "progressive"
+"""The study that asks in rounds."""
 COTRAIN = "cotrain"
 """The study whose devices and edge train over the network."""
+OTHERS = (CELL, PROGRESSIVE, COTRAIN)
 PARTS = ("all", "train", "baselines", "figures")
 #: What parts were called before, still read.
 _FORMER_PARTS = {"rivals": "baselines"}
@@ -77,7 +87,7 @@ CODES = "channel_codes.json"
 
 @app.command()
 def study(
-    name: Annotated[str, typer.Argument(help=f"One of: {', '.join((*STUDIES, CELL, COTRAIN))}.")] = "full",
+    name: Annotated[str, typer.Argument(help=f"One of: {', '.join((*STUDIES, *OTHERS))}.")] = "full",
     part: Annotated[
         str, typer.Option(help=f"Only this part, of what 'all' does in order: {', '.join(PARTS)}.")
     ] = "all",
@@ -98,7 +108,7 @@ def study(
     figure: Annotated[
         list[str] | None, typer.Option(help="Make only this figure; may be given several times.")
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Of cell and cotrain: small.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Of cell, progressive and cotrain: small.")] = False,
     drops: Annotated[int | None, typer.Option(min=3, help="Of the cell: drops.  [default: 500]")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Of cotrain: seeds.  [default: 3]")] = None,
     steps: Annotated[int | None, typer.Option(min=4, help="Of cotrain: steps.  [default: 300]")] = None,
@@ -113,10 +123,14 @@ def study(
     """Train every compared system, ask it everything, write what came out. Can be cut and called again.
 
     `cell` trains nothing: it shares out cells that are made up, with the loss measured of the shipped model.
+    `progressive` trains nothing either: it asks the shipped model in rounds, of validation and test clips.
     `cotrain` has six devices learn with the shipped model over the network, row by row.
     """
     if name == CELL:
         study_cell(model, out, jobs or cores(), compare.QUICK if quick else compare.Plan().of(drops))
+        return
+    if name == PROGRESSIVE:
+        study_progressive(model, data, out, progressive.QUICK if quick else progressive.Plan())
         return
     if name == COTRAIN:
         from edge_server.study.cotrain.cli import scale_of, study_cotrain  # it alone needs gRPC
@@ -126,9 +140,7 @@ def study(
         typer.echo(f"{path}")
         return
     if name not in STUDIES:
-        raise typer.BadParameter(
-            f"{name!r}; allowed: {', '.join((*STUDIES, CELL, COTRAIN))}", param_hint="NAME"
-        )
+        raise typer.BadParameter(f"{name!r}; allowed: {', '.join((*STUDIES, *OTHERS))}", param_hint="NAME")
     part = _FORMER_PARTS.get(part, part)
     if part not in PARTS:
         raise typer.BadParameter(f"{part!r}; allowed: {', '.join(PARTS)}", param_hint="--part")
@@ -174,6 +186,30 @@ def study_cell(model: Path, out: Path, jobs: int, plan: compare.Plan) -> None:
     save(cell_plot.draw(report), out / f"{CELL}.png")
     write_page(out)
     typer.echo(f"{out / CELL}.json")
+
+
+def study_progressive(model: Path, data: Path, out: Path, plan: progressive.Plan) -> None:
+    """Ask in rounds and at once; JSON, picture and page."""
+    calibration = read_calibration(model / CALIBRATION)
+    if calibration is None:
+        raise typer.BadParameter(
+            f"{model}: not calibrated; `edge-server evaluate MODEL --calibrate` does it", param_hint="--model"
+        )
+    link = Link.load(model)
+    validation, test = (
+        Evaluator(link, open_data(data, split, link, 1, lambda done, total: None).asked, plan.questions)
+        for split in ("val", "test")
+    )
+    with Progress() as bar:
+        rounds = sum(progressive.questions_asked(each, plan) for each in (validation, test))
+        task = bar.add_task("questions", total=rounds)
+        found = progressive.compare(validation, test, calibration, plan, lambda done: bar.advance(task, done))
+    out.mkdir(parents=True, exist_ok=True)
+    report = {"commit": current_commit(), "model": link.config.name, **found}
+    (out / f"{PROGRESSIVE}.json").write_text(json.dumps(report, indent=1) + "\n")
+    save(progressive_plot.draw(report), out / f"{PROGRESSIVE}.png")
+    write_page(out)
+    typer.echo(f"{out / PROGRESSIVE}.json")
 
 
 def compare_baselines(study: Study, runs: Path, data: Path, out: Path, jobs: int) -> None:

@@ -17,6 +17,7 @@ from edge_server.study.plots import (
     convergence,
     device_cost,
     out_of_domain,
+    progressive,
     question_size,
     token_length,
     wordings,
@@ -36,6 +37,7 @@ DRAWINGS: Mapping[str, tuple[str, Draw]] = {
     "device_cost": ("device_cost", device_cost.draw),
     "ablation": ("ablation", ablation.draw),
     "cell": ("cell", cell.draw),
+    "progressive": ("progressive", progressive.draw),
     "wordings": ("wordings", wordings.draw),
     "out_of_domain": ("out_of_domain", out_of_domain.draw),
 }

@@ -98,6 +98,33 @@ async def test_a_question_says_whether_somebody_waits_for_it(
     assert uplink.questions[0].priority == sent
 
 
+async def test_a_question_in_rounds_sends_more_only_while_the_answer_is_not_sure(
+    make_agent: AgentMaker, clip_file: Path
+) -> None:
+    agent, uplink = make_agent(progressive="1,2,4", progressive_until=0.7)
+    heard: list[str] = []
+    outcome = await agent.ask("what", clip_from_file(clip_file), on_delta=heard.append)
+    assert (outcome.rounds, len(uplink.questions)) == ((1,), 1), "a probability of 0.75 is enough"
+    assert heard == ["left"]
+    uplink.answer.confidence = 0.6
+    outcome = await agent.ask("what", clip_from_file(clip_file))
+    sent = [
+        len(payload.decode(question.payloads[0], max_token_length=4, channel_dim=8))
+        for question in uplink.questions[1:]
+    ]
+    assert sent == list(outcome.rounds) == [1, 2, 4]
+    assert outcome.cost.channel_uses == 2 * 4 * (1 + 2 + 4), "two modalities of four symbols a token"
+    assert outcome.to_json()["rounds"] == [1, 2, 4]
+    at_once = await agent.ask("what", Clip(pcm_S=np.zeros(1000, np.float32)), token_length=2)
+    assert "rounds" not in at_once.to_json()
+
+
+@pytest.mark.parametrize("progressive", ["4,2", "0,2", "2,2", "2,", "two"])
+def test_rounds_that_do_not_grow_are_refused_by_name(progressive: str) -> None:
+    with pytest.raises(ConfigurationError, match="progressive"):
+        load_settings({"progressive": progressive})
+
+
 async def test_how_an_answer_is_decoded_goes_with_its_question(make_agent: AgentMaker) -> None:
     clip = Clip(pcm_S=np.zeros(1000, np.float32))
     agent, uplink = make_agent(temperature=0.7, top_p=0.9, sampling_seed=2**63)

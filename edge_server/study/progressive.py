@@ -1,0 +1,143 @@
+"""The progressive uplink beside one-shot: how many channel uses it saves, at what loss, over SNR.
+
+Lengths and threshold of a ladder are chosen on the validation split, for each channel and SNR, so that it
+loses at most :data:`MAY_LOSE` there; what it does is told of the test split. Beside it the shortest one-shot
+length that loses no more, chosen likewise: to send little at once is no merit of rounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from device_agent.channel import ChannelConfig
+from edge_server.engine.calibration import Calibration
+from edge_server.evaluation.accuracy import Evaluator
+from edge_server.evaluation.progressive import Ladder, Rounds, ask_at_every_length, best_ladder
+
+FULL = 16
+"""Tokens per modality that are usual, and with which every ladder ends."""
+MAY_LOSE = 0.005
+"""Of the accuracy at :data:`FULL`, on the validation split."""
+_CHANNELS = ("awgn", "rayleigh")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is asked.
+
+    Attributes:
+        snrs_db: of each channel [dB].
+        seeds: of channel realisations.
+        questions: of each split.
+    """
+
+    snrs_db: tuple[float, ...] = (-5.0, 0.0, 5.0, 10.0, 15.0, 20.0)
+    seeds: tuple[int, ...] = (1, 2, 3)
+    questions: int = 600
+
+
+QUICK = Plan((0.0,), (1,), 24)
+
+
+def compare(
+    validation: Evaluator,
+    test: Evaluator,
+    calibration: Calibration,
+    plan: Plan,
+    advance: Callable[[int], None] = lambda done: None,
+) -> dict[str, Any]:
+    """Every channel and SNR, as JSON.
+
+    Args:
+        validation: of the model, on the split that ladders are chosen on.
+        test: of the model, on the split that they are judged on.
+        calibration: of the model.
+        plan: what is asked.
+        advance: told of questions that were asked.
+    """
+    lengths = lengths_of(test)
+
+    def asked(evaluator: Evaluator, channel: ChannelConfig) -> list[Rounds]:
+        return [
+            ask_at_every_length(evaluator, calibration, lengths, channel, seed, advance)
+            for seed in plan.seeds
+        ]
+
+    points = []
+    for model in _CHANNELS:
+        for snr_db in plan.snrs_db:
+            channel = ChannelConfig(model=model, fading="block", snr_db=snr_db)
+            chosen_on, judged = together(asked(validation, channel)), asked(test, channel)
+            ladder = best_ladder([chosen_on], FULL, MAY_LOSE)
+            point = _point(judged, ladder, _shortest(chosen_on))
+            points.append({"channel": model, "snr_db": snr_db, **point})
+    return {
+        "full": FULL,
+        "may_lose": MAY_LOSE,
+        "lengths": list(lengths),
+        "seeds": list(plan.seeds),
+        "questions": {"val": len(validation.questions), "test": len(test.questions)},
+        "points": points,
+        "mean": {model: _mean([p for p in points if p["channel"] == model]) for model in _CHANNELS},
+    }
+
+
+def lengths_of(evaluator: Evaluator) -> tuple[int, ...]:
+    """Token lengths of a model that are asked with."""
+    return tuple(length for length in sorted(evaluator.link.config.token_lengths) if length <= FULL)
+
+
+def questions_asked(evaluator: Evaluator, plan: Plan) -> int:
+    """How many questions :func:`compare` asks of one split."""
+    each = len(evaluator.questions) * len(lengths_of(evaluator))
+    return each * len(plan.seeds) * len(plan.snrs_db) * len(_CHANNELS)
+
+
+def together(rounds: Sequence[Rounds]) -> Rounds:
+    """Those of several seeds as if they were of one."""
+    return Rounds(
+        rounds[0].lengths,
+        np.concatenate([each.confidence_LN for each in rounds], axis=1),
+        np.concatenate([each.right_LN for each in rounds], axis=1),
+    )
+
+
+def _shortest(rounds: Rounds) -> int:
+    """The shortest length that at once loses no more than a ladder may."""
+    full = rounds.one_shot(FULL)
+    return next(length for length in rounds.lengths if rounds.one_shot(length) >= full - MAY_LOSE)
+
+
+def _point(judged: Sequence[Rounds], ladder: Ladder, shortest: int) -> dict[str, Any]:
+    climbed = [rounds.climb(ladder) for rounds in judged]
+    return {
+        "ladder": asdict(ladder),
+        "ended_with": np.mean([each.rounds for each in climbed], axis=0).tolist(),
+        "tokens": _spread([each.tokens for each in climbed]),
+        "accuracy": _spread([each.accuracy for each in climbed]),
+        "full_accuracy": _spread([rounds.one_shot(FULL) for rounds in judged]),
+        "shortest": shortest,
+        "shortest_accuracy": _spread([rounds.one_shot(shortest) for rounds in judged]),
+    }
+
+
+def _mean(points: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Over SNR, in the mean: what is saved of the uses at once, and what is lost of the accuracy."""
+    tokens = float(np.mean([point["tokens"]["mean"] for point in points]))
+    full, climbed = (
+        float(np.mean([point[key]["mean"] for point in points])) for key in ("full_accuracy", "accuracy")
+    )
+    return {
+        "tokens": tokens,
+        "saved": 1.0 - tokens / FULL,
+        "lost": full - climbed,
+        "shortest_saved": 1.0 - float(np.mean([point["shortest"] for point in points])) / FULL,
+    }
+
+
+def _spread(values: Sequence[float]) -> dict[str, Any]:
+    return {"mean": float(np.mean(values)), "std": float(np.std(values)), "values": list(values)}
