@@ -25,16 +25,6 @@ from device_agent.places import fetched_models
 
 HERE = Path(__file__).resolve().parent
 MODEL = "open-small"
-QUESTIONS = (
-    ("cat.jpg", "What is this?"),
-    ("cat.jpg", "Is there a dog in the picture?"),
-    ("espresso.jpg", "What do you see?"),
-    ("espresso.jpg", "Is it an animal?"),
-    ("rocket.jpg", "Where is it, left or right?"),
-    ("rocket.jpg", "How much did it cost?"),
-    ("announcement.ogg", "What do you hear?"),
-    ("announcement.ogg", "Is somebody speaking?"),
-)
 SNR_DB = 10.0
 CHANNEL_SEED = 1
 TIMEOUT_S = 120
@@ -73,12 +63,12 @@ def main() -> None:
     for name in ("about", "question", "answer"):
         table.add_column(name, overflow="fold")
     with edge_server(model) as environment, console.status("asking ..."):
-        for name, question in QUESTIONS:
-            table.add_row(name, question, ask(HERE / "free" / name, question, environment))
+        for row in json.loads((HERE / MODEL / "questions.json").read_text(encoding="utf-8")):
+            clip = HERE / MODEL / row["clip"]
+            table.add_row(clip.name, row["question"], ask(clip, row["question"], environment))
     console.print(table)
     console.print(
-        f"Your own camera: edge-server serve --model {MODEL}, then `device-agent watch --camera` beside it, "
-        "or the page's playground."
+        f"Your own camera: edge-server serve --model {MODEL}, then *Take a picture* in the page's playground."
     )
 
 

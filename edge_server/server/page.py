@@ -45,13 +45,14 @@ class PageBuilder:
         Raises:
             ConfigurationError: the demo folder is not there though it was asked for, or cannot be read.
         """
+        shipped = self._shipped(asker.backend.model.name)
         self.metrics.name_of = lambda user: cell.device_of(user) or user
         return FrontPage(
             PageContext(
                 asker=asker,
                 cell=cell,
                 watched=self.metrics,
-                shelf=Shelf(self._shipped(), max_clip_bytes=self._config.rest.max_upload_bytes),
+                shelf=Shelf(shipped, max_clip_bytes=self._config.rest.max_upload_bytes),
                 gate=gate,
                 channels={
                     name: ChannelChoice(kind.label, kind.fades, kind.perfect) for name, kind in MODELS.items()
@@ -67,10 +68,12 @@ class PageBuilder:
         folder = self._config.page.ui_cotrain
         return {} if folder is None else read_json(folder / STATUS)
 
-    def _shipped(self) -> tuple[ClipFile, ...]:
+    def _shipped(self, model: str) -> tuple[ClipFile, ...]:
+        """What a demo folder has for a model: in a folder of its name, or in the folder itself."""
         folder = self._config.page.ui_demo
         if folder.is_dir():
-            return shipped_clips(folder)
+            own = folder / model
+            return shipped_clips(own if own.is_dir() else folder)
         if "ui_demo" in self._config.page.model_fields_set:
             raise ConfigurationError(f"ui_demo: there is no folder {folder}")
         return ()

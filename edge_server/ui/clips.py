@@ -78,12 +78,12 @@ class Example:
 
     Attributes:
         text: the question.
-        truth: its answer.
-        kind: its type, such as ``"Audio-Visual Counting"``.
+        truth: its answer; None: there is no list of right ones.
+        kind: its type, such as ``"Audio-Visual Counting"``; empty: of none.
     """
 
     text: str
-    truth: str
+    truth: str | None
     kind: str
 
 
@@ -130,7 +130,8 @@ def shipped_clips(folder: Path) -> tuple[ClipFile, ...]:
         rows = json.loads(listed.read_text(encoding="utf-8"))
         examples: dict[str, list[Example]] = {}
         for row in rows:
-            example = Example(str(row["question"]), str(row["answer"]), " ".join(row["type"]))
+            truth = str(row["answer"]) if "answer" in row else None
+            example = Example(str(row["question"]), truth, " ".join(row.get("type", ())))
             examples.setdefault(PurePath(row["clip"]).name, []).append(example)
         return tuple(
             ClipFile(

@@ -12,7 +12,7 @@ from edge_server.engine import Completion
 from edge_server.errors import EdgeServerError
 from edge_server.frontdoor.ports import LinkSettings, ShownWindow
 from edge_server.frontdoor.status import known
-from edge_server.ui import markup, trial
+from edge_server.ui import markup, recorder, trial
 from edge_server.ui.clips import MEDIA_TYPES, ClipFile
 from edge_server.ui.context import PageContext
 from edge_server.ui.live import Fragment, card
@@ -83,6 +83,13 @@ class Playground:
             picker = f"() => getElement({self._upload.id}).$refs.qRef.pickFiles()"
             upload = ui.button("Upload a clip", icon="upload", color=None).props("outline no-caps")
             upload.classes("tl-upload").on("click", js_handler=picker)
+            with ui.element("div").classes("tl-recorder"):
+                for label, icon, script in (
+                    ("Take a picture", "photo_camera", recorder.take_picture(self._upload.id)),
+                    (f"Record {recorder.RECORDED_S:g} s", "videocam", recorder.record(self._upload.id)),
+                ):
+                    taking = ui.button(label, icon=icon, color=None).props("outline no-caps")
+                    taking.classes("tl-upload").on("click", self._on_not_taken, js_handler=script)
             limit = markup.size(self._context.shelf.max_clip_bytes)
             ui.label(f"A video, picture or recording, at most {limit}.").classes("tl-note")
             self._clip_error = ui.label().classes("tl-error").props('role="alert"')
@@ -182,6 +189,9 @@ class Playground:
         self._clip.set_options({key: known_clip.name for key, known_clip in self._clips.items()})
         self._clip.visible = True
         self._choose(clip)
+
+    def _on_not_taken(self, event: events.GenericEventArguments) -> None:
+        self._complain(self._clip_error, f"camera: {str(event.args)[:_MAX_QUESTION_CHARS]}")
 
     def _on_rejected(self) -> None:
         self._upload.reset()

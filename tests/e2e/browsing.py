@@ -14,6 +14,8 @@ from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sy
 from tests.waiting import PATIENCE_S
 
 WIDE, PHONE = (1280, 900), (390, 844)
+#: With a camera and a microphone that are made, and that nobody has to allow.
+_ARGUMENTS = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -95,6 +97,6 @@ def chromium() -> Iterator[Browser]:
     if executable is None:
         pytest.skip("no Chromium: apt-get install chromium")
     with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        started = playwright.chromium.launch(executable_path=executable, args=_ARGUMENTS)
         yield started
         started.close()

@@ -370,6 +370,37 @@ def test_a_clip_of_the_visitors_own_is_answered(browser: Browser, served: dict[s
         expect(page.locator("img.tl-heatmap")).to_have_count(6)
 
 
+@pytest.mark.parametrize(
+    ("button", "shown"), [("Take a picture", "camera.jpg"), ("Record 4 s", "recording.webm")]
+)
+def test_a_visitors_camera_is_asked_about(
+    browser: Browser, served: dict[str, str], button: str, shown: str
+) -> None:
+    with looking(browser, served["TOKENLINK_REST_URL"]) as watched:
+        page = watched.page
+        page.get_by_role("tab", name="Playground").click()
+        page.get_by_role("button", name=button).click()
+        expect(page.locator(".tl-player")).to_contain_text(shown)
+        page.get_by_role("textbox", name="Question").fill("Where is the guitar?")
+        page.get_by_role("textbox", name="Question").press("Enter")
+        expect(page.locator(".tl-probability")).to_be_visible()
+
+
+def test_a_camera_that_is_not_there_is_told(browser: Browser, served: dict[str, str]) -> None:
+    absent = (
+        "navigator.mediaDevices.getUserMedia = async () => { throw new Error('Requested device not found') }"
+    )
+    with looking(
+        browser, served["TOKENLINK_REST_URL"], prepare=lambda context: context.add_init_script(absent)
+    ) as watched:
+        page = watched.page
+        page.get_by_role("tab", name="Playground").click()
+        page.get_by_role("button", name="Take a picture").click()
+        expect(
+            page.get_by_role("alert").filter(has_text="camera: Requested device not found")
+        ).to_be_visible()
+
+
 @pytest.mark.parametrize("dark", [False, True])
 def test_a_phone_shows_all_without_scrolling_sideways(
     browser: Browser, served: dict[str, str], *, dark: bool

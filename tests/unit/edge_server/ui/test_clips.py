@@ -21,6 +21,12 @@ def shelf() -> Iterator[Shelf]:
     made.close()
 
 
+def test_questions_to_which_nobody_knows_the_one_right_answer_have_no_truth() -> None:
+    clips = {clip.key: clip for clip in shipped_clips(ROOT / "deploy" / "demo" / "open-small")}
+    assert {clip.modality for clip in clips.values()} == {"image", "audio"}
+    assert [example.truth for example in clips["cat.jpg"].examples] == [None, None]
+
+
 def test_the_shipped_clips_come_with_their_questions() -> None:
     clips = shipped_clips(ROOT / "deploy" / "demo")
     assert len(clips) == 3
