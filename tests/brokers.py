@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,12 +28,21 @@ class Broker:
     Args:
         folder: for their settings, stores and logs.
         nodes: how many; several are a cluster.
+        more: of their settings.
+        environment: that these name.
     """
 
-    def __init__(self, folder: Path, nodes: int = 1) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        nodes: int = 1,
+        more: str = "",
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         program = nats_server()
         assert program is not None, "nats-server is not installed"
-        self._program, self._folder = program, folder
+        self._program, self._folder, self._more = program, folder, more
+        self._environment = os.environ | dict(environment or {})
         self._ports = [free_port() for _ in range(nodes)]
         self._routes = [free_port() for _ in range(nodes)]
         self._monitors = [free_port() for _ in range(nodes)]
@@ -70,10 +81,13 @@ class Broker:
             lines.append(
                 f"cluster {{ name: tokenlink, listen: 127.0.0.1:{self._routes[node]}, routes: [{routes}] }}"
             )
+        lines.append(self._more)
         config = folder / "nats.conf"
         config.write_text("\n".join(lines) + "\n", encoding="utf-8")
         with (folder / "log").open("ab") as log:
-            process = subprocess.Popen([self._program, "-c", str(config)], stdout=log, stderr=log)
+            process = subprocess.Popen(
+                [self._program, "-c", str(config)], stdout=log, stderr=log, env=self._environment
+            )
         self._processes[node] = process
 
         def listens() -> bool:

@@ -181,6 +181,8 @@ class Connection:
             ping_interval=2,
             max_outstanding_pings=2,
             pending_size=64 * 2**20,
+            # Apart by role, so that permissions can keep doors from what engines pull.
+            inbox_prefix=f"_INBOX.{config.role}",
             tls=self._tls(),
             user_credentials=str(config.user_credentials) if config.user_credentials is not None else None,
         )
@@ -190,7 +192,7 @@ class Connection:
             with contextlib.suppress(Exception):
                 await client.close()
             why = str(error) or f"no answer within {config.connect_s:g} s"
-            raise ConfigurationError(f"cluster: cannot join {config.servers}: {why}") from error
+            raise ConfigurationError(f"cluster: cannot join {config.shown}: {why}") from error
         return client
 
     def _tls(self) -> ssl.SSLContext | None:
@@ -214,7 +216,7 @@ class Connection:
             except BrokerError as error:
                 if time.monotonic() > ends_s:
                     raise ConfigurationError(
-                        f"cluster: {self.config.servers} gives no queue of {self.config.replicas} replicas: "
+                        f"cluster: {self.config.shown} gives no queue of {self.config.replicas} replicas: "
                         f"{error}; JetStream has to be on (nats-server --jetstream), and replicas be there"
                     ) from error
             await asyncio.sleep(_RETRY_S)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, PositiveFloat
 from pydantic.dataclasses import dataclass
 
+_SECRET = re.compile(r"//[^/@]*@")
 _FLAG: dict[str, Any] = {"flag": True}
 
 
@@ -20,7 +22,8 @@ class ClusterConfig:
     """
 
     servers: str = Field(default="", json_schema_extra={"flag": True, "shown": "none"})
-    """NATS servers of the cluster, such as nats://a:4222,nats://b:4222; none: this server is all there is."""
+    """NATS servers of the cluster, such as nats://a:4222,nats://b:4222 (where they ask who comes, with
+    nats://USER:PASSWORD@a:4222); none: this server is all there is."""
     role: Literal["door", "engine", "both"] = Field(default="both", json_schema_extra=_FLAG)
     """What this process is of the cluster: a door that is asked, an engine that computes, or both."""
     node: str = Field(
@@ -61,9 +64,14 @@ class ClusterConfig:
         """Of the servers."""
         return [each.strip() for each in self.servers.split(",") if each.strip()]
 
+    @property
+    def shown(self) -> str:
+        """The servers, for messages: without names and passwords."""
+        return ",".join(_SECRET.sub("//", each) for each in self.addresses)
+
     def __post_init__(self) -> None:
         for address in self.addresses:
             if not address.startswith(("nats://", "tls://", "ws://", "wss://")):
-                raise ValueError(f"servers is {address!r}; nats://HOST:PORT, with commas in between")
+                raise ValueError("servers: each has to be nats://HOST:PORT, with commas in between")
         if (self.nats_cert is None) != (self.nats_key is None):
             raise ValueError("nats_cert and nats_key go together")
