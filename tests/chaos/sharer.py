@@ -45,6 +45,8 @@ from tests.weightless import BUNDLE_HASH, WeightlessTransmitter
 _AWAY = 0.01
 """Probability that a source goes away, at each window."""
 _PAGES = 1_000_000
+_WINDOW_S = 4.0
+"""As a camera's; shorter by as much as everything else is faster."""
 
 
 def up_of(folder: Path, agent: int) -> Path:
@@ -80,12 +82,13 @@ class Noting(Agent):
 
 
 class Ticking(Source):
-    """Windows of half a second of noise for as long as it is asked for some; goes away now and then."""
+    """Still pictures and silence for as long as it is asked for some; goes away now and then."""
 
     scheme: ClassVar[str] = "ticking"
 
-    def __init__(self, where: str, release: Path, rng: random.Random) -> None:
+    def __init__(self, where: str, length_s: float, release: Path, rng: random.Random) -> None:
         super().__init__(where, MediaSpec())
+        self._samples = round(length_s * self.spec.sample_rate_hz)
         self._release, self._rng = release, rng
 
     async def clips(self) -> AsyncIterator[Clip]:
@@ -94,7 +97,7 @@ class Ticking(Source):
             if self._rng.random() < _AWAY:
                 raise MediaError(self.where, "is gone for a moment")
             frames = np.full((4, 18, 32, 3), self._rng.randrange(256), np.uint8)
-            yield Clip(frames, np.zeros(8000, np.float32))
+            yield Clip(frames, np.zeros(self._samples, np.float32))
 
 
 async def run(arguments: argparse.Namespace) -> None:
@@ -129,7 +132,13 @@ async def run(arguments: argparse.Namespace) -> None:
 
                 async def share_all() -> None:
                     sources = [
-                        Ticking(name, release_of(folder), random.Random(time.time_ns())) for name in names
+                        Ticking(
+                            name,
+                            _WINDOW_S / arguments.speed,
+                            release_of(folder),
+                            random.Random(time.time_ns()),
+                        )
+                        for name in names
                     ]
                     await asyncio.gather(*map(sharer.share, names, sources))
                     while await outbox.call(lambda spool: spool.counts()["waiting"]):
