@@ -13,8 +13,10 @@ import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 
@@ -33,6 +35,7 @@ from edge_server.server.security import tls_of
 from edge_server.server.settings import SettingsError, load_config, where
 
 EXPIRES_SOON_DAYS = 30
+_REACH_S = 3.0
 
 _WORD = re.compile(r"[a-z_]+")
 
@@ -86,6 +89,8 @@ def examine(
     yield from _certificates(config, flags, now)
     yield from _access(config, flags, now)
     yield _model(config, flags)
+    if config.cluster.on:
+        yield _cluster(config, flags)
     if ports:
         yield from _ports(config, flags)
 
@@ -203,6 +208,24 @@ def _model(config: ServerConfig, flags: Mapping[str, Any]) -> Finding:
         return Finding("model", "failure", str(error), "copy the whole folder", where("model", flags))
     hashes = ", ".join(f"{bundle.hash[:12]} ({bundle.manifest.precision})" for bundle in bundles)
     return Finding("model", "ok", f"{folder} with bundle {hashes}")
+
+
+def _cluster(config: ServerConfig, flags: Mapping[str, Any]) -> Finding:
+    """Whether the client is installed, and any of the broker's servers listens."""
+    at = where("cluster", flags)
+    if find_spec("nats") is None:
+        found = "needs nats-py, which is not installed"
+        return Finding("cluster", "failure", found, "in a clone: pip install '.[cluster]'", at)
+    refused = []
+    for address in config.cluster.addresses:
+        parts = urlsplit(address)
+        try:
+            with socket.create_connection((parts.hostname or "", parts.port or 4222), _REACH_S):
+                return Finding("cluster", "ok", f"{config.cluster.role}: {config.cluster.shown} answers")
+        except (OSError, ValueError) as error:
+            refused.append(str(error))
+    found = f"{config.cluster.shown} cannot be reached: {refused[0]}"
+    return Finding("cluster", "failure", found, "start nats-server --jetstream, or correct it", at)
 
 
 def _ports(config: ServerConfig, flags: Mapping[str, Any]) -> Iterator[Finding]:

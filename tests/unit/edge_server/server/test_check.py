@@ -160,3 +160,18 @@ def test_what_others_can_read_and_what_ends_soon_are_warnings(
     assert code == 0
     assert (found["tls_cert"]["state"], found["tls_key"]["state"]) == ("warning", "warning")
     assert found["tls_key"]["advice"].startswith("chmod 600")
+
+
+def test_a_cluster_is_looked_for_where_it_is_said_to_be(settings: dict[str, Any], tmp_path: Path) -> None:
+    pytest.importorskip("nats", reason="nats-py (the extra cluster) is not installed")
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port = listening.getsockname()[1]
+        settings["cluster"] = f"nats://somebody:secret@127.0.0.1:{port}"
+        code, found = check(settings, tmp_path)
+        assert code == 1
+        assert found["cluster"]["found"].startswith(f"nats://127.0.0.1:{port} cannot be reached")
+        assert "server.toml" in found["cluster"]["where"]
+        listening.listen()
+        code, found = check(settings, tmp_path)
+        assert (code, found["cluster"]["state"]) == (0, "ok")
