@@ -40,6 +40,8 @@ def draw(report: Mapping[str, Any]) -> Figure:
                 capsize=2,
             )
         panel.set(xlabel=label, xscale=scale, yscale="log", ylabel="cost per user, by measured loss")
+        panel.set_xticks([point[key] for point in points], [f"{point[key]:g}" for point in points])
+        panel.minorticks_off()
         panel.plot(
             [point[key] for point in points],
             [point["policies"][OPTIMUM]["cost"]["mean"] for point in points],
