@@ -24,7 +24,7 @@ from edge_server.model.provenance import current_commit
 from edge_server.study import progressive
 from edge_server.study.baselines import ANSWERED, LINK_OF, ask_baselines, baselines_of, unanswered
 from edge_server.study.bounds import bounds, shipped, shipped_estimated
-from edge_server.study.cell import compare
+from edge_server.study.cell import compare, kept
 from edge_server.study.digital.codes import Code, IdealCode, LdpcQam
 from edge_server.study.digital.coding import build_table, table_settings
 from edge_server.study.digital.error_table import ErrorTable
@@ -179,9 +179,9 @@ def study_cell(model: Path, out: Path, jobs: int, plan: compare.Plan) -> None:
         rounds = (len(plan.points()) + len(plan.small)) * len(plan.seeds)
         task = bar.add_task("cells", total=rounds)
         found = compare.compare(link, plan, jobs, lambda: bar.advance(task))
-    head = {"commit": current_commit(), "model": config.name, "mix": mix}
+    head = {"command": kept.COMMAND, "measures": kept.MEASURES, "commit": current_commit()}
     out.mkdir(parents=True, exist_ok=True)
-    report = {**head, **found}
+    report = {**head, "model": config.name, "mix": mix, **found, "promises": kept.kept(found)}
     (out / f"{CELL}.json").write_text(json.dumps(report, indent=1) + "\n")
     save(cell_plot.draw(report), out / f"{CELL}.png")
     write_page(out)
@@ -205,7 +205,8 @@ def study_progressive(model: Path, data: Path, out: Path, plan: progressive.Plan
         task = bar.add_task("questions", total=rounds)
         found = progressive.compare(validation, test, calibration, plan, lambda done: bar.advance(task, done))
     out.mkdir(parents=True, exist_ok=True)
-    report = {"commit": current_commit(), "model": link.config.name, **found}
+    head = {"command": progressive.COMMAND, "measures": progressive.MEASURES, "commit": current_commit()}
+    report = {**head, "model": link.config.name, **found, "promises": progressive.kept(found)}
     (out / f"{PROGRESSIVE}.json").write_text(json.dumps(report, indent=1) + "\n")
     save(progressive_plot.draw(report), out / f"{PROGRESSIVE}.png")
     write_page(out)
