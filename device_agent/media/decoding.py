@@ -302,6 +302,8 @@ class _Decoder:
 
     def decode(self, packet: Any) -> list[Any]:
         """The frames that a packet completes."""
+        if not packet.size and packet.dts is not None:
+            return []  # Theora says so that what is on show stays
         try:
             decoded: list[Any] = packet.decode()
         except av.error.EOFError:
