@@ -24,6 +24,7 @@ from device_agent.outbox.salvage import (
     result_code,
     salvage,
 )
+from device_agent.tables import immediate, open_tables
 
 logger = logging.getLogger(__name__)
 
@@ -162,15 +163,8 @@ class SpoolFile:
             OutboxFullError: the disk is full.
             OutboxError: it cannot be written for another reason.
         """
-        with self._errors("written"):
-            self.db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self.db.execute("COMMIT")
-            except BaseException:
-                if self.db.in_transaction:
-                    self.db.execute("ROLLBACK")
-                raise
+        with self._errors("written"), immediate(self.db):
+            yield
 
     def _connect(self) -> sqlite3.Connection:
         return sqlite3.connect(self.path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
@@ -205,24 +199,16 @@ class SpoolFile:
 
     def _prepare(self, max_bytes: int) -> None:
         db = self.db
-        db.execute("PRAGMA journal_mode = WAL")
-        # What was committed survives a power cut, not only a kill.
-        db.execute("PRAGMA synchronous = FULL")
-        db.execute("PRAGMA journal_size_limit = 4194304")
-        with self.transaction():
-            (version,) = db.execute("PRAGMA user_version").fetchone()
-            if version == 0:
-                for statement in _SCHEMA.split(";"):
-                    db.execute(statement)
-                db.execute(
-                    "INSERT INTO about VALUES ('device_key', ?)", (secrets.token_hex(4).encode("ascii"),)
-                )
-                db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-            elif version != SCHEMA_VERSION:
-                raise OutboxError(
-                    f"outbox: {self.path} has schema version {version}, this agent writes {SCHEMA_VERSION}; "
-                    "name another file with --outbox"
-                )
+
+        def name_device() -> None:
+            db.execute("INSERT INTO about VALUES ('device_key', ?)", (secrets.token_hex(4).encode("ascii"),))
+
+        version = open_tables(db, _SCHEMA, SCHEMA_VERSION, name_device)
+        if version != SCHEMA_VERSION:
+            raise OutboxError(
+                f"outbox: {self.path} has schema version {version}, this agent writes {SCHEMA_VERSION}; "
+                "name another file with --outbox"
+            )
         db.execute(f"PRAGMA max_page_count = {max_bytes // _PAGE_BYTES + 256}")
 
     @contextmanager

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from device_agent.tables import immediate, open_tables
 from edge_server.errors import ConfigurationError
 from edge_server.scenes.scene import At, Scene, SceneBlock, Vector
 from edge_server.scenes.sign_index import SAMPLE, SignIndex
@@ -242,33 +243,23 @@ class SqliteScenes:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """What is written in here is on the disk at its end, or not at all."""
-        self._db.execute("BEGIN IMMEDIATE")
         try:
-            yield
-            self._db.execute("COMMIT")
+            with immediate(self._db):
+                yield
         except BaseException:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
             self._version = -1  # what was counted within it is not there
             raise
 
     def _prepare(self) -> None:
         db = self._db
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA secure_delete = ON")
-        db.execute("PRAGMA journal_size_limit = 4194304")
+        version = open_tables(db, _SCHEMA, SCHEMA_VERSION)
+        if version != SCHEMA_VERSION:
+            raise ConfigurationError(
+                f"scenes: {self.path} has schema version {version}, this server writes {SCHEMA_VERSION}; "
+                "name another file"
+            )
         with self.transaction():
-            (version,) = db.execute("PRAGMA user_version").fetchone()
-            if version == 0:
-                for statement in _SCHEMA.split(";"):
-                    db.execute(statement)
-                db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-            elif version != SCHEMA_VERSION:
-                raise ConfigurationError(
-                    f"scenes: {self.path} has schema version {version}, this server writes {SCHEMA_VERSION}; "
-                    "name another file"
-                )
             for statement in _LATER.split(";"):
                 db.execute(statement)
 
