@@ -33,11 +33,31 @@ def soundstage(
     mp4: Annotated[
         int, typer.Option(min=0, help="Also write the first N clips as MP4 that a person can play.")
     ] = 0,
+    artwork: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            file_okay=False,
+            help="Other artwork: a folder of PNG files named by code point, such as 1f3bb.png.",
+        ),
+    ] = None,
+    soundfont: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Another General MIDI soundfont, .sf2.")
+    ] = None,
 ) -> None:
     """Generate a split of Soundstage: clips, captions, questions."""
     with _progress() as bar:
         task = bar.add_task(f"soundstage {split}", total=clips)
-        generate(out, split, clips, seed, workers, lambda done: bar.advance(task, done))
+        generate(
+            out,
+            split,
+            clips,
+            seed,
+            workers,
+            lambda done: bar.advance(task, done),
+            artwork=artwork,
+            soundfont=soundfont,
+        )
         folder = out / split / "mp4"
         folder.mkdir(exist_ok=True)
         for index, scene in enumerate(bar.track(sample_scenes(split, mp4, seed), description="mp4")):

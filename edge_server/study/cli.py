@@ -21,7 +21,7 @@ from edge_server.evaluation.held_out import open_data
 from edge_server.model.description import read_description
 from edge_server.model.link import Link
 from edge_server.model.provenance import current_commit
-from edge_server.study import progressive
+from edge_server.study import progressive, worlds
 from edge_server.study.baselines import ANSWERED, LINK_OF, ask_baselines, baselines_of, unanswered
 from edge_server.study.bounds import bounds, shipped, shipped_estimated
 from edge_server.study.cell import compare, kept
@@ -75,7 +75,9 @@ PROGRESSIVE = "progressive"
 """The study that asks in rounds."""
 COTRAIN = "cotrain"
 """The study whose devices and edge train over the network."""
-OTHERS = (CELL, PROGRESSIVE, COTRAIN)
+WORLDS = "worlds"
+"""The study of what the shipped model makes of other artwork and another soundfont."""
+OTHERS = (CELL, PROGRESSIVE, WORLDS, COTRAIN)
 PARTS = ("all", "train", "baselines", "figures")
 #: What parts were called before, still read.
 _FORMER_PARTS = {"rivals": "baselines"}
@@ -116,6 +118,13 @@ def study(
         int | None,
         typer.Option(min=10, help="Of cotrain: clips of a device, and of the test.  [default: 100, 120]"),
     ] = None,
+    world: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=DIR",
+            help="Of worlds: another data set with the scenes of --data; may be given several times.",
+        ),
+    ] = None,
     row: Annotated[
         list[str] | None, typer.Option(help="Of cotrain: only this row; may be given several times.")
     ] = None,
@@ -124,6 +133,7 @@ def study(
 
     `cell` trains nothing: it shares out cells that are made up, with the loss measured of the shipped model.
     `progressive` trains nothing either: it asks the shipped model in rounds, of validation and test clips.
+    `worlds` asks it about the same scenes in other data sets (`edge-server dataset soundstage --artwork`).
     `cotrain` has six devices learn with the shipped model over the network, row by row.
     """
     if name == CELL:
@@ -131,6 +141,9 @@ def study(
         return
     if name == PROGRESSIVE:
         study_progressive(model, data, out, progressive.QUICK if quick else progressive.Plan())
+        return
+    if name == WORLDS:
+        study_worlds(model, data, world or [], out)
         return
     if name == COTRAIN:
         from edge_server.study.cotrain.cli import scale_of, study_cotrain  # it alone needs gRPC
@@ -211,6 +224,30 @@ def study_progressive(model: Path, data: Path, out: Path, plan: progressive.Plan
     save(progressive_plot.draw(report), out / f"{PROGRESSIVE}.png")
     write_page(out)
     typer.echo(f"{out / PROGRESSIVE}.json")
+
+
+def study_worlds(model: Path, data: Path, others: list[str], out: Path) -> None:
+    """Ask about the same scenes in other worlds; JSON and page."""
+    found = {worlds.USUAL: data}
+    for each in others:
+        name, given, folder = each.partition("=")
+        if not (name and given and Path(folder).is_dir()) or name in found:
+            raise typer.BadParameter(
+                f"{each!r}; NAME=DIR, a name and a folder that is there", param_hint="--world"
+            )
+        found[name] = Path(folder)
+    if len(found) == 1:
+        raise typer.BadParameter("at least one other data set is needed", param_hint="--world")
+    link = Link.load(model)
+    with Progress() as bar:
+        task = bar.add_task("questions", total=worlds.questions_asked(found, None))
+        report = worlds.compare(link, found, progressive.FULL, advance=lambda done: bar.advance(task, done))
+    head = {"command": worlds.COMMAND, "measures": worlds.MEASURES, "commit": current_commit()}
+    told = {**head, "model": link.config.name, **report, "promises": worlds.kept(report["rows"])}
+    out.mkdir(parents=True, exist_ok=True)
+    (out / f"{WORLDS}.json").write_text(json.dumps(told, indent=1) + "\n")
+    write_page(out)
+    typer.echo(f"{out / WORLDS}.json")
 
 
 def compare_baselines(study: Study, runs: Path, data: Path, out: Path, jobs: int) -> None:

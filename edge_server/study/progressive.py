@@ -1,8 +1,10 @@
 """The progressive uplink beside one-shot: how many channel uses it saves, at what loss, over SNR.
 
 Lengths and threshold of a ladder are chosen on the validation split, for each channel and SNR, so that it
-loses at most :data:`MAY_LOSE` there; what it does is told of the test split. Beside it the shortest one-shot
-length that loses no more, chosen likewise: to send little at once is no merit of rounds.
+loses nothing there; what it does is told of the test split. (Where half a point might be lost there, it was
+0.9 points over Rayleigh fading on the first 600 test questions: what is chosen is chosen a little luckily.)
+Beside it the shortest one-shot length that loses no more than :data:`MAY_LOSE` there: to send little at once
+is no merit of rounds.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from edge_server.evaluation.progressive import Ladder, Rounds, ask_at_every_leng
 FULL = 16
 """Tokens per modality that are usual, and with which every ladder ends."""
 MAY_LOSE = 0.005
-"""Of the accuracy at :data:`FULL`, on the validation split."""
+"""Of the accuracy at :data:`FULL`."""
 COMMAND = "edge-server study progressive"
 MEASURES = ("edge_server/evaluation/progressive.py", "edge_server/study/progressive.py")
 _LEAST_SAVED = 0.4
@@ -40,7 +42,7 @@ class Plan:
 
     snrs_db: tuple[float, ...] = (-5.0, 0.0, 5.0, 10.0, 15.0, 20.0)
     seeds: tuple[int, ...] = (1, 2, 3)
-    questions: int = 600
+    questions: int = 1200
 
 
 QUICK = Plan((0.0,), (1,), 24)
@@ -75,7 +77,7 @@ def compare(
         for snr_db in plan.snrs_db:
             channel = ChannelConfig(model=model, fading="block", snr_db=snr_db)
             chosen_on, judged = together(asked(validation, channel)), asked(test, channel)
-            ladder = best_ladder([chosen_on], FULL, MAY_LOSE)
+            ladder = best_ladder([chosen_on], FULL, 0.0)
             point = _point(judged, ladder, _shortest(chosen_on))
             points.append({"channel": model, "snr_db": snr_db, **point})
     return {

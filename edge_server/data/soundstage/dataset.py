@@ -71,6 +71,9 @@ def generate(
     seed: int,
     workers: int,
     advance: Callable[[int], None] = lambda done: None,
+    *,
+    artwork: Path | None = None,
+    soundfont: Path | None = None,
 ) -> None:
     """Make a split, on several cores.
 
@@ -78,9 +81,11 @@ def generate(
         directory: the data set's folder; the split gets a folder in it.
         workers: processes that render.
         advance: called with the number of clips finished since the last call.
+        artwork: as for :func:`edge_server.data.soundstage.picture.render_frames`.
+        soundfont: as for :func:`edge_server.data.soundstage.sound.render_sound`.
 
     Raises:
-        DatasetError: artwork, soundfont or voice are not installed.
+        DatasetError: artwork, soundfont or voice are not there.
     """
     started_s = time.monotonic()
     folder = directory / split
@@ -94,7 +99,7 @@ def generate(
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
         jobs = [
-            pool.submit(_render_chunk, folder, begin, scenes[begin : begin + _CHUNK])
+            pool.submit(_render_chunk, folder, begin, scenes[begin : begin + _CHUNK], artwork, soundfont)
             for begin in range(0, clips, _CHUNK)
         ]
         for job in jobs:
@@ -105,6 +110,8 @@ def generate(
         "clips": clips,
         "seed": seed,
         "workers": workers,
+        "artwork": "usual" if artwork is None else artwork.name,
+        "soundfont": "usual" if soundfont is None else soundfont.name,
         "elapsed_s": round(time.monotonic() - started_s, 1),
     }
     (folder / "split.json").write_text(json.dumps(summary, indent=2) + "\n")
@@ -179,7 +186,9 @@ def _write_annotations(folder: Path, split: SplitName, scenes: Sequence[Scene], 
         (folder / f"{file}.json").write_text(json.dumps(rows, indent=0) + "\n")
 
 
-def _render_chunk(folder: Path, begin: int, scenes: Sequence[Scene]) -> int:
+def _render_chunk(
+    folder: Path, begin: int, scenes: Sequence[Scene], artwork: Path | None, soundfont: Path | None
+) -> int:
     torch.set_num_threads(1)
     frames = np.load(folder / "frames.npy", mmap_mode="r+")
     pcm = np.load(folder / "sound.npy", mmap_mode="r+")
@@ -188,9 +197,9 @@ def _render_chunk(folder: Path, begin: int, scenes: Sequence[Scene]) -> int:
     # The same frames that the front end picks from the whole clip.
     picked = [(2 * i + 1) * picture.FRAMES // (2 * count) for i in range(count)]
     for index, scene in enumerate(scenes, begin):
-        rendered = torch.from_numpy(picture.render_frames(scene, picked))
+        rendered = torch.from_numpy(picture.render_frames(scene, picked, artwork))
         frames[index] = front_end.resize(rendered).round().to(torch.uint8).numpy()
-        pcm[index] = sound.render_sound(scene)
+        pcm[index] = sound.render_sound(scene, soundfont)
     frames.flush()
     pcm.flush()
     return len(scenes)

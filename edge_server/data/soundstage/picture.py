@@ -64,22 +64,25 @@ class _Motion:
 _STILL = _Motion(0.0, 0.0, 0.0, 0.0, 0.0)
 
 
-def render_frames(scene: Scene, indices: Sequence[int] = tuple(range(FRAMES))) -> npt.NDArray[np.uint8]:
+def render_frames(
+    scene: Scene, indices: Sequence[int] = tuple(range(FRAMES)), artwork: Path | None = None
+) -> npt.NDArray[np.uint8]:
     """Frames of a clip.
 
     Args:
         scene: what to show.
         indices: which of the clip's FRAMES frames.
+        artwork: folder of other artwork, a PNG for each sign, named by its code point: ``1f3bb.png``.
 
     Returns:
         uint8, [len(indices), HEIGHT, WIDTH, 3], RGB.
 
     Raises:
-        DatasetError: the emoji font is not installed.
+        DatasetError: the emoji font is not installed, or the artwork lacks an instrument.
     """
     rng = np.random.default_rng([scene.seed, 1])
     backdrop = _backdrop(rng)
-    cast = [_cast(performer, rng) for performer in scene.performers]
+    cast = [_cast(performer, rng, artwork) for performer in scene.performers]
     light = rng.uniform(0.75, 1.15)
     flicker = rng.uniform(0.0, 0.04)
     noise_level = rng.uniform(1.0, 8.0)
@@ -103,11 +106,14 @@ def render_frames(scene: Scene, indices: Sequence[int] = tuple(range(FRAMES))) -
     return frames
 
 
-def _cast(performer: Performer, rng: np.random.Generator) -> tuple[Image.Image, float, float, _Motion]:
+def _cast(
+    performer: Performer, rng: np.random.Generator, artwork: Path | None
+) -> tuple[Image.Image, float, float, _Motion]:
     """A performer's sprite, its rest position [px] and its motion."""
     size = int(rng.integers(*_SPRITE_PX))
     tilt = rng.uniform(-_TILT_DEG, _TILT_DEG)
-    sprite = _artwork(performer.kind).resize((size, size), Image.Resampling.BILINEAR)
+    drawn = sprite_of(ARTWORK[performer.kind]) if artwork is None else _drawn(performer.kind, artwork)
+    sprite = drawn.resize((size, size), Image.Resampling.BILINEAR)
     sprite = sprite.rotate(tilt, Image.Resampling.BILINEAR, expand=True)
     third = WIDTH / len(PLACES)
     x = third * (PLACES.index(performer.place) + 0.5) + rng.uniform(-8, 8)
@@ -146,8 +152,16 @@ def _noise_bank() -> npt.NDArray[np.float32]:
     return np.random.default_rng(0).standard_normal((_NOISE_BANK, HEIGHT, WIDTH), np.float32)
 
 
-def _artwork(kind: str) -> Image.Image:
-    return sprite_of(ARTWORK[kind])
+@functools.cache
+def _drawn(kind: str, artwork: Path) -> Image.Image:
+    """An instrument of other artwork, cut out and as large as those of the font, RGBA."""
+    path = artwork / f"{ord(ARTWORK[kind]):x}.png"
+    try:
+        with Image.open(path) as file:
+            drawn = file.convert("RGBA")
+    except OSError as error:
+        raise DatasetError(f"artwork: the {kind} cannot be read: {error}") from error
+    return drawn.crop(drawn.getbbox())
 
 
 @functools.cache

@@ -66,8 +66,12 @@ VOICES: dict[str, _Voice] = {
 }
 
 
-def render_sound(scene: Scene) -> npt.NDArray[np.int16]:
+def render_sound(scene: Scene, soundfont: Path | None = None) -> npt.NDArray[np.int16]:
     """The sound track of a clip.
+
+    Args:
+        scene: what to play.
+        soundfont: file of another General MIDI soundfont.
 
     Returns:
         int16, [SAMPLES], mono at SAMPLE_RATE_HZ.
@@ -79,7 +83,7 @@ def render_sound(scene: Scene) -> npt.NDArray[np.int16]:
     mix = rng.standard_normal(SAMPLES).astype(np.float32) * np.float32(rng.uniform(2e-4, 2e-3))
     for sound in scene.sounds:
         begin = int(sound.onset_s * SAMPLE_RATE_HZ)
-        stem = _play(sound, SAMPLES - begin, rng)
+        stem = _play(sound, SAMPLES - begin, rng, soundfont or _SOUNDFONT)
         mix[begin:] += stem * _gain(stem, _REFERENCE_RMS * 10 ** (sound.level_db / 20))
     if scene.voice_over:
         speech = _speak(rng)
@@ -91,10 +95,10 @@ def render_sound(scene: Scene) -> npt.NDArray[np.int16]:
     return (mix * 32767).astype(np.int16)
 
 
-def _play(sound: Sound, samples: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
+def _play(sound: Sound, samples: int, rng: np.random.Generator, path: Path) -> npt.NDArray[np.float32]:
     """One instrument from its entry to the end, at no particular level."""
     voice = VOICES[sound.kind]
-    synth, soundfont = _synth()
+    synth, soundfont = _synth(path)
     synth.system_reset()
     if voice.program is None:
         channel = _PERCUSSION_CHANNEL
@@ -136,7 +140,7 @@ def play_note(
     Raises:
         DatasetError: the soundfont is not installed.
     """
-    synth, soundfont = _synth()
+    synth, soundfont = _synth(_SOUNDFONT)
     synth.system_reset()
     synth.program_select(0, soundfont, 0, program)
     synth.noteon(0, key, velocity)
@@ -193,12 +197,16 @@ def _saying(voice: str, text: str, words_per_minute: int = 150) -> npt.NDArray[n
 
 
 @functools.cache
-def _synth() -> tuple[fluidsynth.Synth, int]:
+def _synth(path: Path) -> tuple[fluidsynth.Synth, int]:
     import fluidsynth  # a library of the system: only who makes sound needs it
 
-    if not _SOUNDFONT.exists():
-        raise DatasetError(f"soundfont: {_SOUNDFONT} not found; install Debian's fluid-soundfont-gm")
+    if not path.exists():
+        usual = "; install Debian's fluid-soundfont-gm" if path == _SOUNDFONT else ""
+        raise DatasetError(f"soundfont: {path} not found{usual}")
     synth = fluidsynth.Synth(samplerate=float(SAMPLE_RATE_HZ), gain=0.5)
     synth.setting("synth.reverb.active", 0)
     synth.setting("synth.chorus.active", 0)
-    return synth, synth.sfload(str(_SOUNDFONT))
+    loaded = synth.sfload(str(path))
+    if loaded < 0:
+        raise DatasetError(f"soundfont: {path} is none")
+    return synth, loaded

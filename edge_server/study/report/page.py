@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from edge_server.study.report import cell, claims, cotrain, honesty, progressive, sections
+from edge_server.study.report import cell, claims, cotrain, honesty, progressive, sections, worlds
 from edge_server.study.report.sections import Found
 
 #: The page, beside the JSON files.
@@ -57,6 +57,7 @@ _SECTIONS: Mapping[str, Callable[[Found], str]] = {
     "J. Not sure": honesty.out_of_domain,
     "K. Learning together": cotrain.learned_together,
     "L. In rounds": progressive.in_rounds,
+    "M. Other artwork, another soundfont": worlds.elsewhere,
     "Ablation": sections.ablation,
     "Paper scale": sections.paper_scale,
     "How it was made": sections.made_with,

@@ -39,11 +39,11 @@ def in_rounds(files: Found) -> str:
     intro = (
         "`edge-server study progressive`: a device sends few tokens, and more only while the answer's "
         "calibrated confidence is below a threshold (`--progressive`). Lengths and threshold are chosen for "
-        f"each channel and SNR on {asked['val']} validation questions, so that at most "
-        f"{report['may_lose']:.1%} are lost there to {full} tokens at once; judged on {asked['test']} test "
-        f"questions, seeds {report['seeds']}. Block fading, perfect CSI; each round meets a gain of its own, "
-        "and rounds are not combined. The last column is what is simplest: the shortest length at once that "
-        "loses no more."
+        f"each channel and SNR on {asked['val']} validation questions, so that nothing is lost there to "
+        f"{full} tokens at once; judged on {asked['test']} test questions, seeds {report['seeds']}. Block "
+        "fading, perfect CSI; each round meets a gain of its own, and rounds are not combined. The last "
+        "column is what is simplest: the shortest length at once that loses at most "
+        f"{report['may_lose']:.1%} on the validation questions."
     )
     picture = "![Tokens over SNR](progressive.png)"
     return "\n\n".join((intro, picture, table(head, rows), f"In the mean over SNR: {told}."))

@@ -9,6 +9,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 import pytest
+from PIL import Image
 
 from edge_server.data.soundstage.clip_file import write_mp4
 from edge_server.data.soundstage.dataset import generate, load_split, sample_scenes
@@ -36,6 +37,26 @@ def test_frames_can_be_rendered_alone() -> None:
     whole = render_frames(scene)
     assert whole.shape == (FRAMES, HEIGHT, WIDTH, 3)
     np.testing.assert_array_equal(render_frames(scene, [3, 30]), whole[[3, 30]])
+
+
+def test_other_artwork_stands_where_the_usual_does(tmp_path: Path) -> None:
+    Image.new("RGBA", (64, 64), (255, 0, 255, 255)).save(tmp_path / "1f3b9.png")
+    scene = stage("still", "left")
+    usual, other = (render_frames(scene, [0], artwork).astype(float) for artwork in (None, tmp_path))
+    differs = np.abs(usual - other).sum(axis=(0, 1, 3)) > 0
+    assert differs[: WIDTH // 3].any()
+    assert not differs[WIDTH // 2 :].any()
+    with pytest.raises(DatasetError, match="artwork: the violin cannot be read"):
+        render_frames(Scene((Performer("violin", "left", "still"),), (), False, 1), [0], tmp_path)
+
+
+def test_what_is_no_soundfont_is_told(tmp_path: Path) -> None:
+    scene = heard(Sound("piano", None, 0.0, 0.0))
+    with pytest.raises(DatasetError, match=r"soundfont: .*none\.sf2 not found"):
+        render_sound(scene, tmp_path / "none.sf2")
+    (tmp_path / "bad.sf2").write_bytes(b"nothing of the kind")
+    with pytest.raises(DatasetError, match=r"soundfont: .*bad\.sf2 is none"):
+        render_sound(scene, tmp_path / "bad.sf2")
 
 
 def test_who_plays_or_mimes_moves_and_who_is_still_does_not() -> None:
