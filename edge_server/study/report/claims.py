@@ -149,10 +149,18 @@ def _csi(files: Found) -> str:
 
 def _worlds(files: Found) -> str:
     questions = files["accuracy_snr"]["questions"]
-    return (
+    told = (
         f"The {questions} held-out questions are about clips of the same generator: the same artwork, the "
-        "same instruments and wordings. Unseen combinations, artwork, timbres and wordings were not measured."
+        "same instruments and wordings. Unseen combinations were not measured"
     )
+    elsewhere = files.get("worlds")
+    if elsewhere is None:
+        return f"{told}, nor were unseen artwork and timbres."
+    snr_db = elsewhere["rows"][0]["snr_db"]
+    right = {row["world"]: row["accuracy"] for row in elsewhere["rows"] if row["snr_db"] == snr_db}
+    usual = right.pop("usual")
+    falls = ", ".join(f"to {percent(accuracy)} with other {world}" for world, accuracy in right.items())
+    return f"{told}. At {snr_db:g} dB the shipped model falls from {percent(usual)} {falls} (M)."
 
 
 def _tuning(files: Found) -> str:
