@@ -418,6 +418,32 @@ def test_a_phone_shows_all_without_scrolling_sideways(
         assert (brightness < 200) == dark
 
 
+CUT = """
+() => [...document.querySelectorAll(".tl-toggle .q-btn")]
+  .filter(e => e.offsetParent !== null)
+  .filter(e => {
+    const words = document.createRange();
+    words.selectNodeContents(e.querySelector(".q-btn__content"));
+    const [inner, outer] = [words.getBoundingClientRect(), e.getBoundingClientRect()];
+    return inner.left < outer.left || inner.right > outer.right;
+  })
+  .map(e => e.innerText)
+"""
+
+
+@pytest.mark.parametrize("viewport", [(1280, 900), PHONE])
+def test_every_choice_of_the_link_can_be_read(
+    browser: Browser, weightless: WeightlessServer, viewport: tuple[int, int]
+) -> None:
+    with looking(browser, weightless.rest, viewport=viewport) as watched:
+        page = watched.page
+        page.get_by_role("tab", name="Playground").click()
+        expect(page.get_by_role("button", name="AWGN")).to_be_visible()
+        assert page.get_by_role("button", name="TDL-E").is_visible()
+        assert page.evaluate(CUT) == []
+        assert page.evaluate("document.scrollingElement.scrollWidth - window.innerWidth") <= 0
+
+
 OVERLAP = """
 () => {
   const box = selector => document.querySelector(selector).getBoundingClientRect();
