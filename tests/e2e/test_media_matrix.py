@@ -1,4 +1,7 @@
-"""One feature of each kind of media file, on every way in; all of them: ``make media-matrix``."""
+"""One feature of each kind of media file, on every way in; all of them: ``make media-matrix``.
+
+It takes minutes: ``make test`` leaves it out.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from tests.media_matrix.kinds import KINDS
 from tests.media_matrix.ways import BROWSERS
 
 
+@pytest.mark.benchmark
 def test_every_way_in_takes_what_others_see_and_hear(tmp_path: Path) -> None:
     if shutil.which("ffmpeg") is None:
         pytest.skip("no ffmpeg program: apt-get install ffmpeg")
