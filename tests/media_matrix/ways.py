@@ -129,14 +129,16 @@ class Upload:
     def get(self, kind: Kind, path: Path) -> Got:
         """One file."""
         page = self._page
-        before = page.locator(".tl-player").inner_text()
         alert = page.get_by_role("alert").filter(visible=True)
+        # What was said of the file before stays until there is something to say of this one.
+        before = [page.locator(".tl-player").inner_text(), "; ".join(alert.all_inner_texts())]
         with page.expect_file_chooser() as chooser:
             page.get_by_role("button", name="Upload a clip").click()
         chooser.value.set_files(path)
         page.wait_for_function(
-            "before => document.querySelector('.tl-player').innerText !== before"
-            " || [...document.querySelectorAll('.tl-error')].some(e => e.offsetParent && e.innerText)",
+            "([shown, said]) => document.querySelector('.tl-player').innerText !== shown"
+            " || [...document.querySelectorAll('.tl-error')]"
+            ".some(e => e.offsetParent && e.innerText && e.innerText !== said)",
             arg=before,
         )
         clips = taken(self._noted)
