@@ -128,6 +128,9 @@ def study(
     row: Annotated[
         list[str] | None, typer.Option(help="Of cotrain: only this row; may be given several times.")
     ] = None,
+    kept: Annotated[
+        bool, typer.Option("--kept", help="Of cotrain: train nothing; rows of what an earlier call trained.")
+    ] = False,
 ) -> None:
     """Train every compared system, ask it everything, write what came out. Can be cut and called again.
 
@@ -149,7 +152,9 @@ def study(
         from edge_server.study.cotrain.cli import scale_of, study_cotrain  # it alone needs gRPC
 
         scale = scale_of(quick=quick, seeds=seeds, steps=steps, clips=clips)
-        path = study_cotrain(model, data, runs / COTRAIN, out, scale, rows=row or (), told=typer.echo)
+        told = typer.echo
+        scratch = runs / COTRAIN
+        path = study_cotrain(model, data, scratch, out, scale, rows=row or (), told=told, only_kept=kept)
         typer.echo(f"{path}")
         return
     if name not in STUDIES:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ def study_cotrain(
     *,
     rows: Sequence[str],
     told: Callable[[str], None],
+    only_kept: bool = False,
 ) -> Path:
     """Run rows and write what came out; rows of an earlier call stay, unless they are asked for again.
 
@@ -58,7 +59,7 @@ def study_cotrain(
     path = out / f"{NAME}.json"
     report: dict[str, Any] = json.loads(path.read_text()) if path.exists() and rows else {}
     out.mkdir(parents=True, exist_ok=True)
-    comparison = Comparison(model, data, scratch, scale, told)
+    comparison = Comparison(model, data, scratch, scale, told, only_kept=only_kept)
     report |= {
         "command": COMMAND,
         "measures": list(MEASURES),
@@ -71,16 +72,31 @@ def study_cotrain(
         smaller = replace(scale, seeds=scale.seeds[:seeds])
         for row in rows or ROWS:
             told(f"row {row}, {seeds} of {len(scale.seeds)} seeds")
-            made = {
-                "commit": current_commit(),
-                "scale": _scale(smaller),
-                **comparison.row(row, smaller.seeds),
-            }
+            try:
+                found = comparison.row(row, smaller.seeds)
+            except LookupError as missing:
+                told(f"row {row} left out, there is no record: {missing.args[0]}")
+                continue
+            # A row is as old as what it was made of.
+            commit = next(commits_in(found), current_commit())
+            made = {"commit": commit, "scale": _scale(smaller), **found}
             report.setdefault("rows", {})[row] = made
             path.write_text(json.dumps({**report, "promises": kept(report["rows"])}, indent=1) + "\n")
     save(cotrain_plot.draw(report), out / f"{NAME}.png")
     write_page(out)
     return path
+
+
+def commits_in(found: Any) -> Iterator[str]:
+    """Commits of the co-trainings in a row."""
+    if isinstance(found, dict):
+        if isinstance(found.get("commit"), str):
+            yield found["commit"]
+        for each in found.values():
+            yield from commits_in(each)
+    elif isinstance(found, list):
+        for each in found:
+            yield from commits_in(each)
 
 
 def _scale(scale: Scale) -> dict[str, Any]:

@@ -87,10 +87,18 @@ class Comparison:
         scratch: folder for features and records.
         scale: how large.
         told: called with a line of progress.
+        only_kept: train nothing: rows of what is on disk, policies and types that are not left out.
     """
 
     def __init__(
-        self, model: Path, data: Path, scratch: Path, scale: Scale, told: Callable[[str], None]
+        self,
+        model: Path,
+        data: Path,
+        scratch: Path,
+        scale: Scale,
+        told: Callable[[str], None],
+        *,
+        only_kept: bool = False,
     ) -> None:
         self._model, self._scale = model, scale
         self._before: dict[str, Any] = {}
@@ -100,7 +108,9 @@ class Comparison:
         worlds = load_worlds(link, data, scratch / "features", scale.clips, scale.test_clips)
         self._half = ModelHalf(link, scale.plan(1))
         bundle = load_bundle(model / "bundle")
-        self._records = Records(model, bundle, worlds, CHANNEL, TOKEN_LENGTH, scratch, told)
+        self._records = Records(
+            model, bundle, worlds, CHANNEL, TOKEN_LENGTH, scratch, told, only_kept=only_kept
+        )
 
     def row(self, name: str, seeds: Sequence[int]) -> dict[str, Any]:
         """One row, as JSON: what each seed came to."""
@@ -142,7 +152,10 @@ class Comparison:
     def _shift(self, plan: Plan) -> dict[str, Any]:
         found: dict[str, Any] = {"seed": plan.seed}
         for name, told in POLICIES.items():
-            record = self._of(replace(plan, **told))
+            try:
+                record = self._of(replace(plan, **told))
+            except LookupError:
+                continue
             found[name] = {**_said(record), "mean_loss": mean_curve(record["curves"])}
         return found
 
@@ -150,6 +163,8 @@ class Comparison:
         found: dict[str, Any] = {"seed": plan.seed}
         for dtype in ("float32", "float16", "int8"):
             found[dtype] = _bytes_of(self._of(replace(plan, payload=dtype, gradient=dtype)))
+        if self._records.only_kept:
+            return found
         quarter = max(1, round(plan.rounds * found["int8"]["bytes"] / found["float32"]["bytes"]))
         found["float32, as many bytes as int8"] = _bytes_of(self._of(replace(plan, rounds=quarter)))
         return found
@@ -172,6 +187,7 @@ class Comparison:
         poisoner, *others = (world.name for world in self._records.worlds.devices)
         return {
             "seed": plan.seed,
+            "commit": record["commit"],
             "poisoner": poisoner,
             "named": record["named"],
             "named_without_one": clean["named"],

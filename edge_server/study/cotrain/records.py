@@ -59,6 +59,7 @@ class Records:
         token_length: of test questions.
         scratch: folder of records and rounds.
         told: called with a line of progress.
+        only_kept: make no record that is not there; an arm of which there is none is a LookupError.
     """
 
     def __init__(
@@ -70,7 +71,10 @@ class Records:
         token_length: int,
         scratch: Path,
         told: Callable[[str], None],
+        *,
+        only_kept: bool = False,
     ) -> None:
+        self.only_kept = only_kept
         self._model, self._bundle, self.worlds = model, bundle, worlds
         self._channel, self._token_length = channel, token_length
         self._scratch, self._told = scratch, told
@@ -85,6 +89,8 @@ class Records:
         if path.exists():
             found: Record = json.loads(path.read_text())
             return found
+        if self.only_kept:
+            raise LookupError(_said(arm))
         self._told(_said(arm))
         record = self._record(arm, self._run(arm))
         draft = path.with_suffix(".draft")
