@@ -11,9 +11,9 @@ from typing import Any
 from edge_server.errors import ConfigurationError
 from edge_server.model.provenance import current_commit
 from edge_server.study.cotrain.compare import CHANNEL, QUICK, ROWS, TOKEN_LENGTH, Comparison, Scale
-from edge_server.study.cotrain.kept import kept
 from edge_server.study.plots import cotrain as cotrain_plot
 from edge_server.study.plots.style import save
+from edge_server.study.report.cotrain_kept import kept
 from edge_server.study.report.page import write_page
 
 NAME = "cotrain"

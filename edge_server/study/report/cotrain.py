@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edge_server.study.cotrain.kept import lost_points, mean, points_apart, step_ratios, won_back
+from edge_server.study.report.cotrain_kept import lost_points, mean, points_apart, step_ratios, won_back
 from edge_server.study.report.markdown import percent, table
 from edge_server.study.report.sections import Found
 

@@ -15,13 +15,13 @@ from edge_server.cotrain.plan import Plan
 from edge_server.model.link import Link
 from edge_server.study.cotrain.arms import in_one_process, over_network
 from edge_server.study.cotrain.faults import Faults
-from edge_server.study.cotrain.kept import kept
 from edge_server.study.cotrain.records import Arm, Records
 from edge_server.study.cotrain.scoring import accuracies
 from edge_server.study.cotrain.shifts import SHIFTS
 from edge_server.study.cotrain.world import UNSHIFTED, Unseen, World, Worlds
 from edge_server.study.plots import cotrain as plot
 from edge_server.study.report.cotrain import learned_together
+from edge_server.study.report.cotrain_kept import kept
 from tests.cotraining import MadeUp, heads_bundle
 
 CHANNEL = ChannelConfig(model="rayleigh", snr_db=12.0)
