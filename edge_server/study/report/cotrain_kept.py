@@ -60,7 +60,7 @@ def _equality(row: Row) -> dict[str, Any]:
     apart = mean(row["seeds"], "mean_loss_difference")
     return _promise(
         row,
-        "Co-trained over gRPC minus the same recipe in one process, no faults",
+        "Co-trained through gRPC minus the same recipe in one process, no faults",
         points,
         abs(points) <= MOST_POINTS and apart <= MOST_LOSS_APART,
         unit="points",
