@@ -2,8 +2,9 @@
 
     python3 deploy/demo/cameras.py --port 8554 left=clips/a.mp4 right=clips/b.mp4
 
-They are then at rtsp://HOST:8554/left and so on, with picture and sound; ``--login user:secret`` lets in
-nobody else. The server is GStreamer's, the clips are played by FFmpeg. On Debian:
+They are then at rtsp://HOST:8554/left and so on, with picture and sound; of ``--microphone hall=clips/c.mp4``
+there is the sound alone. ``--login user:secret`` lets in nobody else. The server is GStreamer's, and
+FFmpeg plays the clips. On Debian:
 
     sudo apt-get install ffmpeg python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-good
 
@@ -19,6 +20,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import gi  # type: ignore[import-not-found, import-untyped, unused-ignore]
@@ -31,15 +33,37 @@ from gi.repository import GLib, Gst, GstRtsp, GstRtspServer  # type: ignore[impo
 RATE_HZ = 16_000
 ROLE = "viewer"
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
-_PIPELINE = (
-    "( udpsrc address=127.0.0.1 port={picture} "
+_PICTURE = (
+    "udpsrc address=127.0.0.1 port={picture} "
     'caps="application/x-rtp,media=video,clock-rate=90000,encoding-name=H264" '
     "! rtph264depay ! video/x-h264,stream-format=byte-stream,alignment=au "
     "! rtph264pay name=pay0 pt=96 config-interval=-1 "
+)
+_SOUND = (
     "udpsrc address=127.0.0.1 port={sound} "
     'caps="application/x-rtp,media=audio,clock-rate={rate},encoding-name=L16,channels=1" '
-    "! rtpL16depay ! rtpL16pay name=pay1 pt=97 )"
+    "! rtpL16depay ! rtpL16pay name=pay{number} pt=97 "
 )
+
+
+@dataclass(frozen=True)
+class Camera:
+    """What is played.
+
+    Attributes:
+        name: it is called, in its address.
+        clip: that is played.
+        sees: whether there is its picture, too; else it is a microphone.
+    """
+
+    name: str
+    clip: Path
+    sees: bool
+
+    def launch(self, picture: int, sound: int) -> str:
+        """What GStreamer is to do with what comes at two ports."""
+        seen = _PICTURE.format(picture=picture) if self.sees else ""
+        return f"( {seen}{_SOUND.format(sound=sound, rate=RATE_HZ, number=int(self.sees))})"
 
 
 def play(clip: Path, picture: int, sound: int) -> subprocess.Popen[bytes]:
@@ -71,11 +95,11 @@ def free_ports(count: int) -> list[int]:
     return found
 
 
-def serve(cameras: Sequence[tuple[str, Path]], host: str, port: int, login: str | None) -> None:
+def serve(cameras: Sequence[Camera], host: str, port: int, login: str | None) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Args:
-        cameras: each with what it is called and what it plays.
+        cameras: at least one.
         host: address to listen at.
         port: likewise.
         login: ``user:secret`` of who may watch; None: anybody.
@@ -89,11 +113,11 @@ def serve(cameras: Sequence[tuple[str, Path]], host: str, port: int, login: str 
         auth.add_basic(GstRtspServer.RTSPAuth.make_basic(user, secret), token)
         server.set_auth(auth)
     playing = []
-    for (name, clip), picture, sound in zip(
-        cameras, (ports := iter(free_ports(2 * len(cameras)))), ports, strict=False
-    ):
+    ports = iter(free_ports(2 * len(cameras)))
+    for camera in cameras:
+        picture, sound = next(ports), next(ports)
         factory = GstRtspServer.RTSPMediaFactory()
-        factory.set_launch(_PIPELINE.format(picture=picture, sound=sound, rate=RATE_HZ))
+        factory.set_launch(camera.launch(picture, sound))
         factory.set_shared(True)
         factory.set_protocols(GstRtsp.RTSPLowerTrans.TCP)
         if login is not None:
@@ -101,14 +125,14 @@ def serve(cameras: Sequence[tuple[str, Path]], host: str, port: int, login: str 
             allowed.add_permission_for_role(ROLE, "media.factory.access", True)
             allowed.add_permission_for_role(ROLE, "media.factory.construct", True)
             factory.set_permissions(allowed)
-        server.get_mount_points().add_factory(f"/{name}", factory)
-        playing.append(play(clip, picture, sound))
+        server.get_mount_points().add_factory(f"/{camera.name}", factory)
+        playing.append(play(camera.clip, picture, sound))
     if not server.attach(None):
         sys.exit(f"{host}:{port} is taken")
     loop = GLib.MainLoop()
     for number in (signal.SIGTERM, signal.SIGINT):
         GLib.unix_signal_add(GLib.PRIORITY_DEFAULT, number, loop.quit)
-    print(f"rtsp://{host}:{port}/" + ", /".join(name for name, _ in cameras), flush=True)
+    print(f"rtsp://{host}:{port}/" + ", /".join(camera.name for camera in cameras), flush=True)
     loop.run()
     for each in playing:
         each.kill()
@@ -119,16 +143,17 @@ def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(description="Play clips as cameras of the network.")
     parser.add_argument("cameras", nargs="+", metavar="NAME=CLIP")
+    parser.add_argument("--microphone", action="append", default=[], metavar="NAME=CLIP")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8554)
     parser.add_argument("--login", metavar="USER:SECRET", help="of who may watch; else anybody may")
     arguments = parser.parse_args()
     cameras = []
-    for text in arguments.cameras:
+    for text in (*arguments.cameras, *arguments.microphone):
         name, _, clip = text.partition("=")
         if not name or not Path(clip).is_file():
             parser.error(f"{text!r}: NAME=CLIP is needed, with a clip that is there")
-        cameras.append((name, Path(clip)))
+        cameras.append(Camera(name, Path(clip), text in arguments.cameras))
     serve(cameras, arguments.host, arguments.port, arguments.login)
 
 
