@@ -275,8 +275,15 @@ def _in_processes(
     with ThreadPoolExecutor() as pool:
         started = [pool.submit(runner.start) for runner in runners]
         model = load_info(snapshot.folder)
-        for each in started:
-            each.result()
+        try:
+            for each in started:
+                each.result()
+        except OSError as error:
+            # Processes meet at a socket there, whose path may have 107 bytes.
+            raise ConfigurationError(
+                f"TMPDIR: a model's process does not start: {error}; temporary files go to "
+                f"{tempfile.gettempdir()}"
+            ) from error
     return model, runners.__getitem__
 
 

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import httpx
 import pytest
@@ -152,12 +153,20 @@ def read_only(then: str) -> list[str]:
 
 
 def test_a_server_answers_from_a_read_only_root_with_a_scratch_disk(tmp_path: Path) -> None:
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
-    prefix = read_only(f"mount -t tmpfs -o size=256m none {scratch} || exit 99;")
-    with serving(Server(tmp_path, {"TMPDIR": str(scratch)}, prefix)) as server:
-        shown = server.ask(CLIP.read_bytes())
-        assert (shown.status_code, bool(shown.json()["answer"])) == (200, True), shown.text
+    with TemporaryDirectory(dir="/tmp") as scratch:  # short, as a socket lies in it
+        prefix = read_only(f"mount -t tmpfs -o size=256m none {scratch} || exit 99;")
+        with serving(Server(tmp_path, {"TMPDIR": scratch}, prefix)) as server:
+            shown = server.ask(CLIP.read_bytes())
+            assert (shown.status_code, bool(shown.json()["answer"])) == (200, True), shown.text
+
+
+def test_a_path_of_temporary_files_that_is_too_long_for_a_socket_is_named(tmp_path: Path) -> None:
+    deep = tmp_path / ("deep" * 25)
+    deep.mkdir()
+    server = Server(tmp_path, {"TMPDIR": str(deep)}, [])
+    assert server.process.wait(PATIENCE_S) == SETTINGS_ERROR
+    assert "TMPDIR: a model's process does not start" in server.said()
+    assert "Traceback" not in server.said()
 
 
 def test_a_server_with_nowhere_to_write_says_what_it_needs(tmp_path: Path) -> None:

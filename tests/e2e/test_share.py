@@ -184,7 +184,12 @@ async def test_every_scene_is_kept_once_in_order_whatever_fails(
 
 
 def ask(environment: dict[str, str], *arguments: Any) -> dict[str, Any]:
-    command = [shutil.which("device-agent") or "device-agent", "ask", *map(str, arguments), "--json"]
+    command = [
+        shutil.which("device-agent", path=environment["PATH"]) or "device-agent",
+        "ask",
+        *map(str, arguments),
+        "--json",
+    ]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
