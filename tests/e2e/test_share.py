@@ -7,6 +7,7 @@ import os
 import resource
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -184,12 +185,8 @@ async def test_every_scene_is_kept_once_in_order_whatever_fails(
 
 
 def ask(environment: dict[str, str], *arguments: Any) -> dict[str, Any]:
-    command = [
-        shutil.which("device-agent", path=environment["PATH"]) or "device-agent",
-        "ask",
-        *map(str, arguments),
-        "--json",
-    ]
+    program = Path(sys.executable).parent / "device-agent"
+    command = [program, "ask", *map(str, arguments), "--json"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
