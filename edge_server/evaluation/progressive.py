@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from device_agent.channel import ChannelConfig
+from device_agent.progressive import Ladder
 from edge_server.engine.calibration import Calibration
 from edge_server.evaluation.accuracy import Evaluator, Setting
 from edge_server.evaluation.asking import Ask, clip_sent, say
@@ -24,19 +25,6 @@ Floats = npt.NDArray[np.float64]
 
 #: Thresholds that are tried.
 _THRESHOLDS = tuple(round(0.5 + 0.01 * step, 2) for step in range(50))
-
-
-@dataclass(frozen=True)
-class Ladder:
-    """How it is climbed.
-
-    Attributes:
-        lengths: tokens per modality of each round, rising.
-        threshold: confidence from which no more is sent.
-    """
-
-    lengths: tuple[int, ...]
-    threshold: float
 
 
 @dataclass(frozen=True)
@@ -75,7 +63,7 @@ class Rounds:
     def climb(self, ladder: Ladder) -> Climbed:
         """What a ladder makes of these."""
         rows = [self.lengths.index(length) for length in ladder.lengths]
-        sure_RN = self.confidence_LN[rows] >= ladder.threshold
+        sure_RN = self.confidence_LN[rows] >= ladder.until
         sure_RN[-1] = True
         last_N = np.argmax(sure_RN, axis=0)
         sent = np.cumsum(ladder.lengths)

@@ -1,8 +1,8 @@
 """The progressive uplink beside one-shot: how many channel uses it saves, at what loss, over SNR.
 
 Lengths and threshold of a ladder are chosen on the validation split, for each channel and SNR, so that it
-loses nothing there; what it does is told of the test split. (Where half a point might be lost there, it was
-0.9 points over Rayleigh fading on the first 600 test questions: what is chosen is chosen a little luckily.)
+loses nothing there; what it does is told of the test split. (What is chosen is chosen a little luckily: where
+half a point might be lost on the validation split, more was on the test split.)
 Beside it the shortest one-shot length that loses no more than :data:`MAY_LOSE` there: to send little at once
 is no merit of rounds.
 """
@@ -16,9 +16,11 @@ from typing import Any
 import numpy as np
 
 from device_agent.channel import ChannelConfig
+from device_agent.progressive import Ladder
 from edge_server.engine.calibration import Calibration
 from edge_server.evaluation.accuracy import Evaluator
-from edge_server.evaluation.progressive import Ladder, Rounds, ask_at_every_length, best_ladder
+from edge_server.evaluation.progressive import Rounds, ask_at_every_length, best_ladder
+from edge_server.study.figures.answers import spread
 
 FULL = 16
 """Tokens per modality that are usual, and with which every ladder ends."""
@@ -138,11 +140,11 @@ def _point(judged: Sequence[Rounds], ladder: Ladder, shortest: int) -> dict[str,
     return {
         "ladder": asdict(ladder),
         "ended_with": np.mean([each.rounds for each in climbed], axis=0).tolist(),
-        "tokens": _spread([each.tokens for each in climbed]),
-        "accuracy": _spread([each.accuracy for each in climbed]),
-        "full_accuracy": _spread([rounds.one_shot(FULL) for rounds in judged]),
+        "tokens": spread([each.tokens for each in climbed]),
+        "accuracy": spread([each.accuracy for each in climbed]),
+        "full_accuracy": spread([rounds.one_shot(FULL) for rounds in judged]),
         "shortest": shortest,
-        "shortest_accuracy": _spread([rounds.one_shot(shortest) for rounds in judged]),
+        "shortest_accuracy": spread([rounds.one_shot(shortest) for rounds in judged]),
     }
 
 
@@ -158,7 +160,3 @@ def _mean(points: Sequence[dict[str, Any]]) -> dict[str, float]:
         "lost": full - climbed,
         "shortest_saved": 1.0 - float(np.mean([point["shortest"] for point in points])) / FULL,
     }
-
-
-def _spread(values: Sequence[float]) -> dict[str, Any]:
-    return {"mean": float(np.mean(values)), "std": float(np.std(values)), "values": list(values)}

@@ -31,6 +31,7 @@ from edge_server.cell.allocation import (
 from edge_server.cell.allocation.bandwidth_grid import best_on_grid
 from edge_server.cell.allocation.cost import cost_of, snrs
 from edge_server.study.cell.geometry import Geometry, watts
+from edge_server.study.figures.answers import spread
 
 _Found = TypeVar("_Found")
 
@@ -224,8 +225,8 @@ def _point_json(point: Point, seeds: Sequence[dict[str, list[dict[str, float]]]]
             key: [float(np.mean([drop[key] for drop in found[name]])) for found in seeds]
             for key in seeds[0][name][0]
         }
-        policies[name] = {key: _spread(each) for key, each in values.items()}
-        policies[name]["joint_saves"] = _spread(
+        policies[name] = {key: spread(each) for key, each in values.items()}
+        policies[name]["joint_saves"] = spread(
             [1.0 - mine / theirs for mine, theirs in zip(joint, values["cost"], strict=True)]
         )
         policies[name]["worst_drop"] = max(
@@ -246,7 +247,3 @@ def _exhaustive_json(plan: Plan, found: Sequence[list[float]]) -> Iterator[dict[
             "mean_ratio": float(np.mean(ratios)),
             "worst_ratio": max(ratios),
         }
-
-
-def _spread(values: Sequence[float]) -> dict[str, Any]:
-    return {"mean": float(np.mean(values)), "std": float(np.std(values)), "values": list(values)}

@@ -14,7 +14,7 @@ def in_rounds(files: Found) -> str:
         (
             f"{point['channel']}, {point['snr_db']:g} dB",
             " then ".join(map(str, point["ladder"]["lengths"])),
-            f"{point['ladder']['threshold']:.2f}",
+            f"{point['ladder']['until']:.2f}",
             f"{point['tokens']['mean']:.1f}",
             percent_spread(point["accuracy"]),
             percent_spread(point["full_accuracy"]),

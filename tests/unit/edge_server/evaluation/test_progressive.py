@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edge_server.evaluation.progressive import Ladder, Rounds, best_ladder
+from device_agent.progressive import Ladder
+from edge_server.evaluation.progressive import Rounds, best_ladder
 
 #: Four questions at three lengths: the first is sure at once, the last never.
 ROUNDS = Rounds(
