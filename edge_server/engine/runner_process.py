@@ -21,6 +21,7 @@ import contextlib
 import logging
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 import time
@@ -30,6 +31,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from multiprocessing.reduction import ForkingPickler
 from typing import Any, TypeAlias
 from weakref import finalize
 
@@ -58,8 +60,9 @@ _ALIVE_EACH_S = 1.0
 SILENCE_S = 5.0
 """A process that said nothing for so long while it computed is killed. Several times the interval: a machine
 that is busy with something else keeps a nice process waiting."""
-_STARTS_WITHIN_S = 300.0
-"""Until a process says something for the first time: what it needs is imported before that."""
+_SPEAKS_WITHIN_S = 60.0
+"""Until the first process of a runner says something: it comes up beside a server that loads, and others.
+Later ones speak once they are forked, before they import or load anything; the usual silence will do."""
 _TRY_AGAIN_S = 2.0
 """Where a process could not be started: before the next try."""
 
@@ -93,7 +96,8 @@ class ModelRunnerProcess:
         self._make = make
         self._silence_s = silence_s
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(list(preload))
+        # Itself as well: what a process does first waits for no import.
+        self._context.set_forkserver_preload([__name__, *preload])
         self._process: BaseProcess | None = None
         self._lifeline: Lifeline | None = None
         self._pipe: Connection | None = None
@@ -107,8 +111,12 @@ class ModelRunnerProcess:
         Raises:
             ModelError: it cannot be made.
         """
+        self._start(_SPEAKS_WITHIN_S)
+
+    def _start(self, speaks_within_s: float) -> None:
         ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=_compute, args=(theirs, self._make), daemon=True)
+        made = bytes(ForkingPickler.dumps(self._make))
+        process = self._context.Process(target=_compute, args=(theirs, made), daemon=True)
         process.start()
         theirs.close()
         self._process, self._pipe, self._lifeline = process, ours, Lifeline(process)
@@ -116,7 +124,10 @@ class ModelRunnerProcess:
         if self._closed:
             self._lifeline.kill()
         try:
-            fault = self._answer(ours, _STARTS_WITHIN_S)
+            if ours.poll(speaks_within_s):
+                fault = self._answer(ours, self._silence_s)
+            else:
+                raise TimeoutError(f"it said nothing for {speaks_within_s:g} s")
         except TimeoutError as error:
             fault = f"its process did not start: {error}"
         except (EOFError, OSError):
@@ -234,7 +245,7 @@ class ModelRunnerProcess:
         if time.monotonic() < self._no_try_before:
             raise RunnerUnavailableError("its process could not be started a moment ago")
         try:
-            self.start()
+            self._start(self._silence_s)
         except (ModelError, OSError) as error:
             self._no_try_before = time.monotonic() + _TRY_AGAIN_S
             logger.error("a process that computes cannot be started: %s", error)
@@ -265,8 +276,14 @@ class _Key(int):
     """A state, by its key, among the arguments of a call."""
 
 
-def _compute(pipe: Connection, make: Callable[[], ModelRunner[Any]]) -> None:
-    """What the process does: call after call, until nobody is left who could make one."""
+def _compute(pipe: Connection, made: bytes) -> None:
+    """What the process does: call after call, until nobody is left who could make one.
+
+    Args:
+        pipe: to whoever calls.
+        made: what makes the runner, pickled by the process that started this one: whatever has to be imported
+            for it is imported between signs of life.
+    """
     # Whoever ends the server ends its whole group; questions that it has accepted are answered first.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
@@ -275,6 +292,7 @@ def _compute(pipe: Connection, make: Callable[[], ModelRunner[Any]]) -> None:
     with contextlib.suppress(EOFError, OSError, BatchLostError):
         try:
             with signs:
+                make: Callable[[], ModelRunner[Any]] = pickle.loads(made)  # noqa: S301 - our own, see above
                 runner = make()
         except Exception as error:
             pipe.send(str(error) or type(error).__name__)
@@ -289,7 +307,7 @@ def _compute(pipe: Connection, make: Callable[[], ModelRunner[Any]]) -> None:
 
 
 class _SignsOfLife:
-    """Says on a pipe that this process lives, for as long as it is entered; from a thread of its own.
+    """Says on a pipe that this process lives, at first and for as long as it is entered; from its own thread.
 
     A computation that holds the interpreter's lock, or a process that is stopped, says nothing.
     """
@@ -298,6 +316,7 @@ class _SignsOfLife:
         self._pipe = pipe
         self._busy = threading.Event()
         self._turn = threading.Lock()
+        pipe.send(_ALIVE)
         threading.Thread(target=self._say, name="tokenlink-signs-of-life", daemon=True).start()
 
     def __enter__(self) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 
 import psutil
 import pytest
@@ -23,6 +24,7 @@ from edge_server.engine import (
     Request,
     Step,
     lifeline,
+    runner_process,
 )
 from edge_server.engine.runner_process import HeldState, ModelRunnerProcess
 from edge_server.errors import EngineFailureError, ModelError
@@ -179,12 +181,12 @@ def test_one_that_cannot_be_started_again_is_not_tried_at_every_question(
     kill(runner)
     tries = 0
 
-    def fail() -> None:
+    def fail(speaks_within_s: float) -> None:
         nonlocal tries
         tries += 1
         raise ModelError("gone")
 
-    monkeypatch.setattr(runner, "start", fail)
+    monkeypatch.setattr(runner, "_start", fail)
     for _ in range(5):
         with pytest.raises(BatchLostError):
             runner.prefill([ask(1)])
@@ -204,6 +206,32 @@ def test_a_process_that_is_stopped_is_killed_and_the_next_call_has_another(start
     runner._silence_s = PATIENCE_S
     again, _ = runner.prefill([ask(1, 2)])
     assert said(runner, again, 4) == [b"t aa"]
+
+
+def test_a_process_that_is_stopped_before_it_says_anything_is_killed_and_another_tried(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Questions wait for it no longer than for a process that computes."""
+    runner = start()
+    runner._silence_s = 0.5
+    born: list[psutil.Process] = []
+
+    class StandsStill(lifeline.Lifeline):
+        def __init__(self, process: BaseProcess) -> None:
+            super().__init__(process)
+            born.append(psutil.Process(process.pid))
+            born[-1].suspend()
+
+    # Stopped as soon as it is there: fast enough, or it has said so much; then it does not say the next.
+    monkeypatch.setattr(runner_process, "Lifeline", StandsStill)
+    kill(runner)
+    assert not runner.ensure_started()
+    assert [process.is_running() for process in born] == [False]
+    monkeypatch.undo()
+    monkeypatch.setattr(runner, "_no_try_before", 0.0)
+    runner._silence_s = PATIENCE_S
+    state, _ = runner.prefill([ask(1, 2)])
+    assert said(runner, state, 4) == [b"t aa"]
 
 
 def kill_fork_server() -> None:
@@ -373,10 +401,10 @@ async def test_beside_a_process_that_cannot_be_started_every_question_is_answere
 ) -> None:
     runners = [start(), start()]
 
-    def fail() -> None:
+    def fail(speaks_within_s: float) -> None:
         raise ModelError("/models/secret is gone")
 
-    monkeypatch.setattr(runners[0], "start", fail)
+    monkeypatch.setattr(runners[0], "_start", fail)
     kill(runners[0])
     config = EngineConfig(batches=2, max_batch=2)
     engine: Engine[HeldState] = Engine(made("it "), config, runner_of=runners.__getitem__)
