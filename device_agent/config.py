@@ -21,7 +21,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from device_agent.bundle.acceptance import Acceptance
 from device_agent.bundle.proving import ProofLimits
 from device_agent.bundle.signature import read_keys
-from device_agent.channel import ChannelConfig, CsiName, EqualizerName
+from device_agent.channel import ChannelConfig, EqualizerName
 from device_agent.errors import ConfigurationError
 from device_agent.media.limits import MediaLimits
 from device_agent.outbox.records import Bounds, Evict
@@ -46,6 +46,7 @@ from protos.names import (
     MAX_TEMPERATURE,
     MIN_SNR_DB,
     ChannelName,
+    CsiName,
     FadingName,
     PayloadName,
     PriorityName,
@@ -128,6 +129,19 @@ class DeviceSettings(BaseSettings):
     """TDL: between subcarriers [kHz]."""
     pilot_spacing: int = Field(default=ChannelConfig.pilot_spacing, ge=2, le=1000, json_schema_extra=_LINK)
     """TDL: with estimated CSI, subcarriers from one pilot to the next."""
+    csi_age_ms: float = Field(default=ChannelConfig.csi_age_ms, ge=0, le=1e4, json_schema_extra=_LINK)
+    """TDL: by which gains that the receiver knows or estimates are older than the tokens [ms]."""
+    clip_db: float | None = Field(
+        default=None, ge=-20, le=40, json_schema_extra=_LINK | {"shown": "nothing is cut"}
+    )
+    """TDL: power at which the amplifier saturates, over the mean power."""
+    sir_db: float | None = Field(
+        default=None,
+        ge=-MAX_ABS_SNR_DB,
+        le=MAX_ABS_SNR_DB,
+        json_schema_extra=_LINK | {"shown": "no neighbour"},
+    )
+    """Mean power of this device over that of a neighbour on the same resource."""
     equalizer: EqualizerName = Field(default=ChannelConfig.equalizer, json_schema_extra=_LINK)
     """How the gain is undone."""
     trace: Path | None = Field(default=None, json_schema_extra=_LINK)
@@ -330,6 +344,9 @@ class DeviceSettings(BaseSettings):
             carrier_ghz=self.carrier_ghz,
             subcarrier_khz=self.subcarrier_khz,
             pilot_spacing=self.pilot_spacing,
+            csi_age_ms=self.csi_age_ms,
+            clip_db=self.clip_db,
+            sir_db=self.sir_db,
             equalizer=self.equalizer,
             tx_power_db=granted_power_db,
             bandwidth_hz=self.bandwidth_hz or granted_bandwidth_hz or ChannelConfig().bandwidth_hz,

@@ -138,6 +138,7 @@ a slot of its prompt. Of several that share one, a question holds one."""
 ChannelName: TypeAlias = Annotated[str, OneOf(CHANNEL_MODELS)]
 """A model of the radio channel."""
 FadingName: TypeAlias = Literal["block", "fast"]
+CsiName: TypeAlias = Literal["perfect", "estimated"]
 """One gain per codeword, or one per symbol."""
 ModalityName: TypeAlias = Annotated[str, OneOf(MODALITIES)]
 """What a token block is of."""

@@ -35,7 +35,6 @@ from device_agent.channel.csi import estimate_gain, pilot_uses
 from device_agent.channel.link import (
     Channel,
     ChannelConfig,
-    CsiName,
     EqualizerName,
     Reception,
     from_symbols,
@@ -51,7 +50,6 @@ __all__ = [
     "Channel",
     "ChannelConfig",
     "ChannelModel",
-    "CsiName",
     "EqualizerName",
     "Pacer",
     "Reception",

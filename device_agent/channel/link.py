@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
@@ -23,6 +23,7 @@ from device_agent.channel.application import (
     to_symbols,
 )
 from device_agent.channel.csi import estimate_gain, expected_power, pilot_uses
+from device_agent.channel.interference import neighbour
 from device_agent.channel.models import MODELS, channel_model
 from device_agent.channel.pacing import airtime_s
 from device_agent.channel.sampling import (
@@ -34,9 +35,8 @@ from device_agent.channel.selective import cross
 from device_agent.channel.tdl import Tdl
 from device_agent.channel.trace import SnrTrace
 from device_agent.errors import ConfigurationError
-from protos.names import MAX_ABS_SNR_DB, MAX_SNR_DB, ChannelName, FadingName, clamp_snr_db
+from protos.names import MAX_ABS_SNR_DB, MAX_SNR_DB, ChannelName, CsiName, FadingName, clamp_snr_db
 
-CsiName: TypeAlias = Literal["perfect", "estimated"]
 EqualizerName: TypeAlias = Literal["mmse", "zf"]
 
 
@@ -81,6 +81,12 @@ class ChannelConfig:
     """TDL only: between subcarriers [kHz]."""
     pilot_spacing: int = 6
     """TDL only: with estimated CSI, subcarriers from one pilot to the next."""
+    csi_age_ms: float = 0.0
+    """TDL only: by which the gains that the receiver knows or estimates are older than the tokens [ms]."""
+    clip_db: float | None = None
+    """TDL only: power at which the amplifier saturates, over the mean power [dB]; None: it never does."""
+    sir_db: float | None = None
+    """Mean power of this device over that of a neighbour on the same resource [dB]; None: there is none."""
 
     def __post_init__(self) -> None:
         choices: dict[str, tuple[str, ...]] = {
@@ -95,23 +101,23 @@ class ChannelConfig:
                 if value not in choices[each.name]:
                     allowed = ", ".join(choices[each.name])
                     raise ConfigurationError(f"channel {each.name} is {value!r}; allowed: {allowed}")
-            elif not math.isfinite(value):
+            elif value is not None and not math.isfinite(value):
                 raise ConfigurationError(f"channel {each.name} is {value}; must be finite")
         if self.bandwidth_hz <= 0:
             raise ConfigurationError(f"channel bandwidth_hz is {self.bandwidth_hz}; must be above 0")
         for name, least in (("pilots", 1), ("pilot_spacing", 2)):
             if getattr(self, name) < least:
                 raise ConfigurationError(f"channel {name} is {getattr(self, name)}; must be at least {least}")
-        for name in ("delay_spread_ns", "speed_kmh", "carrier_ghz", "subcarrier_khz"):
+        for name in ("delay_spread_ns", "speed_kmh", "carrier_ghz", "subcarrier_khz", "csi_age_ms"):
             lowest = 1e-3 if name in ("carrier_ghz", "subcarrier_khz") else 0.0
             if not lowest <= getattr(self, name) <= 1e6:
                 raise ConfigurationError(
                     f"channel {name} is {getattr(self, name)}; must be from {lowest:g} to 1e6"
                 )
-        if max(map(abs, (self.snr_db, self.k_factor_db, self.tx_power_db))) > MAX_ABS_SNR_DB:
-            raise ConfigurationError(
-                f"channel snr_db, k_factor_db and tx_power_db must lie within ±{MAX_ABS_SNR_DB:g} dB"
-            )
+        decibels = ("snr_db", "k_factor_db", "tx_power_db", "clip_db", "sir_db")
+        if max(abs(getattr(self, name) or 0.0) for name in decibels) > MAX_ABS_SNR_DB:
+            names = f"{', '.join(decibels[:-1])} and {decibels[-1]}"
+            raise ConfigurationError(f"channel {names} must lie within ±{MAX_ABS_SNR_DB:g} dB")
 
 
 @dataclass(frozen=True)
@@ -125,6 +131,7 @@ class Reception:
         airtime_s: what sending them took on the air [s].
         gain_TS: what became of each symbol, noise aside: what was sent times this, complex, [T, C/2] or of a
             shape that broadcasts to it. A gradient by x_TC goes back through its conjugate.
+        subcarrier_TS: that each symbol went over, counted from 0; None: not over OFDM.
     """
 
     x_TC: npt.NDArray[np.float32]
@@ -132,6 +139,7 @@ class Reception:
     channel_uses: int
     airtime_s: float
     gain_TS: Complex = field(default_factory=lambda: np.ones((1, 1), np.complex64), repr=False)
+    subcarrier_TS: npt.NDArray[np.int64] | None = field(default=None, repr=False)
 
     def back(self, gradient_TC: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """A loss's gradient by what arrived, as its gradient by what was sent, [T, C]."""
@@ -192,27 +200,39 @@ class Channel:
         n0 = n0_from_snr_db(snr_db)
         # The receiver sees one gain: that of what was sent louder, through the channel.
         amplitude = 10.0 ** (config.tx_power_db / 20.0)
+        added, mean_power, subcarrier_TS = np.zeros((), np.complex64), 0.0, None
+        if config.sir_db is not None:
+            added, mean_power = neighbour(model, config.fading, s.shape, config.sir_db, self._rng)
         if isinstance(model, Tdl):
-            spacing = config.pilot_spacing if config.csi == "estimated" else 0
-            crossed = cross(model, s, n0, amplitude, spacing, self._rng)
-            return self._received(
-                crossed.y_TS,
-                crossed.h_TS,
-                crossed.true_TS,
-                crossed.gain,
-                snr_db,
-                crossed.channel_uses,
-                crossed.airtime_s,
+            crossed = cross(
+                model,
+                s,
+                n0,
+                amplitude,
+                self._rng,
+                interference=mean_power,
+                pilot_spacing=config.pilot_spacing if config.csi == "estimated" else 0,
+                csi_age_s=config.csi_age_ms * 1e-3,
+                clip_db=config.clip_db,
             )
-        h = true = sample_gain(model, config.fading, s.shape, self._rng) * np.float32(amplitude)
-        y = apply(s, h, sample_noise(s.shape, self._rng), n0)
-        gain = power(h)
-        if config.csi == "estimated":
-            uses += pilot_uses(h, config.pilots)
-            h = estimate_gain(h, n0, config.pilots, self._rng)
-            steady, scattered = model.paths()
-            gain = expected_power(h, n0, config.pilots, amplitude * steady, amplitude**2 * scattered)
-        return self._received(y, h, true, gain, snr_db, uses, airtime_s(uses, config.bandwidth_hz))
+            y, h, true, gain = crossed.y_TS, crossed.h_TS, crossed.true_TS, crossed.gain
+            uses, on_air_s = crossed.channel_uses, crossed.airtime_s
+            subcarrier_TS = crossed.subcarrier_TS
+        else:
+            h = true = sample_gain(model, config.fading, s.shape, self._rng) * np.float32(amplitude)
+            y = apply(s, h, sample_noise(s.shape, self._rng), n0)
+            gain = power(h)
+            if config.csi == "estimated":
+                uses += pilot_uses(h, config.pilots)
+                h = estimate_gain(h, n0 + mean_power, config.pilots, self._rng)
+                steady, scattered = model.paths()
+                scattered *= amplitude**2
+                gain = expected_power(h, n0 + mean_power, config.pilots, amplitude * steady, scattered)
+            on_air_s = airtime_s(uses, config.bandwidth_hz)
+        # What a neighbour adds is noise to the receiver, of a power that it has measured.
+        sinr_db = snr_db - 10.0 * math.log10(1.0 + mean_power / n0)
+        received = self._received(y + added, h, true, gain, sinr_db, uses, on_air_s)
+        return replace(received, subcarrier_TS=subcarrier_TS)
 
     def _received(
         self,
@@ -220,18 +240,18 @@ class Channel:
         h: Complex,
         true: Complex,
         gain: npt.NDArray[np.float64],
-        snr_db: float,
+        sinr_db: float,
         channel_uses: int,
         airtime_s: float,
     ) -> Reception:
         """What is left of the channel after it was undone: of gains ``true``, taken to be ``h``."""
-        n0 = n0_from_snr_db(snr_db)
+        n0 = n0_from_snr_db(sinr_db)
         mmse = self.config.equalizer == "mmse"
         s_hat = equalize_mmse(y, h, n0) if mmse else equalize_zf(y, h)
         mean_gain_db = 10.0 * math.log10(max(float(gain.mean(dtype=np.float64)), 1e-30))
         return Reception(
             x_TC=from_symbols(s_hat),
-            effective_snr_db=clamp_snr_db(snr_db + mean_gain_db),
+            effective_snr_db=clamp_snr_db(sinr_db + mean_gain_db),
             channel_uses=channel_uses,
             airtime_s=airtime_s,
             gain_TS=equalize_mmse(true, h, n0) if mmse else equalize_zf(true, h),

@@ -99,6 +99,11 @@ class Grid:
         """N, OFDM symbols that a codeword reaches into."""
         return int(self.places(data)[0][-1]) // self.subcarriers + 1
 
+    def times_s(self, data: int) -> npt.NDArray[np.float64]:
+        """When each of them begins, (N,) [s]."""
+        times: npt.NDArray[np.float64] = np.arange(self.symbols(data), dtype=np.float64) * self.symbol_s
+        return times
+
     def channel_uses(self, data: int) -> int:
         """Complex symbols that a codeword takes of the radio: its own, pilots, and their part of the prefix.
 

@@ -99,17 +99,17 @@ class Tdl(ChannelModel):
             tap = tap + sight[..., None] * first
         return tap
 
-    def response(self, draws: Draws, codewords: tuple[int, ...], symbols: int) -> Signal:
-        """h of every resource element, [*codewords, N, K], with E|h|^2 = 1."""
+    def response(self, draws: Draws, codewords: tuple[int, ...], times_s: Signal) -> Signal:
+        """h of every subcarrier at some times (N,) [s], [*codewords, N, K], with E|h|^2 = 1."""
         grid = self.grid()
-        tap = self.taps_over_time(draws, codewords, np.arange(symbols) * grid.symbol_s)
+        tap = self.taps_over_time(draws, codewords, times_s)
         phases_PK = -2.0 * pi * self.delays_s()[:, None] * np.arange(grid.subcarriers) * grid.spacing_hz
         return tap @ draws.turned(draws.constant(phases_PK))
 
     def sample(self, draws: Draws, codewords: tuple[int, ...], gains: tuple[int, ...]) -> Signal:
         """Of each symbol, in the order in which a codeword fills the grid without pilots."""
         data = gains[-2] * gains[-1]
-        h = self.response(draws, gains[:-2], self.grid().symbols(data))
+        h = self.response(draws, gains[:-2], self.grid().times_s(data))
         return h.reshape(*gains[:-2], -1)[..., :data].reshape(gains)
 
 

@@ -23,9 +23,8 @@ from device_agent.channel import (
     to_symbols,
 )
 from device_agent.channel.csi import _mean_cosine, expected_power
-from device_agent.channel.link import CsiName
 from device_agent.channel.models import Rician
-from protos.names import ChannelName, FadingName
+from protos.names import ChannelName, CsiName, FadingName
 from tests.closed_forms import (
     EBN0_TO_SNR_DB,
     awgn_bit_error_rate,

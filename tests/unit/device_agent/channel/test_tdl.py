@@ -104,7 +104,7 @@ def test_fades_are_as_frequent_and_as_long_as_rayleighs() -> None:
 def test_subcarriers_are_as_alike_as_the_delays_let_them(name: str) -> None:
     """E[h(f) h*(f + d)] is the Fourier transform of the power delay profile."""
     model = tdl(name, bandwidth_hz=2e6)
-    h = model.response(draws(), (2500,), 1)[:, 0]
+    h = model.response(draws(), (2500,), np.zeros(1))[:, 0]
     steady, scattered_P = model.powers()
     spacing_hz = np.arange(h.shape[1]) * 15e3
     expected = steady + (scattered_P * np.exp(2j * np.pi * spacing_hz[:, None] * model.delays_s())).sum(
