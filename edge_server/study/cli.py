@@ -45,7 +45,9 @@ from edge_server.study.media_sizes import SIZES, measure_sizes
 from edge_server.study.plots import cell as cell_plot
 from edge_server.study.plots import drawings
 from edge_server.study.plots import progressive as progressive_plot
+from edge_server.study.plots import radio as radio_plot
 from edge_server.study.plots.style import save
+from edge_server.study.radio.cli import RADIO, study_radio
 from edge_server.study.report.page import write_page
 from edge_server.study.run import run_study
 from edge_server.study.study import (
@@ -77,7 +79,7 @@ COTRAIN = "cotrain"
 """The study whose devices and edge train over the network."""
 WORLDS = "worlds"
 """The study of what the shipped model makes of other artwork and another soundfont."""
-OTHERS = (CELL, PROGRESSIVE, WORLDS, COTRAIN)
+OTHERS = (CELL, PROGRESSIVE, WORLDS, RADIO, COTRAIN)
 PARTS = ("all", "train", "baselines", "figures")
 #: What parts were called before, still read.
 _FORMER_PARTS = {"rivals": "baselines"}
@@ -110,10 +112,14 @@ def study(
     figure: Annotated[
         list[str] | None, typer.Option(help="Make only this figure; may be given several times.")
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Of cell, progressive and cotrain: small.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Of cell, progressive, radio and cotrain: small.")
+    ] = False,
     drops: Annotated[int | None, typer.Option(min=3, help="Of the cell: drops.  [default: 500]")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Of cotrain: seeds.  [default: 3]")] = None,
-    steps: Annotated[int | None, typer.Option(min=4, help="Of cotrain: steps.  [default: 300]")] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=4, help="Of cotrain and radio: steps.  [default: 300]")
+    ] = None,
     clips: Annotated[
         int | None,
         typer.Option(min=10, help="Of cotrain: clips of a device, and of the test.  [default: 100, 120]"),
@@ -137,6 +143,7 @@ def study(
     `cell` trains nothing: it shares out cells that are made up, with the loss measured of the shipped model.
     `progressive` trains nothing either: it asks the shipped model in rounds, of validation and test clips.
     `worlds` asks it about the same scenes in other data sets (`edge-server dataset soundstage --artwork`).
+    `radio` holds the emulated radio beside Sionna's, and asks the shipped model over what spoils a link.
     `cotrain` has six devices learn with the shipped model over the network, row by row.
     """
     if name == CELL:
@@ -147,6 +154,12 @@ def study(
         return
     if name == WORLDS:
         study_worlds(model, data, world or [], out)
+        return
+    if name == RADIO:
+        path = study_radio(model, data, runs / RADIO, out, quick=quick, steps=steps)
+        save(radio_plot.draw(json.loads(path.read_text())), out / f"{RADIO}.png")
+        write_page(out)
+        typer.echo(f"{path}")
         return
     if name == COTRAIN:
         from edge_server.study.cotrain.cli import scale_of, study_cotrain  # it alone needs gRPC

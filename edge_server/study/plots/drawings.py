@@ -19,6 +19,7 @@ from edge_server.study.plots import (
     out_of_domain,
     progressive,
     question_size,
+    radio,
     token_length,
     wordings,
 )
@@ -38,6 +39,7 @@ DRAWINGS: Mapping[str, tuple[str, Draw]] = {
     "ablation": ("ablation", ablation.draw),
     "cell": ("cell", cell.draw),
     "progressive": ("progressive", progressive.draw),
+    "radio": ("radio", radio.draw),
     "wordings": ("wordings", wordings.draw),
     "out_of_domain": ("out_of_domain", out_of_domain.draw),
 }

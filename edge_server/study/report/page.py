@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from edge_server.study.report import cell, claims, cotrain, honesty, progressive, sections, worlds
+from edge_server.study.report import cell, claims, cotrain, honesty, progressive, radio, sections, worlds
 from edge_server.study.report.sections import Found
 
 #: The page, beside the JSON files.
@@ -58,6 +58,7 @@ _SECTIONS: Mapping[str, Callable[[Found], str]] = {
     "K. Learning together": cotrain.learned_together,
     "L. In rounds": progressive.in_rounds,
     "M. Other artwork, another soundfont": worlds.elsewhere,
+    "N. A radio to believe": radio.believed,
     "Ablation": sections.ablation,
     "Paper scale": sections.paper_scale,
     "How it was made": sections.made_with,

@@ -19,7 +19,16 @@ FOLDERS = ("runs", "data", "out")
 
 
 #: By a benchmark, by ``study cell``, and by ``evaluate`` of the shipped model.
-MADE_ELSEWHERE = {"progressive", "worlds", "device_cost", "cell", "wordings", "out_of_domain", "cotrain"}
+MADE_ELSEWHERE = {
+    "progressive",
+    "worlds",
+    "device_cost",
+    "cell",
+    "wordings",
+    "out_of_domain",
+    "cotrain",
+    "radio",
+}
 
 
 def run_study(folder: Path, *more: str) -> str:
