@@ -20,7 +20,7 @@ from starlette.types import Receive, Scope, Send
 from edge_server.cell import Peer
 from edge_server.engine import FeatureBlock
 from edge_server.errors import EdgeServerError, InvalidQuestionError
-from protos.names import ChannelName, FadingName, MediaModality, PayloadName
+from protos.names import ChannelName, CsiName, FadingName, MediaModality, PayloadName
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,10 @@ class LinkSettings:
         fading: one gain per codeword, or one per symbol.
         snr_db: mean Es/N0 [dB].
         bandwidth_hz: symbols per second.
+        csi: whether the receiver knows gains or estimates them from pilots, which cost channel uses.
+        tx_power_db: gain on the energy of every symbol, before the channel [dB].
+        delay_spread_ns: of a tapped delay line: root of the mean squared delay [ns].
+        speed_kmh: of a tapped delay line: of the device [km/h].
         token_length: tokens per modality; None: the server's default.
         payload: what values are rounded to behind the radio, as a device's are.
         seed: repeats the same noise; None: fresh noise.
@@ -102,6 +106,10 @@ class LinkSettings:
     fading: FadingName = "block"
     snr_db: float = 20.0
     bandwidth_hz: float = 1e6
+    csi: CsiName = "perfect"
+    tx_power_db: float = 0.0
+    delay_spread_ns: float = 300.0
+    speed_kmh: float = 3.0
     token_length: int | None = None
     payload: PayloadName = "float32"
     seed: int | None = None
@@ -153,6 +161,8 @@ class Ingested:
         context_ids: of the text that goes with it.
         costs: of each block.
         sent: each block as its transmitter made it, before the channel; float32, [token_length, channel_dim].
+        subcarriers: that each symbol of each block went over, [token_length, channel_dim / 2]; None: not over
+            OFDM.
         window: which part of the media was looked at; None: of no recording.
     """
 
@@ -161,6 +171,7 @@ class Ingested:
     context_ids: tuple[int, ...]
     costs: tuple[BlockCost, ...]
     sent: tuple[npt.NDArray[np.float32], ...]
+    subcarriers: tuple[npt.NDArray[np.int64] | None, ...]
     window: ShownWindow | None = None
 
 

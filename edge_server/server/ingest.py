@@ -178,6 +178,7 @@ class MediaIngest:
             context_ids=context_ids,
             costs=tuple(codeword.cost for codeword in sent),
             sent=tuple(codeword.sent_TC for codeword in sent),
+            subcarriers=tuple(codeword.subcarrier_TS for codeword in sent),
             window=window,
         )
 
@@ -208,6 +209,10 @@ class MediaIngest:
                 fading=link.fading,
                 snr_db=link.snr_db,
                 bandwidth_hz=link.bandwidth_hz,
+                csi=link.csi,
+                tx_power_db=link.tx_power_db,
+                delay_spread_ns=link.delay_spread_ns,
+                speed_kmh=link.speed_kmh,
             ),
             np.random.default_rng(seed),
         )
@@ -274,6 +279,7 @@ class _Codeword:
     sent_TC: npt.NDArray[np.float32]
     received: FeatureBlock
     cost: BlockCost
+    subcarrier_TS: npt.NDArray[np.int64] | None
 
 
 def _transmitted(
@@ -291,4 +297,5 @@ def _transmitted(
         airtime_s=reception.airtime_s,
         payload_bytes=len(packed.data),
     )
-    return _Codeword(x_TC, FeatureBlock(modality, arrived_TC, reception.effective_snr_db), cost)
+    block = FeatureBlock(modality, arrived_TC, reception.effective_snr_db)
+    return _Codeword(x_TC, block, cost, reception.subcarrier_TS)

@@ -55,7 +55,8 @@ class PageBuilder:
                 shelf=Shelf(shipped, max_clip_bytes=self._config.rest.max_upload_bytes),
                 gate=gate,
                 channels={
-                    name: ChannelChoice(kind.label, kind.fades, kind.perfect) for name, kind in MODELS.items()
+                    name: ChannelChoice(kind.label, kind.fades, kind.perfect, kind.selective)
+                    for name, kind in MODELS.items()
                 },
                 token_length=rest_token_length(self._config, asker.backend.token_length),
                 version=self._version,

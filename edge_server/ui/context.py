@@ -22,11 +22,13 @@ class ChannelChoice:
         label: for people.
         fades: whether it matters how gains fade.
         perfect: whether the SNR has no meaning.
+        selective: whether gains differ by subcarrier, and speed and delays matter.
     """
 
     label: str
     fades: bool
     perfect: bool
+    selective: bool
 
 
 @dataclass(frozen=True)

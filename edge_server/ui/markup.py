@@ -9,7 +9,14 @@ from html import escape
 from edge_server.cell import DeviceStatus
 from edge_server.engine import Completion
 from edge_server.frontdoor.ports import ShownWindow
-from edge_server.ui.pictures import FULL_SCALE, constellation, heatmap, sparkline
+from edge_server.ui.pictures import (
+    DEEPEST_DB,
+    FULL_SCALE,
+    constellation,
+    heatmap,
+    over_subcarriers,
+    sparkline,
+)
 from edge_server.ui.trial import Bill, Codeword
 from edge_server.ui.watch import RecentAnswer, View
 from edge_server.ui.window import Quantiles
@@ -308,7 +315,20 @@ def pictures(word: Codeword) -> str:
         f'<div class="tl-word-pictures"><div class="tl-maps">{images}</div>'
         f'<figure><figcaption>Symbols: <span class="tl-key sent">sent</span> '
         f'<span class="tl-key received">received</span>; the circle has the power 1</figcaption>'
-        f"{symbols}</figure></div></section>"
+        f"{symbols}</figure></div>{_subcarriers(word)}</section>"
+    )
+
+
+def _subcarriers(word: Codeword) -> str:
+    """Where in the band the channel took most; nothing of what did not go over OFDM."""
+    if word.subcarrier_TS is None:
+        return ""
+    label = f"{word.cost.modality}: error on each subcarrier"
+    bars = over_subcarriers(word.sent_TC, word.received_TC, word.subcarrier_TS, label)
+    last = int(word.subcarrier_TS.max())
+    return (
+        f"<figure><figcaption>Error over subcarriers 0 to {last}: a full bar is as strong as the tokens, "
+        f"none is {decibels(DEEPEST_DB)} weaker</figcaption>{bars}</figure>"
     )
 
 

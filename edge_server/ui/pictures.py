@@ -22,6 +22,8 @@ _GAMMA = 0.7
 """Opacity over size: below 1 shows small values, too."""
 _AXIS = 2.5
 _MAX_POINTS = 1024
+DEEPEST_DB = 30.0
+"""Errors of a subcarrier this much below its symbols have no bar."""
 
 
 def heatmap(x_TC: npt.NDArray[np.float32]) -> str:
@@ -53,6 +55,44 @@ def constellation(sent_TC: npt.NDArray[np.float32], received_TC: npt.NDArray[np.
         f'<text x="{_AXIS - 0.1}" y="-.12" text-anchor="end">real part</text>'
         f'<text x=".12" y="{0.3 - _AXIS}">imaginary part</text><text x="1.06" y=".28">1</text></svg>'
     )
+
+
+def over_subcarriers(
+    sent_TC: npt.NDArray[np.float32],
+    received_TC: npt.NDArray[np.float32],
+    subcarrier_TS: npt.NDArray[np.int64],
+    label: str,
+) -> str:
+    """What was added to the symbols of each subcarrier, over what was sent: a bar each, up to 0 dB. SVG.
+
+    Args:
+        sent_TC, received_TC: as with :func:`constellation`.
+        subcarrier_TS: that each symbol went over, [T, C/2].
+        label: as with :func:`constellation`.
+    """
+    added = _energy(received_TC - sent_TC)
+    subcarriers = int(subcarrier_TS.max()) + 1
+    error_K, power_K = (
+        np.bincount(subcarrier_TS.ravel(), each.ravel(), subcarriers) for each in (added, _energy(sent_TC))
+    )
+    ratio_db = 10.0 * np.log10(np.maximum(error_K, 1e-9) / np.maximum(power_K, 1e-9))
+    bars = "".join(
+        f'<rect x="{index + 0.1:.1f}" y="{20 - height:.2f}" width="0.8" height="{height:.2f}"/>'
+        for index, error_db in enumerate(ratio_db)
+        if power_K[index] > 0 and (height := 20.0 * np.clip(1.0 + error_db / DEEPEST_DB, 0.0, 1.0)) > 0
+    )
+    return (
+        f'<svg class="tl-spark tl-subcarriers" role="img" aria-label="{escape(label)}" '
+        f'viewBox="0 0 {subcarriers} 20" preserveAspectRatio="none">'
+        f'<path class="axis" d="M0 20H{subcarriers}"/>{bars}</svg>'
+    )
+
+
+def _energy(x_TC: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """Of each symbol, [T, C/2]."""
+    half = x_TC.shape[1] // 2
+    squared: npt.NDArray[np.float64] = np.square(x_TC, dtype=np.float64)
+    return squared[:, :half] + squared[:, half:]
 
 
 def sparkline(counts: list[int], label: str) -> str:

@@ -17,7 +17,7 @@ from edge_server.ui.clips import MEDIA_TYPES, ClipFile
 from edge_server.ui.context import PageContext
 from edge_server.ui.live import Fragment, card
 from edge_server.ui.range_input import RangeInput
-from protos.names import DTYPES, FadingName, PayloadName
+from protos.names import DTYPES, CsiName, FadingName, PayloadName
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +25,10 @@ CLIP_URL = "/_ui/clips/"
 _FADINGS = {"block": "One gain per codeword", "fast": "One per symbol"}
 _SNRS_DB = range(-15, 31)
 _STARTS_AT_DB = 10
+_POWERS_DB = range(-10, 11)
+_SPEEDS_KMH = (0, 3, 10, 30, 60, 120, 300)
+_DELAYS_NS = (10, 30, 100, 300, 1000)
+_GAINS = {"perfect": "Known", "estimated": "Estimated from pilots"}
 _STARTS_WITH = LinkSettings(channel="awgn", payload="float16")
 _MAX_QUESTION_CHARS = 400
 _MOST_S = 1_000_000
@@ -115,11 +119,24 @@ class Playground:
             self._snr = RangeInput(
                 "SNR", [f"{snr_db} dB" for snr_db in _SNRS_DB], _SNRS_DB.index(_STARTS_AT_DB), self._on_link
             )
+            self._power_label = _field("Transmit power")
+            powers = [f"{power:+d} dB" for power in _POWERS_DB]
+            self._power = RangeInput("Transmit power", powers, _POWERS_DB.index(0), self._on_link)
             _field("Channel")
             labels = {name: choice.label for name, choice in self._context.channels.items()}
             self._channel = ui.toggle(labels, value=_STARTS_WITH.channel, on_change=self._on_link)
             _field("Fading")
             self._fading = ui.toggle(_FADINGS, value=_STARTS_WITH.fading, on_change=self._on_link)
+            with ui.element("div") as self._tapped:
+                self._speed_label = _field("Speed")
+                self._speed = RangeInput(
+                    "Speed", [f"{speed} km/h" for speed in _SPEEDS_KMH], _SPEEDS_KMH.index(3), self._on_link
+                )
+                self._delay_label = _field("Delay spread")
+                delays = [f"{delay} ns" for delay in _DELAYS_NS]
+                self._delay = RangeInput("Delay spread", delays, _DELAYS_NS.index(300), self._on_link)
+            _field("Gains at the receiver")
+            self._csi = ui.toggle(_GAINS, value=_STARTS_WITH.csi, on_change=self._on_link)
             self._length_label = _field("Token length")
             nearest = min(lengths, key=lambda length: abs(length - self._context.token_length))
             self._length = RangeInput(
@@ -130,6 +147,7 @@ class Playground:
             for name, toggle in (
                 ("Channel", self._channel),
                 ("Fading", self._fading),
+                ("Gains at the receiver", self._csi),
                 ("Payload", self._payload),
             ):
                 toggle.props(f'unelevated no-caps spread role=group aria-label="{name}"').classes("tl-toggle")
@@ -169,7 +187,12 @@ class Playground:
         unused = ", without meaning on a perfect channel" if channel.perfect else ""
         self._snr_label.set_content(f"SNR <strong>{link.snr_db:.0f} dB</strong>{unused}")
         self._length_label.set_content(f"Token length <strong>{link.token_length}</strong> per modality")
-        self._fading.set_enabled(channel.fades)
+        self._power_label.set_content(f"Transmit power <strong>{link.tx_power_db:+.0f} dB</strong>")
+        self._speed_label.set_content(f"Speed <strong>{link.speed_kmh:.0f} km/h</strong>")
+        self._delay_label.set_content(f"Delay spread <strong>{link.delay_spread_ns:.0f} ns</strong>")
+        self._fading.set_enabled(channel.fades and not channel.selective)
+        self._csi.set_enabled(not channel.perfect)
+        self._tapped.visible = channel.selective
 
     async def _on_link(self) -> None:
         self._show_settings()
@@ -320,6 +343,10 @@ class Playground:
             channel=str(self._channel.value),
             fading=cast(FadingName, self._fading.value),
             snr_db=float(_SNRS_DB[self._snr.index]),
+            tx_power_db=float(_POWERS_DB[self._power.index]),
+            csi=cast(CsiName, self._csi.value),
+            speed_kmh=float(_SPEEDS_KMH[self._speed.index]),
+            delay_spread_ns=float(_DELAYS_NS[self._delay.index]),
             token_length=self._lengths[self._length.index],
             payload=cast(PayloadName, self._payload.value),
         )

@@ -25,11 +25,13 @@ class Codeword:
     Attributes:
         sent_TC, received_TC: float32, [token_length, channel_dim].
         cost: what they took.
+        subcarrier_TS: that each symbol went over; None: not over OFDM.
     """
 
     sent_TC: npt.NDArray[np.float32]
     received_TC: npt.NDArray[np.float32]
     cost: BlockCost
+    subcarrier_TS: npt.NDArray[np.int64] | None = None
 
     @property
     def error_db(self) -> float:
@@ -92,8 +94,10 @@ async def look_at(asker: Asker, clip: ClipFile, user: str) -> None:
 def codewords(ready: Ingested) -> tuple[Codeword, ...]:
     """The tokens of every modality, before and after the channel."""
     return tuple(
-        Codeword(sent_TC, block.x_TC, cost)
-        for sent_TC, block, cost in zip(ready.sent, ready.blocks, ready.costs, strict=True)
+        Codeword(sent_TC, block.x_TC, cost, subcarrier_TS)
+        for sent_TC, block, cost, subcarrier_TS in zip(
+            ready.sent, ready.blocks, ready.costs, ready.subcarriers, strict=True
+        )
     )
 
 

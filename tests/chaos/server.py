@@ -25,7 +25,7 @@ class NoIngest:
     ) -> Ingested:
         """Bytes as language tokens."""
         blocks: tuple[FeatureBlock, ...] = ()
-        return Ingested(blocks, tuple(question.encode()), tuple(context.encode()), (), ())
+        return Ingested(blocks, tuple(question.encode()), tuple(context.encode()), (), (), ())
 
 
 def echo(prompt: Prompt) -> str:

@@ -301,6 +301,33 @@ def test_what_is_dragged_is_asked_again(browser: Browser, served: dict[str, str]
         expect(page.locator(".tl-cost")).to_contain_text("2.05")
 
 
+def test_a_tapped_delay_line_has_speed_and_delays_and_errors_over_subcarriers(
+    browser: Browser, served: dict[str, str]
+) -> None:
+    with looking(browser, served["TOKENLINK_REST_URL"]) as watched:
+        page = watched.page
+        ask_in_playground(page)
+        speed = page.get_by_role("slider", name="Speed")
+        expect(speed).to_be_hidden()
+        expect(page.locator("svg.tl-subcarriers")).to_have_count(0)
+        page.get_by_role("button", name="TDL-C").click()
+        expect(speed).to_be_visible()
+        expect(page.get_by_role("slider", name="Delay spread")).to_be_visible()
+        # The cyclic prefix costs channel uses, and so do pilots.
+        expect(page.locator(".tl-word").first).to_contain_text("274 channel uses")
+        expect(page.locator("svg.tl-subcarriers")).to_have_count(2)
+        page.get_by_role("button", name="Estimated from pilots").click()
+        expect(page.locator(".tl-word").first).to_contain_text("330 channel uses")
+        page.get_by_role("button", name="AWGN").click()
+        page.get_by_role("button", name="Known").click()
+        expect(page.locator("svg.tl-subcarriers")).to_have_count(0)
+        power = page.get_by_role("slider", name="Transmit power")
+        power.focus()
+        for _ in range(3):
+            page.keyboard.press("ArrowRight")
+        expect(page.locator(".tl-word").first).to_contain_text("effective SNR 13.0")
+
+
 @pytest.mark.parametrize(
     ("name", "says"),
     [("notes.txt", "no video, image or sound"), ("holiday.mp4", "clip"), ("empty.mp4", "empty")],

@@ -27,6 +27,7 @@ from protos.names import (
     MIN_SNR_DB,
     MODALITIES,
     ChannelName,
+    CsiName,
     FadingName,
     MediaModality,
     ModalityName,
@@ -129,6 +130,14 @@ class LinkPart(_Part):
     """Mean Es/N0 [dB]."""
     bandwidth_hz: Annotated[float, Field(gt=0, le=1e12)] = 1e6
     """Symbols per second."""
+    csi: CsiName = "perfect"
+    """Whether the receiver knows gains, or estimates them from pilots, which cost channel uses."""
+    tx_power_db: Annotated[float, Field(ge=-MAX_ABS_SNR_DB, le=MAX_ABS_SNR_DB)] = 0.0
+    """Gain on the energy of every symbol, before the channel [dB]."""
+    delay_spread_ns: Annotated[float, Field(ge=0, le=1e5)] = 300.0
+    """Of a tapped delay line: root of the mean squared delay [ns]."""
+    speed_kmh: Annotated[float, Field(ge=0, le=1e4)] = 3.0
+    """Of a tapped delay line: of the device."""
     token_length: Annotated[int, Field(ge=1, le=65_536)] | None = None
     """Tokens per modality; the server's default where it is left out."""
     payload: PayloadName = "float32"
@@ -143,6 +152,10 @@ class LinkPart(_Part):
             fading=self.fading,
             snr_db=self.snr_db,
             bandwidth_hz=self.bandwidth_hz,
+            csi=self.csi,
+            tx_power_db=self.tx_power_db,
+            delay_spread_ns=self.delay_spread_ns,
+            speed_kmh=self.speed_kmh,
             token_length=self.token_length,
             payload=self.payload,
             seed=self.seed,

@@ -88,6 +88,7 @@ async def ready_turns(
         context_ids=(),
         costs=tuple(cost for each in files for cost in each.costs),
         sent=tuple(sent_TC for each in files for sent_TC in each.sent),
+        subcarriers=tuple(subcarrier_TS for each in files for subcarrier_TS in each.subcarriers),
         window=windows[-1] if windows else None,
     )
     return found, shown

@@ -13,7 +13,7 @@ from edge_server.cell import DeviceStatus
 from edge_server.cell.grant import CellConfig, make_grant
 from edge_server.frontdoor.ports import BlockCost, LinkSettings
 from edge_server.ui import markup
-from edge_server.ui.pictures import constellation, heatmap, sparkline
+from edge_server.ui.pictures import constellation, heatmap, over_subcarriers, sparkline
 from edge_server.ui.trial import Codeword, bill_of_clip, bill_of_tokens
 from edge_server.ui.watch import RecentAnswer
 
@@ -101,3 +101,16 @@ def test_many_devices_are_counted_not_all_shown() -> None:
 )
 def test_times_have_units_that_suit_them(value: float, shown: str) -> None:
     assert markup.seconds(value) == shown
+
+
+def test_a_subcarrier_that_was_lost_has_the_tallest_bar() -> None:
+    """Three subcarriers in turn: one arrives as sent, one with an error at -15 dB, one not at all."""
+    sent = np.ones((2, 6), np.float32)
+    subcarrier = np.array([[0, 1, 2], [0, 1, 2]])
+    received = sent.copy()
+    for first, error in ((1, 10.0 ** (-15.0 / 20.0)), (2, 1.0)):
+        received[:, [first, first + 3]] -= np.float32(error)
+    drawn = over_subcarriers(sent, received, subcarrier, "error")
+    heights = [float(each) for each in re.findall(r'height="([\d.]+)"', drawn)]
+    assert heights == pytest.approx([10.0, 20.0], abs=0.01)
+    assert 'viewBox="0 0 3 20"' in drawn

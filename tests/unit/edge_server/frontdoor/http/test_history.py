@@ -35,7 +35,7 @@ async def ids_of(text: str) -> tuple[int, ...]:
 
 
 def ready(context: str) -> Ingested:
-    return Ingested((), (1,), tuple(context.encode()), (), ())
+    return Ingested((), (1,), tuple(context.encode()), (), (), ())
 
 
 @given(st.lists(st.text("ab", max_size=6), max_size=8), st.integers(0, 40), st.data())
