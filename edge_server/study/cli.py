@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,10 +14,11 @@ from rich.progress import Progress, track
 
 from edge_server.cell.allocation import LossTable
 from edge_server.cell.allocation.surface_file import FILE, read_points
+from edge_server.data.soundstage.dataset import load_split
 from edge_server.engine.calibration import FILE as CALIBRATION
 from edge_server.engine.calibration import read_calibration
 from edge_server.evaluation.accuracy import Evaluator
-from edge_server.evaluation.held_out import open_data
+from edge_server.evaluation.held_out import HeldOut, open_data
 from edge_server.model.description import read_description
 from edge_server.model.link import Link
 from edge_server.model.provenance import current_commit
@@ -128,7 +129,8 @@ def study(
         list[str] | None,
         typer.Option(
             metavar="NAME=DIR",
-            help="Of worlds: another data set with the scenes of --data; may be given several times.",
+            help="Of worlds: another data set with the scenes of --data. Of progressive: one of another "
+            "seed. May be given several times.",
         ),
     ] = None,
     row: Annotated[
@@ -150,7 +152,8 @@ def study(
         study_cell(model, out, jobs or cores(), compare.QUICK if quick else compare.Plan().of(drops))
         return
     if name == PROGRESSIVE:
-        study_progressive(model, data, out, progressive.QUICK if quick else progressive.Plan())
+        plan = progressive.QUICK if quick else progressive.Plan()
+        study_progressive(model, data, _named(world or []), out, plan)
         return
     if name == WORLDS:
         study_worlds(model, data, world or [], out)
@@ -219,7 +222,9 @@ def study_cell(model: Path, out: Path, jobs: int, plan: compare.Plan) -> None:
     typer.echo(f"{out / CELL}.json")
 
 
-def study_progressive(model: Path, data: Path, out: Path, plan: progressive.Plan) -> None:
+def study_progressive(
+    model: Path, data: Path, others: Mapping[str, Path], out: Path, plan: progressive.Plan
+) -> None:
     """Ask in rounds and at once; JSON, picture and page."""
     calibration = read_calibration(model / CALIBRATION)
     if calibration is None:
@@ -231,10 +236,16 @@ def study_progressive(model: Path, data: Path, out: Path, plan: progressive.Plan
         Evaluator(link, open_data(data, split, link, 1, lambda done, total: None).asked, plan.questions)
         for split in ("val", "test")
     )
+    more = {
+        name: Evaluator(link, HeldOut.of_soundstage(load_split(folder, "test")), plan.questions)
+        for name, folder in others.items()
+    }
     with Progress() as bar:
-        rounds = sum(progressive.questions_asked(each, plan) for each in (validation, test))
+        rounds = sum(progressive.questions_asked(each, plan) for each in (validation, test, *more.values()))
         task = bar.add_task("questions", total=rounds)
-        found = progressive.compare(validation, test, calibration, plan, lambda done: bar.advance(task, done))
+        found = progressive.compare(
+            validation, test, calibration, plan, lambda done: bar.advance(task, done), more
+        )
     out.mkdir(parents=True, exist_ok=True)
     head = {"command": progressive.COMMAND, "measures": progressive.MEASURES, "commit": current_commit()}
     report = {**head, "model": link.config.name, **found, "promises": progressive.kept(found)}
@@ -246,14 +257,7 @@ def study_progressive(model: Path, data: Path, out: Path, plan: progressive.Plan
 
 def study_worlds(model: Path, data: Path, others: list[str], out: Path) -> None:
     """Ask about the same scenes in other worlds; JSON and page."""
-    found = {worlds.USUAL: data}
-    for each in others:
-        name, given, folder = each.partition("=")
-        if not (name and given and Path(folder).is_dir()) or name in found:
-            raise typer.BadParameter(
-                f"{each!r}; NAME=DIR, a name and a folder that is there", param_hint="--world"
-            )
-        found[name] = Path(folder)
+    found = {worlds.USUAL: data, **_named(others, worlds.USUAL)}
     if len(found) == 1:
         raise typer.BadParameter("at least one other data set is needed", param_hint="--world")
     link = Link.load(model)
@@ -266,6 +270,19 @@ def study_worlds(model: Path, data: Path, others: list[str], out: Path) -> None:
     (out / f"{WORLDS}.json").write_text(json.dumps(told, indent=1) + "\n")
     write_page(out)
     typer.echo(f"{out / WORLDS}.json")
+
+
+def _named(given: Sequence[str], *taken: str) -> dict[str, Path]:
+    """Folders by their names, as options have them."""
+    found: dict[str, Path] = {}
+    for each in given:
+        name, says, folder = each.partition("=")
+        if not (name and says and Path(folder).is_dir()) or name in found or name in taken:
+            raise typer.BadParameter(
+                f"{each!r}; NAME=DIR, a name and a folder that is there", param_hint="--world"
+            )
+        found[name] = Path(folder)
+    return found
 
 
 def compare_baselines(study: Study, runs: Path, data: Path, out: Path, jobs: int) -> None:

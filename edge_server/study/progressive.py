@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from device_agent.channel import ChannelConfig
 from device_agent.progressive import Ladder
 from edge_server.engine.calibration import Calibration
 from edge_server.evaluation.accuracy import Evaluator
+from edge_server.evaluation.calibrate import expected_error
 from edge_server.evaluation.progressive import Rounds, ask_at_every_length, best_ladder
 from edge_server.study.figures.answers import spread
 
@@ -28,7 +30,10 @@ MAY_LOSE = 0.005
 """Of the accuracy at :data:`FULL`."""
 COMMAND = "edge-server study progressive"
 MEASURES = ("edge_server/evaluation/progressive.py", "edge_server/study/progressive.py")
+TEST = "test"
+"""The split that everything is judged on, among calibrations."""
 _LEAST_SAVED = 0.4
+_MOST_ERROR = 0.03
 _CHANNELS = ("awgn", "rayleigh")
 
 
@@ -56,6 +61,7 @@ def compare(
     calibration: Calibration,
     plan: Plan,
     advance: Callable[[int], None] = lambda done: None,
+    others: Mapping[str, Evaluator] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Every channel and SNR, as JSON.
 
@@ -65,6 +71,7 @@ def compare(
         calibration: of the model.
         plan: what is asked.
         advance: told of questions that were asked.
+        others: more splits by name, of which only is told how well the probability is calibrated.
     """
     lengths = lengths_of(test)
 
@@ -74,11 +81,14 @@ def compare(
             for seed in plan.seeds
         ]
 
-    points = []
+    points, answers = [], {name: list[Rounds]() for name in (TEST, *others)}
     for model in _CHANNELS:
         for snr_db in plan.snrs_db:
             channel = ChannelConfig(model=model, fading="block", snr_db=snr_db)
             chosen_on, judged = together(asked(validation, channel)), asked(test, channel)
+            answers[TEST] += judged
+            for name, evaluator in others.items():
+                answers[name] += asked(evaluator, channel)
             ladder = best_ladder([chosen_on], FULL, 0.0)
             point = _point(judged, ladder, _shortest(chosen_on))
             points.append({"channel": model, "snr_db": snr_db, **point})
@@ -89,6 +99,7 @@ def compare(
         "seeds": list(plan.seeds),
         "questions": {"val": len(validation.questions), "test": len(test.questions)},
         "points": points,
+        "calibration": {name: calibrated(together(rounds)) for name, rounds in answers.items()},
         "mean": {model: _mean([p for p in points if p["channel"] == model]) for model in _CHANNELS},
     }
 
@@ -105,8 +116,35 @@ def kept(report: Mapping[str, Any]) -> list[dict[str, Any]]:
             "accuracy lost",
             "measured": f"{told}; seeds {len(report['seeds'])}",
             "met": all(m["saved"] >= _LEAST_SAVED and m["lost"] <= MAY_LOSE for m in means.values()),
-        }
+        },
+        _calibration_kept(report["calibration"]),
     ]
+
+
+def _calibration_kept(calibration: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    errors = {name: each["expected_error"] for name, each in calibration.items()}
+    # Another seed's scenes are needed before anything is settled.
+    settled = all(error <= _MOST_ERROR for error in errors.values()) if len(errors) > 1 else None
+    return {
+        "what": "Calibration error of the probability that stops the uplink, another seed too",
+        "measured": "; ".join(f"{name} {error:.3f}" for name, error in errors.items()),
+        "met": settled,
+        "why": None if settled is not None else "no data set of another seed was given",
+    }
+
+
+def calibrated(rounds: Rounds) -> dict[str, Any]:
+    """Expected calibration error of the confidence, over all lengths and at each."""
+    return {
+        "answers": rounds.right_LN.size,
+        "expected_error": expected_error(rounds.confidence_LN.ravel(), rounds.right_LN.ravel()),
+        "of_lengths": {
+            str(length): expected_error(confidence_N, right_N)
+            for length, confidence_N, right_N in zip(
+                rounds.lengths, rounds.confidence_LN, rounds.right_LN, strict=True
+            )
+        },
+    }
 
 
 def lengths_of(evaluator: Evaluator) -> tuple[int, ...]:

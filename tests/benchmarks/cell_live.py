@@ -1,9 +1,10 @@
 """A cell that is shared out live: real agents over gRPC, joint beside equal; and one that walks.
 
-    python -m tests.benchmarks.cell_live --out docs/results/cell_live.json
+    python -m tests.benchmarks.cell_live --data datasets/soundstage --out docs/results/cell_live.json
 
-Agents are spread over a made-up cell (:mod:`edge_server.study.cell.geometry`) and ask the demo's questions,
-each over a channel of its own with the bandwidth, power and token length that it is granted. Airtime is that
+Agents are spread over a made-up cell (:mod:`edge_server.study.cell.geometry`) and ask questions of the test
+split, all of them the same, each over a channel of its own with the bandwidth, power and token length that it
+is granted. Airtime is that
 of the emulated radio. What is predicted goes by the grants and the measured loss of the model. The walk: the
 SNR of one agent falls from 20 to -5 dB and rises again in steps, one every few seconds, while it asks without
 a pause; how long after a step its grant changes is looked at every 20 ms.
@@ -30,16 +31,15 @@ from device_agent.channel import SnrTrace
 from device_agent.config import DeviceSettings
 from device_agent.errors import DeviceAgentError
 from device_agent.media.clip import Clip
-from device_agent.media.loading import clip_from_file
 from device_agent.transmitter import Encoded, Transmitter
 from device_agent.uplink.uplink import Uplink
 from edge_server.cell.allocation.surface_file import FILE, read_tables
+from edge_server.data.soundstage.dataset import load_split
 from edge_server.model.provenance import current_commit
 from edge_server.study.cell.geometry import Geometry, watts
 from protos.names import clamp_snr_db
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 
-DEMO = Path("deploy/demo")
 REFERENCE_HZ = 1e6
 #: Complex symbols per unit of token length: sight and sound, 16 each.
 SYMBOLS = 32.0
@@ -48,6 +48,9 @@ STEPS_DB = (20.0, 15.0, 10.0, 5.0, 0.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0)
 _SETTLED_S = 3.0
 _LOOK_S = 0.02
 _ALIKE = 0.01
+_FULL_SCALE = 32768.0
+_WITHIN = 0.1
+_FOLLOWS_WITHIN_S = 2.0
 
 
 class RememberingTransmitter(Transmitter):
@@ -166,6 +169,7 @@ async def measure(
         "granted_hz": sum(grant.bandwidth_hz for grant in grants),
         "predicted_accuracy": float(np.mean(predicted)),
         "predicted_right_per_s_of_airtime": sum(predicted) / sum(airtime_s),
+        "predicted_airtime_p95_s": float(np.quantile(airtime_s, 0.95)),
     }
 
 
@@ -231,17 +235,50 @@ def drop(users: int, seed: int) -> list[float]:
     return [clamp_snr_db(float(10.0 * np.log10(snr))) for snr in snrs]
 
 
-def demo_questions(model: Path, most: int) -> list[tuple[Clip, str, str]]:
-    """Clips, questions and what is right, of the demo."""
-    spec = load_bundle(model / "bundle").media_spec()
-    rows = json.loads((DEMO / "questions.json").read_text())[:most]
-    clips = {row["clip"]: clip_from_file(DEMO / "clips" / row["clip"], spec=spec) for row in rows}
-    return [(clips[row["clip"]], row["question"], row["answer"]) for row in rows]
+def held_out_questions(data: Path, most: int, seed: int) -> list[tuple[Clip, str, str]]:
+    """Clips, questions and what is right, any of the test split."""
+    split = load_split(data, "test")
+    picked = np.random.default_rng(seed).choice(len(split.questions), most, replace=False)
+    rows = [split.questions[number] for number in picked]
+    clips = {
+        clip: Clip(np.asarray(split.frames[clip]), (split.pcm[clip] / _FULL_SCALE).astype(np.float32))
+        for clip in {row.clip for row in rows}
+    }
+    return [(clips[row.clip], row.text, row.answer) for row in rows]
+
+
+def kept(
+    policies: list[dict[str, Any]], gain: dict[str, float], walked: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """The promises that this settles."""
+    off = max(
+        abs(each["right_per_s_of_airtime"] / each["predicted_right_per_s_of_airtime"] - 1.0)
+        for each in policies
+    )
+    lag_s = walked["worst_lag_s"]
+    return [
+        {
+            "what": "24 real agents over gRPC: right answers per second of airtime and p95 of airtime, "
+            "predicted against measured",
+            "measured": f"at most {off:.1%} off; joint against equal: right answers per second of airtime "
+            f"times {gain['right_per_s_of_airtime']:.3f}, predicted "
+            f"{gain['predicted_right_per_s_of_airtime']:.3f}; p95 of airtime times "
+            f"{gain['airtime_p95_s']:.3f}, predicted {gain['predicted_airtime_p95_s']:.3f}",
+            "met": off <= _WITHIN
+            and abs(gain["airtime_p95_s"] / gain["predicted_airtime_p95_s"] - 1.0) <= _WITHIN,
+        },
+        {
+            "what": "A user walks from 20 to -5 dB and back within 30 s",
+            "measured": f"the slowest grant followed after {lag_s:.2f} s; {walked['lost']} of "
+            f"{walked['questions']} questions lost",
+            "met": lag_s <= _FOLLOWS_WITHIN_S and not walked["lost"],
+        },
+    ]
 
 
 async def main(arguments: argparse.Namespace) -> None:
     """Measure, and write what was found."""
-    asked = demo_questions(arguments.model, arguments.questions)
+    asked = held_out_questions(arguments.data, arguments.questions, arguments.seed)
     snrs_db = drop(arguments.users, arguments.seed)
     policies = [
         await measure(arguments.model, policy, snrs_db, arguments.bandwidth_hz, asked)
@@ -250,9 +287,17 @@ async def main(arguments: argparse.Namespace) -> None:
     by_name = {found["policy"]: found for found in policies}
     gain = {
         key: by_name["joint"][key] / by_name["equal"][key]
-        for key in ("right_per_s_of_airtime", "predicted_right_per_s_of_airtime", "airtime_p95_s")
+        for key in (
+            "right_per_s_of_airtime",
+            "predicted_right_per_s_of_airtime",
+            "airtime_p95_s",
+            "predicted_airtime_p95_s",
+        )
     }
+    walked = await walk(arguments.model, arguments.bandwidth_hz / 6.0, arguments.step_s, asked)
     report = {
+        "command": "python -m tests.benchmarks.cell_live",
+        "measures": ["edge_server/cell/allocation", "edge_server/cell/allocator.py", "device_agent/agent.py"],
         "commit": current_commit(),
         "users": arguments.users,
         "bandwidth_hz": arguments.bandwidth_hz,
@@ -260,7 +305,8 @@ async def main(arguments: argparse.Namespace) -> None:
         "snrs_db": snrs_db,
         "policies": policies,
         "joint_over_equal": gain,
-        "walk": await walk(arguments.model, arguments.bandwidth_hz / 6.0, arguments.step_s, asked),
+        "walk": walked,
+        "promises": kept(policies, gain, walked),
     }
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(report, indent=1) + "\n")
@@ -274,8 +320,9 @@ def parsed() -> argparse.Namespace:
     )
     parser.add_argument("--model", type=Path, default=Path("deploy/models/soundstage-small"))
     parser.add_argument("--out", type=Path, default=Path("docs/results/cell_live.json"))
+    parser.add_argument("--data", type=Path, default=Path("datasets/soundstage"))
     parser.add_argument("--users", type=int, default=24)
-    parser.add_argument("--questions", type=int, default=27)
+    parser.add_argument("--questions", type=int, default=40)
     parser.add_argument("--bandwidth-hz", type=float, default=1e6)
     parser.add_argument("--step-s", type=float, default=3.0)
     parser.add_argument("--seed", type=int, default=1)

@@ -18,6 +18,8 @@ def shared_out(files: Found) -> str:
     parts = [_intro(report), "![Cost per user](cell.png)", _sweeps(report), _exhaustive(report)]
     if "cell_live" in files:
         parts.append(_live(files["cell_live"]))
+    if "allocation_load" in files:
+        parts.append(_load(files["allocation_load"]))
     return "\n\n".join(parts)
 
 
@@ -72,12 +74,29 @@ def _live(report: Mapping[str, Any]) -> str:
         (
             row["policy"],
             percent(row["accuracy"]),
-            f"{row['right_per_s_of_airtime']:.1f}",
-            f"{1e3 * row['airtime_p95_s']:.2f} ms",
+            f"{row['right_per_s_of_airtime']:.1f} / {row['predicted_right_per_s_of_airtime']:.1f}",
+            f"{1e3 * row['airtime_p95_s']:.2f} / {1e3 * row['predicted_airtime_p95_s']:.2f} ms",
             f"{row['tokens_mean']:.1f}",
         )
         for row in report["policies"]
     ]
-    return "Live, agents over gRPC at one server:\n\n" + table(
-        ("policy", "right", "right answers per second of airtime", "airtime, p95", "tokens"), rows
+    walk = report["walk"]
+    lags = ", ".join(
+        f"{step['snr_db']:g} dB " + ("the same grant" if step["lag_s"] is None else f"{step['lag_s']:.2f} s")
+        for step in walk["steps"]
+    )
+    head = ("policy", "right", "right answers per second of airtime", "airtime, p95", "tokens")
+    return (
+        f"Live, {report['users']} agents over gRPC at one server, measured / predicted "
+        f"(`{report['command']}`):\n\n{table(head, rows)}\n\nOne that walks, asking all the time: how long "
+        f"after each step its grant followed: {lags}; {walk['lost']} of {walk['questions']} questions lost."
+    )
+
+
+def _load(report: Mapping[str, Any]) -> str:
+    hz, of_turns = report["median_hz"], report["ratio_of_turns"]
+    return (
+        f"What it costs the server (`{report['command']}`): {report['users']} users as fast as they are "
+        f"answered, {hz['joint']:.0f} answers a second with joint allocation, {hz['off']:.0f} without; turn by "
+        f"turn {of_turns['least']:.3f} to {of_turns['most']:.3f} of it."
     )

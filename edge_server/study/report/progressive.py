@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from edge_server.study.report.markdown import percent_spread, table
 from edge_server.study.report.sections import Found
 
@@ -46,4 +49,17 @@ def in_rounds(files: Found) -> str:
         f"{report['may_lose']:.1%} on the validation questions."
     )
     picture = "![Tokens over SNR](progressive.png)"
-    return "\n\n".join((intro, picture, table(head, rows), f"In the mean over SNR: {told}."))
+    parts = [intro, picture, table(head, rows), f"In the mean over SNR: {told}."]
+    if "calibration" in report:
+        parts.append(_calibration(report["calibration"]))
+    return "\n\n".join(parts)
+
+
+def _calibration(found: Mapping[str, Mapping[str, Any]]) -> str:
+    told = "; ".join(
+        f"{name}: {each['expected_error']:.3f} ({each['answers']} answers; by length "
+        + ", ".join(f"{length}: {error:.3f}" for length, error in each["of_lengths"].items())
+        + ")"
+        for name, each in found.items()
+    )
+    return f"Expected calibration error of the confidence that stops, over all channels and SNRs: {told}."
