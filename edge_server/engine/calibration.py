@@ -2,13 +2,16 @@
 
 ``MODEL/calibration.json``, written by ``edge-server evaluate --calibrate``:
 
-    {"version": 1, "scale": 0.9, "offset": -0.2, "threshold": 0.5, "longest": 2, "unsure": "not sure"}
+    {"version": 1, "scale": 0.9, "offset": -0.2, "threshold": 0.5, "doubt": 0.1, "longest": 2,
+     "unsure": "not sure"}
 
 The confidence of an answer is ``sigmoid(scale * logit(p) + offset)``, p being the product of the
 probabilities of its language tokens (Platt 1999): fitted on held-out questions, it is how often such answers
 are right. It is known of answers as long as those it was fitted on; a longer one, such as a description, is
 never held back.
-A model that was trained to say itself that it cannot know says ``unsure``: no answer, of confidence 0.
+A model that was trained to say itself that it cannot know says ``unsure``: no answer, of confidence 0. Where
+it says something else, how probable it was to begin with ``unsure`` tells what is from elsewhere far better
+than how probable the answer is: above ``doubt`` an answer is held back, too.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ FILE = "calibration.json"
 VERSION = 1
 #: Probabilities nearer to 0 or 1 than this are taken for this far from it.
 _LEAST = 1e-7
+UNSURE = "not sure"
+"""What models are trained to say that cannot know."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,8 @@ class Calibration:
         scale: of the logit of an answer's probability.
         offset: added to that.
         threshold: an answer of less confidence is held back; 0: none is.
+        doubt: one before which the model was more probable than this to say that it is not sure is held back;
+            1: none is.
         longest: language tokens of an answer whose confidence is known.
         unsure: what is said instead; what a model says that was trained to.
     """
@@ -56,21 +63,23 @@ class Calibration:
     offset: float
     threshold: float
     longest: int
-    unsure: str = "not sure"
+    unsure: str = UNSURE
+    doubt: float = 1.0
 
-    def judge(self, text: str, logprobs: Sequence[float]) -> Judgement:
+    def judge(self, text: str, logprobs: Sequence[float], doubt: float = 0.0) -> Judgement:
         """Judge an answer.
 
         Args:
             text: of it.
             logprobs: natural logarithm of the probability of each of its language tokens.
+            doubt: probability of ``unsure`` in its place, as far as its first token tells.
         """
         if text == self.unsure:
             return Judgement(0.0, abstained=True)
         if not logprobs or len(logprobs) > self.longest:
             return Judgement(None, abstained=False)
         confidence = self.confidence(math.exp(math.fsum(logprobs)))
-        return Judgement(confidence, abstained=confidence < self.threshold)
+        return Judgement(confidence, abstained=confidence < self.threshold or doubt > self.doubt)
 
     def confidence(self, probability: float) -> float:
         """How often an answer of this probability is right."""
@@ -106,9 +115,12 @@ def read_calibration(path: Path) -> Calibration | None:
             float(found["threshold"]),
             int(found["longest"]),
             str(found["unsure"]),
+            float(found.get("doubt", 1.0)),
         )
         if not (math.isfinite(read.scale) and math.isfinite(read.offset) and 0.0 <= read.threshold <= 1.0):
             raise ValueError(f"scale {read.scale}, offset {read.offset}, threshold {read.threshold}")
+        if not 0.0 <= read.doubt <= 1.0:
+            raise ValueError(f"doubt {read.doubt}")
         if not read.unsure or read.longest < 1:
             raise ValueError(f"longest {read.longest}, unsure {read.unsure!r}")
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -171,7 +171,8 @@ class Detokenizer:
             reason = "stop" if stopped or end is None else end
             completion = _completion(progress, reason)
             if calibration is not None:
-                completion = _judged(completion, calibration)
+                doubt = job.steps[0].doubt if job.steps else 0.0
+                completion = _judged(completion, calibration, doubt)
                 if completion.guess:
                     said = [(job, Delta(completion.text))]
             said += _end(job, completion)
@@ -192,9 +193,9 @@ def _end(job: Job, how: Completion | EdgeServerError) -> list[Publication]:
     return [(job, how)] if job.advance(JobState.TOLD) else []
 
 
-def _judged(completion: Completion, calibration: Calibration) -> Completion:
+def _judged(completion: Completion, calibration: Calibration, doubt: float) -> Completion:
     """An answer with how far it is to be believed; one that is held back was not begun to be told."""
-    found = calibration.judge(completion.text, completion.logprobs)
+    found = calibration.judge(completion.text, completion.logprobs, doubt)
     completion = replace(completion, confidence=found.confidence, abstained=found.abstained)
     if not found.abstained or completion.text == calibration.unsure:
         return completion

@@ -86,11 +86,14 @@ class Step:
         token_id: the token.
         probability: that the model gave to it, before any temperature, penalty or bias.
         alternatives: the likeliest tokens with their log-probabilities, as many as the prompt asks for.
+        doubt: of an answer's first token: probability that the model would have said in its place that it is
+            not sure; 0 where that is not known.
     """
 
     token_id: int
     probability: float
     alternatives: tuple[tuple[int, float], ...] = ()
+    doubt: float = 0.0
 
 
 class InvalidPromptError(ValueError):

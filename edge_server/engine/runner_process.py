@@ -48,7 +48,7 @@ from edge_server.errors import ModelError
 
 logger = logging.getLogger(__name__)
 
-_Sent: TypeAlias = tuple[int, float] | tuple[int, float, tuple[tuple[int, float], ...]]
+_Sent: TypeAlias = tuple[int, float] | tuple[int, float, tuple[tuple[int, float], ...], float]
 """A step as it goes over the pipe: plain values, of which there are many."""
 _ENDS_WITHIN_S = 2.0
 _NICENESS = 5
@@ -395,6 +395,6 @@ class _Calls:
 
 
 def _sent(step: Step) -> _Sent:
-    if step.alternatives:
-        return step.token_id, step.probability, step.alternatives
+    if step.alternatives or step.doubt:
+        return step.token_id, step.probability, step.alternatives, step.doubt
     return step.token_id, step.probability

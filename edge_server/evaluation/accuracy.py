@@ -230,6 +230,8 @@ class Said:
     """The answer."""
     logprobs: tuple[float, ...]
     """Natural logarithms of these, the end token's not counted."""
+    doubt: float = 0.0
+    """How probable it was that the model says it is not sure: :attr:`edge_server.engine.ports.Step.doubt`."""
 
 
 def answer_all(
@@ -242,6 +244,7 @@ def answer_all(
 def say_all(served: ServedLink, prompts: Sequence[Prompt], max_new_tokens: int = _USUAL_ANSWER) -> list[Said]:
     """Greedy answers to a batch of prompts, and how probable each is."""
     state, steps = served.prefill(prompts)
+    doubts = [step.doubt for step in steps]
     answers: list[list[int]] = [[] for _ in prompts]
     logprobs: list[list[float]] = [[] for _ in prompts]
     open_rows = list(range(len(prompts)))
@@ -257,7 +260,10 @@ def say_all(served: ServedLink, prompts: Sequence[Prompt], max_new_tokens: int =
         state = served.keep(state, still)
         open_rows = [open_rows[position] for position in still]
         state, steps = served.decode(state)
-    return [Said(served.text(ids), tuple(found)) for ids, found in zip(answers, logprobs, strict=True)]
+    return [
+        Said(served.text(ids), tuple(found), doubt)
+        for ids, found, doubt in zip(answers, logprobs, doubts, strict=True)
+    ]
 
 
 def most_frequent_answers(questions: Sequence[QuestionRow]) -> dict[str, str]:

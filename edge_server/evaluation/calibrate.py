@@ -1,7 +1,8 @@
 """Fits how sure a model's answers are, and below what they are held back.
 
 On questions of the validation split, plain and in training's wordings, over several SNRs: confidence by Platt
-scaling, and the threshold below which no more than a given share of them is held back. Nothing from elsewhere
+scaling, and the doubt above which and the confidence below which no more than a given share of them is held
+back, together. Nothing from elsewhere
 is looked at: what a model does with that is judged by :mod:`edge_server.evaluation.out_of_domain`.
 """
 
@@ -24,6 +25,8 @@ SNRS_DB = (20.0, 10.0, 5.0, 0.0, -5.0)
 _BINS = 15
 _NEWTON_STEPS = 50
 _FAR = 60.0
+#: Of what may be held back, this share by doubt; the rest by confidence.
+_OF_DOUBT = 0.75
 #: Of in-domain answers, this share may be held back; a little less than what is promised of held-out ones.
 MAY_LOSE = 0.02
 
@@ -63,9 +66,22 @@ def calibrate(
     scale, offset = _platt(p, np.asarray([a.right for a in spoken], np.float64))
     fitted = replace(start, scale=scale, offset=offset)
     silent = len(answered) - len(spoken)
-    confidence = np.sort([fitted.confidence(float(each)) for each in p])
     allowed = max(int(may_lose * len(answered)) - silent, 0)
-    return replace(fitted, threshold=round(float(confidence[allowed]), 4))
+    doubt = _level(np.sort([-a.said.doubt for a in spoken]), int(_OF_DOUBT * allowed))
+    fitted = replace(fitted, doubt=min(round(-doubt, 4), 1.0))
+    confidence = np.sort([fitted.confidence(float(each)) for each in p])
+    # Whoever doubts is seldom confident: how many both hold back is counted, not reckoned.
+    for index in range(allowed, -1, -1):
+        found = replace(fitted, threshold=round(float(_level(confidence, index)), 4))
+        judged = [found.judge(a.said.text, a.said.logprobs, a.said.doubt) for a in spoken]
+        if sum(each.abstained for each in judged) <= allowed:
+            return found
+    return replace(fitted, threshold=0.0)
+
+
+def _level(rising: npt.NDArray[np.float64], below: int) -> float:
+    """What so many of these values lie below."""
+    return float(rising[min(below, len(rising) - 1)])
 
 
 def in_domain(

@@ -95,7 +95,7 @@ def judge_kinds(
     found = {}
     for kind in kinds(evaluator, setting, seed, each):
         said = say(evaluator, kind.asked, setting, advance)
-        abstained = sum(calibration.judge(s.text, s.logprobs).abstained for s in said)
+        abstained = sum(calibration.judge(s.text, s.logprobs, s.doubt).abstained for s in said)
         found[kind.name] = {
             "asked": len(said),
             "abstained": abstained,
@@ -141,7 +141,7 @@ def judge_in_domain(
             asked.append(Ask(question.text, sent))
     said = say(evaluator, asked, setting, advance)
     answered = [Answered(s, s.text == q.answer) for s, q in zip(said, evaluator.questions, strict=True)]
-    judged = [calibration.judge(a.said.text, a.said.logprobs) for a in answered]
+    judged = [calibration.judge(a.said.text, a.said.logprobs, a.said.doubt) for a in answered]
     kept = [a.right for a, j in zip(answered, judged, strict=True) if not j.abstained]
     confidence = np.asarray([j.confidence if j.confidence is not None else 1.0 for j in judged])
     right = np.asarray([float(a.right) for a in answered])

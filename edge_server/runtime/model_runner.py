@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -21,8 +21,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from edge_server.engine.calibration import UNSURE
 from edge_server.engine.ports import Prompt, Step
 from edge_server.errors import ModelError
+from edge_server.model import tokenizer as tk
 from edge_server.model.link import Link
 from edge_server.runtime.allocator import keep_freed_memory
 from edge_server.runtime.cuda_graphs import GreedySteps, likeliest
@@ -79,6 +81,8 @@ class CausalRunner:
         bfloat16: read prompts with products in bfloat16, where the processor has instructions for it.
         sections: as for :class:`~edge_server.runtime.decoder.Decoder`.
         unsaid: as for it.
+        doubt_id: the language token with which the model begins to say that it is not sure; its probability
+            is told with each answer's first token. None: nothing is told.
 
     Raises:
         ModelError: the network asks for something that is not served.
@@ -93,12 +97,13 @@ class CausalRunner:
         bfloat16: bool = False,
         sections: Sequence[int] = (),
         unsaid: Sequence[int] = (),
+        doubt_id: int | None = None,
     ) -> None:
         embedding: Tensor = network.get_input_embeddings().weight
         fast = has_bfloat16(embedding.device)
         if embedding.dtype == torch.bfloat16 and fast is False:
             embedding = network.float().get_input_embeddings().weight
-        self._layout = layout()
+        self._layout, self._doubt_id = layout(), doubt_id
         # On a GPU it is the foundation's own type that says what is computed in.
         rounded = bfloat16 and fast is True and embedding.device.type == "cpu"
         self._decoder = Decoder(network, max_positions, bfloat16=rounded, sections=sections, unsaid=unsaid)
@@ -136,7 +141,9 @@ class CausalRunner:
                 cache.remember(cache_rows, said_2B[0])
                 said = _say(said_2B, cache, cache_rows)
                 samplers = [Sampler.of(prompts[row]) for row in order]
+                doubts = self._doubts(logits_BV, said_2B)
                 _sample(said, samplers, logits_BV, range(len(said)), cache, cache_rows)
+                said = [replace(step, doubt=doubt) for step, doubt in zip(said, doubts, strict=True)]
             except BaseException:
                 cache.free(cache_rows)
                 raise
@@ -192,6 +199,15 @@ class CausalRunner:
                 (*before.followed, None),
             )
             return joined, said[0]
+
+    def _doubts(self, logits_BV: Tensor, said_2B: Tensor) -> list[float]:
+        """Of each row, the probability that it begins with its :attr:`doubt_id`; 0 where there is none."""
+        if self._doubt_id is None:
+            return [0.0] * len(logits_BV)
+        most_B = logits_BV.gather(1, said_2B[0].long()[:, None])[:, 0].float()
+        doubts_B = said_2B[1] * (logits_BV[:, self._doubt_id].float() - most_B).exp()
+        found: list[float] = doubts_B.tolist()
+        return found
 
     def _known(self, prompts: Sequence[Prompt]) -> tuple[dict[int, Prefix], list[int]]:
         """What is kept of prompts, by their rows, and the rows of the others."""
@@ -278,6 +294,7 @@ class ServedLink(CausalRunner, ModelInfo):
             self.max_positions,
             bfloat16=bfloat16,
             unsaid=link.special.marks,
+            doubt_id=tk.encode(link.tokenizer, UNSURE)[0],
         )
 
     @property

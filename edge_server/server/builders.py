@@ -147,7 +147,8 @@ def build_backend(
     """
     calibration, below = served.calibration, config.engine.abstain_below
     if calibration is not None and below is not None:
-        calibration = replace(calibration, threshold=below)
+        # Set by hand, it is all that counts.
+        calibration = replace(calibration, threshold=below, doubt=1.0)
     parts = EngineParts(served.model, config.engine, served.runner_of, around.clock, observer, calibration)
     if connection is None:
         return EngineBackend(served, build_engine(config.engine.kind, parts))

@@ -97,6 +97,6 @@ def _load(report: Mapping[str, Any]) -> str:
     hz, of_turns = report["median_hz"], report["ratio_of_turns"]
     return (
         f"What it costs the server (`{report['command']}`): {report['users']} users as fast as they are "
-        f"answered, {hz['joint']:.0f} answers a second with joint allocation, {hz['off']:.0f} without; turn by "
-        f"turn {of_turns['least']:.3f} to {of_turns['most']:.3f} of it."
+        f"answered, {hz['joint']:.0f} answers a second with joint allocation, {hz['off']:.0f} without; turn "
+        f"by turn {of_turns['least']:.3f} to {of_turns['most']:.3f} of it."
     )
