@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -42,15 +43,33 @@ def test_short_answers_are_judged_and_long_ones_told(
     assert (judged.confidence is not None, judged.abstained) == (confidence, abstained)
 
 
+def test_what_it_nearly_said_it_is_not_sure_of_is_held_back_however_confident() -> None:
+    doubting = replace(CALIBRATION, doubt=0.1)
+    sure = [math.log(0.9999)]
+    assert doubting.judge("left", sure, 0.05).abstained is False
+    assert doubting.judge("left", sure, 0.15).abstained is True
+    assert CALIBRATION.judge("left", sure, 0.99).abstained is False
+    assert doubting.judge("a long description", [math.log(0.1)] * 4, 0.9).abstained is False
+
+
 def test_a_model_folder_keeps_it(tmp_path: Path) -> None:
     assert read_calibration(tmp_path / FILE) is None
-    CALIBRATION.write(tmp_path, {"questions": 7})
-    assert read_calibration(tmp_path / FILE) == CALIBRATION
+    doubting = replace(CALIBRATION, doubt=0.25)
+    doubting.write(tmp_path, {"questions": 7})
+    assert read_calibration(tmp_path / FILE) == doubting
     assert json.loads((tmp_path / FILE).read_text())["fitted"] == {"questions": 7}
 
 
 @pytest.mark.parametrize(
-    "change", [{"version": 9}, {"threshold": 1.5}, {"scale": "x"}, {"longest": 0}, {"scale": math.nan}]
+    "change",
+    [
+        {"version": 9},
+        {"threshold": 1.5},
+        {"doubt": -0.5},
+        {"scale": "x"},
+        {"longest": 0},
+        {"scale": math.nan},
+    ],
 )
 def test_a_file_that_holds_none_is_refused_by_its_name(tmp_path: Path, change: dict[str, object]) -> None:
     CALIBRATION.write(tmp_path)
