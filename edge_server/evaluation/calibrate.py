@@ -27,8 +27,8 @@ _NEWTON_STEPS = 50
 _FAR = 60.0
 #: Of what may be held back, this share by doubt; the rest by confidence.
 _OF_DOUBT = 0.9
-#: Of in-domain answers, this share may be held back. It is what is promised of held-out ones, which are worded
-#: less wildly than those of training that this is fitted on, and lose less.
+#: Of in-domain answers, this share may be held back. It is what is promised of held-out ones, which are less
+#: wildly worded than those of training that this is fitted on, and lose less.
 MAY_LOSE = 0.03
 
 
