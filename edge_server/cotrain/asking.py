@@ -14,7 +14,14 @@ _QUESTIONS_EXAMINED = 16
 
 
 def training_step(plan: Plan, slots: Sequence[str], rate: float, step: int) -> cpb.Step:
-    """What is asked of devices for a step; token lengths follow from seed and step."""
+    """What is asked of devices for a step; token lengths follow from seed and step.
+
+    Args:
+        plan: of the round.
+        slots: that devices fill.
+        rate: the edge's learning rate in this step.
+        step: which.
+    """
     rng = np.random.default_rng([plan.seed, step])
     return cpb.Step(
         step=step,
@@ -22,7 +29,7 @@ def training_step(plan: Plan, slots: Sequence[str], rate: float, step: int) -> c
         clips=plan.clips,
         questions=plan.questions,
         token_lengths={slot: int(rng.choice(plan.token_lengths)) for slot in slots},
-        learning_rate=rate,
+        learning_rate=rate * plan.head_rate,
     )
 
 

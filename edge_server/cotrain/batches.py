@@ -46,11 +46,13 @@ class DeviceBatch:
         slots: tokens by slot.
         asked: of each example.
         bytes: the message took.
+        step: that it was asked for in; -1: none.
     """
 
     slots: Mapping[str, SlotTokens]
     asked: Sequence[Sequence[Asked]]
     bytes: int
+    step: int = -1
 
     @property
     def questions(self) -> int:
@@ -121,7 +123,7 @@ def read_batch(message: cpb.Batch, bounds: Bounds) -> DeviceBatch:
         for slot in SLOTS
         if slot in found
     }
-    return DeviceBatch(slots, asked, message.ByteSize())
+    return DeviceBatch(slots, asked, message.ByteSize(), message.step)
 
 
 def _asked(where: str, example: cpb.Example, bounds: Bounds) -> tuple[Asked, ...]:

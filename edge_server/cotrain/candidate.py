@@ -139,6 +139,7 @@ def _report(
         "plan": learning.plan.to_json(),
         "step": half.step,
         "validated": validation is not None,
+        "rehearsal": None if half.rehearsal is None else dict(half.rehearsal.told),
         "devices": rows,
         "named": dict(half.watch.named),
     }

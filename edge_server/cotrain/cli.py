@@ -17,7 +17,7 @@ from device_agent.cli.printable import printable
 from device_agent.errors import DeviceAgentError
 from device_agent.places import resolved_model
 from edge_server.cotrain import promotion
-from edge_server.cotrain.plan import AggregateName, HeadsName, Plan
+from edge_server.cotrain.plan import REHEARSE_SHARE, AggregateName, HeadsName, Plan
 from edge_server.cotrain.state import STATUS, begin, load, read_json
 from edge_server.errors import ConfigurationError
 from edge_server.frontdoor.tls import TlsFiles
@@ -61,8 +61,28 @@ def open_(
         str, typer.Option(help="How devices' gradients become one: mean, trimmed.")
     ] = _USUAL.aggregate,
     learning_rate: Annotated[
-        float, typer.Option(min=1e-7, max=0.1, help="Peak, of both halves.")
+        float, typer.Option(min=1e-7, max=0.1, help="Peak, at the edge.")
     ] = _USUAL.learning_rate,
+    head_rate: Annotated[
+        float, typer.Option(min=0.01, max=100.0, help="Heads learn so many times as fast.")
+    ] = _USUAL.head_rate,
+    rehearse: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="What is not to be forgotten: a data set with a train split (Soundstage), or clips with a "
+            "questions.jsonl.",
+        ),
+    ] = None,
+    rehearse_share: Annotated[
+        float, typer.Option(min=0.0, max=0.95, help="With --rehearse: its part of each of the edge's steps.")
+    ] = REHEARSE_SHARE,
+    rehearse_clips: Annotated[
+        int, typer.Option(min=1, max=64, help="With --rehearse: clips a step.")
+    ] = _USUAL.rehearse_clips,
+    rehearse_questions: Annotated[
+        int, typer.Option(min=1, max=64, help="With --rehearse: about each.")
+    ] = _USUAL.rehearse_questions,
     clips: Annotated[int, typer.Option(min=1, max=64, help="Clips of a device a step.")] = _USUAL.clips,
     questions: Annotated[int, typer.Option(min=1, max=64, help="About each.")] = _USUAL.questions,
     token_length: Annotated[
@@ -110,6 +130,10 @@ def open_(
         average_every=average_every,
         aggregate=_aggregate(aggregate),
         learning_rate=learning_rate,
+        head_rate=head_rate,
+        rehearse_share=rehearse_share if rehearse is not None else 0.0,
+        rehearse_clips=rehearse_clips,
+        rehearse_questions=rehearse_questions,
         clips=clips,
         questions=questions,
         token_lengths=tuple(token_length) if token_length else _USUAL.token_lengths,
@@ -158,6 +182,7 @@ def open_(
             metrics=metrics,
             pause_above=pause_above,
             data=data,
+            rehearse=rehearse if rehearse_share > 0.0 else None,
             ready=ready,
             progress=show,
         )

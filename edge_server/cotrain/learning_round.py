@@ -6,6 +6,9 @@
 
 The checkpoint is written before gradients are told: after a kill, a step is made anew by both sides, or its
 gradients are lost, which is a step that devices skip. No gradient is told twice.
+
+A batch that comes after its step was closed counts in the next one that closes, unless its device has sent a
+newer one by then: who is slow learns more seldom, but learns.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from device_agent.errors import BundleError
 from edge_server.cotrain import asking, averaging
 from edge_server.cotrain.batches import BatchError, Bounds, DeviceBatch, read_batch
 from edge_server.cotrain.journal import STATUS_EVERY_S, Journal
-from edge_server.cotrain.members import Counters, Heads, Member, Wanted
+from edge_server.cotrain.members import Counters, Heads, Latecomers, Member, Wanted
 from edge_server.cotrain.model_half import DeviceOutcome, Examined, ModelHalf
 from edge_server.cotrain.plan import Plan
 from edge_server.cotrain.state import EDGE, SHARED, RoundState
@@ -81,6 +84,7 @@ class LearningRound:
         self._wanted = Wanted(-1, cpb.PURPOSE_TRAIN)
         self._examining: dict[str, cpb.Purpose] = {}
         self._carried: dict[tuple[str, str], gradients.Array] = {}
+        self._latecomers = Latecomers(self.plan.late_steps)
         self.members: dict[str, Member] = {}
         self.journal = Journal(state, clock)
         self.heads: dict[str, Heads] = {}
@@ -206,7 +210,7 @@ class LearningRound:
             return
         outcomes = await self._in_thread(lambda: self._learn(batches))
         for device, outcome in outcomes.items():
-            self._tell(device, step, outcome, batches[device])
+            self._tell(device, outcome, batches[device])
         self.journal.note(step, outcomes)
         for device, how in self.half.watch.named.items():
             if device in self.members:
@@ -260,6 +264,8 @@ class LearningRound:
             elif wanted.purpose == cpb.PURPOSE_TRAIN:
                 member.in_a_row += 1
                 self.journal.counters[member.device].missed += 1
+        if wanted.purpose == cpb.PURPOSE_TRAIN:
+            self._latecomers.add_to(wanted, self.members)
         return wanted
 
     async def _average(self, step: int) -> None:
@@ -310,12 +316,18 @@ class LearningRound:
         fits = (wanted.step, wanted.purpose) == (message.step, message.purpose)
         if not fits or wanted.has(device):
             counters.late += 1
-            if message.purpose == cpb.PURPOSE_TRAIN and message.step == wanted.step - 1:
-                member.in_a_row = max(0, member.in_a_row - 1)
+            if message.purpose == cpb.PURPOSE_TRAIN:
+                if message.step == wanted.step - 1:
+                    member.in_a_row = max(0, member.in_a_row - 1)
+                if message.step <= self.half.step and message.step != wanted.step:
+                    self._latecomers.keep(device, self._of_training(batch))
             return
-        if message.purpose == cpb.PURPOSE_TRAIN and len(batch.asked) > self.plan.clips:
+        wanted.batches[device] = self._of_training(batch) if wanted.purpose == cpb.PURPOSE_TRAIN else batch
+
+    def _of_training(self, batch: DeviceBatch) -> DeviceBatch:
+        if len(batch.asked) > self.plan.clips:
             raise BatchError(f"examples: {len(batch.asked)}; {self.plan.clips} were asked for")
-        wanted.batches[device] = batch
+        return batch
 
     def _take_heads(self, member: Member, message: cpb.Heads, counters: Counters) -> None:
         heads = gradients.read_heads(message, self._bundles[member.bundle_hash])
@@ -325,7 +337,7 @@ class LearningRound:
             return
         wanted.heads[member.device] = heads
 
-    def _tell(self, device: str, step: int, outcome: DeviceOutcome, batch: DeviceBatch) -> None:
+    def _tell(self, device: str, outcome: DeviceOutcome, batch: DeviceBatch) -> None:
         blocks = []
         for slot, g_RC in outcome.gradients.items():
             key = (device, slot)
@@ -333,7 +345,7 @@ class LearningRound:
                 slot, g_RC, self.plan.gradient, self._carried.get(key)
             )
             blocks.append(block)
-        message = cpb.BatchGradient(step=step, blocks=blocks, loss=outcome.loss, right=outcome.right)
+        message = cpb.BatchGradient(step=batch.step, blocks=blocks, loss=outcome.loss, right=outcome.right)
         counters = self.journal.counters[device]
         counters.steps += 1
         counters.up_bytes += batch.bytes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -21,7 +22,7 @@ class Counters:
     steps: int = 0
     """Steps that its batch was part of."""
     late: int = 0
-    """Batches that came after their step was closed, or again."""
+    """Batches that came after their step was closed, or again; some of them counted in a later step."""
     missed: int = 0
     """Steps that went on without it."""
     refused: int = 0
@@ -87,3 +88,29 @@ class Wanted:
     def has(self, device: str) -> bool:
         """Whether a device's part is there."""
         return device in (self.heads if self.purpose is None else self.batches)
+
+
+class Latecomers:
+    """Batches that came after their step was closed, and may count in a later one.
+
+    Args:
+        most: steps that a batch may be late.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._kept: dict[str, DeviceBatch] = {}
+        self._taken: dict[str, int] = {}
+
+    def keep(self, device: str, batch: DeviceBatch) -> None:
+        """A batch of a step that is closed."""
+        self._kept[device] = batch
+
+    def add_to(self, wanted: Wanted, connected: Collection[str]) -> None:
+        """Add them to a step that closes, where their device has sent nothing newer; each counts once."""
+        kept, self._kept = self._kept, {}
+        for device, batch in kept.items():
+            fresh = self._taken.get(device, -1) < batch.step >= wanted.step - self._most
+            if fresh and device in connected and not wanted.has(device):
+                wanted.batches[device] = batch
+        self._taken |= {device: batch.step for device, batch in wanted.batches.items()}

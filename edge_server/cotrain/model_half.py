@@ -2,10 +2,11 @@
 
     DeviceBatch ─▶ receivers ─▶ foundation with LoRA ─▶ cross-entropy of the answers
         ◀─ gradient by what arrived, for the device's head          │
-                                    AdamW ◀─ of all devices, one ◀──┘ gradient by receivers and LoRA
+                     AdamW ◀─ with what is rehearsed ◀─ of all devices, one ◀─ gradient by receivers and LoRA
 
-Each device's gradient is computed by itself, so that one can be told from another; teacher forcing and loss
-are those of fine-tuning (:mod:`edge_server.training.teacher_forcing`). torch only; no network.
+Each device has a gradient of its own, so that one can be told from another
+(:mod:`edge_server.cotrain.one_pass`); teacher forcing and loss are those of fine-tuning
+(:mod:`edge_server.training.teacher_forcing`). torch only; no network.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -25,11 +27,12 @@ from torch import Tensor, nn
 
 from edge_server.cotrain.aggregate import Watch, WatchSettings, aggregate
 from edge_server.cotrain.batches import DeviceBatch
+from edge_server.cotrain.one_pass import Part, gradients_apart, packed
 from edge_server.cotrain.plan import Plan
 from edge_server.errors import ModelError
 from edge_server.model.link import Link
 from edge_server.training.loop import Schedule, parameter_groups
-from edge_server.training.teacher_forcing import Row, answer_logits
+from edge_server.training.teacher_forcing import answer_logits
 
 Array = npt.NDArray[np.float32]
 
@@ -64,11 +67,15 @@ class Examined:
         return self.right / max(1, self.questions)
 
 
-@dataclass
-class _Sum:
-    loss: float
-    right: float
-    gradients: dict[str, Array] = field(default_factory=dict)
+class Rehearses(Protocol):
+    """What was learned before the round: :mod:`edge_server.cotrain.rehearsal`."""
+
+    @property
+    def told(self) -> Mapping[str, Any]:
+        """What a report says of it."""
+
+    def batch(self, step: int) -> DeviceBatch:
+        """What is rehearsed in a step."""
 
 
 class ModelHalf:
@@ -78,9 +85,17 @@ class ModelHalf:
         link: loaded; it is changed.
         plan: of the round.
         watch: when a device is named.
+        rehearsal: what is not to be forgotten; None: nothing is rehearsed.
     """
 
-    def __init__(self, link: Link, plan: Plan, watch: WatchSettings | None = None) -> None:
+    def __init__(
+        self,
+        link: Link,
+        plan: Plan,
+        watch: WatchSettings | None = None,
+        rehearsal: Rehearses | None = None,
+    ) -> None:
+        self.rehearsal = rehearsal if plan.edge_learns and plan.rehearse_share > 0.0 else None
         self.link, self.plan = link.requires_grad_(False).eval(), plan
         if not link.has_lora:
             link.add_lora()
@@ -108,33 +123,36 @@ class ModelHalf:
         Returns:
             By device, of those whose batch could be used.
         """
-        gradients: dict[str, Tensor] = {}
-        sums: dict[str, _Sum] = {}
-        for device, batch in batches.items():
-            found, flat = self._gradients(batch)
-            if not np.isfinite(found.loss) or (flat is not None and not torch.isfinite(flat).all()):
-                continue
-            sums[device] = found
-            if flat is not None:
-                gradients[device] = flat
+        old = [] if self.rehearsal is None else [self.rehearsal.batch(self.step)]
+        parts = gradients_apart(
+            self.link,
+            [*batches.values(), *old],
+            self.parameters if self.plan.edge_learns else {},
+            heads_learn=self.plan.heads != "frozen",
+        )
+        usable = {device: part for device, part in zip(batches, parts, strict=False) if _is_finite(part)}
+        gradients = {device: part.flat for device, part in usable.items() if part.flat is not None}
         if gradients:
             kept = self.watch.look(gradients)
             if kept:
                 weights = {device: float(batches[device].questions) for device in kept}
-                self._move(aggregate(kept, weights, self.plan.aggregate))
+                new = aggregate(kept, weights, self.plan.aggregate)
+                self._move(self._with_old(new, parts[-1]) if old else new)
         self.step += 1
         return {
-            device: DeviceOutcome(found.loss, found.right, found.gradients, self.watch.cosines.get(device))
-            for device, found in sums.items()
+            device: DeviceOutcome(part.loss, part.right, part.by_slot, self.watch.cosines.get(device))
+            for device, part in usable.items()
         }
 
     @torch.inference_mode()
     def examine(self, batch: DeviceBatch, *, before: bool) -> Examined:
         """Ask held-out questions of the model as it is, or as it was before the round."""
         with self._as_before() if before else _nothing():
-            x = {slot: torch.from_numpy(each.x_BTC) for slot, each in batch.slots.items()}
-            rows = self._rows(batch, x)
-            answers = answer_logits(self.link, rows)
+            received = {
+                slot: self.link.receiver(slot)(torch.from_numpy(each.x_BTC), torch.from_numpy(each.snr_db_B))
+                for slot, each in batch.slots.items()
+            }
+            answers = answer_logits(self.link, packed(self.link, batch, received))
         wrong = answers.logits_KV.argmax(-1) != answers.targets_K
         failed = set(zip(answers.rows_K[wrong].tolist(), answers.blocks_K[wrong].tolist(), strict=True))
         return Examined(batch.questions - len(failed), batch.questions)
@@ -172,46 +190,12 @@ class ModelHalf:
         except (OSError, SafetensorError, KeyError, RuntimeError, ValueError) as error:
             raise ModelError(f"{path}: no checkpoint of this model's co-training: {error}") from error
 
-    def _gradients(self, batch: DeviceBatch) -> tuple[_Sum, Tensor | None]:
-        """A device's loss, its gradient by what arrived, and by the edge's weights as one vector."""
-        heads_learn = self.plan.heads != "frozen"
-        x = {
-            slot: torch.from_numpy(each.x_BTC).requires_grad_(heads_learn)
-            for slot, each in batch.slots.items()
-        }
-        answers = answer_logits(self.link, self._rows(batch, x))
-        loss = torch.nn.functional.cross_entropy(answers.logits_KV, answers.targets_K)
-        right = (answers.logits_KV.argmax(-1) == answers.targets_K).float().mean().item()
-        wanted = [*(x.values() if heads_learn else ()), *(self._learned())]
-        found = list(torch.autograd.grad(loss, wanted, allow_unused=True)) if wanted else []
-        by_slot: dict[str, Array] = {}
-        if heads_learn:
-            for slot, each in x.items():
-                gradient = found.pop(0)
-                gradient = torch.zeros_like(each) if gradient is None else gradient
-                by_slot[slot] = gradient.reshape(-1, each.shape[-1]).numpy()
-        flat = None
-        if self.plan.edge_learns:
-            parts = zip(found, self._learned(), strict=True)
-            flat = torch.cat([torch.zeros_like(p).flatten() if g is None else g.flatten() for g, p in parts])
-        return _Sum(loss.item(), right, by_slot), flat
-
-    def _rows(self, batch: DeviceBatch, x: Mapping[str, Tensor]) -> list[Row]:
-        pieces: list[dict[str, Tensor]] = [{} for _ in batch.asked]
-        for slot, each in batch.slots.items():
-            received = self.link.receiver(slot)(x[slot], torch.from_numpy(each.snr_db_B))
-            for row, embeddings in zip(each.rows, received, strict=True):
-                pieces[row][slot] = embeddings
-        packed = []
-        for slots, asked in zip(pieces, batch.asked, strict=True):
-            context = Row.about(slots, self.link.special)
-            for question in asked:
-                context.ask(question.question, question.answer)
-            packed.append(context)
-        return packed
-
-    def _learned(self) -> list[nn.Parameter]:
-        return list(self.parameters.values()) if self.plan.edge_learns else []
+    def _with_old(self, new: Tensor, old: Part) -> Tensor:
+        """The devices' gradient with that of what is rehearsed."""
+        if old.flat is None or not _is_finite(old):
+            return new
+        share = self.plan.rehearse_share
+        return (1.0 - share) * new + share * old.flat
 
     def _move(self, flat: Tensor) -> None:
         offset = 0
@@ -234,6 +218,10 @@ class ModelHalf:
         finally:
             for name, parameter in self.parameters.items():
                 parameter.data.copy_(now[name])
+
+
+def _is_finite(part: Part) -> bool:
+    return bool(np.isfinite(part.loss)) and (part.flat is None or bool(torch.isfinite(part.flat).all()))
 
 
 @contextmanager

@@ -25,6 +25,10 @@ HEAD_POLICIES: Mapping[HeadsName, cpb.HeadPolicy] = {
 }
 
 
+REHEARSE_SHARE = 0.5
+"""Of what is rehearsed, where anything is: chosen on validation clips, by row ``tuning`` of the study."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """A round.
@@ -48,7 +52,15 @@ class Plan:
     aggregate: AggregateName = "mean"
     """How devices' gradients become one."""
     learning_rate: float = 3e-4
-    """Peak, of both halves."""
+    """Peak, at the edge."""
+    head_rate: float = 1.0
+    """Heads learn so many times as fast."""
+    rehearse_share: float = 0.0
+    """Part that what was learned before has in each of the edge's steps; 0: nothing is rehearsed."""
+    rehearse_clips: int = 8
+    """Clips rehearsed a step."""
+    rehearse_questions: int = 4
+    """Questions about each."""
     warmup_steps: int = 20
     """Linear warm-up."""
     weight_decay: float = 0.01
@@ -71,6 +83,8 @@ class Plan:
     """A step goes on without devices that have not sent by then [s]."""
     patience: int = 3
     """A device that missed so many steps in a row is not waited for until it is in time again."""
+    late_steps: int = 20
+    """A batch that comes at most so many steps late counts in the step that is open then."""
     seed: int = 1
     """Everything random follows from it."""
 
@@ -84,10 +98,15 @@ class Plan:
             ("questions", 1),
             ("held_out", 1),
             ("patience", 1),
+            ("rehearse_clips", 1),
+            ("rehearse_questions", 1),
+            ("late_steps", 0),
         ):
             if getattr(self, name) < least:
                 raise ConfigurationError(f"{name} is {getattr(self, name)}; at least {least}")
-        for name in ("learning_rate", "clip_norm", "deadline_s"):
+        if not 0.0 <= self.rehearse_share < 1.0:
+            raise ConfigurationError(f"rehearse_share is {self.rehearse_share}; at least 0, less than 1")
+        for name in ("learning_rate", "head_rate", "clip_norm", "deadline_s"):
             if not 0.0 < getattr(self, name) < 1e6:
                 raise ConfigurationError(f"{name} is {getattr(self, name)}; a finite number above 0")
         choices: tuple[tuple[str, tuple[str, ...]], ...] = (

@@ -50,6 +50,7 @@ class Surroundings:
         metrics: of the server beside, ``http://.../metrics``; None: nobody is waited for.
         pause_above: questions that may wait there.
         data: data set whose ``val`` split the model was shipped with; None: it is not asked.
+        rehearse: data set, or folder of one's own clips, that is not to be forgotten; None: nothing.
         ready: told the port once devices can come.
         progress: told the status after each moment.
     """
@@ -62,6 +63,7 @@ class Surroundings:
     metrics: str | None = None
     pause_above: int = 2
     data: Path | None = None
+    rehearse: Path | None = None
     ready: Callable[[int], None] = lambda port: None
     progress: Callable[[dict[str, Any]], None] = lambda status: None
 
@@ -74,6 +76,7 @@ async def hold_round(state: RoundState, around: Surroundings) -> tuple[str, dict
 
     Raises:
         ConfigurationError: the address cannot be bound, or a setting names what is not there.
+        DatasetError: what is to be rehearsed, or asked before and after, cannot be read.
         ModelError: the model cannot be read.
     """
     if around.access is not None and (around.tls is None or around.tls.client_ca is None):
@@ -82,7 +85,13 @@ async def hold_round(state: RoundState, around: Surroundings) -> tuple[str, dict
         )
     torch.set_num_threads(around.threads)
     torch.manual_seed(state.plan.seed)
-    half = ModelHalf(Link.load(state.model), state.plan)
+    link = Link.load(state.model)
+    rehearsal = None
+    if around.rehearse is not None:
+        from edge_server.cotrain.rehearsal import Rehearsal  # what makes data sets is not everywhere
+
+        rehearsal = Rehearsal.of(link, around.rehearse, state.path("rehearsal"), state.plan)
+    half = ModelHalf(link, state.plan, rehearsal=rehearsal)
     bundles = {bundle_hash: shapes_of(bundle) for bundle_hash, bundle in bundles_of(state.model).items()}
     unknown = set(state.plan.token_lengths) - set(half.link.config.token_lengths)
     if unknown:
@@ -92,7 +101,7 @@ async def hold_round(state: RoundState, around: Surroundings) -> tuple[str, dict
     learning = LearningRound(state, half, bundles, pause=pause)
     validation = None
     if around.data is not None:
-        from edge_server.cotrain.validation import ValidationSet  # what makes data sets is not everywhere
+        from edge_server.cotrain.validation import ValidationSet  # likewise
 
         validation = ValidationSet.of(half.link, around.data, state.path("validation"))
     store = CredentialStore(around.access) if around.access is not None else None

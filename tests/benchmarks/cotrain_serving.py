@@ -201,7 +201,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Serving beside a co-training round.")
     parser.add_argument("--out", type=Path, required=True, help="JSON")
     parser.add_argument("--model", type=Path, default=Path("deploy/models/soundstage-small"))
-    parser.add_argument("--turns", type=int, default=8, help="with the round, and as many without")
+    parser.add_argument("--turns", type=int, default=7, help="with the round, and as many without")
     parser.add_argument("--seconds", type=float, default=15.0, help="of a turn")
     parser.add_argument("--rate-hz", type=float, default=5.0, help="questions a second")
     parser.add_argument("--seed", type=int, default=1)

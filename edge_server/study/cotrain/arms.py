@@ -28,6 +28,7 @@ from edge_server.cotrain.batches import Bounds, read_batch
 from edge_server.cotrain.learning_round import LearningRound
 from edge_server.cotrain.model_half import ModelHalf
 from edge_server.cotrain.plan import Plan
+from edge_server.cotrain.rehearsal import Rehearsal
 from edge_server.cotrain.service import CoTrainingServer, CoTrainingService
 from edge_server.cotrain.state import RoundState
 from edge_server.cotrain.weights_of_bundles import shapes_of
@@ -90,7 +91,7 @@ async def _networked(
     faults: Faults,
 ) -> Outcome:
     state = RoundState(scratch, "study", plan, model, "")
-    half = ModelHalf(Link.load(model), plan)
+    half = _half(model, worlds, plan)
     learning = LearningRound(state, half, {bundle.hash: shapes_of(bundle)})
     server = CoTrainingServer(CoTrainingService(learning), plan.max_devices)
     door = Door(f"127.0.0.1:{await server.start('127.0.0.1', 0)}")
@@ -136,6 +137,12 @@ async def _networked(
         dict(half.watch.named),
         elapsed_s,
     )
+
+
+def _half(model: Path, worlds: Worlds, plan: Plan) -> ModelHalf:
+    link, old = Link.load(model), worlds.rehearsed
+    rehearsal = None if old is None else Rehearsal(link, old, plan, {"data": "soundstage"})
+    return ModelHalf(link, plan, rehearsal=rehearsal)
 
 
 def _maker(bundle: Bundle, world: World, channel: ChannelConfig, state: Path) -> Callable[[], Learner]:
@@ -187,7 +194,7 @@ def in_one_process(
     model: Path, bundle: Bundle, worlds: Worlds, plan: Plan, channel: ChannelConfig, scratch: Path
 ) -> Outcome:
     """The same recipe with torch alone."""
-    half = ModelHalf(Link.load(model), plan)
+    half = _half(model, worlds, plan)
     devices = {
         world.name: TorchDevice(half.link, bundle, world, channel, plan, scratch / f"torch-{index}")
         for index, world in enumerate(worlds.devices)

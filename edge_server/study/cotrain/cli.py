@@ -47,7 +47,8 @@ def study_cotrain(
 ) -> Path:
     """Run rows and write what came out; rows of an earlier call stay, unless they are asked for again.
 
-    All rows are made with one seed, then with two, and so on: one that is cut has something of every row.
+    All rows are made with one seed, then with two, and so on: one that is cut has something of every row. Rows
+    that are named are made with all seeds, one after the other.
 
     Raises:
         ConfigurationError: there is no such row.
@@ -68,7 +69,8 @@ def study_cotrain(
         "channel": asdict(CHANNEL),
         "token_length": TOKEN_LENGTH,
     }
-    for seeds in range(1, len(scale.seeds) + 1):
+    most = len(scale.seeds)
+    for seeds in range(most if rows and not only_kept else 1, most + 1):
         smaller = replace(scale, seeds=scale.seeds[:seeds])
         for row in rows or ROWS:
             told(f"row {row}, {seeds} of {len(scale.seeds)} seeds")

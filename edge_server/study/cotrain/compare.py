@@ -1,5 +1,6 @@
 """The rows of the co-training study, from records of single co-trainings; each is a list over seeds.
 
+tuning      settings beside one another, on validation clips: what all other rows are made with
 equality    over gRPC beside the same recipe in one process
 shift       six worlds: both halves learn, heads averaged, the edge alone, heads alone
 bytes       float32, float16, int8, and float32 with as many bytes as int8
@@ -22,15 +23,17 @@ import torch
 from device_agent.bundle.bundle import load_bundle
 from device_agent.channel import ChannelConfig
 from edge_server.cotrain.model_half import ModelHalf
-from edge_server.cotrain.plan import Plan
+from edge_server.cotrain.plan import REHEARSE_SHARE, Plan
+from edge_server.data.soundstage.dataset import SplitName
 from edge_server.model.link import Link
 from edge_server.study.cotrain.faults import Faults
 from edge_server.study.cotrain.records import Arm, Record, Records, mean_curve, means
 from edge_server.study.cotrain.shifts import SHIFTS
 from edge_server.study.cotrain.step_cost import measure_step
+from edge_server.study.cotrain.tuning import CANDIDATES, RULE, SEED, chosen
 from edge_server.study.cotrain.world import load_worlds
 
-ROWS = ("equality", "shift", "bytes", "faults", "poisoner", "average", "step")
+ROWS = ("tuning", "equality", "shift", "bytes", "faults", "poisoner", "average", "step")
 POLICIES: Mapping[str, dict[str, Any]] = {
     "personal heads": {},
     "shared heads": {"heads": "shared"},
@@ -56,6 +59,11 @@ class Scale:
     seeds: tuple[int, ...] = (1, 2, 3)
     clips_a_step: int = 2
     learning_rate: float = 3e-4
+    head_rate: float = 1.0
+    rehearse_share: float = REHEARSE_SHARE
+    rehearse_clips: int = 8
+    rehearsed_clips: int = 400
+    tuning_clips: int = 80
     step_repeats: int = 40
 
     def plan(self, seed: int) -> Plan:
@@ -68,6 +76,9 @@ class Scale:
             questions=1,
             token_lengths=(TOKEN_LENGTH,),
             learning_rate=self.learning_rate,
+            head_rate=self.head_rate,
+            rehearse_share=self.rehearse_share,
+            rehearse_clips=self.rehearse_clips,
             payload="float32",
             gradient="float32",
             deadline_s=60.0,
@@ -75,7 +86,9 @@ class Scale:
         )
 
 
-QUICK = Scale(rounds=4, clips=12, test_clips=8, seeds=(1,), clips_a_step=2, step_repeats=2)
+QUICK = Scale(
+    rounds=4, clips=12, test_clips=8, seeds=(1,), rehearsed_clips=16, tuning_clips=8, step_repeats=2
+)
 
 
 class Comparison:
@@ -100,16 +113,25 @@ class Comparison:
         *,
         only_kept: bool = False,
     ) -> None:
-        self._model, self._scale = model, scale
+        self._model, self._data, self._scratch, self._scale = model, data, scratch, scale
+        self._told, self._only_kept = told, only_kept
         self._before: dict[str, Any] = {}
         self._cost: dict[str, Any] = {}
+        self._tuned: dict[str, Any] = {}
         torch.set_num_threads(1)
         link = Link.load(model)
-        worlds = load_worlds(link, data, scratch / "features", scale.clips, scale.test_clips)
         self._half = ModelHalf(link, scale.plan(1))
-        bundle = load_bundle(model / "bundle")
-        self._records = Records(
-            model, bundle, worlds, CHANNEL, TOKEN_LENGTH, scratch, told, only_kept=only_kept
+        self._records = self._asked_of("test", scale.test_clips, scratch)
+
+    def _asked_of(self, split: SplitName, clips: int, records: Path) -> Records:
+        """Co-trainings that are asked clips of a split."""
+        scale, cache = self._scale, self._scratch / "features"
+        worlds = load_worlds(
+            self._half.link, self._data, cache, scale.clips, clips, scale.rehearsed_clips, split
+        )
+        bundle = load_bundle(self._model / "bundle")
+        return Records(
+            self._model, bundle, worlds, CHANNEL, TOKEN_LENGTH, records, self._told, only_kept=self._only_kept
         )
 
     def row(self, name: str, seeds: Sequence[int]) -> dict[str, Any]:
@@ -117,18 +139,21 @@ class Comparison:
         if name == "step":
             self._cost = self._cost or self._step()
             return self._cost
+        if name == "tuning":
+            self._tuned = self._tuned or self._tuning()
+            return self._tuned
+        plans = [self._scale.plan(seed) for seed in seeds]
+        if name == "shift":
+            return {"before": self._records.before(self._half), "seeds": self._shift(plans)}
         make = {
             "equality": self._equality,
-            "shift": self._shift,
             "bytes": self._bytes,
             "faults": self._faults,
             "poisoner": self._poisoner,
             "average": self._average,
         }[name]
-        found = {"seeds": [make(self._scale.plan(seed)) for seed in seeds]}
-        return (
-            {"before": self._records.before(self._half), **found} if name in ("shift", "average") else found
-        )
+        found = {"seeds": [make(plan) for plan in plans]}
+        return {"before": self._records.before(self._half), **found} if name == "average" else found
 
     def _of(self, plan: Plan, faults: Faults | None = None) -> Record:
         return self._records.of(Arm(plan, faults or Faults()))
@@ -149,15 +174,20 @@ class Comparison:
             },
         }
 
-    def _shift(self, plan: Plan) -> dict[str, Any]:
-        found: dict[str, Any] = {"seed": plan.seed}
+    def _shift(self, plans: Sequence[Plan]) -> list[dict[str, Any]]:
+        """A policy with all seeds, then the next: one that is cut has the first ones whole."""
+        found: dict[int, dict[str, Any]] = {plan.seed: {"seed": plan.seed} for plan in plans}
         for name, told in POLICIES.items():
-            try:
-                record = self._of(replace(plan, **told))
-            except LookupError:
-                continue
-            found[name] = {**_said(record), "mean_loss": mean_curve(record["curves"])}
-        return found
+            for plan in plans:
+                try:
+                    record = self._of(replace(plan, **told))
+                except LookupError:
+                    continue
+                found[plan.seed][name] = {**_said(record), "mean_loss": mean_curve(record["curves"])}
+        made = [each for each in found.values() if len(each) > 1]
+        if not made:
+            raise LookupError("of any policy")
+        return made
 
     def _bytes(self, plan: Plan) -> dict[str, Any]:
         found: dict[str, Any] = {"seed": plan.seed}
@@ -200,6 +230,22 @@ class Comparison:
 
     def _average(self, plan: Plan) -> dict[str, Any]:
         return {"seed": plan.seed, **_said(self._of(replace(plan, **FEDAVG)))}
+
+    def _tuning(self) -> dict[str, Any]:
+        records = self._asked_of("val", self._scale.tuning_clips, self._scratch / "tuning")
+        before = records.before(self._half)
+        found = []
+        for told in CANDIDATES:
+            record = records.of(Arm(replace(self._scale.plan(SEED), **told), way="process"))
+            names = ("commit", "shifted", "unshifted", "unshifted_with_first_head", "elapsed_s")
+            found.append({"settings": dict(told), **{name: record[name] for name in names}})
+        return {
+            "seed": SEED,
+            "before": before,
+            "rule": RULE,
+            "candidates": found,
+            "chosen": chosen(before, found),
+        }
 
     def _step(self) -> dict[str, Any]:
         return {

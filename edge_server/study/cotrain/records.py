@@ -82,7 +82,9 @@ class Records:
 
     def of(self, arm: Arm) -> Record:
         """What an arm came to, as JSON."""
-        sizes = (len(self.worlds.devices[0].examples.train), len(self.worlds.test.asked))
+        worlds = self.worlds
+        rehearsed = 0 if worlds.rehearsed is None else len(worlds.rehearsed)
+        sizes = (len(worlds.devices[0].examples.train), len(worlds.test.asked), rehearsed)
         path = (
             self._scratch / "records" / f"{arm.named(asdict(self._channel), sizes, self._bundle.hash)}.json"
         )

@@ -1,7 +1,9 @@
 """Six devices with worlds of their own: clips behind frozen encoders, questions with answers, and tests.
 
 Soundstage train ─▶ 100 clips each, one question each, shifted ─▶ features ─▶ examples of a device
+Soundstage train ─▶ further clips, as they are ─▶ features ─▶ what the edge rehearses
 Soundstage test  ─▶ the same clips for all, as they are and under each shift ─▶ features ─▶ tests
+Soundstage val   ─▶ likewise, to choose settings by
 """
 
 from __future__ import annotations
@@ -18,15 +20,18 @@ from rich.progress import track
 from device_agent.cotrain.examples import Asked, Examples, LabelledClip
 from device_agent.cotrain.features import ClipFeatures
 from device_agent.cotrain.questions_file import OwnClip
+from edge_server.cotrain.rehearsal import some_clips
 from edge_server.data.annotations import questions_by_clip
-from edge_server.data.soundstage.dataset import Split, load_split
+from edge_server.data.soundstage.dataset import Split, SplitName, load_split
 from edge_server.errors import DatasetError
 from edge_server.model import tokenizer as tk
 from edge_server.model.link import Link
 from edge_server.model.modality import MODALITIES
 from edge_server.study.cotrain.shifts import SHIFTS, Shift
-from edge_server.training.clips import encode_media
+from edge_server.training.clips import EncodedClips, encode_clips, encode_media
 from edge_server.training.modality import TRAINING
+from edge_server.training.soundstage import SoundstageSplit
+from edge_server.training.split import TrainingSplit
 
 Features = Mapping[str, npt.NDArray[np.float32]]
 """Of some clips, by slot, [N, P, D]."""
@@ -75,27 +80,45 @@ class Unseen:
 
 @dataclass(frozen=True)
 class Worlds:
-    """Everything that a study asks and teaches."""
+    """Everything that a study asks and teaches.
+
+    Attributes:
+        devices: each with what it learns from.
+        test: what is asked.
+        rehearsed: clips of the unshifted world that nobody else has; None: there are none.
+    """
 
     devices: tuple[World, ...]
     test: Unseen
+    rehearsed: EncodedClips[TrainingSplit] | None = None
 
 
-def load_worlds(link: Link, data: Path, cache: Path, clips: int, test_clips: int) -> Worlds:
+def load_worlds(
+    link: Link,
+    data: Path,
+    cache: Path,
+    clips: int,
+    test_clips: int,
+    rehearsed_clips: int,
+    asked_of: SplitName = "test",
+) -> Worlds:
     """Make all worlds, or read what an earlier call left.
 
     Args:
         link: whose encoders.
-        data: Soundstage data set with splits train and test.
+        data: Soundstage data set with splits train and ``asked_of``.
         cache: folder for features.
         clips: of each device.
         test_clips: for all.
+        rehearsed_clips: for the edge.
+        asked_of: the split that is asked.
 
     Raises:
         DatasetError: a split is missing, or has too few clips.
     """
-    train, test = load_split(data, "train"), load_split(data, "test")
-    for split, needed in ((train, clips * len(SHIFTS)), (test, test_clips)):
+    train, test = load_split(data, "train"), load_split(data, asked_of)
+    learned = clips * len(SHIFTS)
+    for split, needed in ((train, learned + rehearsed_clips), (test, test_clips)):
         if len(split.scenes) < needed:
             raise DatasetError(f"{data}: {len(split.scenes)} clips; {needed} are needed")
     devices = []
@@ -106,12 +129,17 @@ def load_worlds(link: Link, data: Path, cache: Path, clips: int, test_clips: int
     shifted: dict[str, Features] = {}
     worlds: dict[str, Shift | None] = {UNSHIFTED: None, **SHIFTS}
     for name, way in worlds.items():
-        shifted[name] = _features(link, test, range(test_clips), way, cache / f"test-{name}-{test_clips}.npz")
+        path = cache / f"{asked_of}-{name}-{test_clips}.npz"
+        shifted[name] = _features(link, test, range(test_clips), way, path)
     asked = tuple(
         tuple(_asked(link, question.text, question.answer) for question in of_clip[:_MAX_ASKED])
         for of_clip in questions_by_clip(test.questions, test_clips)
     )
-    return Worlds(tuple(devices), Unseen(shifted, asked))
+    old = SoundstageSplit(some_clips(train, learned, learned + rehearsed_clips))
+    rehearsed: EncodedClips[TrainingSplit] = encode_clips(
+        link, old, cache / f"rehearsed-{learned}-{rehearsed_clips}", "clips to rehearse"
+    )
+    return Worlds(tuple(devices), Unseen(shifted, asked), rehearsed)
 
 
 def _asked(link: Link, question: str, answer: str) -> Asked:

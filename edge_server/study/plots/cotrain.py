@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from edge_server.study.plots.style import COLOURS, figure
+from edge_server.study.report.cotrain_kept import policies_of
 
 _SMOOTHED = 10
 
@@ -42,12 +43,14 @@ def _curves(panel: Axes, row: Mapping[str, Any]) -> None:
 
 def _worlds(panel: Axes, row: Mapping[str, Any]) -> None:
     before, seeds = row["before"]["worlds"], row["seeds"]
-    policies = [name for name in seeds[0] if isinstance(seeds[0][name], Mapping)]
-    names = [name for name in before if name in seeds[0][policies[0]]["devices"]]
+    policies = policies_of(row)
+    told = next(seed[policies[0]]["devices"] for seed in seeds if policies[0] in seed)
+    names = [name for name in before if name in told]
     places = np.arange(len(names))
     bars = {"before": [before[name] for name in names]}
     for policy in policies:
-        bars[policy] = [float(np.mean([s[policy]["devices"][n]["shifted"] for s in seeds])) for n in names]
+        devices = [seed[policy]["devices"] for seed in seeds if policy in seed]
+        bars[policy] = [float(np.mean([each[name]["shifted"] for each in devices])) for name in names]
     width = 0.8 / len(bars)
     for index, (label, values) in enumerate(bars.items()):
         panel.bar(places + index * width, np.array(values) * 100, width, color=COLOURS[index], label=label)

@@ -5,11 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edge_server.study.report.cotrain_kept import lost_points, mean, points_apart, step_ratios, won_back
+from edge_server.study.report.cotrain_kept import (
+    lost_points,
+    mean,
+    points_apart,
+    policies_of,
+    step_ratios,
+    won_back,
+)
 from edge_server.study.report.markdown import percent, table
 from edge_server.study.report.sections import Found
 
 PROMISED_ROUNDS, PROMISED_SEEDS = 300, 3
+_ALIKE = ("tuning", "step")
+"""Rows that no one recipe makes."""
 
 
 def learned_together(files: Found) -> str:
@@ -18,6 +27,7 @@ def learned_together(files: Found) -> str:
     rows = report["rows"]
     parts = [_intro(report), "![Co-training](cotrain.png)"]
     makers = (
+        ("tuning", _tuning),
         ("equality", _equality),
         ("shift", _shift),
         ("average", _average),
@@ -27,7 +37,12 @@ def learned_together(files: Found) -> str:
         ("step", _step),
     )
     missing = [name for name, _ in makers if name not in rows]
-    parts += [make(rows[name]) for name, make in makers if name in rows]
+    usual = _recipe(_first_scale(rows))
+    for name, make in makers:
+        if name in rows:
+            recipe = _recipe(rows[name]["scale"])
+            told = "" if recipe == usual or name in _ALIKE else f" (This row was made with {recipe}.)"
+            parts.append(make(rows[name]) + told)
     if "cotrain_serving" in files:
         parts.append(_serving(files["cotrain_serving"]))
     else:
@@ -39,7 +54,7 @@ def learned_together(files: Found) -> str:
 
 def _intro(report: Mapping[str, Any]) -> str:
     rows = report["rows"]
-    scale = next(iter(rows.values()))["scale"]
+    scale = _first_scale(rows)
     seeds = {name: len(row["seeds"]) for name, row in rows.items() if "seeds" in row}
     smaller = []
     if scale["rounds"] < PROMISED_ROUNDS:
@@ -50,13 +65,63 @@ def _intro(report: Mapping[str, Any]) -> str:
     return (
         f"`edge-server study cotrain`: six devices with `{report['model']}`'s bundle, each with "
         f"{scale['clips']} clips of a world that is shifted in its own way and one labelled question of each "
-        f"(a tenth held out), {scale['rounds']} steps of {scale['clips_a_step']} clips a device, peak rate "
-        f"{scale['learning_rate']:g}, {report['channel']['model']} at {report['channel']['snr_db']:g} dB, "
-        f"{report['token_length']} tokens. Devices, edge and channel are the product's own, over gRPC on one "
-        f"machine; features are encoded beforehand. Tested on {scale['test_clips']} further clips in each "
-        f"world, scored by teacher forcing; figures are means over {max(seeds.values(), default=1)} seeds."
+        f"(a tenth held out), {scale['rounds']} steps of {_recipe(scale)}; {report['channel']['model']} at "
+        f"{report['channel']['snr_db']:g} dB, {report['token_length']} tokens. Devices, edge and channel are "
+        "the product's own, over gRPC on one machine; features are encoded beforehand. Tested on "
+        f"{scale['test_clips']} further clips in each world, scored by teacher forcing; figures are means "
+        f"over seeds, {max(seeds.values(), default=1)} at most."
         + (f" **Run smaller than promised:** {'; '.join(smaller)}." if smaller else "")
     )
+
+
+def _first_scale(rows: Mapping[str, Any]) -> Mapping[str, Any]:
+    """How the row was made that says the most, else whichever there is."""
+    scale: Mapping[str, Any] = rows.get("shift", next(iter(rows.values())))["scale"]
+    return scale
+
+
+def _recipe(scale: Mapping[str, Any]) -> str:
+    """How a row learned, in words; a row that is older says nothing of what was not there yet."""
+    share = scale.get("rehearse_share", 0.0)
+    rehearsed = (
+        f"{scale['rehearse_clips']} of {scale['rehearsed_clips']} old clips rehearsed at the edge with "
+        f"{share:.0%} of the weight"
+        if share
+        else "nothing rehearsed"
+    )
+    return (
+        f"{scale['clips_a_step']} clips a device, peak rate {scale['learning_rate']:g}, heads "
+        f"{scale.get('head_rate', 1.0):g} times that, {rehearsed}"
+    )
+
+
+def _tuning(row: Mapping[str, Any]) -> str:
+    before, rows = row["before"], []
+    for each in row["candidates"]:
+        told = each["settings"]
+        lost = [
+            100 * (before["unshifted"] - each[name]) for name in ("unshifted", "unshifted_with_first_head")
+        ]
+        rows.append(
+            (
+                f"{told['rehearse_share']:g}",
+                f"{told['learning_rate']:g}",
+                f"{told['head_rate']:g}",
+                str(told["clips"]),
+                percent(_won(before, each["shifted"])),
+                *(f"{points:+.1f}" for points in lost),
+                "chosen" if told == row["chosen"] else "",
+            )
+        )
+    head = ("rehearsed", "rate", "of heads", "clips", "won back", "lost, own head", "lost, first head", "")
+    return (
+        f"**Settings**, chosen on {row['scale']['tuning_clips']} validation clips ({before['questions']} "
+        f"questions a world), seed {row['seed']}, in one process: {row['rule']}.\n\n" + table(head, rows)
+    )
+
+
+def _won(before: Mapping[str, Any], shifted: float) -> float:
+    return (shifted - float(before["shifted"])) / (float(before["unshifted"]) - float(before["shifted"]))
 
 
 def _equality(row: Mapping[str, Any]) -> str:
@@ -74,14 +139,15 @@ def _equality(row: Mapping[str, Any]) -> str:
 
 def _shift(row: Mapping[str, Any]) -> str:
     before, seeds = row["before"], row["seeds"]
-    policies = [name for name in seeds[0] if isinstance(seeds[0][name], Mapping)]
+    policies = policies_of(row)
     cost = before["unshifted"] - before["shifted"]
-    rows = [("before", percent(before["shifted"]), "", percent(before["unshifted"]), "", "")]
+    rows = [("before", "", percent(before["shifted"]), "", percent(before["unshifted"]), "", "")]
     for policy in policies:
         lost = lost_points(row, policy)
         rows.append(
             (
                 policy,
+                str(sum(policy in each for each in seeds)),
                 percent(mean(seeds, policy, "shifted")),
                 percent(won_back(row, policy)),
                 percent(mean(seeds, policy, "unshifted")),
@@ -91,13 +157,14 @@ def _shift(row: Mapping[str, Any]) -> str:
         )
     head = (
         "policy",
+        "seeds",
         "shifted",
         "of the cost won back",
         "unshifted, own head",
         "unshifted, first head",
         "points lost, the worse of both",
     )
-    named = sum(len(each[policy]["named"]) for each in seeds for policy in policies)
+    named = sum(len(each[policy]["named"]) for each in seeds for policy in policies if policy in each)
     return (
         "**Domain shift** (asked: half of the cost won back, at most 1 point lost on unshifted clips). "
         f"The shift costs {100 * cost:.1f} points, over {before['questions']} questions a world. With the "

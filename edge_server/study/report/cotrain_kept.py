@@ -24,9 +24,9 @@ def kept(rows: Mapping[str, Row]) -> list[dict[str, Any]]:
 
 
 def mean(seeds: Sequence[Row], *path: str) -> float:
-    """Mean over seeds of what lies at a path."""
+    """Mean of what lies at a path over the seeds that have it."""
     found = []
-    for each in seeds:
+    for each in (seed for seed in seeds if path[0] in seed):
         value: Any = each
         for name in path:
             value = value[name]
@@ -37,6 +37,13 @@ def mean(seeds: Sequence[Row], *path: str) -> float:
 def points_apart(seeds: Sequence[Row], first: str, second: str, kind: str = "shifted") -> float:
     """First minus second, mean over seeds, in points."""
     return 100 * (mean(seeds, first, kind) - mean(seeds, second, kind))
+
+
+def policies_of(row: Row) -> list[str]:
+    """Policies that were tried with any seed."""
+    return list(
+        dict.fromkeys(name for each in row["seeds"] for name in each if isinstance(each[name], Mapping))
+    )
 
 
 def won_back(row: Row, policy: str) -> float:
@@ -81,7 +88,7 @@ def _shift(row: Row) -> dict[str, Any]:
 
 
 def _policies(row: Row) -> dict[str, Any]:
-    names = [name for name in row["seeds"][0] if isinstance(row["seeds"][0][name], Mapping)]
+    names = policies_of(row)
     told = ", ".join(f"{name} {100 * mean(row['seeds'], name, 'shifted'):.1f}%" for name in names)
     what = "Personal heads, shared heads, edge only, heads only, beside one another"
     return _promise(row, what, told, len(names) == 4)
