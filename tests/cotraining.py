@@ -29,7 +29,7 @@ from edge_server.cotrain.model_half import ModelHalf
 from edge_server.cotrain.plan import Plan
 from edge_server.cotrain.service import CoTrainingServer, CoTrainingService, Identity
 from edge_server.cotrain.state import RoundState
-from edge_server.cotrain.weights_of_bundles import shapes_of
+from edge_server.cotrain.weights_of_bundles import heads_of
 from edge_server.export.graphs import GRAPHS
 from edge_server.export.heads import export_head
 from edge_server.frontdoor.tls import TlsFiles
@@ -142,7 +142,7 @@ class Edge:
         (folder / "heads").mkdir(parents=True, exist_ok=True)
         self.state = RoundState(folder, "round", plan, folder, "digest")
         self.half = ModelHalf(link, plan)
-        self.learning = LearningRound(self.state, self.half, {bundle.hash: shapes_of(bundle)})
+        self.learning = LearningRound(self.state, self.half, {bundle.hash: heads_of(bundle)})
         self._store = CredentialStore(pki.access) if pki else None
         identity = Identity(peer_of_certificate, self._store) if self._store else None
         tls = (

@@ -35,6 +35,15 @@ def average(heads: Mapping[str, Heads], examples: Mapping[str, int]) -> Heads | 
     }
 
 
+def between(heads: Heads, first: Heads, share: float) -> Heads:
+    """Heads that are as much as ``share`` of the way back to the first ones."""
+    kept, back = np.float32(1.0 - share), np.float32(share)
+    return {
+        slot: {name: kept * each + back * first[slot][name] for name, each in of_slot.items()}
+        for slot, of_slot in heads.items()
+    }
+
+
 def flat(heads: Heads) -> dict[str, Array]:
     """Weights by ``SLOT.NAME``, as files have them."""
     return {f"{slot}.{name}": each for slot, of_slot in heads.items() for name, each in of_slot.items()}

@@ -66,6 +66,11 @@ def open_(
     head_rate: Annotated[
         float, typer.Option(min=0.01, max=100.0, help="Heads learn so many times as fast.")
     ] = _USUAL.head_rate,
+    keep_edge: Annotated[
+        float,
+        typer.Option(min=0.0, max=0.95, help="At the end the edge's weights go back so much of their way."),
+    ] = _USUAL.keep_edge,
+    keep_heads: Annotated[float, typer.Option(min=0.0, max=0.95, help="So do heads.")] = _USUAL.keep_heads,
     rehearse: Annotated[
         Path | None,
         typer.Option(
@@ -131,6 +136,8 @@ def open_(
         aggregate=_aggregate(aggregate),
         learning_rate=learning_rate,
         head_rate=head_rate,
+        keep_edge=keep_edge,
+        keep_heads=keep_heads,
         rehearse_share=rehearse_share if rehearse is not None else 0.0,
         rehearse_clips=rehearse_clips,
         rehearse_questions=rehearse_questions,

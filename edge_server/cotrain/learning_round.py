@@ -62,7 +62,7 @@ class LearningRound:
     Args:
         state: where it is kept.
         half: the edge's half; restored where there is a checkpoint.
-        bundles: shapes of heads' weights by transmitter, for every bundle that devices may run, by hash.
+        bundles: heads of every bundle that devices may run, by hash.
         pause: says when training may go on; None: always.
         clock: monotonic seconds.
     """
@@ -71,7 +71,7 @@ class LearningRound:
         self,
         state: RoundState,
         half: ModelHalf,
-        bundles: Mapping[str, Mapping[str, Mapping[str, tuple[int, ...]]]],
+        bundles: Mapping[str, Heads],
         *,
         pause: Pause | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -282,8 +282,9 @@ class LearningRound:
                 self.members[device].tell(heads=gradients.heads_message(step, shared))
 
     async def _finish(self) -> None:
-        """Examine devices with what came out, and take their heads."""
+        """Pull back what came out a little, take devices' heads, and examine them."""
         self.journal.phase = "examining"
+        self.half.pull_back(self.plan.keep_edge)
         self.write_status(now=True)
         members = self._ready()
         if self.plan.heads == "shared":
@@ -292,9 +293,8 @@ class LearningRound:
             ask = asking.for_heads(self.plan.rounds)
             came = await self._collect(Wanted(self.plan.rounds, None), ask, members, _PATIENT)
             for device, heads in came.heads.items():
-                self.heads[device] = heads
-                said = {"device_id": device, "bundle_hash": self.members[device].bundle_hash}
-                write_weights(self.state.head(device), averaging.flat(heads), said)
+                if device in self.members:
+                    self._keep(self.members[device], heads)
         message = self._examination(cpb.PURPOSE_EXAMINE_AFTER)
         wanted = Wanted(self.plan.rounds, cpb.PURPOSE_EXAMINE_AFTER)
         came = await self._collect(wanted, message, members, _PATIENT)
@@ -303,6 +303,19 @@ class LearningRound:
             self._noted(device, "after", found)
 
     # Parts of these.
+
+    def _keep(self, member: Member, heads: Heads) -> None:
+        """A device's heads at the end; pulled back where the plan says so, which the device is told."""
+        path = self.state.head(member.device)
+        if path.exists():  # an earlier process of the round came this far
+            heads = averaging.by_slot(read_weights(path)[0])
+        else:
+            heads = averaging.between(heads, self._bundles[member.bundle_hash], self.plan.keep_heads)
+            said = {"device_id": member.device, "bundle_hash": member.bundle_hash}
+            write_weights(path, averaging.flat(heads), said)
+        self.heads[member.device] = heads
+        if self.plan.keep_heads:
+            member.tell(heads=gradients.heads_message(self.plan.rounds, heads))
 
     async def _batch(self, member: Member, message: cpb.Batch, counters: Counters) -> None:
         batch = read_batch(message, self._bounds)
@@ -330,7 +343,11 @@ class LearningRound:
         return batch
 
     def _take_heads(self, member: Member, message: cpb.Heads, counters: Counters) -> None:
-        heads = gradients.read_heads(message, self._bundles[member.bundle_hash])
+        shapes = {
+            slot: {name: each.shape for name, each in of_slot.items()}
+            for slot, of_slot in self._bundles[member.bundle_hash].items()
+        }
+        heads = gradients.read_heads(message, shapes)
         wanted = self._wanted
         if wanted.purpose is not None or wanted.step != message.step or wanted.has(member.device):
             counters.late += 1

@@ -123,26 +123,32 @@ class ModelHalf:
         Returns:
             By device, of those whose batch could be used.
         """
-        old = [] if self.rehearsal is None else [self.rehearsal.batch(self.step)]
+        learned = self.parameters if self.plan.edge_learns else {}
         parts = gradients_apart(
-            self.link,
-            [*batches.values(), *old],
-            self.parameters if self.plan.edge_learns else {},
-            heads_learn=self.plan.heads != "frozen",
+            self.link, list(batches.values()), learned, heads_learn=self.plan.heads != "frozen"
         )
-        usable = {device: part for device, part in zip(batches, parts, strict=False) if _is_finite(part)}
+        usable = {device: part for device, part in zip(batches, parts, strict=True) if _is_finite(part)}
         gradients = {device: part.flat for device, part in usable.items() if part.flat is not None}
         if gradients:
             kept = self.watch.look(gradients)
             if kept:
                 weights = {device: float(batches[device].questions) for device in kept}
-                new = aggregate(kept, weights, self.plan.aggregate)
-                self._move(self._with_old(new, parts[-1]) if old else new)
+                self._move(self._with_old(aggregate(kept, weights, self.plan.aggregate)))
         self.step += 1
         return {
             device: DeviceOutcome(part.loss, part.right, part.by_slot, self.watch.cosines.get(device))
             for device, part in usable.items()
         }
+
+    @torch.no_grad()
+    def pull_back(self, share: float) -> None:
+        """Move all weights so much of the way back to what they were before the round.
+
+        What lies between two models of which one was made of the other knows most of what either knows.
+        Source: Wortsman et al. 2022, "Robust fine-tuning of zero-shot models" (WiSE-FT).
+        """
+        for name, parameter in self.parameters.items():
+            parameter.lerp_(self._first[name], share)
 
     @torch.inference_mode()
     def examine(self, batch: DeviceBatch, *, before: bool) -> Examined:
@@ -190,8 +196,12 @@ class ModelHalf:
         except (OSError, SafetensorError, KeyError, RuntimeError, ValueError) as error:
             raise ModelError(f"{path}: no checkpoint of this model's co-training: {error}") from error
 
-    def _with_old(self, new: Tensor, old: Part) -> Tensor:
+    def _with_old(self, new: Tensor) -> Tensor:
         """The devices' gradient with that of what is rehearsed."""
+        if self.rehearsal is None:
+            return new
+        batch = self.rehearsal.batch(self.step)
+        (old,) = gradients_apart(self.link, [batch], self.parameters, heads_learn=False)
         if old.flat is None or not _is_finite(old):
             return new
         share = self.plan.rehearse_share

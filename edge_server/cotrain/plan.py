@@ -55,6 +55,10 @@ class Plan:
     """Peak, at the edge."""
     head_rate: float = 1.0
     """Heads learn so many times as fast."""
+    keep_edge: float = 0.0
+    """At the end the edge's weights go back so much of their way."""
+    keep_heads: float = 0.0
+    """So do the heads."""
     rehearse_share: float = 0.0
     """Part that what was learned before has in each of the edge's steps; 0: nothing is rehearsed."""
     rehearse_clips: int = 8
@@ -104,8 +108,9 @@ class Plan:
         ):
             if getattr(self, name) < least:
                 raise ConfigurationError(f"{name} is {getattr(self, name)}; at least {least}")
-        if not 0.0 <= self.rehearse_share < 1.0:
-            raise ConfigurationError(f"rehearse_share is {self.rehearse_share}; at least 0, less than 1")
+        for name in ("keep_edge", "keep_heads", "rehearse_share"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise ConfigurationError(f"{name} is {getattr(self, name)}; at least 0, less than 1")
         for name in ("learning_rate", "head_rate", "clip_norm", "deadline_s"):
             if not 0.0 < getattr(self, name) < 1e6:
                 raise ConfigurationError(f"{name} is {getattr(self, name)}; a finite number above 0")

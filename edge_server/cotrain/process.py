@@ -26,7 +26,7 @@ from edge_server.cotrain.model_half import ModelHalf
 from edge_server.cotrain.pausing import QueueWatch
 from edge_server.cotrain.service import CoTrainingServer, CoTrainingService, Identity
 from edge_server.cotrain.state import RoundState
-from edge_server.cotrain.weights_of_bundles import shapes_of
+from edge_server.cotrain.weights_of_bundles import heads_of
 from edge_server.errors import ConfigurationError
 from edge_server.frontdoor.tls import TlsFiles
 from edge_server.model.link import Link
@@ -92,7 +92,7 @@ async def hold_round(state: RoundState, around: Surroundings) -> tuple[str, dict
 
         rehearsal = Rehearsal.of(link, around.rehearse, state.path("rehearsal"), state.plan)
     half = ModelHalf(link, state.plan, rehearsal=rehearsal)
-    bundles = {bundle_hash: shapes_of(bundle) for bundle_hash, bundle in bundles_of(state.model).items()}
+    bundles = {bundle_hash: heads_of(bundle) for bundle_hash, bundle in bundles_of(state.model).items()}
     unknown = set(state.plan.token_lengths) - set(half.link.config.token_lengths)
     if unknown:
         allowed = ", ".join(map(str, half.link.config.token_lengths))

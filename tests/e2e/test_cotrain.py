@@ -69,6 +69,7 @@ def test_three_devices_learn_one_is_killed_and_the_round_is_promoted(tmp_path: P
     (tmp_path / "edge.py").write_text("from edge_server.cli import main\nmain()\n")
     data = tmp_path / "soundstage"
     generate(data, "val", 10, seed=1, workers=1)
+    generate(data, "train", 6, seed=1, workers=1)
     logs = {name: tmp_path / f"{name}.log" for name in ("edge", "hall", "yard", "roof")}
     running: list[subprocess.Popen[bytes]] = []
     with logs["edge"].open("wb") as file:
@@ -77,7 +78,7 @@ def test_three_devices_learn_one_is_killed_and_the_round_is_promoted(tmp_path: P
                 *(sys.executable, str(tmp_path / "edge.py"), "cotrain", "open", "--model", str(model)),
                 *("--state", str(state), "--rounds", str(ROUNDS), "--min-devices", "2", "--port", "0"),
                 *("--clips", "2", "--questions", "2", "--deadline-s", "10", "--token-length", "8", "--json"),
-                *("--data", str(data)),
+                *("--data", str(data), "--rehearse", str(data), "--rehearse-clips", "2"),
             ],
             stdout=file,
             stderr=subprocess.DEVNULL,
@@ -128,6 +129,8 @@ def test_three_devices_learn_one_is_killed_and_the_round_is_promoted(tmp_path: P
     # What is promoted was asked the validation set, of each device's head: by what is in the report alone.
     report = told["report"]
     assert report["validated"]
+    assert report["rehearsal"] == {"data": "soundstage", "clips": 6}
+    assert report["plan"]["rehearse_share"] > 0.0
     everybody = report["devices"]["(devices that did not take part)"]["validation"]
     for name in ("hall", "yard", "roof"):
         validation = report["devices"][name]["validation"]

@@ -23,7 +23,7 @@ from device_agent.channel import ChannelConfig
 from device_agent.cotrain.client import Door, take_part
 from device_agent.cotrain.learner import Learner
 from device_agent.uplink.backoff import Backoff
-from edge_server.cotrain import asking
+from edge_server.cotrain import asking, averaging
 from edge_server.cotrain.batches import Bounds, read_batch
 from edge_server.cotrain.learning_round import LearningRound
 from edge_server.cotrain.model_half import ModelHalf
@@ -31,7 +31,7 @@ from edge_server.cotrain.plan import Plan
 from edge_server.cotrain.rehearsal import Rehearsal
 from edge_server.cotrain.service import CoTrainingServer, CoTrainingService
 from edge_server.cotrain.state import RoundState
-from edge_server.cotrain.weights_of_bundles import shapes_of
+from edge_server.cotrain.weights_of_bundles import heads_of
 from edge_server.model.link import Link
 from edge_server.study.cotrain.faults import Faults, count, delay, lose, with_wrong_answers
 from edge_server.study.cotrain.scoring import Heads
@@ -92,7 +92,7 @@ async def _networked(
 ) -> Outcome:
     state = RoundState(scratch, "study", plan, model, "")
     half = _half(model, worlds, plan)
-    learning = LearningRound(state, half, {bundle.hash: shapes_of(bundle)})
+    learning = LearningRound(state, half, {bundle.hash: heads_of(bundle)})
     server = CoTrainingServer(CoTrainingService(learning), plan.max_devices)
     door = Door(f"127.0.0.1:{await server.start('127.0.0.1', 0)}")
     rng = np.random.default_rng([plan.seed, 5])
@@ -193,7 +193,7 @@ async def _device(
 def in_one_process(
     model: Path, bundle: Bundle, worlds: Worlds, plan: Plan, channel: ChannelConfig, scratch: Path
 ) -> Outcome:
-    """The same recipe with torch alone."""
+    """The same recipe with torch alone, but for its end: nothing is pulled back yet."""
     half = _half(model, worlds, plan)
     devices = {
         world.name: TorchDevice(half.link, bundle, world, channel, plan, scratch / f"torch-{index}")
@@ -219,3 +219,32 @@ def in_one_process(
         curves,
         elapsed_s=time.monotonic() - began,
     )
+
+
+class Trained:
+    """A co-training in one process that is over, to be pulled back in more than one way.
+
+    Args:
+        outcome: of :func:`in_one_process`.
+        bundle: of its devices.
+    """
+
+    def __init__(self, outcome: Outcome, bundle: Bundle) -> None:
+        self._outcome, self._first = outcome, heads_of(bundle)
+        self._weights = {name: each.detach().clone() for name, each in outcome.half.parameters.items()}
+
+    def pulled_back(self, plan: Plan) -> Outcome:
+        """What a plan makes of it at the end; the outcome before is no longer one."""
+        half = self._outcome.half
+        for name, parameter in half.parameters.items():
+            parameter.data.copy_(self._weights[name])
+        half.pull_back(plan.keep_edge)
+        heads = {
+            name: averaging.between(_copied(each), self._first, plan.keep_heads)
+            for name, each in self._outcome.heads.items()
+        }
+        return replace(self._outcome, heads=heads)
+
+
+def _copied(heads: Heads) -> dict[str, dict[str, Any]]:
+    return {slot: dict(weights) for slot, weights in heads.items()}

@@ -47,8 +47,8 @@ def study_cotrain(
 ) -> Path:
     """Run rows and write what came out; rows of an earlier call stay, unless they are asked for again.
 
-    All rows are made with one seed, then with two, and so on: one that is cut has something of every row. Rows
-    that are named are made with all seeds, one after the other.
+    All rows are made with one seed, then with two, and so on: one that is cut has something of every row.
+    Those that are named come one after the other, with all seeds.
 
     Raises:
         ConfigurationError: there is no such row.

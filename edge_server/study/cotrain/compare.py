@@ -60,6 +60,8 @@ class Scale:
     clips_a_step: int = 2
     learning_rate: float = 3e-4
     head_rate: float = 1.0
+    keep_edge: float = 0.0
+    keep_heads: float = 0.0
     rehearse_share: float = REHEARSE_SHARE
     rehearse_clips: int = 8
     rehearsed_clips: int = 400
@@ -77,6 +79,8 @@ class Scale:
             token_lengths=(TOKEN_LENGTH,),
             learning_rate=self.learning_rate,
             head_rate=self.head_rate,
+            keep_edge=self.keep_edge,
+            keep_heads=self.keep_heads,
             rehearse_share=self.rehearse_share,
             rehearse_clips=self.rehearse_clips,
             payload="float32",

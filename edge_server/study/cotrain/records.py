@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +20,7 @@ from device_agent.channel import ChannelConfig
 from edge_server.cotrain.model_half import ModelHalf
 from edge_server.cotrain.plan import Plan
 from edge_server.model.provenance import current_commit
-from edge_server.study.cotrain.arms import Outcome, in_one_process, over_network
+from edge_server.study.cotrain.arms import Outcome, Trained, in_one_process, over_network
 from edge_server.study.cotrain.faults import Faults
 from edge_server.study.cotrain.scoring import accuracies, examine
 from edge_server.study.cotrain.world import UNSHIFTED, Worlds
@@ -78,6 +78,7 @@ class Records:
         self._model, self._bundle, self.worlds = model, bundle, worlds
         self._channel, self._token_length = channel, token_length
         self._scratch, self._told = scratch, told
+        self._trained: tuple[Plan, Trained] | None = None
         (scratch / "records").mkdir(parents=True, exist_ok=True)
 
     def of(self, arm: Arm) -> Record:
@@ -118,7 +119,11 @@ class Records:
     def _run(self, arm: Arm) -> Outcome:
         scratch = self._scratch / f"round-{os.getpid()}"
         if arm.way == "process":
-            return in_one_process(self._model, self._bundle, self.worlds, arm.plan, self._channel, scratch)
+            bare = replace(arm.plan, keep_edge=0.0, keep_heads=0.0)
+            if self._trained is None or self._trained[0] != bare:
+                made = in_one_process(self._model, self._bundle, self.worlds, bare, self._channel, scratch)
+                self._trained = (bare, Trained(made, self._bundle))
+            return self._trained[1].pulled_back(arm.plan)
         return over_network(
             self._model, self._bundle, self.worlds, arm.plan, self._channel, scratch, arm.faults
         )

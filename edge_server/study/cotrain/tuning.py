@@ -16,15 +16,29 @@ RULE = (
 )
 
 
-def _settings(share: float, rate: float, head_rate: float, clips: int) -> dict[str, Any]:
-    return {"rehearse_share": share, "learning_rate": rate, "head_rate": head_rate, "clips": clips}
+KEPT = ((0.0, 0.0), (0.0, 0.3), (0.2, 0.2), (0.2, 0.4), (0.35, 0.35))
+"""How far the edge's weights and the heads are pulled back; each costs no training."""
+
+
+def _settings(share: float, rate: float, head_rate: float, clips: int) -> list[dict[str, Any]]:
+    return [
+        {
+            "rehearse_share": share,
+            "learning_rate": rate,
+            "head_rate": head_rate,
+            "clips": clips,
+            "keep_edge": edge,
+            "keep_heads": heads,
+        }
+        for edge, heads in KEPT
+    ]
 
 
 CANDIDATES: Sequence[Mapping[str, Any]] = (
-    _settings(0.0, 3e-4, 1.0, 2),
-    _settings(0.5, 3e-4, 1.0, 2),
-    _settings(0.5, 1e-3, 1.0, 4),
-    _settings(0.5, 1e-3, 0.3, 4),
+    *_settings(0.0, 3e-4, 1.0, 2),
+    *_settings(0.5, 3e-4, 1.0, 2),
+    *_settings(0.5, 1e-3, 1.0, 4),
+    *_settings(0.5, 1e-3, 0.3, 4),
 )
 """What of a plan is told otherwise."""
 

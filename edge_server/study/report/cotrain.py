@@ -89,9 +89,15 @@ def _recipe(scale: Mapping[str, Any]) -> str:
         if share
         else "nothing rehearsed"
     )
+    edge, heads = scale.get("keep_edge", 0.0), scale.get("keep_heads", 0.0)
+    pulled = (
+        f", weights at the end pulled back by {edge:.0%} (edge) and {heads:.0%} (heads)"
+        if edge or heads
+        else ""
+    )
     return (
         f"{scale['clips_a_step']} clips a device, peak rate {scale['learning_rate']:g}, heads "
-        f"{scale.get('head_rate', 1.0):g} times that, {rehearsed}"
+        f"{scale.get('head_rate', 1.0):g} times that, {rehearsed}{pulled}"
     )
 
 
@@ -108,12 +114,23 @@ def _tuning(row: Mapping[str, Any]) -> str:
                 f"{told['learning_rate']:g}",
                 f"{told['head_rate']:g}",
                 str(told["clips"]),
+                f"{told['keep_edge']:g}, {told['keep_heads']:g}",
                 percent(_won(before, each["shifted"])),
                 *(f"{points:+.1f}" for points in lost),
                 "chosen" if told == row["chosen"] else "",
             )
         )
-    head = ("rehearsed", "rate", "of heads", "clips", "won back", "lost, own head", "lost, first head", "")
+    head = (
+        "rehearsed",
+        "rate",
+        "heads",
+        "clips",
+        "pulled back: edge, heads",
+        "won back",
+        "lost, own head",
+        "lost, first head",
+        "",
+    )
     return (
         f"**Settings**, chosen on {row['scale']['tuning_clips']} validation clips ({before['questions']} "
         f"questions a world), seed {row['seed']}, in one process: {row['rule']}.\n\n" + table(head, rows)

@@ -75,6 +75,22 @@ async def test_shared_heads_end_as_one(link: Link, bundle: Bundle, tmp_path: Pat
             assert all(np.array_equal(first, other) for other in others)
 
 
+async def test_heads_go_back_a_part_of_their_way_on_both_sides(
+    link: Link, bundle: Bundle, tmp_path: Path
+) -> None:
+    found = {}
+    for share in (0.0, 0.5):
+        link.save(tmp_path / "model")
+        plan = Plan(**{**PLAN.to_json(), "rounds": 6, "token_lengths": (4,), "keep_heads": share})
+        edge, ones = await hold(Link.load(tmp_path / "model"), plan, bundle, tmp_path / str(share))
+        slot = link.slots[0]
+        found[share] = ones["hall"].heads[slot].weights["inner.weight"]
+        np.testing.assert_array_equal(edge.learning.heads["hall"][slot]["inner.weight"], found[share])
+    first = devices(link, bundle, tmp_path / "x")["hall"].heads[slot].weights["inner.weight"]
+    np.testing.assert_allclose(found[0.5], 0.5 * (found[0.0] + first), atol=1e-4)
+    assert not np.allclose(found[0.5], found[0.0], atol=1e-4)
+
+
 def bundle_weights(ones: dict[str, Learner], slot: str) -> list[str]:
     return list(next(iter(ones.values())).heads[slot].weights)
 

@@ -189,6 +189,18 @@ def test_a_share_is_less_than_all() -> None:
         Plan(rehearse_share=1.0)
 
 
+def test_what_came_out_is_pulled_back(link: Link) -> None:
+    half = ModelHalf(link, PLAN)
+    first = {name: each.detach().clone() for name, each in half.parameters.items()}
+    for step in range(4):
+        half.learn({"a": batch(link, step, 4)})
+    last = {name: each.detach().clone() for name, each in half.parameters.items()}
+    half.pull_back(0.25)
+    for name, each in half.parameters.items():
+        torch.testing.assert_close(each, 0.75 * last[name] + 0.25 * first[name])
+    assert any(not torch.equal(last[name], first[name]) for name in first)
+
+
 def test_a_late_batch_counts_once_and_not_for_ever(link: Link) -> None:
     late = Latecomers(3)
 
