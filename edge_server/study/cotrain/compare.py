@@ -65,7 +65,7 @@ class Scale:
     rehearse_share: float = REHEARSE_SHARE
     rehearse_clips: int = 8
     rehearsed_clips: int = 400
-    tuning_clips: int = 80
+    tuning_clips: int = 60
     step_repeats: int = 40
 
     def plan(self, seed: int) -> Plan:

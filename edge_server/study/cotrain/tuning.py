@@ -16,7 +16,7 @@ RULE = (
 )
 
 
-KEPT = ((0.0, 0.0), (0.0, 0.3), (0.2, 0.2), (0.2, 0.4), (0.35, 0.35))
+KEPT = ((0.0, 0.0), (0.15, 0.3), (0.3, 0.5))
 """How far the edge's weights and the heads are pulled back; each costs no training."""
 
 
@@ -35,10 +35,9 @@ def _settings(share: float, rate: float, head_rate: float, clips: int) -> list[d
 
 
 CANDIDATES: Sequence[Mapping[str, Any]] = (
-    *_settings(0.0, 3e-4, 1.0, 2),
     *_settings(0.5, 3e-4, 1.0, 2),
     *_settings(0.5, 1e-3, 1.0, 4),
-    *_settings(0.5, 1e-3, 0.3, 4),
+    *_settings(0.0, 3e-4, 1.0, 2),
 )
 """What of a plan is told otherwise."""
 
