@@ -100,13 +100,13 @@ def packed(link: Link, batch: DeviceBatch, received: Mapping[str, Tensor]) -> li
     for slot, each in batch.slots.items():
         for row, embeddings in zip(each.rows, received[slot], strict=True):
             pieces[row][slot] = embeddings
-    rows = []
+    clips = []
     for slots, asked in zip(pieces, batch.asked, strict=True):
-        row = Row.about(slots, link.special)
+        clip = Row.about(slots, link.special)
         for question in asked:
-            row.ask(question.question, question.answer)
-        rows.append(row)
-    return rows
+            clip.ask(question.question, question.answer)
+        clips.append(clip)
+    return clips
 
 
 def _together(

@@ -239,7 +239,7 @@ class Trained:
         for name, parameter in half.parameters.items():
             parameter.data.copy_(self._weights[name])
         half.pull_back(plan.keep_edge)
-        heads = {
+        heads: dict[str, Heads] = {
             name: averaging.between(_copied(each), self._first, plan.keep_heads)
             for name, each in self._outcome.heads.items()
         }
