@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from edge_server.cell import Session
 from edge_server.errors import InvalidQuestionError
 from edge_server.frontdoor.ports import LinkShape
 from edge_server.frontdoor.questions import block_of, check_modalities
 from edge_server.frontdoor.scene_blocks import slots_in_words
-from edge_server.scenes import Scene, SceneBlock, scene_id_of
+from edge_server.scenes import Scene, SceneBlock, SenderClock, scene_id_of
+from edge_server.scenes.clocks import MAX_CLOCKS, sender_key
 from edge_server.scenes.scene import MAX_DEVICE_CHARS
 from protos.names import MODALITIES, SLOT_OF
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
@@ -23,8 +25,19 @@ _SET_S = 60.0
 """No frame is under way for longer."""
 _FASTER, _DRIFT = 0.1, 1e-3
 """So much of the time that has passed may what is known of a clock change, down and up."""
-_CLOCKS = 10_000
-"""Senders whose clocks are compared with ours; the one that was silent longest is forgotten."""
+
+
+@dataclass(frozen=True)
+class Received:
+    """What a device shared.
+
+    Attributes:
+        scene: as it is to be kept.
+        clock: of the device, by which its start was told; None: it was told by ours.
+    """
+
+    scene: Scene
+    clock: SenderClock | None
 
 
 class Incoming:
@@ -36,12 +49,16 @@ class Incoming:
 
     def __init__(self, wall_clock: Callable[[], float]) -> None:
         self._wall_clock = wall_clock
-        # How far ours is ahead of a sender's, and until when by its own [s].
-        self._clocks: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._clocks: OrderedDict[str, SenderClock] = OrderedDict()
+
+    def restore(self, clocks: Iterable[SenderClock]) -> None:
+        """Go on from what was known of senders' clocks, that which was silent longest first."""
+        for clock in clocks:
+            self._know(clock)
 
     def received(
         self, question: pb.Question, session: Session, bundle_hash: str, shape: LinkShape, sent_at_s: float
-    ) -> Scene:
+    ) -> Received:
         """What a device shares, checked as the tokens of a question are.
 
         Args:
@@ -75,35 +92,43 @@ class Incoming:
         check_modalities([block.modality for block in blocks], "payloads")
         if not blocks:
             raise InvalidQuestionError("payloads", "is empty; a scene has at least one block")
-        return Scene(
+        start_s, clock = self._start_s(sender_key(session.device_id), share, sent_at_s)
+        scene = Scene(
             scene_id=scene_id_of(session.device_id, question.request_id),
             device=device,
-            start_s=self._start_s(session.device_id, share, sent_at_s),
+            start_s=start_s,
             length_s=share.length_s,
             bundle_hash=bundle_hash,
             blocks=tuple(blocks),
         )
+        return Received(scene, clock)
 
-    def _start_s(self, sender: str, share: pb.Share, sent_at_s: float) -> float:
+    def _start_s(self, sender: str, share: pb.Share, sent_at_s: float) -> tuple[float, SenderClock | None]:
         """When a window began, by our clock; what one device shares stays in the order of its own clock."""
         now_s = self._wall_clock()
         ago_s = sent_at_s - share.start_s
         if not (share.start_s > 0.0 and math.isfinite(ago_s) and sent_at_s > 0.0):
-            return now_s - share.length_s
+            return now_s - share.length_s, None
         if not 0.0 <= ago_s <= _LONGEST_WAIT_S:
-            return now_s - min(max(ago_s, 0.0), _LONGEST_WAIT_S)
+            return now_s - min(max(ago_s, 0.0), _LONGEST_WAIT_S), None
         ahead_s = now_s - sent_at_s
-        kept_s, latest_s = self._clocks.pop(sender, (ahead_s, share.start_s))
+        kept = self._clocks.get(sender, SenderClock(sender, ahead_s, share.start_s))
+        kept_s, latest_s = kept.ahead_s, kept.latest_s
         if abs(ahead_s - kept_s) > _SET_S:
             kept_s = ahead_s  # one of the clocks was set
         passed_s = max(share.start_s - latest_s, 0.0)
         # A frame that was longer under way makes our clock seem further ahead of theirs: the least is true.
         # It is approached so slowly that two windows do not change places.
         ahead_s = min(max(ahead_s, kept_s - _FASTER * passed_s), kept_s + _DRIFT * passed_s)
-        self._clocks[sender] = ahead_s, max(share.start_s, latest_s)
-        while len(self._clocks) > _CLOCKS:
+        clock = SenderClock(sender, ahead_s, max(share.start_s, latest_s))
+        self._know(clock)
+        return share.start_s + ahead_s, clock
+
+    def _know(self, clock: SenderClock) -> None:
+        self._clocks[clock.sender] = clock
+        self._clocks.move_to_end(clock.sender)
+        while len(self._clocks) > MAX_CLOCKS:
             self._clocks.popitem(last=False)
-        return share.start_s + ahead_s
 
 
 def _kept(received: pb.TokenPayload, field: str, max_token_length: int, shape: LinkShape) -> SceneBlock:

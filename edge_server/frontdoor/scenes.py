@@ -6,8 +6,9 @@ question ─▶ may they? ─▶ found ─▶ the model that its tokens were mad
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from edge_server.cell import Peer
@@ -31,7 +32,7 @@ from edge_server.frontdoor.scene_blocks import (
     shown_name,
     slots_in_words,
 )
-from edge_server.frontdoor.scene_shares import Incoming
+from edge_server.frontdoor.scene_shares import Incoming, Received
 from edge_server.scenes import Found, Readers, Scene, Scenes, SqliteScenes, Wanted, may_read, parse_at
 from edge_server.scenes.rule_file import RuleFile, Turn
 from edge_server.scenes.rules import Rule, RuleState
@@ -78,9 +79,17 @@ class SceneDesk:
         stale = age_s > self.scenes.stale_s
         return SceneFacts(scene.device, scene.scene_id, scene.start_s, scene.length_s, age_s, stale)
 
-    async def keep(self, scene: Scene) -> Scene:
+    async def keep(self, received: Received) -> Scene:
         """Store a scene; safe when it returns. Raises EngineFailureError where it cannot be stored."""
-        return await self.scenes.share(scene, self._backends.of(scene.bundle_hash).served.space)
+        space = self._backends.of(received.scene.bundle_hash).served.space
+        return await self.scenes.share(received.scene, space, received.clock)
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Keep scenes for as long as this lasts; what is known of senders' clocks outlives it."""
+        async with self.scenes.running():
+            self.incoming.restore(await self.scenes.call(lambda store: store.clocks()))
+            yield
 
     async def shown(self, asked: Sequence[SceneAsked], peer: Peer | None) -> Shown:
         """What a question about scenes shows the model.

@@ -7,6 +7,7 @@
 Knows no transport and no model library.
 """
 
+from edge_server.scenes.clocks import SenderClock
 from edge_server.scenes.keeper import Readers, Scenes, SceneSpace, may_read
 from edge_server.scenes.memory import MemoryScenes
 from edge_server.scenes.scene import At, Scene, SceneBlock, parse_at, scene_id_of
@@ -24,6 +25,7 @@ __all__ = [
     "SceneSpace",
     "SceneStore",
     "Scenes",
+    "SenderClock",
     "SqliteScenes",
     "Wanted",
     "matches",

@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from edge_server.errors import EngineFailureError
+from edge_server.scenes.clocks import SenderClock
 from edge_server.scenes.scene import At, Scene, SceneBlock, Vector
 from edge_server.scenes.store import Eviction, Found, Patterns, SceneStore, Wanted, matches
 
@@ -107,12 +108,15 @@ class Scenes:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, lambda: work(self._store, *args, **kwargs))
 
-    async def share(self, scene: Scene, space: SceneSpace | None = None) -> Scene:
+    async def share(
+        self, scene: Scene, space: SceneSpace | None = None, clock: SenderClock | None = None
+    ) -> Scene:
         """Keep a scene; it is safe when this returns.
 
         Args:
             scene: without a vector, and without a time at which it goes.
             space: of the model that its tokens are for; None: it is not found by a text.
+            clock: by which its start was told; None: by the server's.
 
         Raises:
             EngineFailureError: it cannot be kept.
@@ -123,7 +127,7 @@ class Scenes:
             vector = space.of_scene(scene.blocks) if space is not None else None
             if space is not None and vector is not None:
                 kept = replace(kept, space=space.name, vector=vector)
-            return kept, store.put(kept), store.count()
+            return kept, store.put(kept, clock), store.count()
 
         try:
             kept, gone, count = await self.call(keep)

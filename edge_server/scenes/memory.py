@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from edge_server.scenes.clocks import MAX_CLOCKS, SenderClock
 from edge_server.scenes.scene import At, Scene, Vector
 from edge_server.scenes.store import DeviceScenes, Eviction, Found, SceneBounds, Wanted
 
@@ -19,11 +20,17 @@ class MemoryScenes:
         self._bounds = bounds or SceneBounds()
         self._scenes: dict[str, Scene] = {}
         self._bytes = 0
+        self._clocks: dict[str, SenderClock] = {}
 
-    def put(self, scene: Scene) -> dict[Eviction, int]:
+    def put(self, scene: Scene, clock: SenderClock | None = None) -> dict[Eviction, int]:
         """Keep a scene; as the port says."""
         if scene.scene_id in self._scenes:
             return {}
+        if clock is not None:
+            self._clocks.pop(clock.sender, None)
+            self._clocks[clock.sender] = clock
+            while len(self._clocks) > MAX_CLOCKS:
+                del self._clocks[next(iter(self._clocks))]
         self._scenes[scene.scene_id] = scene
         self._bytes += scene.size_bytes
         gone: dict[Eviction, int] = {}
@@ -37,6 +44,10 @@ class MemoryScenes:
             self._drop(min(self._scenes.values(), key=_by_time))
             gone["full"] = gone.get("full", 0) + 1
         return gone
+
+    def clocks(self) -> list[SenderClock]:
+        """Clocks of senders; as the port says."""
+        return list(self._clocks.values())
 
     def find(self, device: str, at: At) -> Scene | None:
         """A device's scene; as the port says."""

@@ -2,6 +2,7 @@
 
     scene      one row a scene, with its tokens as received and its vector
     rule ...   standing questions and what they know; see :mod:`edge_server.scenes.rule_file`
+    clock      how far the clocks of senders are from the server's
     search     signs of vectors, in memory ─▶ candidates ─▶ their vectors, from the file ─▶ the nearest
 
 Every call that returns has its change on the disk. The index (:mod:`edge_server.scenes.sign_index`) is made
@@ -21,6 +22,7 @@ import numpy as np
 
 from device_agent.tables import immediate, open_tables
 from edge_server.errors import ConfigurationError
+from edge_server.scenes.clocks import MAX_CLOCKS, SenderClock
 from edge_server.scenes.scene import At, Scene, SceneBlock, Vector
 from edge_server.scenes.sign_index import SAMPLE, SignIndex
 from edge_server.scenes.store import DeviceScenes, Eviction, Found, SceneBounds, Wanted, glob_of
@@ -81,7 +83,7 @@ CREATE TABLE notice (
 """
 
 
-# Files of servers before there was a history are read as they are.
+# Files of servers before there was a history, or before clocks were kept, are read as they are.
 _LATER = """
 CREATE TABLE IF NOT EXISTS turn (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -92,7 +94,13 @@ CREATE TABLE IF NOT EXISTS turn (
     scene_id TEXT NOT NULL,
     turned_s REAL NOT NULL
 );
-CREATE INDEX IF NOT EXISTS turn_by_rule ON turn (rule_id, number)
+CREATE INDEX IF NOT EXISTS turn_by_rule ON turn (rule_id, number);
+CREATE TABLE IF NOT EXISTS clock (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    sender TEXT NOT NULL UNIQUE,
+    ahead_s REAL NOT NULL,
+    latest_s REAL NOT NULL
+)
 """
 
 
@@ -129,7 +137,7 @@ class SqliteScenes:
         """Of the file, for what else is kept in it; for the same thread."""
         return self._db
 
-    def put(self, scene: Scene) -> dict[Eviction, int]:
+    def put(self, scene: Scene, clock: SenderClock | None = None) -> dict[Eviction, int]:
         """Keep a scene; as the port says."""
         self._recount()
         gone: dict[Eviction, int] = {}
@@ -146,6 +154,8 @@ class SqliteScenes:
             )
             if not put.rowcount:
                 return {}
+            if clock is not None:
+                self._keep_clock(clock)
             if self._db.execute("SELECT 1 FROM rule LIMIT 1").fetchone():
                 self._db.execute("INSERT INTO unjudged VALUES (?)", (put.lastrowid,))
             self._count_in(scene.device, 1, scene.size_bytes)
@@ -160,6 +170,11 @@ class SqliteScenes:
         if index is not None and scene.vector is not None:
             index.add(int(put.lastrowid or 0), scene.vector, scene.device, scene.start_s, scene.end_s)
         return gone
+
+    def clocks(self) -> list[SenderClock]:
+        """Clocks of senders; as the port says."""
+        rows = self._db.execute("SELECT sender, ahead_s, latest_s FROM clock ORDER BY number")
+        return [SenderClock(*row) for row in rows]
 
     def by_number(self, number: int) -> Scene | None:
         """A scene by its row; None: it is gone."""
@@ -249,6 +264,21 @@ class SqliteScenes:
         except BaseException:
             self._version = -1  # what was counted within it is not there
             raise
+
+    def _keep_clock(self, clock: SenderClock) -> None:
+        """Note a sender's clock, within a transaction; whoever shared last has the highest number."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO clock (sender, ahead_s, latest_s) VALUES (?, ?, ?)",
+            (clock.sender, clock.ahead_s, clock.latest_s),
+        )
+        # Numbers have gaps: only where there may be too many is it worth counting.
+        (span,) = self._db.execute("SELECT max(number) - min(number) FROM clock").fetchone()
+        if span >= MAX_CLOCKS:
+            self._db.execute(
+                "DELETE FROM clock WHERE number IN "
+                "(SELECT number FROM clock ORDER BY number DESC LIMIT -1 OFFSET ?)",
+                (MAX_CLOCKS,),
+            )
 
     def _prepare(self) -> None:
         db = self._db

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
+from edge_server.scenes.clocks import SenderClock
 from edge_server.scenes.scene import At, Scene, Vector
 
 Eviction: TypeAlias = Literal["expired", "device_full", "full", "deleted"]
@@ -98,8 +99,12 @@ class Found:
 class SceneStore(Protocol):
     """Where scenes are kept."""
 
-    def put(self, scene: Scene) -> dict[Eviction, int]:
+    def put(self, scene: Scene, clock: SenderClock | None = None) -> dict[Eviction, int]:
         """Keep a scene; one of the same id is there already, and stays, where it was shared twice.
+
+        Args:
+            scene: what is kept.
+            clock: by which its start was told, kept with it; None: by the server's.
 
         Returns:
             How many went for it, by which bound.
@@ -107,6 +112,9 @@ class SceneStore(Protocol):
         Raises:
             OSError, sqlite3.Error: it cannot be kept.
         """
+
+    def clocks(self) -> list[SenderClock]:
+        """Clocks of at most so many senders as are known, that which was silent longest first."""
 
     def find(self, device: str, at: At) -> Scene | None:
         """A device's scene; None: there is none."""

@@ -166,7 +166,7 @@ class Server:
             await self.engine.start()
             if self._enrolment is not None and config.security.enrol_port is not None:
                 enrol_port = await self._enrolment.start(config.server.host, config.security.enrol_port)
-            await self._to_close.enter_async_context(self.desk.scenes.running())
+            await self._to_close.enter_async_context(self.desk.running())
             if self._standing is not None:
                 await self._to_close.enter_async_context(self._standing.running())
             if self._page is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -19,17 +20,21 @@ from device_agent.uplink.uplink import Uplink
 from edge_server.access import keys
 from edge_server.access.scene_grants import grant_scenes, withdraw_scenes
 from edge_server.cell import Peer
-from edge_server.frontdoor.scenes import SeenRule
-from edge_server.scenes import Wanted
+from edge_server.frontdoor.backend import Served
+from edge_server.frontdoor.ports import LinkShape
+from edge_server.frontdoor.scenes import SceneDesk, SeenRule
+from edge_server.scenes import SqliteScenes, Wanted
 from edge_server.scenes.rule_file import RuleFile
 from edge_server.scenes.rules import Rule
+from edge_server.server.app import Server
+from edge_server.server.config import ServerConfig
 from protos import payload
 from protos.names import MODALITIES
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from tests.authority import Device, Pki, make_pki
 from tests.contract.conftest import Running
 from tests.waiting import PATIENCE_S, until
-from tests.weightless import BUNDLE_HASH, CHANNEL_DIM
+from tests.weightless import BUNDLE_HASH, CHANNEL_DIM, WeightlessModel
 
 
 def share(device: str, request_id: str = "r1", start_s: float = 100.0, **blocks: int) -> pb.Question:
@@ -53,6 +58,11 @@ def about(*scenes: pb.SceneRef | str, text: str = "ab", request_id: str = "q1") 
 
 async def ask(uplink: Uplink, question: pb.Question) -> pb.Answer:
     return (await uplink.ask(question, deadline_s=PATIENCE_S)).answer
+
+
+def arrives(desk: SceneDesk, late_s: float, monkeypatch: pytest.MonkeyPatch, began_s: float) -> None:
+    """What is shared next comes so much later than it was sent."""
+    monkeypatch.setattr(desk.incoming, "_wall_clock", lambda: began_s + late_s)
 
 
 class OneSpot:
@@ -113,7 +123,7 @@ class TestWithoutCredentials:
         # The first frame was long under way; the third window comes behind the fourth; then a clock is set.
         shared = ((0, 100.0, 9.0), (1, 100.1, 0.0), (3, 104.0, 0.0), (2, 102.0, 3.0), (4, 109.0, 4000.0))
         for number, start_s, arrives_s in shared:
-            monkeypatch.setattr(desk.incoming, "_wall_clock", lambda late=arrives_s: began_s + late)
+            arrives(desk, arrives_s, monkeypatch, began_s)
             await ask(uplink, share("camera-1", f"r{number}", start_s))
         listed = (await rest.get("/v1/scenes")).json()["scenes"]
         starts_s = [scene["start_s"] - began_s for scene in reversed(listed)]
@@ -240,6 +250,41 @@ class TestWithoutCredentials:
         shown = running.server.metrics.exposition().decode()
         assert "tokenlink_scenes 1.0" in shown
         assert "tokenlink_scenes_shared_total 1.0" in shown
+
+
+class TestAcrossARestart:
+    """A server that ends and another that begins with its scenes."""
+
+    async def test_windows_stay_in_the_order_of_the_devices_clock(
+        self, running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        began_s = time.time()
+        # The first frame comes in no time, the last of the other server's too, the one before was under way.
+        for server_of in (((0, 100.0, 0.0), (1, 100.2, 0.0)), ((2, 100.4, 3.0), (3, 100.6, 0.0))):
+            model = WeightlessModel()
+            shape = LinkShape(CHANNEL_DIM, 96)
+            lengths = (1, 2, 4, 8, 16, 32)
+            served: Served = Served(
+                model, lambda _, model=model: model, running.server.rest_app, shape, lengths
+            )
+            config = ServerConfig.model_validate(
+                {"grpc_port": 0, "rest_port": 0, "scenes": tmp_path / "scenes.db"}
+            )
+            server: Server = Server(config, served)
+            addresses = await server.start()
+            try:
+                async with Uplink(
+                    addresses.grpc, BUNDLE_HASH, device_id="d-1", lasting=lambda: 110.0
+                ) as uplink:
+                    for number, start_s, late_s in server_of:
+                        arrives(server.desk, late_s, monkeypatch, began_s)
+                        await ask(uplink, share("camera-1", f"r{number}", start_s))
+            finally:
+                await server.stop()
+        with contextlib.closing(SqliteScenes(tmp_path / "scenes.db")) as store:
+            starts_s = [scene.start_s - began_s for scene in reversed(store.scenes(Wanted(), 9))]
+        # By a clock that was not known any more, the third would be told by the three seconds of its frame.
+        assert starts_s == pytest.approx([-10.0, -9.8, -9.6, -9.4], abs=1e-2)
 
 
 class TestAcrossUsers:

@@ -16,9 +16,10 @@ from edge_server.frontdoor.metrics import Metrics
 from edge_server.frontdoor.ports import LinkSettings
 from edge_server.frontdoor.questions import AboutScenes, check_text, sent_blocks
 from edge_server.frontdoor.scene_blocks import Shown, asked_of
+from edge_server.frontdoor.scene_shares import Received
 from edge_server.frontdoor.scenes import SceneDesk
 from edge_server.frontdoor.status import known
-from edge_server.scenes import Scene, scene_id_of
+from edge_server.scenes import scene_id_of
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 
 _STORED = Completion("", 1.0, 0, 0, 0.0, 0.0, "stop")
@@ -63,17 +64,18 @@ class Sharing:
 
         def begin(session: Session) -> AnswerStream:
             shape = self._backends.of(frame.bundle_hash).served.shape
-            scene = self._desk.incoming.received(question, session, frame.bundle_hash, shape, sent_at_s)
-            for block, received in zip(scene.blocks, question.payloads, strict=True):
+            received = self._desk.incoming.received(question, session, frame.bundle_hash, shape, sent_at_s)
+            scene = received.scene
+            for block, payload in zip(scene.blocks, question.payloads, strict=True):
                 self._metrics.block(
-                    block.modality, block.token_length, received.channel.airtime_s, block.snr_db
+                    block.modality, block.token_length, payload.channel.airtime_s, block.snr_db
                 )
             for what in count_sent(session, sent_blocks(question.payloads)):
                 self._metrics.exceeded(what)
             kept.append(self._desk.facts_of(scene).message())
             # Whoever shared it may go away: it is stored all the same.
             stream = AnswerStream(lambda: None)
-            task = asyncio.create_task(self._store(scene, stream))
+            task = asyncio.create_task(self._store(received, stream))
             self._storing.add(task)
             task.add_done_callback(self._storing.discard)
             return stream
@@ -93,9 +95,9 @@ class Sharing:
             kept.append(pb.SceneShown(device=question.share.device, scene_id=scene_id))
         return Admitted(subscription, tuple(kept))
 
-    async def _store(self, scene: Scene, stream: AnswerStream) -> None:
+    async def _store(self, received: Received, stream: AnswerStream) -> None:
         try:
-            await self._desk.keep(scene)
+            await self._desk.keep(received)
         except Exception as error:
             stream.fail(known(error))
         else:

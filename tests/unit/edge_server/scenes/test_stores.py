@@ -22,8 +22,11 @@ from edge_server.scenes import (
     SceneBlock,
     SceneBounds,
     SceneStore,
+    SenderClock,
     SqliteScenes,
     Wanted,
+    memory,
+    sqlite,
 )
 from edge_server.scenes.scene import parse_at, scene_id_of
 from edge_server.scenes.store import matches
@@ -89,6 +92,19 @@ def test_shared_twice_it_is_one(make: Make) -> None:
     store.put(scene())
     assert store.put(replace(scene(), start_s=1.0)) == {}
     assert (store.count(), store.find("camera-1", At())) == (1, scene())
+
+
+def test_clocks_of_senders_are_kept_with_what_they_shared(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (memory, sqlite):
+        monkeypatch.setattr(module, "MAX_CLOCKS", 3)
+    store = make()
+    for number, sender in enumerate("abacabd"):
+        store.put(scene(start_s=float(number)), SenderClock(sender, float(number), 100.0 + number))
+    # One that was shared before changes nothing.
+    store.put(scene(start_s=0.0), SenderClock("e", 9.0, 9.0))
+    assert store.clocks() == [SenderClock(who, at, 100.0 + at) for who, at in (("a", 4), ("b", 5), ("d", 6))]
 
 
 def test_the_oldest_go_by_each_bound(make: Make) -> None:
