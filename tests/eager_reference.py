@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from edge_server.engine import FeatureBlock, Prompt
-from edge_server.model.foundation import Piece, embed_pieces, prompt_pieces
+from edge_server.model.foundation import Piece, View, embed_pieces, prompt_pieces, tag_of
 from edge_server.model.link import Link
 from protos.names import SLOT_OF
 
@@ -105,7 +105,7 @@ class EagerLink:
         return replace(rows, logits_BV=rows.logits_BV.index_fill(1, marks, -torch.inf))
 
     def _lay_out(self, prompts: Sequence[Prompt]) -> list[list[Piece]]:
-        slots: list[dict[str, Piece]] = [{} for _ in prompts]
+        views: list[list[View]] = [[] for _ in prompts]
         questions: list[Piece] = [prompt.question_ids for prompt in prompts]
         by_slot: dict[str, list[tuple[int, FeatureBlock]]] = {}
         for row, prompt in enumerate(prompts):
@@ -126,8 +126,11 @@ class EagerLink:
             receiver = self._link.receiver(slot)
             received = receiver(x_BTC.to(self._device), snr_db_B, lengths_B)
             for (row, block), embeddings in zip(blocks, received, strict=True):
-                slots[row][slot] = embeddings[: self._link.config.receiver.embeddings(len(block.x_TC))]
+                filled = embeddings[: self._link.config.receiver.embeddings(len(block.x_TC))]
+                if block.label:
+                    filled = filled + tag_of(self._link.embedding, block.label)
+                views[row].append(View(slot, filled, block.label))
         return [
-            prompt_pieces(filled, question, prompt.context_ids, self._link.special)
-            for prompt, filled, question in zip(prompts, slots, questions, strict=True)
+            prompt_pieces(shown, question, prompt.context_ids, self._link.special)
+            for prompt, shown, question in zip(prompts, views, questions, strict=True)
         ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -77,6 +77,7 @@ def work_of(request: Request, ticket: Ticket) -> cb.Work:
             cb.Turn(role=turn.role, pieces=[_piece_of(piece) for piece in turn.pieces])
             for turn in prompt.turns
         ],
+        labels=_labels_of(prompt),
         claim=ticket.claim,
         claimed=ticket.claimed,
         digest=ticket.digest,
@@ -93,7 +94,7 @@ def request_of(work: cb.Work, remaining_s: float) -> Request:
     question, sampling = work.question, work.question.sampling
     return Request(
         prompt=Prompt(
-            blocks=tuple(map(_block_of, question.payloads)),
+            blocks=_blocks_of(work),
             question_ids=tuple(question.question_ids),
             context_ids=tuple(question.context_ids),
             sampling=Sampling(
@@ -118,6 +119,20 @@ def request_of(work: cb.Work, remaining_s: float) -> Request:
         stop=tuple(sampling.stop),
         tokens=work.tokens,
     )
+
+
+def _labels_of(prompt: Prompt) -> list[cb.TokenIds]:
+    if not any(block.label for block in prompt.blocks):
+        return []
+    return [cb.TokenIds(ids=block.label) for block in prompt.blocks]
+
+
+def _blocks_of(work: cb.Work) -> tuple[FeatureBlock, ...]:
+    blocks = tuple(map(_block_of, work.question.payloads))
+    if not work.labels:
+        return blocks
+    labelled = zip(blocks, work.labels, strict=True)
+    return tuple(replace(block, label=tuple(label.ids)) for block, label in labelled)
 
 
 def _payload_of(block: FeatureBlock) -> pb.TokenPayload:

@@ -14,6 +14,7 @@ from device_agent.cotrain.questions_file import QuestionLine
 from edge_server.data.authors_writer import write_authors_layout
 from edge_server.data.soundstage.clip_file import write_mp4
 from edge_server.data.soundstage.dataset import SplitName, generate, sample_scenes, video_id
+from edge_server.data.soundstage.room_dataset import generate_rooms
 
 app = typer.Typer(no_args_is_help=True, help="Make data sets.")
 
@@ -62,6 +63,20 @@ def soundstage(
         folder.mkdir(exist_ok=True)
         for index, scene in enumerate(bar.track(sample_scenes(split, mp4, seed), description="mp4")):
             write_mp4(scene, folder / f"{video_id(split, index)}.mp4")
+
+
+@app.command()
+def rooms(
+    out: Annotated[Path, typer.Option(help="Folder of the data set; the split gets a folder in it.")],
+    rooms: Annotated[int, typer.Option(min=1, help="Rooms to generate.")] = 3_000,
+    seed: Annotated[int, typer.Option(min=0, help="Everything follows from it.")] = 1,
+    split: Annotated[SplitName, typer.Option(help="Splits of one seed share no room.")] = "train",
+    workers: Annotated[int, typer.Option(min=1, help="Processes that render.")] = os.cpu_count() or 1,
+) -> None:
+    """Generate a split of rooms: two cameras, two microphones, questions that need two of them."""
+    with _progress() as bar:
+        task = bar.add_task(f"rooms {split}", total=rooms)
+        generate_rooms(out, split, rooms, seed, workers, lambda done: bar.advance(task, done))
 
 
 @app.command()

@@ -27,11 +27,13 @@ class FeatureBlock:
         modality: ``"image"``, ``"video"``, ``"audio"`` or ``"text"`` (the analog embedding path).
         x_TC: float32, [token_length, channel_dim], equalised reals.
         snr_db: Es/N0 after equalisation, what the receiver is told [dB].
+        label: language token ids that say whose it is and from when, where there are several of a modality.
     """
 
     modality: str
     x_TC: npt.NDArray[np.float32]
     snr_db: float
+    label: tuple[int, ...] = ()
 
 
 Role: TypeAlias = Literal["system", "user", "assistant"]
@@ -57,8 +59,8 @@ class Prompt:
     """What the model is asked.
 
     Attributes:
-        blocks: feature tokens, at most one block per modality; in a conversation, of all turns in
-            their order.
+        blocks: feature tokens, at most one block per modality, but for models that tell several apart by
+            their labels; in a conversation, of all turns in their order.
         question_ids: language token ids of the question; empty when it came as a text block.
         context_ids: language token ids of text that goes with the question.
         sampling: how the language tokens of the answer are chosen; its seed is set where it draws.

@@ -19,6 +19,7 @@ from device_agent.places import resolved_model
 from edge_server.cell.allocation.surface_file import FILE, surface_json
 from edge_server.data.authors_layout import Videos
 from edge_server.data.soundstage.dataset import SplitName
+from edge_server.data.soundstage.room_dataset import load_rooms
 from edge_server.engine.calibration import FILE as CALIBRATION_FILE
 from edge_server.evaluation.accuracy import Evaluator, Setting
 from edge_server.evaluation.calibrate import SNRS_DB as FITTED_OVER_DB
@@ -34,6 +35,7 @@ from edge_server.evaluation.honesty import (
 from edge_server.evaluation.loss_surface import SNRS_DB, measure
 from edge_server.evaluation.named_report import named_report
 from edge_server.evaluation.out_of_domain import EACH
+from edge_server.evaluation.rooms import RoomEvaluator, rooms_report
 from edge_server.evaluation.text_kept import general_questions, text_kept
 from edge_server.model.link import Link
 from edge_server.model.provenance import current_commit
@@ -126,6 +128,10 @@ def evaluate(
     sounds: Annotated[
         Path | None, typer.Option(help="Likewise, what is heard in the sounds of this folder.")
     ] = None,
+    rooms: Annotated[
+        Path | None,
+        typer.Option(help="Ask questions that need two devices instead, of this data set of rooms."),
+    ] = None,
     text: Annotated[
         bool,
         typer.Option(
@@ -143,6 +149,13 @@ def evaluate(
         channels = [ChannelConfig(model=channel, fading=fading, snr_db=snr) for snr in snr_db or [10.0]]
         folders = {"visual": photos, "audio": sounds}
         _write(out, named_report(link, folders, channels, lengths, questions, seed))
+        return
+    if rooms is not None:
+        if not link.config.views:
+            raise typer.BadParameter(
+                f"{link.config.name} is not asked about several devices", param_hint="MODEL"
+            )
+        _rooms(link, rooms, split, lengths[0], (snr_db or [10.0])[0], seed, questions, out)
         return
     if text:
         _text_kept(link, questions, out)
@@ -234,6 +247,36 @@ def _text_kept(link: Link, most: int | None, out: Path | None) -> None:
         f"the untouched foundation does; right: {found['right']:.1%}, before {found['right_untouched']:.1%}"
     )
     _write(out, {"model": link.config.name, "commit": current_commit(), **found})
+
+
+def _rooms(
+    link: Link,
+    data: Path,
+    split: SplitName,
+    token_length: int,
+    snr_db: float,
+    seed: int,
+    most: int | None,
+    out: Path | None,
+) -> None:
+    """Ask questions that need two devices, print a table, and write it."""
+    prior = load_rooms(data, "train" if split != "train" else "val").questions
+    evaluator = RoomEvaluator(link, load_rooms(data, split), token_length, seed, most)
+    with Progress(console=Console(stderr=True)) as bar:
+        task = bar.add_task("questions", total=None)
+        found = rooms_report(evaluator, prior, snr_db, lambda done: bar.advance(task, done))
+    table = Table(title=f"{link.config.name}: {found['questions']} questions that need two devices")
+    table.add_column("question")
+    columns = ("blind_prior", *found["accuracy"])
+    for name in columns:
+        table.add_column(name.replace("_", " "), justify="right")
+    for template, of_each in found["per_template"].items():
+        table.add_row(template, *(f"{of_each[name]:.1%}" for name in columns))
+    table.add_section()
+    table.add_row("all", *(f"{value:.1%}" for value in (found["blind_prior"], *found["accuracy"].values())))
+    Console().print(table)
+    head = {"model": link.config.name, "split": split, "token_length": token_length, "seed": seed}
+    _write(out, {**head, "commit": current_commit(), **found})
 
 
 def _at(setting: Setting, snr_db: float) -> Setting:

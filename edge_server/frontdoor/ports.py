@@ -250,8 +250,10 @@ class LinkShape:
         channel_dim: reals per token.
         max_text_token_length: most tokens of a question on the analog path.
         turns: whether it tells the turns of a conversation apart, and takes several blocks of one modality.
+        views: whether a question may show it several scenes' blocks of one modality, each with a label.
     """
 
     channel_dim: int
     max_text_token_length: int
     turns: bool = False
+    views: bool = False

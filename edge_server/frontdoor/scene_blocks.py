@@ -137,9 +137,10 @@ def chosen_blocks(asked: SceneAsked, scene: Scene) -> list[SceneBlock]:
     return chosen
 
 
-def shown_name(scene: Scene, blocks: Sequence[SceneBlock]) -> str:
-    """Names what is shown of a scene: other tokens have another name."""
-    return ":".join([scene.scene_id, *(f"{block.modality}-{zlib.crc32(block.wire):08x}" for block in blocks)])
+def shown_name(scene: Scene, blocks: Sequence[SceneBlock], label: Sequence[int] = ()) -> str:
+    """Names what is shown of a scene: other tokens, and another label, have another name."""
+    of_blocks = (f"{block.modality}-{zlib.crc32(block.wire):08x}" for block in blocks)
+    return ":".join([scene.scene_id, *of_blocks, *map(str, label)])
 
 
 def slots_in_words() -> str:

@@ -21,6 +21,7 @@ from edge_server.errors import (
     SceneBundleError,
 )
 from edge_server.frontdoor.backend import Backends, EngineBackend
+from edge_server.frontdoor.ports import LinkSettings
 from edge_server.frontdoor.scene_blocks import (
     MAX_SCENES,
     SceneAsked,
@@ -38,6 +39,7 @@ from edge_server.scenes.rule_file import RuleFile, Turn
 from edge_server.scenes.rules import Rule, RuleState
 from edge_server.scenes.scene import MAX_AT_CHARS, MAX_DEVICE_CHARS
 from edge_server.scenes.store import DeviceScenes, SceneStore
+from edge_server.scenes.words import label_in_words
 from protos.names import SLOT_OF
 
 logger = logging.getLogger("tokenlink.audit")
@@ -129,23 +131,35 @@ class SceneDesk:
             names = ", ".join(f"{each.device!r} at {each.at or 'latest'!r}" for each in asked)
             raise NotFoundError(asked[0].field, f"{asked[0].field}: there is no scene of {names[:256]}")
         backend = self._backend([scene for _, scene in there])
-        blocks: dict[str, FeatureBlock] = {}
+        shape = backend.served.shape
+        blocks: list[FeatureBlock] = []
         filled: dict[str, str] = {}
+        names = []
         for each, scene in there:
-            for block in chosen_blocks(each, scene):
+            chosen = chosen_blocks(each, scene)
+            # One scene alone needs no name: that is how a model learned to be asked about one.
+            label = await self._label(scene, backend) if shape.views and len(asked) > 1 else ()
+            names.append(shown_name(scene, chosen, label))
+            for block in chosen:
                 slot = SLOT_OF[block.modality]
-                if slot in blocks:
+                if slot in filled and not shape.views:
                     raise InvalidQuestionError(
                         each.field,
                         f"brings {block.modality} of {scene.device!r}, and {filled[slot]} is shown already; "
                         f"{backend.model.name} takes one of {slots_in_words()}: "
                         "name modalities of each scene",
                     )
-                blocks[slot] = read_block(block, backend.served.shape)
+                blocks.append(replace(read_block(block, shape), label=label))
                 filled[slot] = f"{block.modality} of {scene.device!r}"
-        kept_as = " ".join(shown_name(scene, chosen_blocks(each, scene)) for each, scene in there)
         bundle_hash = there[0][1].bundle_hash
-        return Shown(backend, bundle_hash, tuple(blocks.values()), tuple(facts), kept_as)
+        return Shown(backend, bundle_hash, tuple(blocks), tuple(facts), " ".join(names))
+
+    async def _label(self, scene: Scene, backend: EngineBackend) -> tuple[int, ...]:
+        """Language tokens that say whose a scene is, and how long ago it was."""
+        age_s = self.scenes.wall_clock() - scene.end_s
+        words = label_in_words(scene.device, age_s)
+        ready = await backend.served.ingest.prepare((), words, "", LinkSettings(), scene.device)
+        return ready.question_ids
 
     def all_of(self, scene: Scene) -> Shown:
         """What a scene shows the model, for the server itself.

@@ -71,6 +71,8 @@ class LinkConfig:
     """Whether a question may come over the analog text path."""
     max_text_tokens: int = 96
     """Longest question or context [language tokens]."""
+    views: bool = False
+    """Whether one question may be about several pictures and several sounds, each with a label."""
     token_lengths: tuple[int, ...] = TOKEN_LENGTHS
     """Token lengths that a device may choose from; each doubles the one before."""
 

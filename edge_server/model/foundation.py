@@ -1,6 +1,7 @@
 """The foundation model: a causal multimodal LLM (Qwen2 class) and the layout of its prompt.
 
     <bos> <visual> V </visual> <audio> A </audio> <text> context <question> question <answer> answer <eos>
+    <bos> <visual> front camera V1 </visual> <visual> left camera V2 </visual> <audio> left microphone A ...
 
 V and A are received feature tokens, put in place of language-token embeddings; slots that a question does
 not use are left out. In pretraining the same slots hold words (what is seen, what is heard), so that the
@@ -11,6 +12,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -109,8 +112,28 @@ Piece = Sequence[int] | Tensor
 """A run of language token ids, or feature tokens as embeddings [T, E]."""
 
 
+@dataclass(frozen=True)
+class View:
+    """What fills a slot, of which there may be several: pictures and sounds of several devices, or times.
+
+    Attributes:
+        slot: one of :data:`edge_server.model.modality.MODALITIES`.
+        piece: what fills it.
+        label: language tokens that say whose it is and from when; none where nothing has to be told apart.
+            They stand in front of what fills the slot, and each feature token has their :func:`tag_of`.
+    """
+
+    slot: str
+    piece: Piece
+    label: Sequence[int] = ()
+
+
+Slots: TypeAlias = Mapping[str, Piece] | Sequence[View]
+"""What a question is about: one piece for a slot, or several views."""
+
+
 def prompt_pieces(
-    slots: Mapping[str, Piece],
+    slots: Slots,
     question: Piece,
     context: Sequence[int] = (),
     ids: tk.SpecialIds = tk.OWN_IDS,
@@ -118,7 +141,8 @@ def prompt_pieces(
     """Lay a prompt out, from ``<bos>`` up to and including ``<answer>``.
 
     Args:
-        slots: what fills which slot; keys are those of :data:`edge_server.model.modality.MODALITIES`.
+        slots: what fills which slot; keys are those of :data:`edge_server.model.modality.MODALITIES`. Or
+            views, of which one slot may have several.
         question: language token ids, or the question's received embeddings [L, E].
         context: language token ids of text that goes with the question.
         ids: special tokens of the foundation's tokenizer.
@@ -126,14 +150,15 @@ def prompt_pieces(
     return [ids.opening, *context_pieces(slots, context, ids), *question_pieces(question, ids)]
 
 
-def context_pieces(
-    slots: Mapping[str, Piece], context: Sequence[int] = (), ids: tk.SpecialIds = tk.OWN_IDS
-) -> list[Piece]:
-    """What a question is about: slots and text, in the prompt's order."""
+def context_pieces(slots: Slots, context: Sequence[int] = (), ids: tk.SpecialIds = tk.OWN_IDS) -> list[Piece]:
+    """What a question is about: slots and text, in the prompt's order; views of one slot in their own."""
+    views = [View(slot, piece) for slot, piece in slots.items()] if isinstance(slots, Mapping) else slots
     pieces: list[Piece] = []
     for slot, modality in MODALITIES.items():
-        if slot in slots:
-            pieces += [[getattr(ids, modality.opens)], slots[slot], [getattr(ids, modality.closes)]]
+        for view in views:
+            if view.slot == slot:
+                opens, closes = getattr(ids, modality.opens), getattr(ids, modality.closes)
+                pieces += [[opens, *view.label], view.piece, [closes]]
     if len(context):
         pieces.append([ids.text, *context])
     return pieces
@@ -142,6 +167,16 @@ def context_pieces(
 def question_pieces(question: Piece, ids: tk.SpecialIds = tk.OWN_IDS) -> list[Piece]:
     """A question, up to and including ``<answer>``."""
     return [ids.asking, question, ids.answering]
+
+
+def tag_of(embedding: nn.Embedding, label: Sequence[int]) -> Tensor:
+    """What is added to each feature token of a view with a label: the mean of its words' embeddings, [E].
+
+    A question that names the view finds what it asks for by the same words, wherever in the prompt it stands.
+    """
+    ids = torch.tensor(list(label), dtype=torch.int64, device=embedding.weight.device)
+    mean: Tensor = embedding(ids).mean(dim=0)
+    return mean
 
 
 def embed_pieces(embedding: nn.Embedding, pieces: Sequence[Piece]) -> Tensor:

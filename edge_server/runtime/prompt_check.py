@@ -34,6 +34,7 @@ class PromptCheck:
         special = config.foundation.special
         self._around_question = len(special.opening) + len(special.asking) + len(special.answering)
         self._analog_text = config.analog_text
+        self._views = config.views
         self._vocab_size = tokenizer.get_vocab_size(with_added_tokens=True)
         self._special = tk.special_ids_of(tokenizer)
         self._wire = [name for modality in config.modalities for name in modality.wire]
@@ -64,13 +65,15 @@ class PromptCheck:
                 raise InvalidPromptError(
                     f"{field}.modality", f"{field}.modality is {block.modality!r}; allowed: {allowed}"
                 )
-            if slot in used:
+            if slot in used and (slot == QUESTION or not self._views):
                 raise InvalidPromptError(
                     f"{field}.modality",
                     f"{field}.modality is {block.modality!r}, but {used[slot]} already fills its place",
                 )
             used[slot] = block.modality
-            positions += self._block(field, slot, block)
+            if block.label:
+                self._ids(f"{field}.label", block.label)
+            positions += len(block.label) + self._block(field, slot, block)
         if QUESTION in used and prompt.question_ids:
             raise InvalidPromptError(
                 "question_ids", "question_ids: the question came as a text block too; send one of the two"

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from edge_server.engine.ports import FeatureBlock, Prompt
-from edge_server.model.foundation import Piece, prompt_pieces, question_pieces
+from edge_server.model.foundation import Piece, View, prompt_pieces, question_pieces, tag_of
 from edge_server.model.link import Link
 from edge_server.model.modality import QUESTION, place_of
 from edge_server.runtime.packing import Integers
@@ -66,7 +67,10 @@ class PromptLayout:
                 blocks.setdefault(_slot_of(block), []).append(block)
         for slot, received in blocks.items():
             where = on_device(np.flatnonzero(ids_N == self._mark[slot]), device)
-            x_NE.index_copy_(0, where, self._receive(slot, received).to(x_NE.dtype))
+            filled_NE = self._receive(slot, received)
+            if any(block.label for block in received):
+                filled_NE = filled_NE + self._tags(received)
+            x_NE.index_copy_(0, where, filled_NE.to(x_NE.dtype))
         return LaidOut(x_NE, [len(rows[row]) for row in order], order)
 
     def embed_question(self, prompt: Prompt) -> Tensor:
@@ -77,15 +81,16 @@ class PromptLayout:
 
     def _ids(self, prompt: Prompt) -> list[int]:
         """A prompt's language token ids, with marks where something received goes."""
-        fill: dict[str, Piece] = {}
+        views: list[View] = []
         question: Piece = prompt.question_ids
         for block in prompt.blocks:
             slot, length = _slot_of(block), len(block.x_TC)
             if slot == QUESTION:
                 question = [self._mark[slot]] * length
             else:
-                fill[slot] = [self._mark[slot]] * self._link.config.receiver.embeddings(length)
-        pieces = prompt_pieces(fill, question, prompt.context_ids, self._link.special)
+                marks = [self._mark[slot]] * self._link.config.receiver.embeddings(length)
+                views.append(View(slot, marks, block.label))
+        pieces = prompt_pieces(views, question, prompt.context_ids, self._link.special)
         return [int(i) for i in chain.from_iterable(pieces)]
 
     def _receive(self, slot: str, blocks: Sequence[FeatureBlock]) -> Tensor:
@@ -97,6 +102,14 @@ class PromptLayout:
         if slot == QUESTION:
             return receive_text(self._link.text_receiver, x_NC, snr_db_B, lengths)
         return self._receptions[slot](x_NC, snr_db_B, lengths)
+
+    def _tags(self, blocks: Sequence[FeatureBlock]) -> Tensor:
+        """What labels add to the embeddings of blocks of a slot, one after another."""
+        embedding, receiver = self._link.embedding, self._link.config.receiver
+        nothing = embedding.weight.new_zeros(embedding.embedding_dim)
+        tags = [tag_of(embedding, block.label) if block.label else nothing for block in blocks]
+        counts = [receiver.embeddings(len(block.x_TC)) for block in blocks]
+        return torch.cat([tag.expand(count, -1) for tag, count in zip(tags, counts, strict=True)])
 
 
 def _slot_of(block: FeatureBlock) -> str:

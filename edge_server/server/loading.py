@@ -38,6 +38,7 @@ from edge_server.errors import ConfigurationError, ModelError
 from edge_server.frontdoor.backend import Served
 from edge_server.frontdoor.ports import BundleArchive, LinkShape
 from edge_server.frontdoor.scene_blocks import feature_blocks
+from edge_server.model.description import read_description
 from edge_server.model.modality import MODALITIES
 from edge_server.model.split.description import is_split
 from edge_server.runtime.folders import load, load_info
@@ -151,7 +152,9 @@ def _load(
             f"model: {config.runtime.model} answers for bundle {model.bundle_hash}, its bundle folder holds "
             f"{bundle.hash}; export the bundle again"
         )
-    shape = replace(shape_of(bundle), turns=is_split(snapshot.folder))
+    turns = is_split(snapshot.folder)
+    views = not turns and read_description(snapshot.folder)[0].views
+    shape = replace(shape_of(bundle), turns=turns, views=views)
     return Served(
         model=model,
         runner_of=runner_of,

@@ -26,6 +26,8 @@ from edge_server.training.open_small.run import OpenRun
 from edge_server.training.own_run import OwnRun
 from edge_server.training.paper import Checkpoints, PaperRun, paper
 from edge_server.training.registry import all_recipes
+from edge_server.training.rooms_run import STAGE as ROOMS
+from edge_server.training.rooms_run import RoomRun, soundstage_rooms
 from edge_server.training.run import PRETRAININGS, Run, cores, pretrain_shared
 from edge_server.training.run_identity import ensure_identity, migrate
 from edge_server.training.split_run import SplitRun
@@ -40,7 +42,7 @@ RECIPES = all_recipes()
 PAPER = paper()
 OPEN = open_small()
 SPLIT = "split"
-NAMES = ", ".join((*RECIPES, PAPER.name, OPEN.name, SPLIT))
+NAMES = ", ".join((*RECIPES, PAPER.name, OPEN.name, SPLIT, ROOMS))
 
 PARTS = ("all", "data", *PRETRAININGS, "join")
 
@@ -79,8 +81,13 @@ def train(
             help="Only the last stages, rewording, on top of a model folder that was trained without them.",
         ),
     ] = None,
-    model: Annotated[Path | None, typer.Option(help="Of `split`: model folder to begin with.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Of `split`: folder of the model that comes out.")] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Of `split` and `rooms`: model folder to begin with.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Of `split` and `rooms`: folder of the model that comes out.")
+    ] = None,
+    rooms: Annotated[Path, typer.Option(help="Of `rooms`: data set of rooms.")] = Path("datasets/rooms"),
     steps: Annotated[int, typer.Option(min=1, help="Of `split`: steps.")] = 300,
     learning_rate: Annotated[float, typer.Option(min=1e-7, max=0.1, help="Of `split`: its peak.")] = 3e-4,
     bottleneck: Annotated[int, typer.Option(min=2, help="Of `split`: reals sent of a feature token.")] = 64,
@@ -95,6 +102,12 @@ def train(
         training = SplitTraining(schedule, bottleneck=bottleneck)
         torch.set_num_threads(jobs or cores())
         typer.echo(f"{SplitRun(model, data, out, training, seed, jobs or cores()).all()}: done")
+        return
+    if recipe == ROOMS:
+        if model is None or out is None or out.resolve() == model.resolve():
+            raise typer.BadParameter(f"{recipe} needs --model and --out, a folder of its own")
+        torch.set_num_threads(jobs or cores())
+        typer.echo(f"{RoomRun(model, rooms, data, out, soundstage_rooms(), seed).all()}: done")
         return
     if recipe == OPEN.name:
         open_run = OpenRun(OPEN, seed, runs / OPEN.name, sounds)

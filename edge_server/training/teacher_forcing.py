@@ -6,7 +6,7 @@ ones before it. Called by fine-tuning, and by the study, which scores whole spli
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edge_server.model import tokenizer as tk
-from edge_server.model.foundation import Piece, context_pieces, embed_pieces, question_pieces
+from edge_server.model.foundation import Piece, Slots, context_pieces, embed_pieces, question_pieces
 from edge_server.model.link import Link
 from edge_server.training.losses import IGNORE
 from edge_server.training.packing import CONTEXT, packed_mask, packed_positions
@@ -37,10 +37,8 @@ class Row:
     special: tk.SpecialIds = tk.OWN_IDS
 
     @classmethod
-    def about(
-        cls, slots: Mapping[str, Piece], special: tk.SpecialIds = tk.OWN_IDS, context: Sequence[int] = ()
-    ) -> Row:
-        """A row with its context: what fills which slot, and language tokens of text."""
+    def about(cls, slots: Slots, special: tk.SpecialIds = tk.OWN_IDS, context: Sequence[int] = ()) -> Row:
+        """A row with its context: what fills which slot, or views, and language tokens of text."""
         row = cls([], [], [], special)
         for piece in (special.opening, *context_pieces(slots, context, special)):
             row._append(piece, CONTEXT)

@@ -52,6 +52,12 @@ def settings() -> dict[str, object]:
 
 
 @pytest.fixture
+def shape() -> LinkShape:
+    """Token blocks that the model takes; override it."""
+    return LinkShape(CHANNEL_DIM, 96)
+
+
+@pytest.fixture
 def media_limits() -> MediaLimits:
     """What decoding one file may cost; override it."""
     return MediaLimits(max_bytes=2**20)
@@ -73,6 +79,7 @@ def wall_clock() -> Callable[[], float]:
 async def running(
     model: WeightlessModel,
     settings: dict[str, object],
+    shape: LinkShape,
     media_limits: MediaLimits,
     tracing: Tracing,
     wall_clock: Callable[[], float],
@@ -94,7 +101,7 @@ async def running(
         model=model,
         runner_of=lambda _: model,
         ingest=ingest,
-        shape=LinkShape(CHANNEL_DIM, 96),
+        shape=shape,
         token_lengths=(1, 2, 4, 8, 16, 32),
         bundles=(
             BundleArchive(BUNDLE_HASH, archive),

@@ -60,7 +60,7 @@ def video_id(split: SplitName, index: int) -> str:
 
 def sample_scenes(split: SplitName, clips: int, seed: int) -> tuple[Scene, ...]:
     """The scenes of a split; a longer split of the same seed begins with the same scenes."""
-    rng = _rng(split, seed, 0)
+    rng = split_rng(split, seed, 0)
     return tuple(sample_scene(rng) for _ in range(clips))
 
 
@@ -139,7 +139,7 @@ def load_split(directory: Path, split: SplitName) -> Split:
     return Split(
         frames=np.load(folder / "frames.npy", mmap_mode="r"),
         pcm=np.load(folder / "sound.npy", mmap_mode="r"),
-        scenes=tuple(_scene(row) for row in _read(folder / "scenes.json")),
+        scenes=tuple(read_scene(row) for row in _read(folder / "scenes.json")),
         questions=tuple(
             QuestionRow(
                 clip=index[row["video_id"]],
@@ -157,12 +157,13 @@ def load_split(directory: Path, split: SplitName) -> Split:
     )
 
 
-def _rng(split: SplitName, seed: int, stream: int) -> np.random.Generator:
+def split_rng(split: SplitName, seed: int, stream: int) -> np.random.Generator:
+    """What a split draws from; each of its streams draws apart."""
     return np.random.default_rng([seed, get_args(SplitName).index(split), stream])
 
 
 def _write_annotations(folder: Path, split: SplitName, scenes: Sequence[Scene], seed: int) -> None:
-    rng = _rng(split, seed, 1)
+    rng = split_rng(split, seed, 1)
     balancer = Balancer()
     questions: list[dict[str, object]] = []
     captions = []
@@ -193,9 +194,7 @@ def _render_chunk(
     frames = np.load(folder / "frames.npy", mmap_mode="r+")
     pcm = np.load(folder / "sound.npy", mmap_mode="r+")
     front_end = VisualFrontEnd(VisualFormat())
-    count = frames.shape[1]
-    # The same frames that the front end picks from the whole clip.
-    picked = [(2 * i + 1) * picture.FRAMES // (2 * count) for i in range(count)]
+    picked = picked_frames(frames.shape[1])
     for index, scene in enumerate(scenes, begin):
         rendered = torch.from_numpy(picture.render_frames(scene, picked, artwork))
         frames[index] = front_end.resize(rendered).round().to(torch.uint8).numpy()
@@ -205,7 +204,13 @@ def _render_chunk(
     return len(scenes)
 
 
-def _scene(row: dict[str, Any]) -> Scene:
+def picked_frames(count: int) -> list[int]:
+    """The frames that the visual front end picks from a whole clip."""
+    return [(2 * i + 1) * picture.FRAMES // (2 * count) for i in range(count)]
+
+
+def read_scene(row: dict[str, Any]) -> Scene:
+    """A scene as JSON told it."""
     return Scene(
         performers=tuple(Performer(**p) for p in row["performers"]),
         sounds=tuple(Sound(**s) for s in row["sounds"]),

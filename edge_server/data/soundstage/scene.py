@@ -119,7 +119,7 @@ def sample_scene(rng: np.random.Generator) -> Scene:
     off_stage = int(rng.choice(3, p=_OFF_STAGE_ODDS))
     for _ in range(min(off_stage, MAX_SOUNDING - len(heard))):
         heard.append((KINDS[kinds.pop()], None))
-    onsets = _sample_onsets(len(heard), rng)
+    onsets = sample_onsets(len(heard), rng)
     levels = -LEVEL_STEP_DB * rng.permutation(MAX_SOUNDING)[: len(heard)] + rng.uniform(-0.5, 0.5, len(heard))
     order = rng.permutation(len(heard))
     sounds = tuple(
@@ -134,8 +134,8 @@ def sample_scene(rng: np.random.Generator) -> Scene:
     )
 
 
-def _sample_onsets(count: int, rng: np.random.Generator) -> list[float]:
-    """Ascending onsets [s], at least ONSET_GAP_S apart."""
+def sample_onsets(count: int, rng: np.random.Generator) -> list[float]:
+    """Draw ascending onsets [s], at least ONSET_GAP_S apart."""
     slack = _LATEST_ONSET_S - ONSET_GAP_S * max(count - 1, 0)
     starts = np.sort(rng.uniform(0.0, slack, count))
     return [float(start + ONSET_GAP_S * i) for i, start in enumerate(starts)]

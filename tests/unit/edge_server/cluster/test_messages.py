@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -41,10 +43,11 @@ WHOLE = Completion(
 )
 
 
-def test_a_question_comes_out_as_it_went_in() -> None:
+@pytest.mark.parametrize("blocks", [(BLOCK,), (BLOCK, replace(BLOCK, label=(5, 6)))])
+def test_a_question_comes_out_as_it_went_in(blocks: tuple[FeatureBlock, ...]) -> None:
     request = Request(
         prompt=Prompt(
-            blocks=(BLOCK,),
+            blocks=blocks,
             question_ids=(1, 2),
             context_ids=(3,),
             sampling=SAMPLED,
@@ -64,11 +67,11 @@ def test_a_question_comes_out_as_it_went_in() -> None:
     ticket = Ticket("uid", "inbox", 1e9, 4.0, max_new_tokens=5, claim="c", claimed=7, digest=b"d")
     work = cb.Work.FromString(work_of(request, ticket).SerializeToString())
     back = request_of(work, 3.0)
-    (sent,), (came,) = request.prompt.blocks, back.prompt.blocks
-    assert np.array_equal(sent.x_TC, came.x_TC)
-    assert came.x_TC.dtype == np.float32
-    assert came.x_TC.flags.writeable
-    assert (came.modality, came.snr_db) == (sent.modality, sent.snr_db)
+    for sent, came in zip(request.prompt.blocks, back.prompt.blocks, strict=True):
+        assert np.array_equal(sent.x_TC, came.x_TC)
+        assert came.x_TC.dtype == np.float32
+        assert came.x_TC.flags.writeable
+        assert (came.modality, came.snr_db, came.label) == (sent.modality, sent.snr_db, sent.label)
     for made in (request, back):
         object.__setattr__(made.prompt, "blocks", ())
     assert back == request

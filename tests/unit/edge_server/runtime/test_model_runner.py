@@ -201,6 +201,48 @@ def test_answering_many_ends_each_at_its_own_end(served: ServedLink) -> None:
     assert answer_all(served, prompts, 5) == [answer_all(served, [prompt], 5)[0] for prompt in prompts]
 
 
+def labelled(modality: str, length: int, seed: int, *label: int) -> FeatureBlock:
+    return replace(block(modality, length, seed), label=label)
+
+
+class TestViews:
+    """A model that takes several pictures and sounds in one question, each with a label."""
+
+    @pytest.fixture
+    def served(self, link: Link) -> ServedLink:
+        link.config = replace(link.config, views=True)
+        return ServedLink(link, bundle_hash="ab" * 32)
+
+    def test_each_is_where_the_layout_says(self, served: ServedLink) -> None:
+        shown = (
+            labelled("video", 4, 1, 30, 31),
+            labelled("audio", 8, 2, 32),
+            labelled("video", 16, 3, 33),
+            labelled("audio", 8, 4),
+        )
+        prompts = [Prompt(shown, (20, 21)), Prompt(shown[2:], (22,)), Prompt((shown[2], shown[0]), (20, 21))]
+        eager = EagerLink(served.link)
+        read, answers = [eager.prefill([prompt]) for prompt in prompts], greedy(served, prompts, 2)
+        for rows, steps in zip(read, answers, strict=True):
+            assert int(rows.logits_BV[0].argmax()) == steps[0].token_id
+            probability = rows.logits_BV[0].softmax(-1).max().item()
+            assert steps[0].probability == pytest.approx(probability, rel=1e-3)
+        length = served.check(prompts[0])
+        assert length == served.check(Prompt((), (20, 21))) + 4 * (2 + 4) + 4
+
+    def test_a_label_counts(self, served: ServedLink) -> None:
+        steps = [
+            served.prefill([Prompt((labelled("video", 8, 1, label), block("video", 8, 2)), (20,))])[1][0]
+            for label in (30, 31)
+        ]
+        assert steps[0].probability != pytest.approx(steps[1].probability, rel=1e-6)
+
+    def test_a_label_is_text(self, served: ServedLink) -> None:
+        with pytest.raises(InvalidPromptError) as caught:
+            served.check(Prompt((labelled("video", 8, 1, tk.ANSWER_ID),), (20,)))
+        assert caught.value.field == "blocks[0].label[0]"
+
+
 @pytest.mark.parametrize(
     ("prompt", "field", "found"),
     [
