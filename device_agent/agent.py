@@ -197,7 +197,13 @@ class Agent:
         return outcome_of(Prepared(message, 0, 0.0), reply, session.model_name)
 
     async def prepare_share(
-        self, clip: Clip, grant: pb.Grant, device: str, start_s: float, length_s: float
+        self,
+        clip: Clip,
+        grant: pb.Grant,
+        device: str,
+        start_s: float,
+        length_s: float,
+        thumbnail: bytes = b"",
     ) -> Prepared:
         """What :meth:`prepare` does, for a window that is to be kept at the edge and not asked about.
 
@@ -207,6 +213,7 @@ class Agent:
             device: what to call whose it is.
             start_s: when it began, by the clock of the uplink's ``lasting`` [s].
             length_s: of the window [s].
+            thumbnail: a small JPEG for people; empty: none.
 
         Raises:
             DeviceAgentError: any of the tree but what the uplink raises.
@@ -219,7 +226,7 @@ class Agent:
             payloads=await self._payloads(tokens, grant),
             priority=pb.PRIORITY_BACKGROUND,
             whole_answer=True,
-            share=pb.Share(device=device, start_s=start_s, length_s=length_s),
+            share=pb.Share(device=device, start_s=start_s, length_s=length_s, thumbnail=thumbnail),
         )
         return Prepared(message, token_length, encode_s, transmitter.bundle.hash)
 

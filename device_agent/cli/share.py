@@ -49,6 +49,14 @@ def share(
         int | None,
         typer.Option(min=1, help="Windows that would take more than this in any hour are left out."),
     ] = None,
+    thumbnails: Annotated[
+        bool,
+        typer.Option(
+            "--thumbnails",
+            help="Send a small picture of each window too, for people; a server keeps it with its own "
+            "--thumbnails.",
+        ),
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object per scene on standard output.")
     ] = False,
@@ -57,7 +65,7 @@ def share(
 
     Scenes wait in the outbox until the edge has stored them, through cut links, restarts and kills.
     """
-    shared = Shared(source, seconds_of(every, "every"), when, budget_bytes_per_hour)
+    shared = Shared(source, seconds_of(every, "every"), when, budget_bytes_per_hour, thumbnails)
 
     def report(name: str, record: dict[str, Any]) -> None:
         if as_json:

@@ -31,6 +31,7 @@ from device_agent.outbox.relay import Spooler, together
 from device_agent.outbox.store import Spool
 from device_agent.sharing.budget import Budget
 from device_agent.sharing.gate import Gate, When
+from device_agent.sharing.thumbnail import thumbnail_of
 from device_agent.sources.file import File
 from device_agent.sources.folder import Folder, Watcher
 from device_agent.sources.looped import Looped, Windows
@@ -58,12 +59,14 @@ class Shared:
         every_s: from one window of a source to the next [s].
         when: which windows are worth it.
         bytes_per_hour: of all sources; None: not bounded.
+        thumbnails: whether a small picture for people goes with each.
     """
 
     sources: Sequence[str]
     every_s: float = 10.0
     when: When = "always"
     bytes_per_hour: int | None = None
+    thumbnails: bool = False
 
 
 def named_sources(texts: Sequence[str], device: str) -> list[tuple[str, str]]:
@@ -245,7 +248,8 @@ class Sharer:
         if not await asyncio.to_thread(gate.passes, clip):
             return
         grant = await self._spooler.grant(self._agent.grant, self._agent.usual_grant())
-        prepared = await self._agent.prepare_share(clip, grant, name, start_s, length_s)
+        picture = await asyncio.to_thread(thumbnail_of, clip) if self._shared.thumbnails else b""
+        prepared = await self._agent.prepare_share(clip, grant, name, start_s, length_s, picture)
         size_bytes = prepared.question.ByteSize()
         # One at a time: two that are allowed alone may be too much together.
         async with self._turn:

@@ -19,6 +19,8 @@ from protos.names import MODALITIES, SLOT_OF
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 
 MAX_LENGTH_S = 3600.0
+MAX_THUMBNAIL_BYTES = 16_384
+_JPEG = b"\xff\xd8\xff"
 _LONGEST_WAIT_S = 400 * 86_400.0
 """A device that says that it shares what is older is not believed."""
 _SET_S = 60.0
@@ -45,9 +47,11 @@ class Incoming:
 
     Args:
         wall_clock: seconds since the Unix epoch, by which all scenes are told.
+        thumbnails: whether small pictures that come with scenes are kept.
     """
 
-    def __init__(self, wall_clock: Callable[[], float]) -> None:
+    def __init__(self, wall_clock: Callable[[], float], *, thumbnails: bool = False) -> None:
+        self._thumbnails = thumbnails
         self._wall_clock = wall_clock
         self._clocks: OrderedDict[str, SenderClock] = OrderedDict()
 
@@ -85,6 +89,13 @@ class Incoming:
             raise InvalidQuestionError("share", "goes without a question")
         if not (math.isfinite(share.length_s) and 0.0 <= share.length_s <= MAX_LENGTH_S):
             raise InvalidQuestionError("share.length_s", f"is {share.length_s}; 0 to {MAX_LENGTH_S:g}")
+        if share.thumbnail and not (
+            len(share.thumbnail) <= MAX_THUMBNAIL_BYTES and share.thumbnail.startswith(_JPEG)
+        ):
+            raise InvalidQuestionError(
+                "share.thumbnail",
+                f"has {len(share.thumbnail)} bytes; a JPEG of at most {MAX_THUMBNAIL_BYTES} is allowed",
+            )
         blocks = [
             _kept(received, f"payloads[{index}]", session.grant.max_token_length, shape)
             for index, received in enumerate(question.payloads[: len(MODALITIES) + 1])
@@ -100,6 +111,7 @@ class Incoming:
             length_s=share.length_s,
             bundle_hash=bundle_hash,
             blocks=tuple(blocks),
+            thumbnail=share.thumbnail if self._thumbnails else b"",
         )
         return Received(scene, clock)
 

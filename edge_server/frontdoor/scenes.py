@@ -67,13 +67,17 @@ class SceneDesk:
         scenes: what is kept.
         readers: says whose scenes somebody may see.
         backends: the models that are served.
+        thumbnails: whether small pictures that devices send are kept and shown.
     """
 
-    def __init__(self, scenes: Scenes, readers: Readers, backends: Backends) -> None:
+    def __init__(
+        self, scenes: Scenes, readers: Readers, backends: Backends, *, thumbnails: bool = False
+    ) -> None:
         self.scenes = scenes
+        self.thumbnails = thumbnails
         self._readers = readers
         self._backends = backends
-        self.incoming = Incoming(scenes.wall_clock)
+        self.incoming = Incoming(scenes.wall_clock, thumbnails=thumbnails)
 
     def facts_of(self, scene: Scene) -> SceneFacts:
         """What there is to say of a scene now."""

@@ -57,6 +57,11 @@ class MemoryScenes:
         begun = (s for s in self._scenes.values() if s.device == device and s.start_s <= at.time_s)
         return max(begun, key=_by_time, default=None)
 
+    def thumbnail(self, scene_id: str) -> bytes:
+        """A scene's small picture; as the port says."""
+        scene = self._scenes.get(scene_id)
+        return b"" if scene is None else scene.thumbnail
+
     def scenes(self, wanted: Wanted, most: int) -> list[Scene]:
         """The latest; as the port says."""
         return self._sorted(wanted)[::-1][:most]

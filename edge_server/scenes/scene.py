@@ -50,6 +50,8 @@ class Scene:
         keep_until_s: it goes then, by the same clock.
         space: names the space that ``vector`` is in; vectors of two spaces cannot be compared.
         vector: where it stands in that space, of unit length, [D]; None: it is not found by a text.
+        thumbnail: a small JPEG for people, given to a store; what comes from one has it only where
+            :meth:`edge_server.scenes.store.SceneStore.thumbnail` was asked.
     """
 
     scene_id: str
@@ -61,6 +63,7 @@ class Scene:
     keep_until_s: float = math.inf
     space: str = ""
     vector: Vector | None = field(default=None, compare=False)
+    thumbnail: bytes = field(default=b"", compare=False, repr=False)
 
     @property
     def end_s(self) -> float:
@@ -69,8 +72,8 @@ class Scene:
 
     @property
     def size_bytes(self) -> int:
-        """Of its tokens as they are kept."""
-        return sum(len(block.wire) for block in self.blocks)
+        """Of its tokens as they are kept, and of a picture that comes with them."""
+        return sum(len(block.wire) for block in self.blocks) + len(self.thumbnail)
 
 
 def scene_id_of(sender: str, request_id: str) -> str:

@@ -3,6 +3,7 @@
     scene      one row a scene, with its tokens as received and its vector
     rule ...   standing questions and what they know; see :mod:`edge_server.scenes.rule_file`
     clock      how far the clocks of senders are from the server's
+    thumbnail  small pictures for people, where a server was told to keep them
     search     signs of vectors, in memory ─▶ candidates ─▶ their vectors, from the file ─▶ the nearest
 
 Every call that returns has its change on the disk. The index (:mod:`edge_server.scenes.sign_index`) is made
@@ -83,7 +84,7 @@ CREATE TABLE notice (
 """
 
 
-# Files of servers before there was a history, or before clocks were kept, are read as they are.
+# Files of servers before there was a history, clocks or thumbnails are read as they are.
 _LATER = """
 CREATE TABLE IF NOT EXISTS turn (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -100,7 +101,8 @@ CREATE TABLE IF NOT EXISTS clock (
     sender TEXT NOT NULL UNIQUE,
     ahead_s REAL NOT NULL,
     latest_s REAL NOT NULL
-)
+);
+CREATE TABLE IF NOT EXISTS thumbnail (number INTEGER PRIMARY KEY, jpeg BLOB NOT NULL)
 """
 
 
@@ -156,6 +158,8 @@ class SqliteScenes:
                 return {}
             if clock is not None:
                 self._keep_clock(clock)
+            if scene.thumbnail:
+                self._db.execute("INSERT INTO thumbnail VALUES (?, ?)", (put.lastrowid, scene.thumbnail))
             if self._db.execute("SELECT 1 FROM rule LIMIT 1").fetchone():
                 self._db.execute("INSERT INTO unjudged VALUES (?)", (put.lastrowid,))
             self._count_in(scene.device, 1, scene.size_bytes)
@@ -191,6 +195,13 @@ class SqliteScenes:
             given = (device, at.time_s)
         row = self._db.execute(f"SELECT {_COLUMNS} FROM scene WHERE {where}", given).fetchone()  # noqa: S608
         return None if row is None else _scene_of(row)
+
+    def thumbnail(self, scene_id: str) -> bytes:
+        """A scene's small picture; as the port says."""
+        row = self._db.execute(
+            "SELECT jpeg FROM thumbnail JOIN scene USING (number) WHERE scene_id = ?", (scene_id,)
+        ).fetchone()
+        return b"" if row is None else bytes(row[0])
 
     def scenes(self, wanted: Wanted, most: int) -> list[Scene]:
         """The latest; as the port says."""
@@ -333,7 +344,9 @@ class SqliteScenes:
             if space in self._indexes:
                 self._indexes[space].remove(number)
             self._count_in(device, -1, -size)
-        self._db.executemany("DELETE FROM scene WHERE number = ?", ((row[0],) for row in rows))
+        for table in ("scene", "thumbnail"):
+            gone = ((row[0],) for row in rows)
+            self._db.executemany(f"DELETE FROM {table} WHERE number = ?", gone)  # noqa: S608 (constants)
         return len(rows)
 
     def _count_in(self, device: str, scenes: int, size: int) -> None:

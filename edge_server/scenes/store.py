@@ -119,6 +119,9 @@ class SceneStore(Protocol):
     def find(self, device: str, at: At) -> Scene | None:
         """A device's scene; None: there is none."""
 
+    def thumbnail(self, scene_id: str) -> bytes:
+        """The small JPEG that came with a scene; empty: none did, or it is gone."""
+
     def scenes(self, wanted: Wanted, most: int) -> list[Scene]:
         """The latest scenes, newest first."""
 

@@ -219,7 +219,7 @@ def build_desk(
         observer=metrics,
     )
     readers: Readers = security.credentials if security.credentials is not None else _Readers(security)
-    return SceneDesk(scenes, readers, backends), store
+    return SceneDesk(scenes, readers, backends, thumbnails=kept.thumbnails), store
 
 
 def build_standing(desk: SceneDesk, store: SceneStore, asker: Asker) -> StandingQuestions | None:

@@ -221,6 +221,8 @@ class ScenesSettings(Section):
     """How long a scene is kept."""
     scene_stale_s: PositiveFloat = 60.0
     """An answer about the latest scene says that it is stale, where that ended longer ago."""
+    thumbnails: bool = Field(default=False, json_schema_extra=_FLAG)
+    """Keep the small pictures that devices send with ``share --thumbnails``, and show them on the page."""
 
 
 class PageSettings(Section):

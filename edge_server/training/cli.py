@@ -27,6 +27,7 @@ from edge_server.training.own_run import OwnRun
 from edge_server.training.paper import Checkpoints, PaperRun, paper
 from edge_server.training.registry import all_recipes
 from edge_server.training.rooms_run import STAGE as ROOMS
+from edge_server.training.rooms_run import STEPS as ROOMS_STEPS
 from edge_server.training.rooms_run import RoomRun, soundstage_rooms
 from edge_server.training.run import PRETRAININGS, Run, cores, pretrain_shared
 from edge_server.training.run_identity import ensure_identity, migrate
@@ -42,6 +43,7 @@ RECIPES = all_recipes()
 PAPER = paper()
 OPEN = open_small()
 SPLIT = "split"
+SPLIT_STEPS = 300
 NAMES = ", ".join((*RECIPES, PAPER.name, OPEN.name, SPLIT, ROOMS))
 
 PARTS = ("all", "data", *PRETRAININGS, "join")
@@ -88,7 +90,10 @@ def train(
         Path | None, typer.Option(help="Of `split` and `rooms`: folder of the model that comes out.")
     ] = None,
     rooms: Annotated[Path, typer.Option(help="Of `rooms`: data set of rooms.")] = Path("datasets/rooms"),
-    steps: Annotated[int, typer.Option(min=1, help="Of `split`: steps.")] = 300,
+    steps: Annotated[
+        int | None,
+        typer.Option(min=1, help=f"Of `split` and `rooms`: steps.  [default: {SPLIT_STEPS}, {ROOMS_STEPS}]"),
+    ] = None,
     learning_rate: Annotated[float, typer.Option(min=1e-7, max=0.1, help="Of `split`: its peak.")] = 3e-4,
     bottleneck: Annotated[int, typer.Option(min=2, help="Of `split`: reals sent of a feature token.")] = 64,
 ) -> None:
@@ -98,6 +103,7 @@ def train(
     if recipe == SPLIT:
         if model is None or out is None or out.resolve() == model.resolve():
             raise typer.BadParameter(f"{recipe} needs --model, --data and --out, a folder of its own")
+        steps = steps or SPLIT_STEPS
         schedule = Schedule(steps, learning_rate, warmup_steps=min(100, steps // 10))
         training = SplitTraining(schedule, bottleneck=bottleneck)
         torch.set_num_threads(jobs or cores())
@@ -107,7 +113,9 @@ def train(
         if model is None or out is None or out.resolve() == model.resolve():
             raise typer.BadParameter(f"{recipe} needs --model and --out, a folder of its own")
         torch.set_num_threads(jobs or cores())
-        typer.echo(f"{RoomRun(model, rooms, data, out, soundstage_rooms(), seed).all()}: done")
+        typer.echo(
+            f"{RoomRun(model, rooms, data, out, soundstage_rooms(steps or ROOMS_STEPS), seed).all()}: done"
+        )
         return
     if recipe == OPEN.name:
         open_run = OpenRun(OPEN, seed, runs / OPEN.name, sounds)

@@ -37,6 +37,7 @@ from edge_server.training.soundstage import SoundstageSplit
 
 STAGE = "rooms"
 NAME = "soundstage-rooms"
+STEPS = 1400
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,10 @@ class RoomRecipe:
     """Bundle hash of the model that it begins with."""
 
 
-def soundstage_rooms() -> RoomRecipe:
+def soundstage_rooms(steps: int = STEPS) -> RoomRecipe:
     """On top of ``soundstage-small``: less than an hour of one core."""
     uplink = UplinkTraining(RadioTraining())
-    schedule = Schedule(1400, 8e-4, warmup_steps=30, log_every=10, checkpoint_every=50)
+    schedule = Schedule(steps, 8e-4, warmup_steps=30, log_every=10, checkpoint_every=50)
     clips = RewordingTraining(
         text=schedule,
         clips=schedule,

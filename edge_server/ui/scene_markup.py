@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,12 +31,14 @@ class Tile:
         last: its last scene.
         blocks: what that holds; empty where no served model can read it.
         answers: question and answer, the latest first.
+        thumbnail: a small JPEG of its last scene; empty: none is kept.
     """
 
     kept: DeviceScenes
     last: Scene
     blocks: tuple[FeatureBlock, ...]
     answers: Sequence[tuple[str, str]]
+    thumbnail: bytes = b""
 
 
 def tiles(shown: Iterable[Tile], now_s: float) -> str:
@@ -57,6 +60,10 @@ def _tile(tile: Tile, now_s: float) -> str:
         f'values as colours" src="{heatmap(block.x_TC)}">'
         for block in tile.blocks
     )
+    if tile.thumbnail:
+        jpeg = base64.b64encode(tile.thumbnail).decode()
+        seen = f'<img class="tl-thumbnail" alt="What {name} saw last" src="data:image/jpeg;base64,{jpeg}">'
+        pictures = seen + pictures
     unreadable = "" if tile.blocks else '<p class="tl-note">Made for a model that is not served any more.</p>'
     link = " · ".join(f"{escape(block.modality)} {markup.decibels(block.snr_db)}" for block in last.blocks)
     answers = "".join(

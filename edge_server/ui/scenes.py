@@ -191,14 +191,20 @@ class ScenesPanel:
         def look(store: SceneStore) -> list[Scene | None]:
             return [store.find(device, At()) for device in missing]
 
+        def pictures(store: SceneStore) -> dict[str, bytes]:
+            return {device: store.thumbnail(scene.scene_id) for device, scene in last.items()}
+
         if missing:
             last |= {s.device: s for s in await self._desk.scenes.call(look) if s is not None}
+        # Whoever turned them off since shows none that were kept before.
+        thumbnails = await self._desk.scenes.call(pictures) if self._desk.thumbnails else {}
         return [
             scene_markup.Tile(
                 each,
                 last[each.device],
                 self._blocks(last[each.device]),
                 scene_markup.answers_of(each.device, seen, self._asked),
+                thumbnails.get(each.device, b""),
             )
             for each in devices
             if each.device in last

@@ -71,10 +71,16 @@ class Noting(Agent):
     noted: Any
 
     async def prepare_share(
-        self, clip: Clip, grant: pb.Grant, device: str, start_s: float, length_s: float
+        self,
+        clip: Clip,
+        grant: pb.Grant,
+        device: str,
+        start_s: float,
+        length_s: float,
+        thumbnail: bytes = b"",
     ) -> Prepared:
         """As any agent."""
-        prepared = await super().prepare_share(clip, grant, device, start_s, length_s)
+        prepared = await super().prepare_share(clip, grant, device, start_s, length_s, thumbnail)
         question = prepared.question
         self.noted.write(json.dumps({"request_id": question.request_id, "bytes": question.ByteSize()}) + "\n")
         self.noted.flush()

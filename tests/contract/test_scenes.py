@@ -252,6 +252,34 @@ class TestWithoutCredentials:
         assert "tokenlink_scenes_shared_total 1.0" in shown
 
 
+class TestThumbnails:
+    """Small pictures for people: kept where the server was told to, else dropped."""
+
+    JPEG = b"\xff\xd8\xff" + b"picture" * 9
+
+    @pytest.fixture(params=[False, True])
+    def settings(self, request: pytest.FixtureRequest) -> dict[str, object]:
+        return {"thumbnails": request.param}
+
+    async def test_they_are_kept_where_the_server_was_told_to(
+        self, running: Running, settings: dict[str, object]
+    ) -> None:
+        async with Uplink(running.addresses.grpc, BUNDLE_HASH, device_id="d-1") as uplink:
+            question = share("camera-1")
+            question.share.thumbnail = self.JPEG
+            scene_id = (await ask(uplink, question)).scenes[0].scene_id
+            kept = await running.server.desk.scenes.call(lambda store: store.thumbnail(scene_id))
+            assert kept == (self.JPEG if settings["thumbnails"] else b"")
+
+    @pytest.mark.parametrize("thumbnail", [b"<svg>", JPEG + bytes(16_384)])
+    async def test_what_is_no_small_jpeg_is_refused(self, running: Running, thumbnail: bytes) -> None:
+        async with Uplink(running.addresses.grpc, BUNDLE_HASH, device_id="d-1") as uplink:
+            question = share("camera-1")
+            question.share.thumbnail = thumbnail
+            with pytest.raises(RefusedError, match=r"share\.thumbnail.*a JPEG of at most 16384"):
+                await ask(uplink, question)
+
+
 class TestSeveralViews:
     """A model that learned to be asked about several pictures and sounds, told apart by their labels."""
 

@@ -107,6 +107,16 @@ def test_clocks_of_senders_are_kept_with_what_they_shared(
     assert store.clocks() == [SenderClock(who, at, 100.0 + at) for who, at in (("a", 4), ("b", 5), ("d", 6))]
 
 
+def test_a_thumbnail_is_there_for_as_long_as_its_scene(make: Make) -> None:
+    store = make(per_device=1)
+    first, second = scene(start_s=1.0, thumbnail=b"jpeg"), scene(start_s=2.0)
+    store.put(first)
+    assert store.thumbnail(first.scene_id) == b"jpeg"
+    store.put(second)
+    assert [store.thumbnail(each.scene_id) for each in (first, second)] == [b"", b""]
+    assert first.size_bytes == second.size_bytes + 4
+
+
 def test_the_oldest_go_by_each_bound(make: Make) -> None:
     store = make(per_device=2)
     assert [store.put(scene(start_s=s)) for s in (1.0, 3.0, 2.0, 4.0)][2:] == [{"device_full": 1}] * 2

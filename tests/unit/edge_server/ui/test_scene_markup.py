@@ -53,6 +53,16 @@ def test_a_tile_says_how_old_how_long_and_over_which_link() -> None:
     assert scene_markup.tiles([], 0.0) == scene_markup.NOTHING_SHARED
 
 
+def test_a_thumbnail_is_shown_where_there_is_one() -> None:
+    kept = DeviceScenes("porch", 1, 9, 100.0, 100.0)
+    seen, unseen = (
+        scene_markup.tiles([scene_markup.Tile(kept, scene(), (), [], jpeg)], 110.0)
+        for jpeg in (b"\xff\xd8\xff\x00", b"")
+    )
+    assert 'alt="What porch saw last" src="data:image/jpeg;base64,/9j/AA=="' in seen
+    assert "image/jpeg" not in unseen
+
+
 def test_the_timeline_spans_what_there_is() -> None:
     shown = scene_markup.timeline([scene(start_s=100.0), scene(start_s=400.0)], 700.0)
     found = [(float(x), float(width)) for x, width in re.findall(r'x="([\d.]+)".*?width="([\d.]+)"', shown)]
