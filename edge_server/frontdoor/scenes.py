@@ -138,12 +138,12 @@ class SceneDesk:
         shape = backend.served.shape
         blocks: list[FeatureBlock] = []
         filled: dict[str, str] = {}
-        names = []
+        shown_as = []
         for each, scene in there:
             chosen = chosen_blocks(each, scene)
             # One scene alone needs no name: that is how a model learned to be asked about one.
             label = await self._label(scene, backend) if shape.views and len(asked) > 1 else ()
-            names.append(shown_name(scene, chosen, label))
+            shown_as.append(shown_name(scene, chosen, label))
             for block in chosen:
                 slot = SLOT_OF[block.modality]
                 if slot in filled and not shape.views:
@@ -156,7 +156,7 @@ class SceneDesk:
                 blocks.append(replace(read_block(block, shape), label=label))
                 filled[slot] = f"{block.modality} of {scene.device!r}"
         bundle_hash = there[0][1].bundle_hash
-        return Shown(backend, bundle_hash, tuple(blocks), tuple(facts), " ".join(names))
+        return Shown(backend, bundle_hash, tuple(blocks), tuple(facts), " ".join(shown_as))
 
     async def _label(self, scene: Scene, backend: EngineBackend) -> tuple[int, ...]:
         """Language tokens that say whose a scene is, and how long ago it was."""

@@ -297,24 +297,27 @@ class TestSeveralViews:
         )
 
     async def test_two_pictures_go_into_one_question(self, running: Running) -> None:
-        now_s = [110.0]
         async with Uplink(
-            running.addresses.grpc, BUNDLE_HASH, device_id="d-1", lasting=lambda: now_s[0]
+            running.addresses.grpc, BUNDLE_HASH, device_id="d-1", lasting=lambda: 10_004.0
         ) as uplink:
-            await ask(uplink, share("porch/front-camera", "r1", start_s=100.0 - 3600.0))
-            await ask(uplink, share("porch/front-camera", "r2", start_s=106.0))
-            await ask(uplink, share("left_camera", "r3", start_s=106.0, video=8, audio=4))
+            for number, start_s in enumerate((6400.0, 10_000.0)):
+                await ask(uplink, share("porch/front-camera", f"r{number}", start_s=start_s))
+            await ask(uplink, share("left_camera", "r3", start_s=10_000.0, video=8, audio=4))
             alone = await ask(uplink, about("left_camera", request_id="q1"))
             assert alone.text == "video:+audio:"
             earlier = pb.SceneRef(device="porch/front-camera", at="-1800")
-            answer = await ask(uplink, about("left_camera", earlier, "porch/front-camera", request_id="q2"))
+            both = about("left_camera", earlier, "porch/front-camera", request_id="q2")
+            both.max_new_tokens = 200
+            answer = await ask(uplink, both)
             assert answer.text == (
                 "video:left camera+audio:left camera+video:porch front camera an hour ago"
                 "+video:porch front camera"
             )
             assert len({each.scene_id for each in answer.scenes}) == 3
             # Of two that were named one is there: it is still said whose it is.
-            answer = await ask(uplink, about("left_camera", "mic", request_id="q3"))
+            both = about("left_camera", "mic", request_id="q3")
+            both.max_new_tokens = 200
+            answer = await ask(uplink, both)
             assert answer.text == "video:left camera+audio:left camera"
 
 

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from protos.tokenlink.v1 import tokenlink_pb2 as protos_dot_tokenlink_dot_v1_dot_tokenlink__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!protos/tokenlink/v1/cluster.proto\x12\x0ctokenlink.v1\x1a#protos/tokenlink/v1/tokenlink.proto\"\xa5\x02\n\x04Work\x12\x0b\n\x03uid\x18\x01 \x01(\t\x12\r\n\x05inbox\x18\x02 \x01(\t\x12\x0c\n\x04user\x18\x03 \x01(\t\x12\x15\n\rdeadline_at_s\x18\x04 \x01(\x01\x12\x12\n\ndeadline_s\x18\x05 \x01(\x01\x12(\n\x08question\x18\x06 \x01(\x0b\x32\x16.tokenlink.v1.Question\x12\x14\n\x0c\x61lternatives\x18\x07 \x01(\r\x12\x0e\n\x06tokens\x18\x08 \x01(\x08\x12\x14\n\x0c\x63onversation\x18\t \x01(\t\x12\x0f\n\x07kept_as\x18\n \x01(\t\x12!\n\x05turns\x18\x0b \x03(\x0b\x32\x12.tokenlink.v1.Turn\x12\r\n\x05\x63laim\x18\x0c \x01(\t\x12\x0f\n\x07\x63laimed\x18\r \x01(\x04\x12\x0e\n\x06\x64igest\x18\x0e \x01(\x0c\"=\n\x04Turn\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\'\n\x06pieces\x18\x02 \x03(\x0b\x32\x17.tokenlink.v1.TurnPiece\"L\n\tTurnPiece\x12%\n\x03ids\x18\x01 \x01(\x0b\x32\x16.tokenlink.v1.TokenIdsH\x00\x12\x0f\n\x05\x62lock\x18\x02 \x01(\rH\x00\x42\x07\n\x05piece\"\x17\n\x08TokenIds\x12\x0b\n\x03ids\x18\x01 \x03(\r\"\xcc\x01\n\x0b\x41nswerPiece\x12\x0b\n\x03uid\x18\x01 \x01(\t\x12\x13\n\x0btext_offset\x18\x02 \x01(\r\x12\x14\n\x0ctoken_offset\x18\x03 \x01(\r\x12\'\n\x04text\x18\x04 \x01(\x0b\x32\x17.tokenlink.v1.TextPieceH\x00\x12*\n\x05whole\x18\x05 \x01(\x0b\x32\x19.tokenlink.v1.WholeAnswerH\x00\x12(\n\x07refusal\x18\x06 \x01(\x0b\x32\x15.tokenlink.v1.RefusalH\x00\x42\x06\n\x04\x62ody\"D\n\tTextPiece\x12\x0c\n\x04text\x18\x01 \x01(\t\x12)\n\x06tokens\x18\x02 \x03(\x0b\x32\x19.tokenlink.v1.AnswerToken\"a\n\x0b\x41nswerToken\x12\x10\n\x08token_id\x18\x01 \x01(\r\x12\x0f\n\x07logprob\x18\x02 \x01(\x01\x12/\n\x0c\x61lternatives\x18\x03 \x03(\x0b\x32\x19.tokenlink.v1.Alternative\"0\n\x0b\x41lternative\x12\x10\n\x08token_id\x18\x01 \x01(\r\x12\x0f\n\x07logprob\x18\x02 \x01(\x01\"\x87\x01\n\x0bWholeAnswer\x12$\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x14.tokenlink.v1.Answer\x12\x15\n\rfirst_token_s\x18\x02 \x01(\x01\x12\x10\n\x08logprobs\x18\x03 \x03(\x01\x12)\n\x06tokens\x18\x04 \x03(\x0b\x32\x19.tokenlink.v1.AnswerToken\"7\n\x07Refusal\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\r\n\x05\x66ield\x18\x03 \x01(\t\"\x9e\x01\n\x05\x43laim\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\x15\n\rdeadline_at_s\x18\x02 \x01(\x01\x12\x0e\n\x04\x64oor\x18\x03 \x01(\tH\x00\x12+\n\x06\x61nswer\x18\x04 \x01(\x0b\x32\x19.tokenlink.v1.WholeAnswerH\x00\x12(\n\x07refusal\x18\x05 \x01(\x0b\x32\x15.tokenlink.v1.RefusalH\x00\x42\x07\n\x05state\"F\n\x08Presence\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0c\n\x04rows\x18\x02 \x01(\r\x12\x0f\n\x07in_hand\x18\x03 \x01(\r\x12\r\n\x05ready\x18\x04 \x01(\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!protos/tokenlink/v1/cluster.proto\x12\x0ctokenlink.v1\x1a#protos/tokenlink/v1/tokenlink.proto\"\xcd\x02\n\x04Work\x12\x0b\n\x03uid\x18\x01 \x01(\t\x12\r\n\x05inbox\x18\x02 \x01(\t\x12\x0c\n\x04user\x18\x03 \x01(\t\x12\x15\n\rdeadline_at_s\x18\x04 \x01(\x01\x12\x12\n\ndeadline_s\x18\x05 \x01(\x01\x12(\n\x08question\x18\x06 \x01(\x0b\x32\x16.tokenlink.v1.Question\x12\x14\n\x0c\x61lternatives\x18\x07 \x01(\r\x12\x0e\n\x06tokens\x18\x08 \x01(\x08\x12\x14\n\x0c\x63onversation\x18\t \x01(\t\x12\x0f\n\x07kept_as\x18\n \x01(\t\x12!\n\x05turns\x18\x0b \x03(\x0b\x32\x12.tokenlink.v1.Turn\x12\r\n\x05\x63laim\x18\x0c \x01(\t\x12\x0f\n\x07\x63laimed\x18\r \x01(\x04\x12\x0e\n\x06\x64igest\x18\x0e \x01(\x0c\x12&\n\x06labels\x18\x0f \x03(\x0b\x32\x16.tokenlink.v1.TokenIds\"=\n\x04Turn\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\'\n\x06pieces\x18\x02 \x03(\x0b\x32\x17.tokenlink.v1.TurnPiece\"L\n\tTurnPiece\x12%\n\x03ids\x18\x01 \x01(\x0b\x32\x16.tokenlink.v1.TokenIdsH\x00\x12\x0f\n\x05\x62lock\x18\x02 \x01(\rH\x00\x42\x07\n\x05piece\"\x17\n\x08TokenIds\x12\x0b\n\x03ids\x18\x01 \x03(\r\"\xcc\x01\n\x0b\x41nswerPiece\x12\x0b\n\x03uid\x18\x01 \x01(\t\x12\x13\n\x0btext_offset\x18\x02 \x01(\r\x12\x14\n\x0ctoken_offset\x18\x03 \x01(\r\x12\'\n\x04text\x18\x04 \x01(\x0b\x32\x17.tokenlink.v1.TextPieceH\x00\x12*\n\x05whole\x18\x05 \x01(\x0b\x32\x19.tokenlink.v1.WholeAnswerH\x00\x12(\n\x07refusal\x18\x06 \x01(\x0b\x32\x15.tokenlink.v1.RefusalH\x00\x42\x06\n\x04\x62ody\"D\n\tTextPiece\x12\x0c\n\x04text\x18\x01 \x01(\t\x12)\n\x06tokens\x18\x02 \x03(\x0b\x32\x19.tokenlink.v1.AnswerToken\"a\n\x0b\x41nswerToken\x12\x10\n\x08token_id\x18\x01 \x01(\r\x12\x0f\n\x07logprob\x18\x02 \x01(\x01\x12/\n\x0c\x61lternatives\x18\x03 \x03(\x0b\x32\x19.tokenlink.v1.Alternative\"0\n\x0b\x41lternative\x12\x10\n\x08token_id\x18\x01 \x01(\r\x12\x0f\n\x07logprob\x18\x02 \x01(\x01\"\x87\x01\n\x0bWholeAnswer\x12$\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x14.tokenlink.v1.Answer\x12\x15\n\rfirst_token_s\x18\x02 \x01(\x01\x12\x10\n\x08logprobs\x18\x03 \x03(\x01\x12)\n\x06tokens\x18\x04 \x03(\x0b\x32\x19.tokenlink.v1.AnswerToken\"7\n\x07Refusal\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\r\n\x05\x66ield\x18\x03 \x01(\t\"\x9e\x01\n\x05\x43laim\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\x15\n\rdeadline_at_s\x18\x02 \x01(\x01\x12\x0e\n\x04\x64oor\x18\x03 \x01(\tH\x00\x12+\n\x06\x61nswer\x18\x04 \x01(\x0b\x32\x19.tokenlink.v1.WholeAnswerH\x00\x12(\n\x07refusal\x18\x05 \x01(\x0b\x32\x15.tokenlink.v1.RefusalH\x00\x42\x07\n\x05state\"F\n\x08Presence\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0c\n\x04rows\x18\x02 \x01(\r\x12\x0f\n\x07in_hand\x18\x03 \x01(\r\x12\r\n\x05ready\x18\x04 \x01(\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,27 +33,27 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.tokenlink.v1.cluster
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_WORK']._serialized_start=89
-  _globals['_WORK']._serialized_end=382
-  _globals['_TURN']._serialized_start=384
-  _globals['_TURN']._serialized_end=445
-  _globals['_TURNPIECE']._serialized_start=447
-  _globals['_TURNPIECE']._serialized_end=523
-  _globals['_TOKENIDS']._serialized_start=525
-  _globals['_TOKENIDS']._serialized_end=548
-  _globals['_ANSWERPIECE']._serialized_start=551
-  _globals['_ANSWERPIECE']._serialized_end=755
-  _globals['_TEXTPIECE']._serialized_start=757
-  _globals['_TEXTPIECE']._serialized_end=825
-  _globals['_ANSWERTOKEN']._serialized_start=827
-  _globals['_ANSWERTOKEN']._serialized_end=924
-  _globals['_ALTERNATIVE']._serialized_start=926
-  _globals['_ALTERNATIVE']._serialized_end=974
-  _globals['_WHOLEANSWER']._serialized_start=977
-  _globals['_WHOLEANSWER']._serialized_end=1112
-  _globals['_REFUSAL']._serialized_start=1114
-  _globals['_REFUSAL']._serialized_end=1169
-  _globals['_CLAIM']._serialized_start=1172
-  _globals['_CLAIM']._serialized_end=1330
-  _globals['_PRESENCE']._serialized_start=1332
-  _globals['_PRESENCE']._serialized_end=1402
+  _globals['_WORK']._serialized_end=422
+  _globals['_TURN']._serialized_start=424
+  _globals['_TURN']._serialized_end=485
+  _globals['_TURNPIECE']._serialized_start=487
+  _globals['_TURNPIECE']._serialized_end=563
+  _globals['_TOKENIDS']._serialized_start=565
+  _globals['_TOKENIDS']._serialized_end=588
+  _globals['_ANSWERPIECE']._serialized_start=591
+  _globals['_ANSWERPIECE']._serialized_end=795
+  _globals['_TEXTPIECE']._serialized_start=797
+  _globals['_TEXTPIECE']._serialized_end=865
+  _globals['_ANSWERTOKEN']._serialized_start=867
+  _globals['_ANSWERTOKEN']._serialized_end=964
+  _globals['_ALTERNATIVE']._serialized_start=966
+  _globals['_ALTERNATIVE']._serialized_end=1014
+  _globals['_WHOLEANSWER']._serialized_start=1017
+  _globals['_WHOLEANSWER']._serialized_end=1152
+  _globals['_REFUSAL']._serialized_start=1154
+  _globals['_REFUSAL']._serialized_end=1209
+  _globals['_CLAIM']._serialized_start=1212
+  _globals['_CLAIM']._serialized_end=1370
+  _globals['_PRESENCE']._serialized_start=1372
+  _globals['_PRESENCE']._serialized_end=1442
 # @@protoc_insertion_point(module_scope)

@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Work(_message.Message):
-    __slots__ = ("uid", "inbox", "user", "deadline_at_s", "deadline_s", "question", "alternatives", "tokens", "conversation", "kept_as", "turns", "claim", "claimed", "digest")
+    __slots__ = ("uid", "inbox", "user", "deadline_at_s", "deadline_s", "question", "alternatives", "tokens", "conversation", "kept_as", "turns", "claim", "claimed", "digest", "labels")
     UID_FIELD_NUMBER: _ClassVar[int]
     INBOX_FIELD_NUMBER: _ClassVar[int]
     USER_FIELD_NUMBER: _ClassVar[int]
@@ -23,6 +23,7 @@ class Work(_message.Message):
     CLAIM_FIELD_NUMBER: _ClassVar[int]
     CLAIMED_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
     uid: str
     inbox: str
     user: str
@@ -37,7 +38,8 @@ class Work(_message.Message):
     claim: str
     claimed: int
     digest: bytes
-    def __init__(self, uid: _Optional[str] = ..., inbox: _Optional[str] = ..., user: _Optional[str] = ..., deadline_at_s: _Optional[float] = ..., deadline_s: _Optional[float] = ..., question: _Optional[_Union[_tokenlink_pb2.Question, _Mapping]] = ..., alternatives: _Optional[int] = ..., tokens: _Optional[bool] = ..., conversation: _Optional[str] = ..., kept_as: _Optional[str] = ..., turns: _Optional[_Iterable[_Union[Turn, _Mapping]]] = ..., claim: _Optional[str] = ..., claimed: _Optional[int] = ..., digest: _Optional[bytes] = ...) -> None: ...
+    labels: _containers.RepeatedCompositeFieldContainer[TokenIds]
+    def __init__(self, uid: _Optional[str] = ..., inbox: _Optional[str] = ..., user: _Optional[str] = ..., deadline_at_s: _Optional[float] = ..., deadline_s: _Optional[float] = ..., question: _Optional[_Union[_tokenlink_pb2.Question, _Mapping]] = ..., alternatives: _Optional[int] = ..., tokens: _Optional[bool] = ..., conversation: _Optional[str] = ..., kept_as: _Optional[str] = ..., turns: _Optional[_Iterable[_Union[Turn, _Mapping]]] = ..., claim: _Optional[str] = ..., claimed: _Optional[int] = ..., digest: _Optional[bytes] = ..., labels: _Optional[_Iterable[_Union[TokenIds, _Mapping]]] = ...) -> None: ...
 
 class Turn(_message.Message):
     __slots__ = ("role", "pieces")

@@ -135,14 +135,16 @@ class Question(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., payloads: _Optional[_Iterable[_Union[TokenPayload, _Mapping]]] = ..., question_ids: _Optional[_Iterable[int]] = ..., max_new_tokens: _Optional[int] = ..., deadline_ms: _Optional[int] = ..., context_ids: _Optional[_Iterable[int]] = ..., priority: _Optional[_Union[Priority, str]] = ..., whole_answer: _Optional[bool] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., share: _Optional[_Union[Share, _Mapping]] = ..., scenes: _Optional[_Iterable[_Union[SceneRef, _Mapping]]] = ..., question_text: _Optional[str] = ...) -> None: ...
 
 class Share(_message.Message):
-    __slots__ = ("device", "start_s", "length_s")
+    __slots__ = ("device", "start_s", "length_s", "thumbnail")
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     START_S_FIELD_NUMBER: _ClassVar[int]
     LENGTH_S_FIELD_NUMBER: _ClassVar[int]
+    THUMBNAIL_FIELD_NUMBER: _ClassVar[int]
     device: str
     start_s: float
     length_s: float
-    def __init__(self, device: _Optional[str] = ..., start_s: _Optional[float] = ..., length_s: _Optional[float] = ...) -> None: ...
+    thumbnail: bytes
+    def __init__(self, device: _Optional[str] = ..., start_s: _Optional[float] = ..., length_s: _Optional[float] = ..., thumbnail: _Optional[bytes] = ...) -> None: ...
 
 class SceneRef(_message.Message):
     __slots__ = ("device", "at", "modalities")
