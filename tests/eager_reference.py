@@ -74,22 +74,25 @@ def go_on(foundation: PreTrainedModel, rows: EagerRows) -> EagerRows:
 
 
 class EagerLink:
-    """A link whose LoRA is merged, asked with the library's classes.
+    """A link whose LoRA is merged, or for media only, asked with the library's classes.
 
     Args:
         link: receivers and foundation.
     """
 
     def __init__(self, link: Link) -> None:
-        assert isinstance(link.foundation, PreTrainedModel), "its LoRA is not merged"
+        assert link.keeps_lora_apart or not link.has_lora, "its LoRA is not merged"
         self._link = link
         self._device = link.device
-        self.foundation = link.foundation
+        self.foundation = link.causal
+        self._media: list[bool] = []
 
     def prefill(self, prompts: Sequence[Prompt]) -> EagerRows:
         """Read prompts."""
         with torch.inference_mode():
             rows = [embed_pieces(self._link.embedding, pieces) for pieces in self._lay_out(prompts)]
+        self._media = [any(block.modality != "text" for block in prompt.blocks) for prompt in prompts]
+        self._link.tell_media(self._media)
         # What was received is float32.
         return self._sayable(
             read_embeddings(self.foundation, [row.to(self.foundation.dtype) for row in rows])
@@ -97,6 +100,7 @@ class EagerLink:
 
     def decode(self, rows: EagerRows) -> EagerRows:
         """One more step for every row."""
+        self._link.tell_media(self._media)
         return self._sayable(go_on(self.foundation, rows))
 
     def _sayable(self, rows: EagerRows) -> EagerRows:

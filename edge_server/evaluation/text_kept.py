@@ -2,6 +2,8 @@
 
 Which answer a model prefers is the one that it finds likeliest, by the mean log probability of its language
 tokens behind the question. Asked of the foundation with and without what was trained, on the same weights.
+Then each question is answered as a server answers it, in one batch with questions about media, and the answer
+compared, language token by language token, with that of a server of the foundation alone.
 """
 
 from __future__ import annotations
@@ -11,13 +13,21 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
+import numpy as np
 import torch
 from peft import PeftModel
 
+from edge_server.engine.ports import FeatureBlock, Prompt
 from edge_server.errors import DatasetError
+from edge_server.evaluation.accuracy import answer_all, without_lora
 from edge_server.model import tokenizer as tk
 from edge_server.model.link import Link
+from edge_server.runtime.model_runner import ServedLink
 from edge_server.training.teacher_forcing import Row, answer_logits
+
+_BATCH = 20
+_LONGEST = 24
+_SNR_DB = 10.0
 
 
 @dataclass(frozen=True)
@@ -38,7 +48,12 @@ def general_questions() -> tuple[GeneralQuestion, ...]:
 def text_kept(
     link: Link, questions: Sequence[GeneralQuestion], advance: Callable[[int], None] = lambda done: None
 ) -> dict[str, Any]:
-    """How often a link prefers the answer that its foundation preferred before it was trained.
+    """How often a link prefers the answer that its foundation preferred before it was trained, and gives it.
+
+    Args:
+        link: the model; serving may merge its LoRA.
+        questions: to ask.
+        advance: told of each that was asked.
 
     Raises:
         DatasetError: the link has no LoRA: nothing was trained that could have forgotten.
@@ -46,6 +61,7 @@ def text_kept(
     foundation = link.foundation
     if not isinstance(foundation, PeftModel):
         raise DatasetError(f"{link.config.name} has no LoRA: its foundation is as it was")
+    untouched = without_lora(link)
     now, before = [], []
     for question in questions:
         now.append(_preferred(link, question))
@@ -53,9 +69,15 @@ def text_kept(
             before.append(_preferred(link, question))
         advance(1)
     count = len(questions)
+    beside = [_about_media(link)] if link.slots else []
+    said, said_before = (
+        _answers(ServedLink(each, bundle_hash=""), questions, others)
+        for each, others in ((link, beside), (untouched, []))
+    )
     return {
         "questions": count,
         "agreement": sum(a == b for a, b in zip(now, before, strict=True)) / count,
+        "same_answers": sum(a == b for a, b in zip(said, said_before, strict=True)) / count,
         "right": sum(answer == 0 for answer in now) / count,
         "right_untouched": sum(answer == 0 for answer in before) / count,
         "changed": [
@@ -64,6 +86,25 @@ def text_kept(
             if a != b
         ],
     }
+
+
+def _answers(served: ServedLink, questions: Sequence[GeneralQuestion], others: Sequence[Prompt]) -> list[str]:
+    """Greedy answers, each batch with other prompts first."""
+    prompts = [Prompt((), tuple(tk.encode(served.link.tokenizer, each.text))) for each in questions]
+    said: list[str] = []
+    for begin in range(0, len(prompts), _BATCH):
+        batch = [*others, *prompts[begin : begin + _BATCH]]
+        said += answer_all(served, batch, _LONGEST)[len(others) :]
+    return said
+
+
+def _about_media(link: Link) -> Prompt:
+    """A question about what a channel brings where nothing was sent."""
+    modality = link.config.modalities[0].wire[0]
+    size = (link.config.token_lengths[-1], link.config.channel_dim)
+    noise = np.random.default_rng(0).standard_normal(size).astype(np.float32)
+    block = FeatureBlock(modality, noise, _SNR_DB)
+    return Prompt((block,), tuple(tk.encode(link.tokenizer, "What do you see?")))
 
 
 @torch.inference_mode()

@@ -225,3 +225,6 @@ class LoraTraining:
     """Scale: the update counts alpha / rank."""
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
     """Which projections get one."""
+    applies_to: Literal["media"] | None = field(default=None, metadata={"identity_if_set": True})
+    """Whom it answers: questions that come with media, all others being the untouched foundation's; None:
+    all questions."""

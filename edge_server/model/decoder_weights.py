@@ -8,17 +8,35 @@ Shapes: E embedding width, H query heads, G key/value heads, D head width, I wid
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
 
 import torch
+from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from edge_server.errors import ModelError
 
 # Rotations that depend on how long a row is by now: keys that were kept would have to be turned again.
 _ROPE_OF_THE_LENGTH = ("dynamic", "longrope")
+
+
+Projection: TypeAlias = Literal["q", "k", "v", "out", "gate", "up", "down"]
+"""A product of a block."""
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """What a LoRA that is kept apart adds to a product of x: up (down x).
+
+    Attributes:
+        down_RX: [rank, in].
+        up_YR: [out, rank], scaled.
+    """
+
+    down_RX: Tensor
+    up_YR: Tensor
 
 
 @dataclass(frozen=True)
@@ -33,6 +51,7 @@ class BlockWeights:
         gate_IE, up_IE, down_EI: the MLP, silu(gate) * up, then down.
         biases: of queries, keys and values; None: they have none.
         q_norm_D, k_norm_D: RMSNorm of each query and key head before it is turned; None: there is none.
+        lora: of projections that have one which was not merged.
     """
 
     norm_E: Tensor
@@ -47,6 +66,7 @@ class BlockWeights:
     biases: tuple[Tensor, Tensor, Tensor] | None = None
     q_norm_D: Tensor | None = None
     k_norm_D: Tensor | None = None
+    lora: Mapping[Projection, LowRank] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -120,9 +140,11 @@ def refuse_what_is_not_computed(network: Any, max_positions: int) -> None:
     biased = [
         name
         for name, part in network.model.layers.named_modules()
-        if isinstance(part, nn.Linear) and part.bias is not None and name.endswith(_WITHOUT_BIAS)
+        if isinstance(part, nn.Linear)
+        and part.bias is not None
+        and name.removesuffix(".base_layer").endswith(_WITHOUT_BIAS)
     ]
-    for field, found, computed in (
+    for setting, found, computed in (
         ("hidden_act", config.hidden_act, config.hidden_act == "silu"),
         ("sliding_window", window, not short),
         ("rope_parameters.rope_type", rope["rope_type"], rope["rope_type"] not in _ROPE_OF_THE_LENGTH),
@@ -130,7 +152,7 @@ def refuse_what_is_not_computed(network: Any, max_positions: int) -> None:
         ("bias", biased[:1], not biased),
     ):
         if not computed:
-            raise ModelError(f"foundation: its {field} is {found!r}, which is not served")
+            raise ModelError(f"foundation: its {setting} is {found!r}, which is not served")
 
 
 _WITHOUT_BIAS = ("o_proj", "gate_proj", "up_proj", "down_proj")
@@ -162,4 +184,25 @@ def _block(layer: Any) -> BlockWeights:
         biases=biases,
         q_norm_D=None if q_norm is None else q_norm.weight.detach(),
         k_norm_D=None if k_norm is None else k_norm.weight.detach(),
+        lora=_low_ranks(attention, mlp),
     )
+
+
+def _low_ranks(attention: Any, mlp: Any) -> dict[Projection, LowRank]:
+    """Of a block's projections, those that PEFT has given a LoRA."""
+    projections: dict[Projection, Any] = {
+        "q": attention.q_proj,
+        "k": attention.k_proj,
+        "v": attention.v_proj,
+        "out": attention.o_proj,
+        "gate": mlp.gate_proj,
+        "up": mlp.up_proj,
+        "down": mlp.down_proj,
+    }
+    found: dict[Projection, LowRank] = {}
+    for name, projection in projections.items():
+        if isinstance(projection, LoraLayer):
+            (adapter,) = projection.lora_A
+            down_RX, up_YR = (each[adapter].weight for each in (projection.lora_A, projection.lora_B))
+            found[name] = LowRank(down_RX.detach(), up_YR.detach() * projection.scaling[adapter])
+    return found

@@ -29,7 +29,7 @@ from edge_server.model.decoder_weights import DecoderWeights, llama_like
 _GROUP = "tokenlink.foundations"
 
 ReadWeights: TypeAlias = Callable[[Any, int], DecoderWeights]
-"""From a network, its LoRA merged, and the longest row that is asked for [positions]."""
+"""From a network, its LoRA merged or beside its projections, and the longest row asked for [positions]."""
 
 
 @dataclass(frozen=True)

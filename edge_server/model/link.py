@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -95,6 +95,7 @@ class Link(nn.Module):
         self.slots = tuple(modality.slot for modality in config.modalities)
         self.encoders = nn.ModuleDict({slot: parts.encoders[slot] for slot in self.slots})
         self.foundation: PreTrainedModel | PeftModel = parts.foundation
+        self._media_B: Tensor | None = None
         longest = config.token_lengths[-1]
         memory = config.memory
 
@@ -138,21 +139,39 @@ class Link(nn.Module):
         """Embeddings of language tokens, [..., E], float32 whatever the type of the foundation's weights."""
         return torch.as_tensor(self.embedding(ids)).float()
 
-    def hidden_states(self, x_BLE: Tensor, mask: Tensor, positions_BL: Tensor) -> Tensor:
+    def hidden_states(
+        self, x_BLE: Tensor, mask: Tensor, positions_BL: Tensor, media: Sequence[bool] = ()
+    ) -> Tensor:
         """Last hidden states of the foundation, with its LoRA where it has one, [B, L, E].
 
         Args:
             x_BLE: what it reads, as embeddings, [B, L, E].
             mask: who sees whom, [B, 1, L, L], as the foundation's attention takes it.
             positions_BL: positions, [B, L].
+            media: which rows are about media; none given: all. A LoRA that is for media only is left out of
+                the others.
         """
-        foundation = self.foundation
-        causal = foundation.get_base_model() if isinstance(foundation, PeftModel) else foundation
+        self.tell_media(media)
         with self.precision():
-            out: Tensor = causal.get_decoder()(
+            out: Tensor = self.causal.get_decoder()(
                 inputs_embeds=x_BLE, attention_mask=mask, position_ids=positions_BL, use_cache=False
             ).last_hidden_state
         return out
+
+    def tell_media(self, media: Sequence[bool]) -> None:
+        """Say which rows of the passes that follow are about media; none given: all.
+
+        It holds until it is said again: blocks that are computed anew for their gradients ask once more.
+        """
+        self._media_B = None if all(media) else torch.tensor(media, dtype=torch.float32, device=self.device)
+
+    @property
+    def causal(self) -> PreTrainedModel:
+        """The foundation's own class; its projections have the LoRA beside them where there is one."""
+        foundation = self.foundation
+        found = foundation.get_base_model() if isinstance(foundation, PeftModel) else foundation
+        assert isinstance(found, PreTrainedModel)  # noqa: S101 - narrows the type
+        return found
 
     @property
     def vocabulary(self) -> Tensor:
@@ -199,9 +218,26 @@ class Link(nn.Module):
             # PEFT asks transformers by a name that transformers has renamed; nothing here can change that.
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
             self.foundation = get_peft_model(self.foundation, config)
+        if lora.applies_to == "media":
+            for name, module in self.foundation.named_modules():
+                if name.endswith("lora_B.default"):
+                    module.register_forward_hook(self._of_media)
+
+    def _of_media(self, module: nn.Module, inputs: Any, added_BLX: Tensor) -> Tensor:
+        """What a LoRA adds, to rows that are about media."""
+        media_B = self._media_B
+        return added_BLX if media_B is None else added_BLX * media_B.to(added_BLX.dtype)[:, None, None]
+
+    @property
+    def keeps_lora_apart(self) -> bool:
+        """Whether it has a LoRA that is for some questions only: to be computed beside its weights."""
+        return self.has_lora and self.config.lora.applies_to is not None
 
     def merge_lora(self) -> None:
-        """Add the LoRA, where there is one, to the foundation's weights for good: it costs no time then."""
+        """Add the LoRA, where there is one, to the foundation's weights for good: it costs no time then.
+
+        It is every question's then, whatever it was for.
+        """
         if isinstance(self.foundation, PeftModel):
             self.foundation = self.foundation.merge_and_unload()
 

@@ -9,6 +9,7 @@ does not, with the same outcome:
 - Keys and values are written where they stay (:mod:`edge_server.runtime.kv_cache`).
 - Query, key and value are one product; a rotary pair stands side by side in the weights, so that turning it
   is one complex product; residuals are added within the products.
+- A LoRA that is not for every row is computed beside the products (:mod:`edge_server.runtime.adapter`).
 - On a processor that multiplies in bfloat16, prompts pass their products in it. What is between products, and
   decode steps, whose few rows gain nothing, stay in the weights' own type.
 
@@ -31,10 +32,19 @@ from transformers import PreTrainedModel
 
 from edge_server.model.decoder_weights import BlockWeights
 from edge_server.model.foundation_classes import foundation_class
+from edge_server.runtime.adapter import (
+    Adapted,
+    BlockAdapter,
+    adapted_rows,
+    adapted_steps,
+    add_to,
+    block_adapter,
+)
 from edge_server.runtime.kv_cache import KeyValueCache
 from edge_server.runtime.matmul import add_product, in_pieces, product, rows_together
 from edge_server.runtime.packing import Integers, Packing, hide_ends
 from edge_server.runtime.prompt_groups import PromptGroup, prompt_groups, rows_as_index
+from edge_server.runtime.transfer import on_device
 
 # Who decodes without an engine may let rows go on for a while that have come to their end.
 _BEYOND = 256
@@ -51,19 +61,22 @@ class _Block:
     gate_EI: Tensor
     up_EI: Tensor
     down_IE: Tensor
+    adapter: BlockAdapter
 
     def in_bfloat16(self) -> _Block:
         """The same, its matrices rounded."""
         names = ("qkv_EX", "out_XE", "gate_EI", "up_EI", "down_IE")
         bias_X = None if self.qkv_X is None else self.qkv_X.bfloat16()
-        return replace(self, qkv_X=bias_X, **{name: getattr(self, name).bfloat16() for name in names})
+        rounded = {name: getattr(self, name).bfloat16() for name in names}
+        return replace(self, qkv_X=bias_X, adapter=self.adapter.in_bfloat16(), **rounded)
 
 
 class Decoder:
     """Prefill and decoding with the weights of a foundation.
 
     Args:
-        foundation: loaded, its LoRA merged; its matrices are shared, but for query, key and value.
+        foundation: loaded, its LoRA merged, or beside its projections; its matrices are shared, but for
+            query, key and value.
         max_positions: longest row that is asked for.
         bfloat16: read prompts with products in bfloat16; their matrices are then held in it as well.
         sections: how many rotary pairs, one after another, turn by time, by row, by column, and again by
@@ -91,6 +104,8 @@ class Decoder:
             # What prompts pass; also one that is read alone, for which it is no faster: an answer must not
             # depend on who is read with it.
             self._reading = [block.in_bfloat16() for block in self.blocks] if bfloat16 else self.blocks
+            #: Whether there is a LoRA beside the weights, for rows that say so.
+            self.adapts = any(block.lora for block in weights.blocks)
             self._norm_E, self._vocabulary_EV = weights.norm_E, weights.vocabulary_VE.t()
             self.dtype, self.device = self._norm_E.dtype, self._norm_E.device
             self._unsaid = torch.tensor(unsaid, dtype=torch.int64, device=self.device) if unsaid else None
@@ -113,6 +128,7 @@ class Decoder:
         cache: KeyValueCache,
         cache_rows: Sequence[int],
         positions_3N: Integers | None = None,
+        adapted: Sequence[bool] = (),
     ) -> Tensor:
         """Read prompts into their cache rows.
 
@@ -122,6 +138,7 @@ class Decoder:
             cache: where their keys and values go.
             cache_rows: of each prompt, taken from the cache.
             positions_3N: in time, row and column, of each; None: one after another.
+            adapted: which prompts are answered with a LoRA that is kept apart; none given: no prompt is.
 
         Returns:
             Logits after each prompt's last position, [B, V].
@@ -137,31 +154,33 @@ class Decoder:
             cache.shift_R[packing.tensor(cache_row_B)] = packing.tensor(behind - packing.lengths)
         queries = self.heads * self.head_dim
         *blocks, last_block = self._reading
-        x, count = x_NE, len(x_NE)
+        x, count, more = x_NE, len(x_NE), 0
         if in_pieces(last_block.qkv_EX):
             more = rows_together(count) - count
             x, turns_N1D = F.pad(x, (0, 0, 0, more)), F.pad(turns_N1D, (0, 0, 0, 0, 0, more))
+        who = self._adapt(cache, cache_rows, adapted, packing.lengths, more)
         for block, layer in zip(blocks, cache.layers, strict=False):
-            qkv_NX = self._project(self._norm(x, block.norm_E), block)
+            qkv_NX = self._project(self._norm(x, block.norm_E), block, who)
             self._turn(qkv_NX, block, turns_N1D)
             seen_NX = block.out_XE.new_empty(len(x), queries)
             seen_NX[count:] = 0
             for group in groups:
                 seen_NX[group.tokens] = self._attend(qkv_NX[group.tokens], group, layer)
-            self._finish(x, seen_NX, block)
+            self._finish(x, seen_NX, block, who)
         # The last block's keys and values come from every position, its answer from the last alone.
         h_NE = self._norm(x, last_block.norm_E)
-        kv_NX = self._project(h_NE, last_block, slice(queries, None))
+        kv_NX = self._project(h_NE, last_block, who, slice(queries, None))
         self._turn(kv_NX, last_block, turns_N1D, slice(self.heads, None))
         layer = cache.layers[-1]
         for group in groups:
             self._store(layer, group, group.packing.pad(kv_NX[group.tokens]))
         h_BE, x_BE = (each.index_select(0, packing.last_of_each) for each in (h_NE, x))
-        q_BX = self._project(h_BE, self.blocks[-1], slice(queries))
+        who = None if who is None else who.last(packing.last_of_each)
+        q_BX = self._project(h_BE, self.blocks[-1], who, slice(queries))
         self._turn(q_BX, last_block, turns_N1D.index_select(0, packing.last_of_each), slice(self.heads))
         kv = layer[:, :, :, : packing.longest][:, rows_as_index(cache_row_B, self.device)]
         ends = self._hide_ends(packing.tensor(packing.lengths), packing.longest)
-        self._finish(x_BE, self._look_back(q_BX, kv, ends), self.blocks[-1])
+        self._finish(x_BE, self._look_back(q_BX, kv, ends), self.blocks[-1], who)
         return self._logits(x_BE)
 
     def extend(
@@ -171,6 +190,8 @@ class Decoder:
         cache: KeyValueCache,
         cache_row: int,
         positions_3L: Integers | None = None,
+        *,
+        adapted: bool = False,
     ) -> Tensor:
         """Read the rest of a prompt, whose beginning is in its cache row.
 
@@ -180,6 +201,7 @@ class Decoder:
             cache: holds its keys and values, and gets those of the rest.
             cache_row: the prompt's.
             positions_3L: in time, row and column, of the whole prompt; None: one after another.
+            adapted: whether it is answered with a LoRA that is kept apart, as its beginning was read.
 
         Returns:
             Logits after its last position, [1, V].
@@ -191,6 +213,7 @@ class Decoder:
             cache.shift_R[cache_row] = int(positions_3L.max()) + 1 - length
         turns_N1D = self._turns_of(packing, positions_3L)[begin:]
         x = x_NE
+        who = self._adapt(cache, [cache_row], [adapted], np.array([count]), 0)
         if in_pieces(self._reading[-1].qkv_EX):
             more = rows_together(count) - count
             x, turns_N1D = F.pad(x, (0, 0, 0, more)), F.pad(turns_N1D, (0, 0, 0, 0, 0, more))
@@ -198,7 +221,7 @@ class Decoder:
         # Each position sees the beginning, and of the rest what is not behind it.
         sees = torch.ones(count, length, dtype=torch.bool, device=self.device).tril(begin)
         for block, layer in zip(self._reading, cache.layers, strict=True):
-            qkv_NX = self._project(self._norm(x, block.norm_E), block)
+            qkv_NX = self._project(self._norm(x, block.norm_E), block, who)
             self._turn(qkv_NX, block, turns_N1D)
             new = qkv_NX[:count, queries:].view(count, 2, self.kv_heads, self.head_dim).permute(1, 2, 0, 3)
             layer[:, cache_row, :, begin:length] = new
@@ -208,7 +231,7 @@ class Decoder:
             seen = F.scaled_dot_product_attention(q, k, v, attn_mask=sees, enable_gqa=grouped)
             seen_NX = block.out_XE.new_zeros(len(x), queries)
             seen_NX[:count] = seen.transpose(1, 2).flatten(2)[0]
-            self._finish(x, seen_NX, block)
+            self._finish(x, seen_NX, block, who)
         return self._logits(x[count - 1 : count])
 
     def decode(self, x_BE: Tensor, positions_B: Tensor, cache: KeyValueCache, longest: int) -> Tensor:
@@ -230,14 +253,30 @@ class Decoder:
         places = cache.places(positions_B)
         ends = self._hide_ends(positions_B + 1, longest)
         queries = self.heads * self.head_dim
+        who = adapted_steps(cache, rows) if self.adapts else None
         for block, layer in zip(self.blocks, cache.layers, strict=True):
-            qkv_BX = self._project(self._norm(x_BE, block.norm_E), block)
+            qkv_BX = self._project(self._norm(x_BE, block.norm_E), block, who)
             self._turn(qkv_BX, block, turns_B1D)
             new = qkv_BX[:, queries:].reshape(-1, self.head_dim)
             layer.view(-1, self.head_dim).index_copy_(0, places, new)
             kv = layer[:, :rows, :, :longest]
-            self._finish(x_BE, self._look_back(qkv_BX[:, :queries], kv, ends), block)
+            self._finish(x_BE, self._look_back(qkv_BX[:, :queries], kv, ends), block, who)
         return self._logits(x_BE)
+
+    def _adapt(
+        self,
+        cache: KeyValueCache,
+        cache_rows: Sequence[int],
+        adapted: Sequence[bool],
+        lengths: Integers,
+        more: int,
+    ) -> Adapted | None:
+        """Which packed rows of prompts the LoRA counts for; the cache remembers it of theirs."""
+        who = adapted_rows(adapted, lengths, more, self.device) if self.adapts else None
+        if who is not None:
+            share_B = on_device(np.asarray(adapted, np.float32), self.device)
+            cache.adapted_R[on_device(np.asarray(cache_rows, np.int64), self.device)] = share_B
+        return who
 
     def _turns_of(self, packing: Packing, positions_3N: Integers | None) -> Tensor:
         """Rotation of each packed position's pairs, [N, 1, D / 2]."""
@@ -266,6 +305,11 @@ class Decoder:
             gate_EI=block.gate_IE.t(),
             up_EI=block.up_IE.t(),
             down_IE=block.down_EI.t(),
+            adapter=block_adapter(
+                block.lora,
+                {"q": len(block.q_XE), "k": len(block.k_XE), "v": len(block.v_XE)},
+                self._side_by_side,
+            ),
         )
 
     def _side_by_side(self, weight: Tensor) -> Tensor:
@@ -282,10 +326,13 @@ class Decoder:
         scale = torch.addcmul(self._eps, length, length, value=1 / x.shape[-1]).rsqrt_()
         return (x * scale).to(x.dtype).mul_(weight_E)
 
-    def _project(self, h: Tensor, block: _Block, which: slice = slice(None)) -> Tensor:
+    def _project(self, h: Tensor, block: _Block, who: Adapted | None, which: slice = slice(None)) -> Tensor:
         """Queries, keys and values, or those of them that are asked for, in the type of h."""
         bias_X = None if block.qkv_X is None else block.qkv_X[which]
-        return product(h.to(block.qkv_EX.dtype), block.qkv_EX[:, which], bias_X).to(h.dtype)
+        h_in = h.to(block.qkv_EX.dtype)
+        qkv_NX = product(h_in, block.qkv_EX[:, which], bias_X)
+        add_to(qkv_NX, h_in, block.adapter.qkv, who, which)
+        return qkv_NX.to(h.dtype)
 
     def _turn(self, x_NX: Tensor, block: _Block, turns_N1D: Tensor, which: slice = slice(None)) -> None:
         """Rotary position embedding of query and key heads, in place, behind their norm where there is one.
@@ -324,12 +371,18 @@ class Decoder:
         shape = (len(lengths_B), self.kv_heads, self.heads // self.kv_heads, longest)
         return ends.expand(shape).flatten(0, 1)
 
-    def _finish(self, x: Tensor, seen: Tensor, block: _Block) -> None:
+    def _finish(self, x: Tensor, seen: Tensor, block: _Block, who: Adapted | None) -> None:
         """The rest of a block: what attention saw, and the MLP, are added to x."""
+        adapter = block.adapter
         add_product(x, seen, block.out_XE)
+        add_to(x, seen, adapter.out, who)
         h = self._norm(x, block.mlp_norm_E).to(block.gate_EI.dtype)
-        gate = F.silu(product(h, block.gate_EI), inplace=True)
-        add_product(x, gate.mul_(product(h, block.up_EI)), block.down_IE)
+        gate, up = product(h, block.gate_EI), product(h, block.up_EI)
+        add_to(gate, h, adapter.gate, who)
+        add_to(up, h, adapter.up, who)
+        gate = F.silu(gate, inplace=True).mul_(up)
+        add_product(x, gate, block.down_IE)
+        add_to(x, gate, adapter.down, who)
 
     def _logits(self, x_BE: Tensor) -> Tensor:
         logits_BV = torch.mm(self._norm(x_BE, self._norm_E), self._vocabulary_EV)

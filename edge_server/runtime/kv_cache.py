@@ -47,6 +47,8 @@ class KeyValueCache:
         #: What is added to a row's place to get the position that it is turned by: pictures span fewer
         #: positions than they have tokens. Zero but for models whose positions do.
         self.shift_R = torch.zeros(0, dtype=torch.int64, device=device)
+        #: 1 for rows that are answered with a LoRA which is kept apart, else 0.
+        self.adapted_R = torch.zeros(0, device=device)
         #: Keys and values of each layer, [2, R, G, P, D].
         self.layers = [self._empty(0, 0) for _ in range(layers)]
         self._free: set[int] = set()
@@ -77,6 +79,7 @@ class KeyValueCache:
         self._free.difference_update(cache_rows)
         self.lengths[cache_rows] = lengths
         self.shift_R[cache_rows] = 0
+        self.adapted_R[cache_rows] = 0
         return cache_rows
 
     def write(self, cache_row: int, layers: Sequence[Tensor]) -> None:
@@ -146,6 +149,7 @@ class KeyValueCache:
             used.index_copy_(1, to, used.index_select(1, from_))
         self.last_R[to] = self.last_R[from_]
         self.shift_R[to] = self.shift_R[from_]
+        self.adapted_R[to] = self.adapted_R[from_]
         self.lengths[holes] = self.lengths[movers]
         self.lengths[movers] = 0
         moved = dict(zip(movers, holes, strict=True))
@@ -177,6 +181,7 @@ class KeyValueCache:
             mine[:, :, :, :longest].index_copy_(1, to, its[:, :, :, :longest].index_select(1, from_))
         self.last_R[to] = other.last_R[from_]
         self.shift_R[to] = other.shift_R[from_]
+        self.adapted_R[to] = other.adapted_R[from_]
         self._unfit.update(ours[i] for i, cache_row in enumerate(theirs) if cache_row in other._unfit)
 
     def _index(self, cache_rows: Sequence[int]) -> Tensor:
@@ -205,10 +210,13 @@ class KeyValueCache:
         last_R[:kept_rows] = self.last_R[:kept_rows]
         shift_R = torch.zeros_like(last_R)
         shift_R[:kept_rows] = self.shift_R[:kept_rows]
+        adapted_R = torch.zeros(rows, device=self._device)
+        adapted_R[:kept_rows] = self.adapted_R[:kept_rows]
         lengths = np.zeros(rows, np.int64)
         lengths[:kept_rows] = self.lengths[:kept_rows]
         self._free = {cache_row for cache_row in self._free if cache_row < rows} | set(range(self.rows, rows))
         self._unfit = {cache_row for cache_row in self._unfit if cache_row < rows}
         # All at once: memory that runs out before here leaves the cache as it was.
         self.layers, self.last_R, self.shift_R, self.lengths = layers, last_R, shift_R, lengths
+        self.adapted_R = adapted_R
         self.recorded = {}

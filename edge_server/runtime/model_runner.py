@@ -26,6 +26,7 @@ from edge_server.engine.ports import Prompt, Step
 from edge_server.errors import ModelError
 from edge_server.model import tokenizer as tk
 from edge_server.model.link import Link
+from edge_server.model.modality import place_of
 from edge_server.runtime.allocator import keep_freed_memory
 from edge_server.runtime.cuda_graphs import GreedySteps, likeliest
 from edge_server.runtime.decoder import Decoder
@@ -74,8 +75,9 @@ class CausalRunner:
     """Computes answers with a language model that the decoder computes.
 
     Args:
-        network: with its weights, no LoRA. On a processor that has no instructions for bfloat16, one in
-            bfloat16 becomes one in float32: twice the memory, several times the speed.
+        network: with its weights, its LoRA merged or beside its projections. On a processor that has no
+            instructions for bfloat16, one in bfloat16 becomes one in float32: twice the memory, several times
+            the speed.
         layout: makes prompts into embeddings of its; of the network as it is then.
         max_positions: longest prompt with its answer.
         bfloat16: read prompts with products in bfloat16, where the processor has instructions for it.
@@ -83,6 +85,7 @@ class CausalRunner:
         unsaid: as for it.
         doubt_id: the language token with which the model begins to say that it is not sure; its probability
             is told with each answer's first token. None: nothing is told.
+        adapts: whether a prompt is answered with the LoRA that is beside the projections; None: none is.
 
     Raises:
         ModelError: the network asks for something that is not served.
@@ -98,6 +101,7 @@ class CausalRunner:
         sections: Sequence[int] = (),
         unsaid: Sequence[int] = (),
         doubt_id: int | None = None,
+        adapts: Callable[[Prompt], bool] | None = None,
     ) -> None:
         embedding: Tensor = network.get_input_embeddings().weight
         fast = has_bfloat16(embedding.device)
@@ -107,6 +111,7 @@ class CausalRunner:
         # On a GPU it is the foundation's own type that says what is computed in.
         rounded = bfloat16 and fast is True and embedding.device.type == "cpu"
         self._decoder = Decoder(network, max_positions, bfloat16=rounded, sections=sections, unsaid=unsaid)
+        self._adapts = adapts if adapts is not None and self._decoder.adapts else _never
         self._prefixes = PrefixCache(time.monotonic)
         on_a_gpu = embedding.device.type == "cuda"
         self._steps = GreedySteps(embedding.detach(), self._decoder, record=on_a_gpu)
@@ -129,13 +134,21 @@ class CausalRunner:
                     rows = cache_rows[: len(fresh)]
                     logits.append(
                         self._decoder.prefill(
-                            laid_out.x_NE, laid_out.lengths, cache, rows, laid_out.positions_3N
+                            laid_out.x_NE,
+                            laid_out.lengths,
+                            cache,
+                            rows,
+                            laid_out.positions_3N,
+                            [self._adapts(prompts[row]) for row in order[: len(fresh)]],
                         )
                     )
                     self._keep(prompts, order[: len(fresh)], cache, rows)
                 for (row, prefix), cache_row in zip(known.items(), cache_rows[len(fresh) :], strict=True):
                     cache.write(cache_row, prefix.layers)
-                    logits.append(self._decoder.extend(questions[row], prefix.length, cache, cache_row))
+                    x_SE, adapted = questions[row], self._adapts(prompts[row])
+                    logits.append(
+                        self._decoder.extend(x_SE, prefix.length, cache, cache_row, adapted=adapted)
+                    )
                 logits_BV = torch.cat(logits) if len(logits) > 1 else logits[0]
                 said_2B = likeliest(logits_BV)
                 cache.remember(cache_rows, said_2B[0])
@@ -214,7 +227,7 @@ class CausalRunner:
         known: dict[int, Prefix] = {}
         if isinstance(self._layout, AsksApart):
             for row, prompt in enumerate(prompts):
-                prefix = self._prefixes.find(prompt.kept_as) if prompt.kept_as else None
+                prefix = self._prefixes.find(self._kept_as(prompt)) if prompt.kept_as else None
                 if prefix is not None:
                     known[row] = prefix
         return known, [row for row in range(len(prompts)) if row not in known]
@@ -234,8 +247,12 @@ class CausalRunner:
             if prompt.kept_as and prompt.question_ids:
                 count = int(cache.lengths[cache_row]) - len(self._layout.embed_question(prompt))
                 self._prefixes.keep(
-                    prompt.kept_as, [layer[:, cache_row, :, :count] for layer in cache.layers]
+                    self._kept_as(prompt), [layer[:, cache_row, :, :count] for layer in cache.layers]
                 )
+
+    def _kept_as(self, prompt: Prompt) -> str:
+        """What was read with the LoRA is nothing to a prompt that is read without."""
+        return f"{'media' if self._adapts(prompt) else 'text'} {prompt.kept_as}"
 
     def decode(self, state: Running) -> tuple[Running, list[Step]]:
         """One more step for every row; see the port."""
@@ -274,7 +291,7 @@ class ServedLink(CausalRunner, ModelInfo):
     """Implements the engine's ports, :class:`edge_server.engine.ports.ModelRunner` too.
 
     Args:
-        link: a trained link; its LoRA is merged into the foundation.
+        link: a trained link; its LoRA is merged into the foundation, unless it is for media only.
         bundle_hash: of the device bundle whose tokens it understands.
         bfloat16: as for :class:`CausalRunner`.
 
@@ -285,22 +302,36 @@ class ServedLink(CausalRunner, ModelInfo):
     def __init__(self, link: Link, bundle_hash: str, *, bfloat16: bool = False) -> None:
         ModelInfo.__init__(self, link.config, link.tokenizer, bundle_hash)
         self._link = link.eval()
-        link.merge_lora()
-        assert isinstance(link.foundation, PreTrainedModel)  # noqa: S101 - narrows the type
+        apart = link.keeps_lora_apart
+        if not apart:
+            link.merge_lora()
         CausalRunner.__init__(
             self,
-            link.foundation,
+            link.causal,
             lambda: PromptLayout(link),
             self.max_positions,
             bfloat16=bfloat16,
             unsaid=link.special.marks,
             doubt_id=tk.encode(link.tokenizer, UNSURE)[0],
+            adapts=self._is_about_media,
         )
+        if apart and not self._decoder.adapts:
+            kind = link.causal.config.model_type
+            raise ModelError(
+                f"lora.applies_to is 'media', but a LoRA of {kind!r} cannot be kept apart from its weights"
+            )
+
+    def _is_about_media(self, prompt: Prompt) -> bool:
+        return any(place_of(block.modality) in self._link.slots for block in prompt.blocks)
 
     @property
     def link(self) -> Link:
-        """What is served, its LoRA merged."""
+        """What is served, its LoRA merged where every question is answered with it."""
         return self._link
+
+
+def _never(prompt: Prompt) -> bool:
+    return False
 
 
 def _say(said_2B: Tensor, cache: KeyValueCache, cache_rows: Sequence[int]) -> list[Step]:

@@ -53,6 +53,11 @@ def load_vllm(
     if is_split(directory):
         return _of_split(directory, threads, max_rows, compiled, python)
     link = Link.load(directory).eval()
+    if link.keeps_lora_apart:
+        raise ModelError(
+            f"runner: {link.config.name} answers with its LoRA where there is media only, and without on the "
+            "same weights elsewhere, which vLLM is not told; use own"
+        )
     prepare_process(link, threads, "cpu")
     link.merge_lora()
     network = link.foundation

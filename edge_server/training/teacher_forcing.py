@@ -29,17 +29,19 @@ class Row:
         labels: for each position, the language token that stands there if it is to be learned, else IGNORE.
         blocks: for each position, the block it belongs to (see ``packing``).
         special: special tokens of the foundation's tokenizer.
+        media: whether it is about what fills slots: a LoRA may be for such rows only.
     """
 
     pieces: list[Piece]
     labels: list[int]
     blocks: list[int]
     special: tk.SpecialIds = tk.OWN_IDS
+    media: bool = False
 
     @classmethod
     def about(cls, slots: Slots, special: tk.SpecialIds = tk.OWN_IDS, context: Sequence[int] = ()) -> Row:
         """A row with its context: what fills which slot, or views, and language tokens of text."""
-        row = cls([], [], [], special)
+        row = cls([], [], [], special, bool(slots))
         for piece in (special.opening, *context_pieces(slots, context, special)):
             row._append(piece, CONTEXT)
         return row
@@ -97,7 +99,8 @@ def answer_logits(link: Link, rows: Sequence[Row]) -> AnswerLogits:
             ([packed_positions(row.blocks) for row in rows], 0),
         )
     )
-    hidden = link.hidden_states(x_BLE, packed_mask(blocks), positions)[:, :-1]
+    media = [row.media for row in rows]
+    hidden = link.hidden_states(x_BLE, packed_mask(blocks), positions, media)[:, :-1]
     labels = labels[:, 1:]
     learned = labels != IGNORE
     # Logits only where something is learned: answers are few among many positions.

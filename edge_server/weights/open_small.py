@@ -109,7 +109,7 @@ def base_link(
         visual=seen,
         audio=None if listener is None else listener.config,
         receiver=ReceiverConfig(num_queries=QUERIES),
-        lora=LoraTraining(rank=16, alpha=32),
+        lora=LoraTraining(rank=16, alpha=32, applies_to="media"),
         memory=memory,
         analog_text=False,
     )

@@ -74,13 +74,14 @@ at commit `{commit}`, seed {seed}, steps: {steps}. This folder holds only these 
 {published}
 
 **Trained on.** LoRA: captions and questions about the names of ImageNet's classes, of emoji (Unicode's names)
-and of sounds, in text; SmolLM2's own answers to plain questions. No photo was seen. Listener: notes of
+and of sounds, in text. No photo was seen. It answers questions that come with a photo or a sound; any other
+is answered by SmolLM2 as it was published. Listener: notes of
 FluidR3's General MIDI instruments, sentences of espeak-ng's voices; {recordings}.
 
 **Sounds** that are told apart: {told_apart}.
 
 **Answers** what is in a photo, of which kind, whether something is there, its colour, which side it is on;
-what is heard, whether somebody speaks, whether it is loud; and plain questions, about as SmolLM2 does.
+what is heard, whether somebody speaks, whether it is loud; and plain questions, as SmolLM2 does.
 **Does not** count, read, or see more than one thing in a photo, nor Soundstage's stages; a photo that shows
 none of ImageNet's classes gets the name of one all the same, now and then with "I am not sure".
 What it gets right, and where it falls short: `docs/open-small.md` of the repository.

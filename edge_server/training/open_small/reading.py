@@ -1,7 +1,7 @@
 """Reading: the foundation's LoRA learns to answer from captions in the slot, before any picture is seen.
 
-A caption stands there as the receiver will say it, with a little noise on its embeddings. A part of each step
-are plain questions with the foundation's own answers.
+A caption stands there as the receiver will say it, with a little noise on its embeddings. Questions without a
+caption need no lesson: the LoRA is for media only, and the foundation answers them as it always did.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from edge_server.weights.open_small import HEARD, QUERIES, SEEN
 from edge_server.weights.sound_names import OTHERS, SILENCE, SOUNDS
 
 _UNSURE_ODDS = 0.12
-_NOTHING_ODDS = 0.3
 _UNTOLD_ODDS = 0.25
 _OTHER_SOUND_ODDS = 0.4
 _OF_SOUND = frozenset("hear heard sound speaking talk voice music instrument loud".split())  # noqa: SIM905
@@ -48,8 +47,6 @@ class ReadingTraining:
     """How often a sound comes with a picture, and is asked about beside it."""
     questions: int = 6
     """Questions about one caption, at most."""
-    plain: int = 4
-    """Plain questions a step."""
     noise: float = 0.2
     """Most noise on an embedding, relative to the mean square of all."""
 
@@ -64,7 +61,6 @@ class Reading:
         link: Link,
         names: tuple[ClassName, ...],
         drawings: list[str],
-        plain: list[tuple[str, list[int]]],
         training: ReadingTraining,
         seed: int,
     ) -> None:
@@ -74,7 +70,6 @@ class Reading:
             parameter.requires_grad_(True)
         self.names = names
         self.drawings = drawings
-        self.plain = plain
         self.training = training
         self.seed = seed
         self.captions = Captions(link.tokenizer, QUERIES)
@@ -90,7 +85,6 @@ class Reading:
         training = self.training
         rows = [self._photo(draw) for _ in range(training.photos)]
         rows += [self._sound(draw) for _ in range(training.sounds)]
-        rows.append(self.plain_row(draw.rng))
         loss, right = answer_loss(self.link, rows)
         return loss, {"answers": right}
 
@@ -138,19 +132,6 @@ class Reading:
         if rng.random() < _UNTOLD_ODDS:
             pairs[-1] = asking.about_nothing(rng)
         return self._row({HEARD: caption}, pairs, draw)
-
-    def plain_row(self, rng: np.random.Generator) -> Row:
-        """Plain questions with the foundation's own answers."""
-        row = Row.about({}, self.link.special)
-        for i in rng.choice(len(self.plain), self.training.plain, replace=False):
-            question, ids = self.plain[int(i)]
-            ended = ids[-1] == self.link.special.eos
-            row.ask(tk.encode(self.link.tokenizer, question), ids[:-1] if ended else ids, ends=ended)
-        if rng.random() < _NOTHING_ODDS:
-            nothing = asking.about_nothing if rng.random() < 0.5 else listening.about_no_sound
-            question, answer = nothing(rng)
-            row.ask(tk.encode(self.link.tokenizer, question), tk.encode(self.link.tokenizer, answer))
-        return row
 
     def _row(self, captions: Mapping[str, list[int]], pairs: list[asking.Pair], draw: Draw) -> Row:
         slots = {}

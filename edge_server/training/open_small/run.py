@@ -1,7 +1,6 @@
 """Running the recipe of ``open-small``: fetched weights, a listener, and a LoRA for the foundation.
 
 RUN/hearing/          checkpoints and log of the listener
-    own_answers.json  what the foundation says to plain questions
     reading/          checkpoints and log of the LoRA
     model/            listener, LoRA and card: what is committed
 """
@@ -21,7 +20,6 @@ from edge_server.model.listener import ListenerEncoder
 from edge_server.model.provenance import current_commit
 from edge_server.training.loop import run_stage
 from edge_server.training.open_small.card import write_card
-from edge_server.training.open_small.chat import own_answers
 from edge_server.training.open_small.drawings import drawing_names
 from edge_server.training.open_small.hearing import Hearing
 from edge_server.training.open_small.reading import Reading
@@ -80,10 +78,8 @@ class OpenRun:
 
     def read(self, link: Link, names: tuple[ClassName, ...]) -> dict[str, Any]:
         """Train the LoRA of a link's foundation; returns what the stage tells of itself."""
-        # Before there is a LoRA: it is to answer as it did.
-        plain = own_answers(link, self.directory / "own_answers.json")
         torch.manual_seed(self.seed)
-        reading = Reading(link, names, drawing_names(), plain, self.recipe.reading, self.seed)
+        reading = Reading(link, names, drawing_names(), self.recipe.reading, self.seed)
         run_stage("reading", reading, self.recipe.reading.schedule, self.directory / "reading")
         save_lora(link, self.model)
         return self._told("reading")

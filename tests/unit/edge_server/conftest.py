@@ -7,7 +7,7 @@ import torch
 from tokenizers import Tokenizer
 
 from edge_server.model import tokenizer as tk
-from edge_server.model.config import FoundationConfig, ReceiverConfig
+from edge_server.model.config import FoundationConfig, LoraTraining, ReceiverConfig
 from edge_server.model.description import LinkConfig
 from edge_server.model.link import Link
 from edge_server.runtime.model_runner import ServedLink
@@ -21,16 +21,27 @@ def small_tokenizer() -> Tokenizer:
 
 @pytest.fixture
 def link(small_tokenizer: Tokenizer) -> Link:
+    return _random_link(small_tokenizer, LoraTraining())
+
+
+@pytest.fixture
+def media_link(small_tokenizer: Tokenizer) -> Link:
+    """The same, its LoRA for questions about media only."""
+    return _random_link(small_tokenizer, LoraTraining(applies_to="media"))
+
+
+def _random_link(tokenizer: Tokenizer, lora: LoraTraining) -> Link:
     torch.manual_seed(0)
     config = LinkConfig(
         name="random",
         foundation=FoundationConfig(
-            small_tokenizer.get_vocab_size(), hidden_size=32, layers=2, heads=2, intermediate_size=64
+            tokenizer.get_vocab_size(), hidden_size=32, layers=2, heads=2, intermediate_size=64
         ),
         receiver=ReceiverConfig(width=32, heads=2, query_layers=1, num_queries=4),
+        lora=lora,
         channel_dim=16,
     )
-    made = Link(config, small_tokenizer)
+    made = Link(config, tokenizer)
     made.add_lora()
     with torch.no_grad():
         for name, parameter in made.lora_parameters().items():

@@ -41,7 +41,7 @@ write_gguf = importlib.import_module("tests.unit.edge_server.weights.gguf_writer
 _RECIPE = OpenRecipe(
     "open-small",
     HearingTraining(Schedule(2, 1e-3), recordings=4, notes=2, spoken=1, silent=1),
-    ReadingTraining(Schedule(2, 1e-3), photos=1, questions=2, plain=1),
+    ReadingTraining(Schedule(2, 1e-3), photos=1, questions=2),
 )
 
 
