@@ -9,9 +9,11 @@ The confidence of an answer is ``sigmoid(scale * logit(p) + offset)``, p being t
 probabilities of its language tokens (Platt 1999): fitted on held-out questions, it is how often such answers
 are right. It is known of answers as long as those it was fitted on; a longer one, such as a description, is
 never held back.
-A model that was trained to say itself that it cannot know says ``unsure``: no answer, of confidence 0. Where
-it says something else, how probable it was to begin with ``unsure`` tells what is from elsewhere far better
-than how probable the answer is: above ``doubt`` an answer is held back, too.
+A model that was trained to say itself that it cannot know says ``unsure``: no answer, of confidence 0. What
+it says behind that ("I am not sure. It might be a fox.") is a guess, and told as it is. Where it says something
+else, how probable it was to begin with ``unsure`` tells what is from elsewhere far better than how probable the
+answer is: above ``doubt`` an answer is held back, too. Where ``longest`` is 0, only what a model says of itself
+is known.
 """
 
 from __future__ import annotations
@@ -55,8 +57,9 @@ class Calibration:
         threshold: an answer of less confidence is held back; 0: none is.
         doubt: one before which the model was more probable than this to say that it is not sure is held back;
             1: none is.
-        longest: language tokens of an answer whose confidence is known.
+        longest: most language tokens of an answer whose confidence is known.
         unsure: what is said instead; what a model says that was trained to.
+        media_only: whether it is of answers about media, and others are told as they are.
     """
 
     scale: float
@@ -65,6 +68,7 @@ class Calibration:
     longest: int
     unsure: str = UNSURE
     doubt: float = 1.0
+    media_only: bool = False
 
     def judge(self, text: str, logprobs: Sequence[float], doubt: float = 0.0) -> Judgement:
         """Judge an answer.
@@ -74,12 +78,16 @@ class Calibration:
             logprobs: natural logarithm of the probability of each of its language tokens.
             doubt: probability of ``unsure`` in its place, as far as its first token tells.
         """
-        if text == self.unsure:
+        if self.is_unsure(text):
             return Judgement(0.0, abstained=True)
         if not logprobs or len(logprobs) > self.longest:
             return Judgement(None, abstained=False)
         confidence = self.confidence(math.exp(math.fsum(logprobs)))
         return Judgement(confidence, abstained=confidence < self.threshold or doubt > self.doubt)
+
+    def is_unsure(self, text: str) -> bool:
+        """Whether an answer says itself that it is none."""
+        return text == self.unsure or text.startswith(f"{self.unsure} ")
 
     def confidence(self, probability: float) -> float:
         """How often an answer of this probability is right."""
@@ -116,12 +124,13 @@ def read_calibration(path: Path) -> Calibration | None:
             int(found["longest"]),
             str(found["unsure"]),
             float(found.get("doubt", 1.0)),
+            bool(found.get("media_only", False)),
         )
         if not (math.isfinite(read.scale) and math.isfinite(read.offset) and 0.0 <= read.threshold <= 1.0):
             raise ValueError(f"scale {read.scale}, offset {read.offset}, threshold {read.threshold}")
         if not 0.0 <= read.doubt <= 1.0:
             raise ValueError(f"doubt {read.doubt}")
-        if not read.unsure or read.longest < 1:
+        if not read.unsure or read.longest < 0:
             raise ValueError(f"longest {read.longest}, unsure {read.unsure!r}")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{path}: holds no calibration: {error!r}") from error

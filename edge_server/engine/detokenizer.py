@@ -143,6 +143,8 @@ class Detokenizer:
         if isinstance(end, EdgeServerError):
             return _end(job, end)
         request, calibration = job.request, self._calibration
+        if calibration is not None and calibration.media_only and not request.prompt.blocks:
+            calibration = None
         if calibration is not None and end is None and progress.tokens <= calibration.longest:
             return []
         try:
@@ -197,7 +199,7 @@ def _judged(completion: Completion, calibration: Calibration, doubt: float) -> C
     """An answer with how far it is to be believed; one that is held back was not begun to be told."""
     found = calibration.judge(completion.text, completion.logprobs, doubt)
     completion = replace(completion, confidence=found.confidence, abstained=found.abstained)
-    if not found.abstained or completion.text == calibration.unsure:
+    if not found.abstained or calibration.is_unsure(completion.text):
         return completion
     # The language tokens are those of the guess.
     return replace(completion, text=calibration.unsure, guess=completion.text, logprobs=(), tokens=())

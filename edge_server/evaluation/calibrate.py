@@ -59,10 +59,22 @@ def calibrate(
         may_lose: share of answers that may be held back.
         advance: told of questions that were asked.
     """
-    answered = [a for setting in settings for a in in_domain(evaluator, setting, seed, advance)]
+    return fit([a for setting in settings for a in in_domain(evaluator, setting, seed, advance)], may_lose)
+
+
+def fit(
+    answered: Sequence[Answered], may_lose: float = MAY_LOSE, unsure: str = Calibration.unsure
+) -> Calibration:
+    """Fit a calibration to answers.
+
+    Args:
+        answered: of several channels, alike many of each.
+        may_lose: share of them that may be held back.
+        unsure: what the model says where it cannot know; that counts as held back.
+    """
     longest = max(len(a.said.logprobs) for a in answered)
-    start = Calibration(1.0, 0.0, 0.0, longest)
-    spoken = [a for a in answered if a.said.text != start.unsure]
+    start = Calibration(1.0, 0.0, 0.0, longest, unsure)
+    spoken = [a for a in answered if not start.is_unsure(a.said.text)]
     p = np.asarray([np.exp(sum(a.said.logprobs)) for a in spoken])
     scale, offset = _platt(p, np.asarray([a.right for a in spoken], np.float64))
     fitted = replace(start, scale=scale, offset=offset)

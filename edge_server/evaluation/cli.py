@@ -33,7 +33,7 @@ from edge_server.evaluation.honesty import (
     wordings_table,
 )
 from edge_server.evaluation.loss_surface import SNRS_DB, measure
-from edge_server.evaluation.named_report import named_report
+from edge_server.evaluation.named_report import NAMED_OVER_DB, NamedHonesty, named_report
 from edge_server.evaluation.out_of_domain import EACH
 from edge_server.evaluation.rooms import RoomEvaluator, rooms_report
 from edge_server.evaluation.text_kept import general_questions, text_kept
@@ -101,8 +101,8 @@ def evaluate(
         bool,
         typer.Option(
             "--calibrate",
-            help="Fit confidence, and what is held back, on the validation split instead, and write it into "
-            "the model folder.",
+            help="Fit confidence, and what is held back, on the validation split instead, or on every second "
+            "file of --photos, and write it into the model folder.",
         ),
     ] = False,
     out_of_domain: Annotated[
@@ -148,6 +148,12 @@ def evaluate(
     if photos is not None or sounds is not None:
         channels = [ChannelConfig(model=channel, fading=fading, snr_db=snr) for snr in snr_db or [10.0]]
         folders = {"visual": photos, "audio": sounds}
+        if calibrate or out_of_domain:
+            if snr_db is None:
+                channels = [replace(channels[0], snr_db=snr) for snr in NAMED_OVER_DB]
+            asked_of = NamedHonesty(link, resolved_model(model), folders, channels, lengths[0], seed)
+            _write(out, asked_of.calibrate(questions) if calibrate else asked_of.judge(questions))
+            return
         _write(out, named_report(link, folders, channels, lengths, questions, seed))
         return
     if rooms is not None:

@@ -23,7 +23,7 @@ from device_agent.media.clip import Clip
 from device_agent.media.loading import clip_from_file
 from edge_server.engine.ports import FeatureBlock, Prompt
 from edge_server.errors import DatasetError
-from edge_server.evaluation.accuracy import Advance, answer_all
+from edge_server.evaluation.accuracy import Advance, Said, say_all
 from edge_server.model import tokenizer as tk
 from edge_server.model.link import Link
 from edge_server.model.listener import ListenerEncoder
@@ -184,24 +184,40 @@ class NamedFolder:
         advance: Advance = lambda done: None,
     ) -> NamedScore:
         """Ask about every file; file i always meets the same channel for a seed."""
-        with torch.inference_mode():
-            sent = self.link.send(self.slot, self.features, token_length).numpy()
-        ids = tuple(tk.encode(self.link.tokenizer, question or QUESTIONS[self.slot]))
-        on_wire = "image" if self.slot == "visual" else MODALITIES[self.slot].of_clip
-        said: dict[str, str] = {}
-        for begin in range(0, len(self.files), _BATCH):
-            prompts = []
-            for index in range(begin, min(begin + _BATCH, len(self.files))):
-                link = Channel(channel, np.random.default_rng([seed, index]))
-                reception = link.transmit(sent[index])
-                block = FeatureBlock(on_wire, reception.x_TC, reception.effective_snr_db)
-                prompts.append(Prompt((block,), ids))
-            answers = answer_all(self.served, prompts, _LONGEST)
-            files = self.files[begin : begin + len(prompts)]
-            said |= {file.path.name: answer for file, answer in zip(files, answers, strict=True)}
-            advance(len(prompts))
+        sent = self.sent(token_length)
+        questions = [question or QUESTIONS[self.slot]] * len(self.files)
+        answers = self.say(sent, questions, channel, seed, advance)
+        said = {file.path.name: each.text for file, each in zip(self.files, answers, strict=True)}
         right = sum(is_named(said[file.path.name], file.names) for file in self.files)
         return NamedScore(len(self.files), right, self.encoder, said)
+
+    def sent(self, token_length: int) -> npt.NDArray[np.float32]:
+        """What is sent of each file, [N, token_length, C]."""
+        with torch.inference_mode():
+            return np.asarray(self.link.send(self.slot, self.features, token_length).numpy())
+
+    def say(
+        self,
+        sent_NTC: npt.NDArray[np.float32],
+        questions: Sequence[str],
+        channel: ChannelConfig,
+        seed: int = 0,
+        advance: Advance = lambda done: None,
+    ) -> list[Said]:
+        """Ask a question about each of what is sent; the i-th always meets the same channel for a seed."""
+        on_wire = "image" if self.slot == "visual" else MODALITIES[self.slot].of_clip
+        said: list[Said] = []
+        for begin in range(0, len(questions), _BATCH):
+            prompts = []
+            for index in range(begin, min(begin + _BATCH, len(questions))):
+                link = Channel(channel, np.random.default_rng([seed, index]))
+                reception = link.transmit(sent_NTC[index])
+                block = FeatureBlock(on_wire, reception.x_TC, reception.effective_snr_db)
+                ids = tuple(tk.encode(self.link.tokenizer, questions[index]))
+                prompts.append(Prompt((block,), ids))
+            said += say_all(self.served, prompts, _LONGEST)
+            advance(len(prompts))
+        return said
 
     def _media(self, path: Path) -> npt.NDArray[np.generic]:
         clip: Clip = clip_from_file(path, kind="image" if self.slot == "visual" else "audio")

@@ -183,6 +183,8 @@ class MemoryConfig:
 
     fields: tuple[MemoryField, ...]
     """Fields, the one that names the thing first; an encoder token ends with the codes of all, in order."""
+    doubts: int | None = None
+    """Which field's first thing says that the encoder doubts what it names; None: none."""
 
     @property
     def width(self) -> int:

@@ -10,7 +10,8 @@ more tokens say the same more often. The receiver compares what arrived with wha
 
 A caption has fields: what it is, its colour, where it is. The code of each is a part of W, found by itself;
 where T x C is a multiple of W, parts do not disturb each other. How much of the power a field gets is what
-the encoder makes of its length.
+the encoder makes of its length. A field may tell by its first thing, which says nothing else, that the
+encoder doubts: then, and where what arrived is like no thing, the thing is told as a guess.
 """
 
 from __future__ import annotations
@@ -165,7 +166,10 @@ class MemoryReceiver(nn.Module):
     def recall(self, x_TC: Tensor) -> Tensor:
         """Language tokens of the caption that a block stands for, int64, [Q]."""
         found = self.nearest(x_TC)
+        doubts = self.config.doubts
         guess = (found[0][1] < SURE).long()
+        if doubts is not None:
+            guess = torch.maximum(guess, (found[doubts][0] == 0).long())
         said = [self.get_buffer(f"words_{number}")[guess, thing] for number, (thing, _) in enumerate(found)]
         whole = torch.cat(said)
         length = said[0].shape[0]

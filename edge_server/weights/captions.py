@@ -18,6 +18,8 @@ from edge_server.model import tokenizer as tk
 from edge_server.weights.names import ClassName, with_article
 from edge_server.weights.sound_names import SILENCE, SoundName
 
+#: What is answered where a caption tells nothing; behind it there may be a guess.
+NOT_SURE = "I am not sure."
 #: What a picture's colour may be called; "" is not told.
 COLOURS = (
     "",

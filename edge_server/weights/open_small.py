@@ -30,6 +30,11 @@ CLASSES = 1000
 MAX_POSITIONS = 1024
 #: Language tokens of a caption.
 QUERIES = 28
+# Of fields: what is seen, its colour, where it is.
+_SIDE = 2
+# A class that is less probable is told as a guess: 95% of pictures that show nothing fall below, such as
+# coloured noise, stripes and squares (tests.benchmarks.open_small_doubt).
+_DOUBTED_BELOW = 0.3
 #: Slots of the prompt that captions fill.
 SEEN, HEARD = "visual", "audio"
 
@@ -68,7 +73,7 @@ def read_encoder(path: Path) -> LiteEncoder:
     Raises:
         ModelError: it is no such file.
     """
-    encoder = LiteEncoder(LiteVisual(CLASSES))
+    encoder = LiteEncoder(LiteVisual(CLASSES, doubted_below=_DOUBTED_BELOW))
     try:
         weights: Mapping[str, torch.Tensor] = torch.load(path, map_location="cpu", weights_only=True)
         encoder.network.load_state_dict(weights)
@@ -99,7 +104,7 @@ def base_link(
     described, network, tokenizer = read_foundation(foundation)
     visual = read_encoder(encoder)
     seen = visual.config
-    memory = {SEEN: MemoryConfig(_fields(seen.classes, seen.class_width, seen.others))}
+    memory = {SEEN: MemoryConfig(_fields(seen.classes, seen.class_width, seen.others), doubts=_SIDE)}
     if listener is not None:
         heard = listener.config
         memory[HEARD] = MemoryConfig(_fields(heard.classes, heard.class_width, heard.others))

@@ -127,6 +127,8 @@ class LiteVisual:
     """Width D of an encoder token: of the codes of class, colour and side."""
     window_s: float = 4.0
     """Window that a device takes [s]; the frame in its middle is looked at."""
+    doubted_below: float = 0.0
+    """A class that is less probable than this is told as a guess."""
     others: ClassVar[tuple[int, ...]] = (12, 4)
     """Colours and sides that may be told, and the widths of their codes."""
     frame_rate_hz: ClassVar[float] = 8.0

@@ -5,7 +5,8 @@
 What it is: which of the classifier's classes it is likely to show, as the average of the classes' own codes
 weighted by their probabilities. A receiver that knows the codes can name a thing that training never showed.
 Where it is, are the cells that speak for these classes (class activation maps, Zhou et al. 2016); its colour
-is the name that most of what is seen there would be given.
+is the name that most of what is seen there would be given. It is nowhere where no class is probable enough:
+so a receiver learns of the doubt.
 
 The network's weights keep the names that they were published with. Padding is TensorFlow's: more of it at the
 end where it is uneven.
@@ -204,7 +205,9 @@ class LiteEncoder(nn.Module):
     def parts(self, pixels_BCHW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Probability of each class, [B, classes]; which colour, [B, 12], and side, [B, 4], as 0 and 1."""
         head_BHYX = self.network.head(self.network.maps(pixels_BCHW))
-        likely_BK = torch.softmax(_SHARPER * self.network.logits(head_BHYX), dim=-1)
+        logits_BK = self.network.logits(head_BHYX)
+        likely_BK = torch.softmax(_SHARPER * logits_BK, dim=-1)
+        doubts_B = (torch.softmax(logits_BK, dim=-1).amax(dim=-1) < self.config.doubted_below).float()
         # How much each cell speaks for the classes that are likely.
         spoken_BH1 = torch.matmul(torch.matmul(likely_BK, self.codes), self.directions)[..., None]
         speaks_BS = torch.matmul(head_BHYX.flatten(2).transpose(1, 2), spoken_BH1)[..., 0]
@@ -212,15 +215,18 @@ class LiteEncoder(nn.Module):
         format = self.config.format
         rgb_BCHW = (pixels_BCHW * format.deviation + format.mean) / 255.0
         colour_BK = self.colours(rgb_BCHW, counts_BS.reshape(-1, _GRID, _GRID))
-        return likely_BK, colour_BK, self._side(counts_BS)
+        return likely_BK, colour_BK, self._side(counts_BS, doubts_B)
 
     def joined(self, likely_BK: Tensor, colour_BK: Tensor, side_BK: Tensor) -> Tensor:
         """Codes of all fields, [B, 1, D]."""
         others = _OTHERS_SHARE**0.5 * torch.cat([colour_BK, side_BK], dim=-1)
         return torch.cat([torch.matmul(likely_BK, self.codes), others], dim=-1)[:, None]
 
-    def _side(self, counts_BS: Tensor) -> Tensor:
-        """Which of nothing, left, middle and right, [B, 4]."""
+    def _side(self, counts_BS: Tensor, doubts_B: Tensor) -> Tensor:
+        """Which of nothing, left, middle and right, [B, 4]: nothing, where it is in doubt what is seen."""
         aside_B = torch.matmul(counts_BS, self.columns)
         left, right = (aside_B < -_ASIDE).float(), (aside_B > _ASIDE).float()
-        return torch.stack([torch.zeros_like(left), left, 1 - left - right, right], dim=-1)
+        sure_B4 = (1 - doubts_B)[:, None] * torch.stack(
+            [torch.zeros_like(left), left, 1 - left - right, right], dim=-1
+        )
+        return torch.cat([doubts_B[:, None], sure_B4[:, 1:]], dim=-1)

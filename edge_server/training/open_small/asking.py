@@ -1,6 +1,6 @@
 """Questions about what a picture shows, in many wordings, with answers in plain English.
 
-What no caption says is answered by "I am not sure.", and so is what there is no picture for.
+What no caption says is answered by "I am not sure.", and so is what has nothing to do with any.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from typing import TypeVar
 
 import numpy as np
 
-from edge_server.weights.captions import COLOURS, SIDES
+from edge_server.data.soundstage import outsiders
+from edge_server.data.soundstage.wordings import pseudo_word
+from edge_server.weights.captions import COLOURS, NOT_SURE, SIDES
 from edge_server.weights.names import ClassName, with_article
 
-NOT_SURE = "I am not sure."
 NO_PICTURE = "I see no picture."
 
 _WHAT = (
@@ -115,6 +116,10 @@ _SIDE = (
 )
 _IS_SIDE = ("Is it {}?", "Is the {thing} {}?", "Is the {thing} to be seen {}?", "Can it be seen {}?")
 
+_ELSEWHERE = outsiders.training_sentences()
+_REQUESTS = [each for each in _ELSEWHERE if " " in each and "<" not in each]
+_OF_OTHERS = [each for each in _ELSEWHERE if "<" in each]
+
 Pair = tuple[str, str]
 Choice = TypeVar("Choice")
 
@@ -130,7 +135,9 @@ def about_class(
         other = near[int(rng.integers(len(near)))] if near else other
     if not sure:
         guess = f"{NOT_SURE} It might be {with_article(shown.name)}."
-        asked = [(one(_WHAT, rng), guess), (one(_WHAT, rng), guess), (_there(other.name, rng), "No.")]
+        asked = [(one(_WHAT, rng), guess), (one(_WHAT, rng), guess), (one(_DESCRIBE, rng), guess)]
+        doubtful = _there(shown.name, rng), one(_ALIVE, rng), one(_KIND, rng)
+        asked += [(question, NOT_SURE) for question in doubtful]
     else:
         named = with_article(shown.name)
         asked = [
@@ -187,6 +194,22 @@ def about_side(side: str, thing: str, rng: np.random.Generator) -> list[Pair]:
         return [(asked, NOT_SURE)]
     pairs = [(asked, f"{side.capitalize()}."), (one(_IS_SIDE, rng).format(side, thing=thing), "Yes.")]
     return pairs if other == side else [*pairs, (one(_IS_SIDE, rng).format(other, thing=thing), "No.")]
+
+
+def about_something_else(rng: np.random.Generator) -> Pair:
+    """A question that nothing seen or heard answers: requests, other things, no words at all."""
+    odds = rng.random()
+    if odds < 0.5:
+        question = one(_REQUESTS, rng)
+    elif odds < 0.7:
+        # Halves of two requests: neither is learned by heart.
+        first, second = one(_REQUESTS, rng).split(), one(_REQUESTS, rng).split()
+        question = " ".join(first[: 1 + len(first) // 2] + second[len(second) // 2 :])
+    elif odds < 0.85:
+        question = one(_OF_OTHERS, rng).replace("<Object>", pseudo_word(rng))
+    else:
+        question = " ".join(pseudo_word(rng) for _ in range(int(rng.integers(2, 8)))) + "?"
+    return question, NOT_SURE
 
 
 def about_nothing(rng: np.random.Generator) -> Pair:

@@ -27,6 +27,7 @@ from edge_server.weights.sound_names import OTHERS, SILENCE, SOUNDS
 _UNSURE_ODDS = 0.12
 _UNTOLD_ODDS = 0.25
 _OTHER_SOUND_ODDS = 0.4
+_ELSE_ODDS = 0.35
 _OF_SOUND = frozenset("hear heard sound speaking talk voice music instrument loud".split())  # noqa: SIM905
 _OF_PICTURE = frozenset("see picture photo image shown visible colour color looking".split())  # noqa: SIM905
 
@@ -97,6 +98,8 @@ class Reading:
         caption, pairs = self._seen(rng)
         if rng.random() < _UNTOLD_ODDS:
             pairs[-1] = listening.about_no_sound(rng)
+        if rng.random() < _ELSE_ODDS:
+            pairs[0] = asking.about_something_else(rng)
         return self._row({SEEN: caption}, pairs, draw)
 
     def _seen(self, rng: np.random.Generator) -> tuple[list[int], list[asking.Pair]]:
@@ -131,6 +134,8 @@ class Reading:
             return self._row({SEEN: seen, HEARD: caption}, pairs, draw)
         if rng.random() < _UNTOLD_ODDS:
             pairs[-1] = asking.about_nothing(rng)
+        if rng.random() < _ELSE_ODDS:
+            pairs[0] = asking.about_something_else(rng)
         return self._row({HEARD: caption}, pairs, draw)
 
     def _row(self, captions: Mapping[str, list[int]], pairs: list[asking.Pair], draw: Draw) -> Row:

@@ -32,6 +32,8 @@ def test_confidence_is_platt_s_sigmoid_of_the_logit() -> None:
         ("left", [0.9999], True, False),
         ("left", [0.9999, 0.1], True, True),
         ("not sure", [0.9, 0.9], True, True),
+        ("not sure what else", [0.9] * 4, True, True),
+        ("not surely", [0.9] * 4, False, False),
         ("a long description", [0.1] * 4, False, False),
         ("", [], False, False),
     ],
@@ -67,7 +69,7 @@ def test_a_model_folder_keeps_it(tmp_path: Path) -> None:
         {"threshold": 1.5},
         {"doubt": -0.5},
         {"scale": "x"},
-        {"longest": 0},
+        {"longest": -1},
         {"scale": math.nan},
     ],
 )

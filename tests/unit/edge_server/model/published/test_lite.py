@@ -60,4 +60,6 @@ def test_the_side_is_where_the_cells_that_count_are(encoder: LiteEncoder) -> Non
     cells[0, 3, 0] = cells[1, :, 3] = cells[2, 6, 6] = 1
     cells[3] = 1
     counts = cells.flatten(1) / cells.flatten(1).sum(dim=1, keepdim=True)
-    assert encoder._side(counts).argmax(dim=1).tolist() == [1, 2, 3, 2]
+    sure, doubted = torch.zeros(4), torch.ones(4)
+    assert encoder._side(counts, sure).argmax(dim=1).tolist() == [1, 2, 3, 2]
+    assert encoder._side(counts, doubted).tolist() == [[1, 0, 0, 0]] * 4
