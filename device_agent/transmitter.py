@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import threading
 import time
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,6 +36,10 @@ Tokens = npt.NDArray[np.float32]
 _CPU = "CPUExecutionProvider"
 _SILENT = 4
 """ONNX Runtime's level that says nothing: its messages spell names out of graphs, whatever these hold."""
+MAX_TOKENIZER_BYTES = 64 * 2**20
+"""A compressed tokenizer is not unpacked further."""
+_GZIP = 31
+"""What zlib calls gzip's format."""
 
 POWER_TOLERANCE = 0.02
 """How far the mean square of a block may be from 0.5, relatively; rounding is far below it."""
@@ -267,7 +273,7 @@ class Transmitter:
 
         path = self.bundle.folder / self.bundle.manifest.tokenizer
         try:
-            tokenizer = tokenizers.Tokenizer.from_file(str(path))
+            tokenizer = tokenizers.Tokenizer.from_str(_text_of(path))
         except Exception as error:  # tokenizers raises bare Exception
             raise TransmitterError(f"{path.name} cannot be opened: {_first_line(error)}") from error
         # A question that spells "<answer>" is text; the file does not remember this setting.
@@ -278,6 +284,18 @@ class Transmitter:
 def _cancel_loading(options: onnxruntime.SessionOptions) -> None:
     if hasattr(options, "set_load_cancellation_flag"):  # as of ONNX Runtime 1.21
         options.set_load_cancellation_flag(True)
+
+
+def _text_of(path: Path) -> str:
+    """A tokenizer's JSON, which may be compressed."""
+    packed = path.read_bytes()
+    if path.suffix != ".gz":
+        return packed.decode("utf-8")
+    unpacking = zlib.decompressobj(wbits=_GZIP)
+    text = unpacking.decompress(packed, MAX_TOKENIZER_BYTES)
+    if not unpacking.eof:
+        raise ValueError(f"is cut short, or of more than {MAX_TOKENIZER_BYTES} bytes")
+    return text.decode("utf-8")
 
 
 def _first_line(error: Exception) -> str:

@@ -4,12 +4,14 @@
                                                                  tokens of further clips beside fp32's ◀─┘
 
 Front end, attention scores, pooling, head and power normalisation stay in fp32, of which the weights are kept
-in 16 bits. Why, and why in this scheme: docs/decisions/0012-int8-bundles.md.
+in 16 bits. Why, and why in this scheme: docs/decisions/0012-int8-bundles.md. An encoder whose activations
+integers are too coarse for has integers for weights only (:mod:`edge_server.export.narrow`).
 """
 
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import logging
 import shutil
@@ -29,6 +31,7 @@ from device_agent.media.clip import Clip
 from device_agent.transmitter import Transmitter
 from edge_server.errors import ExportError
 from edge_server.export.halves import store_halves, widened
+from edge_server.export.narrow import Bits, narrow
 
 #: How far the error of int8 tokens has to lie below the tokens: below the noise of most channels.
 MIN_FIDELITY_DB = 20.0
@@ -39,6 +42,8 @@ CHECK_CLIPS = 16
 #: Names of the encoders' nodes begin so: what the exporter makes of
 #: :class:`edge_server.export.graphs.VisualGraph`.
 _ENCODER = "/encoder/"
+#: A tokenizer of fewer bytes is left as it is.
+_LARGE_TOKENIZER = 256 * 1024
 #: A sum of fewer products is dearer in integers: it does not pay for gathering and converting them.
 _MIN_TERMS = 64
 
@@ -57,7 +62,12 @@ class Quantised:
 
 
 def quantise_bundle(
-    source: Bundle, clips: Sequence[Clip], folder: Path, *, least_db: float | None = None
+    source: Bundle,
+    clips: Sequence[Clip],
+    folder: Path,
+    *,
+    least_db: float | None = None,
+    weights: Bits | None = None,
 ) -> Quantised:
     """Write the int8 bundle of an fp32 bundle.
 
@@ -66,6 +76,7 @@ def quantise_bundle(
         clips: CALIBRATION_CLIPS or fewer to take ranges from, then at least one to check on, from training.
         folder: where the bundle goes; what it holds is replaced only once the check has passed.
         least_db: how far the error has to lie below the tokens; None: MIN_FIDELITY_DB.
+        weights: integers for weights only, of so many bits; None: for activations too.
 
     Raises:
         ExportError: too few clips, nothing that can be quantised, or tokens too far from the fp32 bundle's.
@@ -82,13 +93,17 @@ def quantise_bundle(
         for name in source.manifest.files:
             shutil.copyfile(source.folder / name, fresh / name)
         parts = source.manifest.transmitters
-        if parts.visual is not None:
+        if weights is not None:
+            for part in (parts.visual, parts.audio):
+                if part is not None:
+                    narrow(source.folder / part.graph, fresh / part.graph, weights)
+        if weights is None and parts.visual is not None:
             frames = [{"frames": clip.frames_THWC} for clip in known if clip.frames_THWC is not None]
             _quantise(source.folder / parts.visual.graph, fresh / parts.visual.graph, frames)
-        if parts.audio is not None:
+        if weights is None and parts.audio is not None:
             sound = [{"pcm": clip.pcm_S} for clip in known if clip.pcm_S is not None]
             _quantise(source.folder / parts.audio.graph, fresh / parts.audio.graph, sound)
-        bundle = write_manifest(fresh, _manifest(source))
+        bundle = write_manifest(fresh, _manifest(source) | {"tokenizer": _packed_tokenizer(source, fresh)})
         least_db = MIN_FIDELITY_DB if least_db is None else least_db
         fidelity_db = check_fidelity(source, bundle, clips[len(known) :], least_db)
         if folder.exists():
@@ -191,6 +206,18 @@ def _worth_quantising(graph: onnx.GraphProto) -> list[str]:
         if terms >= _MIN_TERMS:
             names.append(node.name)
     return names
+
+
+def _packed_tokenizer(source: Bundle, fresh: Path) -> str:
+    """Compress a tokenizer that is large beside integers; returns its name."""
+    name = source.manifest.tokenizer
+    path = fresh / name
+    if path.stat().st_size < _LARGE_TOKENIZER:
+        return name
+    packed = fresh / f"{name}.gz"
+    packed.write_bytes(gzip.compress(path.read_bytes(), mtime=0))
+    path.unlink()
+    return packed.name
 
 
 def _manifest(source: Bundle) -> dict[str, Any]:
