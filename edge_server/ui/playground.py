@@ -32,6 +32,7 @@ _GAINS = {"perfect": "Known", "estimated": "Estimated from pilots"}
 _STARTS_WITH = LinkSettings(channel="awgn", payload="float16")
 _MAX_QUESTION_CHARS = 400
 _MOST_S = 1_000_000
+_HASH_DIGITS = 8
 
 
 class Playground:
@@ -52,6 +53,7 @@ class Playground:
         self._clip_changes = 0
         with ui.element("div").classes("tl-playground"):
             with ui.element("div").classes("tl-controls"):
+                self._build_model()
                 self._build_clip()
                 self._build_question()
                 self._build_link()
@@ -66,6 +68,17 @@ class Playground:
             self._begun = True
             if self._question.value and not self._asked_once:
                 await self.ask()
+
+    def _build_model(self) -> None:
+        """Which of the models that are served is asked, where there are several."""
+        self._backends = {backend.bundle_hashes[0]: backend for backend in self._context.asker.backends}
+        names = {
+            name: f"{backend.model.name} · {name[:_HASH_DIGITS]}" for name, backend in self._backends.items()
+        }
+        with card("Model", "tl-order-1") as box:
+            self._model = ui.select(names, value=next(iter(names)), label="Model", on_change=self._on_link)
+            self._model.props("outlined dense")
+        box.visible = len(names) > 1
 
     def _build_clip(self) -> None:
         with card("Clip", "tl-order-1"):
@@ -250,9 +263,10 @@ class Playground:
         question = str(self._question.value or "").strip()
         try:
             user = self._context.gate.user_of(self._key, self._host)
-            asked = await trial.ask(
-                self._context.asker, clip, question, link, user, float(self._start.value or 0)
-            )
+            start_s, chosen = float(self._start.value or 0), self._backends.get(self._model.value or "")
+            # A model that was the only one may have been replaced since the page was opened.
+            backend = chosen if len(self._backends) > 1 else None
+            asked = await trial.ask(self._context.asker, clip, question, link, user, start_s, backend)
             try:
                 self._show_link(trial.codewords(asked.ready), link, clip)
                 text = ""

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_server.errors import InvalidQuestionError
+from edge_server.frontdoor.backend import EngineBackend
 from edge_server.frontdoor.http.asking import Asked, Asker, RestQuestion
 from edge_server.frontdoor.ports import BlockCost, Ingested, LinkSettings, MediaWindow, RawMedia
 from edge_server.ui.clips import ClipFile, StoredClip
@@ -63,6 +64,7 @@ async def ask(
     link: LinkSettings,
     user: str,
     start_s: float = 0.0,
+    backend: EngineBackend | None = None,
 ) -> Asked:
     """Ask as a REST client would.
 
@@ -73,12 +75,15 @@ async def ask(
         link: what the clip's tokens pass.
         user: whom it counts for.
         start_s: from when on the clip is looked at [s].
+        backend: the model that is asked; None: the current one.
 
     Raises:
         EdgeServerError: it was not accepted.
     """
     media = () if clip is None else (await asyncio.to_thread(_raw, clip, start_s),)
-    return await asker.ask(RestQuestion(text=question, user=user, media=media, link=link, whole=False))
+    return await asker.ask(
+        RestQuestion(text=question, user=user, media=media, link=link, whole=False, backend=backend)
+    )
 
 
 async def look_at(asker: Asker, clip: ClipFile, user: str) -> None:

@@ -10,8 +10,10 @@ import grpc.aio
 import httpx
 import pytest
 
+from edge_server.engine import Delta
 from edge_server.engine.canary import Canary, CanaryError
 from edge_server.frontdoor.backend import Served
+from edge_server.frontdoor.http.asking import Asker, RestQuestion
 from edge_server.frontdoor.ports import BundleArchive, LinkShape
 from edge_server.server import rollout
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
@@ -81,6 +83,25 @@ async def test_a_device_with_the_old_bundle_is_told_the_new_one_of_its_precision
     assert (await opened(running, "camera", runs)).current_bundle_hash == told
     chunks = [chunk async for chunk in running.stub.GetBundle(pb.GetBundleRequest(bundle_hash=told))]
     assert b"".join(chunk.data for chunk in chunks) == b"new bundle"
+
+
+async def test_a_visitor_of_the_page_asks_either_while_both_are_served(
+    running: Running, served: Served
+) -> None:
+    server = running.server
+    asker = Asker(server.cell, server.backends, server.metrics, server.desk)
+    await opened(running, "camera", BUNDLE_HASH)
+    assert len(asker.backends) == 1
+    await server.replace(served)
+    new, old = asker.backends
+    assert (new.model.name, new is asker.backend) == ("newer", True)
+    said = []
+    for backend in (None, new, old):
+        asked = await asker.ask(RestQuestion(text="what is there", user="visitor", backend=backend))
+        said.append((asked.model, "".join([e.text async for e in asked.stream if isinstance(e, Delta)])))
+    assert [model for model, _ in said] == ["newer", "newer", old.model.name]
+    assert said[0] == said[1] == ("newer", "new")
+    assert said[2][1] != "new"
 
 
 async def test_the_old_model_goes_when_its_last_device_has_moved_on(running: Running, served: Served) -> None:

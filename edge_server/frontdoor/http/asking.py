@@ -66,6 +66,7 @@ class RestQuestion:
         shown: the same, looked up by who need not be let see it: the server itself.
         choices: so many answers are wanted; each counts as a question.
         peer: who asks, as the door has verified.
+        backend: the model that is asked, of those that are served; None: the current one, or the scenes'.
     """
 
     text: str
@@ -87,6 +88,7 @@ class RestQuestion:
     turns: tuple[RestTurn, ...] = ()
     scenes: tuple[SceneAsked, ...] = ()
     shown: Shown | None = None
+    backend: EngineBackend | None = None
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,11 @@ class Asker:
         """What answers at present."""
         return self._backends.current
 
+    @property
+    def backends(self) -> tuple[EngineBackend, ...]:
+        """All that answer at present, the current one first: an older one until its devices have moved on."""
+        return tuple(self._backends)
+
     async def ask(self, question: RestQuestion, traceparent: str = "") -> Asked:
         """Admit, make ready, submit.
 
@@ -186,7 +193,7 @@ class Asker:
 
     async def _admitted(self, question: RestQuestion) -> Asked:
         with self._counted():
-            shape = self.backend.served.shape
+            shape = (question.backend or self.backend).served.shape
             check_text(question.text, "question", shape)
             history = question.history or History((question.context,))
             left_out = history.within_bytes(shape)
@@ -203,7 +210,8 @@ class Asker:
             check_stops(question.stop)
         shown = await self._shown(question) if question.scenes else question.shown
         # The same from here to the end, whatever takes its place meanwhile.
-        backend = self._cell.admit(question.user, question.priority, None if shown is None else shown.backend)
+        asked_of = question.backend if shown is None else shown.backend
+        backend = self._cell.admit(question.user, question.priority, asked_of)
         # The first has been counted with the request that brought it.
         self._cell.limits.spend(question.peer, questions=question.choices - 1)
         with self._counted():
