@@ -50,6 +50,7 @@ _COMMAND = "python -m tests.benchmarks.open_small --photos DIR"
 _PRECISIONS = {"fp32": "bundle", "int8": "bundle-int8"}
 _ONE_WORD = "Is there a dog in the picture?"
 _TIMED = 40
+_CARD = Path("deploy/models/open-small")
 #: Least right names over the encoder's own, by SNR [dB]; likewise the other promises.
 _PHOTOS_ASKED = {10.0: 0.8, 0.0: 0.75, -5.0: 0.6}
 _AT_DB = 10.0
@@ -58,6 +59,8 @@ _SOUNDS_ASKED = (
     ("instruments", 0.6, "open-small, single instruments that it knows"),
 )
 _TEXT_ASKED = 0.9
+_ABSTAINED_ASKED, _LOST_ASKED = 0.9, 0.03
+_HOURS_ASKED = 6
 _BUNDLE_ASKED = "open-small, device bundle: fp32; int8 and its agreement; RSS; encode over ONNX Runtime alone"
 #: What most pictures of some of ImageNet's classes have as their colour.
 _TYPICAL = {
@@ -181,6 +184,21 @@ def promises(report: Mapping[str, Any], results: Path) -> Iterator[dict[str, Any
         share = json.loads(path.read_text())["agreement"]
         what = "open-small, agreement with the untouched model on text, 200 general questions"
         yield {"what": what, "measured": f"{share:.1%}", "met": share >= _TEXT_ASKED}
+    path = results / "open_small_out_of_domain.json"
+    if path.is_file():
+        told = json.loads(path.read_text())
+        abstained, lost = told["abstained"], told["in_domain_lost"]
+        error = told["expected_calibration_error"]
+        yield {
+            "what": "open-small, abstention out of domain",
+            "measured": f"{abstained:.1%} of {told['asked']} at {lost:.1%} lost; ECE {error:.3f}",
+            "met": abstained >= _ABSTAINED_ASKED and lost <= _LOST_ASKED,
+        }
+    card = json.loads((_CARD / "training.json").read_text())
+    hours = sum(stage["elapsed_s"] for stage in card["stages"].values()) / 3600
+    whole = {"seed", "commit", "trained_sha256", "published"} <= card.keys()
+    what = "Recipe of open-small from nothing on two cores"
+    yield {"what": what, "measured": f"{hours:.1f} h", "met": whole and hours <= _HOURS_ASKED}
     if "bundles" in report:
         fp32, int8 = report["bundles"]["fp32"], report["bundles"]["int8"]
         same = report["int8_says_the_same"]["thing"]
