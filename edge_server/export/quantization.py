@@ -85,7 +85,8 @@ def quantise_bundle(
         raise ExportError(f"{source.folder} is a bundle in {source.manifest.precision}; fp32 is needed")
     if len(clips) < 2:
         raise ExportError(f"{len(clips)} clips to quantise with; at least 2 are needed")
-    known = clips[: min(CALIBRATION_CLIPS, len(clips) - 1)]
+    # Weights alone depend on nothing that is shown.
+    known = clips[: min(CALIBRATION_CLIPS if weights is None else 1, len(clips) - 1)]
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
         fresh = Path(scratch, "new")

@@ -23,7 +23,7 @@ from edge_server.errors import ModelError
 from edge_server.export.bundle import export_bundle
 from edge_server.export.canary import write_canaries
 from edge_server.export.made_media import made_clips
-from edge_server.export.quantization import CALIBRATION_CLIPS, quantise_bundle
+from edge_server.export.quantization import quantise_bundle
 from edge_server.model.config import AudioFormat
 from edge_server.model.description import LinkConfig
 from edge_server.model.link import Link
@@ -41,8 +41,11 @@ TRAINED = shipped_model(NAME) or Path("deploy/models") / NAME
 _MADE_OF = "made_of.json"
 # Counts up when a folder is made in another way of the same files.
 _MAKING = "2"
-# To take ranges from, and some to check on.
-_CLIPS = CALIBRATION_CLIPS + 4
+# All but one are of no use to weights; these are to check on.
+_CLIPS = 8
+# Elements of a tensor from which on it gets fewer bits: a classifier's is the largest of all, and tells apart
+# what is far apart.
+_CLASSIFIER = 1_000_000
 # Made-up pictures show nothing: which class is likeliest of all is a matter of chance, and so are its tokens.
 # What counts, whether both bundles name the same thing in real ones, is measured: docs/open-small.md.
 _LEAST_DB = 3.0
@@ -93,12 +96,16 @@ def get_open_small(trained: Path, folder: Path) -> Path:
 
 
 def _quantise(bundle: Bundle, folder: Path, config: LinkConfig) -> None:
-    """The bundle in int8; what ranges depend on is made up, so that nothing else has to be fetched."""
+    """The bundle with integers for weights; what it is checked on is made up: nothing has to be fetched."""
     sound = config.audio.format if config.audio is not None else AudioFormat()
     clips = made_clips(_CLIPS, sound.sample_rate_hz, sound.samples)
     if config.audio is None:
         clips = [replace(clip, pcm_S=None) for clip in clips]
-    quantise_bundle(bundle, clips, folder, least_db=_LEAST_DB)
+    quantise_bundle(bundle, clips, folder, least_db=_LEAST_DB, weights=_bits)
+
+
+def _bits(size: int) -> int:
+    return 6 if size >= _CLASSIFIER else 8
 
 
 def load_trained(link: Link, trained: Path) -> None:
