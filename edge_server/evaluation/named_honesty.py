@@ -87,18 +87,18 @@ def judge_named(
         seed: of channels and of all that is drawn.
         advance: told of questions that were asked.
     """
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for kind in _kinds(ready, token_length, seed):
         said = ready.say(kind.sent_NTC, kind.questions, channels[0], seed, advance)
         held_back = [calibration.judge(each.text, each.logprobs).abstained for each in said]
-        told = [each.text for each, back in zip(said, held_back, strict=True) if not back]
+        examples = [each.text for each, back in zip(said, held_back, strict=True) if not back]
         found[kind.name] = {
             "asked": len(said),
             "abstained": sum(held_back),
             "share": sum(held_back) / len(said),
             "of_its_own": sum(calibration.is_unsure(each.text) for each in said),
             "example": kind.questions[0],
-            "told": told[:5],
+            "told": examples[:5],
         }
     rows, confidences, rights = [], [], []
     for channel in channels:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edge_server.training.open_small.asking import NOT_SURE, Pair, one, some
+from edge_server.training.open_small.asking import Pair, one, some
+from edge_server.weights.captions import NOT_SURE
 from edge_server.weights.names import with_article
 from edge_server.weights.sound_names import SILENCE, SPEECH, SoundName
 
