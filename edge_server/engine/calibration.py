@@ -10,10 +10,10 @@ probabilities of its language tokens (Platt 1999): fitted on held-out questions,
 are right. It is known of answers as long as those it was fitted on; a longer one, such as a description, is
 never held back.
 A model that was trained to say itself that it cannot know says ``unsure``: no answer, of confidence 0. What
-it says behind that ("I am not sure. It might be a fox.") is a guess, and told as it is. Where it says something
-else, how probable it was to begin with ``unsure`` tells what is from elsewhere far better than how probable the
-answer is: above ``doubt`` an answer is held back, too. Where ``longest`` is 0, only what a model says of itself
-is known.
+it says behind that ("I am not sure. It might be a fox.") is a guess, and told as it is. Where it says
+something else, how probable it was to begin with ``unsure`` tells what is from elsewhere far better than how
+probable the answer is: above ``doubt`` an answer is held back, too. Where ``longest`` is 0, only what a model
+says of itself is known.
 """
 
 from __future__ import annotations

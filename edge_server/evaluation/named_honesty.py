@@ -90,7 +90,7 @@ def judge_named(
     found: dict[str, dict[str, Any]] = {}
     for kind in _kinds(ready, token_length, seed):
         said = ready.say(kind.sent_NTC, kind.questions, channels[0], seed, advance)
-        held_back = [calibration.judge(each.text, each.logprobs).abstained for each in said]
+        held_back = [calibration.judge(each.text, each.logprobs, each.doubt).abstained for each in said]
         examples = [each.text for each, back in zip(said, held_back, strict=True) if not back]
         found[kind.name] = {
             "asked": len(said),
@@ -103,7 +103,7 @@ def judge_named(
     rows, confidences, rights = [], [], []
     for channel in channels:
         answered = _answered(ready, channel, token_length, seed, advance)
-        judged = [calibration.judge(each.said.text, each.said.logprobs) for each in answered]
+        judged = [calibration.judge(each.said.text, each.said.logprobs, each.said.doubt) for each in answered]
         kept = [a.right for a, j in zip(answered, judged, strict=True) if not j.abstained]
         right = np.asarray([float(each.right) for each in answered])
         confidence = np.asarray([1.0 if j.confidence is None else j.confidence for j in judged])

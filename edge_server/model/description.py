@@ -73,6 +73,9 @@ class LinkConfig:
     """Longest question or context [language tokens]."""
     views: bool = False
     """Whether one question may be about several pictures and several sounds, each with a label."""
+    unsure: str | None = None
+    """What it was trained to say where it cannot know; None: what models that are trained here from nothing
+    say."""
     token_lengths: tuple[int, ...] = TOKEN_LENGTHS
     """Token lengths that a device may choose from; each doubles the one before."""
 

@@ -312,7 +312,7 @@ class ServedLink(CausalRunner, ModelInfo):
             self.max_positions,
             bfloat16=bfloat16,
             unsaid=link.special.marks,
-            doubt_id=tk.encode(link.tokenizer, UNSURE)[0],
+            doubt_id=tk.encode(link.tokenizer, link.config.unsure or UNSURE)[0],
             adapts=self._is_about_media,
         )
         if apart and not self._decoder.adapts:

@@ -19,7 +19,7 @@ from edge_server.model.listener import ListenerEncoder
 from edge_server.model.memory import MemoryReceiver
 from edge_server.model.published.config import CheckpointFoundation, LiteVisual
 from edge_server.model.published.lite import LiteEncoder
-from edge_server.weights.captions import COLOURS, LEVELS, SIDES, Captions
+from edge_server.weights.captions import COLOURS, LEVELS, NOT_SURE, SIDES, Captions
 from edge_server.weights.gguf_file import read_llama
 from edge_server.weights.names import ClassName
 from edge_server.weights.sound_names import SOUNDS
@@ -117,6 +117,7 @@ def base_link(
         lora=LoraTraining(rank=16, alpha=32, applies_to="media"),
         memory=memory,
         analog_text=False,
+        unsure=NOT_SURE,
     )
     parts: dict[str, Encoder] = {SEEN: visual}
     if listener is not None:
