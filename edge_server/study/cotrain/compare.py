@@ -60,8 +60,8 @@ class Scale:
     clips_a_step: int = 2
     learning_rate: float = 3e-4
     head_rate: float = 1.0
-    keep_edge: float = 0.0
-    keep_heads: float = 0.0
+    keep_edge: float = 0.15
+    keep_heads: float = 0.3
     rehearse_share: float = REHEARSE_SHARE
     rehearse_clips: int = 8
     rehearsed_clips: int = 400

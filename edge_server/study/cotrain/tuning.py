@@ -37,7 +37,6 @@ def _settings(share: float, rate: float, head_rate: float, clips: int) -> list[d
 CANDIDATES: Sequence[Mapping[str, Any]] = (
     *_settings(0.5, 3e-4, 1.0, 2),
     *_settings(0.5, 1e-3, 1.0, 4),
-    *_settings(0.0, 3e-4, 1.0, 2),
 )
 """What of a plan is told otherwise."""
 
