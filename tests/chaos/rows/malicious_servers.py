@@ -22,7 +22,7 @@ from types import MappingProxyType
 from device_agent.bundle.bundle import load_bundle
 from device_agent.errors import DeviceAgentError
 from tests.chaos.malicious import SHIPPED, Harm, archives
-from tests.chaos.row import Row, Scale, at_most, exactly
+from tests.chaos.row import Check, Row, Scale, Settled, at_most, exactly
 
 ROOT = Path(__file__).resolve().parents[3]
 SERVERS: Mapping[Scale, int] = MappingProxyType({"test": 10, "quick": 40, "full": 1000})
@@ -33,6 +33,7 @@ EXIT_CODES = frozenset({0, *range(1, 12), -signal.SIGTERM})
 _AT_ONCE = 4
 _KILLED_AFTER_S = 300.0
 _LOOK_EVERY_S = 0.05
+_PROMISE = "Malicious server, every kind of 12, 1,000 random ones: the agent"
 _CLIP = ROOT / "deploy" / "demo" / "clips" / "soundstage_test_000001.mp4"
 _OBEYED = frozenset(
     chr(code)
@@ -108,19 +109,20 @@ async def run(scale: Scale, folder: Path) -> Row:
         if outcome.raw or outcome.traceback or outcome.unsound or outcome.code not in EXIT_CODES
     ]
     kinds = sorted({kind for outcome in outcomes for kind in outcome.did})
+    checks = [
+        at_most("the latest end past its deadline [s]", slowest.late_s, MOST_LATE_S),
+        at_most("most memory of an agent [MB]", largest.peak_bytes / 1e6, MOST_BYTES / 1e6),
+        exactly("outputs that a terminal would obey", sum(bool(each.raw) for each in outcomes), 0),
+        exactly("tracebacks", sum(each.traceback for each in outcomes), 0),
+        exactly(
+            "exit codes that are not documented", sum(each.code not in EXIT_CODES for each in outcomes), 0
+        ),
+        exactly("bundles installed that are not sound", sum(each.unsound for each in outcomes), 0),
+    ]
     return Row(
         "Malicious servers",
         f"{len(outcomes)} servers drawn at random, each met by a command of the agent",
-        [
-            at_most("the latest end past its deadline [s]", slowest.late_s, MOST_LATE_S),
-            at_most("most memory of an agent [MB]", largest.peak_bytes / 1e6, MOST_BYTES / 1e6),
-            exactly("outputs that a terminal would obey", sum(bool(each.raw) for each in outcomes), 0),
-            exactly("tracebacks", sum(each.traceback for each in outcomes), 0),
-            exactly(
-                "exit codes that are not documented", sum(each.code not in EXIT_CODES for each in outcomes), 0
-            ),
-            exactly("bundles installed that are not sound", sum(each.unsound for each in outcomes), 0),
-        ],
+        checks,
         {
             "slowest": asdict(slowest),
             "largest": asdict(largest),
@@ -135,7 +137,17 @@ async def run(scale: Scale, folder: Path) -> Row:
                 for code in sorted({outcome.code for outcome in outcomes})
             },
         },
+        [settled(checks)],
     )
+
+
+def settled(checks: Sequence[Check]) -> Settled:
+    """What the checks say of the promise."""
+    late_s, megabytes, raw = (check.found for check in checks[:3])
+    told = (
+        f"at most {late_s:.1f} s past its deadline, {megabytes:.0f} MB, {raw:g} outputs that a terminal obeys"
+    )
+    return Settled(_PROMISE, told, all(check.kept for check in checks))
 
 
 async def meet(number: int, made: Mapping[str, bytes], folder: Path) -> Outcome:
