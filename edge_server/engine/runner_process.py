@@ -22,6 +22,7 @@ import logging
 import multiprocessing
 import os
 import pickle
+import select
 import signal
 import threading
 import time
@@ -77,6 +78,28 @@ class HeldState:
         self.process = process
 
 
+class _Pipe:
+    """One end of a pipe that is waited at with every step: what it is waited with is made once.
+
+    :meth:`multiprocessing.connection.Connection.poll` makes a selector at each call, which takes longer than
+    the rest of asking.
+    """
+
+    def __init__(self, end: Connection) -> None:
+        self._end = end
+        self.send, self.recv = end.send, end.recv
+        self._waiting = select.poll()
+        self._waiting.register(end.fileno(), select.POLLIN)
+
+    def poll(self, within_s: float) -> bool:
+        """Whether there is something to receive, or the other end is gone, in time [s]."""
+        return bool(self._waiting.poll(1e3 * within_s))
+
+    def close(self) -> None:
+        """Close it; the other end is told."""
+        self._end.close()
+
+
 class ModelRunnerProcess:
     """Implements :class:`edge_server.engine.ports.ModelRunner` with one that is made and called in a process.
 
@@ -100,7 +123,7 @@ class ModelRunnerProcess:
         self._context.set_forkserver_preload([__name__, *preload])
         self._process: BaseProcess | None = None
         self._lifeline: Lifeline | None = None
-        self._pipe: Connection | None = None
+        self._pipe: _Pipe | None = None
         self._dropped: deque[tuple[BaseProcess, int]] = deque()
         self._no_try_before = 0.0
         self._closed = False
@@ -114,11 +137,12 @@ class ModelRunnerProcess:
         self._start(_SPEAKS_WITHIN_S)
 
     def _start(self, speaks_within_s: float) -> None:
-        ours, theirs = self._context.Pipe()
+        end, theirs = self._context.Pipe()
         made = bytes(ForkingPickler.dumps(self._make))
         process = self._context.Process(target=_compute, args=(theirs, made), daemon=True)
         process.start()
         theirs.close()
+        ours = _Pipe(end)
         self._process, self._pipe, self._lifeline = process, ours, Lifeline(process)
         atexit.register(self.close)
         if self._closed:
@@ -214,7 +238,7 @@ class ModelRunnerProcess:
         finalize(held, self._dropped.append, (process, key)).atexit = False
         return held, steps
 
-    def _answer(self, pipe: Connection, silence_s: float) -> Any:
+    def _answer(self, pipe: _Pipe, silence_s: float) -> Any:
         """What comes over the pipe next, but for signs of life, which may be so far apart [s].
 
         Raises:
@@ -237,7 +261,7 @@ class ModelRunnerProcess:
             raise BatchLostError("the process that held it has ended")
         return _Key(argument.key)
 
-    def _running(self) -> tuple[Connection, BaseProcess]:
+    def _running(self) -> tuple[_Pipe, BaseProcess]:
         if self._pipe is not None and self._process is not None:
             return self._pipe, self._process
         if self._closed:

@@ -9,6 +9,7 @@ from typing import cast
 
 from edge_server.cell import SentBlock, Session, count_sent
 from edge_server.engine import FeatureBlock, Priority, Prompt, Request, Sampling
+from edge_server.engine.sampling import GREEDY
 from edge_server.errors import InvalidQuestionError, TextTooLongError
 from edge_server.frontdoor.metrics import Metrics
 from edge_server.frontdoor.ports import LinkShape
@@ -88,12 +89,14 @@ def request_of(
         metrics.block(block.modality, len(block.x_TC), airtime_s, block.snr_db)
     for what in count_sent(session, sent_blocks(question.payloads)):
         metrics.exceeded(what)
-    try:
-        check_biases(len(question.sampling.logit_bias))
-        check_sampling(sampling := sampling_of(question.sampling))
-        check_stops(question.sampling.stop)
-    except InvalidQuestionError as error:
-        raise InvalidQuestionError(f"sampling.{error.field}", f"sampling.{error}") from error
+    sampling = GREEDY
+    if question.HasField("sampling"):  # few do, and questions are many
+        try:
+            check_biases(len(question.sampling.logit_bias))
+            check_sampling(sampling := sampling_of(question.sampling))
+            check_stops(question.sampling.stop)
+        except InvalidQuestionError as error:
+            raise InvalidQuestionError(f"sampling.{error.field}", f"sampling.{error}") from error
     return Request(
         prompt=Prompt(
             blocks=blocks,

@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from multiprocessing import forkserver
-from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
 import psutil
@@ -26,7 +25,7 @@ from edge_server.engine import (
     lifeline,
     runner_process,
 )
-from edge_server.engine.runner_process import HeldState, ModelRunnerProcess
+from edge_server.engine.runner_process import HeldState, ModelRunnerProcess, _Pipe
 from edge_server.errors import EngineFailureError, ModelError
 from tests.waiting import PATIENCE_S, until
 from tests.weightless import Row, State, WeightlessModel, ask
@@ -277,7 +276,7 @@ def test_one_that_is_stopped_ends_even_if_that_has_died(start: Start) -> None:
 class Heard:
     """A pipe, and how often a sign of life came over it."""
 
-    def __init__(self, pipe: Connection | None) -> None:
+    def __init__(self, pipe: _Pipe | None) -> None:
         assert pipe is not None
         self._pipe = pipe
         self.send, self.close = pipe.send, pipe.close
@@ -325,7 +324,7 @@ def test_closed_it_is_gone_even_from_the_middle_of_a_step(
     asked = threading.Event()
     answer = runner._answer
 
-    def waits(pipe: Connection, silence_s: float) -> object:
+    def waits(pipe: _Pipe, silence_s: float) -> object:
         asked.set()
         return answer(pipe, silence_s)
 
