@@ -11,6 +11,7 @@ import os
 import socket
 import subprocess
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,10 @@ from edge_server.errors import ModelError
 from edge_server.runtime import vllm_process
 from edge_server.runtime.vllm_process import receive, send
 
-SILENCE_S = 120.0
-"""A step takes no longer; a process that says nothing for so long is stuck [s]."""
-_STARTS_WITHIN_S = 600.0
+SILENCE_S = 30.0
+"""A process that says nothing for so long, not even that it lives, is stopped or stuck [s]. Loading libraries
+holds the interpreter, and every thread of it, for seconds."""
+_STARTS_WITHIN_S, _ANSWERS_WITHIN_S = 600.0, 120.0
 _ENDS_WITHIN_S = 5.0
 _THREADS = "OMP_NUM_THREADS"
 
@@ -118,6 +120,7 @@ class VllmProcess:
             except BatchLostError as error:
                 log.seek(max(log.tell() - 2000, 0))
                 said = log.read().decode(errors="replace").strip().splitlines()[-3:]
+                self.close()
                 raise ModelError(f"runner: vLLM does not start: {error}; {' / '.join(said)}") from error
             assert message.get("ready")  # noqa: S101 - it says nothing else at first
 
@@ -129,7 +132,7 @@ class VllmProcess:
         """
         try:
             send(self._socket, message, data)
-            return self._answer(SILENCE_S)
+            return self._answer(_ANSWERS_WITHIN_S)
         except (OSError, BatchLostError) as error:
             self.close()
             self.start()
@@ -156,9 +159,15 @@ class VllmProcess:
         return self._process.pid
 
     def _answer(self, within_s: float) -> dict[str, Any]:
-        self._socket.settimeout(within_s)
+        """What it says but for signs of life, in time."""
+        self._socket.settimeout(SILENCE_S)
+        until_s = time.monotonic() + within_s
         try:
             message, _ = receive(self._socket)
+            while "alive" in message:
+                if time.monotonic() > until_s:
+                    raise BatchLostError(f"its process was not through within {within_s:g} s")
+                message, _ = receive(self._socket)
         except (EOFError, OSError) as error:
             raise BatchLostError(f"its process {'said nothing' if str(error) else 'ended'}") from error
         finally:

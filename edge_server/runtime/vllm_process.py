@@ -3,7 +3,8 @@
     python vllm_process.py DESCRIPTOR SETTINGS     a socket that it inherits; JSON
 
     ◀─ {"add": [{"id", "shape", "sampling", "bias"}...], "drop": [id...], "step": [id...]}, and embeddings
-    ─▶ {"said": {id: [token, logprob, [[token, logprob]...]]}}, or {"fault": text} and its end
+    ─▶ {"said": {id: [token, logprob, [[token, logprob]...]]}}, or {"fault": text} and its end; meanwhile,
+       every second, {"alive": true}: one that says nothing is stopped, or stuck
 
 A message is its length and that of what follows it, eight bytes each, JSON, and the bytes that follow it. Of
 each request in ``step`` one token is told. vLLM goes on with all requests at once: what others have said
@@ -17,9 +18,12 @@ import os
 import socket
 import struct
 import sys
+import threading
+import time
 from collections import deque
 from typing import Any
 
+_ALIVE_EACH_S = 1.0
 _LENGTHS = struct.Struct("<QQ")
 
 
@@ -120,25 +124,61 @@ class Computing:
         return {each: self._ahead[each].popleft() for each in ids}
 
 
+class SignsOfLife:
+    """Says every second that this process lives, for as long as it is entered; from a thread of its own.
+
+    Args:
+        to: whom it is said to; nothing else is sent there meanwhile.
+    """
+
+    def __init__(self, to: socket.socket) -> None:
+        self._to = to
+        self._busy = threading.Event()
+        self._turn = threading.Lock()
+        threading.Thread(target=self._say, daemon=True).start()
+
+    def __enter__(self) -> None:
+        self._busy.set()
+
+    def __exit__(self, *_: object) -> None:
+        with self._turn:
+            self._busy.clear()
+
+    def _say(self) -> None:
+        while True:
+            self._busy.wait()
+            with self._turn:
+                if self._busy.is_set():
+                    try:
+                        send(self._to, {"alive": True})
+                    except OSError:
+                        return
+            time.sleep(_ALIVE_EACH_S)
+
+
 def main() -> None:
     """Compute until nobody is left who asks."""
-    import numpy as np
-    import torch
-
     with socket.socket(fileno=int(sys.argv[1])) as asking:
+        signs = SignsOfLife(asking)
         try:
-            computing = Computing(json.loads(sys.argv[2]))
+            with signs:
+                import numpy as np
+                import torch
+
+                computing = Computing(json.loads(sys.argv[2]))
             send(asking, {"ready": True})
             while True:
                 message, data = receive(asking)
                 begin = 0
-                for request in message["add"]:
-                    rows, width = request["shape"]
-                    values = np.frombuffer(data, np.float32, rows * width, begin).copy()
-                    begin += values.nbytes
-                    computing.add(request, torch.from_numpy(values.reshape(rows, width)))
-                computing.drop(message["drop"])
-                send(asking, {"said": computing.step(message["step"])})
+                with signs:
+                    for request in message["add"]:
+                        rows, width = request["shape"]
+                        values = np.frombuffer(data, np.float32, rows * width, begin).copy()
+                        begin += values.nbytes
+                        computing.add(request, torch.from_numpy(values.reshape(rows, width)))
+                    computing.drop(message["drop"])
+                    said = computing.step(message["step"])
+                send(asking, {"said": said})
         except EOFError:
             pass
         except Exception as error:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -15,8 +17,10 @@ from device_agent.places import shipped_model
 from edge_server.engine.ports import BatchLostError, Prompt
 from edge_server.errors import ConfigurationError, ModelError
 from edge_server.export.split import split_model
+from edge_server.runtime import vllm_child
 from edge_server.runtime.engines_cli import app
 from edge_server.runtime.folders import load
+from edge_server.runtime.vllm_child import VllmProcess, VllmSettings
 from edge_server.runtime.vllm_environment import interpreter
 from edge_server.runtime.vllm_loading import load_vllm
 from edge_server.server.config import ServerConfig
@@ -52,6 +56,35 @@ def test_a_server_says_how_to_install_it(
     refused = CliRunner().invoke(app, ["install", "magic"])
     assert refused.exit_code == 2
     assert "there is: vllm" in refused.output
+
+
+def interpreter_that(does: str, folder: Path) -> Path:
+    """In place of vLLM's: a program of the shell."""
+    script = folder / "venv" / "bin" / "python"
+    script.parent.mkdir(parents=True)
+    script.write_text(f"#!/bin/sh\n{does}\n")
+    script.chmod(0o755)
+    return script
+
+
+SETTINGS = VllmSettings(Path("nowhere"), 8, 32)
+
+
+def test_a_process_that_says_nothing_is_ended_and_one_that_takes_its_time_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vllm_child, "SILENCE_S", 0.5)
+    silent = interpreter_that(f"echo $$ > {tmp_path}/pid; exec sleep 600", tmp_path / "silent")
+    with pytest.raises(ModelError, match="said nothing"):
+        VllmProcess(SETTINGS, silent)
+    assert not psutil.pid_exists(int((tmp_path / "pid").read_text()))
+    # Imports that take longer than it may be silent: it says that it lives meanwhile.
+    (tmp_path / "stub").mkdir()
+    (tmp_path / "stub" / "vllm.py").write_text("import time; time.sleep(7); raise RuntimeError('no weights')")
+    started = f'PYTHONPATH={tmp_path}/stub exec {sys.executable} "$@"'
+    monkeypatch.setattr(vllm_child, "SILENCE_S", 6.0)
+    with pytest.raises(ModelError, match="no weights"):
+        VllmProcess(SETTINGS, interpreter_that(started, tmp_path / "slow"))
 
 
 @installed
