@@ -67,6 +67,7 @@ def narrow(source: Path, target: Path, bits: Bits = lambda size: 8) -> int:
         raise ExportError(f"{source.name}: holds no weights that could be integers")
     for node in reversed(nodes):
         graph.node.insert(0, node)
+    _hoist(graph)
     _shorten(graph)
     onnx.save(model, str(target))
     store_halves(target, exact=False)
@@ -204,6 +205,16 @@ def _in_six_bits(
 
 def _small(name: str, *numbers: int) -> list[onnx.TensorProto]:
     return [numpy_helper.from_array(np.asarray(number, np.uint8), f"{name}_{number}") for number in numbers]
+
+
+def _hoist(graph: onnx.GraphProto) -> None:
+    """Make large constants that are nodes initialisers, as which they may be halves."""
+    for node in list(graph.node):
+        for attribute in node.attribute if node.op_type == "Constant" else ():
+            if attribute.type == attribute.TENSOR and _is_large(attribute.t):
+                graph.initializer.add().CopyFrom(attribute.t)
+                graph.initializer[-1].name = node.output[0]
+                graph.node.remove(node)
 
 
 def _shorten(graph: onnx.GraphProto) -> None:
