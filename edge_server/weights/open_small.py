@@ -32,9 +32,9 @@ MAX_POSITIONS = 1024
 QUERIES = 28
 # Of fields: what is seen, its colour, where it is.
 _SIDE = 2
-# A class that is less probable is told as a guess: 95% of pictures that show nothing fall below, such as
-# coloured noise, stripes and squares (tests.benchmarks.open_small_doubt).
-_DOUBTED_BELOW = 0.3
+# A class that is less probable is told as a guess. What that costs photos, and how many pictures of nothing
+# it finds, at this and at other levels: tests.benchmarks.open_small_doubt.
+_DOUBTED_BELOW = 0.2
 #: Slots of the prompt that captions fill.
 SEEN, HEARD = "visual", "audio"
 

@@ -38,8 +38,8 @@ from tests.benchmarks.device_report import machine
 
 _COMMAND = "python -m tests.benchmarks.int8_ways --photos DIR"
 _TOKEN_LENGTH = 16
-_CLIPS = 32
-_TIMED = 40
+_CLIPS = 12
+_TIMED = 20
 _LARGE = 100_000
 
 Way = Callable[[Path, Path], None]
