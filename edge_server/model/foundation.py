@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
@@ -25,6 +26,7 @@ from edge_server.model.modality import MODALITIES
 
 _LOOK_BACK_BIAS = 10.0
 _LOOK_UP_GAIN = 1.5
+_TAG_GAIN = 2.5
 # Rotary dimensions that tell neighbours apart, and those that turn within a caption's length.
 _FAST_PAIRS = 3
 _TURNING_PAIRS = 5
@@ -170,13 +172,18 @@ def question_pieces(question: Piece, ids: tk.SpecialIds = tk.OWN_IDS) -> list[Pi
 
 
 def tag_of(embedding: nn.Embedding, label: Sequence[int]) -> Tensor:
-    """What is added to each feature token of a view with a label: the mean of its words' embeddings, [E].
+    """What is added to each feature token of a view with a label: the directions of its words' embeddings, [E].
 
     A question that names the view finds what it asks for by the same words, wherever in the prompt it stands.
+    Directions are seen from the mean of all words: rare ones lie close together, far from zero. Received
+    tokens are several times as long as words, and so is a tag, or it would not be seen beside them.
     """
-    ids = torch.tensor(list(label), dtype=torch.int64, device=embedding.weight.device)
-    mean: Tensor = embedding(ids).mean(dim=0)
-    return mean
+    weight = embedding.weight
+    ids = torch.tensor(list(label), dtype=torch.int64, device=weight.device)
+    middle = weight.mean(dim=0)
+    words = F.normalize(embedding(ids) - middle, dim=-1).mean(dim=0)
+    length = _TAG_GAIN * weight.detach().norm(dim=-1).mean()
+    return F.normalize(words, dim=0) * length
 
 
 def embed_pieces(embedding: nn.Embedding, pieces: Sequence[Piece]) -> Tensor:

@@ -61,9 +61,9 @@ class RoomTraining:
     """Rooms a step."""
     questions: int = 14
     """Questions about one room, at most."""
-    odds: Mapping[Knowable, float] = field(default_factory=lambda: {"both": 0.7, "one": 0.2, "guess": 0.1})
+    odds: Mapping[Knowable, float] = field(default_factory=lambda: {"both": 0.55, "one": 0.35, "guess": 0.1})
     """How often questions have all that they need, need one view, or lack one."""
-    other_names_odds: float = 0.35
+    other_names_odds: float = 0.2
     """How often the devices of a room have other names."""
 
 

@@ -55,7 +55,7 @@ class RoomRecipe:
 def soundstage_rooms(steps: int = STEPS) -> RoomRecipe:
     """On top of ``soundstage-small``: less than an hour of one core."""
     uplink = UplinkTraining(RadioTraining())
-    schedule = Schedule(steps, 8e-4, warmup_steps=30, log_every=10, checkpoint_every=50)
+    schedule = Schedule(steps, 6e-4, warmup_steps=30, log_every=10, checkpoint_every=50)
     clips = RewordingTraining(
         text=schedule,
         clips=schedule,
