@@ -172,7 +172,7 @@ def question_pieces(question: Piece, ids: tk.SpecialIds = tk.OWN_IDS) -> list[Pi
 
 
 def tag_of(embedding: nn.Embedding, label: Sequence[int]) -> Tensor:
-    """What is added to each feature token of a view with a label: the directions of its words' embeddings, [E].
+    """What is added to each feature token of a view with a label: directions of its words' embeddings, [E].
 
     A question that names the view finds what it asks for by the same words, wherever in the prompt it stands.
     Directions are seen from the mean of all words: rare ones lie close together, far from zero. Received
