@@ -183,7 +183,8 @@ def tag_of(embedding: nn.Embedding, label: Sequence[int]) -> Tensor:
     middle = weight.mean(dim=0)
     words = F.normalize(embedding(ids) - middle, dim=-1).mean(dim=0)
     length = _TAG_GAIN * weight.detach().norm(dim=-1).mean()
-    return F.normalize(words, dim=0) * length
+    tag: Tensor = F.normalize(words, dim=0) * length
+    return tag
 
 
 def embed_pieces(embedding: nn.Embedding, pieces: Sequence[Piece]) -> Tensor:
