@@ -3,6 +3,7 @@
 tuning      settings beside one another, on validation clips: what all other rows are made with
 equality    over gRPC beside the same recipe in one process
 shift       six worlds: both halves learn, heads averaged, the edge alone, heads alone
+unrehearsed the same, where nothing keeps what was known before
 bytes       float32, float16, int8, and float32 with as many bytes as int8
 faults      devices killed and back, gradients lost, one straggler
 poisoner    one device of six with wrong answers
@@ -33,7 +34,7 @@ from edge_server.study.cotrain.step_cost import measure_step
 from edge_server.study.cotrain.tuning import CANDIDATES, RULE, SEED, chosen
 from edge_server.study.cotrain.world import load_worlds
 
-ROWS = ("tuning", "equality", "shift", "bytes", "faults", "poisoner", "average", "step")
+ROWS = ("tuning", "equality", "shift", "unrehearsed", "bytes", "faults", "poisoner", "average", "step")
 POLICIES: Mapping[str, dict[str, Any]] = {
     "personal heads": {},
     "shared heads": {"heads": "shared"},
@@ -41,6 +42,7 @@ POLICIES: Mapping[str, dict[str, Any]] = {
     "heads only": {"edge_learns": False},
 }
 """What of a plan makes each policy."""
+UNREHEARSED: Mapping[str, Any] = {"rehearse_share": 0.0, "keep_edge": 0.0, "keep_heads": 0.0}
 FEDAVG: Mapping[str, Any] = {"heads": "shared", "edge_learns": False}
 CHANNEL = ChannelConfig(model="awgn", snr_db=10.0)
 TOKEN_LENGTH = 16
@@ -148,7 +150,11 @@ class Comparison:
             return self._tuned
         plans = [self._scale.plan(seed) for seed in seeds]
         if name == "shift":
-            return {"before": self._records.before(self._half), "seeds": self._shift(plans)}
+            return {"before": self._as_shipped(), "seeds": self._shift(plans)}
+        if name == "unrehearsed":
+            bare = [replace(plan, **UNREHEARSED) for plan in plans]
+            scale = {**asdict(self._scale), **UNREHEARSED, "seeds": list(seeds)}
+            return {"before": self._as_shipped(), "seeds": self._shift(bare), "scale": scale}
         make = {
             "equality": self._equality,
             "bytes": self._bytes,
@@ -157,7 +163,11 @@ class Comparison:
             "average": self._average,
         }[name]
         found = {"seeds": [make(plan) for plan in plans]}
-        return {"before": self._records.before(self._half), **found} if name == "average" else found
+        return {"before": self._as_shipped(), **found} if name == "average" else found
+
+    def _as_shipped(self) -> dict[str, Any]:
+        self._before = self._before or self._records.before(self._half)
+        return self._before
 
     def _of(self, plan: Plan, faults: Faults | None = None) -> Record:
         return self._records.of(Arm(plan, faults or Faults()))

@@ -17,7 +17,7 @@ from edge_server.study.report.markdown import percent, table
 from edge_server.study.report.sections import Found
 
 PROMISED_ROUNDS, PROMISED_SEEDS = 300, 3
-_ALIKE = ("tuning", "step")
+_ALIKE = ("tuning", "unrehearsed", "step")
 """Rows that no one recipe makes."""
 
 
@@ -30,6 +30,7 @@ def learned_together(files: Found) -> str:
         ("tuning", _tuning),
         ("equality", _equality),
         ("shift", _shift),
+        ("unrehearsed", _unrehearsed),
         ("average", _average),
         ("bytes", _bytes),
         ("faults", _faults),
@@ -155,9 +156,26 @@ def _equality(row: Mapping[str, Any]) -> str:
 
 
 def _shift(row: Mapping[str, Any]) -> str:
+    before = row["before"]
+    cost = before["unshifted"] - before["shifted"]
+    named = sum(
+        len(each[policy]["named"]) for each in row["seeds"] for policy in policies_of(row) if policy in each
+    )
+    return (
+        "**Domain shift** (asked: half of the cost won back, at most 1 point lost on unshifted clips). "
+        f"The shift costs {100 * cost:.1f} points, over {before['questions']} questions a world. With the "
+        "first head: a device that took no part asks the edge that learned. Honest devices that were named "
+        f"as poisoners: {named}.\n\n" + _table_of_policies(row)
+    )
+
+
+def _unrehearsed(row: Mapping[str, Any]) -> str:
+    return "**The same without anything that keeps old knowledge.**\n\n" + _table_of_policies(row)
+
+
+def _table_of_policies(row: Mapping[str, Any]) -> str:
     before, seeds = row["before"], row["seeds"]
     policies = policies_of(row)
-    cost = before["unshifted"] - before["shifted"]
     rows = [("before", "", percent(before["shifted"]), "", percent(before["unshifted"]), "", "")]
     for policy in policies:
         lost = lost_points(row, policy)
@@ -181,13 +199,7 @@ def _shift(row: Mapping[str, Any]) -> str:
         "unshifted, first head",
         "points lost, the worse of both",
     )
-    named = sum(len(each[policy]["named"]) for each in seeds for policy in policies if policy in each)
-    return (
-        "**Domain shift** (asked: half of the cost won back, at most 1 point lost on unshifted clips). "
-        f"The shift costs {100 * cost:.1f} points, over {before['questions']} questions a world. With the "
-        "first head: a device that took no part asks the edge that learned. Honest devices that were named "
-        f"as poisoners: {named}.\n\n" + table(head, rows)
-    )
+    return table(head, rows)
 
 
 def _average(row: Mapping[str, Any]) -> str:

@@ -20,7 +20,14 @@ MOST_BYTES = 0.3
 
 def kept(rows: Mapping[str, Row]) -> list[dict[str, Any]]:
     """The promises that these rows settle."""
-    return [make(rows[name]) for name, makers in _MAKERS.items() if name in rows for make in makers]
+    found = []
+    for name, makers in _MAKERS.items():
+        if name in rows:
+            found += [make(rows[name]) for make in makers]
+        if name == "shift" and name in rows:
+            several = [rows[each] for each in ("shift", "unrehearsed") if each in rows]
+            found.append(_policies(max(several, key=lambda row: len(policies_of(row)))))
+    return found
 
 
 def mean(seeds: Sequence[Row], *path: str) -> float:
@@ -155,7 +162,7 @@ def _average(row: Row) -> dict[str, Any]:
 
 _MAKERS: Mapping[str, Sequence[Callable[[Row], dict[str, Any]]]] = {
     "equality": (_equality,),
-    "shift": (_shift, _policies),
+    "shift": (_shift,),
     "bytes": (_bytes,),
     "faults": (_faults,),
     "poisoner": (_poisoner,),

@@ -186,7 +186,7 @@ def test_the_page_says_what_was_found_and_what_was_not() -> None:
     assert "55.0" in text  # of the cost won back
     assert "fewer than 3 seeds" in text
     assert "1 rejoined" in text
-    assert "Not measured: tuning, average, poisoner, step, serving meanwhile" in text
+    assert "Not measured: tuning, unrehearsed, average, poisoner, step, serving meanwhile" in text
     assert plot.draw(report()).get_axes()
 
 
