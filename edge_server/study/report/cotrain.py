@@ -42,7 +42,7 @@ def learned_together(files: Found) -> str:
     for name, make in makers:
         if name in rows:
             recipe = _recipe(rows[name]["scale"])
-            told = "" if recipe == usual or name in _ALIKE else f" (This row was made with {recipe}.)"
+            told = "" if recipe == usual or name in _ALIKE else f"\n\n(That row was made with {recipe}.)"
             parts.append(make(rows[name]) + told)
     if "cotrain_serving" in files:
         parts.append(_serving(files["cotrain_serving"]))
