@@ -150,6 +150,11 @@ def settled(checks: Sequence[Check]) -> Settled:
     return Settled(_PROMISE, told, all(check.kept for check in checks))
 
 
+def shown(arguments: Sequence[str], folder: Path) -> tuple[str, ...]:
+    """Arguments without where this checkout and the agent's files happen to lie."""
+    return tuple(each.replace(f"{ROOT}/", "").replace(str(folder), "FOLDER") for each in arguments)
+
+
 async def meet(number: int, made: Mapping[str, bytes], folder: Path) -> Outcome:
     """One agent meets one server; what is left of it is removed.
 
@@ -170,7 +175,7 @@ async def meet(number: int, made: Mapping[str, bytes], folder: Path) -> Outcome:
     text = output.decode("utf-8", "replace")
     outcome = Outcome(
         number,
-        tuple(command.arguments),
+        shown(command.arguments, folder),
         tuple(dict.fromkeys(harm.did)),
         code,
         0.0 if harm.met_s is None else ended_s - harm.met_s - command.ends_s,
