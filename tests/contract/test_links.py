@@ -76,7 +76,8 @@ class TestFastKeepalive:
         proxy.swallow()
         # The server gives the slot in the batch back; the device makes a new link and asks again.
         await running.until(lambda: running.server.engine.unanswered == 0)
-        await running.until(lambda: proxy.accepted == 2)
+        # On a busy machine it may take one more: pings are twenty times as impatient here.
+        await running.until(lambda: proxy.accepted >= 2)
         proxy.heal()
         running.model.gate.open()
         assert (await asking).answer.text == "x" * 20

@@ -41,8 +41,8 @@ def test_weights_that_are_not_those_that_are_served_do_not_join(
 
 def test_a_device_bundle_has_a_hash_of_its_own(model: Path) -> None:
     before = digest_of(model)
-    (model / "bundle-int8").mkdir()
-    (model / "bundle-int8" / "manifest.json").write_text("{}")
+    (model / "bundle-int4").mkdir()
+    (model / "bundle-int4" / "manifest.json").write_text("{}")
     (model / "bundle" / "visual.json").write_text("{}")
     assert digest_of(model) == before
 
