@@ -199,13 +199,18 @@ class Allocator:
             asked = self._wanted.is_set()
             self._wanted.clear()
             active = self._active()
+            started_s = self._clock()
             if asked or {session.session_id for session in active} != self._reckoned.keys():
                 try:
                     await self.share_out(active)
                 except Exception:
                     # Whatever it is, the grants that there are go on holding.
                     logger.exception("the cell was not shared out anew")
-                await self._sleep(self._config.allocate_every_s)
+                # A solver holds the interpreter, and answers wait for it.
+                took_s = self._clock() - started_s
+                await self._sleep(
+                    max(self._config.allocate_every_s, took_s / self._config.allocate_share - took_s)
+                )
 
     def _active(self) -> list[Session]:
         sessions = list(self._sessions())

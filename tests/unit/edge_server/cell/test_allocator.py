@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -75,9 +75,11 @@ class Bench:
         )
         self.cell = Cell(self.backends, config, clock=self.clock, allocator=self.allocator)
         self.rested = 0
+        self.rests_s: list[float] = []
 
     async def _rest(self, seconds: float) -> None:
         self.rested += 1
+        self.rests_s.append(seconds)
         self.clock.advance(seconds)
         await turns()
 
@@ -323,3 +325,30 @@ async def test_a_session_whose_model_is_gone_takes_no_part() -> None:
 def vars_of(config: CellConfig) -> dict[str, Any]:
     """A config's fields, to make another of."""
     return dict(vars(config))
+
+
+class Slow:
+    """A policy that takes its time, by the test's clock."""
+
+    name = "slow"
+
+    def __init__(self) -> None:
+        self.takes: Callable[[], None] = lambda: None
+        self._does = make_policy("equal")
+
+    def allocate(self, problem: Problem) -> Allocation:
+        self.takes()
+        return self._does.allocate(problem)
+
+
+async def test_what_takes_long_to_find_is_found_less_often() -> None:
+    policy = Slow()
+    bench = Bench(policy=policy)
+    async with bench.running():
+        bench.open("quick", 10.0)
+        await bench.until_shared_out(1)
+        policy.takes = lambda: bench.clock.advance(2.0)
+        bench.open("another", 0.0)
+        await bench.until_shared_out(2)
+        await until(lambda: len(bench.rests_s) >= 2)
+    assert bench.rests_s[:2] == [CONFIG.allocate_every_s, pytest.approx(18.0)]
