@@ -54,7 +54,7 @@ class CellConfig:
     """What a second at the power of 0 dB costs, in wrong answers."""
     allocate_every_s: Annotated[float, Field(ge=0.05, le=3600)] = 0.5
     """An allocation is found anew at most this often."""
-    allocate_share: Annotated[float, Field(gt=0, le=1)] = 0.1
+    allocate_share: Annotated[float, Field(gt=0, le=1)] = 0.05
     """Share of the time that allocations may take to find: what takes long is found less often."""
     allocate_within_s: PositiveFloat = 1.0
     """A solver that takes longer is not waited for; a policy that needs none decides."""
