@@ -73,6 +73,7 @@ def _live(report: Mapping[str, Any]) -> str:
     rows = [
         (
             row["policy"],
+            f"{row['cost']:.4f} / {row['predicted_cost']:.4f}",
             percent(row["accuracy"]),
             f"{row['right_per_s_of_airtime']:.1f} / {row['predicted_right_per_s_of_airtime']:.1f}",
             f"{1e3 * row['airtime_p95_s']:.2f} / {1e3 * row['predicted_airtime_p95_s']:.2f} ms",
@@ -85,7 +86,14 @@ def _live(report: Mapping[str, Any]) -> str:
         f"{step['snr_db']:g} dB " + ("the same grant" if step["lag_s"] is None else f"{step['lag_s']:.2f} s")
         for step in walk["steps"]
     )
-    head = ("policy", "right", "right answers per second of airtime", "airtime, p95", "tokens")
+    head = (
+        "policy",
+        "cost of a question",
+        "right",
+        "right answers per second of airtime",
+        "airtime, p95",
+        "tokens",
+    )
     return (
         f"Live, {report['users']} agents over gRPC at one server, measured / predicted "
         f"(`{report['command']}`):\n\n{table(head, rows)}\n\nOne that walks, asking all the time: how long "
