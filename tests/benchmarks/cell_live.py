@@ -271,7 +271,7 @@ def kept(
             "what": "24 real agents over gRPC: right answers per second of airtime and p95 of airtime, "
             "predicted against measured",
             "measured": f"at most {off:.1%} off; joint against equal: cost, which it makes small, times "
-            f"{gain['cost']:.3f}, predicted {gain['predicted_cost']:.3f}; right answers per second of airtime "
+            f"{gain['cost']:.3f}, predicted {gain['predicted_cost']:.3f}; right answers a second of airtime "
             f"times {gain['right_per_s_of_airtime']:.3f}, predicted "
             f"{gain['predicted_right_per_s_of_airtime']:.3f}; p95 of airtime times "
             f"{gain['airtime_p95_s']:.3f}, predicted {gain['predicted_airtime_p95_s']:.3f}",
