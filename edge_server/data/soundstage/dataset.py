@@ -16,8 +16,9 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +35,8 @@ from edge_server.model.config import VisualFormat
 from edge_server.model.preprocess import VisualFrontEnd
 
 FORMAT_VERSION = 1
+Item = TypeVar("Item")
+
 _CHUNK = 50
 
 
@@ -96,14 +99,8 @@ def generate(
     frames_shape = (clips, format.frames, format.height, format.width, 3)
     np.lib.format.open_memmap(folder / "frames.npy", "w+", np.uint8, frames_shape).flush()
     np.lib.format.open_memmap(folder / "sound.npy", "w+", np.int16, (clips, sound.SAMPLES)).flush()
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        jobs = [
-            pool.submit(_render_chunk, folder, begin, scenes[begin : begin + _CHUNK], artwork, soundfont)
-            for begin in range(0, clips, _CHUNK)
-        ]
-        for job in jobs:
-            advance(job.result())
+    render = partial(_render_chunk, folder, artwork, soundfont)
+    render_in_chunks(render, scenes, _CHUNK, workers, advance)
     summary = {
         "format": FORMAT_VERSION,
         "split": split,
@@ -187,8 +184,32 @@ def _write_annotations(folder: Path, split: SplitName, scenes: Sequence[Scene], 
         (folder / f"{file}.json").write_text(json.dumps(rows, indent=0) + "\n")
 
 
+def render_in_chunks(
+    render: Callable[[int, Sequence[Item]], int],
+    items: Sequence[Item],
+    chunk: int,
+    workers: int,
+    advance: Callable[[int], None],
+) -> None:
+    """Render the scenes of a split on several cores.
+
+    Args:
+        render: a function of a module: given the index of the first, renders some; how many it rendered.
+        items: all of them.
+        chunk: how many at a time.
+        workers: processes.
+        advance: called with the number finished since the last call.
+    """
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        begins = range(0, len(items), chunk)
+        jobs = [pool.submit(render, begin, items[begin : begin + chunk]) for begin in begins]
+        for job in jobs:
+            advance(job.result())
+
+
 def _render_chunk(
-    folder: Path, begin: int, scenes: Sequence[Scene], artwork: Path | None, soundfont: Path | None
+    folder: Path, artwork: Path | None, soundfont: Path | None, begin: int, scenes: Sequence[Scene]
 ) -> int:
     torch.set_num_threads(1)
     frames = np.load(folder / "frames.npy", mmap_mode="r+")

@@ -10,11 +10,10 @@ DIR/SPLIT/frames.npy      uint8  [N, 3, F, H, W, 3]  front, left, earlier; as th
 from __future__ import annotations
 
 import json
-import multiprocessing
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,13 @@ import numpy.typing as npt
 import torch
 
 from edge_server.data.soundstage import sound
-from edge_server.data.soundstage.dataset import SplitName, picked_frames, read_scene, split_rng
+from edge_server.data.soundstage.dataset import (
+    SplitName,
+    picked_frames,
+    read_scene,
+    render_in_chunks,
+    split_rng,
+)
 from edge_server.data.soundstage.picture import render_frames
 from edge_server.data.soundstage.room import PICTURES, SOUNDS, VIEWS, Room, ViewName, sample_room
 from edge_server.data.soundstage.room_questions import RoomBalancer
@@ -123,14 +128,7 @@ def generate_rooms(
     np.lib.format.open_memmap(folder / "frames.npy", "w+", np.uint8, shape).flush()
     heard = (rooms, len(SOUNDS), sound.SAMPLES)
     np.lib.format.open_memmap(folder / "sound.npy", "w+", np.int16, heard).flush()
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        jobs = [
-            pool.submit(_render_chunk, folder, begin, sampled[begin : begin + _CHUNK])
-            for begin in range(0, rooms, _CHUNK)
-        ]
-        for job in jobs:
-            advance(job.result())
+    render_in_chunks(partial(_render_chunk, folder), sampled, _CHUNK, workers, advance)
     summary = {
         "kind": KIND,
         "format": FORMAT_VERSION,
