@@ -152,11 +152,13 @@ class CausalRunner:
                 logits_BV = torch.cat(logits) if len(logits) > 1 else logits[0]
                 said_2B = likeliest(logits_BV)
                 cache.remember(cache_rows, said_2B[0])
-                said = _say(said_2B, cache, cache_rows)
+                told = said_2B if self._doubt_id is None else self._with_doubts(said_2B, logits_BV)
+                said = _say(told, cache, cache_rows)
+                doubts = [step.doubt for step in said]
                 samplers = [Sampler.of(prompts[row]) for row in order]
-                doubts = self._doubts(logits_BV, said_2B)
                 _sample(said, samplers, logits_BV, range(len(said)), cache, cache_rows)
-                said = [replace(step, doubt=doubt) for step, doubt in zip(said, doubts, strict=True)]
+                if any(samplers):  # what is drawn knows nothing of it
+                    said = [replace(step, doubt=doubt) for step, doubt in zip(said, doubts, strict=True)]
             except BaseException:
                 cache.free(cache_rows)
                 raise
@@ -213,14 +215,14 @@ class CausalRunner:
             )
             return joined, said[0]
 
-    def _doubts(self, logits_BV: Tensor, said_2B: Tensor) -> list[float]:
-        """Of each row, the probability that it begins with its :attr:`doubt_id`; 0 where there is none."""
-        if self._doubt_id is None:
-            return [0.0] * len(logits_BV)
+    def _with_doubts(self, said_2B: Tensor, logits_BV: Tensor) -> Tensor:
+        """Below what is likeliest, the probability of each row that it begins with ``doubt_id``, [3, B].
+
+        Together, so that all is fetched from a GPU at once.
+        """
         most_B = logits_BV.gather(1, said_2B[0].long()[:, None])[:, 0].float()
         doubts_B = said_2B[1] * (logits_BV[:, self._doubt_id].float() - most_B).exp()
-        found: list[float] = doubts_B.tolist()
-        return found
+        return torch.cat([said_2B, doubts_B[None]])
 
     def _known(self, prompts: Sequence[Prompt]) -> tuple[dict[int, Prefix], list[int]]:
         """What is kept of prompts, by their rows, and the rows of the others."""
@@ -334,13 +336,23 @@ def _never(prompt: Prompt) -> bool:
     return False
 
 
-def _say(said_2B: Tensor, cache: KeyValueCache, cache_rows: Sequence[int]) -> list[Step]:
-    """What :func:`~edge_server.runtime.cuda_graphs.likeliest` found, fetched from where it was computed."""
-    tokens, probabilities = said_2B.tolist()
+def _say(told: Tensor, cache: KeyValueCache, cache_rows: Sequence[int]) -> list[Step]:
+    """What :func:`~edge_server.runtime.cuda_graphs.likeliest` found, fetched from where it was computed.
+
+    Args:
+        told: [2, B], or [3, B] with a doubt for each row.
+        cache: is told of rows whose probability is no number.
+        cache_rows: of each row.
+    """
+    tokens, probabilities, *doubts = told.tolist()
     for cache_row, probability in zip(cache_rows, probabilities, strict=True):
         if not math.isfinite(probability):
             cache.mark_nonfinite(cache_row)
-    return [Step(int(token), probability) for token, probability in zip(tokens, probabilities, strict=True)]
+    doubt_of = doubts[0] if doubts else [0.0] * len(tokens)
+    return [
+        Step(int(token), probability, (), doubt)
+        for token, probability, doubt in zip(tokens, probabilities, doubt_of, strict=True)
+    ]
 
 
 def _sample(
