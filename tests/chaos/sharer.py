@@ -37,7 +37,6 @@ from device_agent.sharing.budget import Budget
 from device_agent.sharing.sharing import Shared, Sharer
 from device_agent.sources.registry import Source
 from device_agent.uplink.uplink import Uplink
-from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from tests.chaos.device import outbox_of, release_of
 from tests.chaos.questions import record_of
 from tests.weightless import BUNDLE_HASH, WeightlessTransmitter
@@ -70,17 +69,9 @@ class Noting(Agent):
 
     noted: Any
 
-    async def prepare_share(
-        self,
-        clip: Clip,
-        grant: pb.Grant,
-        device: str,
-        start_s: float,
-        length_s: float,
-        thumbnail: bytes = b"",
-    ) -> Prepared:
+    async def prepare_share(self, *window: Any, **more: Any) -> Prepared:
         """As any agent."""
-        prepared = await super().prepare_share(clip, grant, device, start_s, length_s, thumbnail)
+        prepared = await super().prepare_share(*window, **more)
         question = prepared.question
         self.noted.write(json.dumps({"request_id": question.request_id, "bytes": question.ByteSize()}) + "\n")
         self.noted.flush()
