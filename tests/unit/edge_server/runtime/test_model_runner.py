@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from edge_server.engine.calibration import UNSURE
 from edge_server.engine.ports import FeatureBlock, InvalidPromptError, Prompt, Step
 from edge_server.engine.sampling import Sampling
 from edge_server.evaluation.accuracy import answer_all
@@ -64,6 +65,20 @@ def test_answers_in_a_batch_are_those_given_alone(served: ServedLink) -> None:
     together = greedy(served, prompts, 6)
     for prompt, row in zip(prompts, together, strict=True):
         same(greedy(served, [prompt], 6)[0], row)
+
+
+def test_doubt_is_how_probable_it_was_to_begin_as_who_is_not_sure(served: ServedLink) -> None:
+    """Of every row, sampled or not; and of first tokens alone."""
+    unsure = tk.encode(served.link.tokenizer, UNSURE)[0]
+    told = Sampling(temperature=1.0, seed=3, alternatives=served.link.config.foundation.vocab_size)
+    prompts = mixed_prompts()
+    prompts[1:3] = [replace(prompt, sampling=told) for prompt in prompts[1:3]]
+    state, mixed = served.prefill(prompts)
+    _, every = served.prefill([replace(prompt, sampling=told) for prompt in prompts])
+    expected = [np.exp(dict(step.alternatives)[unsure]) for step in every]
+    for steps in (mixed, every):
+        np.testing.assert_allclose([step.doubt for step in steps], expected, rtol=1e-4)
+    assert [step.doubt for step in served.decode(state)[1]] == [0.0] * len(prompts)
 
 
 def test_rows_join_and_leave_a_running_batch(served: ServedLink) -> None:
