@@ -81,7 +81,10 @@ class Engine(Generic[StateT]):
         self._new_seed = new_seed
         self._observer = observer or SilentObserver()
         self._queue = FairQueue(
-            self.config.max_queue, self.config.max_queue_per_user, self.config.max_user_rows
+            self.config.max_queue,
+            self.config.max_queue_per_user,
+            self.config.max_user_rows,
+            self.config.max_background_beside,
         )
         self._detokenizer = Detokenizer(model.text, self._publish, calibration)
         self._schedulers = [

@@ -7,6 +7,9 @@
 While both classes wait, service is shared in this proportion, by the same kind of counter that shares it
 between users: background questions go on slowly and never starve. Where one class is alone, it gets all.
 
+Who asks one question after another never has two that wait, so shares do not protect that user: while an
+interactive question was among the last that were taken, few background ones are under way at once.
+
 Turns bound how long a question waits for others to be taken, not how long those take: a batch that one user
 has filled is a slow one for everybody who joins it. So a user holds no more than part of the rows while
 others have questions too.
@@ -35,6 +38,10 @@ PARTS: Mapping[Priority, float] = MappingProxyType({"interactive": 8.0, "backgro
 """Shares of the classes while all of them wait."""
 
 
+_FORGOTTEN_AFTER = 16
+"""Background questions, one after another, after which nobody is thought to ask interactively."""
+
+
 class FairQueue:
     """Questions that wait. Thread-safe: the event loop pushes and removes, workers pop.
 
@@ -42,12 +49,22 @@ class FairQueue:
         max_jobs: bound over all users and classes.
         max_jobs_per_user: bound for each user, over all classes.
         max_taken_per_user: of a user's questions that were taken and not released, while there are others'.
+        max_background_beside: of background questions likewise, while somebody asks interactively.
     """
 
-    def __init__(self, max_jobs: int, max_jobs_per_user: int, max_taken_per_user: float = math.inf) -> None:
+    def __init__(
+        self,
+        max_jobs: int,
+        max_jobs_per_user: int,
+        max_taken_per_user: float = math.inf,
+        max_background_beside: float = math.inf,
+    ) -> None:
         self._max_jobs = max_jobs
         self._max_jobs_per_user = max_jobs_per_user
         self._max_taken_per_user = max_taken_per_user
+        self._max_background_beside = max_background_beside
+        self._background_taken = 0
+        self._since_interactive = _FORGOTTEN_AFTER
         self._taken: Counter[str] = Counter()
         self._changed = threading.Condition()
         self._classes: dict[Priority, FairShare] = {priority: FairShare() for priority in PARTS}
@@ -130,6 +147,11 @@ class FairQueue:
                 return None
             share.take(job)
             self._taken[job.request.user] += 1
+            if priority == "background":
+                self._background_taken += 1
+                self._since_interactive += 1
+            else:
+                self._since_interactive = 0
             self._size -= 1
             self._floor = max(self._floor, self._service[priority])
             self._service[priority] += job.positions / PARTS[priority]
@@ -137,20 +159,14 @@ class FairQueue:
 
     def release(self, job: Job) -> None:
         """A question that was taken has ended."""
-        user = job.request.user
         with self._changed:
-            self._taken[user] -= 1
-            if not self._taken[user]:
-                del self._taken[user]
+            self._give_back(job)
             self._tell_who_waits()
 
     def put_back(self, job: Job) -> None:
         """A question that was taken waits again, before its user's others; it was accepted, bounds or not."""
-        user = job.request.user
         with self._changed:
-            self._taken[user] -= 1
-            if not self._taken[user]:
-                del self._taken[user]
+            self._give_back(job)
             self._classes[job.request.priority].put_back(job)
             self._size += 1
             self._earliest_deadline = min(self._earliest_deadline, job.deadline_at)
@@ -200,10 +216,21 @@ class FairQueue:
         with self._changed:
             self._changed.notify_all()
 
+    def _give_back(self, job: Job) -> None:
+        """A question that was taken is so no more."""
+        user = job.request.user
+        self._taken[user] -= 1
+        if not self._taken[user]:
+            del self._taken[user]
+        self._background_taken -= job.request.priority == "background"
+
     def _first(self) -> dict[Priority, Job]:
         """The question of each class whose turn it is."""
         held_back = self._held_back()
         first = {priority: share.first(held_back) for priority, share in self._classes.items()}
+        asked = self._since_interactive < _FORGOTTEN_AFTER
+        if asked and self._background_taken >= self._max_background_beside:
+            del first["background"]
         return {priority: job for priority, job in first.items() if job is not None}
 
     def _held_back(self) -> Set[str]:

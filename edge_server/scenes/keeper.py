@@ -1,5 +1,7 @@
 """Scenes as the event loop sees them: kept, found and searched on a thread of their own, told in metrics.
 
+Where a scene or a text stands is computed on another thread: who asks about a scene does not wait for that.
+
 share ─▶ vector (where the model has a space) ─▶ store ─▶ acknowledged ─▶ whoever follows new scenes
 question, search ─▶ may they? ─▶ store
 """
@@ -12,6 +14,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from edge_server.errors import EngineFailureError
@@ -97,6 +100,7 @@ class Scenes:
         self._observer = observer
         self._followers: list[Callable[[Scene], None]] = []
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="tokenlink-scenes")
+        self._space_thread = ThreadPoolExecutor(1, thread_name_prefix="tokenlink-scene-space")
 
     async def call(
         self,
@@ -122,15 +126,15 @@ class Scenes:
             EngineFailureError: it cannot be kept.
         """
 
-        def keep(store: SceneStore) -> tuple[Scene, dict[Eviction, int], int]:
+        def keep(store: SceneStore, vector: Vector | None) -> tuple[Scene, dict[Eviction, int], int]:
             kept = replace(scene, keep_until_s=self.wall_clock() + self._ttl_s)
-            vector = space.of_scene(scene.blocks) if space is not None else None
             if space is not None and vector is not None:
                 kept = replace(kept, space=space.name, vector=vector)
             return kept, store.put(kept, clock), store.count()
 
         try:
-            kept, gone, count = await self.call(keep)
+            vector = None if space is None else await self._place(partial(space.of_scene, scene.blocks))
+            kept, gone, count = await self.call(keep, vector)
         except Exception as error:
             logger.exception("a scene could not be kept", extra={"device_id": scene.device})
             raise EngineFailureError("the scene cannot be kept now; share it again later") from error
@@ -155,12 +159,10 @@ class Scenes:
             most: so many.
         """
         started_s = self._clock()
-
-        def look(store: SceneStore) -> list[Found]:
-            vector = space.of_text(text)
-            return [] if vector is None else store.search(space.name, vector, wanted, most)
-
-        found = await self.call(look)
+        vector = await self._place(partial(space.of_text, text))
+        found: list[Found] = []
+        if vector is not None:
+            found = await self.call(lambda store: store.search(space.name, vector, wanted, most))
         self._observer.scenes_searched(self._clock() - started_s)
         return found
 
@@ -186,6 +188,11 @@ class Scenes:
             await asyncio.wait([expiring])
             await self.call(lambda store: store.close())
             self._thread.shutdown()
+            self._space_thread.shutdown()
+
+    async def _place(self, of: Callable[[], Vector | None]) -> Vector | None:
+        """Where something stands, computed on the thread of spaces."""
+        return await asyncio.get_running_loop().run_in_executor(self._space_thread, of)
 
     async def _expire(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         while True:

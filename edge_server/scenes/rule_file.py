@@ -93,6 +93,9 @@ class RuleFile:
     def __init__(self, scenes: SqliteScenes) -> None:
         self._scenes = scenes
         self._db = scenes.connection
+        self._db.create_function(
+            "names", 2, lambda patterns, device: matches((patterns,), device), deterministic=True
+        )
 
     def add(self, rule: Rule) -> None:
         """Ask this of every scene from now on.
@@ -128,9 +131,13 @@ class RuleFile:
             for table in ("rule_state", "notice", "turn"):
                 self._db.execute(f"DELETE FROM {table} WHERE rule_id = ?", (rule_id,))  # noqa: S608
 
-    def rules(self) -> list[Rule]:
-        """All rules, oldest first."""
-        rows = self._db.execute(f"SELECT {_RULE_COLUMNS} FROM rule ORDER BY created_s, rule_id")  # noqa: S608
+    def rules(self, device: str | None = None) -> list[Rule]:
+        """Rules for a device, all of them without one; oldest first."""
+        where, given = ("WHERE names(devices, ?)", (device,)) if device is not None else ("", ())
+        rows = self._db.execute(
+            f"SELECT {_RULE_COLUMNS} FROM rule {where} ORDER BY created_s, rule_id",  # noqa: S608 (constants)
+            given,
+        )
         return [
             Rule(name, question, devices, becomes, for_s, tuple(json.loads(notify)), created_s)
             for name, question, devices, becomes, for_s, notify, created_s in rows
@@ -154,31 +161,33 @@ class RuleFile:
         )
         return [Turn(device, bool(is_on), *rest) for device, is_on, *rest in rows]
 
-    def unjudged(self, most: int, without: Iterable[int] = ()) -> list[tuple[int, Scene, list[Rule]]]:
-        """Scenes that rules were not asked of yet, oldest first: number, scene, rules for its device."""
-        skipped = list(without)
-        marks = ", ".join("?" * len(skipped))
+    def unjudged(self, most: int, without: Iterable[str] = ()) -> list[tuple[int, Scene, list[Rule]]]:
+        """The oldest scene of each device that rules were not asked of yet: number, scene, its rules.
+
+        Whoever asks about a scene waits for this too, on the same thread: nothing is read that is not asked.
+
+        Args:
+            most: devices, those that have waited longest.
+            without: devices that are not looked at.
+        """
+        busy = list(without)
+        marks = ", ".join("?" * len(busy))
         rows = self._db.execute(
-            f"SELECT number FROM unjudged WHERE number NOT IN ({marks}) ORDER BY number LIMIT ?",  # noqa: S608
-            (*skipped, most),
+            "SELECT min(unjudged.number) FROM unjudged LEFT JOIN scene ON scene.number = unjudged.number "  # noqa: S608
+            f"WHERE device IS NULL OR device NOT IN ({marks}) GROUP BY device ORDER BY 1 LIMIT ?",
+            (*busy, most),
         ).fetchall()
-        if not rows:
-            return []
-        rules = self.rules()
-        found = []
+        found, gone = [], False
         for (number,) in rows:
             scene = self._scenes.by_number(number)
             if scene is not None:
-                found.append((number, scene, [r for r in rules if matches((r.devices,), scene.device)]))
+                found.append((number, scene, self.rules(scene.device)))
             else:
-                # It went by a bound before it could be asked about.
-                self.skip(number)
+                gone = True
+        if gone:  # by a bound, before they could be asked about
+            with self._scenes.transaction():
+                self._db.execute("DELETE FROM unjudged WHERE number NOT IN (SELECT number FROM scene)")
         return found
-
-    def skip(self, number: int) -> None:
-        """A scene that nothing is asked of."""
-        with self._scenes.transaction():
-            self._db.execute("DELETE FROM unjudged WHERE number = ?", (number,))
 
     def judge(
         self, number: int, scene: Scene, answers: Sequence[tuple[Rule, str]], now_s: float
@@ -216,10 +225,10 @@ class RuleFile:
             for number, url, rule_id, device, is_on, body in rows
         ]
 
-    def delivered(self, number: int) -> None:
-        """A notice is where it was to go."""
+    def delivered(self, numbers: Iterable[int]) -> None:
+        """Notices are where they were to go."""
         with self._scenes.transaction():
-            self._db.execute("DELETE FROM notice WHERE number = ?", (number,))
+            self._db.executemany("DELETE FROM notice WHERE number = ?", [(number,) for number in numbers])
 
     def _notice(self, rule: Rule, scene: Scene, state: RuleState, now_s: float) -> None:
         self._db.execute(

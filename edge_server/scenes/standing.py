@@ -35,6 +35,8 @@ _LOOK_EVERY_S = 2.0
 _TRIES = 20
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 60.0
 _NOTICES_AT_ONCE = 256
+_NOTED_AT_ONCE = 16
+"""Notices that a kill may have told again, at most: each note is a write that waits for the disk."""
 _Result = TypeVar("_Result")
 
 
@@ -66,7 +68,6 @@ class StandingQuestions:
         self._come = asyncio.Event()
         self._noticed = asyncio.Event()
         self._busy: dict[str, asyncio.Task[None]] = {}
-        self._taken: set[int] = set()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -88,22 +89,20 @@ class StandingQuestions:
         while True:
             self._come.clear()
             try:
-                found = await self._file(lambda file: file.unjudged(4 * DEVICES_AT_ONCE, self._taken))
+                free, busy = DEVICES_AT_ONCE - len(self._busy), tuple(self._busy)
+                # In order, one device's after another.
+                found = await self._file(partial(RuleFile.unjudged, most=free, without=busy)) if free else []
                 for number, scene, rules in found:
-                    if scene.device in self._busy or len(self._busy) >= DEVICES_AT_ONCE:
-                        continue  # in order, one device's after another
-                    self._taken.add(number)
                     task = asyncio.create_task(self._judge(number, scene, rules))
                     self._busy[scene.device] = task
-                    task.add_done_callback(partial(self._done, number, scene.device))
+                    task.add_done_callback(partial(self._done, scene.device))
             except Exception:
                 logger.exception("standing questions could not be looked up")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_EVERY_S):
                     await self._come.wait()
 
-    def _done(self, number: int, device: str, _: asyncio.Task[None]) -> None:
-        self._taken.discard(number)
+    def _done(self, device: str, _: asyncio.Task[None]) -> None:
         del self._busy[device]
         self._come.set()
 
@@ -160,20 +159,40 @@ class StandingQuestions:
         self, url: str, notices: list[Notice], rules: dict[str, Rule], waits_s: dict[str, float]
     ) -> None:
         """Deliver what is for one target, in order; what is left is tried again later."""
-        for notice in notices:
-            rule = rules.get(notice.rule_id)
-            if rule is None:
-                continue  # removed meanwhile, with its notices
-            try:
-                await self._courier.deliver(notice, rule)
-            except DeliveryError as error:
-                if url not in waits_s:
-                    logger.warning("%s takes no notices (%s); trying again", named(url), error)
-                waits_s[url] = min(2.0 * waits_s.get(url, _FIRST_WAIT_S / 2), _LONGEST_WAIT_S)
-                return
-            if waits_s.pop(url, None) is not None:
-                logger.info("%s takes notices again", named(url))
-            await self._file(partial(RuleFile.delivered, number=notice.number))
+        delivered: list[int] = []
+        try:
+            for notice in notices:
+                if len(delivered) == _NOTED_AT_ONCE:
+                    await self._note(delivered)
+                if not await self._deliver(url, notice, rules, waits_s):
+                    return
+                delivered.append(notice.number)
+        finally:
+            await self._note(delivered)
+
+    async def _note(self, delivered: list[int]) -> None:
+        numbers = delivered.copy()
+        delivered.clear()
+        if numbers:
+            await self._file(partial(RuleFile.delivered, numbers=numbers))
+
+    async def _deliver(
+        self, url: str, notice: Notice, rules: dict[str, Rule], waits_s: dict[str, float]
+    ) -> bool:
+        """Deliver one; False where its target takes none now."""
+        rule = rules.get(notice.rule_id)
+        if rule is None:
+            return True  # removed meanwhile, with its notices
+        try:
+            await self._courier.deliver(notice, rule)
+        except DeliveryError as error:
+            if url not in waits_s:
+                logger.warning("%s takes no notices (%s); trying again", named(url), error)
+            waits_s[url] = min(2.0 * waits_s.get(url, _FIRST_WAIT_S / 2), _LONGEST_WAIT_S)
+            return False
+        if waits_s.pop(url, None) is not None:
+            logger.info("%s takes notices again", named(url))
+        return True
 
     async def _file(self, work: Callable[[RuleFile], _Result]) -> _Result:
         return await self._scenes.call(lambda _: work(self._rules))

@@ -220,6 +220,37 @@ def test_inside_background_users_take_turns() -> None:
     assert "light" in order(queue)[:2]
 
 
+def test_while_somebody_asks_few_background_questions_are_under_way() -> None:
+    queue = FairQueue(256, 256, max_background_beside=2)
+    for _ in range(60):
+        queue.push(job("device", priority="background"), 0.0)
+    assert len([queue.pop(ROOM) for _ in range(10)]) == 10  # nobody asks
+    queue.push(job("person"), 0.0)
+    person = queue.pop(ROOM)
+    assert person is not None
+    assert person.request.user == "person"
+    assert queue.pop(ROOM) is None
+    queue.release(person)
+    assert queue.pop(ROOM) is None, "who asked a moment ago will ask again"
+
+
+def test_background_goes_on_beside_who_asks_and_is_alone_once_nobody_does() -> None:
+    queue = FairQueue(256, 256, max_background_beside=1)
+    queue.push(job("person"), 0.0)
+    assert queue.pop(ROOM) is not None
+    for _ in range(60):
+        queue.push(job("device", priority="background"), 0.0)
+    one_by_one = 0
+    while (taken := queue.pop(ROOM)) is not None:
+        if (another := queue.pop(ROOM)) is not None:
+            break
+        queue.release(taken)
+        one_by_one += 1
+    assert 0 < one_by_one < 20
+    assert another is not None
+    assert another.request.priority == "background"
+
+
 def test_background_can_be_passed_over() -> None:
     queue = FairQueue(8, 8)
     background, interactive = job("device", priority="background"), job("person")
