@@ -158,7 +158,7 @@ def open_(
         )
     from edge_server.cotrain.process import Surroundings, hold_round, lower_priority  # torch takes seconds
 
-    lower_priority()
+    lower_priority(beside=metrics is not None)
     console = Console(stderr=True)
     with Progress(
         TextColumn("{task.description}"),

@@ -33,7 +33,7 @@ from edge_server.model.link import Link
 
 logger = logging.getLogger(__name__)
 
-NICE = 10
+NICE = 19
 """Added to the priority's number: serving goes first."""
 
 
@@ -123,10 +123,20 @@ async def hold_round(state: RoundState, around: Surroundings) -> tuple[str, dict
     return reason, report
 
 
-def lower_priority() -> None:
-    """Let everything else of the machine go first."""
+def lower_priority(*, beside: bool = False) -> None:
+    """Let everything else of the machine go first.
+
+    Args:
+        beside: something on this machine is not to wait at all, as a server that answers meanwhile: this
+            computes when nobody else wants to (SCHED_IDLE, sched(7)). Whoever is woken then takes the
+            processor at once; where priority is merely low, they wait for the end of its time slice, at each
+            of a question's steps.
+    """
     with contextlib.suppress(OSError):
         os.nice(NICE)
+    if beside and hasattr(os, "SCHED_IDLE"):
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 @contextlib.contextmanager

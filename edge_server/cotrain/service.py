@@ -76,7 +76,7 @@ class CoTrainingService(cgrpc.CoTrainingServicer):
                 yield frame
             await self._say_why(reading, context)
         finally:
-            self._round.leave(member)
+            self._round.intake.leave(member)
             reading.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await reading
@@ -115,7 +115,7 @@ class CoTrainingService(cgrpc.CoTrainingServicer):
         async for frame in requests:
             if peer is not None and self._identity is not None:
                 self._identity.access.check(peer)
-            await self._round.received(member, frame)
+            await self._round.intake.received(member, frame)
 
 
 class CoTrainingServer:

@@ -23,6 +23,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ async def learning(model: Path, metrics: str, scratch: Path) -> AsyncIterator[Ro
                 [sys.executable, "-c", entry, *arguments],
                 stdout=subprocess.PIPE,
                 stderr=log,
-                preexec_fn=lower_priority,
+                preexec_fn=partial(lower_priority, beside=True),
                 env=os.environ | {"OMP_NUM_THREADS": "1"},
             )
         started.append(process)
