@@ -18,6 +18,11 @@ from tests.benchmarks.serving.row import Claim
 
 ASKED = Path(__file__).parent / "asked"
 
+MOST_LOST_BY_WORDING = 0.03
+LEAST_ABSTAINED = 0.9
+MOST_IN_DOMAIN_LOST = 0.03
+MOST_CALIBRATION_ERROR = 0.03
+
 Results = Mapping[str, Any]
 """JSON files of docs/results by name, without their ending."""
 
@@ -164,6 +169,44 @@ def _parity(report: Any) -> Iterator[Promise]:
     yield Promise("link", what, f"at most {report['tolerance']:g}", worst, worst <= report["tolerance"])
 
 
+def _wordings(report: Any) -> Iterator[Promise]:
+    asked = report["questions"]
+    unseen = [row for row in report["rows"] if row["wording"] != "plain"]
+    missed = {row["wording"]: row["lost"] for row in unseen if row["lost"] > MOST_LOST_BY_WORDING}
+    worst = max(row["lost"] for row in unseen)
+    told = ", ".join(f"{wording} {100 * lost:.1f}" for wording, lost in missed.items())
+    yield Promise(
+        "faults",
+        f"Rewording: {asked['demo']} demo questions and {asked['held out']} held-out ones in {len(unseen)} "
+        "unseen wordings (at least 12): lost to the plain ones",
+        f"at most {100 * MOST_LOST_BY_WORDING:g} points; each wording's figure",
+        f"{len(unseen) - len(missed)} of {len(unseen)} wordings within it, "
+        f"{100 * report['mean_lost']:.1f} points in the mean, {100 * worst:.1f} at most",
+        not missed,
+        why=f"these cost more: {told}" if missed else None,
+    )
+
+
+def _out_of_domain(report: Any) -> Iterator[Promise]:
+    yield Promise(
+        "faults",
+        f"Out of domain, {report['asked']} questions and clips of {len(report['kinds'])} kinds (300 of six): "
+        f"abstained at {100 * MOST_IN_DOMAIN_LOST:g}% of in-domain answers lost",
+        f"at least {LEAST_ABSTAINED:.0%}",
+        f"{report['abstained']:.1%} at {report['in_domain_lost']:.1%} lost",
+        report["abstained"] >= LEAST_ABSTAINED and report["in_domain_lost"] <= MOST_IN_DOMAIN_LOST,
+    )
+    error = report["expected_calibration_error"]
+    yield Promise(
+        "faults",
+        "Expected calibration error of the probability of an answer",
+        f"at most {MOST_CALIBRATION_ERROR:g}",
+        error,
+        error <= MOST_CALIBRATION_ERROR,
+    )
+
+
+_EVALUATION = ("edge_server/evaluation", "deploy/models/soundstage-small")
 _ENGINE = ("edge_server/engine", "edge_server/cell", "edge_server/frontdoor", "edge_server/runtime")
 _DEVICE = ("device_agent", "protos")
 SOURCES = (
@@ -178,6 +221,8 @@ SOURCES = (
     Source("forward_pass", "python -m tests.benchmarks.forward_pass", ("edge_server/runtime",), _forward),
     Source("forward_pass_gpu", "python -m tests.benchmarks.forward_pass", ("edge_server/runtime",), _forward),
     Source("chaos", "python -m tests.chaos", (*_ENGINE, *_DEVICE, "edge_server/server"), _chaos),
+    Source("wordings", "edge-server evaluate --wordings --demo deploy/demo", _EVALUATION, _wordings),
+    Source("out_of_domain", "edge-server evaluate --out-of-domain", _EVALUATION, _out_of_domain),
     Source("channel", "python -m tests.benchmarks.channel", ("device_agent/channel",), _channel),
     Source(
         "parity",

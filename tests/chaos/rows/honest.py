@@ -4,7 +4,9 @@ Both serve the same model on the same machine and run all the time; only the one
 The server of before is run from its commit, in a worktree that is removed afterwards.
 
 Judged is how many answers a second of processor time gives: that bounds a server which is asked as much as it
-can answer, and nobody else on the machine changes it. Answers per second of the clock stand beside it.
+can answer, and nobody else on the machine changes it. Answers per second of the clock stand beside it, and
+so does the present server with a model that has no calibration: the one of before did not tell how sure an
+answer is, so the difference is what that costs, and the rest what hardening does. It settles nothing.
 """
 
 from __future__ import annotations
@@ -12,11 +14,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import shutil
 import statistics
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import cycle, islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -29,6 +33,7 @@ from deploy.loadtest.grpc_target import GrpcTarget, bundle_of
 from deploy.loadtest.profile import Group
 from deploy.loadtest.running import held
 from deploy.loadtest.users import Users
+from edge_server.engine.calibration import FILE as CALIBRATION
 from tests.chaos.row import Row, Scale, Settled, at_least, exactly
 from tests.chaos.watched import ROOT, WatchedServer, edge_server
 
@@ -73,16 +78,21 @@ class Counted:
 async def run(scale: Scale, folder: Path) -> Row:
     """In turns."""
     settings = {"model": MODEL, "ui": "off"}
-    found = {"now": Counted(), "before": Counted()}
+    found = {"now": Counted(), "before": Counted(), "unjudged": Counted()}
+    unjudged_model = folder / "unjudged" / MODEL.name
+    shutil.copytree(MODEL, unjudged_model, ignore=shutil.ignore_patterns(CALIBRATION))
     with (
         worktree(BEFORE, folder / "before") as old,
         edge_server(settings) as now,
         edge_server(settings, environment={"PYTHONPATH": str(old)}, folder=old) as before,
+        edge_server({**settings, "model": unjudged_model}) as unjudged,
     ):
-        servers = {"now": now, "before": before}
+        servers = {"now": now, "before": before, "unjudged": unjudged}
         for turn in range(-1, TURNS[scale]):
             # Who comes first changes with each turn.
-            for name in sorted(servers, reverse=turn % 2 == 0):
+            for name in islice(
+                cycle(sorted(servers)), turn % len(servers), turn % len(servers) + len(servers)
+            ):
                 counted = found[name] if turn >= 0 else Counted()
                 await _ask(servers[name], TURN_S[scale], counted)
                 await _send(servers[name], TURN_S[scale], counted)
@@ -103,6 +113,7 @@ async def run(scale: Scale, folder: Path) -> Row:
             exactly("questions without an answer", found["now"].unanswered, 0),
         ],
         {
+            "without_telling_how_sure": per_cpu["unjudged"] / per_cpu["before"],
             "by_the_clock": {
                 "throughput_ratio": hz["now"] / hz["before"],
                 "latency_ratio": p50_s["before"] / p50_s["now"],
