@@ -23,6 +23,7 @@ from edge_server.model.description import read_description
 from edge_server.model.link import Link
 from edge_server.model.provenance import current_commit
 from edge_server.study import progressive, worlds
+from edge_server.study.alignment.cli import ALIGNMENT, Folders, plan_of, study_alignment
 from edge_server.study.baselines import ANSWERED, LINK_OF, ask_baselines, baselines_of, unanswered
 from edge_server.study.bounds import bounds, shipped, shipped_estimated
 from edge_server.study.cell import compare, kept
@@ -42,9 +43,12 @@ from edge_server.study.figures import (
     token_worth,
 )
 from edge_server.study.figures.answers import Answers
+from edge_server.study.inversion.cli import INVERSION, study_inversion
 from edge_server.study.media_sizes import SIZES, measure_sizes
+from edge_server.study.plots import alignment as alignment_plot
 from edge_server.study.plots import cell as cell_plot
 from edge_server.study.plots import drawings
+from edge_server.study.plots import inversion as inversion_plot
 from edge_server.study.plots import progressive as progressive_plot
 from edge_server.study.plots import radio as radio_plot
 from edge_server.study.plots.style import save
@@ -80,7 +84,7 @@ COTRAIN = "cotrain"
 """The study whose devices and edge train over the network."""
 WORLDS = "worlds"
 """The study of what the shipped model makes of other artwork and another soundfont."""
-OTHERS = (CELL, PROGRESSIVE, WORLDS, RADIO, COTRAIN)
+OTHERS = (CELL, PROGRESSIVE, WORLDS, RADIO, COTRAIN, ALIGNMENT, INVERSION)
 PARTS = ("all", "train", "baselines", "figures")
 #: What parts were called before, still read.
 _FORMER_PARTS = {"rivals": "baselines"}
@@ -114,10 +118,13 @@ def study(
         list[str] | None, typer.Option(help="Make only this figure; may be given several times.")
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Of cell, progressive, radio and cotrain: small.")
+        bool,
+        typer.Option("--quick", help="Of alignment, cell, inversion, progressive, radio, cotrain: small."),
     ] = False,
     drops: Annotated[int | None, typer.Option(min=3, help="Of the cell: drops.  [default: 500]")] = None,
-    seeds: Annotated[int | None, typer.Option(min=1, help="Of cotrain: seeds.  [default: 3]")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="Of alignment and cotrain: seeds.  [default: 3]")
+    ] = None,
     steps: Annotated[
         int | None, typer.Option(min=4, help="Of cotrain and radio: steps.  [default: 300]")
     ] = None,
@@ -147,7 +154,20 @@ def study(
     `worlds` asks it about the same scenes in other data sets (`edge-server dataset soundstage --artwork`).
     `radio` holds the emulated radio beside Sionna's, and asks the shipped model over what spoils a link.
     `cotrain` has six devices learn with the shipped model over the network, row by row.
+    `alignment` trains systems that see clips and free captions alone, each for the same processor time.
+    `inversion` trains attackers who decode scenes from the shipped model's tokens.
     """
+    if name == ALIGNMENT:
+        compared = plan_of(quick=quick, seeds=seeds, only=only or ())
+        records = out / RECORDS / ALIGNMENT
+        folders = Folders(model, data, runs / ALIGNMENT, _features(runs, model), records, out)
+        path = study_alignment(folders, compared, only or (), typer.echo)
+        _drawn(path, alignment_plot.draw, out)
+        return
+    if name == INVERSION:
+        path = study_inversion(model, data, _features(runs, model), out, quick=quick)
+        _drawn(path, inversion_plot.draw, out)
+        return
     if name == CELL:
         study_cell(model, out, jobs or cores(), compare.QUICK if quick else compare.Plan().of(drops))
         return
@@ -160,9 +180,7 @@ def study(
         return
     if name == RADIO:
         path = study_radio(model, data, runs / RADIO, out, quick=quick, steps=steps)
-        save(radio_plot.draw(json.loads(path.read_text())), out / f"{RADIO}.png")
-        write_page(out)
-        typer.echo(f"{path}")
+        _drawn(path, radio_plot.draw, out)
         return
     if name == COTRAIN:
         from edge_server.study.cotrain.cli import scale_of, study_cotrain  # it alone needs gRPC
@@ -194,6 +212,18 @@ def study(
         write_figures({**found, "coverage": covered(chosen, out / RECORDS)}, out)
         write_page(out)
         typer.echo(f"{out}: {', '.join(sorted(found))}")
+
+
+def _features(runs: Path, model: Path) -> Path:
+    """Where clips behind a model's encoders are kept, for whoever asks about them."""
+    return runs / f"features-{model.name}"
+
+
+def _drawn(path: Path, draw: drawings.Draw, out: Path) -> None:
+    """Draw a result beside its JSON, and write the page."""
+    save(draw(json.loads(path.read_text())), path.with_suffix(".png"))
+    write_page(out)
+    typer.echo(f"{path}")
 
 
 def study_cell(model: Path, out: Path, jobs: int, plan: compare.Plan) -> None:

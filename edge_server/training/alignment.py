@@ -9,6 +9,10 @@ Heads and receivers learn; encoders and foundation are frozen. The losses:
   heard ("left a moving violin ..."). The contrastive loss says which scene it is; dictation says which
   instrument is where, in the foundation's own words, so that it can read them from the start;
 - *captioning*: the frozen foundation reads the received tokens and writes the caption.
+
+Dictation takes its words from wherever the split has them: labels of a generated scene, or notes that the
+foundation takes of a free caption (:mod:`edge_server.training.notes`). Further losses of captions stand in
+modules of their own (:mod:`edge_server.training.caption_loss`).
 """
 
 from __future__ import annotations
@@ -21,10 +25,11 @@ from torch import Tensor, nn
 
 from edge_server.model import tokenizer as tk
 from edge_server.model.link import Link
+from edge_server.training.caption_loss import CaptionLoss
 from edge_server.training.clips import EncodedClips
 from edge_server.training.forward import UplinkTraining, draw_of, receive_clips, receive_texts
 from edge_server.training.loop import Schedule
-from edge_server.training.losses import dictation, info_nce
+from edge_server.training.losses import IGNORE, UNKNOWN, dictation, info_nce
 from edge_server.training.modality import TRAINING
 from edge_server.training.pretrain_foundation import DESCRIBE_QUESTION
 from edge_server.training.split import TrainingSplit
@@ -56,12 +61,25 @@ class AlignmentTraining:
 
 
 class Alignment:
-    """Stage 1 as the loop runs it."""
+    """Stage 1 as the loop runs it.
+
+    Args:
+        link: heads and receivers learn.
+        clips: with their captions.
+        training: how.
+        seed: everything random follows from it.
+        beside: a loss of captions that counts beside the others, with weight 1.
+    """
 
     _STAGE = 5
 
     def __init__(
-        self, link: Link, clips: EncodedClips[TrainingSplit], training: AlignmentTraining, seed: int
+        self,
+        link: Link,
+        clips: EncodedClips[TrainingSplit],
+        training: AlignmentTraining,
+        seed: int,
+        beside: CaptionLoss | None = None,
     ) -> None:
         self.link = link.requires_grad_(False)
         for parameter in link.link_parameters().values():
@@ -69,7 +87,8 @@ class Alignment:
         self.clips = clips
         self.training = training
         self.seed = seed
-        self._ids: dict[str, int] = {}
+        self.beside = beside
+        self._ids: dict[str, int] = {UNKNOWN: IGNORE}
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """Heads and receivers, the text path's included."""
@@ -104,6 +123,9 @@ class Alignment:
             caption, right = self._caption_loss(received, [c.full for c in few])
             loss = loss + training.caption_weight * caption
             figures |= {"caption": caption.item(), "words": right}
+        if self.beside is not None:
+            further, told = self.beside(received, [c.full for c in captions], draw)
+            loss, figures = loss + further, figures | told
         return loss, figures
 
     def _dictation_loss(self, received: dict[str, Tensor], clips: Sequence[int]) -> tuple[Tensor, float]:
@@ -122,7 +144,7 @@ class Alignment:
         return torch.stack(losses).mean(), sum(said) / len(said)
 
     def _word_ids(self, words: Sequence[str]) -> list[int]:
-        """The language token of each word.
+        """The language token of each word; IGNORE for :data:`UNKNOWN`.
 
         Raises:
             ValueError: the tokenizer cuts a word in pieces.

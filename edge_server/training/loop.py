@@ -1,5 +1,7 @@
 """The loop every stage runs in: AdamW, warm-up and cosine decay, checkpoints, a log, a progress bar.
 
+Wall-clock and processor time are logged; the latter, ``cpu_s``, without what looks on between steps.
+
 Stages draw their data from the step number alone (``numpy.random.default_rng([seed, step])``), so a run
 that was cut goes on from its last checkpoint exactly as if nothing had happened.
 
@@ -97,15 +99,16 @@ def run_stage(
         parameter_groups(parameters, schedule.weight_decay), lr=schedule.learning_rate, betas=(0.9, 0.98)
     )
     checkpoint = directory / "checkpoint.safetensors"
-    first, spent_s = _restore(checkpoint, parameters, optimizer) if checkpoint.exists() else (0, 0.0)
+    first, spent = (
+        _restore(checkpoint, parameters, optimizer) if checkpoint.exists() else (0, _Spent(0.0, 0.0))
+    )
     if done_file.exists():
         return
-    # As if the clock had stood still between a cut and its resumption.
-    started = time.monotonic() - spent_s
+    clock = _Clock(spent)
     with _progress() as bar, (directory / LOG).open("a") as log:
         task = bar.add_task(name, total=schedule.steps, completed=first, note="")
         for step in range(first, schedule.steps):
-            _examined(examine, step, directory)
+            _examined(examine, step, directory, clock)
             for group in optimizer.param_groups:
                 group["lr"] = schedule.rate(step)
             loss, figures = stage.loss(step)
@@ -117,25 +120,56 @@ def run_stage(
             optimizer.step()
             if step % schedule.log_every == 0 or step == schedule.steps - 1:
                 figures = {"loss": loss.item(), **figures}
-                line = {"step": step, "elapsed_s": round(time.monotonic() - started, 1), **figures}
+                line = {"step": step, **clock.told(), **figures}
                 log.write(json.dumps(line) + "\n")
                 log.flush()
                 bar.update(task, note=" ".join(f"{k} {v:.3f}" for k, v in figures.items()))
             bar.update(task, completed=step + 1)
             if (step + 1) % schedule.checkpoint_every == 0 or step == schedule.steps - 1:
-                _save(checkpoint, parameters, optimizer, step + 1, time.monotonic() - started)
-        _examined(examine, schedule.steps, directory)
-    summary = {"stage": name, "schedule": asdict(schedule), "elapsed_s": round(time.monotonic() - started, 1)}
+                _save(checkpoint, parameters, optimizer, step + 1, clock.spent())
+        _examined(examine, schedule.steps, directory, clock)
+    summary = {"stage": name, "schedule": asdict(schedule), **clock.told()}
     if config is not None:
         summary["config"] = config
     done_file.write_text(json.dumps(summary, indent=2) + "\n")
 
 
-def _examined(examine: Examine, done: int, directory: Path) -> None:
+@dataclass(frozen=True)
+class _Spent:
+    """Time that a stage took, evaluations between its steps left out of the second."""
+
+    elapsed_s: float
+    """By the wall clock [s]."""
+    cpu_s: float
+    """Of this process's processor time [s]."""
+
+
+class _Clock:
+    """Counts on where an earlier run of the stage was cut, as if the clocks had stood still since."""
+
+    def __init__(self, spent: _Spent) -> None:
+        self._started_s = time.monotonic() - spent.elapsed_s
+        self._cpu_started_s = time.process_time() - spent.cpu_s
+
+    def spent(self) -> _Spent:
+        return _Spent(time.monotonic() - self._started_s, time.process_time() - self._cpu_started_s)
+
+    def told(self) -> dict[str, float]:
+        """For the log, rounded."""
+        return {name: round(seconds, 1) for name, seconds in asdict(self.spent()).items()}
+
+    def leave_out(self, cpu_s: float) -> None:
+        """What the stage itself did not spend."""
+        self._cpu_started_s += cpu_s
+
+
+def _examined(examine: Examine, done: int, directory: Path, clock: _Clock) -> None:
+    begun_s, cpu_s = time.process_time(), clock.spent().cpu_s
     figures = examine(done)
     if figures is not None:
         with (directory / EXAMINED).open("a") as file:
-            file.write(json.dumps({"steps": done, **figures}) + "\n")
+            file.write(json.dumps({"steps": done, "cpu_s": round(cpu_s, 1), **figures}) + "\n")
+    clock.leave_out(time.process_time() - begun_s)
 
 
 def parameter_groups(parameters: Mapping[str, nn.Parameter], weight_decay: float) -> list[dict[str, object]]:
@@ -150,7 +184,7 @@ def _save(
     parameters: Mapping[str, nn.Parameter],
     optimizer: torch.optim.Optimizer,
     step: int,
-    spent_s: float,
+    spent: _Spent,
 ) -> None:
     tensors: dict[str, Tensor] = {}
     for name, parameter in parameters.items():
@@ -158,13 +192,17 @@ def _save(
         for key, value in optimizer.state[parameter].items():
             tensors[f"{key}.{name}"] = value.detach().contiguous()
     partial = path.with_suffix(".partial")
-    save_file(tensors, partial, metadata={"step": str(step), "spent_s": f"{spent_s:.1f}"})
+    save_file(
+        tensors,
+        partial,
+        metadata={"step": str(step), "spent_s": f"{spent.elapsed_s:.1f}", "cpu_s": f"{spent.cpu_s:.1f}"},
+    )
     partial.replace(path)
 
 
 def _restore(
     path: Path, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
-) -> tuple[int, float]:
+) -> tuple[int, _Spent]:
     with safe_open(path, framework="pt") as file:
         names = set(file.keys())
         for name, parameter in parameters.items():
@@ -176,7 +214,10 @@ def _restore(
                 if f"{key}.{name}" in names
             }
         metadata = file.metadata()
-        return int(metadata["step"]), float(metadata["spent_s"])
+        # Checkpoints of before processor time was counted have none.
+        return int(metadata["step"]), _Spent(
+            float(metadata["spent_s"]), float(metadata.get("cpu_s", metadata["spent_s"]))
+        )
 
 
 def _progress() -> Progress:

@@ -8,6 +8,8 @@ from torch import Tensor
 
 #: Label that counts for nothing.
 IGNORE = -100
+#: Word of a place of which nothing is known: it counts for nothing.
+UNKNOWN = ""
 
 #: Of :func:`dictation`: how much nearer its own word should be than others, in mean square norms of words.
 DICTATION_TEMPERATURE = 0.1
@@ -37,15 +39,18 @@ def dictation(said_BSE: Tensor, words_BS: Tensor, vocabulary_VE: Tensor) -> tupl
 
     Args:
         said_BSE: [B, S, E].
-        words_BS: the right words, indices into the vocabulary, int64, [B, S].
+        words_BS: the right words, indices into the vocabulary, int64, [B, S]; IGNORE where none is known.
         vocabulary_VE: [V, E].
 
     Returns:
         Scalar loss; share of embeddings whose nearest word is the right one.
     """
-    words = words_BS.flatten()
+    known = words_BS.flatten() != IGNORE
+    words = words_BS.flatten()[known]
+    if not len(words):
+        return said_BSE.sum() * 0.0, 0.0
     power = vocabulary_VE.square().sum(dim=-1).mean()
-    distances = torch.cdist(said_BSE.flatten(0, 1), vocabulary_VE).square() / power
+    distances = torch.cdist(said_BSE.flatten(0, 1)[known], vocabulary_VE).square() / power
     loss = (
         F.cross_entropy(-distances / DICTATION_TEMPERATURE, words)
         + distances.gather(1, words[:, None]).mean()

@@ -12,10 +12,12 @@ from matplotlib.figure import Figure
 from edge_server.study.plots import (
     ablation,
     accuracy_snr,
+    alignment,
     alignment_seen,
     cell,
     convergence,
     device_cost,
+    inversion,
     out_of_domain,
     progressive,
     question_size,
@@ -40,6 +42,8 @@ DRAWINGS: Mapping[str, tuple[str, Draw]] = {
     "cell": ("cell", cell.draw),
     "progressive": ("progressive", progressive.draw),
     "radio": ("radio", radio.draw),
+    "alignment": ("alignment", alignment.draw),
+    "inversion": ("inversion", inversion.draw),
     "wordings": ("wordings", wordings.draw),
     "out_of_domain": ("out_of_domain", out_of_domain.draw),
 }

@@ -6,7 +6,18 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from edge_server.study.report import cell, claims, cotrain, honesty, progressive, radio, sections, worlds
+from edge_server.study.report import (
+    alignment,
+    cell,
+    claims,
+    cotrain,
+    honesty,
+    inversion,
+    progressive,
+    radio,
+    sections,
+    worlds,
+)
 from edge_server.study.report.sections import Found
 
 #: The page, beside the JSON files.
@@ -59,6 +70,8 @@ _SECTIONS: Mapping[str, Callable[[Found], str]] = {
     "L. In rounds": progressive.in_rounds,
     "M. Other artwork, another soundfont": worlds.elsewhere,
     "N. A radio to believe": radio.believed,
+    "P. Alignment without labels, at equal computation": alignment.without_labels,
+    "Q. What a token gives away": inversion.given_away,
     "Ablation": sections.ablation,
     "Paper scale": sections.paper_scale,
     "How it was made": sections.made_with,

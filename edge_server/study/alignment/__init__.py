@@ -1,0 +1,1 @@
+"""Alignments at equal computation: what pairs of clip and free caption are worth, without labels."""

@@ -1,0 +1,156 @@
+"""The comparison: cost of a step, rates, then every system and seed at the same processor time.
+
+    costs.json           of a step of each stage of each system, measured first: steps follow from the budget
+    tuning.json          every trial of a rate
+    reading.json         what the foundation learned to read, and how well it does
+    ARM-seed-N.json      a trained system: what it was given, what it cost, what it answered
+
+All of it is kept: a comparison goes on where it was cut, on a machine that has none of the weights too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from edge_server.model.link import Link
+from edge_server.model.provenance import current_commit
+from edge_server.study.alignment.arms import ARMS, Arm
+from edge_server.study.alignment.plan import Plan
+from edge_server.study.alignment.trial import Asked, Told, Trials
+from edge_server.study.alignment.tuning import Tuned, tune
+from edge_server.study.alignment.world import World, reading_told
+from edge_server.training.loop import Examine
+
+COSTS, TUNING, READING = "costs.json", "tuning.json", "reading.json"
+Say = Callable[[str], None]
+
+
+def compare(world: World, plan: Plan, scratch: Path, records: Path, only: Sequence[str], say: Say) -> None:
+    """Everything that is not kept yet.
+
+    Args:
+        world: what all systems share.
+        plan: how much.
+        scratch: checkpoints.
+        records: folder of what was found.
+        only: these systems; all where empty.
+        say: told what was done.
+    """
+    records.mkdir(parents=True, exist_ok=True)
+    trials, asked = Trials(world, plan, scratch), Asked(world, plan)
+    if not (records / READING).exists():
+        _write(records / READING, reading_told(world, plan))
+    arms = [arm for arm in ARMS.values() if not only or arm.name in only]
+    steps = {arm.name: _steps(arm, trials, records) for arm in arms}
+    tuned: dict[str, Tuned] = {}
+    for arm in arms:
+        first, second = (max(2, round(plan.tuning_share * n)) if n else 0 for n in steps[arm.name])
+        told = Told(first, None, second, 0.0, plan.tuning_seed)
+        tuned[arm.name], rows = tune(arm, told, trials, asked, records / TUNING)
+        best = max(row["val_accuracy"] for row in rows)
+        say(f"{arm.name}: {tuned[arm.name]}, validation {best:.3f}")
+    for seed in plan.seeds:
+        for arm in arms:
+            path = record_of(records, arm.name, seed)
+            if not path.exists():
+                found = _trained(arm, seed, steps[arm.name], tuned[arm.name], trials, asked)
+                _write(path, found)
+                say(f"{arm.name}, seed {seed}: test {found['mean_accuracy']:.3f}, {found['cpu_s']}")
+
+
+def record_of(records: Path, arm: str, seed: int) -> Path:
+    """Where a system's answers with a seed are kept."""
+    return records / f"{arm}-seed-{seed}.json"
+
+
+def _steps(arm: Arm, trials: Trials, records: Path) -> tuple[int, int]:
+    """Steps of stage 1 and rounds of stage 2 that the budget pays."""
+    plan = trials.plan
+    path = records / COSTS
+    costs = json.loads(path.read_text()) if path.exists() else {}
+    if arm.name not in costs:
+        step_s, round_s = trials.step_cost_s(arm)
+        costs[arm.name] = {"step_s": step_s, "round_s": round_s, "notes_s": trials.notes_cpu_s(arm)}
+        _write(path, costs)
+    cost = costs[arm.name]
+    if arm.alignment is None:
+        return 0, max(2, round(plan.budget_s / cost["round_s"]))
+    first_s = plan.stage_1_share * plan.budget_s
+    steps = max(2, round((first_s - cost["notes_s"]) / cost["step_s"]))
+    return steps, max(2, round((plan.budget_s - first_s) / cost["round_s"]))
+
+
+def _trained(
+    arm: Arm, seed: int, steps: tuple[int, int], tuned: Tuned, trials: Trials, asked: Asked
+) -> dict[str, Any]:
+    """A record: what a system was given, what it cost and what it answers."""
+    plan = trials.plan
+    rate = None if tuned.alignment is None else tuned.alignment.rate
+    told = Told(steps[0], rate, steps[1], tuned.finetune.rate, seed)
+    kept = trials.folder(arm, seed) / "looks.jsonl"
+
+    def examine(link: Link, first_s: float) -> Examine:
+        due = {round(i * told.rounds / plan.looks) for i in range(plan.looks)} | {told.rounds // 20}
+
+        def look(done: int) -> dict[str, float] | None:
+            if done not in due:
+                return None
+            found = {"stage_1_cpu_s": first_s, "val_accuracy": asked.validation(link)}
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            with kept.open("a") as file:
+                file.write(json.dumps({"rounds": done, **found}) + "\n")
+            return found
+
+        return look
+
+    trained = trials.train(arm, told, examine)
+    answers = asked.test(trained.link)
+    looks = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
+    by_round = {look["rounds"]: look for look in looks}
+    round_s = trained.finetune_cpu_s / told.rounds
+    return {
+        "arm": arm.name,
+        "commit": current_commit(),
+        "told": asdict(told),
+        "tuned": asdict(tuned),
+        "clips": len(trials.world.clips),
+        "stage_1": {
+            "steps": told.alignment_steps,
+            "clips": told.alignment_steps * (arm.alignment.batch_size if arm.alignment else 0),
+            "cpu_s": round(trained.alignment_cpu_s, 1),
+            "notes_cpu_s": round(trials.notes_cpu_s(arm), 1),
+        },
+        "stage_2": {
+            "rounds": told.rounds,
+            "clips": told.rounds * plan.clips,
+            "questions_at_most": told.rounds * plan.clips * plan.questions,
+            "cpu_s": round(trained.finetune_cpu_s, 1),
+        },
+        "cpu_s": round(trained.alignment_cpu_s + trained.finetune_cpu_s, 1),
+        "on_the_way": [
+            {
+                "rounds": look["rounds"],
+                "cpu_s": round(look["stage_1_cpu_s"] + look["rounds"] * round_s, 1),
+                "val_accuracy": look["val_accuracy"],
+            }
+            for look in sorted(by_round.values(), key=lambda look: look["rounds"])
+        ]
+        + [
+            {
+                "rounds": told.rounds,
+                "cpu_s": round(trained.alignment_cpu_s + trained.finetune_cpu_s, 1),
+                "val_accuracy": asked.validation(trained.link),
+            }
+        ],
+        "answers": answers,
+        "mean_accuracy": sum(float(str(a["accuracy"])) for a in answers.values()) / len(answers),
+    }
+
+
+def _write(path: Path, found: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(found, indent=1) + "\n")

@@ -1,0 +1,173 @@
+"""What the comparison of alignments found, as one JSON: budgets, accuracies, promises that they settle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from edge_server.study.alignment.arms import ARMS, AUXILIARY, CAPTION_ONLY, DICTATION, NONE
+from edge_server.study.alignment.compare import COSTS, READING, TUNING, record_of
+from edge_server.study.alignment.plan import Plan
+from edge_server.study.figures.answers import paired_difference, spread
+
+COMMAND = "edge-server study alignment"
+MEASURES = (
+    "edge_server/study/alignment",
+    "edge_server/training/alignment.py",
+    "edge_server/training/distillation.py",
+    "edge_server/training/matching.py",
+    "edge_server/training/notes.py",
+    "edge_server/training/reading.py",
+)
+GAIN_POINTS, OF_DICTATION, RATIO = 13.7, 0.9, 0.5
+
+
+def gather(plan: Plan, records: Path) -> dict[str, Any]:
+    """Everything in a folder of records.
+
+    Raises:
+        OSError: costs, tuning or reading were not measured.
+    """
+    kept = {
+        arm: {
+            seed: json.loads(path.read_text())
+            for seed in plan.seeds
+            if (path := record_of(records, arm, seed)).exists()
+        }
+        for arm in ARMS
+    }
+    tuning = json.loads((records / TUNING).read_text())
+    rows = [_row(arm, found, tuning) for arm, found in kept.items() if found]
+    report = {
+        "plan": asdict(plan),
+        "reading": json.loads((records / READING).read_text()),
+        "costs": json.loads((records / COSTS).read_text()),
+        "rows": rows,
+        "curves": [_curve(arm, found) for arm, found in kept.items() if found],
+        "tuning": tuning,
+        "chosen": chosen(rows),
+    }
+    report["compared"] = compared(report, kept) if report["chosen"] else None
+    return report
+
+
+def chosen(rows: Sequence[Mapping[str, Any]]) -> str | None:
+    """Of systems that saw captions alone, the best on the validation split while rates were chosen."""
+    able = [row for row in rows if row["arm"] in CAPTION_ONLY]
+    best: str | None = max(able, key=lambda row: row["tuned_val_accuracy"])["arm"] if able else None
+    return best
+
+
+def compared(report: Mapping[str, Any], kept: Mapping[str, Mapping[int, Any]]) -> dict[str, Any] | None:
+    """The chosen system beside none, captions in stage 2, and dictation; None where one is missing."""
+    best = report["chosen"]
+    if not (kept[best] and kept[NONE] and kept[DICTATION]):
+        return None
+    means = {
+        arm: {seed: found["mean_accuracy"] for seed, found in by_seed.items()}
+        for arm, by_seed in kept.items()
+    }
+    of_dictation = [
+        means[best][seed] / means[DICTATION][seed]
+        for seed in sorted(means[best].keys() & means[DICTATION].keys())
+    ]
+    reached = [_reached(kept[best][seed], kept[NONE][seed]) for seed in kept[best].keys() & kept[NONE].keys()]
+    return {
+        "minus_none": spread(paired_difference(means[best], means[NONE])),
+        "minus_captions_beside": spread(paired_difference(means[best], means[AUXILIARY]))
+        if kept[AUXILIARY]
+        else None,
+        "of_dictation": spread(of_dictation),
+        "cpu_s_to_reach_none": [each["cpu_s"] for each in reached],
+        "steps_to_reach_none": [each["steps"] for each in reached],
+        "none_cpu_s": [kept[NONE][seed]["cpu_s"] for seed in kept[best].keys() & kept[NONE].keys()],
+        "none_rounds": [
+            kept[NONE][seed]["stage_2"]["rounds"] for seed in kept[best].keys() & kept[NONE].keys()
+        ],
+    }
+
+
+def _reached(first: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, float | None]:
+    """When a system first has on the validation split what another has at its end, stage 1 included."""
+    target = other["on_the_way"][-1]["val_accuracy"]
+    for look in first["on_the_way"]:
+        if look["val_accuracy"] >= target:
+            return {"cpu_s": look["cpu_s"], "steps": first["stage_1"]["steps"] + look["rounds"]}
+    return {"cpu_s": None, "steps": None}
+
+
+def _row(arm: str, found: Mapping[int, Any], tuning: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    one = next(iter(found.values()))
+    tried = [row for row in tuning if row["arm"] == arm]
+    return {
+        "arm": arm,
+        "how": ARMS[arm].how,
+        "sees": ARMS[arm].sees,
+        "seeds": list(found),
+        "rates": one["tuned"],
+        "tuned_val_accuracy": max(row["val_accuracy"] for row in tried),
+        "trials": len(tried),
+        "stage_1": one["stage_1"],
+        "stage_2": one["stage_2"],
+        "cpu_s": spread([each["cpu_s"] for each in found.values()]),
+        "stage_1_cpu_s": spread([each["stage_1"]["cpu_s"] for each in found.values()]),
+        "accuracy": spread([each["mean_accuracy"] for each in found.values()]),
+        "by_snr_db": {
+            snr_db: spread([each["answers"][snr_db]["accuracy"] for each in found.values()])
+            for snr_db in one["answers"]
+        },
+    }
+
+
+def _curve(arm: str, found: Mapping[int, Any]) -> dict[str, Any]:
+    """Accuracy on the validation split against processor time, the mean over seeds."""
+    ways = [each["on_the_way"] for each in found.values()]
+    return {
+        "arm": arm,
+        "points": [
+            {
+                name: sum(look[name] for look in looks) / len(looks)
+                for name in ("cpu_s", "rounds", "val_accuracy")
+            }
+            for looks in zip(*ways, strict=True)
+        ],
+    }
+
+
+def kept_promises(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The promises that this settles."""
+    found = report["compared"]
+    if found is None:
+        return []
+    seeds = len(found["minus_none"]["values"])
+    gain, share = 100 * found["minus_none"]["mean"], found["of_dictation"]["mean"]
+    budget = report["plan"]["budget_s"]
+    promises: list[dict[str, Any]] = [
+        {
+            "what": "Caption-only alignment minus none, equal clips, questions and CPU-seconds of both "
+            "stages",
+            "measured": f"{gain:+.1f} points ({report['chosen']}, {seeds} seeds, {budget:g} CPU-s each)",
+            "met": gain >= GAIN_POINTS,
+        },
+        {
+            "what": "Caption-only alignment over dictation, accuracy",
+            "measured": f"{share:.3f} ({report['chosen']}, {seeds} seeds)",
+            "met": share >= OF_DICTATION,
+        },
+    ]
+    what = "Rounds at equal accuracy, caption-only alignment with its stage 1 over none"
+    if None in found["cpu_s_to_reach_none"]:
+        return [*promises, {"what": what, "measured": "never reaches it", "met": False}]
+    seconds = sum(found["cpu_s_to_reach_none"]) / sum(found["none_cpu_s"])
+    steps = sum(found["steps_to_reach_none"]) / sum(found["none_rounds"])
+    return [
+        *promises,
+        {
+            "what": what,
+            "measured": f"{seconds:.2f} in CPU-seconds, {steps:.2f} in steps of both stages",
+            "met": seconds <= RATIO and steps <= RATIO,
+        },
+    ]

@@ -1,0 +1,108 @@
+"""Learning rates: both stages of every system by the same rule, on the validation split, each trial kept.
+
+Stage 1 first, with the middle rate of stage 2 behind it; then stage 2 behind the best stage 1. While the best
+rate is the smallest or the largest that was tried, one more is tried beyond it, up to a bound.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from edge_server.study.alignment.arms import Arm
+from edge_server.study.alignment.trial import Asked, Told, Trials
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A rate, and whether it lies between others that were tried."""
+
+    rate: float
+    interior: bool
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """Rates that were chosen; None for the stage 1 of a system that has none."""
+
+    alignment: Found | None
+    finetune: Found
+
+
+def tune(arm: Arm, told: Told, trials: Trials, asked: Asked, kept: Path) -> tuple[Tuned, list[Row]]:
+    """Choose a system's rates, or go on choosing them.
+
+    Args:
+        arm: the system.
+        told: steps and seed of a trial; its rates are not looked at.
+        trials: trains.
+        asked: asks about the validation split.
+        kept: file that holds every trial.
+
+    Returns:
+        The rates, and every trial of this system.
+    """
+    plan = trials.plan
+    rows: list[Row] = json.loads(kept.read_text()) if kept.exists() else []
+
+    def accuracy(alignment_rate: float | None, finetune_rate: float) -> float:
+        key = {
+            "arm": arm.name,
+            "alignment_rate": alignment_rate,
+            "finetune_rate": finetune_rate,
+            "alignment_steps": told.alignment_steps,
+            "rounds": told.rounds,
+            "seed": told.seed,
+        }
+        for row in rows:
+            if all(row[name] == value for name, value in key.items()):
+                return float(row["val_accuracy"])
+        trained = trials.train(arm, replace(told, alignment_rate=alignment_rate, finetune_rate=finetune_rate))
+        row = key | {
+            "cpu_s": round(trained.alignment_cpu_s + trained.finetune_cpu_s, 1),
+            "val_accuracy": asked.validation(trained.link),
+        }
+        rows.append(row)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(json.dumps(rows, indent=1) + "\n")
+        return float(row["val_accuracy"])
+
+    middle = plan.rates[(len(plan.rates) - 1) // 2]
+    first: Found | None = None
+    if arm.alignment is not None:
+        first = search(lambda rate: accuracy(rate, middle), plan.rates, plan.most_further)
+    behind = None if first is None else first.rate
+    second = search(lambda rate: accuracy(behind, rate), plan.rates, plan.most_further)
+    return Tuned(first, second), [row for row in rows if row["arm"] == arm.name]
+
+
+def search(value: Callable[[float], float], rates: Sequence[float], most_further: int) -> Found:
+    """The rate of the largest value; beyond the ends of the grid while the best is one of them.
+
+    Args:
+        value: of a rate; asked once for each.
+        rates: the grid, ascending, at least two.
+        most_further: rates tried beyond it, at most.
+    """
+    found = {rate: value(rate) for rate in rates}
+    for _ in range(most_further):
+        tried = sorted(found)
+        best = max(tried, key=found.__getitem__)
+        if best == tried[0]:
+            further = _rounded(tried[0] ** 2 / tried[1])
+        elif best == tried[-1]:
+            further = _rounded(tried[-1] ** 2 / tried[-2])
+        else:
+            break
+        found[further] = value(further)
+    best = max(sorted(found), key=found.__getitem__)
+    return Found(best, min(found) < best < max(found))
+
+
+def _rounded(rate: float) -> float:
+    return float(f"{rate:.1g}")

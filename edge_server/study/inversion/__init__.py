@@ -1,0 +1,1 @@
+"""What a token gives away: attackers who decode scenes from tokens, and what stops them."""
