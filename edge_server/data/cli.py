@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from device_agent.cotrain.questions_file import QuestionLine
 from edge_server.data.authors_writer import write_authors_layout
 from edge_server.data.soundstage.clip_file import write_mp4
+from edge_server.data.soundstage.combinations import CombinationsName
 from edge_server.data.soundstage.dataset import SplitName, generate, sample_scenes, video_id
 from edge_server.data.soundstage.room_dataset import generate_rooms
 
@@ -45,6 +46,10 @@ def soundstage(
     soundfont: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="Another General MIDI soundfont, .sf2.")
     ] = None,
+    combinations: Annotated[
+        CombinationsName,
+        typer.Option(help="Of instrument, place and motion: scenes without those held out, or with one."),
+    ] = "all",
 ) -> None:
     """Generate a split of Soundstage: clips, captions, questions."""
     with _progress() as bar:
@@ -58,10 +63,13 @@ def soundstage(
             lambda done: bar.advance(task, done),
             artwork=artwork,
             soundfont=soundfont,
+            combinations=combinations,
         )
         folder = out / split / "mp4"
         folder.mkdir(exist_ok=True)
-        for index, scene in enumerate(bar.track(sample_scenes(split, mp4, seed), description="mp4")):
+        for index, scene in enumerate(
+            bar.track(sample_scenes(split, mp4, seed, combinations), description="mp4")
+        ):
             write_mp4(scene, folder / f"{video_id(split, index)}.mp4")
 
 

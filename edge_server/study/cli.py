@@ -6,6 +6,7 @@ import json
 import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,8 +23,9 @@ from edge_server.evaluation.held_out import HeldOut, open_data
 from edge_server.model.description import read_description
 from edge_server.model.link import Link
 from edge_server.model.provenance import current_commit
-from edge_server.study import progressive, worlds
+from edge_server.study import combinations, progressive, worlds
 from edge_server.study.alignment.cli import ALIGNMENT, Folders, plan_of, study_alignment
+from edge_server.study.alignment.world import World
 from edge_server.study.baselines import ANSWERED, LINK_OF, ask_baselines, baselines_of, unanswered
 from edge_server.study.bounds import bounds, shipped, shipped_estimated
 from edge_server.study.cell import compare, kept
@@ -84,7 +86,9 @@ COTRAIN = "cotrain"
 """The study whose devices and edge train over the network."""
 WORLDS = "worlds"
 """The study of what the shipped model makes of other artwork and another soundfont."""
-OTHERS = (CELL, PROGRESSIVE, WORLDS, RADIO, COTRAIN, ALIGNMENT, INVERSION)
+COMBINATIONS = "combinations"
+"""The study of combinations that training never showed."""
+OTHERS = (CELL, PROGRESSIVE, WORLDS, RADIO, COTRAIN, ALIGNMENT, INVERSION, COMBINATIONS)
 PARTS = ("all", "train", "baselines", "figures")
 #: What parts were called before, still read.
 _FORMER_PARTS = {"rivals": "baselines"}
@@ -119,7 +123,7 @@ def study(
     ] = None,
     quick: Annotated[
         bool,
-        typer.Option("--quick", help="Of alignment, cell, inversion, progressive, radio, cotrain: small."),
+        typer.Option("--quick", help="Small, of those other than full, quick and worlds."),
     ] = False,
     drops: Annotated[int | None, typer.Option(min=3, help="Of the cell: drops.  [default: 500]")] = None,
     seeds: Annotated[
@@ -156,6 +160,7 @@ def study(
     `cotrain` has six devices learn with the shipped model over the network, row by row.
     `alignment` trains systems that see clips and free captions alone, each for the same processor time.
     `inversion` trains attackers who decode scenes from the shipped model's tokens.
+    `combinations` trains links that never met certain combinations of instrument, place and motion.
     """
     if name == ALIGNMENT:
         compared = plan_of(quick=quick, seeds=seeds, only=only or ())
@@ -163,6 +168,10 @@ def study(
         folders = Folders(model, data, runs / ALIGNMENT, _features(runs, model), records, out)
         path = study_alignment(folders, compared, only or (), typer.echo)
         _drawn(path, alignment_plot.draw, out)
+        return
+    if name == COMBINATIONS:
+        folders = Folders(model, data, runs / ALIGNMENT, _features(runs, model), out / RECORDS, out)
+        study_combinations(folders, runs / COMBINATIONS, quick=quick)
         return
     if name == INVERSION:
         path = study_inversion(model, data, _features(runs, model), out, quick=quick)
@@ -285,6 +294,30 @@ def study_progressive(
     typer.echo(f"{out / PROGRESSIVE}.json")
 
 
+def study_combinations(folders: Folders, scratch: Path, *, quick: bool) -> None:
+    """Train links without certain combinations and ask them; JSON, page, and the promise of other worlds."""
+    plan = plan_of(quick=quick, seeds=None, only=())
+    scale = combinations.QUICK if quick else combinations.Scale()
+    world = World.open(folders.model, folders.data, folders.scratch, folders.features, plan)
+    found = combinations.compare(world, plan, scratch, scale, typer.echo)
+    out = folders.out
+    head = {
+        "command": combinations.COMMAND,
+        "measures": combinations.MEASURES,
+        "commit": current_commit(),
+        "told": asdict(scale.told),
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    (out / f"{COMBINATIONS}.json").write_text(json.dumps({**head, **found}, indent=1) + "\n")
+    others = out / f"{WORLDS}.json"
+    if others.exists():  # one promise is made of both
+        report = json.loads(others.read_text())
+        told = report | {"promises": worlds.kept(report["rows"], found)}
+        others.write_text(json.dumps(told, indent=1) + "\n")
+    write_page(out)
+    typer.echo(f"{out / COMBINATIONS}.json")
+
+
 def study_worlds(model: Path, data: Path, others: list[str], out: Path) -> None:
     """Ask about the same scenes in other worlds; JSON and page."""
     found = {worlds.USUAL: data, **_named(others, worlds.USUAL)}
@@ -295,7 +328,9 @@ def study_worlds(model: Path, data: Path, others: list[str], out: Path) -> None:
         task = bar.add_task("questions", total=worlds.questions_asked(found, None))
         report = worlds.compare(link, found, progressive.FULL, advance=lambda done: bar.advance(task, done))
     head = {"command": worlds.COMMAND, "measures": worlds.MEASURES, "commit": current_commit()}
-    told = {**head, "model": link.config.name, **report, "promises": worlds.kept(report["rows"])}
+    unseen = out / f"{COMBINATIONS}.json"
+    combined = json.loads(unseen.read_text()) if unseen.exists() else None
+    told = {**head, "model": link.config.name, **report, "promises": worlds.kept(report["rows"], combined)}
     out.mkdir(parents=True, exist_ok=True)
     (out / f"{WORLDS}.json").write_text(json.dumps(told, indent=1) + "\n")
     write_page(out)

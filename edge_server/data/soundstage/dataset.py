@@ -10,6 +10,7 @@ DIR/SPLIT/frames.npy      uint8  [N, F, H, W, 3]  as the visual encoder takes th
 
 from __future__ import annotations
 
+import itertools
 import json
 import multiprocessing
 import time
@@ -28,6 +29,7 @@ from device_agent.cotrain.questions_file import SplitName as SplitName
 from edge_server.data.annotations import Caption, QuestionRow, fill
 from edge_server.data.soundstage import picture, sound
 from edge_server.data.soundstage.captions import describe, describe_picture, describe_sound
+from edge_server.data.soundstage.combinations import COMBINATIONS, CombinationsName
 from edge_server.data.soundstage.questions import Balancer
 from edge_server.data.soundstage.scene import Performer, Scene, Sound, sample_scene
 from edge_server.errors import DatasetError
@@ -61,10 +63,20 @@ def video_id(split: SplitName, index: int) -> str:
     return f"soundstage_{split}_{index:06d}"
 
 
-def sample_scenes(split: SplitName, clips: int, seed: int) -> tuple[Scene, ...]:
-    """The scenes of a split; a longer split of the same seed begins with the same scenes."""
-    rng = split_rng(split, seed, 0)
-    return tuple(sample_scene(rng) for _ in range(clips))
+def sample_scenes(
+    split: SplitName, clips: int, seed: int, combinations: CombinationsName = "all"
+) -> tuple[Scene, ...]:
+    """The scenes of a split; a longer split of the same seed begins with the same scenes.
+
+    Args:
+        split: splits of one seed share no scene.
+        clips: how many.
+        seed: everything follows from it.
+        combinations: only scenes without combinations that are held out, or with one.
+    """
+    rng, fits = split_rng(split, seed, 0), COMBINATIONS[combinations]
+    fitting = (scene for scene in iter(lambda: sample_scene(rng), None) if fits(scene))
+    return tuple(itertools.islice(fitting, clips))
 
 
 def generate(
@@ -77,6 +89,7 @@ def generate(
     *,
     artwork: Path | None = None,
     soundfont: Path | None = None,
+    combinations: CombinationsName = "all",
 ) -> None:
     """Make a split, on several cores.
 
@@ -86,6 +99,7 @@ def generate(
         advance: called with the number of clips finished since the last call.
         artwork: as for :func:`edge_server.data.soundstage.picture.render_frames`.
         soundfont: as for :func:`edge_server.data.soundstage.sound.render_sound`.
+        combinations: as for :func:`sample_scenes`.
 
     Raises:
         DatasetError: artwork, soundfont or voice are not there.
@@ -93,7 +107,7 @@ def generate(
     started_s = time.monotonic()
     folder = directory / split
     folder.mkdir(parents=True, exist_ok=True)
-    scenes = sample_scenes(split, clips, seed)
+    scenes = sample_scenes(split, clips, seed, combinations)
     _write_annotations(folder, split, scenes, seed)
     format = VisualFormat()
     frames_shape = (clips, format.frames, format.height, format.width, 3)
@@ -109,6 +123,7 @@ def generate(
         "workers": workers,
         "artwork": "usual" if artwork is None else artwork.name,
         "soundfont": "usual" if soundfont is None else soundfont.name,
+        "combinations": combinations,
         "elapsed_s": round(time.monotonic() - started_s, 1),
     }
     (folder / "split.json").write_text(json.dumps(summary, indent=2) + "\n")

@@ -61,10 +61,12 @@ def without_labels(files: Found) -> str:
 
 def claim(files: Found) -> str:
     """What it does not show."""
-    report = files["alignment"]
+    report = files.get("alignment")
+    if report is None:
+        return "No alignment was compared at equal clips, questions and computation."
     seeds = {len(row["seeds"]) for row in report["rows"]}
     told = (
-        f"At equal CPU-seconds, clips and questions (P): {min(seeds)}"
+        f"At equal CPU-seconds, clips and questions (O): {min(seeds)}"
         f"{'' if len(seeds) == 1 else f' to {max(seeds)}'} training seed{'' if seeds == {1} else 's'}, one "
         f"budget ({report['plan']['budget_s']:g} CPU-seconds), rates tuned at "
         f"{report['plan']['tuning_share']:.0%} of the steps."
@@ -88,7 +90,8 @@ def _read(report: Mapping[str, Any]) -> str:
         f"The foundation, which all share, first read {reading['scenes']} scenes in free words "
         f"({reading['cpu_s']:.0f} CPU-seconds, no clip; not counted, as the rest of pretraining is not). It "
         f"answers {percent(reading['answered_from_captions'])} of the validation questions from free "
-        f"captions alone: captions leave facts out. Its notes of {notes['clips']} captions took {notes['cpu_s']:.0f} "
+        "captions alone: captions leave facts out. Its notes of "
+        f"{notes['clips']} captions took {notes['cpu_s']:.0f} "
         f"CPU-seconds, which are counted; {percent(notes['words_right'])} of their words are right, and "
         f"{percent(notes['kept_words_right'])} of the {percent(notes['words_kept'])} that it was sure of."
     )

@@ -151,11 +151,16 @@ def _worlds(files: Found) -> str:
     questions = files["accuracy_snr"]["questions"]
     told = (
         f"The {questions} held-out questions are about clips of the same generator: the same artwork, the "
-        "same instruments and wordings. Unseen combinations were not measured"
+        "same instruments and wordings. "
+        + (
+            "Unseen combinations were measured of links that are trained anew, not of the shipped model (Q)"
+            if "combinations" in files
+            else "Unseen combinations were not measured"
+        )
     )
     elsewhere = files.get("worlds")
     if elsewhere is None:
-        return f"{told}, nor were unseen artwork and timbres."
+        return f"{told}. Nor were unseen artwork and timbres."
     snr_db = elsewhere["rows"][0]["snr_db"]
     right = {row["world"]: row["accuracy"] for row in elsewhere["rows"] if row["snr_db"] == snr_db}
     usual = right.pop("usual")

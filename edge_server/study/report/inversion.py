@@ -37,10 +37,10 @@ def given_away(files: Found) -> str:
     return "\n\n".join(
         [
             "![What tokens give away](inversion.png)",
-            f"`{report['command']}`: an attacker (one hidden layer, trained for it) decodes attributes of "
-            f"the scene from a codeword of `{report['model']}`: which instrument is where and moves, which is "
-            "heard when, whether somebody speaks. Shares of attributes right above the most frequent answer, mean "
-            f"over attributes, {plan['asked']} clips.",
+            f"`{report['command']}`: an attacker (one hidden layer, trained for it) decodes attributes "
+            f"of the scene from a codeword of `{report['model']}`: which instrument is where and moves, "
+            "which is heard when, whether somebody speaks. Shares of attributes right above the most "
+            f"frequent answer, mean over attributes, {plan['asked']} clips.",
             table(
                 ("slot", "seen", "attacker has", *(f"{n} tokens" for n in lengths)),
                 [(*key, *found) for key, found in by_line.items()],
