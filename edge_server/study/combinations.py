@@ -1,15 +1,15 @@
 """Unseen combinations of instrument, place and motion: a link that never met them, beside one that did.
 
-The shipped model met all of them, so links are trained anew, as the two-stage system is: one on clips without
-the combinations that are held out, one on as many clips of all kinds. Both are asked about test clips that show
-a held-out combination, and about the others. Encoders and foundation are the shipped model's, which met all
-combinations when they were pretrained: what is measured is the link, from heads to LoRA.
+The shipped model met all of them, so links are trained anew, as the two-stage system is: one on clips
+without the combinations that are held out, one on as many clips of all kinds. Both are asked about test clips
+that show a held-out combination, and about the others. Encoders and foundation are the shipped model's, which
+met all combinations when they were pretrained: what is measured is the link, from heads to LoRA.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ class Scale:
         snrs_db: at which questions are asked [dB], AWGN.
     """
 
-    told: Told = Told(1000, 1e-3, 400, 1e-3, 1)
+    told: Told = field(default_factory=lambda: Told(1000, 1e-3, 400, 3e-4, 1))
     snrs_db: tuple[float, ...] = (10.0, 0.0, -5.0)
 
 

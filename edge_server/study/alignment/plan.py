@@ -26,6 +26,7 @@ class Plan:
         questions: about a clip of a round, at most.
         token_length: tokens per modality when asked.
         looks: at the validation split on the way through stage 2.
+        cost_steps: steps of each stage whose cost is measured.
         val_clips: of the validation split.
         val_snrs_db: at which it is asked about [dB]; the mean decides.
         test_clips: of the test split.
@@ -48,6 +49,7 @@ class Plan:
     questions: int = 4
     token_length: int = 16
     looks: int = 6
+    cost_steps: int = 16
     val_clips: int = 100
     val_snrs_db: tuple[float, ...] = (10.0, -5.0)
     test_clips: int = 300
@@ -69,6 +71,7 @@ QUICK = Plan(
     clips=2,
     questions=2,
     looks=1,
+    cost_steps=1,
     val_clips=2,
     val_snrs_db=(10.0,),
     test_clips=2,

@@ -111,9 +111,9 @@ class Trials:
         """Processor time of the notes that a system's stage 1 needs [s]."""
         return self.world.notes_cpu_s if arm.notes else 0.0
 
-    def step_cost_s(self, arm: Arm, steps: int = 16) -> tuple[float, float]:
+    def step_cost_s(self, arm: Arm) -> tuple[float, float]:
         """Processor time of a step of stage 1, 0 where there is none, and of a round of stage 2 [s]."""
-        link, seed = self.world.fresh(0), 0
+        link, seed, steps = self.world.fresh(0), 0, self.plan.cost_steps
         costs = [0.0, 0.0]
         schedule = _schedule(steps, 1e-4)
         with TemporaryDirectory() as scratch:

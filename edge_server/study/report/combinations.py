@@ -23,11 +23,11 @@ def unseen(files: Found) -> str:
     return "\n\n".join(
         [
             f"`{report['command']}`: of 60 combinations of instrument, place and motion, "
-            f"{len(report['held_out'])} are left out of training. Links of {report['train_clips']} clips each, "
-            f"two-stage ({steps['alignment_steps']} steps with dictation, {steps['rounds']} rounds, one seed), "
-            "asked about test clips that show such a combination, and about the others. Encoders and "
-            "foundation are the shipped model's and met all combinations in pretraining; the shipped link met "
-            "them too, so nothing is said of it.",
+            f"{len(report['held_out'])} are left out of training. Links of {report['train_clips']} clips "
+            f"each, two-stage ({steps['alignment_steps']} steps with dictation, {steps['rounds']} rounds, "
+            "one seed), asked about test clips that show such a combination, and about the others. Encoders "
+            "and foundation are the shipped model's and met all combinations in pretraining; the shipped "
+            "link met them too, so nothing is said of it.",
             table(
                 ("trained on", "asked about", "clips", "questions", *(f"{snr:g} dB" for snr in snrs)),
                 [(*key, *found) for key, found in lines.items()],

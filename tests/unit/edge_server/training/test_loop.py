@@ -55,16 +55,19 @@ def test_a_cut_run_ends_like_one_that_was_not(tmp_path: Path) -> None:
 
 def test_time_goes_on_where_a_cut_run_left_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = itertools.count()
-    clock = SimpleNamespace(monotonic=lambda: float(next(ticks)))
+    clock = SimpleNamespace(
+        monotonic=lambda: float(next(ticks)), process_time=lambda: 2.0 * float(next(ticks))
+    )
     monkeypatch.setattr("edge_server.training.loop.time", clock)
     with pytest.raises(KeyboardInterrupt):
         run_stage("cut", Line(stop_at=9), SCHEDULE, tmp_path)
     run_stage("cut", Line(), SCHEDULE, tmp_path)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    at = [(line["step"], line["elapsed_s"]) for line in lines]
-    before = next(elapsed for step, elapsed in at if step == 7)
-    resumed = [elapsed for step, elapsed in at if step == 8][-1]
-    assert resumed > before
+    for name in ("elapsed_s", "cpu_s"):
+        at = [(line["step"], line[name]) for line in lines]
+        before = next(spent for step, spent in at if step == 7)
+        resumed = [spent for step, spent in at if step == 8][-1]
+        assert resumed > before
 
 
 def test_a_finished_stage_is_loaded_and_not_run_again(tmp_path: Path) -> None:
