@@ -39,7 +39,7 @@ class Plan:
     seeds: tuple[int, ...] = (1, 2, 3)
     budget_s: float = 100.0
     stage_1_share: float = 0.4
-    tuning_share: float = 1 / 3
+    tuning_share: float = 0.2
     tuning_seed: int = 11
     rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3)
     most_further: int = 2
@@ -51,7 +51,7 @@ class Plan:
     looks: int = 6
     cost_steps: int = 16
     val_clips: int = 100
-    val_snrs_db: tuple[float, ...] = (10.0, -5.0)
+    val_snrs_db: tuple[float, ...] = (0.0,)
     test_clips: int = 300
     snrs_db: tuple[float, ...] = (-10.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0)
     bank_scenes: int = 400
