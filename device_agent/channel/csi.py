@@ -37,7 +37,11 @@ def estimate_gain(h: Complex, n0: float, pilots: int, rng: np.random.Generator) 
 
 
 def expected_power(
-    estimate: Complex, n0: float, pilots: int, amplitude: float, variance: float
+    estimate: Complex,
+    n0: float | npt.NDArray[np.float64],
+    pilots: int,
+    amplitude: float,
+    variance: float,
 ) -> npt.NDArray[np.float64]:
     """|h|^2 of each gain as far as its estimate tells: its mean, given the estimate and how the link fades.
 
@@ -53,7 +57,7 @@ def expected_power(
 
     Args:
         estimate: as :func:`estimate_gain` gives it, any shape.
-        n0: noise power per complex symbol.
+        n0: noise power per complex symbol, or one for each that broadcasts against ``estimate``.
         pilots: that it was made from.
         amplitude: a, of the path that does not fade.
         variance: v, the scattered paths' power; see :meth:`device_agent.channel.models.ChannelModel.paths`.

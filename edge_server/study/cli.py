@@ -23,7 +23,7 @@ from edge_server.evaluation.held_out import HeldOut, open_data
 from edge_server.model.description import read_description
 from edge_server.model.link import Link
 from edge_server.model.provenance import current_commit
-from edge_server.study import combinations, progressive, worlds
+from edge_server.study import combinations, pilots, progressive, worlds
 from edge_server.study.alignment.cli import ALIGNMENT, Folders, plan_of, study_alignment
 from edge_server.study.alignment.world import World
 from edge_server.study.baselines import ANSWERED, LINK_OF, ask_baselines, baselines_of, unanswered
@@ -88,7 +88,9 @@ WORLDS = "worlds"
 """The study of what the shipped model makes of other artwork and another soundfont."""
 COMBINATIONS = "combinations"
 """The study of combinations that training never showed."""
-OTHERS = (CELL, PROGRESSIVE, WORLDS, RADIO, COTRAIN, ALIGNMENT, INVERSION, COMBINATIONS)
+PILOTS = "pilots"
+"""The study of estimated gains that are trained for."""
+OTHERS = (CELL, PROGRESSIVE, WORLDS, RADIO, COTRAIN, ALIGNMENT, INVERSION, COMBINATIONS, PILOTS)
 PARTS = ("all", "train", "baselines", "figures")
 #: What parts were called before, still read.
 _FORMER_PARTS = {"rivals": "baselines"}
@@ -161,6 +163,7 @@ def study(
     `alignment` trains systems that see clips and free captions alone, each for the same processor time.
     `inversion` trains attackers who decode scenes from the shipped model's tokens.
     `combinations` trains links that never met certain combinations of instrument, place and motion.
+    `pilots` goes on training the shipped model with gains that are estimated.
     """
     if name == ALIGNMENT:
         compared = plan_of(quick=quick, seeds=seeds, only=only or ())
@@ -172,6 +175,9 @@ def study(
     if name == COMBINATIONS:
         folders = Folders(model, data, runs / ALIGNMENT, _features(runs, model), out / RECORDS, out)
         study_combinations(folders, runs / COMBINATIONS, quick=quick)
+        return
+    if name == PILOTS:
+        study_pilots(model, data, _features(runs, model), runs / PILOTS, out, quick=quick)
         return
     if name == INVERSION:
         path = study_inversion(model, data, _features(runs, model), out, quick=quick)
@@ -316,6 +322,18 @@ def study_combinations(folders: Folders, scratch: Path, *, quick: bool) -> None:
         others.write_text(json.dumps(told, indent=1) + "\n")
     write_page(out)
     typer.echo(f"{out / COMBINATIONS}.json")
+
+
+def study_pilots(model: Path, data: Path, features: Path, scratch: Path, out: Path, *, quick: bool) -> None:
+    """Go on with stage 2 of the shipped model; JSON and page."""
+    plan = pilots.QUICK if quick else pilots.Plan()
+    found = pilots.compare(model, data, features, scratch, plan, typer.echo)
+    head = {"command": pilots.COMMAND, "measures": pilots.MEASURES, "commit": current_commit()}
+    report = {**head, "model": model.name, **found, "promises": pilots.kept(found)}
+    out.mkdir(parents=True, exist_ok=True)
+    (out / f"{PILOTS}.json").write_text(json.dumps(report, indent=1) + "\n")
+    write_page(out)
+    typer.echo(f"{out / PILOTS}.json")
 
 
 def study_worlds(model: Path, data: Path, others: list[str], out: Path) -> None:

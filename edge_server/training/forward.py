@@ -67,7 +67,9 @@ def receive_clips(
     for slot in link.slots:
         token_length = int(draw.rng.choice(lengths, p=odds))
         sent = link.send(slot, clips.take(slot, rows).to(link.device), token_length)
-        x_BTC, told_db_B = transmit(sent, model, fading, snr_db_B, draw.generator)
+        x_BTC, told_db_B = transmit(
+            sent, model, fading, snr_db_B, draw.generator, pilots=training.radio.pilots
+        )
         received[slot] = link.receiver(slot)(x_BTC, told_db_B)
     return received
 
@@ -109,7 +111,13 @@ def receive_texts(
     used_BL = torch.tensor([[1.0] * len(ids) + [0.0] * (longest - len(ids)) for ids in texts], device=device)
     sent_BLE = link.embed(ids_BL)
     x_BLC, told_db_B = transmit(
-        link.text_head(sent_BLE, used_BL), model, fading, snr_db_B, draw.generator, used_BL
+        link.text_head(sent_BLE, used_BL),
+        model,
+        fading,
+        snr_db_B,
+        draw.generator,
+        used_BL,
+        training.radio.pilots,
     )
     return ReceivedTexts(sent_BLE, link.text_receiver(x_BLC, told_db_B), used_BL)
 

@@ -6,7 +6,7 @@ functions that run on the device.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ from device_agent.channel import (
     power,
     to_symbols,
 )
+from device_agent.channel.csi import expected_power
 from protos.names import MAX_SNR_DB, MIN_SNR_DB, ChannelName, FadingName
 
 
@@ -38,6 +39,8 @@ class RadioTraining:
         ("none", "block", 0.1),
     )
     """Channel model, fading, and how often a step uses it."""
+    pilots: int | None = field(default=None, metadata={"identity_if_set": True})
+    """Pilots from which gains that fade are estimated; None: all gains are known."""
 
     def draw(self, batch: int, generator: torch.Generator) -> tuple[ChannelName, FadingName, Tensor]:
         """A channel for a step, and an SNR for each row, [B] [dB]."""
@@ -54,8 +57,9 @@ def transmit(
     snr_db_B: Tensor,
     generator: torch.Generator,
     used_BT: Tensor | None = None,
+    pilots: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Send a batch of codewords and equalise what arrives (perfect CSI, MMSE).
+    """Send a batch of codewords and equalise what arrives (MMSE).
 
     Args:
         x_BTC: unit-energy codewords, [B, T, C].
@@ -64,6 +68,7 @@ def transmit(
         snr_db_B: Es/N0 of each row [dB].
         generator: where gains and noise come from.
         used_BT: 1 where a codeword has a token, 0 where it is padded; None where none is.
+        pilots: from which each gain that fades is estimated, as on the device; None: gains are known.
 
     Returns:
         Equalised reals [B, T, C], and the effective SNR of each row [B] [dB].
@@ -80,8 +85,14 @@ def transmit(
     draws = _TorchDraws(generator, s.device)
     h = kind.sample(draws, *gain_shapes(tuple(s.shape), fading, selective=kind.selective))
     y = apply(s, h, draws.normal(tuple(s.shape)), n0)
+    gain = power(h)
+    if pilots is not None and kind.fades:
+        # Least squares from symbols of unit energy: each estimate has noise of n0 / pilots of its own.
+        h = h + (n0 / pilots) ** 0.5 * draws.normal(tuple(h.shape))
+        told = expected_power(h.cpu().numpy(), n0.double().cpu().numpy(), pilots, *kind.paths())
+        gain = torch.as_tensor(told, dtype=torch.float32, device=s.device)
     s_hat = equalize_mmse(y, h, n0)
-    gain_BTS = power(h).expand(s.shape)
+    gain_BTS = gain.expand(s.shape)
     gain_B = gain_BTS.mean(dim=(1, 2))
     if used_BT is not None:
         gain_B = (gain_BTS.mean(dim=2) * used_BT).sum(dim=1) / used_BT.sum(dim=1)

@@ -143,7 +143,12 @@ def _csi(files: Found) -> str:
     )
     return (
         f"{told} With 4 pilots per gain the shipped model, which was trained with perfect CSI, falls {falls} "
-        "(Rayleigh block fading). Training with estimated gains was not tried."
+        "(Rayleigh block fading). "
+        + (
+            "Training with estimated gains was tried from its weights on (R)."
+            if "pilots" in files
+            else "Training with estimated gains was not tried."
+        )
     )
 
 

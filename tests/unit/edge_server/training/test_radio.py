@@ -52,6 +52,20 @@ def test_device_and_trainer_agree_in_distribution() -> None:
     assert errors[0] == pytest.approx(errors[1], rel=0.15)
 
 
+@pytest.mark.parametrize("snr_db", [0.0, 10.0])
+def test_device_and_trainer_estimate_gains_alike(snr_db: float) -> None:
+    rng, generator = np.random.default_rng(3), torch.Generator().manual_seed(3)
+    sent = gaussian(500, generator)
+    channel = Channel(ChannelConfig(model="rayleigh", snr_db=snr_db, csi="estimated", pilots=4), rng)
+    heard = [channel.transmit(x.numpy()) for x in sent]
+    received, told = transmit(sent, "rayleigh", "block", torch.full((500,), snr_db), generator, pilots=4)
+    device = np.stack([each.x_TC for each in heard])
+    errors = [float(np.mean((x - sent.numpy()) ** 2)) for x in (device, received.numpy())]
+    assert errors[0] == pytest.approx(errors[1], rel=0.15)
+    gains = [10 ** (np.asarray(x) / 10) for x in ([e.effective_snr_db for e in heard], told)]
+    assert float(gains[0].mean()) == pytest.approx(float(gains[1].mean()), rel=0.2)
+
+
 def test_without_a_channel_nothing_changes() -> None:
     sent = gaussian(2, torch.Generator().manual_seed(0))
     received, told = transmit(sent, "none", "block", torch.zeros(2), torch.Generator())

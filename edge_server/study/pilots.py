@@ -1,0 +1,120 @@
+"""Estimated gains, trained for: stage 2 once more from the shipped weights, gains estimated from pilots.
+
+Beside it the same steps with known gains, so that what more training brings is not taken for what pilots bring.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from device_agent.channel import ChannelConfig
+from edge_server.data.soundstage.dataset import load_split
+from edge_server.evaluation.accuracy import Setting
+from edge_server.model.link import Link
+from edge_server.study.teacher_forced import TeacherForcedQuestions, over_channel
+from edge_server.training.clips import EncodedClips, encode_clips
+from edge_server.training.finetune import Finetune, FinetuneTraining
+from edge_server.training.forward import UplinkTraining
+from edge_server.training.loop import Schedule, run_stage
+from edge_server.training.radio import RadioTraining
+from edge_server.training.soundstage import SoundstageSplit
+
+COMMAND = "edge-server study pilots"
+MEASURES = ("device_agent/channel/csi.py", "edge_server/study/pilots.py", "edge_server/training/radio.py")
+SHIPPED, KNOWN, ESTIMATED = "as shipped", "further, known gains", "further, estimated gains"
+MOST_POINTS = 3.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is trained and asked.
+
+    Attributes:
+        pilots: of each gain.
+        steps: of stage 2, of both that go on.
+        learning_rate: its peak.
+        batch_size: clips a step.
+        questions: about each, at most.
+        snrs_db: at which questions are asked [dB], Rayleigh block fading.
+        test_clips: that are asked about.
+        token_length: tokens per modality.
+        seed: of what is drawn.
+    """
+
+    pilots: int = 4
+    steps: int = 250
+    learning_rate: float = 3e-4
+    batch_size: int = 12
+    questions: int = 8
+    snrs_db: tuple[float, ...] = (10.0, 0.0, -5.0)
+    test_clips: int = 300
+    token_length: int = 16
+    seed: int = 1
+
+
+QUICK = Plan(steps=2, batch_size=2, questions=2, snrs_db=(0.0,), test_clips=2)
+
+
+def compare(
+    model: Path, data: Path, features: Path, scratch: Path, plan: Plan, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """The shipped model and the two that go on, each with known and with estimated gains, as JSON.
+
+    Args:
+        model: folder of the shipped model.
+        data: Soundstage with train and test split.
+        features: where clips behind its encoders are kept.
+        scratch: checkpoints.
+        plan: how much.
+        say: told what was done.
+    """
+    rows: list[dict[str, Any]] = []
+    link = Link.load(model)
+    clips, asked = (
+        encode_clips(link, SoundstageSplit(load_split(data, split)), features / split, split)  # type: ignore[arg-type]
+        for split in ("train", "test")
+    )
+    questions = TeacherForcedQuestions(asked.split.split, plan.test_clips)
+    for name, pilots in ((SHIPPED, None), (KNOWN, None), (ESTIMATED, plan.pilots)):
+        link = Link.load(model)
+        if name != SHIPPED:
+            _go_on(link, clips, pilots, plan, scratch / name.replace(", ", "-").replace(" ", "-"))
+        link.merge_lora()
+        for csi in ("perfect", "estimated"):
+            for snr_db in plan.snrs_db:
+                channel = ChannelConfig(model="rayleigh", snr_db=snr_db, csi=csi, pilots=plan.pilots)  # type: ignore[arg-type]
+                setting = Setting(channel, plan.token_length)
+                score = questions.score(link, over_channel(link, asked.features, setting))
+                rows.append({"trained": name, "csi": csi, "snr_db": snr_db, "accuracy": score.accuracy})
+        say(f"{name}: {rows[-len(plan.snrs_db) :]}")
+    return {"plan": asdict(plan), "rows": rows}
+
+
+def kept(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The promise that this settles: beside the shipped model with known gains."""
+    found = {(row["trained"], row["csi"], row["snr_db"]): row["accuracy"] for row in report["rows"]}
+    lost = 100 * (found[SHIPPED, "perfect", 0.0] - found[ESTIMATED, "estimated", 0.0])
+    before = 100 * (found[SHIPPED, "perfect", 0.0] - found[SHIPPED, "estimated", 0.0])
+    return [
+        {
+            "what": "4 pilots at 0 dB below perfect CSI, trained for it",
+            "measured": f"{lost:.1f} points ({before:.1f} as shipped), {report['plan']['steps']} steps, 1 seed",
+            "met": lost <= MOST_POINTS,
+        }
+    ]
+
+
+def _go_on(
+    link: Link, clips: EncodedClips[SoundstageSplit], pilots: int | None, plan: Plan, folder: Path
+) -> None:
+    radio = replace(RadioTraining(), pilots=pilots, odds=_FADING)
+    schedule = Schedule(plan.steps, plan.learning_rate, warmup_steps=min(20, max(1, plan.steps // 2)))
+    training = FinetuneTraining(schedule, UplinkTraining(radio), plan.batch_size, plan.questions)
+    run_stage("further", Finetune(link, clips, training, plan.seed), schedule, folder)
+
+
+#: Mostly what the pilots are for.
+_FADING: Sequence[Any] = (("rayleigh", "block", 0.7), ("awgn", "block", 0.2), ("none", "block", 0.1))

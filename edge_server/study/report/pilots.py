@@ -1,0 +1,31 @@
+"""The section of the page on training with estimated gains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from edge_server.study.report.markdown import percent, table
+
+Found = Mapping[str, Any]
+"""JSON files by name, without their ending."""
+
+
+def trained_for(files: Found) -> str:
+    """The shipped model, and what becomes of it when stage 2 goes on with known and with estimated gains."""
+    report = files["pilots"]
+    plan = report["plan"]
+    lines: dict[tuple[str, str], list[str]] = {}
+    for row in report["rows"]:
+        lines.setdefault((row["trained"], row["csi"]), []).append(percent(row["accuracy"]))
+    return "\n\n".join(
+        [
+            f"`{report['command']}`: stage 2 of `{report['model']}` goes on for {plan['steps']} steps of "
+            f"{plan['batch_size']} clips, with gains known or estimated from {plan['pilots']} pilots; Rayleigh "
+            f"block fading, {plan['test_clips']} test clips, one seed.",
+            table(
+                ("trained", "gains when asked", *(f"{snr:g} dB" for snr in plan["snrs_db"])),
+                [(*key, *found) for key, found in lines.items()],
+            ),
+        ]
+    )
