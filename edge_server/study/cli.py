@@ -6,7 +6,6 @@ import json
 import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,10 +24,10 @@ from edge_server.model.link import Link
 from edge_server.model.provenance import current_commit
 from edge_server.study import combinations, pilots, progressive, worlds
 from edge_server.study.alignment.cli import ALIGNMENT, Folders, plan_of, study_alignment
-from edge_server.study.alignment.world import World
 from edge_server.study.baselines import ANSWERED, LINK_OF, ask_baselines, baselines_of, unanswered
 from edge_server.study.bounds import bounds, shipped, shipped_estimated
 from edge_server.study.cell import compare, kept
+from edge_server.study.combinations import COMBINATIONS
 from edge_server.study.digital.codes import Code, IdealCode, LdpcQam
 from edge_server.study.digital.coding import build_table, table_settings
 from edge_server.study.digital.error_table import ErrorTable
@@ -47,6 +46,7 @@ from edge_server.study.figures import (
 from edge_server.study.figures.answers import Answers
 from edge_server.study.inversion.cli import INVERSION, study_inversion
 from edge_server.study.media_sizes import SIZES, measure_sizes
+from edge_server.study.pilots import PILOTS
 from edge_server.study.plots import alignment as alignment_plot
 from edge_server.study.plots import cell as cell_plot
 from edge_server.study.plots import drawings
@@ -86,10 +86,6 @@ COTRAIN = "cotrain"
 """The study whose devices and edge train over the network."""
 WORLDS = "worlds"
 """The study of what the shipped model makes of other artwork and another soundfont."""
-COMBINATIONS = "combinations"
-"""The study of combinations that training never showed."""
-PILOTS = "pilots"
-"""The study of estimated gains that are trained for."""
 OTHERS = (CELL, PROGRESSIVE, WORLDS, RADIO, COTRAIN, ALIGNMENT, INVERSION, COMBINATIONS, PILOTS)
 PARTS = ("all", "train", "baselines", "figures")
 #: What parts were called before, still read.
@@ -174,10 +170,20 @@ def study(
         return
     if name == COMBINATIONS:
         folders = Folders(model, data, runs / ALIGNMENT, _features(runs, model), out / RECORDS, out)
-        study_combinations(folders, runs / COMBINATIONS, quick=quick)
+        path = combinations.study_combinations(folders, runs / COMBINATIONS, typer.echo, quick=quick)
+        others = out / f"{WORLDS}.json"
+        if others.exists():  # one promise is made of both
+            report = json.loads(others.read_text())
+            report["promises"] = worlds.kept(report["rows"], json.loads(path.read_text()))
+            others.write_text(json.dumps(report, indent=1) + "\n")
+        write_page(out)
+        typer.echo(f"{path}")
         return
     if name == PILOTS:
-        study_pilots(model, data, _features(runs, model), runs / PILOTS, out, quick=quick)
+        features, scratch = _features(runs, model), runs / PILOTS
+        path = pilots.study_pilots(model, data, features, scratch, out, typer.echo, quick=quick)
+        write_page(out)
+        typer.echo(f"{path}")
         return
     if name == INVERSION:
         path = study_inversion(model, data, _features(runs, model), out, quick=quick)
@@ -298,42 +304,6 @@ def study_progressive(
     save(progressive_plot.draw(report), out / f"{PROGRESSIVE}.png")
     write_page(out)
     typer.echo(f"{out / PROGRESSIVE}.json")
-
-
-def study_combinations(folders: Folders, scratch: Path, *, quick: bool) -> None:
-    """Train links without certain combinations and ask them; JSON, page, and the promise of other worlds."""
-    plan = plan_of(quick=quick, seeds=None, only=())
-    scale = combinations.QUICK if quick else combinations.Scale()
-    world = World.open(folders.model, folders.data, folders.scratch, folders.features, plan)
-    found = combinations.compare(world, plan, scratch, scale, typer.echo)
-    out = folders.out
-    head = {
-        "command": combinations.COMMAND,
-        "measures": combinations.MEASURES,
-        "commit": current_commit(),
-        "told": asdict(scale.told),
-    }
-    out.mkdir(parents=True, exist_ok=True)
-    (out / f"{COMBINATIONS}.json").write_text(json.dumps({**head, **found}, indent=1) + "\n")
-    others = out / f"{WORLDS}.json"
-    if others.exists():  # one promise is made of both
-        report = json.loads(others.read_text())
-        told = report | {"promises": worlds.kept(report["rows"], found)}
-        others.write_text(json.dumps(told, indent=1) + "\n")
-    write_page(out)
-    typer.echo(f"{out / COMBINATIONS}.json")
-
-
-def study_pilots(model: Path, data: Path, features: Path, scratch: Path, out: Path, *, quick: bool) -> None:
-    """Go on with stage 2 of the shipped model; JSON and page."""
-    plan = pilots.QUICK if quick else pilots.Plan()
-    found = pilots.compare(model, data, features, scratch, plan, typer.echo)
-    head = {"command": pilots.COMMAND, "measures": pilots.MEASURES, "commit": current_commit()}
-    report = {**head, "model": model.name, **found, "promises": pilots.kept(found)}
-    out.mkdir(parents=True, exist_ok=True)
-    (out / f"{PILOTS}.json").write_text(json.dumps(report, indent=1) + "\n")
-    write_page(out)
-    typer.echo(f"{out / PILOTS}.json")
 
 
 def study_worlds(model: Path, data: Path, others: list[str], out: Path) -> None:

@@ -8,8 +8,9 @@ met all combinations when they were pretrained: what is measured is the link, fr
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ from device_agent.channel import ChannelConfig
 from edge_server.data.soundstage.combinations import HELD_OUT, is_new
 from edge_server.data.soundstage.dataset import Split
 from edge_server.evaluation.accuracy import Score, Setting
+from edge_server.model.provenance import current_commit
 from edge_server.study.alignment.arms import ARMS, DICTATION
+from edge_server.study.alignment.cli import Folders, plan_of
 from edge_server.study.alignment.plan import Plan
 from edge_server.study.alignment.trial import Told, Trials
 from edge_server.study.alignment.world import World
@@ -28,6 +31,7 @@ from edge_server.training.caption_splits import FreelyCaptioned
 from edge_server.training.clips import EncodedClips
 from edge_server.training.soundstage import SoundstageSplit
 
+COMBINATIONS = "combinations"
 COMMAND = "edge-server study combinations"
 MEASURES = ("edge_server/study/combinations.py", "edge_server/data/soundstage/combinations.py")
 SEEN, ALL = "seen combinations only", "as many clips of all"
@@ -49,6 +53,25 @@ class Scale:
 
 
 QUICK = Scale(Told(2, 1e-3, 2, 1e-3, 1), (10.0,))
+
+
+def study_combinations(folders: Folders, scratch: Path, say: Callable[[str], None], *, quick: bool) -> Path:
+    """Train links without certain combinations and ask them; JSON.
+
+    Args:
+        folders: where everything is; the reading of the alignment study is made where it is not there.
+        scratch: checkpoints.
+        say: told what was done.
+        quick: small.
+    """
+    plan, scale = plan_of(quick=quick, seeds=None, only=()), QUICK if quick else Scale()
+    world = World.open(folders.model, folders.data, folders.scratch, folders.features, plan)
+    found = compare(world, plan, scratch, scale, say)
+    head = {"command": COMMAND, "measures": MEASURES, "commit": current_commit(), "told": asdict(scale.told)}
+    folders.out.mkdir(parents=True, exist_ok=True)
+    path = folders.out / f"{COMBINATIONS}.json"
+    path.write_text(json.dumps({**head, **found}, indent=1) + "\n")
+    return path
 
 
 def compare(

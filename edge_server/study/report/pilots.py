@@ -21,8 +21,8 @@ def trained_for(files: Found) -> str:
     return "\n\n".join(
         [
             f"`{report['command']}`: stage 2 of `{report['model']}` goes on for {plan['steps']} steps of "
-            f"{plan['batch_size']} clips, with gains known or estimated from {plan['pilots']} pilots; Rayleigh "
-            f"block fading, {plan['test_clips']} test clips, one seed.",
+            f"{plan['batch_size']} clips, with gains known or estimated from {plan['pilots']} pilots; "
+            f"Rayleigh block fading, {plan['test_clips']} test clips, one seed.",
             table(
                 ("trained", "gains when asked", *(f"{snr:g} dB" for snr in plan["snrs_db"])),
                 [(*key, *found) for key, found in lines.items()],
