@@ -54,5 +54,5 @@ def test_splits_of_seen_and_of_unseen_combinations() -> None:
     seen, unseen = (sample_scenes("test", 40, 3, which) for which in ("seen", "unseen"))
     assert not any(map(is_new, seen))
     assert all(map(is_new, unseen))
-    every = sample_scenes("test", 60, 3)
+    every = sample_scenes("test", 45, 3)
     assert [s for s in every if not is_new(s)] == list(seen)[: sum(not is_new(s) for s in every)]
