@@ -6,7 +6,7 @@ Beside it the same steps with known gains, so that what more training brings is 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from edge_server.training.forward import UplinkTraining
 from edge_server.training.loop import Schedule, run_stage
 from edge_server.training.radio import RadioTraining
 from edge_server.training.soundstage import SoundstageSplit
+from protos.names import ChannelName, FadingName
 
 PILOTS = "pilots"
 COMMAND = "edge-server study pilots"
@@ -97,7 +98,7 @@ def compare(
     rows: list[dict[str, Any]] = []
     link = Link.load(model)
     clips, asked = (
-        encode_clips(link, SoundstageSplit(load_split(data, split)), features / split, split)  # type: ignore[arg-type]
+        encode_clips(link, SoundstageSplit(load_split(data, split)), features / split, split)
         for split in ("train", "test")
     )
     questions = TeacherForcedQuestions(asked.split.split, plan.test_clips)
@@ -108,7 +109,7 @@ def compare(
         link.merge_lora()
         for csi in ("perfect", "estimated"):
             for snr_db in plan.snrs_db:
-                channel = ChannelConfig(model="rayleigh", snr_db=snr_db, csi=csi, pilots=plan.pilots)  # type: ignore[arg-type]
+                channel = ChannelConfig(model="rayleigh", snr_db=snr_db, csi=csi, pilots=plan.pilots)
                 setting = Setting(channel, plan.token_length)
                 score = questions.score(link, over_channel(link, asked.features, setting))
                 rows.append({"trained": name, "csi": csi, "snr_db": snr_db, "accuracy": score.accuracy})
@@ -140,4 +141,8 @@ def _go_on(
 
 
 #: Mostly what the pilots are for.
-_FADING: Sequence[Any] = (("rayleigh", "block", 0.7), ("awgn", "block", 0.2), ("none", "block", 0.1))
+_FADING: tuple[tuple[ChannelName, FadingName, float], ...] = (
+    ("rayleigh", "block", 0.7),
+    ("awgn", "block", 0.2),
+    ("none", "block", 0.1),
+)

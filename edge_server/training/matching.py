@@ -46,7 +46,7 @@ class Matching:
     def __init__(self, link: Link, corpus: Sequence[str], training: MatchingTraining) -> None:
         self.link, self.training = link, training
         seen = Counter(i for text in corpus for i in set(tk.encode(link.tokenizer, text)))
-        weights = torch.full((link.config.foundation.vocab_size,), float(len(corpus))).log()
+        weights = torch.full((len(link.embedding.weight),), float(len(corpus))).log()
         for token_id, count in seen.items():
             weights[token_id] = torch.tensor(len(corpus) / count).log()
         self.weights_V = weights

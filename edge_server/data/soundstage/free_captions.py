@@ -98,8 +98,9 @@ def free_caption(scene: Scene, rng: np.random.Generator) -> str:
         clauses.append(_pick(_VOICE, rng))
     elif rng.random() >= NO_VOICE_UNSAID_ODDS or not clauses:
         clauses.append(_pick(_NO_VOICE, rng))
-    first, *others = (clauses[i] for i in rng.permutation(len(clauses)))
-    return first + "".join(_pick(_BETWEEN, rng) + clause for clause in others) + " ."
+    first, *others = [clauses[i] for i in rng.permutation(len(clauses))]
+    rest = "".join(_pick(_BETWEEN, rng) + clause for clause in others)
+    return f"{first}{rest} ."
 
 
 def _performer(scene: Scene, performer: Performer, rng: np.random.Generator) -> str:

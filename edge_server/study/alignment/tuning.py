@@ -63,14 +63,12 @@ def tune(arm: Arm, told: Told, trials: Trials, asked: Asked, kept: Path) -> tupl
             if all(row[name] == value for name, value in key.items()):
                 return float(row["val_accuracy"])
         trained = trials.train(arm, replace(told, alignment_rate=alignment_rate, finetune_rate=finetune_rate))
-        row = key | {
-            "cpu_s": round(trained.alignment_cpu_s + trained.finetune_cpu_s, 1),
-            "val_accuracy": asked.validation(trained.link),
-        }
-        rows.append(row)
+        found = asked.validation(trained.link)
+        spent_s = round(trained.alignment_cpu_s + trained.finetune_cpu_s, 1)
+        rows.append(key | {"cpu_s": spent_s, "val_accuracy": found})
         kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_text(json.dumps(rows, indent=1) + "\n")
-        return float(row["val_accuracy"])
+        return found
 
     middle = plan.rates[(len(plan.rates) - 1) // 2]
     first: Found | None = None

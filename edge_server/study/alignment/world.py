@@ -68,7 +68,7 @@ class World:
         link.requires_grad_(False)
         captioned = FreelyCaptioned.of(load_split(data, "train"), plan.seed)
         clips = encode_clips(link, captioned, features / "train", "train")
-        held_out = {split: _encoded(link, data, split, features) for split in ("val", "test")}  # type: ignore[arg-type]
+        held_out = {split: _encoded(link, data, split, features) for split in ("val", "test")}
         path = scratch / "notes.json"
         if not path.exists():
             begun_s = time.process_time()

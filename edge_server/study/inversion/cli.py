@@ -34,7 +34,7 @@ def study_inversion(model: Path, data: Path, features: Path, out: Path, *, quick
     link = Link.load(model)
     link.merge_lora()
     link.requires_grad_(False)
-    own, sent = (_encoded(link, data, split, features) for split in ("train", "test"))  # type: ignore[arg-type]
+    own, sent = (_encoded(link, data, split, features) for split in ("train", "test"))
     with Progress() as bar:
         task = bar.add_task("attacks", total=inversion.attacks(plan))
         found = inversion.compare(link, own, sent, plan, lambda: bar.advance(task))

@@ -84,8 +84,9 @@ def compare(
             )
             for snr_db in plan.snrs_db:
                 for bundle, count in ((True, plan.made), (False, plan.overheard)):
-                    heard = over_air(known[:count], snr_db, plan.seed), over_air(asked, snr_db, plan.seed + 1)
-                    found = _attack(slot, *(x.reshape(len(x), -1) for x in heard), own, sent, plan)
+                    learned = _flat(over_air(known[:count], snr_db, plan.seed))
+                    heard = _flat(over_air(asked, snr_db, plan.seed + 1))
+                    found = _attack(slot, learned, heard, own, sent, plan)
                     rows.append({"length": length, "slot": slot, "snr_db": snr_db, "bundle": bundle} | found)
                     advance()
     return {
@@ -93,6 +94,11 @@ def compare(
         "rotations": _rotations(link, own, sent, plan, advance),
         "answers": _answers(link, sent, plan),
     }
+
+
+def _flat(x_NTC: Reals) -> Reals:
+    """Codewords as rows, [N, T C]."""
+    return x_NTC.reshape(len(x_NTC), -1)
 
 
 def attacks(plan: Plan) -> int:
@@ -133,21 +139,16 @@ def _rotations(link: Link, own: Clips, sent: Clips, plan: Plan, advance: Callabl
         # Inner products are all that is the same whatever the rotation: nothing else can be learned from.
         add("each token, one key a session", inner_products(known), inner_products(asked))
         rng = np.random.default_rng([plan.seed, 32])
-        turned = [
+        turned, shown = (
             np.stack([rotated(x, codeword_signs(x.size, rng)) for x in block]) for block in (known, asked)
-        ]
-        add("the codeword, a key each", *(x.reshape(len(x), -1) for x in turned))
+        )
+        add("the codeword, a key each", _flat(turned), _flat(shown))
         rotation_CC = token_rotation(known.shape[2], rng)
         seen = asked @ rotation_CC
         for clips in plan.known:
-            plain, shown = (x[:clips].reshape(-1, x.shape[2]) for x in (asked, seen))
-            undone = seen @ procrustes(plain, shown).T
-            add(
-                "each token, one key a session",
-                known.reshape(len(known), -1),
-                undone.reshape(len(undone), -1),
-                clips,
-            )
+            found_CC = procrustes(*(x[:clips].reshape(-1, x.shape[2]) for x in (asked, seen)))
+            undone = np.asarray(seen @ found_CC.T, np.float32)
+            add("each token, one key a session", _flat(known), _flat(undone), clips)
     return rows
 
 

@@ -17,7 +17,7 @@ def draw(report: Mapping[str, Any]) -> Figure:
         report: what ``edge-server study alignment`` wrote.
     """
     made, (over_time, over_snr) = figure(columns=2)
-    style = {
+    style: dict[str, dict[str, Any]] = {
         row["arm"]: {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)], "markersize": 4}
         for i, row in enumerate(report["rows"])
     }
