@@ -104,7 +104,8 @@ class Alignment:
         contrastive = torch.zeros((), device=self.link.device)
         reconstruction = torch.zeros((), device=self.link.device)
         share = 1.0 / len(received)
-        for slot in received:
+        reads = training.contrastive_weight or training.reconstruction_weight
+        for slot in received if reads else ():
             said = TRAINING[slot].caption
             ids = [tk.encode(self.link.tokenizer, said(caption)) for caption in captions]
             words = receive_texts(self.link, ids, training.uplink, draw)

@@ -17,7 +17,7 @@ Beside = Literal["distillation", "matching"]
 _ANY = Schedule(1, 1e-3)
 _UPLINK = UplinkTraining(RadioTraining())
 _CONTRASTIVE = AlignmentTraining(_ANY, _UPLINK, contrastive_weight=1.0, dictation_weight=0.0)
-_DICTATED = AlignmentTraining(_ANY, _UPLINK)
+_DICTATED = AlignmentTraining(_ANY, _UPLINK, contrastive_weight=0.0, reconstruction_weight=0.0)
 
 
 @dataclass(frozen=True)

@@ -37,8 +37,8 @@ class Plan:
     """
 
     seeds: tuple[int, ...] = (1, 2, 3)
-    budget_s: float = 100.0
-    stage_1_share: float = 0.4
+    budget_s: float = 150.0
+    stage_1_share: float = 0.45
     tuning_share: float = 0.2
     tuning_seed: int = 11
     rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3)
@@ -48,11 +48,11 @@ class Plan:
     clips: int = 8
     questions: int = 4
     token_length: int = 16
-    looks: int = 6
+    looks: int = 4
     cost_steps: int = 16
     val_clips: int = 100
     val_snrs_db: tuple[float, ...] = (0.0,)
-    test_clips: int = 300
+    test_clips: int = 200
     snrs_db: tuple[float, ...] = (-10.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0)
     bank_scenes: int = 400
     reading: ReadingTraining = field(
