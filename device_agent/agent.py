@@ -12,7 +12,7 @@ import logging
 import secrets
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from device_agent.config import DeviceSettings
 from device_agent.errors import ConfigurationError, DeadlineError, RefusedError, TransmitterError
 from device_agent.media.clip import Clip, MediaSpec
 from device_agent.outcome import Outcome, Prepared, about, outcome_of
-from device_agent.progressive import Delta, climb
+from device_agent.progressive import Delta, Ladder, More, Reserve, in_order, media_of
 from device_agent.stopping import Stop
 from device_agent.tracing import NotTraced, Tracing, traced
 from device_agent.transmitter import Tokens, Transmitter
@@ -54,6 +54,10 @@ def _sampling(settings: DeviceSettings) -> pb.Sampling | None:
         return None
     top_p = settings.top_p if settings.top_p < 1.0 else None
     return pb.Sampling(temperature=settings.temperature, top_p=top_p, seed=settings.sampling_seed)
+
+
+async def _granted(session: Session) -> pb.Grant:
+    return session.grant
 
 
 class Agent:
@@ -121,30 +125,28 @@ class Agent:
         """
         check_question(question)
         ends_s = time.monotonic() + self._settings.deadline_s
-        ladder = None if token_length is not None or clip is None else self._settings.ladder()
-
-        async def once(length: int | None, told: Delta | None) -> Outcome:
+        async with self._in_time():
             session = await self._admitted(self._settings.deadline_s / 2)
             prepared = await self.prepare(
                 question,
                 clip,
                 session.grant,
                 context=context,
-                token_length=length,
-                whole_answer=told is None,
+                token_length=token_length,
+                whole_answer=on_delta is None,
             )
-            return await self._answered(prepared, session, ends_s, told)
-
-        async with self._in_time():
-            if ladder is None:
-                outcome = await once(token_length, on_delta)
-            else:
-                granted = (await self._admitted(self._settings.deadline_s / 2)).grant.max_token_length
-                outcome = await climb(ladder.up_to(granted), once, on_delta)
+            reserve = prepared.reserve
+            more = None if reserve is None else self._more(reserve, lambda: _granted(session))
+            outcome = await self._answered(prepared, session, ends_s, on_delta, more)
         return outcome if clip is None else about(outcome, clip)
 
     async def _answered(
-        self, prepared: Prepared, session: Session, ends_s: float, on_delta: Delta | None
+        self,
+        prepared: Prepared,
+        session: Session,
+        ends_s: float,
+        on_delta: Delta | None,
+        more: More | None,
     ) -> Outcome:
         """Send what was prepared, and have it answered by then."""
         left_s = max(ends_s - time.monotonic(), 0.001)
@@ -154,10 +156,25 @@ class Agent:
             bundle_hash=prepared.bundle_hash,
             deadline_s=left_s,
             on_delta=on_delta,
+            more=more,
         )
         if prepared.question.HasField("sampling") and not reply.answer.HasField("logprob"):
             logger.warning("the server is too old to sample: whatever temperature says, its answer is greedy")
         return outcome_of(prepared, reply, session.model_name)
+
+    def more_of(self, question: pb.Question) -> More | None:
+        """What makes further tokens of a question that has waited for the network; None: it has none."""
+        return self._more(Reserve.of(question), self.grant) if question.HasField("rounds") else None
+
+    def _more(self, reserve: Reserve, granted: Callable[[], Awaitable[pb.Grant]]) -> More:
+        """Takes what is asked for of a reserve across the channel, as it is then and at its pace."""
+
+        async def more(wanted: pb.MoreWanted) -> list[pb.TokenPayload]:
+            payloads = await self._payloads(await reserve.wanted(wanted), await granted())
+            in_order(wanted, payloads, nested=reserve.nested)
+            return payloads
+
+        return more
 
     @traced("ask")
     async def ask_about(
@@ -254,11 +271,21 @@ class Agent:
             DeviceAgentError: any of the tree but what the uplink raises.
         """
         check_question(question)
-        clip = clip or Clip()
         transmitter = self._transmitter  # to the end, whatever takes its place meanwhile
         wanted = self._settings.token_length if token_length is None else token_length
-        token_length = self._token_length(wanted, grant, transmitter)
-        tokens, ids, encode_s = await self._encoded(transmitter, question, clip, token_length)
+        clip = clip or Clip()
+        shows_nothing = clip.frames_THWC is None and clip.pcm_S is None
+        ladder = None if shows_nothing or token_length is not None else self._ladder(grant)
+        reserve: Reserve | None = None
+        if ladder is None:
+            token_length = self._token_length(wanted, grant, transmitter)
+            tokens, ids, encode_s = await self._encoded(transmitter, question, clip, token_length)
+        else:
+            token_length = self._token_length(ladder.lengths[0], grant, transmitter)
+            reserve = self._reserve(transmitter, clip, ladder)
+            media = await reserve.blocks(token_length)
+            tokens, ids, encode_s = await self._encoded(transmitter, question, Clip(), token_length)
+            tokens = {**media, **tokens}
         payloads = await self._payloads(tokens, grant)
         texts = [text for text in (clip.text, context) if text]
         message = pb.Question(
@@ -271,8 +298,42 @@ class Agent:
             priority=_PRIORITIES[self._settings.priority],
             whole_answer=whole_answer,
             sampling=_sampling(self._settings),
+            rounds=None if ladder is None or reserve is None else ladder.message(nested=reserve.nested),
         )
-        return Prepared(message, token_length, encode_s, transmitter.bundle.hash)
+        return Prepared(message, token_length, encode_s, transmitter.bundle.hash, reserve)
+
+    async def prepare_for_later(
+        self, question: str, clip: Clip, grant: pb.Grant, *, context: str | None = None
+    ) -> Prepared:
+        """What :meth:`prepare` does, for a question that may wait for the network after this agent has ended.
+
+        In rounds, all that may be asked for of it is encoded now and kept with it.
+        """
+        prepared = await self.prepare(question, clip, grant, context=context)
+        if prepared.reserve is not None:
+            prepared.question.payloads.extend(await prepared.reserve.payloads())
+        return prepared
+
+    def _ladder(self, grant: pb.Grant) -> Ladder | None:
+        """The rounds that a question may go in; None: it is sent at once."""
+        ladder = self._settings.ladder()
+        if ladder is None:
+            return None
+        if not grant.rounds:
+            logger.warning("the server knows no rounds, or not how sure its model is: all is sent at once")
+            return None
+        # Where the cell is shared out, the length that is suggested is what there is room for.
+        most = (
+            min(grant.max_token_length, grant.token_length) if grant.channel_uses else grant.max_token_length
+        )
+        return ladder.up_to(most)
+
+    def _reserve(self, transmitter: Transmitter, clip: Clip, ladder: Ladder) -> Reserve:
+        async def encode(length: int) -> Mapping[str, Tokens]:
+            tokens, _, _ = await self._encoded(transmitter, None, clip, length)
+            return media_of(tokens)
+
+        return Reserve(ladder.lengths, transmitter.bundle.manifest.nested, encode)
 
     async def _payloads(self, tokens: Mapping[str, Tokens], grant: pb.Grant) -> list[pb.TokenPayload]:
         """Tokens across the channel, at its pace."""
@@ -396,5 +457,6 @@ class Agent:
             effective_snr_db=clamp_snr_db(reception.effective_snr_db),
             channel_uses=reception.channel_uses,
             airtime_s=reception.airtime_s,
+            zero_forcing=channel.config.equalizer == "zf",
         )
         return payload.encode(reception.x_TC, modality, self._settings.payload, report)

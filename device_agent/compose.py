@@ -22,6 +22,7 @@ from device_agent.outbox.records import NewQuestion, Stamp, Waiting
 from device_agent.outbox.relay import Spooler
 from device_agent.outbox.sender import SPOOL_BACKOFF, Troubles
 from device_agent.outcome import Prepared, outcome_of
+from device_agent.progressive import first_round
 from device_agent.renewing import Renewer
 from device_agent.tracing import NotTraced, Traced, Tracing, exporting_tracer
 from device_agent.transmitter import Transmitter
@@ -115,7 +116,7 @@ async def open_spooler(
         async with uplink:
             agent = _agent(settings, bundle, uplink, tracing)
             try:
-                yield agent, Spooler(outbox, uplink, _record_of, troubles)
+                yield agent, Spooler(outbox, uplink, _record_of, troubles, more_of=agent.more_of)
             finally:
                 await agent.close()
 
@@ -127,7 +128,7 @@ def spooled(
     window = None if clip.window is None else clip.window.to_json()
     facts = {
         "token_length": prepared.token_length,
-        "encode_s": prepared.encode_s,
+        "encode_s": prepared.encode_s + (prepared.reserve.encode_s if prepared.reserve else 0.0),
         "window": window,
         "question": question,
     }
@@ -135,7 +136,8 @@ def spooled(
 
 
 def _record_of(item: Waiting, reply: Reply, model: str) -> Mapping[str, Any]:
-    prepared = Prepared(item.question, item.facts["token_length"], item.facts["encode_s"])
+    question = first_round(item.question)
+    prepared = Prepared(question, item.facts["token_length"], item.facts["encode_s"])
     return replace(outcome_of(prepared, reply, model), window=item.facts.get("window")).to_json()
 
 

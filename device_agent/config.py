@@ -157,9 +157,11 @@ class DeviceSettings(BaseSettings):
     progressive: str | None = Field(
         default=None, pattern=r"^\d{1,4}(,\d{1,4})*$", json_schema_extra=_LINK | {"shown": "all at once"}
     )
-    """Tokens per modality of rounds, as 2,8,16: more only where the answer is not sure yet."""
+    """Tokens per modality of rounds, as 2,8,16: more only as the server asks, while it is not sure."""
     progressive_until: float = Field(default=0.9, ge=0, le=1, json_schema_extra=_LINK)
     """Confidence of an answer from which no more is sent."""
+    progressive_abstain: bool = Field(default=False, json_schema_extra=_LINK)
+    """Whether an answer that never got so sure is held back, as one that the model is not sure of."""
     payload: PayloadName = Field(default="float16", json_schema_extra=_LINK)
     """How token values are packed."""
     text_path: TextPath = Field(default="ids", json_schema_extra=_LINK)
@@ -259,7 +261,8 @@ class DeviceSettings(BaseSettings):
         """The rounds of a question; None: it is sent at once."""
         if self.progressive is None:
             return None
-        return Ladder(tuple(int(length) for length in self.progressive.split(",")), self.progressive_until)
+        lengths = tuple(int(length) for length in self.progressive.split(","))
+        return Ladder(lengths, self.progressive_until, self.progressive_abstain)
 
     @classmethod
     def settings_customise_sources(

@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from device_agent.media.clip import Clip, Window
+from device_agent.progressive import Reserve
 from device_agent.uplink.session import Reply
-from protos.names import MODALITIES
+from protos.names import MODALITIES, REQUEST_CHANNEL_USES
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 
 
@@ -17,11 +18,14 @@ class Cost:
     """What an answer cost.
 
     Attributes:
-        channel_uses: complex symbols over the radio, pilots included.
-        bytes_on_wire: of the question's frame in the network behind the radio.
+        channel_uses: complex symbols over the radio: pilots included, and what the server's requests for more
+            took.
+        bytes_on_wire: of the question's frames in the network behind the radio.
         airtime_s: what the symbols took on the air [s].
         encode_s: what the transmitters took [s].
-        round_trip_s: from sending the question to having the answer, retries included, airtime not [s].
+        round_trip_s: from sending the question to having the answer, retries included; airtime not, but for
+            that of later rounds [s].
+        request_bytes: of the server's requests for more, on the way down.
     """
 
     channel_uses: int
@@ -29,6 +33,7 @@ class Cost:
     airtime_s: float
     encode_s: float
     round_trip_s: float
+    request_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class Outcome:
             ``guess``; None: the server does not say.
         abstained: whether the model is not sure, so that ``text`` is no answer.
         guess: the answer that was held back; empty where none was.
-        token_length: tokens sent per modality of the clip.
+        token_length: tokens sent per modality of the clip; in rounds, the most of any.
         effective_snr_db: per modality, what the receiver was told [dB].
         cost: what it took.
         queue_s: waiting at the server [s].
@@ -52,7 +57,7 @@ class Outcome:
         tries: how often the question was sent.
         window: which part of a file it is about: ``start_s``, ``end_s``, and ``duration_s`` of the file, if
             that is known; None: of no recording.
-        rounds: tokens per modality of each round of a progressive uplink; empty: it was sent at once.
+        rounds: of each round the tokens that the blocks have then, by modality; empty: it was sent at once.
         scenes: of a question about scenes, what it was answered from; of one that was shared, the scene.
     """
 
@@ -70,7 +75,7 @@ class Outcome:
     model: str = ""
     tries: int = 1
     window: Mapping[str, float | None] | None = None
-    rounds: Sequence[int] = ()
+    rounds: Sequence[Mapping[str, int]] = ()
     scenes: Sequence[Mapping[str, Any]] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -79,7 +84,7 @@ class Outcome:
         if self.window is None:
             values.pop("window")
         if self.rounds:
-            values["rounds"] = list(self.rounds)
+            values["rounds"] = [dict(lengths) for lengths in self.rounds]
         else:
             values.pop("rounds")
         if self.scenes:
@@ -104,12 +109,14 @@ class Prepared:
         token_length: tokens sent per modality of the clip.
         encode_s: what the transmitters took [s].
         bundle_hash: of the bundle that made its tokens; empty: it is not known any more.
+        reserve: what of it can be asked for further, where it goes in rounds.
     """
 
     question: pb.Question
     token_length: int
     encode_s: float
     bundle_hash: str = ""
+    reserve: Reserve | None = None
 
 
 def window_of(values: Mapping[str, float | None]) -> Window:
@@ -124,7 +131,9 @@ def about(outcome: Outcome, clip: Clip) -> Outcome:
 
 def outcome_of(prepared: Prepared, reply: Reply, model: str) -> Outcome:
     """An answer and its cost, from what was sent and what came back."""
-    answer, blocks = reply.answer, prepared.question.payloads
+    answer, first = reply.answer, prepared.question.payloads
+    blocks = [*first, *(block for sent in reply.more for block in sent)]
+    requests_s = [_request_airtime_s(sent or first) for sent in reply.more]
     return Outcome(
         text=answer.text,
         probability=answer.probability,
@@ -132,16 +141,22 @@ def outcome_of(prepared: Prepared, reply: Reply, model: str) -> Outcome:
         confidence=answer.confidence if answer.HasField("confidence") else None,
         abstained=answer.abstained,
         guess=answer.guess,
-        token_length=prepared.token_length,
+        token_length=max([prepared.token_length, *(_reached(b) for sent in reply.more for b in sent)]),
         effective_snr_db={
             MODALITIES.of_number[block.modality]: block.channel.effective_snr_db for block in blocks
         },
+        rounds=[
+            {MODALITIES.of_number[b.modality]: _reached(b) for b in sent if b.modality != pb.MODALITY_TEXT}
+            for sent in ([first, *reply.more] if prepared.question.HasField("rounds") else [])
+        ],
         cost=Cost(
-            channel_uses=sum(block.channel.channel_uses for block in blocks),
+            channel_uses=sum(block.channel.channel_uses for block in blocks)
+            + REQUEST_CHANNEL_USES * len(reply.more),
             bytes_on_wire=reply.bytes_on_wire,
-            airtime_s=sum(block.channel.airtime_s for block in blocks),
-            encode_s=prepared.encode_s,
+            airtime_s=sum(block.channel.airtime_s for block in blocks) + sum(requests_s),
+            encode_s=prepared.encode_s + (prepared.reserve.encode_s if prepared.reserve else 0.0),
             round_trip_s=reply.round_trip_s,
+            request_bytes=reply.request_bytes,
         ),
         queue_s=answer.queue_s,
         compute_s=answer.compute_s,
@@ -159,3 +174,15 @@ def outcome_of(prepared: Prepared, reply: Reply, model: str) -> Outcome:
             for scene in answer.scenes
         ],
     )
+
+
+def _reached(block: pb.TokenPayload) -> int:
+    """Tokens that a block has, those of earlier rounds included."""
+    return int(block.first_token + block.shape[0])
+
+
+def _request_airtime_s(sent: Sequence[pb.TokenPayload]) -> float:
+    """What a request takes of the air, at the rate at which what it asked for was sent [s]."""
+    uses = sum(block.channel.channel_uses for block in sent)
+    airtime_s = sum(block.channel.airtime_s for block in sent)
+    return REQUEST_CHANNEL_USES * airtime_s / uses if uses else 0.0

@@ -21,6 +21,9 @@ training draws its SNRs from is narrower, and a setting of its own."""
 
 MAX_ABS_SNR_DB = 200.0
 """Largest magnitude of an SNR, or of a ratio of powers, in settings and requests [dB]."""
+REQUEST_CHANNEL_USES = 72
+"""What a request for more tokens takes of the air: a control channel element, 6 groups of 12 resource
+elements with their pilots (3GPP TS 38.211, 7.3.2.2)."""
 
 MAX_TEMPERATURE = 2.0
 """Of sampling; 0 is greedy. These bounds are those of OpenAI's API."""

@@ -111,6 +111,9 @@ class Manifest(_Part):
     token_lengths: list[int] = Field(min_length=1)
     token_length: int | None = None
     """The one that the model works best with, whatever the link; None: the worse the link, the longer."""
+    nested: bool = False
+    """Whether the first tokens of a block are, to the bit, the block of that length: in rounds, only what is
+    new has to be sent."""
     transmitters: Transmitters
     tokenizer: str
     files: dict[str, BundleFile]

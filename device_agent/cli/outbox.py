@@ -56,7 +56,7 @@ async def ask_spooled(
         open_spooler(settings, bundle, outbox) as (agent, spooler),
     ):
         grant = await spooler.grant(agent.grant, agent.usual_grant())
-        prepared = await agent.prepare(question, clip, grant, context=context)
+        prepared = await agent.prepare_for_later(question, clip, grant, context=context)
         source = ASKED + prepared.question.request_id
         await outbox.call(Spool.put, spooled(prepared, clip, source, question, question))
         arrived: list[Delivery] = []

@@ -51,14 +51,21 @@ def sure_line(outcome: Outcome) -> str:
     return f"held back: {printable(outcome.guess)}, confidence {outcome.confidence:.2f}"
 
 
+def tokens_line(outcome: Outcome) -> str:
+    """How many tokens were sent; in rounds, what each brought the blocks to."""
+    if not outcome.rounds:
+        return f"{outcome.token_length} tokens per modality"
+    told = (" + ".join(f"{name} {n}" for name, n in lengths.items()) for lengths in outcome.rounds)
+    return "tokens: " + ", then ".join(told)
+
+
 def show_cost(console: Console, outcome: Outcome) -> None:
     """Print what an answer cost."""
     console.print(Text(cost_line(outcome.cost), style="dim"))
     link = link_line(outcome)
     sure = sure_line(outcome)
     if link:
-        tokens = " then ".join(map(str, outcome.rounds or (outcome.token_length,)))
-        sure += f" · {tokens} tokens per modality · {link}"
+        sure += f" · {tokens_line(outcome)} · {link}"
     console.print(Text(sure, style="dim"))
 
 

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from device_agent.errors import OutboxFullError
 from device_agent.outbox.outbox import Outbox
 from device_agent.outbox.records import Delivery
-from device_agent.outbox.sender import SPOOL_BACKOFF, Flusher, RecordOf, Troubles
+from device_agent.outbox.sender import SPOOL_BACKOFF, Flusher, MoreOf, RecordOf, Troubles
 from device_agent.outbox.store import Spool
 from device_agent.uplink.backoff import Backoff
 from device_agent.uplink.uplink import Uplink
@@ -37,7 +37,7 @@ class Spooler:
         uplink: to the server; used only while this is the process that sends. The caller closes it.
         record_of: what to keep of an answer.
         troubles: told what keeps questions from being answered.
-        backoff: as for :class:`Flusher`.
+        more_of, backoff: as for :class:`Flusher`.
         sleep: waits that many seconds.
     """
 
@@ -48,6 +48,7 @@ class Spooler:
         record_of: RecordOf,
         troubles: Troubles,
         *,
+        more_of: MoreOf = lambda question: None,
         backoff: Backoff = SPOOL_BACKOFF,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -55,6 +56,7 @@ class Spooler:
         self._uplink = uplink
         self._record_of = record_of
         self._troubles = troubles
+        self._more_of = more_of
         self._backoff = backoff
         self._sleep = sleep
 
@@ -67,6 +69,7 @@ class Spooler:
             self._uplink,
             self._record_of,
             self._troubles,
+            more_of=self._more_of,
             backoff=self._backoff,
             sleep=self._sleep,
         )

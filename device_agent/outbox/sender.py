@@ -30,6 +30,7 @@ from device_agent.errors import (
 from device_agent.outbox.outbox import Outbox
 from device_agent.outbox.records import Waiting
 from device_agent.outbox.store import Spool
+from device_agent.progressive import More, first_round
 from device_agent.uplink.backoff import Backoff
 from device_agent.uplink.session import Reply
 from device_agent.uplink.uplink import Uplink
@@ -48,6 +49,8 @@ ACKNOWLEDGE_AFTER_S = 0.5
 _POLL_S = 1.0
 """Between two looks for what other processes put in [s]."""
 
+MoreOf = Callable[[pb.Question], More | None]
+"""What makes further tokens of a question in rounds that was kept here."""
 RecordOf = Callable[[Waiting, Reply, str], Mapping[str, Any]]
 """What to keep of an answer: question, reply, name of the model."""
 
@@ -84,6 +87,7 @@ class Flusher:
         uplink: to the server, with a backoff that does not give up; the caller closes it.
         record_of: what to keep of an answer.
         troubles: told what keeps questions from being answered.
+        more_of: for questions in rounds.
         backoff: between tries that ended with an answer that is none.
         rng: jitter.
         sleep: waits that many seconds.
@@ -96,6 +100,7 @@ class Flusher:
         record_of: RecordOf,
         troubles: Troubles,
         *,
+        more_of: MoreOf = lambda question: None,
         backoff: Backoff = SPOOL_BACKOFF,
         rng: random.Random | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -104,6 +109,7 @@ class Flusher:
         self._uplink = uplink
         self._record_of = record_of
         self._troubles = troubles
+        self._more_of = more_of
         self._backoff = backoff
         self._rng = rng or random.Random()  # noqa: S311 (jitter, not a secret)
         self._sleep = sleep
@@ -179,7 +185,12 @@ class Flusher:
         give_ups = retry = 0
         while True:
             try:
-                reply = await self._uplink.ask(item.question, deadline_s=TRY_S, bundle_hash=item.bundle_hash)
+                reply = await self._uplink.ask(
+                    first_round(item.question),
+                    deadline_s=TRY_S,
+                    bundle_hash=item.bundle_hash,
+                    more=self._more_of(item.question),
+                )
             except BundleMismatchError as error:
                 if item.bundle_hash in ("", self._uplink.bundle_hash):
                     raise

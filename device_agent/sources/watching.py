@@ -197,7 +197,7 @@ class _Taker:
         clips = self.asked.clips([load], spec.window_s, str(path))
         while (clip := await asyncio.to_thread(next, clips, None)) is not None:
             grant = await self.spooler.grant(self.agent.grant, self.agent.usual_grant())
-            prepared = await self.agent.prepare(self.question, clip, grant, context=self.context)
+            prepared = await self.agent.prepare_for_later(self.question, clip, grant, context=self.context)
             made.append(spooled(prepared, clip, self.source, path.name, self.question, stamp))
 
     async def _end(

@@ -25,6 +25,8 @@ MAX_ANSWER_CHARACTERS = 1_000_000
 MAX_NAME_CHARACTERS = 256
 MAX_WORDS_CHARACTERS = 2_000
 """Of an error's message."""
+MAX_REQUESTS = 64
+"""For more tokens of one question, tries after a cut link included: each takes the radio."""
 MAX_WAITING_FRAMES, MAX_WAITING_BYTES = 16_384, 8 * 2**20
 """What may lie ready of one question's answer before it is taken. A frame is as large as gRPC lets it be."""
 _HASH = re.compile(r"[0-9a-f]{64}")

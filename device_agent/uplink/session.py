@@ -38,12 +38,16 @@ class Reply:
 
     Attributes:
         answer: the server's.
-        bytes_on_wire: of the question's frame, once, without gRPC's own framing.
+        bytes_on_wire: of the question's frame, once, and of further tokens, without gRPC's own framing.
         round_trip_s: from sending to the answer, waits and retries included [s].
         tries: how often the question was sent.
+        more: of each request for further tokens, what was sent for it, whatever was cut meanwhile.
+        request_bytes: of those requests' frames.
     """
 
     answer: pb.Answer
     bytes_on_wire: int
     round_trip_s: float
     tries: int
+    more: tuple[tuple[pb.TokenPayload, ...], ...] = ()
+    request_bytes: int = 0

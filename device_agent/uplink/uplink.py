@@ -28,6 +28,7 @@ from device_agent.errors import (
     UplinkError,
 )
 from device_agent.lasting import boot_clock
+from device_agent.progressive import More
 from device_agent.tracing import NotTraced, Tracing
 from device_agent.uplink.backoff import Backoff
 from device_agent.uplink.credentials import Credentials, Renews
@@ -36,6 +37,7 @@ from device_agent.uplink.proxy import proxy_options
 from device_agent.uplink.sane import (
     MAX_ANSWER_CHARACTERS,
     MAX_NAME_CHARACTERS,
+    MAX_REQUESTS,
     sane_answer,
     sane_grant,
     sane_hash,
@@ -171,6 +173,7 @@ class Uplink:
         bundle_hash: str = "",
         deadline_s: float = 30.0,
         on_delta: Callable[[str], None] | None = None,
+        more: More | None = None,
     ) -> Reply:
         """Ask, and wait for the answer. Cancelling this takes the question back at the server.
 
@@ -179,6 +182,7 @@ class Uplink:
             bundle_hash: of the bundle that made its tokens; empty: the present one.
             deadline_s: for all tries together [s].
             on_delta: called with each new piece of the answer's text, once, whatever was sent twice.
+            more: makes what the server asks for further, of a question in rounds; what it raises ends this.
 
         Raises:
             ConfigurationError: the question is larger than granted.
@@ -192,6 +196,7 @@ class Uplink:
         tries = 0
         bytes_on_wire = 0
         shown: list[str] = []
+        requested = _Requested(self.server, more)
 
         async def once() -> pb.Answer:
             nonlocal tries, bytes_on_wire
@@ -203,7 +208,7 @@ class Uplink:
                 frame.sent_at_s = self._lasting()
             show = None if on_delta is None else _Showing(shown, on_delta)
             characters = 0
-            async with contextlib.aclosing(self._answer_frames(session, frame)) as downlink:
+            async with contextlib.aclosing(self._answer_frames(session, frame, requested)) as downlink:
                 async for received in downlink:
                     match received.WhichOneof("body"):
                         case "delta":
@@ -224,7 +229,14 @@ class Uplink:
                     answer = await self._retrying(once)
         except TimeoutError as error:
             raise DeadlineError(f"no answer from {self.server} within {deadline_s:g} s") from error
-        return Reply(answer, bytes_on_wire, self._clock() - started_s, tries)
+        return Reply(
+            answer,
+            bytes_on_wire + requested.sent_bytes,
+            self._clock() - started_s,
+            tries,
+            tuple(requested.sent),
+            requested.bytes,
+        )
 
     def adopt(self, bundle_hash: str) -> None:
         """The device runs this bundle from now on; the session tells the server so when it is next needed."""
@@ -424,7 +436,7 @@ class Uplink:
         return 1 if self._session is None else max(1, self._session.grant.max_questions_in_flight)
 
     async def _answer_frames(
-        self, session: Session, frame: pb.UplinkFrame
+        self, session: Session, frame: pb.UplinkFrame, requested: _Requested
     ) -> AsyncGenerator[pb.DownlinkFrame, None]:
         if self._conversation is None or self._conversation.ended:
             self._conversation = Conversation(self._stub().Converse(), self.server, self._regranted)
@@ -433,6 +445,10 @@ class Uplink:
         try:
             async with contextlib.aclosing(conversation.frames(frame)) as frames:
                 async for received in frames:
+                    if received.WhichOneof("body") == "wanted":
+                        # Over the stream that asked: on another nobody would know what it is of.
+                        await conversation.send(await requested.answered(frame, received))
+                        continue
                     over = received.WhichOneof("body") in ("answer", "failure")
                     yield received
         finally:
@@ -472,6 +488,40 @@ async def _retire(channel: grpc.aio.Channel, conversation: Conversation | None) 
         if conversation is not None:
             await conversation.close()
         await channel.close(None)
+
+
+class _Requested:
+    """Answers the requests for more of one question, and counts what that takes.
+
+    Args:
+        server: its address, for messages.
+        more: makes what is asked for; None: nothing can be had.
+    """
+
+    def __init__(self, server: str, more: More | None) -> None:
+        self._server, self._more = server, more
+        self.sent: list[tuple[pb.TokenPayload, ...]] = []
+        self.sent_bytes = 0
+        self.bytes = 0
+
+    async def answered(self, frame: pb.UplinkFrame, request: pb.DownlinkFrame) -> pb.UplinkFrame:
+        """What goes up for a request.
+
+        Raises:
+            UplinkError: there are more requests than a question can have.
+        """
+        if len(self.sent) >= MAX_REQUESTS:
+            raise UplinkError(f"{self._server} asks for more without an end")
+        made = () if self._more is None else tuple(await self._more(request.wanted))
+        answer = pb.UplinkFrame(
+            session_id=frame.session_id,
+            bundle_hash=frame.bundle_hash,
+            more=pb.More(request_id=frame.question.request_id, round=request.wanted.round, payloads=made),
+        )
+        self.sent.append(made)
+        self.bytes += request.ByteSize()
+        self.sent_bytes += answer.ByteSize()
+        return answer
 
 
 class _Showing:

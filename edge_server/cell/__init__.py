@@ -16,6 +16,7 @@ from edge_server.cell.grant import CellConfig, Grant, suggest_token_length
 from edge_server.cell.idempotency import Subscription
 from edge_server.cell.limits import LimitConfig, Limits
 from edge_server.cell.peer import Access, Peer
+from edge_server.cell.rounds import Arrived, Ladder, ReceivedBlock, Segment
 from edge_server.cell.sent import Excess, SentBlock, count_sent
 from edge_server.cell.session import DeviceStatus, Session
 from edge_server.cell.shared_bound import Hold, SharedBound, share_of
@@ -25,6 +26,7 @@ __all__ = [
     "AllocationObserver",
     "Allocator",
     "AnswerFile",
+    "Arrived",
     "Backend",
     "BackendRegistry",
     "Cell",
@@ -35,9 +37,12 @@ __all__ = [
     "Grant",
     "Hold",
     "KeptAnswers",
+    "Ladder",
     "LimitConfig",
     "Limits",
     "Peer",
+    "ReceivedBlock",
+    "Segment",
     "SentBlock",
     "Session",
     "SharedBound",

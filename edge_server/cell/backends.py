@@ -35,6 +35,10 @@ class Backend(Protocol):
         """The one that it works best with, whatever the link; None: that depends on the link."""
 
     @property
+    def knows_how_sure(self) -> bool:
+        """Whether its answers come with a calibrated confidence, so that questions may come in rounds."""
+
+    @property
     def retry_delay_s(self) -> float:
         """After how long it pays to ask its engine again, where one was turned away now [s]."""
 

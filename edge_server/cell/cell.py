@@ -50,6 +50,8 @@ logger = logging.getLogger(__name__)
 
 Prepare: TypeAlias = Callable[[Session], Request]
 """Decodes a question, once it is admitted, for the session that asks it."""
+Run: TypeAlias = Callable[[Session, Request, Callable[[Request], AnswerStream]], AnswerStream]
+"""Has a question answered for a session, through the engine's ``submit``."""
 
 
 class CellObserver(Protocol):
@@ -236,7 +238,13 @@ class Cell(Generic[BackendT]):
             if peer is not None:
                 peer.check_device_id(device_id)
             backend = self._backends.of(bundle_hash)
-            grant = make_grant(self.config, snr_db, backend.token_lengths, backend.token_length)
+            grant = make_grant(
+                self.config,
+                snr_db,
+                backend.token_lengths,
+                backend.token_length,
+                rounds=backend.knows_how_sure,
+            )
             if not self._sessions.knows(device_id):
                 self._arrivals.admit()
             session = self._sessions.open(
@@ -279,6 +287,7 @@ class Cell(Generic[BackendT]):
         prepare: Prepare,
         peer: Peer | None = None,
         priority: Callable[[], Priority] = lambda: "interactive",
+        run: Run = lambda session, request, submit: submit(request),
     ) -> Subscription:
         """Admit a question, before any of it is decoded.
 
@@ -291,6 +300,7 @@ class Cell(Generic[BackendT]):
             prepare: decodes it; called only if it is admitted and was not asked before.
             peer: who sent it.
             priority: tells its class; raises InvalidQuestionError where it has none.
+            run: has it answered; called as ``prepare`` is. One in rounds asks the engine several times.
 
         Returns:
             Its run: a new one, or the one that an earlier question with this key began.
@@ -320,7 +330,8 @@ class Cell(Generic[BackendT]):
         content = digest()
         # Its device may ask it again elsewhere, where doors are many: only this tells that it is the same.
         request = replace(request, asked_as=AskedAs(session.device_id, request_id, content))
-        return session.answered.record(request_id, content, self.submit(backend, request))
+        stream = run(session, request, partial(self.submit, backend))
+        return session.answered.record(request_id, content, stream)
 
     def share(
         self,
@@ -359,6 +370,33 @@ class Cell(Generic[BackendT]):
             self._rejected(error, peer)
             raise
         return session.answered.record(request_id, digest(), stream)
+
+    def more(self, session_id: str, size_bytes: int, *, peer: Peer | None = None) -> Session:
+        """Admit further tokens of a question that was admitted: the session that they come in.
+
+        Args:
+            session_id: of the device.
+            size_bytes: what they took on the wire.
+            peer: who sent them.
+
+        Raises:
+            UnauthenticatedError, SessionNotFoundError, PermissionDeniedError: as :meth:`ask`.
+            QuestionTooLargeError: they are larger than granted.
+            AdmissionRefusedError: too many bytes per minute.
+        """
+        try:
+            self._check_peer(peer)
+            session = self._sessions.get(session_id, peer)
+            if size_bytes > session.grant.max_question_bytes:
+                raise QuestionTooLargeError(
+                    "more", f"takes {size_bytes} bytes; {session.grant.max_question_bytes} are granted"
+                )
+            session.seen_at = self._clock()
+            self.limits.spend(peer, questions=0, size_bytes=size_bytes)
+        except EdgeServerError as error:
+            self._rejected(error, peer)
+            raise
+        return session
 
     def session(self, session_id: str, peer: Peer | None = None) -> Session:
         """The open session of that id.

@@ -94,6 +94,7 @@ class Grant:
         outage_snr_db: a block that arrives below this counts as lost [dB].
         tx_power_db: gain on the energy of every symbol [dB].
         channel_uses: that the media of one question may take; 0: not bounded.
+        rounds: whether questions may come in rounds.
     """
 
     max_token_length: int
@@ -105,10 +106,16 @@ class Grant:
     outage_snr_db: float
     tx_power_db: float = 0.0
     channel_uses: int = 0
+    rounds: bool = False
 
 
 def make_grant(
-    config: CellConfig, snr_db: float, token_lengths: Sequence[int], token_length: int | None = None
+    config: CellConfig,
+    snr_db: float,
+    token_lengths: Sequence[int],
+    token_length: int | None = None,
+    *,
+    rounds: bool = False,
 ) -> Grant:
     """The grant of a device that reports this SNR [dB], for a model trained for these token lengths.
 
@@ -117,6 +124,7 @@ def make_grant(
         snr_db: as reported.
         token_lengths: what the model was trained for.
         token_length: what is suggested whatever the link; None: :func:`suggest_token_length`.
+        rounds: whether it is known how sure the model's answers are.
     """
     return Grant(
         max_token_length=max(token_lengths),
@@ -127,6 +135,7 @@ def make_grant(
         bandwidth_hz=config.bandwidth_hz,
         valid_s=config.grant_valid_s,
         outage_snr_db=config.outage_snr_db,
+        rounds=rounds,
     )
 
 

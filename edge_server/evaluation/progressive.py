@@ -1,9 +1,9 @@
 """A ladder of token lengths: few tokens first, and more only of questions whose answer is not sure.
 
-What a device does that asks with ``--progressive``: it sends the first length, and where the answer's
-calibrated confidence is below a threshold it asks again with the next. Earlier rounds are not combined with
-later ones, and every round meets the channel anew. Judged: tokens in the mean, and how often the last answer
-is right, beside one-shot.
+What happens to a question that is asked with ``--progressive``: the first length is sent, and where the
+answer's calibrated confidence is below a threshold the server asks for the next. Every round meets the
+channel anew. Judged: channel uses in the mean, those of the server's requests included, and how often the
+last answer is right, beside one-shot.
 """
 
 from __future__ import annotations
@@ -20,11 +20,32 @@ from device_agent.progressive import Ladder
 from edge_server.engine.calibration import Calibration
 from edge_server.evaluation.accuracy import Evaluator, Setting
 from edge_server.evaluation.asking import Ask, clip_sent, say
+from protos.names import REQUEST_CHANNEL_USES
 
 Floats = npt.NDArray[np.float64]
 
 #: Thresholds that are tried.
-_THRESHOLDS = tuple(round(0.5 + 0.01 * step, 2) for step in range(50))
+THRESHOLDS = tuple(round(0.5 + 0.01 * step, 2) for step in range(50))
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What rounds take of the air.
+
+    Attributes:
+        symbols: complex symbols of a token, of all modalities together.
+        nested: whether a round sends what is new alone; else the whole block of its length.
+        request: channel uses of asking for a round.
+    """
+
+    symbols: float
+    nested: bool = False
+    request: float = REQUEST_CHANNEL_USES
+
+    def spent(self, lengths: Sequence[int]) -> Floats:
+        """Channel uses until after each round of a ladder."""
+        tokens = np.asarray(lengths, np.float64) if self.nested else np.cumsum(lengths, dtype=np.float64)
+        return tokens * self.symbols + self.request * np.arange(len(lengths))
 
 
 @dataclass(frozen=True)
@@ -33,12 +54,12 @@ class Climbed:
 
     Attributes:
         accuracy: share of right answers.
-        tokens: sent per modality in the mean, over all rounds.
+        channel_uses: in the mean, over all rounds and requests.
         rounds: share of questions that ended with each.
     """
 
     accuracy: float
-    tokens: float
+    channel_uses: float
     rounds: tuple[float, ...]
 
 
@@ -60,17 +81,16 @@ class Rounds:
         """Accuracy at one length."""
         return float(self.right_LN[self.lengths.index(length)].mean())
 
-    def climb(self, ladder: Ladder) -> Climbed:
+    def climb(self, ladder: Ladder, costs: Costs) -> Climbed:
         """What a ladder makes of these."""
         rows = [self.lengths.index(length) for length in ladder.lengths]
         sure_RN = self.confidence_LN[rows] >= ladder.until
         sure_RN[-1] = True
         last_N = np.argmax(sure_RN, axis=0)
-        sent = np.cumsum(ladder.lengths)
         right_RN = self.right_LN[rows]
         return Climbed(
             accuracy=float(right_RN[last_N, np.arange(len(last_N))].mean()),
-            tokens=float(sent[last_N].mean()),
+            channel_uses=float(costs.spent(ladder.lengths)[last_N].mean()),
             rounds=tuple(float(np.mean(last_N == row)) for row in range(len(rows))),
         )
 
@@ -107,25 +127,30 @@ def ask_at_every_length(
     return Rounds(tuple(lengths), np.array(confidence), np.array(right))
 
 
-def best_ladder(validation: Sequence[Rounds], full: int, may_lose: float) -> Ladder:
-    """The ladder up to a length that sends least and loses to one-shot at it, in no channel, more than this.
+def best_ladder(
+    validation: Sequence[Rounds],
+    full: int,
+    may_lose: float,
+    costs: Costs,
+    belows: Sequence[Sequence[int]] | None = None,
+) -> Ladder:
+    """The ladder up to a length that takes least and loses to one-shot at it, in no channel, more than this.
 
     Args:
         validation: of each channel, on the validation split.
         full: the longest length, with which every ladder ends.
         may_lose: of the accuracy.
+        costs: what rounds take.
+        belows: rungs below the longest length that are tried; None: any one to three of those asked with.
     """
     shorter = [length for length in validation[0].lengths if length < full]
-    ladders = [
-        Ladder((*below, full), threshold)
-        for count in range(1, 4)
-        for below in itertools.combinations(shorter, count)
-        for threshold in _THRESHOLDS
-    ]
+    if belows is None:
+        belows = [below for count in range(1, 4) for below in itertools.combinations(shorter, count)]
+    ladders = [Ladder((*below, full), threshold) for below in belows for threshold in THRESHOLDS]
 
-    def tokens(ladder: Ladder) -> float:
-        climbed = [rounds.climb(ladder) for rounds in validation]
+    def uses(ladder: Ladder) -> float:
+        climbed = [rounds.climb(ladder, costs) for rounds in validation]
         lost = max(r.one_shot(full) - c.accuracy for r, c in zip(validation, climbed, strict=True))
-        return float(np.mean([c.tokens for c in climbed])) if lost <= may_lose else np.inf
+        return float(np.mean([c.channel_uses for c in climbed])) if lost <= may_lose else np.inf
 
-    return min([Ladder((full,), 1.0), *ladders], key=tokens)
+    return min([Ladder((full,), 1.0), *ladders], key=uses)

@@ -97,6 +97,8 @@ def export_bundle(link: Link, folder: Path, commit: str | None = None) -> Export
                 name: {"graph": f"{name}.onnx", **GRAPHS[name].described(config), **_head(heads.get(name))}
                 for name in transmitters
             },
+            # Said only of those that are: other bundles keep the hash that they were given before.
+            **({"nested": True} if config.nested else {}),
             "tokenizer": "tokenizer.json",
             "precision": "fp32",
             "training_commit": commit if commit is not None else current_commit(),

@@ -86,6 +86,11 @@ class EngineBackend:
         return self.served.token_length
 
     @property
+    def knows_how_sure(self) -> bool:
+        """Whether its answers come with a calibrated confidence, so that questions may come in rounds."""
+        return self.served.calibration is not None
+
+    @property
     def retry_delay_s(self) -> float:
         """After how long it pays to ask the engine again, where one was turned away now [s]."""
         return self.engine.retry_delay_s

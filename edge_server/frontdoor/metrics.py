@@ -23,7 +23,7 @@ from edge_server.cell.allocator import Outcome as AllocationOutcome
 from edge_server.cell.answers import DropReason
 from edge_server.engine import Completion, QuestionEnd, Request
 from edge_server.scenes.store import Eviction
-from protos.names import MODALITIES
+from protos.names import MODALITIES, REQUEST_CHANNEL_USES
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _POWERS_OF_TWO = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -177,6 +177,12 @@ class Metrics:
         self._exceeded = Counter(
             "tokenlink_grants_exceeded", "Questions that took more than was granted", ["what"], registry=r
         )
+        self._more_wanted = Counter(
+            "tokenlink_more_wanted", "Blocks of questions in rounds that were asked for", ["why"], registry=r
+        )
+        self._more_uses = Counter(
+            "tokenlink_more_wanted_channel_uses", "Channel uses that asking for them took", registry=r
+        )
         self._workers = Counter(
             "tokenlink_worker_restarts", "Workers that died and were replaced", registry=r
         )
@@ -206,6 +212,8 @@ class Metrics:
             self._rejections.labels(kind, reason)
         for outcome in get_args(AllocationOutcome):
             self._allocations.labels(outcome)
+        for why in ("next", "again"):
+            self._more_wanted.labels(why)
         for what in get_args(Excess):
             self._exceeded.labels(what)
         for drop_reason in get_args(DropReason):
@@ -349,6 +357,12 @@ class Metrics:
     def exceeded(self, what: str) -> None:
         """A question took more of the radio than was granted."""
         self._exceeded.labels(what).inc()
+
+    def more_wanted(self, following: int, again: int) -> None:
+        """A device was asked for so many blocks of what follows, and so many of what it has sent before."""
+        self._more_wanted.labels("next").inc(following)
+        self._more_wanted.labels("again").inc(again)
+        self._more_uses.inc(REQUEST_CHANNEL_USES)
 
     def block(self, modality: str, token_length: int, airtime_s: float, effective_snr_db: float) -> None:
         """A block was received; airtime and SNR are the sender's word and counted only if they can be."""

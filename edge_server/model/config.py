@@ -15,7 +15,7 @@ from edge_server.model import tokenizer as tk
 #: Token lengths that a device may choose from, unless a model says otherwise; each doubles the one before.
 TOKEN_LENGTHS = (1, 2, 4, 8, 16, 32)
 
-SelectionName: TypeAlias = Literal["window", "linspace", "queries"]
+SelectionName: TypeAlias = Literal["window", "linspace", "queries", "nested"]
 
 
 @dataclass(frozen=True)
@@ -140,6 +140,11 @@ class HeadConfig:
 
     selection: SelectionName = "window"
     """How encoder tokens become as many as are sent."""
+
+    @property
+    def nested(self) -> bool:
+        """Whether the first tokens of a block are the block of that length: more can be sent behind them."""
+        return self.selection == "nested"
 
 
 @dataclass(frozen=True)

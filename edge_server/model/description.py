@@ -84,6 +84,11 @@ class LinkConfig:
         """Those that it has an encoder for: the fields that are called as they are."""
         return tuple(each for each in MODALITIES.values() if getattr(self, each.slot, None) is not None)
 
+    @property
+    def nested(self) -> bool:
+        """Whether the first tokens of every block are the block of that length."""
+        return self.head.nested and not self.memory
+
 
 def read_description(directory: Path) -> tuple[LinkConfig, Tokenizer]:
     """What a model folder says of its link, and its foundation's tokenizer.

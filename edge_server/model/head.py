@@ -2,7 +2,9 @@
 
     [B, P, D] ─▶ selection ─▶ [B, T, D] ─▶ MLP that knows the place in the block ─▶ [B, T, C] ─▶ unit power
 
-One set of weights serves every token length.
+One set of weights serves every token length. A *nested* head makes the block of the longest length whatever
+is asked for, each token of unit power for itself, and sends its first T: so they are the same bits whichever
+T is, and what follows them can be sent later.
 """
 
 from __future__ import annotations
@@ -51,6 +53,7 @@ class TransmitterHead(nn.Module):
     ) -> None:
         super().__init__()
         self.pooling = build_selection(config.selection, patches, hidden_size, token_lengths)
+        self.longest = token_lengths[-1] if config.nested else None
         self.hidden_size = hidden_size
         self.norm = nn.LayerNorm(hidden_size)
         self.inner = nn.Linear(2 * hidden_size, 2 * hidden_size)
@@ -58,12 +61,23 @@ class TransmitterHead(nn.Module):
 
     def forward(self, x_BPD: Tensor, token_length: int | Tensor) -> Tensor:
         """[B, P, D] to power-normalised tokens [B, token_length, C]."""
+        made = self._block(x_BPD, token_length if self.longest is None else self.longest)
+        if self.longest is None:
+            return normalise_power(made)
+        alone = normalise_power(made[:, :, None])[:, :, 0]
+        if isinstance(token_length, int):
+            return alone[:, :token_length]
+        positions = torch.arange(self.longest, device=x_BPD.device)
+        return alone.index_select(1, positions[positions < token_length])
+
+    def _block(self, x_BPD: Tensor, token_length: int | Tensor) -> Tensor:
         pooled: Tensor = self.norm(self.pooling(x_BPD, token_length))
         positions = torch.arange(pooled.shape[1], device=x_BPD.device)
         where = position_features(torch.ones_like(positions).sum(), positions, self.hidden_size)
         where = where.expand(x_BPD.shape[0], -1, -1)
         hidden = nn.functional.gelu(self.inner(torch.cat([pooled, where.to(pooled.dtype)], dim=-1)))
-        return normalise_power(self.outer(hidden))
+        made: Tensor = self.outer(hidden)
+        return made
 
 
 def normalise_power(x_BTC: Tensor, used_BT: Tensor | None = None) -> Tensor:

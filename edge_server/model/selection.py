@@ -3,7 +3,9 @@
 - *window*: averages over a window that slides along the encoder tokens (ours);
 - *linspace*: T of the P tokens, evenly spaced, the others dropped (as the paper's authors published it);
 - *queries*: T learned queries look at all of them; the first T of one nested set, so that the first token
-  says what matters most (after the Matryoshka Query Transformer, Hu et al. 2024).
+  says what matters most (after the Matryoshka Query Transformer, Hu et al. 2024);
+- *nested*: these queries too, and nothing behind them looks at T either (:mod:`edge_server.model.head`): a
+  prefix of a longer block is the shorter block, to the bit.
 
 Each has one set of weights, or none, for all lengths.
 """

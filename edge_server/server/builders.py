@@ -25,6 +25,7 @@ from edge_server.errors import ConfigurationError
 from edge_server.frontdoor.backend import Backends, EngineBackend, Served
 from edge_server.frontdoor.grpc.call_gate import Callers, CallGate
 from edge_server.frontdoor.grpc.downloads import Downloads
+from edge_server.frontdoor.grpc.rounds import RoundsDesk
 from edge_server.frontdoor.grpc.server import GrpcServer
 from edge_server.frontdoor.grpc.service import TokenLinkService
 from edge_server.frontdoor.grpc.sharing import Sharing
@@ -331,6 +332,7 @@ def build_grpc_door(
         downloads=Downloads(bounds.downloads, bounds.held_bytes, receive_s, metrics.rejected),
         held=bounds.held_bytes,
         sharing=Sharing(cell, desk, backends, metrics),
+        rounds=RoundsDesk(cell, backends, metrics),
         tracing=around.tracing,
     )
     return GrpcServer(

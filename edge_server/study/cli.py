@@ -14,15 +14,10 @@ from rich.progress import Progress, track
 
 from edge_server.cell.allocation import LossTable
 from edge_server.cell.allocation.surface_file import FILE, read_points
-from edge_server.data.soundstage.dataset import load_split
-from edge_server.engine.calibration import FILE as CALIBRATION
-from edge_server.engine.calibration import read_calibration
-from edge_server.evaluation.accuracy import Evaluator
-from edge_server.evaluation.held_out import HeldOut, open_data
 from edge_server.model.description import read_description
 from edge_server.model.link import Link
 from edge_server.model.provenance import current_commit
-from edge_server.study import combinations, pilots, progressive, worlds
+from edge_server.study import combinations, pilots, worlds
 from edge_server.study.alignment.cli import ALIGNMENT, Folders, plan_of, study_alignment
 from edge_server.study.baselines import ANSWERED, LINK_OF, ask_baselines, baselines_of, unanswered
 from edge_server.study.bounds import bounds, shipped, shipped_estimated
@@ -54,6 +49,8 @@ from edge_server.study.plots import inversion as inversion_plot
 from edge_server.study.plots import progressive as progressive_plot
 from edge_server.study.plots import radio as radio_plot
 from edge_server.study.plots.style import save
+from edge_server.study.progressive.cli import PROGRESSIVE, study_progressive
+from edge_server.study.progressive.compare import FULL
 from edge_server.study.radio.cli import RADIO, study_radio
 from edge_server.study.report.page import write_page
 from edge_server.study.run import run_study
@@ -80,7 +77,6 @@ Make = Callable[[], dict[str, Any]]
 
 CELL = "cell"
 """The study that trains nothing."""
-PROGRESSIVE = "progressive"
 """The study that asks in rounds."""
 COTRAIN = "cotrain"
 """The study whose devices and edge train over the network."""
@@ -152,7 +148,8 @@ def study(
     """Train every compared system, ask it everything, write what came out. Can be cut and called again.
 
     `cell` trains nothing: it shares out cells that are made up, with the loss measured of the shipped model.
-    `progressive` trains nothing either: it asks the shipped model in rounds, of validation and test clips.
+    `progressive` asks the shipped model in rounds, of validation and test clips, and trains two systems, one
+    with nested tokens.
     `worlds` asks it about the same scenes in other data sets (`edge-server dataset soundstage --artwork`).
     `radio` holds the emulated radio beside Sionna's, and asks the shipped model over what spoils a link.
     `cotrain` has six devices learn with the shipped model over the network, row by row.
@@ -193,8 +190,10 @@ def study(
         study_cell(model, out, jobs or cores(), compare.QUICK if quick else compare.Plan().of(drops))
         return
     if name == PROGRESSIVE:
-        plan = progressive.QUICK if quick else progressive.Plan()
-        study_progressive(model, data, _named(world or []), out, plan)
+        path = study_progressive(model, data, _named(world or []), runs, out, quick=quick)
+        save(progressive_plot.draw(json.loads(path.read_text())), out / f"{PROGRESSIVE}.png")
+        write_page(out)
+        typer.echo(f"{path}")
         return
     if name == WORLDS:
         study_worlds(model, data, world or [], out)
@@ -273,39 +272,6 @@ def study_cell(model: Path, out: Path, jobs: int, plan: compare.Plan) -> None:
     typer.echo(f"{out / CELL}.json")
 
 
-def study_progressive(
-    model: Path, data: Path, others: Mapping[str, Path], out: Path, plan: progressive.Plan
-) -> None:
-    """Ask in rounds and at once; JSON, picture and page."""
-    calibration = read_calibration(model / CALIBRATION)
-    if calibration is None:
-        raise typer.BadParameter(
-            f"{model}: not calibrated; `edge-server evaluate MODEL --calibrate` does it", param_hint="--model"
-        )
-    link = Link.load(model)
-    validation, test = (
-        Evaluator(link, open_data(data, split, link, 1, lambda done, total: None).asked, plan.questions)
-        for split in ("val", "test")
-    )
-    more = {
-        name: Evaluator(link, HeldOut.of_soundstage(load_split(folder, "test")), plan.questions)
-        for name, folder in others.items()
-    }
-    with Progress() as bar:
-        rounds = sum(progressive.questions_asked(each, plan) for each in (validation, test, *more.values()))
-        task = bar.add_task("questions", total=rounds)
-        found = progressive.compare(
-            validation, test, calibration, plan, lambda done: bar.advance(task, done), more
-        )
-    out.mkdir(parents=True, exist_ok=True)
-    head = {"command": progressive.COMMAND, "measures": progressive.MEASURES, "commit": current_commit()}
-    report = {**head, "model": link.config.name, **found, "promises": progressive.kept(found)}
-    (out / f"{PROGRESSIVE}.json").write_text(json.dumps(report, indent=1) + "\n")
-    save(progressive_plot.draw(report), out / f"{PROGRESSIVE}.png")
-    write_page(out)
-    typer.echo(f"{out / PROGRESSIVE}.json")
-
-
 def study_worlds(model: Path, data: Path, others: list[str], out: Path) -> None:
     """Ask about the same scenes in other worlds; JSON and page."""
     found = {worlds.USUAL: data, **_named(others, worlds.USUAL)}
@@ -314,7 +280,7 @@ def study_worlds(model: Path, data: Path, others: list[str], out: Path) -> None:
     link = Link.load(model)
     with Progress() as bar:
         task = bar.add_task("questions", total=worlds.questions_asked(found, None))
-        report = worlds.compare(link, found, progressive.FULL, advance=lambda done: bar.advance(task, done))
+        report = worlds.compare(link, found, FULL, advance=lambda done: bar.advance(task, done))
     head = {"command": worlds.COMMAND, "measures": worlds.MEASURES, "commit": current_commit()}
     unseen = out / f"{COMBINATIONS}.json"
     combined = json.loads(unseen.read_text()) if unseen.exists() else None

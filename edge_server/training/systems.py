@@ -27,6 +27,8 @@ TEMPERATURES = (0.03, 0.07, 0.13)
 FIXED_LENGTHS = (2, 4, 8, 16)
 #: Widths of a sent token compared [reals].
 CHANNEL_DIMS = (8, 16, 32, 64)
+#: The system whose tokens are nested.
+NESTED = "two-stage-nested"
 USUAL_TEMPERATURE, USUAL_DIM = 0.07, 32
 
 
@@ -140,6 +142,16 @@ def compared_systems(base: Recipe, budget: Budget) -> dict[str, Recipe]:
         ),
     ]
     return {system.name: system for system in systems}
+
+
+def rounds_systems(base: Recipe, budget: Budget) -> dict[str, Recipe]:
+    """The two-stage system as it is, and with nested tokens: in rounds, what is sent again, or sent once.
+
+    Both are trained alike, over token lengths drawn anew each step: of the nested one, a random prefix.
+    """
+    usual = compared_systems(base, budget)["two-stage"]
+    nested = replace(usual, name=NESTED, head=HeadConfig("nested"))
+    return {usual.name: usual, nested.name: nested}
 
 
 def fixed_length(token_length: int) -> str:

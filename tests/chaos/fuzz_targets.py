@@ -145,6 +145,7 @@ class _Taker:
     bundle_hashes = (BUNDLE_HASH,)
     token_lengths = TOKEN_LENGTHS
     symbols_per_token = CHANNEL_DIM
+    knows_how_sure = True
     token_length = None
     retry_delay_s = 0.05
 

@@ -13,6 +13,7 @@ import pytest
 
 from device_agent.media.limits import MediaLimits
 from edge_server.cell.allocation import LossFit
+from edge_server.engine.calibration import Calibration
 from edge_server.frontdoor.backend import Served
 from edge_server.frontdoor.ports import BundleArchive, LinkShape
 from edge_server.frontdoor.tracing import NotTraced, Tracing
@@ -76,6 +77,12 @@ def wall_clock() -> Callable[[], float]:
 
 
 @pytest.fixture
+def calibration() -> Calibration | None:
+    """How sure its answers are; override it."""
+    return None
+
+
+@pytest.fixture
 async def running(
     model: WeightlessModel,
     settings: dict[str, object],
@@ -83,6 +90,7 @@ async def running(
     media_limits: MediaLimits,
     tracing: Tracing,
     wall_clock: Callable[[], float],
+    calibration: Calibration | None,
     tmp_path: Path,
 ) -> AsyncIterator[Running]:
     archive = tmp_path / "bundle.tar"
@@ -108,6 +116,7 @@ async def running(
             BundleArchive(SMALL_BUNDLE_HASH, small_archive, "int8"),
         ),
         loss={"visual+audio": LossFit(a=0.05, b=0.3, p=1.2, c=0.02, d=0.9)},
+        calibration=calibration,
     )
     server: Server = Server(
         # One batch, so that a test knows what runs and what waits.

@@ -19,6 +19,8 @@ from edge_server.frontdoor.backend import EngineBackend
 from edge_server.frontdoor.grpc.downlink import Downlink, send
 from edge_server.frontdoor.grpc.grants import GrantUpdates
 from edge_server.frontdoor.grpc.messages import Received, parsed
+from edge_server.frontdoor.grpc.rounds import RoundsDesk, wanted_frame
+from edge_server.frontdoor.rounds import RoundsRun
 from edge_server.frontdoor.status import known
 from edge_server.frontdoor.tracing import QuestionTrace, Tracing
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
@@ -57,6 +59,7 @@ class Conversation:
         downlink: where answers go.
         peer: who holds the stream, as TLS has verified.
         hold: counts the bytes of a question for as long as it is in memory.
+        rounds: the questions that come in rounds.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class Conversation:
         downlink: Downlink,
         peer: Peer | None,
         hold: Callable[[int], Hold],
+        rounds: RoundsDesk,
     ) -> None:
         self._cell = cell
         self._ask = ask
@@ -74,6 +78,7 @@ class Conversation:
         self._downlink = downlink
         self._peer = peer
         self._hold = hold
+        self._rounds = rounds
         self._grants = GrantUpdates(cell, downlink)
         # A client that sends but does not read is not read from any more.
         self._slots = asyncio.Semaphore(_QUESTIONS_PER_STREAM)
@@ -89,6 +94,10 @@ class Conversation:
         async for frame in uplink:
             if isinstance(frame, pb.UplinkFrame) and frame.WhichOneof("body") == "cancel":
                 self._cancel(frame)
+                continue
+            if isinstance(frame, pb.UplinkFrame) and frame.WhichOneof("body") == "more":
+                # Waits for no slot: the question that it belongs to has one.
+                self._rounds.more(frame, self._peer, self._hold)
                 continue
             await self._downlink.pause()
             await self._slots.acquire()
@@ -109,7 +118,7 @@ class Conversation:
                 return
             if message.WhichOneof("body") != "question":
                 raise InvalidQuestionError(
-                    "body", "is empty; a question, a cancel or an acknowledge is needed"
+                    "body", "is empty; a question, more of one, a cancel or an acknowledge is needed"
                 )
             request_id = message.question.request_id
             with self._hold(message.ByteSize()):
@@ -132,12 +141,23 @@ class Conversation:
             if key in self._answering:
                 return  # sent twice over this stream: the answer is on its way already
             self._answering.add(key)
+            run = self._rounds.of(*key) if message.question.HasField("rounds") else None
+            asking = None if run is None else asyncio.create_task(self._ask_for_more(run, request_id))
             try:
                 await send(message.question, subscription, trace, self._downlink.write, admitted.scenes)
             finally:
                 self._answering.discard(key)
+                if asking is not None:
+                    asking.cancel()
         finally:
             subscription.close()
+
+    async def _ask_for_more(self, run: RoundsRun, request_id: str) -> None:
+        try:
+            async for wanted in run.requests():
+                await self._downlink.write(wanted_frame(request_id, wanted))
+        except ConnectionError as gone:
+            logger.debug("a request for more found no reader: %s", gone)
 
     def _acknowledge(self, frame: pb.UplinkFrame) -> None:
         request_ids = frame.acknowledge.request_ids

@@ -29,6 +29,7 @@ def grant_message(grant: Grant, valid_s: float) -> pb.Grant:
         outage_snr_db=grant.outage_snr_db,
         tx_power_db=grant.tx_power_db,
         channel_uses=grant.channel_uses,
+        rounds=grant.rounds,
     )
 
 

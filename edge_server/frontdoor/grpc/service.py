@@ -17,11 +17,12 @@ import grpc
 import grpc.aio
 
 from edge_server.cell import Cell, Hold, Peer, Session, SharedBound
-from edge_server.engine import Request
+from edge_server.engine import AnswerStream, Request
 from edge_server.errors import (
     AdmissionRefusedError,
     DrainingError,
     EdgeServerError,
+    InvalidQuestionError,
     NotFoundError,
 )
 from edge_server.frontdoor.backend import Backends, EngineBackend, bundle_for
@@ -32,10 +33,12 @@ from edge_server.frontdoor.grpc.downloads import Downloads
 from edge_server.frontdoor.grpc.ending import abort
 from edge_server.frontdoor.grpc.grants import grant_message
 from edge_server.frontdoor.grpc.messages import Received, parsed
+from edge_server.frontdoor.grpc.rounds import RoundsDesk
 from edge_server.frontdoor.grpc.sharing import Sharing, digest_of
 from edge_server.frontdoor.metrics import Metrics
 from edge_server.frontdoor.ports import BundleArchive
 from edge_server.frontdoor.questions import priority_of, request_of
+from edge_server.frontdoor.rounds import Submit
 from edge_server.frontdoor.tracing import NotTraced, QuestionTrace, Tracing
 from protos.metadata import TRACEPARENT_KEY
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
@@ -59,6 +62,7 @@ class TokenLinkService:
         downloads: sends bundles.
         held: bytes of questions that are in memory.
         sharing: keeps and shows scenes.
+        rounds: asks for more of questions that come in rounds.
         tracing: begins spans.
     """
 
@@ -69,6 +73,7 @@ class TokenLinkService:
         metrics: Metrics,
         *,
         sharing: Sharing,
+        rounds: RoundsDesk,
         version: str,
         callers: Callers,
         downloads: Downloads,
@@ -85,6 +90,7 @@ class TokenLinkService:
         self._downloads = downloads
         self._held = held
         self._sharing = sharing
+        self._rounds = rounds
         self._tracing = tracing or NotTraced()
         self._draining = False
         self._readers: set[asyncio.Task[None]] = set()
@@ -92,6 +98,7 @@ class TokenLinkService:
     def drain(self) -> None:
         """Take nothing new from open streams; each ends once its questions have."""
         self._draining = True
+        self._rounds.drain()
         for reader in self._readers:
             reader.cancel()
 
@@ -160,6 +167,7 @@ class TokenLinkService:
                 Downlink(context),
                 self._callers.peer_of(context),
                 lambda size_bytes: self._hold(context, size_bytes),
+                self._rounds,
             )
             try:
                 async with asyncio.TaskGroup() as tasks:
@@ -214,6 +222,11 @@ class TokenLinkService:
         self, frame: pb.UplinkFrame | pb.AskRequest, peer: Peer | None, trace: QuestionTrace
     ) -> Admitted:
         question = frame.question
+        run = _at_once
+        if question.HasField("rounds"):
+            if isinstance(frame, pb.AskRequest) or question.HasField("share") or question.scenes:
+                raise InvalidQuestionError("rounds", "are for questions about payloads, over Converse")
+            run = self._rounds.begin(question, frame.bundle_hash)
         if question.HasField("share"):
             with trace.admission():
                 return self._sharing.share(frame, peer)
@@ -238,9 +251,14 @@ class TokenLinkService:
                 prepare=prepare,
                 peer=peer,
                 priority=lambda: priority_of(question.priority),
+                run=run,
             )
         facts = () if asked is None else asked.shown.facts
         return Admitted(subscription, tuple(each.message() for each in facts))
+
+
+def _at_once(session: Session, request: Request, submit: Submit) -> AnswerStream:
+    return submit(request)
 
 
 def _traceparent_of(context: _Context[_Message]) -> str:

@@ -16,12 +16,16 @@ def draw(report: Mapping[str, Any]) -> Figure:
     Args:
         report: what ``edge-server study progressive`` wrote.
     """
-    made, (tokens, accuracy) = figure(columns=2)
+    made, (uses, accuracy) = figure(columns=2)
+    # Results of before requests were counted tell tokens.
+    key_of_uses = "channel_uses" if "full_uses" in report else "tokens"
+    full_uses = report.get("full_uses", report["full"])
+    a_token = full_uses / report["full"]
     for index, channel in enumerate(report["mean"]):
         points = [point for point in report["points"] if point["channel"] == channel]
         snrs_db = [point["snr_db"] for point in points]
         colour, marker = COLOURS[index], MARKERS[index]
-        for panel, key in ((tokens, "tokens"), (accuracy, "accuracy")):
+        for panel, key in ((uses, key_of_uses), (accuracy, "accuracy")):
             panel.errorbar(
                 snrs_db,
                 [point[key]["mean"] for point in points],
@@ -32,13 +36,13 @@ def draw(report: Mapping[str, Any]) -> Figure:
                 capsize=2,
             )
         for panel, values, told in (
-            (tokens, [point["shortest"] for point in points], "shortest"),
+            (uses, [point["shortest"] * a_token for point in points], "shortest"),
             (accuracy, [point["full_accuracy"]["mean"] for point in points], str(report["full"])),
         ):
             panel.plot(snrs_db, values, color=colour, linestyle=":", label=f"{channel}, {told} at once")
-    tokens.axhline(report["full"], color="#777777", linestyle="--", label=f"{report['full']} at once")
-    tokens.set(xlabel="SNR, dB", ylabel="tokens per modality, mean", ylim=(0, None))
+    uses.axhline(full_uses, color="#777777", linestyle="--", label=f"{report['full']} at once")
+    uses.set(xlabel="SNR, dB", ylabel="channel uses, mean", ylim=(0, None))
     accuracy.set(xlabel="SNR, dB", ylabel="right")
-    tokens.legend(fontsize=7)
+    uses.legend(fontsize=7)
     accuracy.legend(fontsize=7)
     return made

@@ -75,7 +75,7 @@ PRIORITY_INTERACTIVE: Priority
 PRIORITY_BACKGROUND: Priority
 
 class TokenPayload(_message.Message):
-    __slots__ = ("modality", "dtype", "shape", "scale", "data", "crc32", "channel")
+    __slots__ = ("modality", "dtype", "shape", "scale", "data", "crc32", "channel", "first_token")
     MODALITY_FIELD_NUMBER: _ClassVar[int]
     DTYPE_FIELD_NUMBER: _ClassVar[int]
     SHAPE_FIELD_NUMBER: _ClassVar[int]
@@ -83,6 +83,7 @@ class TokenPayload(_message.Message):
     DATA_FIELD_NUMBER: _ClassVar[int]
     CRC32_FIELD_NUMBER: _ClassVar[int]
     CHANNEL_FIELD_NUMBER: _ClassVar[int]
+    FIRST_TOKEN_FIELD_NUMBER: _ClassVar[int]
     modality: Modality
     dtype: DType
     shape: _containers.RepeatedScalarFieldContainer[int]
@@ -90,24 +91,27 @@ class TokenPayload(_message.Message):
     data: bytes
     crc32: int
     channel: ChannelReport
-    def __init__(self, modality: _Optional[_Union[Modality, str]] = ..., dtype: _Optional[_Union[DType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., scale: _Optional[float] = ..., data: _Optional[bytes] = ..., crc32: _Optional[int] = ..., channel: _Optional[_Union[ChannelReport, _Mapping]] = ...) -> None: ...
+    first_token: int
+    def __init__(self, modality: _Optional[_Union[Modality, str]] = ..., dtype: _Optional[_Union[DType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., scale: _Optional[float] = ..., data: _Optional[bytes] = ..., crc32: _Optional[int] = ..., channel: _Optional[_Union[ChannelReport, _Mapping]] = ..., first_token: _Optional[int] = ...) -> None: ...
 
 class ChannelReport(_message.Message):
-    __slots__ = ("model", "fading", "effective_snr_db", "channel_uses", "airtime_s")
+    __slots__ = ("model", "fading", "effective_snr_db", "channel_uses", "airtime_s", "zero_forcing")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     FADING_FIELD_NUMBER: _ClassVar[int]
     EFFECTIVE_SNR_DB_FIELD_NUMBER: _ClassVar[int]
     CHANNEL_USES_FIELD_NUMBER: _ClassVar[int]
     AIRTIME_S_FIELD_NUMBER: _ClassVar[int]
+    ZERO_FORCING_FIELD_NUMBER: _ClassVar[int]
     model: ChannelModel
     fading: Fading
     effective_snr_db: float
     channel_uses: int
     airtime_s: float
-    def __init__(self, model: _Optional[_Union[ChannelModel, str]] = ..., fading: _Optional[_Union[Fading, str]] = ..., effective_snr_db: _Optional[float] = ..., channel_uses: _Optional[int] = ..., airtime_s: _Optional[float] = ...) -> None: ...
+    zero_forcing: bool
+    def __init__(self, model: _Optional[_Union[ChannelModel, str]] = ..., fading: _Optional[_Union[Fading, str]] = ..., effective_snr_db: _Optional[float] = ..., channel_uses: _Optional[int] = ..., airtime_s: _Optional[float] = ..., zero_forcing: _Optional[bool] = ...) -> None: ...
 
 class Question(_message.Message):
-    __slots__ = ("request_id", "payloads", "question_ids", "max_new_tokens", "deadline_ms", "context_ids", "priority", "whole_answer", "sampling", "share", "scenes", "question_text")
+    __slots__ = ("request_id", "payloads", "question_ids", "max_new_tokens", "deadline_ms", "context_ids", "priority", "whole_answer", "sampling", "share", "scenes", "question_text", "rounds")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     PAYLOADS_FIELD_NUMBER: _ClassVar[int]
     QUESTION_IDS_FIELD_NUMBER: _ClassVar[int]
@@ -120,6 +124,7 @@ class Question(_message.Message):
     SHARE_FIELD_NUMBER: _ClassVar[int]
     SCENES_FIELD_NUMBER: _ClassVar[int]
     QUESTION_TEXT_FIELD_NUMBER: _ClassVar[int]
+    ROUNDS_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     payloads: _containers.RepeatedCompositeFieldContainer[TokenPayload]
     question_ids: _containers.RepeatedScalarFieldContainer[int]
@@ -132,7 +137,48 @@ class Question(_message.Message):
     share: Share
     scenes: _containers.RepeatedCompositeFieldContainer[SceneRef]
     question_text: str
-    def __init__(self, request_id: _Optional[str] = ..., payloads: _Optional[_Iterable[_Union[TokenPayload, _Mapping]]] = ..., question_ids: _Optional[_Iterable[int]] = ..., max_new_tokens: _Optional[int] = ..., deadline_ms: _Optional[int] = ..., context_ids: _Optional[_Iterable[int]] = ..., priority: _Optional[_Union[Priority, str]] = ..., whole_answer: _Optional[bool] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., share: _Optional[_Union[Share, _Mapping]] = ..., scenes: _Optional[_Iterable[_Union[SceneRef, _Mapping]]] = ..., question_text: _Optional[str] = ...) -> None: ...
+    rounds: Rounds
+    def __init__(self, request_id: _Optional[str] = ..., payloads: _Optional[_Iterable[_Union[TokenPayload, _Mapping]]] = ..., question_ids: _Optional[_Iterable[int]] = ..., max_new_tokens: _Optional[int] = ..., deadline_ms: _Optional[int] = ..., context_ids: _Optional[_Iterable[int]] = ..., priority: _Optional[_Union[Priority, str]] = ..., whole_answer: _Optional[bool] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., share: _Optional[_Union[Share, _Mapping]] = ..., scenes: _Optional[_Iterable[_Union[SceneRef, _Mapping]]] = ..., question_text: _Optional[str] = ..., rounds: _Optional[_Union[Rounds, _Mapping]] = ...) -> None: ...
+
+class Rounds(_message.Message):
+    __slots__ = ("token_lengths", "until", "abstain", "nested")
+    TOKEN_LENGTHS_FIELD_NUMBER: _ClassVar[int]
+    UNTIL_FIELD_NUMBER: _ClassVar[int]
+    ABSTAIN_FIELD_NUMBER: _ClassVar[int]
+    NESTED_FIELD_NUMBER: _ClassVar[int]
+    token_lengths: _containers.RepeatedScalarFieldContainer[int]
+    until: float
+    abstain: bool
+    nested: bool
+    def __init__(self, token_lengths: _Optional[_Iterable[int]] = ..., until: _Optional[float] = ..., abstain: _Optional[bool] = ..., nested: _Optional[bool] = ...) -> None: ...
+
+class MoreWanted(_message.Message):
+    __slots__ = ("round", "blocks")
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    BLOCKS_FIELD_NUMBER: _ClassVar[int]
+    round: int
+    blocks: _containers.RepeatedCompositeFieldContainer[WantedBlock]
+    def __init__(self, round: _Optional[int] = ..., blocks: _Optional[_Iterable[_Union[WantedBlock, _Mapping]]] = ...) -> None: ...
+
+class WantedBlock(_message.Message):
+    __slots__ = ("modality", "token_length", "first_token")
+    MODALITY_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_LENGTH_FIELD_NUMBER: _ClassVar[int]
+    FIRST_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    modality: Modality
+    token_length: int
+    first_token: int
+    def __init__(self, modality: _Optional[_Union[Modality, str]] = ..., token_length: _Optional[int] = ..., first_token: _Optional[int] = ...) -> None: ...
+
+class More(_message.Message):
+    __slots__ = ("request_id", "round", "payloads")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    PAYLOADS_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    round: int
+    payloads: _containers.RepeatedCompositeFieldContainer[TokenPayload]
+    def __init__(self, request_id: _Optional[str] = ..., round: _Optional[int] = ..., payloads: _Optional[_Iterable[_Union[TokenPayload, _Mapping]]] = ...) -> None: ...
 
 class Share(_message.Message):
     __slots__ = ("device", "start_s", "length_s", "thumbnail")
@@ -211,7 +257,7 @@ class OpenSessionRequest(_message.Message):
     def __init__(self, device_id: _Optional[str] = ..., bundle_hash: _Optional[str] = ..., agent_version: _Optional[str] = ..., snr_db: _Optional[float] = ...) -> None: ...
 
 class Grant(_message.Message):
-    __slots__ = ("max_token_length", "token_length", "max_questions_in_flight", "max_question_bytes", "bandwidth_hz", "valid_s", "outage_snr_db", "tx_power_db", "channel_uses")
+    __slots__ = ("max_token_length", "token_length", "max_questions_in_flight", "max_question_bytes", "bandwidth_hz", "valid_s", "outage_snr_db", "tx_power_db", "channel_uses", "rounds")
     MAX_TOKEN_LENGTH_FIELD_NUMBER: _ClassVar[int]
     TOKEN_LENGTH_FIELD_NUMBER: _ClassVar[int]
     MAX_QUESTIONS_IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
@@ -221,6 +267,7 @@ class Grant(_message.Message):
     OUTAGE_SNR_DB_FIELD_NUMBER: _ClassVar[int]
     TX_POWER_DB_FIELD_NUMBER: _ClassVar[int]
     CHANNEL_USES_FIELD_NUMBER: _ClassVar[int]
+    ROUNDS_FIELD_NUMBER: _ClassVar[int]
     max_token_length: int
     token_length: int
     max_questions_in_flight: int
@@ -230,7 +277,8 @@ class Grant(_message.Message):
     outage_snr_db: float
     tx_power_db: float
     channel_uses: int
-    def __init__(self, max_token_length: _Optional[int] = ..., token_length: _Optional[int] = ..., max_questions_in_flight: _Optional[int] = ..., max_question_bytes: _Optional[int] = ..., bandwidth_hz: _Optional[float] = ..., valid_s: _Optional[float] = ..., outage_snr_db: _Optional[float] = ..., tx_power_db: _Optional[float] = ..., channel_uses: _Optional[int] = ...) -> None: ...
+    rounds: bool
+    def __init__(self, max_token_length: _Optional[int] = ..., token_length: _Optional[int] = ..., max_questions_in_flight: _Optional[int] = ..., max_question_bytes: _Optional[int] = ..., bandwidth_hz: _Optional[float] = ..., valid_s: _Optional[float] = ..., outage_snr_db: _Optional[float] = ..., tx_power_db: _Optional[float] = ..., channel_uses: _Optional[int] = ..., rounds: _Optional[bool] = ...) -> None: ...
 
 class OpenSessionResponse(_message.Message):
     __slots__ = ("session_id", "grant", "server_version", "model_name", "server_time_s", "current_bundle_hash")
@@ -259,12 +307,13 @@ class CloseSessionResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class UplinkFrame(_message.Message):
-    __slots__ = ("session_id", "bundle_hash", "question", "cancel", "acknowledge", "traceparent", "sent_at_s")
+    __slots__ = ("session_id", "bundle_hash", "question", "cancel", "acknowledge", "more", "traceparent", "sent_at_s")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     BUNDLE_HASH_FIELD_NUMBER: _ClassVar[int]
     QUESTION_FIELD_NUMBER: _ClassVar[int]
     CANCEL_FIELD_NUMBER: _ClassVar[int]
     ACKNOWLEDGE_FIELD_NUMBER: _ClassVar[int]
+    MORE_FIELD_NUMBER: _ClassVar[int]
     TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     SENT_AT_S_FIELD_NUMBER: _ClassVar[int]
     session_id: str
@@ -272,9 +321,10 @@ class UplinkFrame(_message.Message):
     question: Question
     cancel: Cancel
     acknowledge: Acknowledge
+    more: More
     traceparent: str
     sent_at_s: float
-    def __init__(self, session_id: _Optional[str] = ..., bundle_hash: _Optional[str] = ..., question: _Optional[_Union[Question, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., acknowledge: _Optional[_Union[Acknowledge, _Mapping]] = ..., traceparent: _Optional[str] = ..., sent_at_s: _Optional[float] = ...) -> None: ...
+    def __init__(self, session_id: _Optional[str] = ..., bundle_hash: _Optional[str] = ..., question: _Optional[_Union[Question, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., acknowledge: _Optional[_Union[Acknowledge, _Mapping]] = ..., more: _Optional[_Union[More, _Mapping]] = ..., traceparent: _Optional[str] = ..., sent_at_s: _Optional[float] = ...) -> None: ...
 
 class Cancel(_message.Message):
     __slots__ = ("request_id",)
@@ -299,18 +349,20 @@ class AskRequest(_message.Message):
     def __init__(self, session_id: _Optional[str] = ..., bundle_hash: _Optional[str] = ..., question: _Optional[_Union[Question, _Mapping]] = ...) -> None: ...
 
 class DownlinkFrame(_message.Message):
-    __slots__ = ("request_id", "delta", "answer", "failure", "grant")
+    __slots__ = ("request_id", "delta", "answer", "failure", "grant", "wanted")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     DELTA_FIELD_NUMBER: _ClassVar[int]
     ANSWER_FIELD_NUMBER: _ClassVar[int]
     FAILURE_FIELD_NUMBER: _ClassVar[int]
     GRANT_FIELD_NUMBER: _ClassVar[int]
+    WANTED_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     delta: AnswerDelta
     answer: Answer
     failure: Failure
     grant: GrantUpdate
-    def __init__(self, request_id: _Optional[str] = ..., delta: _Optional[_Union[AnswerDelta, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., grant: _Optional[_Union[GrantUpdate, _Mapping]] = ...) -> None: ...
+    wanted: MoreWanted
+    def __init__(self, request_id: _Optional[str] = ..., delta: _Optional[_Union[AnswerDelta, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., grant: _Optional[_Union[GrantUpdate, _Mapping]] = ..., wanted: _Optional[_Union[MoreWanted, _Mapping]] = ...) -> None: ...
 
 class GrantUpdate(_message.Message):
     __slots__ = ("session_id", "grant")

@@ -27,7 +27,8 @@ if _version_not_supported:
 
 class TokenLinkStub:
     """One question travels as one Question; its answer comes back as Downlink frames that carry the same
-    request_id: any number of AnswerDelta, then exactly one of Answer or Failure.
+    request_id: any number of AnswerDelta, then exactly one of Answer or Failure. Of a question in rounds MoreWanted
+    frames come before these, each answered with a More.
     """
 
     def __init__(self, channel):
@@ -65,7 +66,8 @@ class TokenLinkStub:
 
 class TokenLinkServicer:
     """One question travels as one Question; its answer comes back as Downlink frames that carry the same
-    request_id: any number of AnswerDelta, then exactly one of Answer or Failure.
+    request_id: any number of AnswerDelta, then exactly one of Answer or Failure. Of a question in rounds MoreWanted
+    frames come before these, each answered with a More.
     """
 
     def OpenSession(self, request, context):
@@ -141,7 +143,8 @@ def add_TokenLinkServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class TokenLink:
     """One question travels as one Question; its answer comes back as Downlink frames that carry the same
-    request_id: any number of AnswerDelta, then exactly one of Answer or Failure.
+    request_id: any number of AnswerDelta, then exactly one of Answer or Failure. Of a question in rounds MoreWanted
+    frames come before these, each answered with a More.
     """
 
     @staticmethod

@@ -21,6 +21,7 @@ from device_agent.media.loading import clip_from_file
 from device_agent.transmitter import Transmitter
 from device_agent.uplink.session import Reply, Session
 from protos import payload
+from protos.names import REQUEST_CHANNEL_USES
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 
 
@@ -32,6 +33,8 @@ class KeepingUplink:
         self.questions: list[pb.Question] = []
         self.reported_snrs_db: list[float] = []
         self.answer = pb.Answer(text="left", probability=0.75, finish_reason="stop")
+        self.wants: list[pb.MoreWanted] = []
+        self.sent: list[tuple[pb.TokenPayload, ...]] = []
 
     async def open(self, snr_db: float) -> Session:
         self.reported_snrs_db.append(snr_db)
@@ -41,7 +44,12 @@ class KeepingUplink:
 
     async def ask(self, question: pb.Question, **options: Any) -> Reply:
         self.questions.append(question)
-        return Reply(self.answer, 123, 0.5, 2)
+        self.sent = [tuple(await options["more"](wanted)) for wanted in self.wants if options["more"]]
+        return Reply(self.answer, 123, 0.5, 2, tuple(self.sent), 7 * len(self.sent))
+
+
+def len_of(block: pb.TokenPayload) -> int:
+    return len(payload.decode(block, max_token_length=4, channel_dim=8))
 
 
 AgentMaker = Callable[..., tuple[Agent, KeepingUplink]]
@@ -98,25 +106,45 @@ async def test_a_question_says_whether_somebody_waits_for_it(
     assert uplink.questions[0].priority == sent
 
 
-async def test_a_question_in_rounds_sends_more_only_while_the_answer_is_not_sure(
-    make_agent: AgentMaker, clip_file: Path
-) -> None:
-    agent, uplink = make_agent(progressive="1,2,4", progressive_until=0.7)
-    heard: list[str] = []
-    outcome = await agent.ask("what", clip_from_file(clip_file), on_delta=heard.append)
-    assert (outcome.rounds, len(uplink.questions)) == ((1,), 1), "a probability of 0.75 is enough"
-    assert heard == ["left"]
-    uplink.answer.confidence = 0.6
-    outcome = await agent.ask("what", clip_from_file(clip_file))
-    sent = [
-        len(payload.decode(question.payloads[0], max_token_length=4, channel_dim=8))
-        for question in uplink.questions[1:]
+async def test_a_question_in_rounds_sends_what_is_asked_for(make_agent: AgentMaker, clip_file: Path) -> None:
+    agent, uplink = make_agent(progressive="1,2,4", progressive_until=0.7, progressive_abstain=True)
+    uplink.grant.rounds = True
+    uplink.wants = [
+        pb.MoreWanted(round=1, blocks=[pb.WantedBlock(modality=pb.MODALITY_VIDEO, token_length=4)])
     ]
-    assert sent == list(outcome.rounds) == [1, 2, 4]
-    assert outcome.cost.channel_uses == 2 * 4 * (1 + 2 + 4), "two modalities of four symbols a token"
-    assert outcome.to_json()["rounds"] == [1, 2, 4]
+    outcome = await agent.ask("what", clip_from_file(clip_file))
+    (question,) = uplink.questions
+    assert [len_of(block) for block in question.payloads] == [1, 1]
+    assert list(question.rounds.token_lengths) == [1, 2, 4]
+    assert (question.rounds.until, question.rounds.abstain, question.rounds.nested) == (0.7, True, False)
+    ((more,),) = uplink.sent
+    assert (more.modality, len_of(more), more.first_token) == (pb.MODALITY_VIDEO, 4, 0)
+    assert outcome.to_json()["rounds"] == [{"video": 1, "audio": 1}, {"video": 4}]
+    assert outcome.token_length == 4
+    assert outcome.cost.channel_uses == 4 * (1 + 1 + 4) + REQUEST_CHANNEL_USES, "four symbols a token"
+    assert outcome.cost.airtime_s == pytest.approx(outcome.cost.channel_uses / 1e5)
+    assert outcome.cost.request_bytes == 7
     at_once = await agent.ask("what", Clip(pcm_S=np.zeros(1000, np.float32)), token_length=2)
     assert "rounds" not in at_once.to_json()
+
+
+async def test_all_is_sent_at_once_to_a_server_that_knows_no_rounds(
+    make_agent: AgentMaker, clip_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    agent, uplink = make_agent(progressive="1,2,4")
+    outcome = await agent.ask("what", clip_from_file(clip_file))
+    assert (outcome.token_length, outcome.rounds) == (4, [])
+    assert not uplink.questions[0].HasField("rounds")
+    assert "knows no rounds" in caplog.text
+
+
+async def test_where_the_cell_is_shared_out_rounds_end_at_what_there_is_room_for(
+    make_agent: AgentMaker, clip_file: Path
+) -> None:
+    agent, uplink = make_agent(progressive="1,2,4", snr_db=20)
+    uplink.grant.rounds, uplink.grant.channel_uses = True, 16
+    await agent.ask("what", clip_from_file(clip_file))
+    assert list(uplink.questions[0].rounds.token_lengths) == [1, 2], "two tokens are suggested at 20 dB"
 
 
 @pytest.mark.parametrize("progressive", ["4,2", "0,2", "2,2", "2,", "two"])

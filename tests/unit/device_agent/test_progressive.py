@@ -1,78 +1,94 @@
-"""The progressive uplink: more is sent only while the answer is not sure, at the cost of all rounds."""
+"""The device's side of a question in rounds: what is in reserve, and what answers a request."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import numpy as np
 import pytest
 
-from device_agent.outcome import Cost, Outcome
-from device_agent.progressive import Ladder, climb, is_sure
+from device_agent.progressive import Ladder, Reserve, first_round, in_order
+from protos import payload
+from protos.tokenlink.v1 import tokenlink_pb2 as pb
+
+LONGEST = np.random.default_rng(1).standard_normal((16, 8)).astype(np.float16).astype(np.float32)
 
 
-def outcome(length: int, confidence: float | None, *, abstained: bool = False) -> Outcome:
-    return Outcome(
-        text=f"answer of {length}",
-        probability=0.8,
-        finish_reason="stop",
-        token_length=length,
-        confidence=confidence,
-        abstained=abstained,
-        cost=Cost(16 * length, 100, 0.01 * length, 0.02, 0.05),
-        queue_s=0.001,
-        compute_s=0.002,
+class Encoder:
+    """Gives blocks of tokens, and keeps what it was asked for."""
+
+    def __init__(self) -> None:
+        self.lengths: list[int] = []
+
+    async def __call__(self, length: int) -> Mapping[str, np.ndarray]:
+        self.lengths.append(length)
+        return {"video": LONGEST[:length], "audio": -LONGEST[:length]}
+
+
+def wanted(*blocks: tuple[int, int, int]) -> pb.MoreWanted:
+    return pb.MoreWanted(
+        round=1,
+        blocks=[pb.WantedBlock(modality=m, token_length=n, first_token=first) for m, n, first in blocks],  # type: ignore[arg-type]
     )
 
 
-class Asked:
-    """Answers by length, and what was asked."""
+async def test_what_is_nested_is_encoded_once_and_only_what_is_new_is_sent() -> None:
+    encoder = Encoder()
+    reserve = Reserve((2, 8, 16), True, encoder)
+    np.testing.assert_array_equal((await reserve.blocks(2))["video"], LONGEST[:2])
+    more = await reserve.wanted(wanted((pb.MODALITY_VIDEO, 8, 2), (pb.MODALITY_AUDIO, 16, 8)))
+    np.testing.assert_array_equal(more["video"], LONGEST[2:8])
+    np.testing.assert_array_equal(more["audio"], -LONGEST[8:16])
+    again = await reserve.wanted(wanted((pb.MODALITY_VIDEO, 8, 2)))
+    np.testing.assert_array_equal(again["video"], more["video"])
+    assert encoder.lengths == [16]
+    assert reserve.encode_s > 0.0
 
-    def __init__(self, confidences: dict[int, float | None]) -> None:
-        self.confidences = confidences
-        self.lengths: list[int] = []
-        self.heard: list[str] = []
 
-    async def __call__(self, length: int, on_delta: object) -> Outcome:
-        self.lengths.append(length)
-        found = outcome(length, self.confidences[length])
-        if on_delta is not None:
-            assert on_delta == self.heard.append
-            self.heard.append(found.text)
-        return found
+async def test_what_is_not_is_encoded_when_it_is_asked_for_and_sent_whole() -> None:
+    encoder = Encoder()
+    reserve = Reserve((2, 8, 16), False, encoder)
+    await reserve.blocks(2)
+    more = await reserve.wanted(wanted((pb.MODALITY_VIDEO, 8, 2)))
+    assert {name: len(x_TC) for name, x_TC in more.items()} == {"video": 8}
+    await reserve.wanted(wanted((pb.MODALITY_VIDEO, 8, 0)))
+    assert encoder.lengths == [2, 8]
 
 
 @pytest.mark.parametrize(
-    ("confidences", "sent"),
-    [
-        ({2: 0.95, 8: 0.0, 16: 0.0}, (2,)),
-        ({2: 0.89, 8: 0.9, 16: 0.0}, (2, 8)),
-        ({2: 0.1, 8: 0.2, 16: 0.3}, (2, 8, 16)),
-        # Not calibrated: its probability, which is 0.8 here.
-        ({2: None, 8: None, 16: None}, (2, 8, 16)),
-    ],
+    "block", [(pb.MODALITY_VIDEO, 4, 2), (pb.MODALITY_IMAGE, 8, 2), (99, 8, 2), (pb.MODALITY_VIDEO, 8, 8)]
 )
-async def test_no_more_is_sent_than_it_takes(
-    confidences: dict[int, float | None], sent: tuple[int, ...]
-) -> None:
-    asked = Asked(confidences)
-    found = await climb(Ladder((2, 8, 16), 0.9), asked, asked.heard.append)
-    assert tuple(asked.lengths) == found.rounds == sent
-    assert found.text == f"answer of {sent[-1]}"
-    assert found.token_length == sent[-1]
-    assert asked.heard == [found.text], "of the rounds before nobody hears"
-    assert found.cost.channel_uses == 16 * sum(sent)
-    assert found.cost.airtime_s == pytest.approx(0.01 * sum(sent))
-    assert found.cost.bytes_on_wire == 100 * len(sent)
-    assert found.cost.round_trip_s == pytest.approx(0.05 * len(sent))
-    assert found.tries == len(sent)
+async def test_what_there_is_not_is_left_out(block: tuple[int, int, int]) -> None:
+    assert await Reserve((2, 8, 16), True, Encoder()).wanted(wanted(block)) == {}
 
 
-async def test_nobody_need_listen() -> None:
-    found = await climb(Ladder((1, 4), 0.5), Asked({1: 0.6, 4: 0.0}), None)
-    assert found.rounds == (1,)
+@pytest.mark.parametrize("nested", [True, False])
+async def test_a_question_that_waits_has_its_reserve_with_it_and_does_not_send_it(nested: bool) -> None:
+    ladder = Ladder((2, 8, 16), 0.9, abstain=True)
+    reserve = Reserve(ladder.lengths, nested, Encoder())
+    sent = [
+        payload.encode(x_TC, modality, channel=pb.ChannelReport(channel_uses=8))
+        for modality, x_TC in (await reserve.blocks(2)).items()
+    ]
+    question = pb.Question(request_id="q", payloads=sent, rounds=ladder.message(nested=nested))
+    goes_out = question.SerializeToString(deterministic=True)
+    question.payloads.extend(await reserve.payloads())
+    kept = pb.Question.FromString(question.SerializeToString())
+    assert first_round(kept).SerializeToString(deterministic=True) == goes_out
+    request = wanted((pb.MODALITY_AUDIO, 16, 8))
+    for length in (8, 16):
+        found = await Reserve.of(kept).blocks(length)
+        np.testing.assert_array_equal(found["video"], (await reserve.blocks(length))["video"])
+    more = (await Reserve.of(kept).wanted(request))["audio"]
+    np.testing.assert_array_equal(more, -LONGEST[8:16] if nested else -LONGEST[:16])
+    answer = [payload.encode(more, "audio")]
+    in_order(request, answer, nested=nested)
+    assert answer[0].first_token == (8 if nested else 0)
 
 
-def test_an_answer_that_was_held_back_is_not_sure_whatever_its_guess_is() -> None:
-    assert is_sure(outcome(1, 0.95), 0.9)
-    assert not is_sure(outcome(1, 0.95, abstained=True), 0.9)
+def test_a_question_at_once_goes_out_as_it_is() -> None:
+    question = pb.Question(request_id="q", payloads=[payload.encode(LONGEST, "video")])
+    assert first_round(question) is question
 
 
 def test_a_ladder_ends_at_what_is_granted() -> None:

@@ -49,6 +49,7 @@ class Model:
     token_lengths = (1, 2, 4, 8, 16, 32)
     token_length: int | None = None
     symbols_per_token = 32
+    knows_how_sure = False
     retry_delay_s = 0.1
 
     def admit(self, user: str, priority: Priority = "interactive") -> None: ...

@@ -42,6 +42,7 @@ class Bench:
         self.bundle_hashes = (BUNDLE_HASH,)
         self.token_lengths = (1, 2, 4, 8, 16, 32)
         self.symbols_per_token = 32
+        self.knows_how_sure = False
         self.token_length: int | None = None
         self.retry_delay_s = 0.05
         self.cell: Cell[Bench] = Cell(

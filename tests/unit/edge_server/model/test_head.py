@@ -50,7 +50,7 @@ def test_queries_are_nested() -> None:
 
 
 @pytest.mark.parametrize("length", TOKEN_LENGTHS)
-@pytest.mark.parametrize("selection", ["window", "linspace", "queries"])
+@pytest.mark.parametrize("selection", ["window", "linspace", "queries", "nested"])
 def test_a_length_in_a_tensor_selects_as_the_number_does(selection: SelectionName, length: int) -> None:
     torch.manual_seed(0)
     select, x = build_selection(selection, 96, 16), torch.randn(2, 96, 16)
@@ -58,7 +58,7 @@ def test_a_length_in_a_tensor_selects_as_the_number_does(selection: SelectionNam
 
 
 @pytest.mark.parametrize("length", TOKEN_LENGTHS)
-@pytest.mark.parametrize("selection", ["window", "linspace", "queries"])
+@pytest.mark.parametrize("selection", ["window", "linspace", "queries", "nested"])
 def test_every_codeword_has_unit_energy_per_complex_symbol(selection: SelectionName, length: int) -> None:
     torch.manual_seed(0)
     head = TransmitterHead(HeadConfig(selection), 96, 16, 32)
@@ -66,6 +66,18 @@ def test_every_codeword_has_unit_energy_per_complex_symbol(selection: SelectionN
     assert sent.shape == (3, length, 32)
     symbols = to_symbols(sent)
     torch.testing.assert_close(symbols.abs().square().mean((1, 2)), torch.ones(3), atol=1e-4, rtol=0)
+
+
+def test_a_prefix_of_a_nested_block_is_the_shorter_block_to_the_bit() -> None:
+    torch.manual_seed(0)
+    head, features = TransmitterHead(HeadConfig("nested"), 96, 16, 32).eval(), torch.randn(2, 96, 16)
+    longest = head(features, 32)
+    for length in TOKEN_LENGTHS:
+        assert torch.equal(head(features, length), longest[:, :length])
+        assert torch.equal(head(features, torch.tensor([length])), longest[:, :length])
+    torch.testing.assert_close(longest.square().mean(2), torch.full((2, 32), 0.5), atol=1e-4, rtol=0)
+    told_the_length = TransmitterHead(HeadConfig("queries"), 96, 16, 32).eval()
+    assert not torch.allclose(told_the_length(features, 4), told_the_length(features, 16)[:, :4])
 
 
 def test_text_goes_with_unit_energy_too() -> None:

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
+from device_agent.media.clip import Clip
+from device_agent.transmitter import Transmitter
 from edge_server.data.soundstage.dataset import generate
 from edge_server.data.soundstage.scene import sample_scene
 from edge_server.data.soundstage.wordings import HELD_OUT
@@ -19,6 +21,7 @@ from edge_server.engine.calibration import read_calibration
 from edge_server.errors import DatasetError, ModelError
 from edge_server.evaluation.accuracy import without_lora
 from edge_server.evaluation.cli import app as evaluate_app
+from edge_server.export.bundle import export_bundle
 from edge_server.model.link import Link
 from edge_server.model.tokenizer import EOS_ID, encode
 from edge_server.training.alignment import Alignment
@@ -38,6 +41,7 @@ from edge_server.training.rewording import (
     wording_words,
 )
 from edge_server.training.run import Run
+from edge_server.training.systems import NESTED, Budget, rounds_systems
 from edge_server.training.teacher_forcing import Row, answer_loss
 
 
@@ -105,6 +109,31 @@ def test_finetune_moves_lora_heads_and_receivers_only(run: Run, clips: EncodedCl
         f"foundation.{name}" for name in link.lora_parameters()
     }
     assert rooms(names) - {"foundation"} == LINK
+
+
+def test_a_nested_system_sends_prefixes_of_its_longest_block_to_the_bit(
+    run: Run, clips: EncodedClips, tmp_path: Path
+) -> None:
+    """Trained here over random prefixes, exported, and run as a device does."""
+    recipe = rounds_systems(run.recipe, Budget())[NESTED]
+    link = replace(run, recipe=recipe, pretrained=run.directory).pretrained_link()
+    stage = Finetune(link, clips, recipe.finetune, seed=1)
+    before = {name: each.detach().clone() for name, each in link.heads.named_parameters()}
+    optimiser = torch.optim.Adam(stage.trainable().values(), lr=1e-2)
+    for step in range(3):
+        optimiser.zero_grad()
+        stage.loss(step)[0].backward()
+        optimiser.step()
+    assert any(not torch.equal(each, before[name]) for name, each in link.heads.named_parameters())
+    exported = export_bundle(link.requires_grad_(False), tmp_path / "bundle", commit="test")
+    assert exported.bundle.manifest.nested
+    transmitter, rng = Transmitter(exported.bundle), np.random.default_rng(0)
+    frames = rng.integers(0, 256, (8, 72, 120, 3), dtype=np.uint8)
+    clip = Clip(frames, rng.normal(0, 0.1, 64_000).astype(np.float32))
+    longest = transmitter.encode(clip, 16).tokens
+    for length in (1, 4, 8):
+        for modality, x_TC in transmitter.encode(clip, length).tokens.items():
+            np.testing.assert_array_equal(x_TC, longest[modality][:length])
 
 
 def test_pretraining_moves_all_of_the_foundation(run: Run) -> None:

@@ -1,8 +1,10 @@
 """The progressive uplink beside one-shot: how many channel uses it saves, at what loss, over SNR.
 
-Lengths and threshold of a ladder are chosen on the validation split, for each channel and SNR, so that it
-loses nothing there; what it does is told of the test split. (What is chosen is chosen a little luckily: where
-half a point might be lost on the validation split, more was on the test split.)
+Of a model that is not nested, as the shipped one: each round sends the block of its length, and requests for
+more are counted. All modalities are asked for together (:mod:`edge_server.study.progressive.whom` says what
+else). Lengths and threshold of a ladder are chosen on the validation split, for each channel and SNR, so that
+it loses nothing there; what it does is told of the test split. (What is chosen is chosen a little luckily:
+where half a point might be lost on the validation split, more was on the test split.)
 Beside it the shortest one-shot length that loses no more than :data:`MAY_LOSE` there: to send little at once
 is no merit of rounds.
 """
@@ -21,7 +23,7 @@ from device_agent.progressive import Ladder
 from edge_server.engine.calibration import Calibration
 from edge_server.evaluation.accuracy import Evaluator
 from edge_server.evaluation.calibrate import expected_error
-from edge_server.evaluation.progressive import Rounds, ask_at_every_length, best_ladder
+from edge_server.evaluation.progressive import Costs, Rounds, ask_at_every_length, best_ladder
 from edge_server.study.figures.answers import spread
 
 FULL = 16
@@ -29,7 +31,11 @@ FULL = 16
 MAY_LOSE = 0.005
 """Of the accuracy at :data:`FULL`."""
 COMMAND = "edge-server study progressive"
-MEASURES = ("edge_server/evaluation/progressive.py", "edge_server/study/progressive.py")
+MEASURES = (
+    "edge_server/evaluation/progressive.py",
+    "edge_server/study/progressive",
+    "edge_server/cell/rounds",
+)
 TEST = "test"
 """The split that everything is judged on, among calibrations."""
 _LEAST_SAVED = 0.4
@@ -73,7 +79,7 @@ def compare(
         advance: told of questions that were asked.
         others: more splits by name, of which only is told how well the probability is calibrated.
     """
-    lengths = lengths_of(test)
+    lengths, costs = lengths_of(test), costs_of(test)
 
     def asked(evaluator: Evaluator, channel: ChannelConfig) -> list[Rounds]:
         return [
@@ -89,18 +95,23 @@ def compare(
             answers[TEST] += judged
             for name, evaluator in others.items():
                 answers[name] += asked(evaluator, channel)
-            ladder = best_ladder([chosen_on], FULL, 0.0)
-            point = _point(judged, ladder, _shortest(chosen_on))
+            ladder = best_ladder([chosen_on], FULL, 0.0, costs)
+            point = _point(judged, ladder, _shortest(chosen_on), costs)
             points.append({"channel": model, "snr_db": snr_db, **point})
     return {
         "full": FULL,
         "may_lose": MAY_LOSE,
+        "full_uses": FULL * costs.symbols,
+        "request_uses": costs.request,
         "lengths": list(lengths),
         "seeds": list(plan.seeds),
         "questions": {"val": len(validation.questions), "test": len(test.questions)},
         "points": points,
         "calibration": {name: calibrated(together(rounds)) for name, rounds in answers.items()},
-        "mean": {model: _mean([p for p in points if p["channel"] == model]) for model in _CHANNELS},
+        "mean": {
+            model: _mean([p for p in points if p["channel"] == model], FULL * costs.symbols)
+            for model in _CHANNELS
+        },
     }
 
 
@@ -152,6 +163,12 @@ def lengths_of(evaluator: Evaluator) -> tuple[int, ...]:
     return tuple(length for length in sorted(evaluator.link.config.token_lengths) if length <= FULL)
 
 
+def costs_of(evaluator: Evaluator, *, nested: bool = False) -> Costs:
+    """What rounds of a model take, of clips that are seen and heard."""
+    config = evaluator.link.config
+    return Costs(len(config.modalities) * config.channel_dim / 2.0, nested)
+
+
 def questions_asked(evaluator: Evaluator, plan: Plan) -> int:
     """How many questions :func:`compare` asks of one split."""
     each = len(evaluator.questions) * len(lengths_of(evaluator))
@@ -173,12 +190,12 @@ def _shortest(rounds: Rounds) -> int:
     return next(length for length in rounds.lengths if rounds.one_shot(length) >= full - MAY_LOSE)
 
 
-def _point(judged: Sequence[Rounds], ladder: Ladder, shortest: int) -> dict[str, Any]:
-    climbed = [rounds.climb(ladder) for rounds in judged]
+def _point(judged: Sequence[Rounds], ladder: Ladder, shortest: int, costs: Costs) -> dict[str, Any]:
+    climbed = [rounds.climb(ladder, costs) for rounds in judged]
     return {
         "ladder": asdict(ladder),
         "ended_with": np.mean([each.rounds for each in climbed], axis=0).tolist(),
-        "tokens": spread([each.tokens for each in climbed]),
+        "channel_uses": spread([each.channel_uses for each in climbed]),
         "accuracy": spread([each.accuracy for each in climbed]),
         "full_accuracy": spread([rounds.one_shot(FULL) for rounds in judged]),
         "shortest": shortest,
@@ -186,15 +203,15 @@ def _point(judged: Sequence[Rounds], ladder: Ladder, shortest: int) -> dict[str,
     }
 
 
-def _mean(points: Sequence[dict[str, Any]]) -> dict[str, float]:
+def _mean(points: Sequence[dict[str, Any]], full_uses: float) -> dict[str, float]:
     """Over SNR, in the mean: what is saved of the uses at once, and what is lost of the accuracy."""
-    tokens = float(np.mean([point["tokens"]["mean"] for point in points]))
+    uses = float(np.mean([point["channel_uses"]["mean"] for point in points]))
     full, climbed = (
         float(np.mean([point[key]["mean"] for point in points])) for key in ("full_accuracy", "accuracy")
     )
     return {
-        "tokens": tokens,
-        "saved": 1.0 - tokens / FULL,
+        "channel_uses": uses,
+        "saved": 1.0 - uses / full_uses,
         "lost": full - climbed,
         "shortest_saved": 1.0 - float(np.mean([point["shortest"] for point in points])) / FULL,
     }

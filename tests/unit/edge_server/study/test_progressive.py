@@ -1,0 +1,64 @@
+"""The study of rounds: whom a server asks, what repeats take, and a small study from nothing to the page."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from typer.testing import CliRunner
+
+from edge_server.cell.allocation import LossFit
+from edge_server.cell.rounds import Ladder, ReceivedBlock, Segment
+from edge_server.data.soundstage.dataset import generate
+from edge_server.study.cli import app
+from edge_server.study.progressive import whom
+from protos.names import REQUEST_CHANNEL_USES
+
+MODEL = Path(__file__).parents[4] / "deploy" / "models" / "soundstage-small"
+STEEP = LossFit(a=0.0, b=0.6, p=1.0, c=0.01, d=0.5)
+
+
+def blocks(repeats: int = 0) -> dict[str, dict[int, whom.Block]]:
+    block = whom.Block(ReceivedBlock((Segment(np.ones((2, 4), np.float32), 10.0),)), repeats)
+    return {slot: dict.fromkeys(whom.RUNGS, block) for slot in ("visual", "audio")}
+
+
+def test_a_way_counts_blocks_requests_and_what_came_again() -> None:
+    together = whom.way(blocks(), Ladder(whom.RUNGS, False, -np.inf, {}), 16.0)
+    assert together.lengths == ((2, 2), (4, 4), (16, 16))
+    assert together.uses == (64.0, 64.0 + 128 + 72, 64.0 + 128 + 512 + 2 * 72)
+    by_sight = whom.way(blocks(), Ladder(whom.RUNGS, False, -np.inf, {"visual": STEEP}), 16.0)
+    assert by_sight.lengths == ((2, 2), (4, 2), (16, 2), (16, 4), (16, 16))
+    assert by_sight.uses[1] == 64.0 + 64 + REQUEST_CHANNEL_USES
+    again = whom.way(blocks(repeats=2), Ladder(whom.RUNGS, False, -np.inf, {}), 16.0)
+    assert again.uses[0] == 3 * 64.0 + 2 * REQUEST_CHANNEL_USES
+
+
+def test_a_rule_is_judged_by_where_its_questions_end() -> None:
+    ladder = Ladder(whom.RUNGS, False, -np.inf, {})
+    ways = [whom.way(blocks(), ladder, 16.0)] * 2
+    confidence = {(n, n): np.array([0.9, 0.1]) for n in whom.RUNGS}
+    right = {(2, 2): np.array([1.0, 1.0]), (4, 4): np.zeros(2), (16, 16): np.array([0.0, 1.0])}
+    found = whom.judge(whom.Grid([blocks()] * 2, confidence, right), ways, 0.8)
+    assert found == {"accuracy": 1.0, "channel_uses": (64.0 + 848.0) / 2, "rounds": 2.0}
+
+
+def test_a_small_study_from_nothing_to_the_page(tmp_path: Path) -> None:
+    for split in ("val", "test"):
+        generate(tmp_path / "data", split, 2, 1, 1)  # type: ignore[arg-type]
+    folders = {name: str(tmp_path / name) for name in ("data", "runs", "out")}
+    flags = [word for name, folder in folders.items() for word in (f"--{name}", folder)]
+    asked = ["progressive", "--quick", "--model", str(MODEL), *flags, "--world", f"other={tmp_path / 'data'}"]
+    ran = CliRunner().invoke(app, asked, catch_exceptions=False)
+    assert ran.exit_code == 0, ran.output
+    found = json.loads((tmp_path / "out" / "progressive.json").read_text())
+    assert found["full_uses"] == 512.0
+    assert all(point["channel_uses"]["mean"] > 0.0 for point in found["points"])
+    assert found["calibration"].keys() == {"test", "other"}
+    assert {row["rule"] for row in found["asking"]["rows"]} == {whom.TOGETHER, whom.MOST_HELPFUL}
+    assert {row["repeats"] for row in found["asking"]["rows"]} == {0, 3}
+    assert [row["met"] is not None for row in found["promises"]] == [True, True]
+    assert (tmp_path / "out" / "progressive.png").exists()
+    page = (tmp_path / "out" / "README.md").read_text()
+    assert "what helps most" in page
