@@ -100,7 +100,9 @@ class Cell(Generic[BackendT]):
         self._allocator = allocator
         self.limits = limits if limits is not None else Limits(LimitConfig(), clock)
         self._log_lines = TokenBucket(_LOGGED_AT_ONCE, _LOGGED_PER_S, clock())
-        self._sessions = Sessions(self.config.max_sessions, self.config.max_sessions_of_one, clock, new_id)
+        self._sessions = Sessions(
+            self.config.max_sessions, self.config.max_sessions_of_one, clock, new_id, self.limits.accounts
+        )
         self._arrivals = Arrivals(self.config.arrivals_per_s, self.config.arrivals_burst, clock)
         # Compared with None: empty ones are false, and are still those that were passed.
         if answers is None:

@@ -6,20 +6,16 @@ peers who have shown who they are are counted: anybody else could take another n
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import Annotated
 
 import pydantic
 from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt
 
+from edge_server.cell.accounts import Accounts, LocalAccounts, Rates
 from edge_server.cell.peer import Peer
-from edge_server.cell.token_bucket import TokenBucket
 from edge_server.errors import AdmissionRefusedError
-
-_MINUTE_S = 60.0
 
 
 @pydantic.dataclasses.dataclass(frozen=True, config=ConfigDict(extra="forbid", use_attribute_docstrings=True))
@@ -37,28 +33,26 @@ class LimitConfig:
     max_streams: PositiveInt = 64
     """Streams of gRPC, or requests over REST, that one certificate or API key may have open."""
 
-
-@dataclass
-class _Account:
-    questions: TokenBucket
-    bytes: TokenBucket
-    streams: int = 0
+    @property
+    def rates(self) -> Rates:
+        """As accounts take them."""
+        return Rates(self.questions_per_minute, self.bytes_per_minute)
 
 
 class _Stream:
     """A stream that is counted, as a context; a thousand may be open, so it is small."""
 
-    __slots__ = ("_account",)
+    __slots__ = ("_accounts", "_name")
 
-    def __init__(self, account: _Account) -> None:
-        self._account = account
-        account.streams += 1
+    def __init__(self, accounts: Accounts, name: str) -> None:
+        self._accounts, self._name = accounts, name
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, *ended: object) -> None:
-        self._account.streams -= 1
+        with self._accounts.of(self._name) as account:
+            account.streams -= 1
 
 
 _UNCOUNTED = nullcontext()
@@ -70,15 +64,15 @@ class Limits:
     Args:
         config: bounds.
         clock: monotonic seconds.
+        accounts: where it is counted; None: in memory.
     """
 
-    def __init__(self, config: LimitConfig, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, config: LimitConfig, clock: Callable[[], float], accounts: Accounts | None = None
+    ) -> None:
         self.config = config
+        self.accounts = accounts if accounts is not None else LocalAccounts(config.rates, clock)
         self._clock = clock
-        self._accounts: OrderedDict[str, _Account] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._accounts)
 
     def spend(self, peer: Peer | None, *, questions: int = 0, size_bytes: int = 0) -> None:
         """Count what a peer asks; all of it, or nothing if it is refused.
@@ -88,20 +82,27 @@ class Limits:
         """
         if peer is None:
             return
-        account, now_s = self._account(peer), self._clock()
-        for bucket, amount, most, what, reason in (
-            (account.questions, questions, self.config.questions_per_minute, "questions", "question_rate"),
-            (account.bytes, size_bytes, self.config.bytes_per_minute, "bytes", "byte_rate"),
-        ):
-            wait_s = bucket.wait_s(amount, now_s)
-            if wait_s > 0.0:
-                raise AdmissionRefusedError(
-                    f"{peer.name} asked more than {most:g} {what} per minute",
-                    reason=reason,
-                    retry_delay_s=wait_s,
-                )
-        account.questions.take(questions, now_s)
-        account.bytes.take(size_bytes, now_s)
+        with self.accounts.of(peer.name) as account:
+            now_s = self._clock()
+            for bucket, amount, most, what, reason in (
+                (
+                    account.questions,
+                    questions,
+                    self.config.questions_per_minute,
+                    "questions",
+                    "question_rate",
+                ),
+                (account.bytes, size_bytes, self.config.bytes_per_minute, "bytes", "byte_rate"),
+            ):
+                wait_s = bucket.wait_s(amount, now_s)
+                if wait_s > 0.0:
+                    raise AdmissionRefusedError(
+                        f"{peer.name} asked more than {most:g} {what} per minute",
+                        reason=reason,
+                        retry_delay_s=wait_s,
+                    )
+            account.questions.take(questions, now_s)
+            account.bytes.take(size_bytes, now_s)
 
     def stream(self, peer: Peer | None) -> AbstractContextManager[None]:
         """Count a stream of a peer, until the context that is returned ends.
@@ -111,32 +112,13 @@ class Limits:
         """
         if peer is None:
             return _UNCOUNTED
-        account = self._account(peer)
-        if account.streams >= self.config.max_streams:
-            raise AdmissionRefusedError(
-                f"{peer.name} holds {account.streams} streams, at most {self.config.max_streams} may be",
-                reason="streams",
-                retry_delay_s=1.0,
-            )
-        return _Stream(account)
-
-    def _account(self, peer: Peer) -> _Account:
-        now_s = self._clock()
-        account = self._accounts.get(peer.name)
-        if account is None:
-            self._forget_idle(now_s)
-            config = self.config
-            account = self._accounts[peer.name] = _Account(
-                TokenBucket(config.questions_per_minute, config.questions_per_minute / _MINUTE_S, now_s),
-                TokenBucket(config.bytes_per_minute, config.bytes_per_minute / _MINUTE_S, now_s),
-            )
-        self._accounts.move_to_end(peer.name)
-        return account
-
-    def _forget_idle(self, now_s: float) -> None:
-        # Least recently used first: the first that still matters ends the search.
-        while self._accounts:
-            account = next(iter(self._accounts.values()))
-            if account.streams or not (account.questions.is_full(now_s) and account.bytes.is_full(now_s)):
-                return
-            self._accounts.popitem(last=False)
+        with self.accounts.of(peer.name) as account:
+            if account.all_streams >= self.config.max_streams:
+                raise AdmissionRefusedError(
+                    f"{peer.name} holds {account.all_streams} streams, at most {self.config.max_streams} may "
+                    "be",
+                    reason="streams",
+                    retry_delay_s=1.0,
+                )
+            account.streams += 1
+        return _Stream(self.accounts, peer.name)

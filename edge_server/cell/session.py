@@ -5,11 +5,12 @@ Held by the cell. The page and the metrics read a :class:`DeviceStatus` of each.
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from edge_server.cell.accounts import Accounts
 from edge_server.cell.grant import Grant
 from edge_server.cell.idempotency import IdempotencyCache
 from edge_server.cell.peer import Peer
@@ -108,14 +109,20 @@ class Sessions:
         max_of_one: on those of one peer; nobody's are not counted.
         clock: monotonic seconds.
         new_id: makes ids that cannot be guessed.
+        accounts: where those of one peer are counted.
     """
 
     def __init__(
-        self, max_sessions: int, max_of_one: int, clock: Callable[[], float], new_id: Callable[[], str]
+        self,
+        max_sessions: int,
+        max_of_one: int,
+        clock: Callable[[], float],
+        new_id: Callable[[], str],
+        accounts: Accounts,
     ) -> None:
         self._max_sessions = max_sessions
         self._max_of_one = max_of_one
-        self._of_one: Counter[str] = Counter()
+        self._accounts = accounts
         self._clock = clock
         self._new_id = new_id
         self._by_id: OrderedDict[str, Session] = OrderedDict()
@@ -156,12 +163,6 @@ class Sessions:
                 session.owner = peer  # the device may have a new certificate by now
             self._by_id.move_to_end(session.session_id)
             return session
-        if peer is not None and self._of_one[peer.name] >= self._max_of_one:
-            raise AdmissionRefusedError(
-                f"{peer.name} has {self._of_one[peer.name]} sessions open, at most {self._max_of_one} may be",
-                reason="sessions_of_one",
-                retry_delay_s=_RETRY_S,
-            )
         if len(self._by_id) >= self._max_sessions:
             until_first_expires = next(iter(self._by_id.values())).expires_at - now
             raise AdmissionRefusedError(
@@ -170,9 +171,17 @@ class Sessions:
                 # Devices close their sessions long before these expire: worth asking again soon.
                 retry_delay_s=min(max(until_first_expires, 0.1), _RETRY_S),
             )
-        session = Session(self._new_id(), device_id, grant, expires_at, new_ledger(), snr_db, now, peer)
         if peer is not None:
-            self._of_one[peer.name] += 1
+            with self._accounts.of(peer.name) as account:
+                if account.all_sessions >= self._max_of_one:
+                    raise AdmissionRefusedError(
+                        f"{peer.name} has {account.all_sessions} sessions open, at most {self._max_of_one} "
+                        "may be",
+                        reason="sessions_of_one",
+                        retry_delay_s=_RETRY_S,
+                    )
+                account.sessions += 1
+        session = Session(self._new_id(), device_id, grant, expires_at, new_ledger(), snr_db, now, peer)
         self._by_id[session.session_id] = session
         self._by_device[device_id] = session
         return session
@@ -211,9 +220,8 @@ class Sessions:
         if session is not None:
             del self._by_device[session.device_id]
             if session.owner is not None:
-                self._of_one[session.owner.name] -= 1
-                if not self._of_one[session.owner.name]:
-                    del self._of_one[session.owner.name]
+                with self._accounts.of(session.owner.name) as account:
+                    account.sessions -= 1
         return session
 
     def owners(self) -> set[Peer]:

@@ -36,6 +36,20 @@ class TokenBucket:
         self._fill(now_s)
         return self._level >= self._capacity
 
+    @property
+    def level(self) -> float:
+        """What it held at :attr:`at_s`."""
+        return self._level
+
+    @property
+    def at_s(self) -> float:
+        """When it was looked at last."""
+        return self._at_s
+
+    def restore(self, level: float, at_s: float) -> None:
+        """Hold what one of the same bounds held, at a time that it was looked at."""
+        self._level, self._at_s = level, at_s
+
     def _fill(self, now_s: float) -> None:
         self._level = min(self._level + (now_s - self._at_s) * self._per_s, self._capacity)
         self._at_s = now_s

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from edge_server.cell import LimitConfig, Limits, Peer
-from edge_server.cell.limits import TokenBucket
+from edge_server.cell.accounts import LocalAccounts
+from edge_server.cell.token_bucket import TokenBucket
 from edge_server.errors import AdmissionRefusedError
 from tests.clock import FakeClock
 
@@ -63,21 +64,24 @@ def test_streams_are_bounded_while_they_are_open() -> None:
 
 
 def test_nobody_is_not_counted() -> None:
-    limits = Limits(LimitConfig(questions_per_minute=1), FakeClock())
+    clock = FakeClock()
+    accounts = LocalAccounts(LimitConfig().rates, clock)
+    limits = Limits(LimitConfig(questions_per_minute=1), clock, accounts)
     for _ in range(10):
         limits.spend(None, questions=1)
     with limits.stream(None), limits.stream(None):
-        assert len(limits) == 0
+        assert len(accounts) == 0
 
 
 def test_peers_that_went_away_are_forgotten() -> None:
     clock = FakeClock()
-    limits = Limits(LimitConfig(), clock)
+    accounts = LocalAccounts(LimitConfig().rates, clock)
+    limits = Limits(LimitConfig(), clock, accounts)
     for number in range(100):
         limits.spend(Peer(str(number), ""), questions=1)
     clock.advance(120.0)
     limits.spend(CAMERA, questions=1)
-    assert len(limits) == 1
+    assert len(accounts) == 1
 
 
 @pytest.mark.parametrize("setting", ["questions_per_minute", "bytes_per_minute", "max_streams"])
