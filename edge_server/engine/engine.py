@@ -22,25 +22,23 @@ import time
 from collections.abc import Callable
 from typing import Generic
 
-from edge_server.engine.acceptance import accepted
 from edge_server.engine.answer import AnswerStream
 from edge_server.engine.calibration import Calibration
 from edge_server.engine.client import EngineStatus
 from edge_server.engine.config import EngineConfig
 from edge_server.engine.detokenizer import Detokenizer, Publication
-from edge_server.engine.endings import outcome_of, reason_of
+from edge_server.engine.endings import outcome_of
+from edge_server.engine.intake import Intake
 from edge_server.engine.observer import EngineObserver, SilentObserver
 from edge_server.engine.ports import Model, ModelRunner, StateT
-from edge_server.engine.queue import FairQueue, crowd_delay_s
+from edge_server.engine.queue import FairQueue
 from edge_server.engine.request import Completion, Delta, Job, JobState, Priority, Request
 from edge_server.engine.scheduler import Scheduler
-from edge_server.engine.service_rate import ServiceRate
 from edge_server.engine.worker import Driven, Worker
 from edge_server.errors import (
     DeadlineExpiredError,
     DrainingError,
     EdgeServerError,
-    EngineOverloadedError,
     QuestionCancelledError,
 )
 
@@ -78,7 +76,6 @@ class Engine(Generic[StateT]):
         self.model = model
         self.config = config or EngineConfig()
         self._clock = clock
-        self._new_seed = new_seed
         self._observer = observer or SilentObserver()
         self._queue = FairQueue(
             self.config.max_queue,
@@ -86,6 +83,7 @@ class Engine(Generic[StateT]):
             self.config.max_user_rows,
             self.config.max_background_beside,
         )
+        self._intake = Intake(model, self.config, self._queue, self._observer, clock, new_seed)
         self._detokenizer = Detokenizer(model.text, self._publish, calibration)
         self._schedulers = [
             Scheduler(
@@ -105,13 +103,11 @@ class Engine(Generic[StateT]):
         self._streams: dict[Job, AnswerStream] = {}
         self._idle = asyncio.Event()
         self._idle.set()
-        self._accepting = False
-        self._rate = ServiceRate(clock())
 
     async def start(self) -> None:
         """Start the threads and accept questions."""
         self._loop = asyncio.get_running_loop()
-        self._accepting = True
+        self._intake.is_open = True
         for name in self._driven:
             self._start_worker(name, takes_over=False)
         self._watch = asyncio.create_task(self._watch_over(), name="tokenlink-engine-watch")
@@ -121,7 +117,7 @@ class Engine(Generic[StateT]):
         """Whether questions are accepted and the threads make progress."""
         workers = self._workers.values()
         return (
-            self._accepting
+            self._intake.is_open
             and bool(workers)
             and all(worker.alive and worker.step_s < self.config.stall_s for worker in workers)
             and any(scheduler.available for scheduler in self._schedulers)
@@ -143,7 +139,7 @@ class Engine(Generic[StateT]):
     @property
     def draining(self) -> bool:
         """Whether it was told to take nothing new."""
-        return not self._accepting
+        return not self._intake.is_open
 
     @property
     def waiting(self) -> int:
@@ -163,7 +159,7 @@ class Engine(Generic[StateT]):
     @property
     def retry_delay_s(self) -> float:
         """After how long it pays to come again: most of what is unanswered now is answered then [s]."""
-        return crowd_delay_s(len(self._streams), self._rate.s_per_question)
+        return self._intake.retry_delay_s(len(self._streams))
 
     def admit(self, user: str, priority: Priority = "interactive") -> None:
         """Tell whether a question of this user would be accepted now, before work is put into it.
@@ -172,13 +168,7 @@ class Engine(Generic[StateT]):
             DrainingError: nothing new is accepted.
             EngineOverloadedError: the queue, or this user's share of it, is full.
         """
-        try:
-            if not self._accepting:
-                raise DrainingError
-            self._queue.refuse_if_full(user, self._rate.s_per_question, priority)
-        except (DrainingError, EngineOverloadedError) as error:
-            self._observer.rejected(reason_of(error))
-            raise
+        self._intake.admit(user, priority)
 
     def submit(self, request: Request) -> AnswerStream:
         """Accept a question.
@@ -188,36 +178,22 @@ class Engine(Generic[StateT]):
             DrainingError: nothing new is accepted.
             EngineOverloadedError: the queue, or this user's share of it, is full.
         """
-        try:
-            if not self._accepting:
-                raise DrainingError
-            job = accepted(request, self.model, self.config, self._new_seed, self._clock())
-            evicted = self._queue.push(job, self._rate.s_per_question)
-        except EdgeServerError as error:
-            self._observer.rejected(reason_of(error))
-            raise
+        job, evicted = self._intake.accept(request)
         stream = AnswerStream(lambda: self._cancel(job))
         self._streams[job] = stream
         self._idle.clear()
         if evicted is not None:
-            self._settle(
-                evicted,
-                EngineOverloadedError(
-                    "the queue is full and a question that goes before this one came",
-                    reason="evicted",
-                    retry_delay_s=self.retry_delay_s,
-                ),
-            )
+            self._settle(evicted, self._intake.eviction(len(self._streams)))
         return stream
 
     async def drain(self) -> None:
         """Accept nothing new and wait until every accepted question has ended."""
-        self._accepting = False
+        self._intake.is_open = False
         await self._idle.wait()
 
     async def stop(self, timeout_s: float = 10.0) -> None:
         """End at once: what is unanswered fails with :class:`DrainingError`; the threads are joined."""
-        self._accepting = False
+        self._intake.is_open = False
         if self._watch is not None:
             self._watch.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -250,7 +226,7 @@ class Engine(Generic[StateT]):
     def _deliver(self, news: list[Publication]) -> None:
         answers = [event for _, event in news if isinstance(event, Completion)]
         if answers:
-            self._rate.ended(answers, self._clock())
+            self._intake.rate.ended(answers, self._clock())
         for job, event in news:
             if isinstance(event, Delta):
                 stream = self._streams.get(job)
