@@ -109,6 +109,14 @@ def study(
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Processes beside one another.  [default: all cores]")
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Train on a Ray cluster, such as head:6379, whose machines see the same folders; "
+            "local: one that is started here.",
+        ),
+    ] = None,
     only: Annotated[
         list[str] | None, typer.Option(help="Train only this system; may be given several times.")
     ] = None,
@@ -220,7 +228,7 @@ def study(
     if part in ("all", "train"):
         if base is not None:
             import_pretrained(base, chosen.tasks()[0].run(runs, data))
-        run_study(chosen, runs, data, out / RECORDS, jobs or cores(), only or ())
+        run_study(chosen, runs, data, out / RECORDS, jobs, only or (), ray=ray)
     if part in ("all", "baselines"):
         compare_baselines(chosen, runs, data, out, jobs or cores())
     if part in ("all", "figures"):

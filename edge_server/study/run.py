@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import multiprocessing
 import shutil
 from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from device_agent.channel import ChannelConfig
 from edge_server.data.soundstage.dataset import SplitName, generate, load_split
 from edge_server.evaluation.accuracy import Score, Setting
 from edge_server.model.link import Link
+from edge_server.study.pools import processes, ray_cluster
 from edge_server.study.study import (
     ANSWERS,
     CONVERGENCE,
@@ -38,7 +38,7 @@ from edge_server.study.study import (
 from edge_server.study.teacher_forced import TeacherForcedQuestions, over_channel
 from edge_server.training.clips import EncodedClips, encode_clips
 from edge_server.training.loop import EXAMINED, LOG, Examine
-from edge_server.training.run import Run, pretrain_shared
+from edge_server.training.run import Run, cores, pretrain_shared
 from edge_server.training.run_identity import ensure_identity
 from edge_server.training.soundstage import SoundstageSplit
 
@@ -63,7 +63,14 @@ def encoded_split(link: Link, run: Run, data: Path, split: SplitName) -> Encoded
 
 
 def run_study(
-    study: Study, runs: Path, data: Path, records: Path, jobs: int, only: Sequence[str] = ()
+    study: Study,
+    runs: Path,
+    data: Path,
+    records: Path,
+    jobs: int | None,
+    only: Sequence[str] = (),
+    *,
+    ray: str | None = None,
 ) -> None:
     """Train and evaluate everything that has not been.
 
@@ -72,21 +79,32 @@ def run_study(
         runs: folder of runs.
         data: the Soundstage data set.
         records: folder of records.
-        jobs: tasks beside one another.
+        jobs: tasks beside one another; None: one on each core.
         only: these systems; all where empty.
+        ray: address of a Ray cluster whose machines train; None: this one does.
+
+    Raises:
+        ConfigurationError: there is no such cluster.
     """
     systems = study.systems
     wanted = [task for task in study.tasks() if not only or task.system in only]
     waiting = [task for task in wanted if not is_complete(task, records)]
     if not waiting:
         return
-    prepare(study, runs, data, jobs)
+    prepare(study, runs, data, jobs or cores())
+    if ray is not None:  # wherever it runs, its folders are these
+        runs, data, records = runs.resolve(), data.resolve(), records.resolve()
     with (
         Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
         ) as bar,
-        ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool,
+        contextlib.ExitStack() as stack,
     ):
+        if ray is None:
+            pool, there = stack.enter_context(processes(jobs or cores())), cores()
+        else:
+            pool, there = stack.enter_context(ray_cluster(ray))
+        jobs = jobs or there
         shown = bar.add_task(study.name, total=len(waiting))
         running: dict[Future[None], Task] = {}
 
