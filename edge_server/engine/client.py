@@ -26,6 +26,7 @@ class EngineStatus:
         unanswered: accepted questions whose end has not come.
         runners: how many of what it computes with can compute.
         of_runners: how many of those there are.
+        askers: doors elsewhere that ask it.
     """
 
     ready: bool
@@ -35,6 +36,7 @@ class EngineStatus:
     unanswered: int = 0
     runners: int = 1
     of_runners: int = 1
+    askers: int = 0
 
     @property
     def degraded(self) -> bool:

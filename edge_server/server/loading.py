@@ -135,9 +135,12 @@ def _load(
     resources.callback(ingest.close)
     # Of one moment, whatever is copied into the folder meanwhile.
     snapshot = take_snapshot(config.runtime.model, scratch)
+    runner_of: Callable[[int], ModelRunner[Any]]
     try:
         calibration = read_calibration(snapshot.folder / CALIBRATION_FILE)
-        if config.runtime.model_runner_processes:
+        if config.cluster.asks_only:
+            model, runner_of = load_info(snapshot.folder), _nothing_computes
+        elif config.runtime.model_runner_processes:
             model, runner_of = _in_processes(config, snapshot, resources, starting)
         elif config.runtime.runner == "vllm":
             model, runner_of = _vllm_in_threads(config, snapshot, resources)
@@ -231,6 +234,11 @@ def _unknown_canaries(bundle: Bundle, ingest: MediaIngest) -> tuple[Canary, ...]
     shown = [each.wire[0] for slot, each in MODALITIES.items() if sent.get(slot) is not None][:1]
     ids = ingest.tokenize(_UNKNOWN_QUESTION)
     return tuple(Canary.of(seed, dict.fromkeys(shown, shape), ids) for seed in range(_UNKNOWN_CANARIES))
+
+
+def _nothing_computes(_: int) -> ModelRunner[Any]:
+    """Of a door: engines elsewhere have the weights."""
+    raise ConfigurationError("role: this node is a door of a cluster, and computes nothing")
 
 
 def _in_threads(config: ServerConfig, snapshot: Snapshot) -> tuple[Model, Callable[[int], ModelRunner[Any]]]:

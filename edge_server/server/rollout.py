@@ -136,9 +136,13 @@ class Rollout:
         await self._retire(old, began, hurry)
 
     async def _retire(self, old: EngineBackend, began: float, hurry: asyncio.Event) -> None:
-        while not hurry.is_set() and (waited_s := self._clock() - began) < max(self._keep_s, self._settle_s):
-            devices = self._cell.sessions_with(old)
-            if not devices and waited_s >= self._settle_s:
+        while not hurry.is_set() and (
+            (waited_s := self._clock() - began) < max(self._keep_s, self._settle_s)
+            # Doors elsewhere have this bound themselves, on how long they ask an old model.
+            or old.engine.status.askers
+        ):
+            needed = old.engine.status.askers or self._cell.sessions_with(old)
+            if not needed and waited_s >= self._settle_s:
                 break
             await asyncio.sleep(_LOOK_S)
         else:
