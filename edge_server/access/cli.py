@@ -14,7 +14,7 @@ import typer
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from device_agent.lasting import LastingClock
-from edge_server.access import authority, bundle_signing, devices, enrolment, keys, store
+from edge_server.access import authority, bundle_signing, cluster_files, devices, enrolment, keys, store
 
 DEFAULT_FOLDER = Path("certs")
 ACCESS_FILE = "access.sqlite"
@@ -89,6 +89,58 @@ def server(
     """Make a new certificate for the server; one that runs takes it up by itself."""
     _authority(folder).make_server(folder, _names(name), days)
     typer.echo(f"{folder / authority.SERVER_CERTIFICATE} and its key are new")
+
+
+@app.command()
+def cluster(
+    server_name: Annotated[
+        list[str],
+        typer.Option("--server", help="Host name or address of a server of the broker; may be repeated."),
+    ],
+    cell: Annotated[
+        list[str],
+        typer.Option(help="A cell, whose doors and engines see its own questions; may be repeated."),
+    ],
+    station: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CELL[=HOST]",
+            help="A cell whose base station has a broker of its own, and where; may be repeated.",
+        ),
+    ] = None,
+    folder: Folder = DEFAULT_FOLDER,
+    data: Annotated[Path, typer.Option(help="Folder of the broker's data, on each of its machines.")] = Path(
+        "/var/lib/nats"
+    ),
+    days: Annotated[
+        float | None, typer.Option(min=0.01, help="Until certificates of nodes end; else they do not.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make what the broker of a cluster needs: authority, certificates, accounts, its servers' settings."""
+    made = folder / cluster_files.FOLDER
+    stations = {
+        each.partition("=")[0]: each.partition("=")[2] or each.partition("=")[0] for each in station or ()
+    }
+    files = cluster_files.make_cluster(made, server_name, cell, stations=stations, store=data, days=days)
+    servers = ",".join(f"tls://{each}:{cluster_files.BrokerPorts().clients}" for each in server_name)
+    settings = {
+        each: {
+            "cluster": servers,
+            "nats_ca": str(made / each / authority.CA_CERTIFICATE),
+            "nats_cert": str(made / each / "ROLE.pem"),
+            "nats_key": str(made / each / "ROLE.key"),
+        }
+        for each in cell
+    }
+    if as_json:
+        typer.echo(json.dumps({"files": [str(each) for each in files], "settings": settings}))
+        return
+    typer.echo(f"Made in {made}. On each of the broker's machines, there: nats-server -c nats-NAME.conf")
+    for each, told in settings.items():
+        typer.echo(f"\nSettings for nodes of {each}; ROLE is door, engine or both:\n")
+        for setting, value in told.items():
+            typer.echo(f'{setting} = "{value}"')
 
 
 @app.command()

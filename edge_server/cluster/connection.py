@@ -18,6 +18,7 @@ from nats.aio.client import Client
 from nats.js import JetStreamContext, api
 from nats.js.kv import KeyValue
 
+from edge_server.cluster.buckets import make_bucket
 from edge_server.cluster.settings import ClusterConfig
 from edge_server.cluster.subjects import CLAIMS, CONSUMER, QueueSubjects
 from edge_server.errors import ConfigurationError
@@ -142,20 +143,15 @@ class Connection:
         await self._insist(make, config.connect_s)
 
     async def _claims_bucket(self) -> KeyValue:
-        try:
-            return await self.jet.create_key_value(
-                bucket=CLAIMS,
-                ttl=self._kept_s,
-                history=1,
-                replicas=self.config.replicas,
-                storage=api.StorageType(self.config.storage),
-                # Read from whoever leads: a claim that was made a moment ago is seen.
-                direct=False,
-            )
-        except nats.js.errors.APIError as error:
-            if error.err_code != _IN_USE:
-                raise
-            return await self.jet.key_value(CLAIMS)
+        config = self.config
+        return await make_bucket(
+            self.jet,
+            CLAIMS,
+            ttl_s=self._kept_s,
+            replicas=config.replicas,
+            storage=config.storage,
+            copied_from=config.stations,
+        )
 
     async def _connected(self) -> Client:
         config, client = self.config, Client()

@@ -40,6 +40,10 @@ class ClusterConfig:
     """After this long without a sign of life of an engine, what it had in hand goes to others."""
     connect_s: PositiveFloat = 20.0
     """At the start, the servers have this long to be there."""
+    stations: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")], ...] = ()
+    """Base stations with a broker of their own, by JetStream domain: their answers are known here too."""
+    at_station: bool = False
+    """The broker is that of a base station, a leaf of the cluster's: that tells who may come in."""
     user_credentials: Path | None = None
     """NATS credentials file (user JWT and key); none: the servers ask for none."""
     nats_ca: Path | None = None
@@ -53,6 +57,11 @@ class ClusterConfig:
     def computes_only(self) -> bool:
         """Whether nobody asks this process but other nodes."""
         return self.on and self.role == "engine"
+
+    @property
+    def asks_only(self) -> bool:
+        """Whether everything is computed by other nodes."""
+        return self.on and self.role == "door"
 
     @property
     def on(self) -> bool:

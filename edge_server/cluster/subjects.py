@@ -7,8 +7,16 @@ from dataclasses import dataclass
 
 CLAIMS = "TOKENLINK_CLAIMS"
 """Bucket of who runs which question of a device, and of its answer."""
+ACCESS = "TOKENLINK_ACCESS"
+"""Bucket of who may come in: certificates, API keys, what was revoked."""
+LEASES = "TOKENLINK_LEASES"
+"""Bucket of who does what only one may."""
+HUB = "hub"
+"""JetStream domain of a cluster's broker, of which brokers at base stations are leaves."""
 CONSUMER = "engines"
 """Of a work queue; all engines of its model share it."""
+CELL_SESSIONS, CELL_SHARES = "tokenlink.cell.sessions", "tokenlink.cell.shares"
+"""That doors tell their devices, and that whoever shares out the cell tells what each has."""
 _DOOR = "tokenlink.door"
 
 

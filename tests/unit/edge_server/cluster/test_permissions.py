@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ import nats.errors
 from edge_server.cluster.connection import Connection
 from edge_server.cluster.door_client import DoorClient
 from edge_server.cluster.engine_worker import EngineWorker
+from edge_server.cluster.permissions import ROLES
 from edge_server.cluster.settings import ClusterConfig
 from edge_server.cluster.subjects import QueueSubjects
 from edge_server.engine import AskedAs, Engine, EngineConfig, Request, SilentObserver
@@ -35,9 +37,11 @@ PASSWORDS = {"DOOR_PASSWORD": "d00r-secret", "ENGINE_PASSWORD": "engine-secret"}
 
 
 @asynccontextmanager
-async def answering(door_config: ClusterConfig, engine_config: ClusterConfig) -> AsyncIterator[DoorClient]:
+async def answering(
+    door_config: ClusterConfig, engine_config: ClusterConfig, model: WeightlessModel | None = None
+) -> AsyncIterator[DoorClient]:
     """A door and an engine, each with what it was told."""
-    model = WeightlessModel()
+    model = model or WeightlessModel()
     bounds = EngineConfig(batches=1, max_batch=2)
     engine = EngineWorker(
         Engine(model, bounds, runner_of=lambda _: model),
@@ -60,6 +64,17 @@ async def answering(door_config: ClusterConfig, engine_config: ClusterConfig) ->
 
 def question(key: str) -> Request:
     return Request(ask(1, 2), user="u", request_id=key, asked_as=AskedAs("device", key, b"digest"))
+
+
+def test_the_file_says_what_the_roles_may() -> None:
+    text = USERS.read_text(encoding="utf-8")
+    for role in ("door", "engine"):
+        told = text.partition(f"user: {role}\n")[2].partition("user: ")[0]
+        found = [re.findall(r'"([^"]+)"', block) for block in re.findall(r"\[(.*?)\]", told, re.DOTALL)]
+        assert [sorted(each) for each in found[:2]] == [
+            sorted(ROLES[role].publish),
+            sorted(ROLES[role].subscribe),
+        ]
 
 
 async def test_users_may_do_what_they_need_and_doors_see_no_questions(tmp_path: Path) -> None:
