@@ -35,6 +35,7 @@ from edge_server.cell.allocation import (
 )
 from edge_server.cell.allocation.surface_file import mix_of
 from edge_server.cell.backends import Backend
+from edge_server.cell.elsewhere import Away, Elsewhere, Reckonable, Share
 from edge_server.cell.grant import CellConfig, Grant
 from edge_server.cell.session import SILENT_AFTER_S, Session
 from edge_server.errors import BundleMismatchError
@@ -50,10 +51,10 @@ _SEARCHING = 0.6
 _OVERHEAD = 1.25
 #: A question that takes so much more or less of the radio than the last one is of another kind.
 _OTHER_SYMBOLS = 0.1
-#: A share that moved by less is not told.
-_TELLING = 0.005
 #: Whether somebody has fallen silent is looked at so often [s].
 _LOOK_S = SILENT_AFTER_S / 4.0
+#: Where there are other doors, they are told, and heard of, so often [s].
+_TELL_S = 0.5
 _MIN_GAIN, _MAX_GAIN = 1e-3, 1e4
 
 logger = logging.getLogger(__name__)
@@ -70,32 +71,6 @@ class AllocationObserver(Protocol):
 
 
 @dataclass(frozen=True)
-class Share:
-    """What one device has of the cell.
-
-    Attributes:
-        bandwidth_hz: [Hz].
-        power: 1 is what Es = 1 takes at the cell's ``bandwidth_hz``.
-        token_length: tokens per modality.
-    """
-
-    bandwidth_hz: float
-    power: float
-    token_length: int
-
-    def tx_power_db(self, reference_hz: float) -> float:
-        """The gain on each symbol's energy that this power is, over this bandwidth [dB]."""
-        return 10.0 * math.log10(self.power * reference_hz / self.bandwidth_hz)
-
-    def is_near(self, other: Share) -> bool:
-        """Whether it is not worth telling the difference."""
-        return self.token_length == other.token_length and all(
-            math.isclose(mine, theirs, rel_tol=_TELLING)
-            for mine, theirs in ((self.bandwidth_hz, other.bandwidth_hz), (self.power, other.power))
-        )
-
-
-@dataclass(frozen=True)
 class _Reckoned:
     """What an allocation knew of a session."""
 
@@ -104,10 +79,10 @@ class _Reckoned:
     symbols_per_token: float
 
     @classmethod
-    def of(cls, session: Session) -> _Reckoned:
+    def of(cls, session: Reckonable) -> _Reckoned:
         return cls(session.snr_db, session.mix, session.symbols_per_token)
 
-    def is_old(self, session: Session, step_db: float) -> bool:
+    def is_old(self, session: Reckonable, step_db: float) -> bool:
         """Whether the session has moved, or sends something else."""
         return (
             abs(session.snr_db - self.snr_db) >= step_db
@@ -127,6 +102,7 @@ class Allocator:
         policy: as the settings say, unless another is given.
         clock: monotonic seconds.
         sleep: waits that many seconds.
+        elsewhere: other doors of this cell, of which one shares it out; None: there are none.
     """
 
     def __init__(
@@ -139,7 +115,9 @@ class Allocator:
         policy: Policy | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
+        self._elsewhere = elsewhere
         self._config = config
         self._backend_of = backend_of
         self._loss = loss
@@ -151,6 +129,8 @@ class Allocator:
         self._sessions: Callable[[], Iterable[Session]] = tuple
         self._shares: dict[str, Share] = {}
         self._reckoned: dict[str, _Reckoned] = {}
+        #: What other doors were told of it.
+        self._given: dict[str, Share] = {}
         self._wanted = asyncio.Event()
         self._solvers = ThreadPoolExecutor(1, thread_name_prefix="tokenlink-allocation")
         self._solving: Future[Allocation] | None = None
@@ -195,14 +175,17 @@ class Allocator:
     async def _run(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wanted.wait(), _LOOK_S)
+                await asyncio.wait_for(self._wanted.wait(), _LOOK_S if self._elsewhere is None else _TELL_S)
             asked = self._wanted.is_set()
             self._wanted.clear()
             active = self._active()
+            if self._elsewhere is not None and not await self._is_mine(self._elsewhere, active):
+                continue
+            away = self._away()
             started_s = self._clock()
-            if asked or {session.session_id for session in active} != self._reckoned.keys():
+            if asked or self._have_changed(active, away):
                 try:
-                    await self.share_out(active)
+                    await self.share_out(active, away)
                 except Exception:
                     # Whatever it is, the grants that there are go on holding.
                     logger.exception("the cell was not shared out anew")
@@ -211,6 +194,31 @@ class Allocator:
                 await self._sleep(
                     max(self._config.allocate_every_s, took_s / self._config.allocate_share - took_s)
                 )
+
+    async def _is_mine(self, elsewhere: Elsewhere, active: Sequence[Session]) -> bool:
+        """Whether this door shares out the cell; where another does, tell it, and take what it told."""
+        if elsewhere.decides:
+            await elsewhere.give(self._given)
+            return True
+        await elsewhere.tell(active)
+        self._reckoned = {session.session_id: _Reckoned.of(session) for session in active}
+        told, self._given = elsewhere.told, {}
+        self._regrant((session, told[session.session_id]) for session in active if session.session_id in told)
+        return False
+
+    def _away(self) -> list[Away]:
+        sessions = () if self._elsewhere is None else self._elsewhere.sessions
+        return [session for session in sessions if self._backend(session) is not None]
+
+    def _have_changed(self, active: Sequence[Session], away: Sequence[Away]) -> bool:
+        """Whether others take part than last time, or one of another door has moved."""
+        together: tuple[Reckonable, ...] = (*active, *away)
+        everyone = {session.session_id for session in together}
+        if self._elsewhere is not None and everyone != self._given.keys():
+            return True
+        return everyone != self._reckoned.keys() or any(
+            self._reckoned[each.session_id].is_old(each, self._config.allocate_step_db) for each in away
+        )
 
     def _active(self) -> list[Session]:
         sessions = list(self._sessions())
@@ -221,20 +229,28 @@ class Allocator:
         heard = [session for session in sessions if session.seen_at > heard_since]
         return [session for session in heard if self._backend(session) is not None]
 
-    async def share_out(self, sessions: Sequence[Session]) -> Outcome | None:
-        """Share the cell out among these sessions and grant what comes of it; None: there are none."""
-        self._reckoned = {session.session_id: _Reckoned.of(session) for session in sessions}
-        if not sessions:
+    async def share_out(self, sessions: Sequence[Session], away: Sequence[Away] = ()) -> Outcome | None:
+        """Share the cell out among these sessions and those of other doors, and grant what comes of it; None:
+        there are none."""
+        everyone: tuple[Reckonable, ...] = (*sessions, *away)
+        self._reckoned = {session.session_id: _Reckoned.of(session) for session in everyone}
+        self._given = {}
+        if not everyone:
             return None
-        problem = self.problem(sessions)
+        problem = self.problem(everyone)
         started_s = self._clock()
         allocation, outcome = await self._solve(problem)
         if self._observer is not None:
-            self._observer.allocated(outcome, self._clock() - started_s, len(sessions))
-        self._apply(sessions, allocation)
+            self._observer.allocated(outcome, self._clock() - started_s, len(everyone))
+        shares = _shares_of(allocation)
+        self._regrant(zip(sessions, shares, strict=False))
+        if self._elsewhere is not None:
+            ids = (session.session_id for session in everyone)
+            self._given = dict(zip(ids, shares, strict=True))
+            await self._elsewhere.give(self._given)
         return outcome
 
-    def problem(self, sessions: Sequence[Session]) -> Problem:
+    def problem(self, sessions: Sequence[Reckonable]) -> Problem:
         """The cell as these sessions make it."""
         config, losses = self._config, self._loss()
         usual = next(iter(losses.values()))
@@ -250,21 +266,21 @@ class Allocator:
             objective=Objective(config.latency_weight, config.reference_latency_s, config.energy_price),
         )
 
-    def _user(self, session: Session) -> User:
+    def _user(self, session: Reckonable) -> User:
         return User(
             gain=min(max(_linear(session.snr_db), _MIN_GAIN), _MAX_GAIN),
             token_lengths=tuple(sorted(self._backend_of(session.bundle_hash).token_lengths)),
             symbols_per_token=session.symbols_per_token or self._usual_symbols(session),
         )
 
-    def _backend(self, session: Session) -> Backend | None:
+    def _backend(self, session: Reckonable) -> Backend | None:
         """What answers for a session's bundle; None for a device that slept through a change of model."""
         try:
             return self._backend_of(session.bundle_hash)
         except BundleMismatchError:
             return None
 
-    def _usual_symbols(self, session: Session) -> float:
+    def _usual_symbols(self, session: Reckonable) -> float:
         backend = self._backend(session)
         return 1.0 if backend is None else float(backend.symbols_per_token)
 
@@ -288,11 +304,10 @@ class Allocator:
             return found, "failed"
         return found, "solved"
 
-    def _apply(self, sessions: Sequence[Session], allocation: Allocation) -> None:
+    def _regrant(self, shared: Iterable[tuple[Session, Share]]) -> None:
+        """Grant sessions of this door what they have of the cell."""
         changed = 0
-        rows = zip(allocation.bandwidth_K, allocation.power_K, allocation.length_K, strict=True)
-        for session, (bandwidth_hz, power, length) in zip(sessions, rows, strict=True):
-            share = Share(float(bandwidth_hz), float(power), int(length))
+        for session, share in shared:
             held = self._shares.get(session.session_id)
             # One that has left meanwhile has none.
             if held is not None and not share.is_near(held):
@@ -304,7 +319,8 @@ class Allocator:
 
     def _provisional(self, session: Session) -> Share:
         """An equal part of the cell, until it is shared out among those that are in it now."""
-        config, count = self._config, len(self._reckoned) + 1
+        there = 0 if self._elsewhere is None else self._elsewhere.devices
+        config, count = self._config, max(len(self._reckoned), there) + 1
         power = _linear(config.max_power_db)
         if config.total_power_db is not None:
             power = min(power, _linear(config.total_power_db) / count)
@@ -326,6 +342,11 @@ def _policy_of(config: CellConfig) -> Policy:
     if config.allocation == Joint.name:
         return Joint(_SEARCHING * config.allocate_within_s)
     return make_policy(config.allocation)
+
+
+def _shares_of(allocation: Allocation) -> list[Share]:
+    rows = zip(allocation.bandwidth_K, allocation.power_K, allocation.length_K, strict=True)
+    return [Share(float(bandwidth_hz), float(power), int(length)) for bandwidth_hz, power, length in rows]
 
 
 def _linear(value_db: float) -> float:

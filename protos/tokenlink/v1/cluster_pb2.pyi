@@ -152,3 +152,47 @@ class Presence(_message.Message):
     in_hand: int
     ready: bool
     def __init__(self, node: _Optional[str] = ..., rows: _Optional[int] = ..., in_hand: _Optional[int] = ..., ready: _Optional[bool] = ...) -> None: ...
+
+class CellSessions(_message.Message):
+    __slots__ = ("node", "sessions")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    sessions: _containers.RepeatedCompositeFieldContainer[CellSession]
+    def __init__(self, node: _Optional[str] = ..., sessions: _Optional[_Iterable[_Union[CellSession, _Mapping]]] = ...) -> None: ...
+
+class CellSession(_message.Message):
+    __slots__ = ("session_id", "snr_db", "mix", "symbols_per_token", "bundle_hash")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    SNR_DB_FIELD_NUMBER: _ClassVar[int]
+    MIX_FIELD_NUMBER: _ClassVar[int]
+    SYMBOLS_PER_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    BUNDLE_HASH_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    snr_db: float
+    mix: _containers.RepeatedScalarFieldContainer[str]
+    symbols_per_token: float
+    bundle_hash: str
+    def __init__(self, session_id: _Optional[str] = ..., snr_db: _Optional[float] = ..., mix: _Optional[_Iterable[str]] = ..., symbols_per_token: _Optional[float] = ..., bundle_hash: _Optional[str] = ...) -> None: ...
+
+class CellShares(_message.Message):
+    __slots__ = ("node", "shares", "devices")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    SHARES_FIELD_NUMBER: _ClassVar[int]
+    DEVICES_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    shares: _containers.RepeatedCompositeFieldContainer[CellShare]
+    devices: int
+    def __init__(self, node: _Optional[str] = ..., shares: _Optional[_Iterable[_Union[CellShare, _Mapping]]] = ..., devices: _Optional[int] = ...) -> None: ...
+
+class CellShare(_message.Message):
+    __slots__ = ("session_id", "bandwidth_hz", "power", "token_length")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    BANDWIDTH_HZ_FIELD_NUMBER: _ClassVar[int]
+    POWER_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_LENGTH_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    bandwidth_hz: float
+    power: float
+    token_length: int
+    def __init__(self, session_id: _Optional[str] = ..., bandwidth_hz: _Optional[float] = ..., power: _Optional[float] = ..., token_length: _Optional[int] = ...) -> None: ...
