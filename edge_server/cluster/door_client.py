@@ -33,18 +33,16 @@ from edge_server.cluster.retelling import Retelling
 from edge_server.cluster.subjects import QueueSubjects, inbox_of
 from edge_server.cluster.work_queue import WorkQueue
 from edge_server.engine import AnswerStream, Completion, EngineConfig, EngineObserver, Model, Request
-from edge_server.engine.acceptance import accepted
 from edge_server.engine.client import EngineStatus
-from edge_server.engine.endings import outcome_of, reason_of
-from edge_server.engine.queue import FairQueue, crowd_delay_s
+from edge_server.engine.endings import outcome_of
+from edge_server.engine.intake import Intake
+from edge_server.engine.queue import FairQueue
 from edge_server.engine.request import Job, JobState, Priority
-from edge_server.engine.service_rate import ServiceRate
 from edge_server.errors import (
     DeadlineExpiredError,
     DrainingError,
     EdgeServerError,
     EngineFailureError,
-    EngineOverloadedError,
     QuestionCancelledError,
 )
 from protos.tokenlink.v1 import cluster_pb2 as cb
@@ -104,19 +102,18 @@ class DoorClient:
         self._connection = connection
         self._subjects = QueueSubjects(queue)
         self._observer = observer
-        self._clock, self._wall_clock, self._new_seed = clock, wall_clock, new_seed
+        self._clock, self._wall_clock = clock, wall_clock
         self._claims = Claims(connection, wall_clock)
         self._work = WorkQueue(connection, self._subjects, wall_clock)
         # Nobody else's, even where two nodes were given one name.
         self._inbox = f"{inbox_of(connection.node)}.{secrets.token_hex(6)}.{queue}"
         self._queue = FairQueue(config.max_queue, config.max_queue_per_user)
+        self._intake = Intake(model, config, self._queue, observer, clock, new_seed)
         self._asked: dict[Job, _Asked] = {}
         self._by_uid: dict[str, Job] = {}
         self._under_way = 0
         self._engines, self._doors = Members(clock), Members(clock)
-        self._rate = ServiceRate(clock())
         self._uids = map(f"{secrets.token_hex(6)}.{{}}".format, itertools.count())
-        self._accepting = False
         self._idle = asyncio.Event()
         self._idle.set()
         self._watch: asyncio.Task[None] | None = None
@@ -128,8 +125,8 @@ class DoorClient:
         """How the cluster does, as this door hears."""
         engines = self._engines.present
         return EngineStatus(
-            ready=self._accepting and self._connection.up and self._engines.rows > 0,
-            draining=not self._accepting,
+            ready=self._intake.is_open and self._connection.up and self._engines.rows > 0,
+            draining=not self._intake.is_open,
             waiting=len(self._queue),
             running=self._under_way,
             unanswered=len(self._asked),
@@ -140,48 +137,26 @@ class DoorClient:
     @property
     def retry_delay_s(self) -> float:
         """After how long it pays to come again [s]."""
-        return crowd_delay_s(len(self._asked), self._rate.s_per_question)
+        return self._intake.retry_delay_s(len(self._asked))
 
     def admit(self, user: str, priority: Priority = "interactive") -> None:
         """Tell whether a question of this user would be accepted now; raises as :meth:`submit`."""
-        try:
-            if not self._accepting:
-                raise DrainingError
-            self._queue.refuse_if_full(user, self._rate.s_per_question, priority)
-        except (DrainingError, EngineOverloadedError) as error:
-            self._observer.rejected(reason_of(error))
-            raise
+        self._intake.admit(user, priority)
 
     def submit(self, request: Request) -> AnswerStream:
         """Accept a question.
 
         Raises:
-            InvalidQuestionError: the model cannot take it, or it would not fit a batch alone.
-            DrainingError: nothing new is accepted.
-            EngineOverloadedError: the queue, or this user's share of it, is full.
+            EdgeServerError: as :meth:`edge_server.engine.intake.Intake.accept`.
         """
-        try:
-            if not self._accepting:
-                raise DrainingError
-            job = accepted(request, self.model, self.config, self._new_seed, self._clock())
-            evicted = self._queue.push(job, self._rate.s_per_question)
-        except EdgeServerError as error:
-            self._observer.rejected(reason_of(error))
-            raise
+        job, evicted = self._intake.accept(request)
         stream = AnswerStream(lambda: self._give_up(job, QuestionCancelledError()))
         uid = next(self._uids)
         self._asked[job] = _Asked(uid, stream, Retelling(stream), self._wall_clock() + job.deadline_s)
         self._by_uid[uid] = job
         self._idle.clear()
         if evicted is not None:
-            self._settle(
-                evicted,
-                EngineOverloadedError(
-                    "the queue is full and a question that goes before this one came",
-                    reason="evicted",
-                    retry_delay_s=self.retry_delay_s,
-                ),
-            )
+            self._settle(evicted, self._intake.eviction(len(self._asked)))
         self._send()
         return stream
 
@@ -203,17 +178,17 @@ class DoorClient:
         except BaseException:
             await self._connection.close()
             raise
-        self._accepting = True
+        self._intake.is_open = True
         self._watch = asyncio.create_task(self._watch_over(), name="tokenlink-door-watch")
 
     async def drain(self) -> None:
         """Accept nothing new and wait until every accepted question has ended."""
-        self._accepting = False
+        self._intake.is_open = False
         await self._idle.wait()
 
     async def stop(self) -> None:
         """End at once: what is unanswered fails with :class:`DrainingError`."""
-        self._accepting = False
+        self._intake.is_open = False
         watch, self._watch = self._watch, None
         if watch is None:
             return
@@ -262,7 +237,7 @@ class DoorClient:
         known_as = job.request.asked_as
         if known_as is None:
             asked.work = work_of(job.request, ticket)
-            asked.number = await self._work.put(asked.work, asked.uid)
+            asked.number = await self._work.put(asked.work, asked.uid, job.request.traceparent)
             return
         while True:
             claimed = await self._claims.claim(known_as, asked.deadline_at_s, job.deadline_s)
@@ -273,7 +248,9 @@ class DoorClient:
             work = work_of(job.request, ticket)
             if isinstance(claimed, Mine) and not isinstance(claimed, Others):
                 asked.work = work
-            asked.number = await self._work.put(work, f"{claimed.key}.{claimed.revision}")
+            asked.number = await self._work.put(
+                work, f"{claimed.key}.{claimed.revision}", job.request.traceparent
+            )
             if not isinstance(claimed, Others) or await self._followed(job, claimed):
                 return
 
@@ -358,7 +335,7 @@ class DoorClient:
             how = replace(how, queue_s=queue_s, first_token_s=first_s)
             asked.retelling.end(how)
             tokens = how.answer_tokens
-            self._rate.ended([how], now)
+            self._intake.rate.ended([how], now)
             self._observer.first_token(queue_s, first_s)
             self._observer.answered(job.request, how)
         else:
@@ -386,7 +363,9 @@ class DoorClient:
                 self._settle(job, DeadlineExpiredError(job.deadline_s))
             for job in [job for job in self._asked if job.deadline_at + _DEADLINE_GRACE_S <= now]:
                 self._give_up(job, DeadlineExpiredError(job.deadline_s))
-            told = cb.Presence(node=self._connection.node, in_hand=len(self._asked), ready=self._accepting)
+            told = cb.Presence(
+                node=self._connection.node, in_hand=len(self._asked), ready=self._intake.is_open
+            )
             with contextlib.suppress(*BrokerError):
                 await tell(self._connection, self._subjects.doors, told)
             self._send()

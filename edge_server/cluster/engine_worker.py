@@ -23,10 +23,11 @@ from nats.aio.subscription import Subscription
 from edge_server.cluster.answers import refusal_of, text_of, whole_of
 from edge_server.cluster.claims import Claims
 from edge_server.cluster.connection import BrokerError, Connection
-from edge_server.cluster.members import EVERY_S, tell
+from edge_server.cluster.members import EVERY_S, Members, tell
 from edge_server.cluster.questions import request_of
 from edge_server.cluster.subjects import QueueSubjects
 from edge_server.cluster.work_queue import Delivery, Puller
+from edge_server.cluster.work_tracing import Untraced, WorkTracing
 from edge_server.engine import AnswerStream, Delta, EngineClient
 from edge_server.errors import (
     DeadlineExpiredError,
@@ -60,6 +61,7 @@ class EngineWorker:
         queue: names the model in the cluster.
         clock: monotonic seconds.
         wall_clock: seconds since the Unix epoch.
+        tracing: is told spans.
     """
 
     def __init__(
@@ -71,12 +73,14 @@ class EngineWorker:
         *,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
+        tracing: WorkTracing | None = None,
     ) -> None:
         self.engine = engine
         self._rows = rows
         self._connection = connection
         self._subjects = QueueSubjects(queue)
         self._wall_clock = wall_clock
+        self._tracing = tracing or Untraced()
         self._claims = Claims(connection, wall_clock)
         self._puller = Puller(connection, self._subjects, self._room, self._take, clock)
         self._in_hand: dict[str, Delivery] = {}
@@ -84,13 +88,19 @@ class EngineWorker:
         self._tasks: set[asyncio.Task[None]] = set()
         self._cancelled: OrderedDict[str, None] = OrderedDict()
         self._pulling = False
-        self._listening: Subscription | None = None
+        self._doors = Members(clock)
+        self._listening: list[Subscription] = []
         self._beating: list[asyncio.Task[None]] = []
 
     @property
     def in_hand(self) -> int:
         """Questions that were pulled and have not ended."""
         return len(self._in_hand)
+
+    @property
+    def askers(self) -> int:
+        """Doors that serve this model now."""
+        return len(self._doors.present)
 
     async def start(self) -> None:
         """Join the cluster and pull.
@@ -105,7 +115,11 @@ class EngineWorker:
         except BaseException:
             await self._connection.close()
             raise
-        self._listening = await self._connection.client.subscribe(self._subjects.cancel, cb=self._on_cancel)
+        client = self._connection.client
+        self._listening = [
+            await client.subscribe(self._subjects.cancel, cb=self._on_cancel),
+            await client.subscribe(self._subjects.doors, cb=self._on_door),
+        ]
         self._pulling = True
         await self._puller.start()
         self._beating = [
@@ -132,9 +146,9 @@ class EngineWorker:
         for task in beating:
             task.cancel()
         await asyncio.wait(beating)
-        if self._listening is not None:
+        for subscription in self._listening:
             with contextlib.suppress(*BrokerError):
-                await self._listening.unsubscribe()
+                await subscription.unsubscribe()
         await self._connection.close()
 
     async def _pull_no_more(self) -> None:
@@ -163,17 +177,22 @@ class EngineWorker:
 
     async def _run(self, delivery: Delivery) -> None:
         work, back_s = delivery.work, -1.0
+        pulled_s, error = self._wall_clock(), ""
         try:
             if delivery.times > 1 and await self._ended_before(work):
                 return
-            await self._end(work, await self._answer(delivery))
-        except (EngineOverloadedError, DrainingError):
-            back_s = _HAND_BACK_S
-        except Exception as error:
+            how = await self._answer(delivery)
+            error = how.kind if isinstance(how, cb.Refusal) else ""
+            await self._end(work, how)
+        except (EngineOverloadedError, DrainingError) as refused:
+            back_s, error = _HAND_BACK_S, type(refused).__name__
+        except Exception as fault:
+            error = type(fault).__name__
             logger.exception("question %r failed", work.question.request_id)
-            failure = EngineFailureError(f"the engine failed on this question: {error}")
+            failure = EngineFailureError(f"the engine failed on this question: {fault}")
             await self._end(work, refusal_of(failure))
         finally:
+            self._trace(delivery, pulled_s, error)
             self._streams.pop(work.uid, None)
             newest = self._in_hand.pop(work.uid)
             if back_s < 0:
@@ -181,6 +200,17 @@ class EngineWorker:
             else:
                 await newest.hand_back(back_s)
             await self._puller.ask()
+
+    def _trace(self, delivery: Delivery, pulled_s: float, error: str) -> None:
+        if not delivery.traceparent:
+            return
+        facts: dict[str, str | int] = {
+            "node": self._connection.node,
+            "request_id": delivery.work.question.request_id[:64],
+            "delivered": delivery.times,
+        }
+        self._tracing.ran("work queue", delivery.traceparent, delivery.queued_at_s, pulled_s, facts)
+        self._tracing.ran("engine", delivery.traceparent, pulled_s, self._wall_clock(), facts, error)
 
     async def _ended_before(self, work: cb.Work) -> bool:
         """Whether a question that is delivered again need not be run again; its end is told again."""
@@ -260,6 +290,9 @@ class EngineWorker:
         stream = self._streams.get(uid)
         if stream is not None:
             stream.cancel()
+
+    async def _on_door(self, message: Msg) -> None:
+        self._doors.hear(message.data)
 
     async def _tell(self) -> None:
         while True:

@@ -9,6 +9,7 @@ from edge_server.cluster.connection import Connection
 from edge_server.cluster.door_client import DoorClient
 from edge_server.cluster.engine_worker import EngineWorker
 from edge_server.cluster.subjects import queue_name
+from edge_server.cluster.work_tracing import WorkTracing
 from edge_server.engine import AnswerStream, Completion, EngineClient, EngineConfig, Model, Request
 from edge_server.engine.client import EngineStatus
 from edge_server.engine.observer import EngineObserver, QuestionEnd
@@ -34,7 +35,7 @@ class EngineNode:
     @property
     def status(self) -> EngineStatus:
         """How its engine does."""
-        return self.worker.engine.status
+        return replace(self.worker.engine.status, askers=self.worker.askers)
 
     @property
     def retry_delay_s(self) -> float:
@@ -139,7 +140,12 @@ class _Computing:
 
 
 def build_role(
-    parts: EngineParts, kind: str, connection: Connection, digest: str, wall_clock: Callable[[], float]
+    parts: EngineParts,
+    kind: str,
+    connection: Connection,
+    digest: str,
+    wall_clock: Callable[[], float],
+    tracing: WorkTracing | None = None,
 ) -> EngineClient:
     """What this process is of the cluster, by its settings.
 
@@ -149,6 +155,7 @@ def build_role(
         connection: to the broker.
         digest: of the model's weights.
         wall_clock: seconds since the Unix epoch.
+        tracing: is told what engines see of questions that are traced.
     """
     model, config, role = parts.model, parts.config, connection.config.role
     queue = queue_name(model.name, model.bundle_hash, digest)
@@ -161,7 +168,13 @@ def build_role(
     observer = parts.observer if role == "engine" else _Computing(parts.observer)
     computing = replace(parts, config=_unbounded(config, rows), observer=observer)
     worker = EngineWorker(
-        build_engine(kind, computing), rows, connection, queue, clock=parts.clock, wall_clock=wall_clock
+        build_engine(kind, computing),
+        rows,
+        connection,
+        queue,
+        clock=parts.clock,
+        wall_clock=wall_clock,
+        tracing=tracing,
     )
     return EngineNode(worker) if role == "engine" else DoorWithEngine(door, worker)
 

@@ -15,6 +15,7 @@ from nats.aio.subscription import Subscription
 
 from edge_server.cluster.connection import BrokerError, Connection
 from edge_server.cluster.subjects import CONSUMER, QueueSubjects
+from edge_server.cluster.work_tracing import TRACEPARENT
 from edge_server.errors import DeadlineExpiredError, QuestionTooLargeError
 from protos.tokenlink.v1 import cluster_pb2 as cb
 
@@ -46,12 +47,13 @@ class WorkQueue:
         self._subjects = subjects
         self._wall_clock = wall_clock
 
-    async def put(self, work: cb.Work, message_id: str) -> int:
+    async def put(self, work: cb.Work, message_id: str, traceparent: str = "") -> int:
         """Put a question in, once, however often that has to be tried.
 
         Args:
             work: the question.
             message_id: what it is known by: what was put in under the same is not put in again.
+            traceparent: of its span, at its door; empty: it is not traced.
 
         Returns:
             Its number in the queue; 0 where it had been put in before.
@@ -67,6 +69,8 @@ class WorkQueue:
                 "question", f"takes {len(data)} bytes on its way to an engine; the cluster carries {allowed}"
             )
         headers = {_MESSAGE_ID: message_id}
+        if traceparent:
+            headers[TRACEPARENT] = traceparent
         while self._wall_clock() < work.deadline_at_s:
             try:
                 found = await self._connection.jet.publish(
@@ -93,11 +97,19 @@ class Delivery:
     Args:
         message: as it came.
         connection: to the broker.
+
+    Attributes:
+        work: the question.
+        times: that it was delivered, this one counted.
+        queued_at_s: when the broker took it, seconds since the Unix epoch.
+        traceparent: of its span, at its door; empty: it is not traced.
     """
 
     def __init__(self, message: Msg, connection: Connection) -> None:
         self.work = cb.Work.FromString(message.data)
         self.times = message.metadata.num_delivered
+        self.queued_at_s = message.metadata.timestamp.timestamp()
+        self.traceparent = (message.headers or {}).get(TRACEPARENT, "")
         self._reply = message.reply
         self._connection = connection
         self._acknowledged = False

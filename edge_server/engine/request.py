@@ -50,6 +50,7 @@ class Request:
         stop: texts that end the answer; it is told up to the first of them.
         tokens: the answer's language tokens are told with its text.
         asked_as: what it is known by, where its device may ask it again elsewhere; None: nobody does.
+        traceparent: W3C Trace Context of its span, for whoever runs it elsewhere; empty: it is not traced.
     """
 
     prompt: Prompt
@@ -62,6 +63,7 @@ class Request:
     stop: tuple[str, ...] = ()
     tokens: bool = False
     asked_as: AskedAs | None = None
+    traceparent: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@
               ├─ queue       until its prefill
               ├─ prefill     until its first language token
               ├─ decode      until its last
-              └─ answer      until it was sent
+              ├─ answer      until it was sent
+              └─ work queue, engine   of a cluster: told by the node whose engine had it
 
 The engine knows no tracing: what happened inside is told afterwards, from an answer's own figures, so that
 it costs nothing while a batch runs, and next to nothing when it is off. Spans carry counts, ids and names,
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
@@ -24,6 +25,7 @@ from protos.metadata import TRACEPARENT_KEY
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
+    from opentelemetry.propagators.textmap import TextMapPropagator
     from opentelemetry.trace import Span, Tracer
 
 _NS = 1_000_000_000
@@ -31,6 +33,10 @@ _NS = 1_000_000_000
 
 class QuestionTrace(Protocol):
     """The spans of one question. Everything after :meth:`end` is ignored."""
+
+    @property
+    def traceparent(self) -> str:
+        """W3C Trace Context of the question's span; empty where it is not traced."""
 
     def admission(self) -> AbstractContextManager[None]:
         """Where it is decided whether the question is accepted; an error here ends the question."""
@@ -62,6 +68,8 @@ class Tracing(Protocol):
 
 
 class _NoTrace:
+    traceparent = ""
+
     def admission(self) -> AbstractContextManager[None]:
         return contextlib.nullcontext()
 
@@ -104,6 +112,29 @@ class Traced:
         self._propagator = TraceContextTextMapPropagator()
         self._clock_ns = clock_ns
 
+    def ran(
+        self,
+        name: str,
+        traceparent: str,
+        began_s: float,
+        ended_s: float,
+        facts: Mapping[str, str | int],
+        error: str = "",
+    ) -> None:
+        """Implements :class:`edge_server.cluster.work_tracing.WorkTracing`."""
+        from opentelemetry.trace import SpanKind, StatusCode
+
+        span = self._tracer.start_span(
+            name,
+            context=self._propagator.extract({TRACEPARENT_KEY: traceparent}, context=_empty()),
+            kind=SpanKind.CONSUMER,
+            attributes={f"tokenlink.{key}": value for key, value in facts.items()},
+            start_time=round(began_s * _NS),
+        )
+        if error:
+            span.set_status(StatusCode.ERROR, error)
+        span.end(round(max(began_s, ended_s) * _NS))
+
     def question(self, door: str, traceparent: str, request_id: str = "") -> QuestionTrace:
         """See :class:`Tracing`."""
         from opentelemetry.trace import SpanKind
@@ -116,11 +147,13 @@ class Traced:
             attributes={"tokenlink.door": door, "tokenlink.request_id": request_id[:64]},
             start_time=self._clock_ns(),
         )
-        return _Trace(self._tracer, root, self._clock_ns)
+        return _Trace(self._tracer, root, self._clock_ns, self._propagator)
 
 
 class _Trace:
-    def __init__(self, tracer: Tracer, root: Span, clock_ns: Callable[[], int]) -> None:
+    def __init__(
+        self, tracer: Tracer, root: Span, clock_ns: Callable[[], int], propagator: TextMapPropagator
+    ) -> None:
         from opentelemetry.trace import set_span_in_context
 
         self._tracer = tracer
@@ -128,7 +161,14 @@ class _Trace:
         self._within = set_span_in_context(root, _empty())
         self._runs = False
         self._clock_ns = clock_ns
+        self._propagator = propagator
         self._whole_ns: int | None = None
+
+    @property
+    def traceparent(self) -> str:
+        carrier: dict[str, str] = {}
+        self._propagator.inject(carrier, context=self._within)
+        return carrier.get(TRACEPARENT_KEY, "")
 
     @contextlib.contextmanager
     def admission(self) -> Iterator[None]:

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import TypeAlias, TypeVar
 
 import grpc
@@ -239,7 +240,8 @@ class TokenLinkService:
         def prepare(session: Session) -> Request:
             trace.runs()
             shape = self._backends.of(bundle_hash).served.shape
-            return request_of(question, session, shape, self._metrics, asked)
+            request = request_of(question, session, shape, self._metrics, asked)
+            return replace(request, traceparent=trace.traceparent) if trace.traceparent else request
 
         with trace.admission():
             subscription = self._cell.ask(

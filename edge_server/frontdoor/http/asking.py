@@ -176,7 +176,7 @@ class Asker:
         """
         trace = self._tracing.question("REST", traceparent)
         with trace.admission():
-            asked = await self._admitted(question)
+            asked = await self._admitted(question, trace.traceparent)
         trace.follow(asked.stream)
         return asked
 
@@ -191,7 +191,7 @@ class Asker:
             self._metrics.rejected("invalid")
             raise
 
-    async def _admitted(self, question: RestQuestion) -> Asked:
+    async def _admitted(self, question: RestQuestion, traceparent: str) -> Asked:
         with self._counted():
             shape = (question.backend or self.backend).served.shape
             check_text(question.text, "question", shape)
@@ -224,7 +224,7 @@ class Asker:
         try:
             for number in range(question.choices):
                 prompt = replace(whole, sampling=question.sampling.of_choice(number))
-                streams.append(self._cell.submit(backend, _request(question, prompt)))
+                streams.append(self._cell.submit(backend, _request(question, prompt, traceparent)))
         except EdgeServerError as error:
             for stream in streams:
                 stream.cancel()
@@ -285,7 +285,7 @@ async def _made_ready(
     return prompt, ready, left_out
 
 
-def _request(question: RestQuestion, prompt: Prompt) -> engine.Request:
+def _request(question: RestQuestion, prompt: Prompt, traceparent: str) -> engine.Request:
     return engine.Request(
         prompt=prompt,
         user=question.user,
@@ -295,6 +295,7 @@ def _request(question: RestQuestion, prompt: Prompt) -> engine.Request:
         whole=question.whole,
         stop=question.stop,
         tokens=question.tokens,
+        traceparent=traceparent,
     )
 
 
