@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_server.model.provenance import current_commit
-from tests.benchmarks.cluster import duplicates, fairness, hop, kills, saturation, throughput
+from tests.benchmarks.cluster import duplicates, fairness, hop, kills, saturation, throughput, upgrade
 
 COMMAND = "python -m tests.benchmarks.cluster"
 MEASURES = ["edge_server/cluster", "edge_server/engine", "edge_server/frontdoor", "edge_server/cell"]
@@ -26,6 +26,7 @@ ROWS = {
     "kills": kills,
     "duplicates": duplicates,
     "fairness": fairness,
+    "upgrade": upgrade,
 }
 SATURATION = "saturation"
 """Reckoned from what the others have found, and drawn."""
