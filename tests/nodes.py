@@ -30,12 +30,20 @@ class Node:
         facts: what it says of itself.
         hold: while this is there, its model stands still.
         log: what it logs.
+        told: where it says what it is, anew whenever that changes.
     """
 
     process: subprocess.Popen[bytes]
     facts: Mapping[str, Any]
     hold: Path
     log: Path
+    told: Path
+
+    @property
+    def facts_now(self) -> Mapping[str, Any]:
+        """What it says of itself by now."""
+        found: Mapping[str, Any] = json.loads(self.told.read_text(encoding="utf-8"))
+        return found
 
     @property
     def rest(self) -> str:
@@ -102,7 +110,7 @@ class Nodes:
         module: str = "tests.contract.serve_weightless",
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        self._folder, self._broker = folder, broker
+        self.folder, self._broker = folder, broker
         self._module, self._environment = module, dict(environment or {})
         self._numbers = itertools.count()
         self._started: list[Node] = []
@@ -131,7 +139,7 @@ class Nodes:
         self, role: str, settings: Mapping[str, str]
     ) -> tuple[subprocess.Popen[bytes], Path, Path, Path]:
         number = next(self._numbers)
-        ready, hold, log = (self._folder / f"{role}-{number}.{what}" for what in ("json", "hold", "log"))
+        ready, hold, log = (self.folder / f"{role}-{number}.{what}" for what in ("json", "hold", "log"))
         given = {
             "GRPC_PORT": "0",
             "REST_PORT": "0",
@@ -155,6 +163,6 @@ class Nodes:
     def _listening(self, process: subprocess.Popen[bytes], ready: Path, hold: Path, log: Path) -> Node:
         until_true(lambda: ready.exists() or process.poll() is not None)
         assert process.poll() is None, log.read_text(encoding="utf-8")
-        node = Node(process, json.loads(ready.read_text(encoding="utf-8")), hold, log)
+        node = Node(process, json.loads(ready.read_text(encoding="utf-8")), hold, log, ready)
         self._started.append(node)
         return node

@@ -14,6 +14,7 @@ class Addresses:
     rest_port: int
     enrol_port: int | None = None
     rest_scheme: str = "http"
+    own_rest_port: int | None = None
 
     @property
     def grpc(self) -> str:
@@ -24,6 +25,11 @@ class Addresses:
     def rest(self) -> str:
         """Base URL of the REST door."""
         return f"{self.rest_scheme}://{host_port(self.host, self.rest_port)}"
+
+    @property
+    def own_rest(self) -> str:
+        """Base URL at which this process alone answers over HTTP; others may share :attr:`rest`."""
+        return f"{self.rest_scheme}://{host_port(self.host, self.own_rest_port or self.rest_port)}"
 
     @property
     def enrol(self) -> str | None:

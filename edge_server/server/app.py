@@ -17,7 +17,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from device_agent.lasting import boot_clock
-from edge_server.cell import BackendRegistry, Limits
+from edge_server.cell import BackendRegistry
 from edge_server.engine import EngineClient
 from edge_server.frontdoor.backend import Backends, Served
 from edge_server.frontdoor.http.asking import Asker
@@ -36,12 +36,16 @@ from edge_server.server.builders import (
     build_connection,
     build_desk,
     build_grpc_door,
+    build_limits,
     build_rest_app,
     build_rest_door,
+    build_shared_access,
+    build_shared_cell,
     build_standing,
 )
 from edge_server.server.config import ServerConfig
 from edge_server.server.exposure import check_exposure
+from edge_server.server.front_doors import Place
 from edge_server.server.rest_server import listen
 from edge_server.server.revocation import RevocationWatch
 from edge_server.server.rollout import Rollout
@@ -65,6 +69,7 @@ class Server:
         tracing: begins spans; None: there are none.
         with_page: serve the page for browsers too; one server of a process can.
         gate: who may look at the page and ask from it; None: whoever the REST doors let in.
+        place: which of several front doors this is; None: it is the only one.
 
     Raises:
         ConfigurationError: what others could reach is not protected, or a file of certificates or keys cannot
@@ -81,8 +86,10 @@ class Server:
         tracing: Tracing | None = None,
         with_page: bool = False,
         gate: Gate | None = None,
+        place: Place | None = None,
     ) -> None:
         check_exposure(config)
+        self._place = place
         around = Surroundings(version("tokenlink"), clock, wall_clock, tracing)
         self._config, self._around = config, around
         self._connection = build_connection(config)
@@ -101,8 +108,10 @@ class Server:
         )
         self._credentials = credential_store_of(config, wall_clock)
         self.bounds = bounds_of(config)
-        security = Security(tls_of(config), self._credentials, Limits(config.limits, clock), self.bounds)
-        self._allocator = build_allocator(config, self.backends, self.metrics, clock)
+        limits = build_limits(config, clock, place)
+        security = Security(tls_of(config), self._credentials, limits, self.bounds)
+        self._shared_cell = build_shared_cell(config, self._connection)
+        self._allocator = build_allocator(config, self.backends, self.metrics, clock, self._shared_cell)
         self.cell = build_cell(
             config, self.backends, self.answers, self.metrics, security, clock, self._allocator
         )
@@ -118,16 +127,27 @@ class Server:
         self._call_gate = build_call_gate(self.cell, self.metrics, security)
         self.desk, store = build_desk(config, self.backends, self.metrics, security, around)
         self._grpc = build_grpc_door(
-            config, self.cell, self.backends, self.metrics, security, self._call_gate, around, self.desk
+            config,
+            self.cell,
+            self.backends,
+            self.metrics,
+            security,
+            self._call_gate,
+            around,
+            self.desk,
+            shares_port=place is not None,
         )
         self.revocation = (
             RevocationWatch(self._credentials, (self.cell.end_revoked, self._call_gate.end_revoked))
             if self._credentials is not None
             else None
         )
+        self._shared_access = build_shared_access(config, self._connection, place)
         self._enrolment = enrolment_door_of(config, self.metrics, clock, wall_clock)
         asker = Asker(self.cell, self.backends, self.metrics, self.desk, tracing)
-        self._standing = build_standing(self.desk, store, asker)
+        # Of several doors, one asks; it finds in the file what came to the others.
+        asks = place is None or place.number == 0
+        self._standing = build_standing(self.desk, store, asker) if asks else None
         if gate is None and self._credentials is not None:
             gate = KeyGate(self._credentials, security.limits, self.metrics.rejected)
         self._page = None if builder is None else builder.build(asker, self.cell, gate or OpenGate())
@@ -160,9 +180,11 @@ class Server:
             ConfigurationError: an address cannot be bound.
         """
         config = self._config
-        sock = listen(config.server.host, config.rest.port)
+        socks = [listen(config.server.host, config.rest.port, shared=self._place is not None)]
         enrol_port = None
         try:
+            if self._place is not None:
+                socks.append(listen(config.server.host, self._place.own_port, setting="door_port"))
             await self.engine.start()
             if self._enrolment is not None and config.security.enrol_port is not None:
                 enrol_port = await self._enrolment.start(config.server.host, config.security.enrol_port)
@@ -172,31 +194,37 @@ class Server:
             if self._page is not None:
                 self._rest.config.load()  # the page looks for its server among those that have loaded theirs
                 await self._to_close.enter_async_context(self._page.running())
+            if self._shared_cell is not None:
+                await self._to_close.enter_async_context(self._shared_cell.running())
             if self._allocator is not None:
                 running = self._allocator.running(self.cell.open_sessions)
                 await self._to_close.enter_async_context(running)
+            if self._shared_access is not None:
+                await self._to_close.enter_async_context(self._shared_access.running())
             if self.revocation is not None:
                 await self._to_close.enter_async_context(self.revocation.running())
             grpc_port = 0
             if not config.cluster.computes_only:
                 grpc_port = await self._grpc.start(config.server.host, config.grpc.port)
         except BaseException:
-            sock.close()
+            for sock in socks:
+                sock.close()
             if self._enrolment is not None and enrol_port is not None:
                 await self._enrolment.stop(0.0)
             await self.engine.stop()
             await self._close_answers()
             await self._to_close.aclose()
             raise
-        self._rest_task = asyncio.create_task(self._rest.serve(sockets=[sock]), name="tokenlink-rest")
+        self._rest_task = asyncio.create_task(self._rest.serve(sockets=socks), name="tokenlink-rest")
         while not self._rest.started and not self._rest_task.done():
             await asyncio.sleep(0.005)
         return Addresses(
             config.server.host,
             grpc_port,
-            sock.getsockname()[1],
+            socks[0].getsockname()[1],
             enrol_port,
             "https" if rest_speaks_tls(config) else "http",
+            socks[-1].getsockname()[1],
         )
 
     async def drain(self) -> None:

@@ -19,6 +19,8 @@ from edge_server.access.credential_store import CredentialStore
 from edge_server.access.identity import peer_of_certificate
 from edge_server.cell import Allocator, AnswerFile, Cell, KeptAnswers, Limits
 from edge_server.cell.answers import AnswerStore
+from edge_server.cell.elsewhere import Elsewhere
+from edge_server.cell.shared_accounts import SharedAccounts
 from edge_server.engine.observer import EngineObserver
 from edge_server.engine.registry import EngineParts, build_engine
 from edge_server.errors import ConfigurationError
@@ -44,7 +46,7 @@ from edge_server.frontdoor.metrics import Metrics
 from edge_server.frontdoor.ports import Page
 from edge_server.frontdoor.scenes import SceneDesk
 from edge_server.frontdoor.tls import TlsFiles
-from edge_server.frontdoor.tracing import Tracing
+from edge_server.frontdoor.tracing import Traced, Tracing
 from edge_server.scenes import (
     MemoryScenes,
     Readers,
@@ -60,13 +62,15 @@ from edge_server.scenes.standing import StandingQuestions
 from edge_server.server.bounds import Bounds
 from edge_server.server.config import ServerConfig
 from edge_server.server.exposure import is_loopback
+from edge_server.server.front_doors import SCENES_IN_MEMORY_BYTES, Place
 from edge_server.server.rest_server import RestServer
 from edge_server.server.security import rest_speaks_tls
+from edge_server.server.shared_access import SharedAccess
+from edge_server.server.shared_cell import SharedCell
 
 if TYPE_CHECKING:
     from edge_server.cluster.connection import Connection
 
-_SCENES_IN_MEMORY_BYTES = 64 * 2**20
 _RULES = "standing questions"
 """Whom they count for."""
 
@@ -155,9 +159,23 @@ def build_backend(
         return EngineBackend(served, build_engine(config.engine.kind, parts))
     from edge_server.cluster.roles import build_role
 
+    tracing = around.tracing if isinstance(around.tracing, Traced) else None
     return EngineBackend(
-        served, build_role(parts, config.engine.kind, connection, served.digest, around.wall_clock)
+        served, build_role(parts, config.engine.kind, connection, served.digest, around.wall_clock, tracing)
     )
+
+
+def build_shared_access(
+    config: ServerConfig, connection: Connection | None, place: Place | None
+) -> SharedAccess | None:
+    """What keeps the access files of a cluster's doors the same; None: this process has no part in it."""
+    access, first = config.security.access, place is None or place.number == 0
+    if access is None or connection is None or config.cluster.computes_only or not first:
+        return None
+    from edge_server.cluster.shared_records import SharedRecords
+    from edge_server.cluster.subjects import ACCESS
+
+    return SharedAccess(access, SharedRecords(connection, ACCESS))
 
 
 def build_answers(
@@ -195,6 +213,23 @@ def build_answers(
     return kept, file
 
 
+def build_limits(config: ServerConfig, clock: Callable[[], float], place: Place | None) -> Limits:
+    """What each peer may ask, counted here or together with the other doors of this machine.
+
+    Raises:
+        ConfigurationError: they have no table to count in.
+    """
+    if place is None:
+        return Limits(config.limits, clock)
+    try:
+        accounts = SharedAccounts(place.accounts, place.number, config.limits.rates, clock)
+    except OSError as error:
+        raise ConfigurationError(
+            f"front_doors: the accounts in {place.accounts} cannot be opened: {error.strerror or error}"
+        ) from error
+    return Limits(config.limits, clock, accounts)
+
+
 def build_desk(
     config: ServerConfig, backends: Backends, metrics: Metrics, security: Security, around: Surroundings
 ) -> tuple[SceneDesk, SceneStore]:
@@ -208,7 +243,7 @@ def build_desk(
     bounds = SceneBounds(
         per_device=kept.scenes_of_one,
         in_all=kept.scenes_in_all,
-        max_bytes=kept.scenes_bytes if in_file else min(kept.scenes_bytes, _SCENES_IN_MEMORY_BYTES),
+        max_bytes=kept.scenes_bytes if in_file else min(kept.scenes_bytes, SCENES_IN_MEMORY_BYTES),
     )
     store: SceneStore = MemoryScenes(bounds) if kept.file is None else SqliteScenes(kept.file, bounds)
     scenes = Scenes(
@@ -279,8 +314,21 @@ def build_cell(
     )
 
 
+def build_shared_cell(config: ServerConfig, connection: Connection | None) -> SharedCell | None:
+    """The other doors of this cell, of which one shares it out; None: there are none, or nothing to share."""
+    if connection is None or config.cell.allocation == "none" or config.cluster.computes_only:
+        return None
+    from edge_server.cluster.cell_talk import CellTalk
+
+    return SharedCell(CellTalk(connection))
+
+
 def build_allocator(
-    config: ServerConfig, backends: Backends, metrics: Metrics, clock: Callable[[], float]
+    config: ServerConfig,
+    backends: Backends,
+    metrics: Metrics,
+    clock: Callable[[], float],
+    elsewhere: Elsewhere | None = None,
 ) -> Allocator | None:
     """What shares the cell out among its devices; None: all are granted the same.
 
@@ -302,6 +350,7 @@ def build_allocator(
         lambda: backends.current.served.loss or known,
         observer=metrics,
         clock=clock,
+        elsewhere=elsewhere,
     )
 
 
@@ -319,6 +368,8 @@ def build_grpc_door(
     gate: CallGate,
     around: Surroundings,
     desk: SceneDesk,
+    *,
+    shares_port: bool = False,
 ) -> GrpcServer:
     """The gRPC door: devices."""
     bounds, receive_s = security.bounds, config.server.receive_s
@@ -344,6 +395,7 @@ def build_grpc_door(
         receive_s=receive_s,
         refused=metrics.rejected,
         tls=security.tls,
+        shares_port=shares_port,
     )
 
 

@@ -30,6 +30,7 @@ from device_agent.places import resolved_model, shipped_model
 from device_agent.settings.catalogue import Catalogue
 from device_agent.settings.sources import CONFIG, sources
 from edge_server.cell import CellConfig, LimitConfig
+from edge_server.cell.shared_accounts import MAX_DOORS
 from edge_server.cluster.settings import ClusterConfig
 from edge_server.engine import EngineConfig
 
@@ -67,6 +68,11 @@ class ProcessSettings(Section):
     """Address that both doors listen on."""
     receive_s: Annotated[float, Field(gt=0, le=600)] = 20.0
     """A handshake, the headers of a request, its body: each has to arrive within this time."""
+    front_doors: Annotated[int, Field(ge=1, le=MAX_DOORS)] = Field(default=1, json_schema_extra=_FLAG)
+    """Processes that open both ports together; more than one need a cluster's broker (--cluster)."""
+    door_port: Port = Field(default=0, json_schema_extra=_FLAG)
+    """Of several front doors, the first answers alone at this port, for its /metrics, each other one and then
+    the engine at the next one; 0: any free ones, which the ready file tells."""
     drain_s: NonNegativeFloat = Field(default=30.0, json_schema_extra=_FLAG)
     """After SIGTERM, accepted questions have this long to be answered."""
     old_model_s: NonNegativeFloat = 3600.0

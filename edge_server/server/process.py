@@ -11,12 +11,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import json
 import logging
 import os
 import signal
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 from device_agent.errors import DeviceAgentError
 from device_agent.tracing import exporting_tracer
@@ -27,7 +26,9 @@ from edge_server.frontdoor.tracing import NotTraced, Traced, Tracing
 from edge_server.server.addresses import Addresses
 from edge_server.server.app import Server
 from edge_server.server.config import ServerConfig
+from edge_server.server.front_doors import Place
 from edge_server.server.logs import IN_WORDS
+from edge_server.server.ready import write_ready
 from edge_server.ui.extra import page_is_served
 from edge_server.ui.gate import Gate
 
@@ -50,6 +51,7 @@ async def serve(
     reload: Reload | None = None,
     tracing: Tracing | None = None,
     gate: Gate | None = None,
+    place: Place | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain.
 
@@ -60,6 +62,7 @@ async def serve(
             end.
         tracing: begins spans; None: there are none.
         gate: who may look at the page; None: whoever the REST doors let in.
+        place: which of several front doors this is; None: it is the only one.
 
     Raises:
         ConfigurationError: an address cannot be bound.
@@ -73,12 +76,14 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
     server: Server = Server(
-        config, served, tracing=tracing, with_page=page_is_served(config.page.ui), gate=gate
+        config, served, tracing=tracing, with_page=page_is_served(config.page.ui), gate=gate, place=place
     )
     addresses = await server.start()
-    reloading = asyncio.create_task(_reload(server, reload)) if reload is not None else None
+    reloading = None
     try:
         _announce(config, served, addresses)
+        if reload is not None:
+            reloading = asyncio.create_task(_reload(server, reload, config, addresses))
         await asked_to_end.wait()
         logger.info("draining", extra={"unanswered": server.engine.status.unanswered})
         draining = asyncio.create_task(server.drain())
@@ -101,7 +106,7 @@ async def serve(
     logger.info("stopped")
 
 
-async def _reload(server: Server, load: Reload) -> None:
+async def _reload(server: Server, load: Reload, config: ServerConfig, addresses: Addresses) -> None:
     """Serve what the model folder holds at every SIGHUP; what cannot be loaded changes nothing."""
     asked = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, asked.set)
@@ -121,21 +126,30 @@ async def _reload(server: Server, load: Reload) -> None:
             continue
         try:
             await server.replace(served)
+            if config.server.ready_file is not None:
+                write_ready(config.server.ready_file, _facts(served, addresses))
         except EdgeServerError as error:
             logger.error("the model was not promoted; the one that is served stays: %s", error)
 
 
-def _announce(config: ServerConfig, served: Served, addresses: Addresses) -> None:
-    facts = {
+def _facts(served: Served, addresses: Addresses) -> dict[str, Any]:
+    """What a server says of itself."""
+    return {
         "grpc": addresses.grpc,
         "rest": addresses.rest,
+        "own_rest": addresses.own_rest,
         "grpc_port": addresses.grpc_port,
         "rest_port": addresses.rest_port,
         "model_name": served.model.name,
         "bundle_hash": served.model.bundle_hash,
+        "digest": served.digest,
         "enrol": addresses.enrol,
         "pid": os.getpid(),
     }
+
+
+def _announce(config: ServerConfig, served: Served, addresses: Addresses) -> None:
+    facts = _facts(served, addresses)
     in_words = (
         f"serving {served.model.name}: page and REST at {addresses.rest}, gRPC at {addresses.grpc}"
         + (f", enrolment at {addresses.enrol}" if addresses.enrol is not None else "")
@@ -143,21 +157,16 @@ def _announce(config: ServerConfig, served: Served, addresses: Addresses) -> Non
         + "; Ctrl-C ends it"
     )
     logger.info("serving", extra={**facts, IN_WORDS: in_words})
-    ready_file = config.server.ready_file
-    if ready_file is not None:
-        # Renamed into place: whoever waits for the file never reads half of it.
-        draft = ready_file.with_name(f".{ready_file.name}.{os.getpid()}")
-        try:
-            draft.write_text(json.dumps(facts) + "\n", encoding="utf-8")
-            draft.replace(ready_file)
-        except OSError as error:
-            raise ConfigurationError(
-                f"ready_file: {ready_file} cannot be written: {error.strerror or error}"
-            ) from error
+    if config.server.ready_file is not None:
+        write_ready(config.server.ready_file, facts)
 
 
-def run(config: ServerConfig) -> None:
+def run(config: ServerConfig, place: Place | None = None) -> None:
     """Load what the settings name and serve it; returns when the server has drained.
+
+    Args:
+        config: settings.
+        place: which of several front doors this is; None: it is the only one.
 
     Raises:
         ConfigurationError: a setting names what is not there.
@@ -181,7 +190,7 @@ def run(config: ServerConfig) -> None:
         _tracing(config) as tracing,
         asyncio.Runner(loop_factory=loop_factory) as runner,
     ):
-        runner.run(serve(config, served, loading, tracing))
+        runner.run(serve(config, served, loading, tracing, place=place))
 
 
 @contextlib.contextmanager
@@ -195,7 +204,8 @@ def _tracing(config: ServerConfig) -> Iterator[Tracing]:
         yield NotTraced()
         return
     try:
-        with exporting_tracer(config.server.tracing_endpoint, "edge-server") as tracer:
+        role = {"tokenlink.role": config.cluster.role} if config.cluster.on else {}
+        with exporting_tracer(config.server.tracing_endpoint, "edge-server", **role) as tracer:
             yield Traced(tracer)
     except DeviceAgentError as error:
         raise ConfigurationError(str(error)) from error

@@ -81,12 +81,14 @@ class RestServer(uvicorn.Server):
         yield
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, *, shared: bool = False, setting: str = "rest_port") -> socket.socket:
     """A socket that is bound to an address.
 
     Args:
         host: address.
         port: 0: any free one.
+        shared: with other processes that say so too; the kernel gives each connection to one of them.
+        setting: that names the port, for messages.
 
     Raises:
         ConfigurationError: it cannot be bound.
@@ -96,10 +98,12 @@ def listen(host: str, port: int) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind((host, port))
     except OSError as error:
         sock.close()
         raise ConfigurationError(
-            f"rest_port: cannot listen on {host_port(host, port)}: {error.strerror}"
+            f"{setting}: cannot listen on {host_port(host, port)}: {error.strerror}"
         ) from error
     return sock

@@ -10,7 +10,7 @@ import typer
 
 from device_agent.settings.flags import with_flags
 from edge_server.errors import EdgeServerError
-from edge_server.server import logs, process
+from edge_server.server import logs, process, supervisor
 from edge_server.server.config import FLAGGED
 from edge_server.server.settings import load_config
 
@@ -32,7 +32,10 @@ def serve(
     try:
         settings = load_config(flags, config)
         logs.configure(settings.server.log_level)
-        process.run(settings)
+        if settings.server.front_doors > 1:
+            supervisor.run(settings)
+        else:
+            process.run(settings)
     except EdgeServerError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from error

@@ -1,7 +1,8 @@
 """A server process without weights, for tests of what processes do.
 
-Run as ``python -m tests.contract.serve_weightless``, with a key after it to have the page ask for one. While
-there is a file where ``WEIGHTLESS_HOLD`` says, the model stands still.
+Run as ``python -m tests.contract.serve_weightless``, with a key after it to have the page ask for one, or
+with ``--member``, to be told what it is by a supervisor. While there is a file where ``WEIGHTLESS_HOLD``
+says, the model stands still.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from edge_server.server import logs
 from edge_server.server.config import ServerConfig
 from edge_server.server.ingest import MediaIngest
 from edge_server.server.process import serve
+from edge_server.server.supervisor import supervise
+from edge_server.server.telling import be_told
 from tests.waiting import until_true
 from tests.weightless import CHANNEL_DIM, WeightlessModel, WeightlessTransmitter
 
@@ -31,6 +34,7 @@ NEWER_BUNDLE_HASH = "cd" * 32
 """Of what is served after a SIGHUP."""
 NEWER_ANSWER = "a newer answer"
 HOLD = "WEIGHTLESS_HOLD"
+MEMBER = "--member"
 
 
 class KeyGate:
@@ -78,7 +82,16 @@ def served(limits: MediaLimits | None = None) -> Served:
 
 
 def main() -> None:
-    config = ServerConfig()
+    place, key = None, sys.argv[1] if len(sys.argv) > 1 else ""
+    if key == MEMBER:
+        config, place = be_told(sys.stdin.buffer)
+        key = ""
+    else:
+        config = ServerConfig()
+    if place is None and config.server.front_doors > 1:
+        logs.configure(config.server.log_level)
+        asyncio.run(supervise(config, (sys.executable, "-m", "tests.contract.serve_weightless", MEMBER)))
+        return
     first = served(config.media)
 
     class Newer:
@@ -92,8 +105,8 @@ def main() -> None:
             pass
 
     logs.configure(config.server.log_level)
-    gate = KeyGate(sys.argv[1]) if len(sys.argv) > 1 else None
-    asyncio.run(serve(config, first, Newer(), gate=gate))
+    gate = KeyGate(key) if key else None
+    asyncio.run(serve(config, first, Newer(), gate=gate, place=place))
     first.close()
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
+import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,7 @@ import grpc.aio
 import httpx
 import pytest
 
+from edge_server.access import keys, store
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from protos.tokenlink.v1.tokenlink_pb2_grpc import TokenLinkStub
 from tests.brokers import Broker, nats_server
@@ -76,6 +79,10 @@ async def start(nodes: Nodes, *roles: str, **settings: str) -> list[Node]:
         if role != "engine" and "engine" in roles:
             await until(lambda node=node: node.ready)
     return started
+
+
+async def is_ready(http: httpx.AsyncClient, url: str) -> bool:
+    return (await http.get(f"{url}/readyz")).status_code == 200
 
 
 async def ask(node: Node, user: str = "u") -> httpx.Response:
@@ -186,3 +193,49 @@ async def test_a_model_is_changed_under_load_and_each_question_answered_by_the_o
     await asyncio.gather(*asking)
     assert set(answers) == {("weightless", ANSWER), ("newer", NEWER_ANSWER)}
     assert old.process.poll() is None
+
+
+async def test_several_front_doors_of_one_machine_are_one_server(nodes: Nodes, tmp_path: Path) -> None:
+    store.create(tmp_path / "access")
+    key = keys.add_key(tmp_path / "access", "program", time.time())
+    settings = {
+        "FRONT_DOORS": "2",
+        "ACCESS": str(tmp_path / "access"),
+        "QUESTIONS_PER_MINUTE": "4",
+        "NODE": "here",
+    }
+    (server,) = await start(nodes, "both", **settings)
+    doors, shared = [door["own_rest"] for door in server.facts["doors"]], server.rest
+    async with httpx.AsyncClient(headers={"Authorization": f"Bearer {key}"}, timeout=PATIENCE_S) as http:
+
+        async def asked(url: str) -> int:
+            return (await http.post(f"{url}/v1/infer", json={"question": "a"})).status_code
+
+        for url in doors:
+            await until(lambda url=url: is_ready(http, url))
+        # What one key may ask in a minute, it may ask at both together.
+        found = await asyncio.gather(*(asked(url) for url in doors * 4))
+        assert sorted(found) == [200] * 4 + [429] * 4
+        assert await asked(shared) == 429
+
+    async def channel_asks() -> tuple[str, str]:
+        # Each by a connection of its own, which the kernel gives to either door.
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        async with grpc.aio.insecure_channel(server.grpc, options) as channel:
+            stub = TokenLinkStub(channel)  # type: ignore[no-untyped-call]
+            opening = pb.OpenSessionRequest(device_id="d", bundle_hash=server.bundle_hash)
+            opened = await stub.OpenSession(opening)
+            return await Device(stub, opened.session_id, server.bundle_hash).answer("q")
+
+    assert await asyncio.gather(*(channel_asks() for _ in range(6))) == [(ANSWER, ANSWER)] * 6
+    (engine,) = (each["own_rest"] for each in server.facts["engines"])
+    async with httpx.AsyncClient(timeout=PATIENCE_S) as http:
+        told = (await http.get(f"{engine}/metrics")).text
+    assert 'tokenlink_questions_total{outcome="answered"} 5.0' in told
+
+    # A door that dies is replaced; one that was told to load another model has the engine do so first.
+    os.kill(server.facts["doors"][1]["pid"], signal.SIGKILL)
+    await until(lambda: server.facts_now["doors"][1]["pid"] != server.facts["doors"][1]["pid"])
+    server.process.send_signal(signal.SIGHUP)
+    await until(lambda: server.facts_now["bundle_hash"] == NEWER_BUNDLE_HASH)
+    assert await asyncio.to_thread(server.terminate) == 0

@@ -35,6 +35,7 @@ class GrpcServer:
             as long [s].
         refused: told, in one word, of what was cut or refused before it became a question.
         tls: certificates; None: no encryption.
+        shares_port: other processes of this server listen on the same port.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class GrpcServer:
         receive_s: float,
         refused: Callable[[str], None] = lambda reason: None,
         tls: TlsFiles | None = None,
+        shares_port: bool = False,
     ) -> None:
         self._service = service
         self._tls: TlsDoor | None = None
@@ -61,8 +63,8 @@ class GrpcServer:
             interceptors=interceptors,
             options=(
                 ("grpc.max_receive_message_length", max_message_bytes),
-                # Otherwise two servers on one port would share its clients silently.
-                ("grpc.so_reuseport", 0),
+                # Unless they are meant to, two servers on one port would share its clients silently.
+                ("grpc.so_reuseport", int(shares_port)),
                 ("grpc.max_concurrent_streams", max_streams),
                 *keepalive.SERVER_OPTIONS,
                 ("grpc.server_handshake_timeout_ms", round(receive_s * 1000)),
