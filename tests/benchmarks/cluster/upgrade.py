@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ async def _upgrade(
     await until(lambda: _serves(engines[0], NEXT))
     for door in doors:
         door.process.send_signal(signal.SIGHUP)
-        await until(lambda door=door: _serves(door, NEXT))
+        await until(partial(_serves, door, NEXT))
         await go_on()
     # Devices fetch the new bundle, and questions of the old one end; then nobody asks the old model.
     at.bundle_hash = bundle_of(NEXT)
@@ -76,7 +77,7 @@ async def _upgrade(
     await go_on()
     for number in range(len(doors)):
         new = await asyncio.to_thread(nodes.start, "door", **_SETTINGS)
-        await until(lambda new=new: new.ready)
+        await until(partial(getattr, new, "ready"))
         at.targets[number] = new.grpc
         await asyncio.to_thread(doors[number].terminate)
         await go_on()
