@@ -51,7 +51,7 @@ def compare(world: World, plan: Plan, scratch: Path, records: Path, only: Sequen
         first, second = (max(2, round(plan.tuning_share * n)) if n else 0 for n in steps[arm.name])
         told = Told(first, None, second, 0.0, plan.tuning_seed)
         tuned[arm.name], rows = tune(arm, told, trials, asked, records / TUNING)
-        best = max(row["val_accuracy"] for row in rows)
+        best = max(row["val_accuracy"] for row in rows if "val_accuracy" in row)
         say(f"{arm.name}: {tuned[arm.name]}, validation {best:.3f}")
     for seed in plan.seeds:
         for arm in arms:

@@ -108,7 +108,7 @@ def _row(arm: str, found: Mapping[int, Any], tuning: Sequence[Mapping[str, Any]]
         "sees": ARMS[arm].sees,
         "seeds": list(found),
         "rates": one["tuned"],
-        "tuned_val_accuracy": max(row["val_accuracy"] for row in tried),
+        "tuned_val_accuracy": max(row["val_accuracy"] for row in tried if "val_accuracy" in row),
         "trials": len(tried),
         "stage_1": one["stage_1"],
         "stage_2": one["stage_2"],

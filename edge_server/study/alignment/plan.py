@@ -37,9 +37,9 @@ class Plan:
     """
 
     seeds: tuple[int, ...] = (1, 2, 3)
-    budget_s: float = 150.0
+    budget_s: float = 200.0
     stage_1_share: float = 0.45
-    tuning_share: float = 0.2
+    tuning_share: float = 0.15
     tuning_seed: int = 11
     rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3)
     most_further: int = 2
@@ -50,7 +50,7 @@ class Plan:
     token_length: int = 16
     looks: int = 4
     cost_steps: int = 16
-    val_clips: int = 100
+    val_clips: int = 200
     val_snrs_db: tuple[float, ...] = (0.0,)
     test_clips: int = 200
     snrs_db: tuple[float, ...] = (-10.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0)

@@ -28,7 +28,7 @@ from edge_server.training.clips import EncodedClips
 from edge_server.training.distillation import Distillation, DistillationTraining, question_bank
 from edge_server.training.finetune import Finetune, FinetuneTraining
 from edge_server.training.forward import UplinkTraining
-from edge_server.training.loop import Examine, Schedule, run_stage
+from edge_server.training.loop import LOG, Examine, Schedule, run_stage
 from edge_server.training.matching import Matching, MatchingTraining
 from edge_server.training.radio import RadioTraining
 from edge_server.training.split import TrainingSplit
@@ -90,11 +90,9 @@ class Trials:
         """
         link = self.world.fresh(told.seed)
         name, first_s = "none", 0.0
-        if arm.alignment is not None and told.alignment_rate is not None:
-            name = f"{told.alignment_steps}-steps-at-{told.alignment_rate:g}"
-            folder = self.folder(arm, told.seed) / f"alignment-{name}"
-            schedule = _schedule(told.alignment_steps, told.alignment_rate)
-            run_stage("alignment", self._alignment(arm, link, told.seed), schedule, folder)
+        if arm.alignment is not None:
+            folder = self._aligned(arm, link, told)
+            name = folder.name
             first_s = _cpu_s(folder) + self.notes_cpu_s(arm)
         torch.manual_seed(told.seed)  # the LoRA's start is the same whatever came before
         folder = self.folder(arm, told.seed) / f"{told.rounds}-rounds-at-{told.finetune_rate:g}-after-{name}"
@@ -102,6 +100,22 @@ class Trials:
         stage = self._finetune(arm, link, schedule, told.seed)
         run_stage("finetune", stage, schedule, folder, examine=examine(link, first_s))
         return Trained(link, first_s, _cpu_s(folder))
+
+    def align(self, arm: Arm, told: Told) -> tuple[float, float]:
+        """Stage 1 alone: its mean loss over the last quarter of its steps, and its processor time [s]."""
+        folder = self._aligned(arm, self.world.fresh(told.seed), told)
+        lines = [json.loads(line) for line in (folder / LOG).read_text().splitlines()]
+        last = [line["loss"] for line in lines if line["step"] >= 0.75 * told.alignment_steps]
+        return sum(last) / len(last), _cpu_s(folder)
+
+    def _aligned(self, arm: Arm, link: Link, told: Told) -> Path:
+        """Run stage 1 on a fresh link, or load what is left of it; its folder."""
+        assert told.alignment_rate is not None  # noqa: S101 - asked of those that align
+        name = f"alignment-{told.alignment_steps}-steps-at-{told.alignment_rate:g}"
+        folder = self.folder(arm, told.seed) / name
+        schedule = replace(_schedule(told.alignment_steps, told.alignment_rate), log_every=5)
+        run_stage("alignment", self._alignment(arm, link, told.seed), schedule, folder)
+        return folder
 
     def folder(self, arm: Arm, seed: int) -> Path:
         """Of everything that is kept of a system and a seed."""

@@ -1,7 +1,8 @@
-"""Learning rates: both stages of every system by the same rule, on the validation split, each trial kept.
+"""Learning rates: both stages of every system by the same rule, each trial kept.
 
-Stage 1 first, with the middle rate of stage 2 behind it; then stage 2 behind the best stage 1. While the best
-rate is the smallest or the largest that was tried, one more is tried beyond it, up to a bound.
+Stage 1 by its own loss, over the last quarter of its steps; then stage 2, behind that stage 1, by accuracy on
+the validation split. While the best rate is the smallest or the largest that was tried, one more is tried
+beyond it, up to a bound.
 """
 
 from __future__ import annotations
@@ -50,6 +51,11 @@ def tune(arm: Arm, told: Told, trials: Trials, asked: Asked, kept: Path) -> tupl
     plan = trials.plan
     rows: list[Row] = json.loads(kept.read_text()) if kept.exists() else []
 
+    def keep(row: Row) -> None:
+        rows.append(row)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(json.dumps(rows, indent=1) + "\n")
+
     def accuracy(alignment_rate: float | None, finetune_rate: float) -> float:
         key = {
             "arm": arm.name,
@@ -60,20 +66,31 @@ def tune(arm: Arm, told: Told, trials: Trials, asked: Asked, kept: Path) -> tupl
             "seed": told.seed,
         }
         for row in rows:
-            if all(row[name] == value for name, value in key.items()):
+            if "val_accuracy" in row and all(row[name] == value for name, value in key.items()):
                 return float(row["val_accuracy"])
         trained = trials.train(arm, replace(told, alignment_rate=alignment_rate, finetune_rate=finetune_rate))
         found = asked.validation(trained.link)
         spent_s = round(trained.alignment_cpu_s + trained.finetune_cpu_s, 1)
-        rows.append(key | {"cpu_s": spent_s, "val_accuracy": found})
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.write_text(json.dumps(rows, indent=1) + "\n")
+        keep(key | {"cpu_s": spent_s, "val_accuracy": found})
         return found
 
-    middle = plan.rates[(len(plan.rates) - 1) // 2]
+    def gain(alignment_rate: float) -> float:
+        key = {
+            "arm": arm.name,
+            "alignment_rate": alignment_rate,
+            "alignment_steps": told.alignment_steps,
+            "seed": told.seed,
+        }
+        for row in rows:
+            if "stage_1_loss" in row and all(row[name] == value for name, value in key.items()):
+                return -float(row["stage_1_loss"])
+        loss, spent_s = trials.align(arm, replace(told, alignment_rate=alignment_rate))
+        keep(key | {"cpu_s": round(spent_s, 1), "stage_1_loss": loss})
+        return -loss
+
     first: Found | None = None
     if arm.alignment is not None:
-        first = search(lambda rate: accuracy(rate, middle), plan.rates, plan.most_further)
+        first = search(gain, plan.rates, plan.most_further)
     behind = None if first is None else first.rate
     second = search(lambda rate: accuracy(behind, rate), plan.rates, plan.most_further)
     return Tuned(first, second), [row for row in rows if row["arm"] == arm.name]

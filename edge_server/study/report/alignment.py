@@ -108,8 +108,8 @@ def _tuned(report: Mapping[str, Any]) -> str:
     )
     told = (
         f"{len(report['tuning'])} trials of rates, in `alignment.json`, with seed "
-        f"{report['plan']['tuning_seed']} on the validation split; at least {len(report['plan']['rates'])} "
-        "values for each stage of each system."
+        f"{report['plan']['tuning_seed']}: stage 1 by its own loss, stage 2 by accuracy on the validation "
+        f"split; at least {len(report['plan']['rates'])} values for each stage of each system."
     )
     return told + (f" The best is the last that was tried for: {', '.join(edges)}." if edges else "")
 

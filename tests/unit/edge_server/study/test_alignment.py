@@ -42,9 +42,9 @@ def test_every_system_has_its_budget_its_rates_and_its_answers(folder: Path) -> 
     assert report["chosen"] in ("distillation", "notes")
     for arm in ARMS:
         tried = [row for row in report["tuning"] if row["arm"] == arm]
-        assert len({row["finetune_rate"] for row in tried}) >= 4
+        assert len({row["finetune_rate"] for row in tried if "val_accuracy" in row}) >= 4
         if arm != "no-alignment":
-            assert len({row["alignment_rate"] for row in tried}) >= 4
+            assert len({row["alignment_rate"] for row in tried if "stage_1_loss" in row}) >= 4
     assert {promise["met"] for promise in report["promises"]} <= {True, False}
     assert len(report["promises"]) == 3
     page = (folder / "out" / "README.md").read_text()
