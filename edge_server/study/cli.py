@@ -150,7 +150,12 @@ def study(
         list[str] | None, typer.Option(help="Of cotrain: only this row; may be given several times.")
     ] = None,
     kept: Annotated[
-        bool, typer.Option("--kept", help="Of cotrain: train nothing; rows of what an earlier call trained.")
+        bool,
+        typer.Option(
+            "--kept",
+            help="Of cotrain: train nothing; rows of what an earlier call trained. Of progressive: keep the "
+            "rounds of an earlier call.",
+        ),
     ] = False,
 ) -> None:
     """Train every compared system, ask it everything, write what came out. Can be cut and called again.
@@ -198,7 +203,7 @@ def study(
         study_cell(model, out, jobs or cores(), compare.QUICK if quick else compare.Plan().of(drops))
         return
     if name == PROGRESSIVE:
-        path = study_progressive(model, data, _named(world or []), runs, out, quick=quick)
+        path = study_progressive(model, data, _named(world or []), runs, out, quick=quick, keep_rounds=kept)
         save(progressive_plot.draw(json.loads(path.read_text())), out / f"{PROGRESSIVE}.png")
         write_page(out)
         typer.echo(f"{path}")

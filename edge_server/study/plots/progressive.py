@@ -17,24 +17,25 @@ def draw(report: Mapping[str, Any]) -> Figure:
         report: what ``edge-server study progressive`` wrote.
     """
     made, (uses, accuracy) = figure(columns=2)
-    # Results of before requests were counted tell tokens.
-    key_of_uses = "channel_uses" if "full_uses" in report else "tokens"
     full_uses = report.get("full_uses", report["full"])
     a_token = full_uses / report["full"]
     for index, channel in enumerate(report["mean"]):
         points = [point for point in report["points"] if point["channel"] == channel]
         snrs_db = [point["snr_db"] for point in points]
         colour, marker = COLOURS[index], MARKERS[index]
-        for panel, key in ((uses, key_of_uses), (accuracy, "accuracy")):
-            panel.errorbar(
-                snrs_db,
-                [point[key]["mean"] for point in points],
-                [point[key]["std"] for point in points],
-                color=colour,
-                marker=marker,
-                label=f"{channel}, in rounds",
-                capsize=2,
-            )
+        look: dict[str, Any] = {"color": colour, "marker": marker, "label": f"{channel}, in rounds"}
+        uses.plot(
+            snrs_db,
+            [point.get("channel_uses", point.get("tokens", {}).get("mean")) for point in points],
+            **look,
+        )
+        accuracy.errorbar(
+            snrs_db,
+            [point["accuracy"]["mean"] for point in points],
+            [point["accuracy"]["std"] for point in points],
+            capsize=2,
+            **look,
+        )
         for panel, values, told in (
             (uses, [point["shortest"] * a_token for point in points], "shortest"),
             (accuracy, [point["full_accuracy"]["mean"] for point in points], str(report["full"])),

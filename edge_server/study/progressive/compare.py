@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -22,9 +21,10 @@ from device_agent.channel import ChannelConfig
 from device_agent.progressive import Ladder
 from edge_server.engine.calibration import Calibration
 from edge_server.evaluation.accuracy import Evaluator
-from edge_server.evaluation.calibrate import expected_error
 from edge_server.evaluation.progressive import Costs, Rounds, ask_at_every_length, best_ladder
+from edge_server.model.link import Link
 from edge_server.study.figures.answers import spread
+from edge_server.study.progressive import sure
 
 FULL = 16
 """Tokens per modality that are usual, and with which every ladder ends."""
@@ -36,10 +36,7 @@ MEASURES = (
     "edge_server/study/progressive",
     "edge_server/cell/rounds",
 )
-TEST = "test"
-"""The split that everything is judged on, among calibrations."""
 _LEAST_SAVED = 0.4
-_MOST_ERROR = 0.03
 _CHANNELS = ("awgn", "rayleigh")
 
 
@@ -67,7 +64,6 @@ def compare(
     calibration: Calibration,
     plan: Plan,
     advance: Callable[[int], None] = lambda done: None,
-    others: Mapping[str, Evaluator] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Every channel and SNR, as JSON.
 
@@ -77,9 +73,8 @@ def compare(
         calibration: of the model.
         plan: what is asked.
         advance: told of questions that were asked.
-        others: more splits by name, of which only is told how well the probability is calibrated.
     """
-    lengths, costs = lengths_of(test), costs_of(test)
+    lengths, costs = lengths_of(test), costs_of(test.link)
 
     def asked(evaluator: Evaluator, channel: ChannelConfig) -> list[Rounds]:
         return [
@@ -87,30 +82,45 @@ def compare(
             for seed in plan.seeds
         ]
 
-    points, answers = [], {name: list[Rounds]() for name in (TEST, *others)}
+    points = []
     for model in _CHANNELS:
         for snr_db in plan.snrs_db:
             channel = ChannelConfig(model=model, fading="block", snr_db=snr_db)
             chosen_on, judged = together(asked(validation, channel)), asked(test, channel)
-            answers[TEST] += judged
-            for name, evaluator in others.items():
-                answers[name] += asked(evaluator, channel)
             ladder = best_ladder([chosen_on], FULL, 0.0, costs)
             point = _point(judged, ladder, _shortest(chosen_on), costs)
             points.append({"channel": model, "snr_db": snr_db, **point})
-    return {
+    found = {
         "full": FULL,
         "may_lose": MAY_LOSE,
-        "full_uses": FULL * costs.symbols,
-        "request_uses": costs.request,
         "lengths": list(lengths),
         "seeds": list(plan.seeds),
         "questions": {"val": len(validation.questions), "test": len(test.questions)},
         "points": points,
-        "calibration": {name: calibrated(together(rounds)) for name, rounds in answers.items()},
+    }
+    return priced(found, costs)
+
+
+def priced(found: Mapping[str, Any], costs: Costs) -> dict[str, Any]:
+    """What was found, with what rounds and requests take, and the means over SNR.
+
+    Args:
+        found: as :func:`compare` finds it; of each point its ladder, and what share of questions ended with
+            each of its rungs.
+        costs: of the model that was asked.
+    """
+    points = [
+        {**point, "channel_uses": float(np.dot(point["ended_with"], costs.spent(point["ladder"]["lengths"])))}
+        for point in found["points"]
+    ]
+    full_uses = FULL * costs.symbols
+    return {
+        **found,
+        "full_uses": full_uses,
+        "request_uses": costs.request,
+        "points": points,
         "mean": {
-            model: _mean([p for p in points if p["channel"] == model], FULL * costs.symbols)
-            for model in _CHANNELS
+            model: _mean([p for p in points if p["channel"] == model], full_uses) for model in _CHANNELS
         },
     }
 
@@ -128,34 +138,8 @@ def kept(report: Mapping[str, Any]) -> list[dict[str, Any]]:
             "measured": f"{told}; seeds {len(report['seeds'])}",
             "met": all(m["saved"] >= _LEAST_SAVED and m["lost"] <= MAY_LOSE for m in means.values()),
         },
-        _calibration_kept(report["calibration"]),
+        sure.kept(report["calibration"]["splits"]),
     ]
-
-
-def _calibration_kept(calibration: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    errors = {name: each["expected_error"] for name, each in calibration.items()}
-    # Another seed's scenes are needed before anything is settled.
-    settled = all(error <= _MOST_ERROR for error in errors.values()) if len(errors) > 1 else None
-    return {
-        "what": "Calibration error of the probability that stops the uplink, another seed too",
-        "measured": "; ".join(f"{name} {error:.3f}" for name, error in errors.items()),
-        "met": settled,
-        "why": None if settled is not None else "no data set of another seed was given",
-    }
-
-
-def calibrated(rounds: Rounds) -> dict[str, Any]:
-    """Expected calibration error of the confidence, over all lengths and at each."""
-    return {
-        "answers": rounds.right_LN.size,
-        "expected_error": expected_error(rounds.confidence_LN.ravel(), rounds.right_LN.ravel()),
-        "of_lengths": {
-            str(length): expected_error(confidence_N, right_N)
-            for length, confidence_N, right_N in zip(
-                rounds.lengths, rounds.confidence_LN, rounds.right_LN, strict=True
-            )
-        },
-    }
 
 
 def lengths_of(evaluator: Evaluator) -> tuple[int, ...]:
@@ -163,10 +147,9 @@ def lengths_of(evaluator: Evaluator) -> tuple[int, ...]:
     return tuple(length for length in sorted(evaluator.link.config.token_lengths) if length <= FULL)
 
 
-def costs_of(evaluator: Evaluator, *, nested: bool = False) -> Costs:
+def costs_of(link: Link) -> Costs:
     """What rounds of a model take, of clips that are seen and heard."""
-    config = evaluator.link.config
-    return Costs(len(config.modalities) * config.channel_dim / 2.0, nested)
+    return Costs(len(link.config.modalities) * link.config.channel_dim / 2.0, link.config.nested)
 
 
 def questions_asked(evaluator: Evaluator, plan: Plan) -> int:
@@ -195,7 +178,6 @@ def _point(judged: Sequence[Rounds], ladder: Ladder, shortest: int, costs: Costs
     return {
         "ladder": asdict(ladder),
         "ended_with": np.mean([each.rounds for each in climbed], axis=0).tolist(),
-        "channel_uses": spread([each.channel_uses for each in climbed]),
         "accuracy": spread([each.accuracy for each in climbed]),
         "full_accuracy": spread([rounds.one_shot(FULL) for rounds in judged]),
         "shortest": shortest,
@@ -205,7 +187,7 @@ def _point(judged: Sequence[Rounds], ladder: Ladder, shortest: int, costs: Costs
 
 def _mean(points: Sequence[dict[str, Any]], full_uses: float) -> dict[str, float]:
     """Over SNR, in the mean: what is saved of the uses at once, and what is lost of the accuracy."""
-    uses = float(np.mean([point["channel_uses"]["mean"] for point in points]))
+    uses = float(np.mean([point["channel_uses"] for point in points]))
     full, climbed = (
         float(np.mean([point[key]["mean"] for point in points])) for key in ("full_accuracy", "accuracy")
     )

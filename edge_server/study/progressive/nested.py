@@ -45,16 +45,16 @@ class Plan:
 
     Attributes:
         base: recipe whose pretraining they share; its parts come from the shipped model.
-        budget: of both stages.
+        budget: of both stages; half of the study's, or less.
         snrs_db: of each channel [dB].
         questions: of each split.
         seeds: of training, and of channel realisations.
     """
 
     base: str = "soundstage-small"
-    budget: Budget = field(default_factory=Budget)
+    budget: Budget = field(default_factory=lambda: Budget(alignment_steps=500, rounds=150))
     snrs_db: tuple[float, ...] = (-5.0, 5.0, 20.0)
-    questions: int = 600
+    questions: int = 240
     seeds: tuple[int, ...] = (1,)
 
 
@@ -124,7 +124,7 @@ def judged(validation: Evaluator, test: Evaluator, snrs_db: Sequence[float], see
             for each, question in zip(length, validation.questions, strict=True)
         ]
     )
-    costs = costs_of(test, nested=nested)
+    costs = costs_of(test.link)
     points, answers = [], []
     for index, channel in enumerate(channels):
         chosen_on = _rounds(validation, calibration, said["val"][index])

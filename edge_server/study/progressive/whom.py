@@ -49,8 +49,8 @@ class Plan:
         seed: of channel realisations.
     """
 
-    snrs_db: tuple[float, ...] = (-5.0, 5.0, 20.0)
-    questions: int = 600
+    snrs_db: tuple[float, ...] = (-5.0, 5.0)
+    questions: int = 240
     seed: int = 1
 
 

@@ -18,7 +18,7 @@ def in_rounds(files: Found) -> str:
             f"{point['channel']}, {point['snr_db']:g} dB",
             " then ".join(map(str, point["ladder"]["lengths"])),
             f"{point['ladder']['until']:.2f}",
-            f"{point.get('channel_uses', point.get('tokens'))['mean']:.0f}",
+            f"{point.get('channel_uses', point.get('tokens', {}).get('mean')):.0f}",
             percent_spread(point["accuracy"]),
             percent_spread(point["full_accuracy"]),
             f"{point['shortest']}: {percent_spread(point['shortest_accuracy'])}",
@@ -42,8 +42,8 @@ def in_rounds(files: Found) -> str:
     intro = (
         "`edge-server study progressive`: a device sends few tokens, and the server asks for more only while "
         "the answer's calibrated confidence is below a threshold (`--progressive`). "
-        f"{_price(report)}The shipped model is not nested, so each round sends the whole block. Lengths and "
-        "threshold are chosen for "
+        f"{_price(report)}The shipped model is not nested, so each round sends the whole block. Lengths "
+        "and threshold are chosen for "
         f"each channel and SNR on {asked['val']} validation questions, so that nothing is lost there to "
         f"{full} tokens at once; judged on {asked['test']} test questions, seeds {report['seeds']}. Block "
         "fading, perfect CSI; each round meets a gain of its own, and all modalities are asked for. The last "
@@ -62,20 +62,25 @@ def in_rounds(files: Found) -> str:
 
 
 def _price(report: Mapping[str, Any]) -> str:
-    if "request_uses" not in report:  # of before requests were counted: what is told are tokens
-        return "Requests for more are not counted yet, and channel uses are told in tokens per modality. "
-    full_uses = f"{report['full_uses']:.0f}"
-    return f"A request takes {report['request_uses']} channel uses, all tokens at once {full_uses}. "
+    if "request_uses" not in report:  # of before requests were counted
+        return "Requests are not counted yet, and channel uses are told in tokens. "
+    full, asked = f"{report['full_uses']:.0f}", report["rounds_commit"][:7]
+    uses = report["request_uses"]
+    return f"A request takes {uses} channel uses, all tokens at once {full} (asked at {asked}). "
 
 
-def _calibration(found: Mapping[str, Mapping[str, Any]]) -> str:
+def _calibration(found: Mapping[str, Any]) -> str:
     told = "; ".join(
         f"{name}: {each['expected_error']:.3f} ({each['answers']} answers; by length "
         + ", ".join(f"{length}: {error:.3f}" for length, error in each["of_lengths"].items())
         + ")"
-        for name, each in found.items()
+        for name, each in found["splits"].items()
     )
-    return f"Expected calibration error of the confidence that stops, over all channels and SNRs: {told}."
+    plan = found["plan"]
+    return (
+        "Expected calibration error of the confidence that stops, over both channels and all SNRs "
+        f"({plan['questions']} questions of each split, seed {plan['seed']}): {told}."
+    )
 
 
 def _asking(found: Mapping[str, Any]) -> str:

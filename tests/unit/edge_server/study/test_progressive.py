@@ -11,8 +11,9 @@ from typer.testing import CliRunner
 from edge_server.cell.allocation import LossFit
 from edge_server.cell.rounds import Ladder, ReceivedBlock, Segment
 from edge_server.data.soundstage.dataset import generate
+from edge_server.evaluation.progressive import Costs
 from edge_server.study.cli import app
-from edge_server.study.progressive import whom
+from edge_server.study.progressive import compare, whom
 from protos.names import REQUEST_CHANNEL_USES
 
 MODEL = Path(__file__).parents[4] / "deploy" / "models" / "soundstage-small"
@@ -54,11 +55,30 @@ def test_a_small_study_from_nothing_to_the_page(tmp_path: Path) -> None:
     assert ran.exit_code == 0, ran.output
     found = json.loads((tmp_path / "out" / "progressive.json").read_text())
     assert found["full_uses"] == 512.0
-    assert all(point["channel_uses"]["mean"] > 0.0 for point in found["points"])
-    assert found["calibration"].keys() == {"test", "other"}
+    assert all(point["channel_uses"] > 0.0 for point in found["points"])
+    assert found["calibration"]["splits"].keys() == {"test", "other"}
     assert {row["rule"] for row in found["asking"]["rows"]} == {whom.TOGETHER, whom.MOST_HELPFUL}
     assert {row["repeats"] for row in found["asking"]["rows"]} == {0, 3}
     assert [row["met"] is not None for row in found["promises"]] == [True, True]
     assert (tmp_path / "out" / "progressive.png").exists()
     page = (tmp_path / "out" / "README.md").read_text()
     assert "what helps most" in page
+    again = CliRunner().invoke(app, [*asked, "--kept"], catch_exceptions=False)
+    assert again.exit_code == 0, again.output
+    assert json.loads((tmp_path / "out" / "progressive.json").read_text())["points"] == found["points"]
+
+
+def test_what_was_measured_is_priced_by_where_its_questions_ended() -> None:
+    point = {
+        "channel": "awgn",
+        "ladder": {"lengths": [4, 16], "until": 0.9},
+        "ended_with": [0.75, 0.25],
+        "accuracy": {"mean": 0.9},
+        "full_accuracy": {"mean": 0.91},
+        "shortest": 8,
+    }
+    points = [point, {**point, "channel": "rayleigh"}]
+    found = compare.priced({"points": points}, Costs(32.0, request=72.0))
+    uses = 0.75 * 4 * 32 + 0.25 * (20 * 32 + 72)
+    assert found["points"][0]["channel_uses"] == uses
+    assert found["mean"]["awgn"]["saved"] == 1.0 - uses / 512
