@@ -1,4 +1,4 @@
-"""The study of alignments at equal computation, and that of unseen combinations, small."""
+"""The studies of alignments at equal computation, of unseen combinations and of inversion, small."""
 
 from __future__ import annotations
 
@@ -66,6 +66,16 @@ def test_links_are_asked_about_combinations_that_they_met_and_others(folder: Pat
     assert len(asked) == 4
     assert sum(row["clips"] for (trained, _), row in asked.items() if trained.startswith("seen")) == 8
     assert "| seen combinations only | unseen |" in (folder / "out" / "README.md").read_text()
+
+
+def test_attackers_have_their_table_and_settle_their_promise(folder: Path) -> None:
+    run(folder, "inversion")
+    report = json.loads((folder / "out" / "inversion.json").read_text())
+    assert len(report["rows"]) == 2 * 2 * 2
+    assert len(report["rotations"]) == 2 * 3
+    (promise,) = report["promises"]
+    assert "by a keyed rotation of each codeword" in promise["measured"]
+    assert "| visual | as sent |" in (folder / "out" / "README.md").read_text()
 
 
 def test_the_search_goes_on_beyond_its_ends_and_stops() -> None:
