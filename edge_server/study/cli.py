@@ -49,6 +49,7 @@ from edge_server.study.plots import inversion as inversion_plot
 from edge_server.study.plots import progressive as progressive_plot
 from edge_server.study.plots import radio as radio_plot
 from edge_server.study.plots.style import save
+from edge_server.study.progressive.cli import PARTS as PROGRESSIVE_PARTS
 from edge_server.study.progressive.cli import PROGRESSIVE, study_progressive
 from edge_server.study.progressive.compare import FULL
 from edge_server.study.radio.cli import RADIO, study_radio
@@ -96,7 +97,11 @@ CODES = "channel_codes.json"
 def study(
     name: Annotated[str, typer.Argument(help=f"One of: {', '.join((*STUDIES, *OTHERS))}.")] = "full",
     part: Annotated[
-        str, typer.Option(help=f"Only this part, of what 'all' does in order: {', '.join(PARTS)}.")
+        str,
+        typer.Option(
+            help=f"Only this part, of what 'all' does in order: {', '.join(PARTS)}. Of progressive: "
+            f"{', '.join(PROGRESSIVE_PARTS)}."
+        ),
     ] = "all",
     runs: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("runs"),
     data: Annotated[Path, typer.Option(help="Soundstage data set.")] = Path("datasets/soundstage"),
@@ -153,8 +158,8 @@ def study(
         bool,
         typer.Option(
             "--kept",
-            help="Of cotrain: train nothing; rows of what an earlier call trained. Of progressive: keep the "
-            "rounds of an earlier call.",
+            help="Of cotrain: train nothing; rows of what an earlier call trained. Of progressive: ask "
+            "nothing; what an earlier call asked, priced anew.",
         ),
     ] = False,
 ) -> None:
@@ -203,7 +208,11 @@ def study(
         study_cell(model, out, jobs or cores(), compare.QUICK if quick else compare.Plan().of(drops))
         return
     if name == PROGRESSIVE:
-        path = study_progressive(model, data, _named(world or []), runs, out, quick=quick, keep_rounds=kept)
+        if part not in ("all", *PROGRESSIVE_PARTS):
+            allowed = ", ".join(("all", *PROGRESSIVE_PARTS))
+            raise typer.BadParameter(f"{part!r}; allowed: {allowed}", param_hint="--part")
+        made = () if kept else PROGRESSIVE_PARTS if part == "all" else (part,)
+        path = study_progressive(model, data, _named(world or []), runs, out, parts=made, quick=quick)
         save(progressive_plot.draw(json.loads(path.read_text())), out / f"{PROGRESSIVE}.png")
         write_page(out)
         typer.echo(f"{path}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,10 @@ from edge_server.study.progressive import compare, nested, sure, whom
 PROGRESSIVE = "progressive"
 
 
+PARTS = ("rounds", "calibration", "asking", "nested")
+"""Of the study, in order: what rounds save, how sure is sure, whom to ask for more, what nesting is worth."""
+
+
 def study_progressive(
     model: Path,
     data: Path,
@@ -32,44 +36,50 @@ def study_progressive(
     runs: Path,
     out: Path,
     *,
-    quick: bool,
-    keep_rounds: bool = False,
+    parts: Sequence[str] = PARTS,
+    quick: bool = False,
 ) -> Path:
-    """Ask in rounds and at once; how sure is sure; ask by either rule; train nested tokens and others; JSON.
-
-    Parts that an earlier call left stay, so that it can be cut and called again; of each the commit is told.
+    """Make some parts; the others stay as an earlier call left them. Writes JSON, each part with its commit.
 
     Args:
         model: folder of the shipped model.
         data: Soundstage: its val and test split, and for training its train split.
         others: more test splits by name, for the calibration.
-        runs: where parts and runs are kept.
-        out: where ``progressive.json`` goes.
+        runs: folder of runs, for training.
+        out: where ``progressive.json`` is.
+        parts: of :data:`PARTS`; none: what is there is priced and judged anew.
         quick: small, and nothing is trained.
-        keep_rounds: the first part is what ``progressive.json`` has already, priced anew.
     """
     calibration = read_calibration(model / CALIBRATION)
     if calibration is None:
         raise typer.BadParameter(
             f"{model}: not calibrated; `edge-server evaluate MODEL --calibrate` does it", param_hint="--model"
         )
-    scratch, path = runs / PROGRESSIVE, out / f"{PROGRESSIVE}.json"
+    path = out / f"{PROGRESSIVE}.json"
+    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     link = Link.load(model)
-    with Progress() as bar:
-        asks = _Asks(bar, link, model, data, calibration, quick)
-        rounds = _before(path, link) if keep_rounds else _part(scratch / "rounds.json", asks.rounds)
-        parts = {
-            "calibration": _part(scratch / "calibration.json", lambda: asks.sure(others)),
-            "asking": _part(scratch / "asking.json", asks.asking),
-        }
-    if not quick and (data / "train" / "split.json").exists():
-        parts["nested"] = _part(
-            scratch / "nested.json", lambda: nested.compare(model, data, runs, nested.Plan(), typer.echo)
-        )
-    commit = rounds.pop("commit")
+    for part in parts:
+        with Progress() as bar:
+            asks = _Asks(bar, link, model, data, calibration, quick)
+            commit = current_commit()
+            match part:
+                case "rounds":
+                    found |= {"rounds_commit": commit, **asks.rounds()}
+                case "calibration":
+                    found["calibration"] = {"commit": commit, **asks.sure(others)}
+                case "asking":
+                    found["asking"] = {"commit": commit, **asks.asking()}
+                case "nested" if not quick:
+                    made = nested.compare(model, data, runs, nested.Plan(), bar.console.print)
+                    found["nested"] = {"commit": commit, **made}
+    if "points" not in found:
+        raise typer.BadParameter(f"{path}: rounds were never asked", param_hint="--part")
     head = {"command": compare.COMMAND, "measures": compare.MEASURES, "commit": current_commit()}
-    report = {**head, "model": link.config.name, "rounds_commit": commit, **rounds, **parts}
-    _write(path, {**report, "promises": compare.kept(report)})
+    # What was asked before parts had commits of their own is of the commit that the file tells.
+    found = {"rounds_commit": found.get("commit"), **found, **head, "model": link.config.name}
+    found = compare.priced(found, compare.costs_of(link))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({**found, "promises": compare.kept(found)}, indent=1) + "\n")
     return path
 
 
@@ -119,29 +129,3 @@ class _Asks:
     def _advances(self, what: str, total: int) -> Callable[[int], None]:
         task = self.bar.add_task(what, total=total)
         return lambda done: self.bar.advance(task, done)
-
-
-def _before(path: Path, link: Link) -> dict[str, Any]:
-    """The rounds of an earlier call, priced as they are now."""
-    if not path.exists():
-        raise typer.BadParameter(f"{path}: there are no rounds to keep", param_hint="--kept")
-    found = json.loads(path.read_text())
-    rounds = {key: found[key] for key in ("full", "may_lose", "lengths", "seeds", "questions", "points")}
-    return {
-        "commit": found.get("rounds_commit", found["commit"]),
-        **compare.priced(rounds, compare.costs_of(link)),
-    }
-
-
-def _part(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What an earlier call left, or made and left."""
-    if not path.exists():
-        commit = current_commit()
-        _write(path, {"commit": commit, **make()})
-    found: dict[str, Any] = json.loads(path.read_text())
-    return found
-
-
-def _write(path: Path, found: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(found, indent=1) + "\n")
