@@ -71,7 +71,8 @@ def train(
         ),
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="Processes and threads.  [default: all cores]")
+        int | None,
+        typer.Option(min=1, help="Processes and threads.  [default: all cores, or OMP_NUM_THREADS]"),
     ] = None,
     part: Annotated[
         str, typer.Option(metavar=f"[{'|'.join(PARTS)}]", help="Only this part, of what 'all' does in order.")
@@ -170,7 +171,9 @@ def finetune(
     steps: Annotated[int, typer.Option(min=1, help="Steps.")] = 300,
     learning_rate: Annotated[float, typer.Option(min=1e-7, max=0.1, help="Its peak.")] = 3e-4,
     seed: Annotated[int, typer.Option(min=0, help="Everything random follows from it.")] = 1,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Threads.  [default: all cores]")] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Threads.  [default: all cores, or OMP_NUM_THREADS]")
+    ] = None,
 ) -> None:
     """Teach a model questions about clips of your own; a run that was cut goes on where it stopped."""
     if out.resolve() == model.resolve():

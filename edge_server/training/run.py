@@ -277,5 +277,11 @@ def _pretrain_alone(recipe: str, seed: int, directory: Path, data: Path, part: s
 
 
 def cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0))
+    """Cores this process may use; fewer where ``OMP_NUM_THREADS`` says so.
+
+    Threads of one computation wait for each other by turning on the spot: with more of them than cores that
+    are free, a training beside other work takes many times as long.
+    """
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    allowed = len(os.sched_getaffinity(0))
+    return min(allowed, int(told)) if told.isdigit() and int(told) else allowed

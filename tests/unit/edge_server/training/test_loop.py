@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from edge_server.training.loop import Schedule, run_stage
+from edge_server.training.run import cores
 
 SCHEDULE = Schedule(steps=12, learning_rate=0.05, warmup_steps=3, log_every=1, checkpoint_every=4)
 
@@ -100,3 +102,12 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path) -> None:
 
     with pytest.raises(FloatingPointError, match="at step 0"):
         run_stage("stage", Broken(), SCHEDULE, tmp_path)
+
+
+@pytest.mark.parametrize(("told", "most"), [("1", 1), ("", 1 << 20), ("many", 1 << 20), ("0", 1 << 20)])
+def test_a_training_takes_no_more_threads_than_the_environment_says(
+    told: str, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", told)
+    assert 1 <= cores() <= most
+    assert cores() == min(most, len(os.sched_getaffinity(0)))
