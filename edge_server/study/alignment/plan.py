@@ -43,7 +43,7 @@ class Plan:
     tuning_seed: int = 11
     rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3)
     most_further: int = 2
-    noted_clips: int = 1500
+    noted_clips: int = 3000
     least_sure: float = 0.6
     clips: int = 8
     questions: int = 4

@@ -2,7 +2,7 @@
 
 Stage 1 by its own loss, over the last quarter of its steps; then stage 2, behind that stage 1, by accuracy on
 the validation split. While the best rate is the smallest or the largest that was tried, one more is tried
-beyond it, up to a bound.
+beyond it, up to a bound. A trial that was made counts, though its number of steps has changed since.
 """
 
 from __future__ import annotations
@@ -61,8 +61,6 @@ def tune(arm: Arm, told: Told, trials: Trials, asked: Asked, kept: Path) -> tupl
             "arm": arm.name,
             "alignment_rate": alignment_rate,
             "finetune_rate": finetune_rate,
-            "alignment_steps": told.alignment_steps,
-            "rounds": told.rounds,
             "seed": told.seed,
         }
         for row in rows:
@@ -71,21 +69,18 @@ def tune(arm: Arm, told: Told, trials: Trials, asked: Asked, kept: Path) -> tupl
         trained = trials.train(arm, replace(told, alignment_rate=alignment_rate, finetune_rate=finetune_rate))
         found = asked.validation(trained.link)
         spent_s = round(trained.alignment_cpu_s + trained.finetune_cpu_s, 1)
-        keep(key | {"cpu_s": spent_s, "val_accuracy": found})
+        steps = {"alignment_steps": told.alignment_steps, "rounds": told.rounds}
+        keep(key | steps | {"cpu_s": spent_s, "val_accuracy": found})
         return found
 
     def gain(alignment_rate: float) -> float:
-        key = {
-            "arm": arm.name,
-            "alignment_rate": alignment_rate,
-            "alignment_steps": told.alignment_steps,
-            "seed": told.seed,
-        }
+        key = {"arm": arm.name, "alignment_rate": alignment_rate, "seed": told.seed}
         for row in rows:
             if "stage_1_loss" in row and all(row[name] == value for name, value in key.items()):
                 return -float(row["stage_1_loss"])
         loss, spent_s = trials.align(arm, replace(told, alignment_rate=alignment_rate))
-        keep(key | {"cpu_s": round(spent_s, 1), "stage_1_loss": loss})
+        steps = {"alignment_steps": told.alignment_steps}
+        keep(key | steps | {"cpu_s": round(spent_s, 1), "stage_1_loss": loss})
         return -loss
 
     first: Found | None = None
