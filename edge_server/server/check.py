@@ -30,6 +30,7 @@ from edge_server.errors import ConfigurationError, ModelError
 from edge_server.model.weight_files import check_weights_of
 from edge_server.server.config import FLAGGED, SETTINGS, ServerConfig, rest_token_length
 from edge_server.server.exposure import check_exposure, is_loopback
+from edge_server.server.front_doors import check_front_doors
 from edge_server.server.loading import load_bundles
 from edge_server.server.security import tls_of
 from edge_server.server.settings import SettingsError, load_config, where
@@ -89,6 +90,8 @@ def examine(
     yield from _certificates(config, flags, now)
     yield from _access(config, flags, now)
     yield _model(config, flags)
+    if config.server.front_doors > 1:
+        yield _front_doors(config, flags)
     if config.cluster.on:
         yield _cluster(config, flags)
     if ports:
@@ -100,6 +103,14 @@ def _failure(error: ConfigurationError, setting: str, flags: Mapping[str, Any], 
     named = [word for word in _WORD.findall(str(error))[:2] if SETTINGS.find(word)]
     setting = named[0] if named else setting
     return Finding(setting, "failure", str(error), advice, where(setting, flags))
+
+
+def _front_doors(config: ServerConfig, flags: Mapping[str, Any]) -> Finding:
+    try:
+        check_front_doors(config)
+    except ConfigurationError as error:
+        return _failure(error, "front_doors", flags, "see docs/scale.md")
+    return Finding("front_doors", "ok", f"{config.server.front_doors} open the same ports")
 
 
 def _exposure(config: ServerConfig, flags: Mapping[str, Any]) -> Finding:

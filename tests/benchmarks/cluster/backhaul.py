@@ -28,7 +28,14 @@ from tests.waiting import until
 
 CELL = "harbour"
 STEP_S, AGENTS, ASKED_AGAIN = 0.1, 4, 100
-_SETTINGS = {"BATCHES": "1", "MAX_BATCH": "8", "ARRIVALS_PER_S": "1000"}
+_SETTINGS = {
+    "BATCHES": "1",
+    "MAX_BATCH": "8",
+    "ARRIVALS_PER_S": "1000",
+    # Nobody acknowledges: none is to be forgotten before it was copied.
+    "ANSWERS_KEPT": "100000",
+    "ANSWERS_KEPT_IN_ALL": "1000000",
+}
 _BESIDE_S = 3.0
 
 

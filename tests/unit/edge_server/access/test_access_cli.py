@@ -40,6 +40,13 @@ def test_an_operators_day(tmp_path: Path) -> None:
     assert key not in run(tmp_path, "keys", "list")[1]
     assert run(tmp_path, "keys", "revoke", "app")[0] == 0
     assert run(tmp_path, "keys", "list")[1].startswith("revoked  app")
+    asked = ("certs", "cluster", "--server", "a", "--cell", "pier", "--station", "pier=edge-1", "--json")
+    made = json.loads(run(tmp_path, *asked)[1])
+    assert made["settings"]["pier"]["cluster"] == "tls://a:4222"
+    assert all((tmp_path / each).exists() for each in made["files"])
+    assert (tmp_path / "certs" / "cluster" / "pier" / "station" / "nats.conf") in map(
+        tmp_path.joinpath, made["files"]
+    )
 
 
 @pytest.mark.parametrize(

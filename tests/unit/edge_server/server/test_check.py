@@ -175,3 +175,7 @@ def test_a_cluster_is_looked_for_where_it_is_said_to_be(settings: dict[str, Any]
         listening.listen()
         code, found = check(settings, tmp_path)
         assert (code, found["cluster"]["state"]) == (0, "ok")
+        settings |= {"front_doors": 2, "ui": "on"}
+        code, found = check(settings, tmp_path)
+        assert (code, found["cluster"]["state"]) == (1, "ok")
+        assert "a page is held by one process" in found["ui"]["found"]
