@@ -213,9 +213,7 @@ def study(
             raise typer.BadParameter(f"{part!r}; allowed: {allowed}", param_hint="--part")
         made = () if kept else PROGRESSIVE_PARTS if part == "all" else (part,)
         path = study_progressive(model, data, _named(world or []), runs, out, parts=made, quick=quick)
-        save(progressive_plot.draw(json.loads(path.read_text())), out / f"{PROGRESSIVE}.png")
-        write_page(out)
-        typer.echo(f"{path}")
+        _drawn(path, progressive_plot.draw, out)
         return
     if name == WORLDS:
         study_worlds(model, data, world or [], out)

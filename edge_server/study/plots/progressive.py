@@ -17,8 +17,7 @@ def draw(report: Mapping[str, Any]) -> Figure:
         report: what ``edge-server study progressive`` wrote.
     """
     made, (uses, accuracy) = figure(columns=2)
-    full_uses = report.get("full_uses", report["full"])
-    a_token = full_uses / report["full"]
+    a_token = report["full_uses"] / report["full"]
     for index, channel in enumerate(report["mean"]):
         points = [point for point in report["points"] if point["channel"] == channel]
         snrs_db = [point["snr_db"] for point in points]
@@ -41,7 +40,7 @@ def draw(report: Mapping[str, Any]) -> Figure:
             (accuracy, [point["full_accuracy"]["mean"] for point in points], str(report["full"])),
         ):
             panel.plot(snrs_db, values, color=colour, linestyle=":", label=f"{channel}, {told} at once")
-    uses.axhline(full_uses, color="#777777", linestyle="--", label=f"{report['full']} at once")
+    uses.axhline(report["full_uses"], color="#777777", linestyle="--", label=f"{report['full']} at once")
     uses.set(xlabel="SNR, dB", ylabel="channel uses, mean", ylim=(0, None))
     accuracy.set(xlabel="SNR, dB", ylabel="right")
     uses.legend(fontsize=7)

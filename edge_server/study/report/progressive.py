@@ -18,7 +18,7 @@ def in_rounds(files: Found) -> str:
             f"{point['channel']}, {point['snr_db']:g} dB",
             " then ".join(map(str, point["ladder"]["lengths"])),
             f"{point['ladder']['until']:.2f}",
-            f"{point.get('channel_uses', point.get('tokens', {}).get('mean')):.0f}",
+            f"{point['channel_uses']:.0f}",
             percent_spread(point["accuracy"]),
             percent_spread(point["full_accuracy"]),
             f"{point['shortest']}: {percent_spread(point['shortest_accuracy'])}",
@@ -62,8 +62,6 @@ def in_rounds(files: Found) -> str:
 
 
 def _price(report: Mapping[str, Any]) -> str:
-    if "request_uses" not in report:  # of before requests were counted
-        return "Requests are not counted yet, and channel uses are told in tokens. "
     full, asked = f"{report['full_uses']:.0f}", report["rounds_commit"][:7]
     uses = report["request_uses"]
     return f"A request takes {uses} channel uses, all tokens at once {full} (asked at {asked}). "
