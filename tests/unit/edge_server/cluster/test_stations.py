@@ -13,7 +13,8 @@ from edge_server.access.cluster_files import BrokerPorts, make_cluster
 from edge_server.cluster.claims import Claims
 from edge_server.cluster.connection import Connection
 from edge_server.cluster.settings import ClusterConfig
-from edge_server.cluster.subjects import claim_key
+from edge_server.cluster.shared_records import SharedRecords
+from edge_server.cluster.subjects import ACCESS, claim_key
 from tests.brokers import broker_of, nats_server
 from tests.chaos.proxy import Proxy
 from tests.ports import free_port
@@ -90,4 +91,15 @@ async def test_a_station_without_backhaul_answers_and_is_known_to_have_when_that
                 await until_known(looking, "meanwhile")
                 assert (await elsewhere.submit(question("meanwhile")).completion()).text == "2"
                 assert len(other.prefills) == 1
+                # The other way round, the station hears who may come in, and of nothing else.
+                heard: dict[str, bytes] = {}
+
+                async def hear(came: dict[str, bytes], whole: bool) -> None:
+                    heard.update(came)
+
+                there = replace(at_station[0], at_station=True)
+                station_records = SharedRecords(Connection(there, kept_s=60.0, window_s=30.0), ACCESS)
+                assert await SharedRecords(looking, ACCESS).put("key.a", b"revoked")
+                async with station_records.watched(hear):
+                    await until(lambda: heard == {"key.a": b"revoked"})
                 await looking.close()
