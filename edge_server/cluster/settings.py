@@ -42,7 +42,7 @@ class ClusterConfig:
     """At the start, the servers have this long to be there."""
     stations: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")], ...] = ()
     """Base stations with a broker of their own, by JetStream domain: their answers are known here too."""
-    at_station: bool = False
+    at_station: bool = Field(default=False, json_schema_extra=_FLAG)
     """The broker is that of a base station, a leaf of the cluster's: that tells who may come in."""
     user_credentials: Path | None = None
     """NATS credentials file (user JWT and key); none: the servers ask for none."""
