@@ -32,6 +32,7 @@ def run(folder: Path, name: str, *more: str) -> str:
     return ran.output
 
 
+@pytest.mark.benchmark
 def test_every_system_has_its_budget_its_rates_and_its_answers(folder: Path) -> None:
     only = [word for arm in ARMS for word in ("--only", arm)]
     run(folder, "alignment", *only)
@@ -59,6 +60,7 @@ def test_every_system_has_its_budget_its_rates_and_its_answers(folder: Path) -> 
     assert {path: path.stat().st_mtime_ns for path in records.iterdir()} == before
 
 
+@pytest.mark.benchmark
 def test_links_are_asked_about_combinations_that_they_met_and_others(folder: Path) -> None:
     run(folder, "combinations")
     report = json.loads((folder / "out" / "combinations.json").read_text())
@@ -68,6 +70,7 @@ def test_links_are_asked_about_combinations_that_they_met_and_others(folder: Pat
     assert "| seen combinations only | unseen |" in (folder / "out" / "README.md").read_text()
 
 
+@pytest.mark.benchmark
 def test_attackers_have_their_table_and_settle_their_promise(folder: Path) -> None:
     run(folder, "inversion")
     report = json.loads((folder / "out" / "inversion.json").read_text())
@@ -84,8 +87,8 @@ def test_the_search_goes_on_beyond_its_ends_and_stops() -> None:
     assert search(lambda rate: -abs(rate - 8.0), (1.0, 2.0, 4.0), 2) == Found(8.0, True)
 
 
-def test_a_system_that_is_not_there_is_refused(folder: Path) -> None:
-    asked = ["alignment", "--quick", "--model", str(MODEL), "--data", str(folder / "data"), "--only", "x"]
+def test_a_system_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    asked = ["alignment", "--quick", "--model", str(MODEL), "--data", str(tmp_path), "--only", "x"]
     ran = CliRunner().invoke(app, asked)
     assert ran.exit_code == 2
     assert "allowed: no-alignment" in ran.output.replace("\n", " ")
