@@ -47,8 +47,8 @@ def without_labels(files: Found) -> str:
     return "\n\n".join(
         [
             "![Accuracy against processor time and against SNR](alignment.png)",
-            f"`{report['command']}`. Every system has {plan['budget_s']:g} CPU-seconds (one thread) for both "
-            f"stages together, of which a stage 1 gets {plan['stage_1_share']:.0%}, the same clips with one "
+            f"`{report['command']}`. Every system has about {plan['budget_s']:g} CPU-seconds (one thread) for "
+            f"both stages together, no alignment at least as many as any other, of which a stage 1 gets {plan['stage_1_share']:.0%}, the same clips with one "
             "free caption each, and questions drawn alike. AWGN, "
             f"{plan['token_length']} tokens, {plan['test_clips']} test clips.",
             table(head, rows),

@@ -46,7 +46,7 @@ def test_every_system_has_its_budget_its_rates_and_its_answers(folder: Path) -> 
         assert len({row["finetune_rate"] for row in tried if "val_accuracy" in row}) >= 4
         if arm != "no-alignment":
             assert len({row["alignment_rate"] for row in tried if "stage_1_loss" in row}) >= 4
-    assert {promise["met"] for promise in report["promises"]} <= {True, False}
+    assert report["promises"][0]["met"] is not True, "one seed settles nothing"
     assert len(report["promises"]) == 3
     page = (folder / "out" / "README.md").read_text()
     assert (
