@@ -50,6 +50,7 @@ def gather(plan: Plan, records: Path) -> dict[str, Any]:
         "curves": [_curve(arm, found) for arm, found in kept.items() if found],
         "tuning": tuning,
         "chosen": chosen(rows),
+        "not_trained": [arm for arm, found in kept.items() if not found],
     }
     report["compared"] = compared(report, kept) if report["chosen"] else None
     return report

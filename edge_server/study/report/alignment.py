@@ -48,13 +48,14 @@ def without_labels(files: Found) -> str:
         [
             "![Accuracy against processor time and against SNR](alignment.png)",
             f"`{report['command']}`. Every system has about {plan['budget_s']:g} CPU-seconds (one thread) for "
-            f"both stages together, no alignment at least as many as any other, of which a stage 1 gets {plan['stage_1_share']:.0%}, the same clips with one "
-            "free caption each, and questions drawn alike. AWGN, "
-            f"{plan['token_length']} tokens, {plan['test_clips']} test clips.",
+            "both stages together, no alignment at least as many as any other; a stage 1 gets "
+            f"{plan['stage_1_share']:.0%} of them. All have the same clips with one free caption each, and "
+            f"questions drawn alike. AWGN, {plan['token_length']} tokens, {plan['test_clips']} test clips.",
             table(head, rows),
             _read(report),
             _tuned(report),
             _compared(report),
+            _missing(report),
         ]
     )
 
@@ -109,9 +110,15 @@ def _tuned(report: Mapping[str, Any]) -> str:
     told = (
         f"{len(report['tuning'])} trials of rates, in `alignment.json`, with seed "
         f"{report['plan']['tuning_seed']}: stage 1 by its own loss, stage 2 by accuracy on the validation "
-        f"split; at least {len(report['plan']['rates'])} values for each stage of each system."
+        f"split; at least {len(report['plan']['rates'])} values for each stage of each system. A trial has "
+        f"{report['plan']['tuning_share']:.0%} of the steps: where trials differ by little, chance chose."
     )
     return told + (f" The best is the last that was tried for: {', '.join(edges)}." if edges else "")
+
+
+def _missing(report: Mapping[str, Any]) -> str:
+    missing = report["not_trained"]
+    return f"**Not trained**: {', '.join(missing)}." if missing else "Every system was trained."
 
 
 def _compared(report: Mapping[str, Any]) -> str:
