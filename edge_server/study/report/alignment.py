@@ -10,6 +10,8 @@ from edge_server.study.report.markdown import percent, percent_spread, points, s
 Found = Mapping[str, Any]
 """JSON files by name, without their ending."""
 
+#: Of accuracies over SNR, below which a system looks at no token.
+_NOTHING = 0.002
 _SEES = {"nothing": "nothing", "captions": "clip and caption", "labels": "**labels of the scene**"}
 
 
@@ -47,8 +49,8 @@ def without_labels(files: Found) -> str:
     return "\n\n".join(
         [
             "![Accuracy against processor time and against SNR](alignment.png)",
-            f"`{report['command']}`. Every system has about {plan['budget_s']:g} CPU-seconds (one thread) for "
-            "both stages together, no alignment at least as many as any other; a stage 1 gets "
+            f"`{report['command']}`. Every system has about {plan['budget_s']:g} CPU-seconds (one thread) "
+            "for both stages together, no alignment at least as many as any other; a stage 1 gets "
             f"{plan['stage_1_share']:.0%} of them. All have the same clips with one free caption each, and "
             f"questions drawn alike. AWGN, {plan['token_length']} tokens, {plan['test_clips']} test clips.",
             table(head, rows),
@@ -118,7 +120,19 @@ def _tuned(report: Mapping[str, Any]) -> str:
 
 def _missing(report: Mapping[str, Any]) -> str:
     missing = report["not_trained"]
-    return f"**Not trained**: {', '.join(missing)}." if missing else "Every system was trained."
+    told = f"**Not trained**: {', '.join(missing)}." if missing else "Every system was trained."
+    broken = []
+    for row in report["rows"]:
+        found = [each["mean"] for each in row["by_snr_db"].values()]
+        if len(found) > 1 and max(found) - min(found) < _NOTHING:
+            broken.append(row["arm"])
+    if broken:
+        told += (
+            f" **Says nothing**: {', '.join(broken)}. It answers alike at every SNR, so it looks at no "
+            "token: a rate that was chosen in short trials is too high for the whole run. Its row does not "
+            "speak against its loss."
+        )
+    return told
 
 
 def _compared(report: Mapping[str, Any]) -> str:
