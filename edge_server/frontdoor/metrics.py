@@ -178,7 +178,10 @@ class Metrics:
             "tokenlink_grants_exceeded", "Questions that took more than was granted", ["what"], registry=r
         )
         self._more_wanted = Counter(
-            "tokenlink_more_wanted", "Blocks of questions in rounds that were asked for", ["why"], registry=r
+            "tokenlink_more_wanted",
+            "Blocks of questions in rounds that were asked for",
+            ["reason"],
+            registry=r,
         )
         self._more_uses = Counter(
             "tokenlink_more_wanted_channel_uses", "Channel uses that asking for them took", registry=r
@@ -212,8 +215,8 @@ class Metrics:
             self._rejections.labels(kind, reason)
         for outcome in get_args(AllocationOutcome):
             self._allocations.labels(outcome)
-        for why in ("next", "again"):
-            self._more_wanted.labels(why)
+        for reason in ("next", "again"):
+            self._more_wanted.labels(reason)
         for what in get_args(Excess):
             self._exceeded.labels(what)
         for drop_reason in get_args(DropReason):

@@ -109,7 +109,7 @@ async def test_the_server_asks_for_more_until_it_is_sure(
     tokens = 8 if nested else 2 + 4 + 8
     assert outcome.cost.channel_uses == 2 * SYMBOLS * tokens + 2 * REQUEST_CHANNEL_USES
     assert outcome.cost.request_bytes > 0
-    assert count(running, "tokenlink_more_wanted_total", why="next") == 4
+    assert count(running, "tokenlink_more_wanted_total", reason="next") == 4
     assert count(running, "tokenlink_more_wanted_channel_uses_total") == 2 * REQUEST_CHANNEL_USES
     assert count(running, "tokenlink_token_length_sum", modality="video") == tokens
 
@@ -147,7 +147,7 @@ async def test_what_arrived_below_outage_is_sent_again_and_combined(
     assert len(seen) == 1, "what cannot be read is not asked about"
     for block in seen[0].blocks:
         assert block.snr_db == pytest.approx(-14.0 + 10.0 * np.log10(2.0), abs=1e-4)
-    assert count(running, "tokenlink_more_wanted_total", why="again") == 2
+    assert count(running, "tokenlink_more_wanted_total", reason="again") == 2
 
 
 async def test_all_goes_at_once_where_nobody_knows_how_sure_the_model_is(

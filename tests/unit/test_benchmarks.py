@@ -37,6 +37,7 @@ def test_the_channel_benchmark_notices_a_channel_of_another_convention(
 TINY = ["--prompts", "5", "--steps", "2", "--rounds", "2"]
 
 
+@pytest.mark.benchmark
 def test_the_forward_pass_benchmark_times_both_in_turn(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -52,6 +53,7 @@ def test_the_forward_pass_benchmark_times_both_in_turn(
     assert "times faster" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.benchmark
 def test_the_forward_pass_of_published_checkpoints_can_be_timed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -62,6 +64,7 @@ def test_the_forward_pass_of_published_checkpoints_can_be_timed(
     capsys.readouterr()
 
 
+@pytest.mark.benchmark
 def test_the_forward_pass_benchmark_fails_below_what_is_promised(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

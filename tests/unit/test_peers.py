@@ -29,6 +29,7 @@ from tests.benchmarks.peers.record import Record
 from tests.benchmarks.peers.summary import summarise
 from tests.benchmarks.peers.turns import Checked
 from tests.benchmarks.peers.wires import JSON_LIST, JSON_TEXT, TENSOR, TEXT, HttpTarget, Wire
+from tests.waiting import until_true
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / ServerConfig().runtime.model
@@ -143,12 +144,19 @@ def test_a_server_ends_with_all_that_it_has_started(tmp_path: Path) -> None:
     )
     log = tmp_path / "log"
     with ServerProcess([sys.executable, "-c", program], {}, log, tmp_path) as server:
-        while not log.read_text().strip():
-            server.check()
+
+        def lives_until(condition: Callable[[], bool]) -> None:
+            # Looking without a pause would take the processor from what is looked at.
+            def looked_at() -> bool:
+                server.check()
+                return condition()
+
+            until_true(looked_at)
+
+        lives_until(lambda: bool(log.read_text().strip()))
         child = psutil.Process(int(log.read_text()))
         before_s = server.cpu_s()
-        while server.cpu_s() < before_s + 0.05:
-            server.check()
+        lives_until(lambda: server.cpu_s() >= before_s + 0.05)
         assert child.is_running()
     assert not child.is_running()
 

@@ -55,7 +55,7 @@ WORDS = {
         "edge_server/server/loading.py",
     ),
     "model: …cannot be copied to …": ("cannot be copied to", "edge_server/runtime/snapshot.py"),
-    "ready_file: …cannot be written…": ("cannot be written", "edge_server/server/process.py"),
+    "ready_file: …cannot be written…": ("cannot be written", "edge_server/server/ready.py"),
     "grpc_port: cannot listen on …": ("grpc_port: cannot listen on", "edge_server/frontdoor/grpc/server.py"),
 }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +11,7 @@ from edge_server.cell import Ladder, ReceivedBlock, Segment, SharedBound
 from edge_server.engine import AnswerStream, AskedAs, Completion, Delta, FeatureBlock, Prompt, Request
 from edge_server.errors import DeadlineExpiredError, EngineOverloadedError, QuestionCancelledError
 from edge_server.frontdoor.rounds import Climb, RoundsRun, Wanted
+from tests.waiting import until
 
 DONE = Completion("left", 0.9, 5, 1, 0.25, 0.5, "stop", confidence=0.95)
 UNSURE = replace(DONE, text="right", confidence=0.4)
@@ -90,8 +90,7 @@ async def test_it_is_asked_again_with_what_came_and_the_answer_tells_what_all_ro
         set(),
     )
     asked.give(segment(2, 0.0))
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
+    await until(lambda: len(engine.rounds) == 2)
     engine.streams[1].push(DONE)
     answer = await asked.run.answer.completion()
     assert (answer.text, answer.queue_s, answer.compute_s) == ("left", 0.5, 1.0)
@@ -157,8 +156,7 @@ async def test_what_was_lost_comes_again_before_the_engine_is_asked() -> None:
     asked.run.deliver(
         {"video": asked.run.received["video"].with_again(segment(2, -15.0))}, asked.held.hold("camera")
     )
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
+    await until(lambda: len(engine.rounds) == 1)
     assert engine.rounds[0].prompt.blocks[0].snr_db == pytest.approx(-15.0 + 10 * np.log10(2.0))
     engine.streams[0].push(DONE)
     assert (await asked.run.answer.completion()).text == "left"
@@ -169,8 +167,7 @@ async def test_what_is_lost_and_cannot_come_again_is_asked_as_it_is() -> None:
     asked = Asked(engine, snr_db=-15.0)
     await asked.until_wanted()
     asked.give()
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
+    await until(lambda: len(engine.rounds) == 1)
     engine.streams[0].push(UNSURE)
     assert (await asked.run.answer.completion()).text == "right"
 
