@@ -125,8 +125,13 @@ def _row(arm: str, found: Mapping[int, Any], tuning: Sequence[Mapping[str, Any]]
 
 
 def _curve(arm: str, found: Mapping[int, Any]) -> dict[str, Any]:
-    """Accuracy on the validation split against processor time, the mean over seeds."""
-    ways = [each["on_the_way"] for each in found.values()]
+    """Accuracy on the validation split against processor time, the mean over seeds.
+
+    Seeds have the same processor time, and not always the same rounds: those that all of them looked at.
+    """
+    ways = [{look["rounds"]: look for look in each["on_the_way"]} for each in found.values()]
+    common = sorted(set(ways[0]).intersection(*ways))
+    looks_of = [[way[rounds] for way in ways] for rounds in common]
     return {
         "arm": arm,
         "points": [
@@ -134,7 +139,7 @@ def _curve(arm: str, found: Mapping[int, Any]) -> dict[str, Any]:
                 name: sum(look[name] for look in looks) / len(looks)
                 for name in ("cpu_s", "rounds", "val_accuracy")
             }
-            for looks in zip(*ways, strict=True)
+            for looks in looks_of
         ],
     }
 

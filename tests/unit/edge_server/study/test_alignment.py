@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from edge_server.data.soundstage.dataset import generate
+from edge_server.study.alignment import gather
 from edge_server.study.alignment.tuning import Found, search
 from edge_server.study.cli import app
 
@@ -92,3 +94,15 @@ def test_a_system_that_is_not_there_is_refused(tmp_path: Path) -> None:
     ran = CliRunner().invoke(app, asked)
     assert ran.exit_code == 2
     assert "allowed: no-alignment" in ran.output.replace("\n", " ")
+
+
+def test_a_curve_is_the_mean_of_seeds_where_all_of_them_looked() -> None:
+    def seed(cpu_s: float, *rounds: int) -> dict[str, Any]:
+        looks = [{"rounds": each, "cpu_s": cpu_s * each, "val_accuracy": each / 100} for each in rounds]
+        return {"on_the_way": looks}
+
+    found = gather._curve("notes", {1: seed(1.0, 0, 50, 73), 2: seed(3.0, 0, 50, 60, 78)})
+    assert found["points"] == [
+        {"cpu_s": 0.0, "rounds": 0.0, "val_accuracy": 0.0},
+        {"cpu_s": 100.0, "rounds": 50.0, "val_accuracy": 0.5},
+    ]
