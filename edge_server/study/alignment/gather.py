@@ -144,6 +144,13 @@ def _curve(arm: str, found: Mapping[int, Any]) -> dict[str, Any]:
     }
 
 
+def _judged(kept: bool, seeds: int) -> dict[str, Any]:
+    """A verdict: what fewer seeds than were asked speak for is not settled."""
+    if seeds >= LEAST_SEEDS:
+        return {"met": kept}
+    return {"met": None if kept else False, "why": f"{LEAST_SEEDS} training seeds were asked"}
+
+
 def kept_promises(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The promises that this settles."""
     found = report["compared"]
@@ -157,13 +164,12 @@ def kept_promises(report: Mapping[str, Any]) -> list[dict[str, Any]]:
             "what": "Caption-only alignment minus none, equal clips, questions and CPU-seconds of both "
             "stages",
             "measured": f"{gain:+.1f} points ({report['chosen']}, {seeds} seeds, {budget:g} CPU-s each)",
-            "met": False if gain < GAIN_POINTS else True if seeds >= LEAST_SEEDS else None,
-            "why": None if seeds >= LEAST_SEEDS else f"{LEAST_SEEDS} training seeds were asked",
+            **_judged(gain >= GAIN_POINTS, seeds),
         },
         {
             "what": "Caption-only alignment over dictation, accuracy",
             "measured": f"{share:.3f} ({report['chosen']}, {seeds} seeds)",
-            "met": share >= OF_DICTATION,
+            **_judged(share >= OF_DICTATION, seeds),
         },
     ]
     what = "Rounds at equal accuracy, caption-only alignment with its stage 1 over none"
