@@ -18,9 +18,9 @@ def main() -> None:
     # Until its model can be loaded again: others would end at it.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        config, place = be_told(sys.stdin.buffer)
-        logs.configure(config.server.log_level)
-        process.run(config, place)
+        told = be_told(sys.stdin.buffer)
+        logs.configure(told.config.server.log_level)
+        process.run(told.config, told.place, told.model)
     except EdgeServerError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(2)

@@ -29,6 +29,7 @@ from edge_server.server.config import ServerConfig
 from edge_server.server.front_doors import Place
 from edge_server.server.logs import IN_WORDS
 from edge_server.server.ready import write_ready
+from edge_server.server.telling import ModelIdentity
 from edge_server.ui.extra import page_is_served
 from edge_server.ui.gate import Gate
 
@@ -161,21 +162,28 @@ def _announce(config: ServerConfig, served: Served, addresses: Addresses) -> Non
         write_ready(config.server.ready_file, facts)
 
 
-def run(config: ServerConfig, place: Place | None = None) -> None:
+def run(config: ServerConfig, place: Place | None = None, meant: ModelIdentity | None = None) -> None:
     """Load what the settings name and serve it; returns when the server has drained.
 
     Args:
         config: settings.
         place: which of several front doors this is; None: it is the only one.
+        meant: the model that it has to be, as others beside this one serve it; None: any.
 
     Raises:
-        ConfigurationError: a setting names what is not there.
+        ConfigurationError: a setting names what is not there, or not what is meant.
     """
     from edge_server.server.loading import Loading
 
     logger.info("loading", extra={"model": str(config.runtime.model)})
     loading = Loading(config)
     served = loading()
+    if meant is not None and meant != (served.model.bundle_hash, served.digest):
+        served.close()
+        raise ConfigurationError(
+            f"model: the folder {config.runtime.model} holds {served.model.bundle_hash} ({served.digest}) by "
+            f"now, and the others serve {meant[0]} ({meant[1]}); SIGHUP has all of them take up what is there"
+        )
     # What is loaded by now stays: the collector need not go through all of it while answers wait.
     gc.collect()
     gc.freeze()

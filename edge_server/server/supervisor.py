@@ -2,7 +2,7 @@
 
     SIGTERM ─▶ doors drain ─▶ engine drains ─▶ end
     SIGHUP  ─▶ engine loads another model beside the present one ─▶ doors do
-    one dies ─▶ another takes its place
+    one dies ─▶ another takes its place, and serves what the others do
 
 The ports are held here, bound and not listened on: whoever else would take them is told at the start, and a
 door that comes anew finds them.
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
 import signal
@@ -21,7 +20,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,50 +28,18 @@ from edge_server.errors import ConfigurationError
 from edge_server.server.config import ServerConfig
 from edge_server.server.front_doors import Place, check_front_doors, of_door, of_engine, ready_file
 from edge_server.server.logs import IN_WORDS
+from edge_server.server.member_process import LOOK_S, MemberProcess
 from edge_server.server.ready import write_ready
 from edge_server.server.rest_server import listen
-from edge_server.server.telling import told
+from edge_server.server.telling import ModelIdentity
 
 logger = logging.getLogger(__name__)
 
 PROGRAM = (sys.executable, "-m", "edge_server.server.member")
-_LOOK_S = 0.05
-_AGAIN_S, _AGAIN_MOST_S = 0.5, 10.0
+_AGAIN_S, _AGAIN_MOST_S, _DOUBLED_MOST = 0.5, 10.0, 8
 _LIVED_S = 60.0
 """Whoever has lived so long begins anew at once when it dies."""
 _SETTLE_S = 5.0
-
-
-@dataclass
-class _Member:
-    """A process, or the next one in its place."""
-
-    name: str
-    told: bytes
-    ready: Path
-    process: asyncio.subprocess.Process | None = None
-    died: int = 0
-    watch: asyncio.Task[None] | None = field(default=None, repr=False)
-
-    @property
-    def facts(self) -> Mapping[str, Any]:
-        """What it says of itself; empty until it is ready."""
-        with contextlib.suppress(OSError, ValueError):
-            found: Mapping[str, Any] = json.loads(self.ready.read_text(encoding="utf-8"))
-            return found
-        return {}
-
-    @property
-    def model(self) -> tuple[str, str] | None:
-        """What it serves; None while it does not."""
-        facts = self.facts
-        return (facts["bundle_hash"], facts["digest"]) if facts else None
-
-    def signal(self, number: signal.Signals) -> None:
-        """Tell it, if it lives."""
-        if self.process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                self.process.send_signal(number)
 
 
 class Supervisor:
@@ -93,24 +59,23 @@ class Supervisor:
         scratch: Path,
         tell: Callable[[dict[str, Any]], None],
     ) -> None:
-        self._program = tuple(program)
         self._tell = tell
-        self._ending = False
         accounts = scratch / "accounts"
         make_shared_accounts(accounts)
-        self._engine: list[_Member] = []
+        self._following: asyncio.Task[None] | None = None
+        self._engine: list[MemberProcess] = []
         if config.cluster.role == "both":
-            as_told = told(of_engine(config, scratch), None)
-            self._engine.append(_Member("engine", as_told, ready_file(scratch, None)))
-        self._doors: list[_Member] = []
+            own, ready = of_engine(config, scratch), ready_file(scratch, None)
+            self._engine.append(MemberProcess("engine", program, own, None, ready))
+        self._doors: list[MemberProcess] = []
         for number in range(config.server.front_doors):
             first = config.server.door_port
             place = Place(number, accounts, first + number if first else 0)
-            as_told = told(of_door(config, number, scratch), place)
-            self._doors.append(_Member(f"door {number}", as_told, ready_file(scratch, number)))
+            own, ready = of_door(config, number, scratch), ready_file(scratch, number)
+            self._doors.append(MemberProcess(f"door {number}", program, own, place, ready))
 
     @property
-    def _members(self) -> list[_Member]:
+    def _members(self) -> list[MemberProcess]:
         return [*self._engine, *self._doors]
 
     async def start(self) -> None:
@@ -120,33 +85,45 @@ class Supervisor:
             ConfigurationError: one of them ended at once; it has said why.
         """
         for member in self._members:
-            await self._begin(member)
+            await member.begin()
         for member in self._members:
-            await self._until_ready(member)
+            await member.until_ready()
         for member in self._members:
             member.watch = asyncio.create_task(self._keep(member), name=f"tokenlink-{member.name}")
-        self._changed()
+        facts = self._facts()
+        if facts is not None:
+            self._tell(facts)
 
     async def reload(self) -> None:
-        """The engine takes up another model, then the doors: their questions find it there."""
-        for engine in self._engine:
-            before = engine.model
-            engine.signal(signal.SIGHUP)
-            while engine.model in (before, None):
-                await asyncio.sleep(_LOOK_S)
+        """The engine takes up another model, then the doors: their questions find it there. Without an engine
+        the first door goes first."""
+        first = self._members[0]
+        before = first.model
+        first.signal(signal.SIGHUP)
+        # One that has what is in the folder already changes nothing; what the others serve shows it.
+        while first.model is None or (first.model == before and not self._differ()):
+            await asyncio.sleep(LOOK_S)
+        await self._follow()
+
+    async def _follow(self) -> None:
+        """The doors take up what is in the folder, which the engine has."""
         for door in self._doors:
             door.signal(signal.SIGHUP)
-        while any(door.model != self._doors[0].model for door in self._doors) or self._stale():
-            await asyncio.sleep(_LOOK_S)
+        while self._facts() is None or self._differ():
+            await asyncio.sleep(LOOK_S)
         self._changed()
 
-    def _stale(self) -> bool:
-        """Whether the doors do not serve yet what the engine does."""
-        return any(door.model != engine.model for engine in self._engine for door in self._doors)
+    def _differ(self) -> bool:
+        """Whether those that serve do not all serve the same."""
+        return len({each.model for each in self._members} - {None}) > 1
 
     async def end(self, hurry: asyncio.Event) -> None:
         """End the doors, then the engine, each with its questions answered; at once where told to hurry."""
-        self._ending = True
+        # Nobody is begun anew from here on, not even one that has died a moment ago.
+        watches = [watch for watch in (self._following, *(each.watch for each in self._members)) if watch]
+        for watch in watches:
+            watch.cancel()
+        await asyncio.gather(*watches, return_exceptions=True)
         for members in (self._doors, self._engine):
             for member in members:
                 member.signal(signal.SIGTERM)
@@ -161,62 +138,73 @@ class Supervisor:
                     await asyncio.wait_for(ended, _SETTLE_S)
         for member in self._members:
             member.signal(signal.SIGKILL)
-            if member.watch is not None:
-                member.watch.cancel()
 
-    async def _begin(self, member: _Member) -> None:
-        member.ready.unlink(missing_ok=True)
-        # Of a session of its own: Ctrl-C ends the doors first, and this tells them.
-        member.process = await asyncio.create_subprocess_exec(
-            *self._program, stdin=asyncio.subprocess.PIPE, start_new_session=True
-        )
-        assert member.process.stdin is not None  # noqa: S101 (it was asked for)
-        member.process.stdin.write(member.told)
-        with contextlib.suppress(ConnectionError):
-            await member.process.stdin.drain()
-
-    async def _until_ready(self, member: _Member) -> None:
-        process = member.process
-        while not member.facts:
-            if process is not None and process.returncode is not None:
-                raise ConfigurationError(f"front_doors: {member.name} did not start; its lines above say why")
-            await asyncio.sleep(_LOOK_S)
-
-    async def _keep(self, member: _Member) -> None:
+    async def _keep(self, member: MemberProcess) -> None:
         """Whoever dies has a successor."""
         while True:
             began = time.monotonic()
-            assert member.process is not None  # noqa: S101 (it was begun)
-            code = await member.process.wait()
-            if self._ending:
-                return
+            code = await member.ended()
             member.died = 0 if time.monotonic() - began > _LIVED_S else member.died + 1
             logger.error("%s ended and is begun anew", member.name, extra={"code": code})
-            await asyncio.sleep(min(_AGAIN_S * 2 ** max(member.died - 1, 0), _AGAIN_MOST_S))
-            await self._begin(member)
-            with contextlib.suppress(ConfigurationError):  # it has died again, and is begun again
-                await self._until_ready(member)
-                self._changed()
+            await self._begin_anew(member)
+
+    async def _begin_anew(self, member: MemberProcess) -> None:
+        while True:
+            times = min(max(member.died - 1, 0), _DOUBLED_MOST)
+            await asyncio.sleep(min(_AGAIN_S * 2**times, _AGAIN_MOST_S))
+            try:
+                await member.begin(self._meant_for(member))
+                break
+            except OSError as error:
+                member.died += 1
+                logger.error("%s cannot be started and is tried again: %s", member.name, error)
+        with contextlib.suppress(ConfigurationError):  # it has died again, and is begun again
+            await member.until_ready()
+            if self._differ():
+                logger.warning("%s serves another model than others, which take it up", member.name)
+                self._let_follow()
+            self._changed()
+
+    async def _ended(self, members: Sequence[MemberProcess]) -> None:
+        for member in members:
+            await member.ended()
+
+    def _meant_for(self, member: MemberProcess) -> ModelIdentity | None:
+        """What a successor has to serve: a door, what the others do, or its questions had no engine. An
+        engine takes what the folder holds, as what was served is nowhere any more; the doors follow it."""
+        if member in self._engine:
+            return None
+        others = (each.model for each in self._members if each is not member)
+        return next((model for model in others if model is not None), None)
+
+    def _let_follow(self) -> None:
+        if self._following is not None:
+            self._following.cancel()
+        self._following = asyncio.create_task(self._follow(), name="tokenlink-doors-follow")
 
     def _changed(self) -> None:
-        told = [each.facts for each in self._members]
-        if not all(told):
+        facts = self._facts()
+        if facts is None:
             return
-        doors = [each.facts for each in self._doors]
-        kept = ("own_rest", "pid")
-        self._tell(
-            {
-                **doors[0],
-                "pid": os.getpid(),
-                "doors": [{name: door[name] for name in kept} for door in doors],
-                "engines": [{name: each.facts[name] for name in kept} for each in self._engine],
-            }
-        )
+        try:
+            self._tell(facts)
+        except ConfigurationError as error:
+            # As it could at the start; no reason to serve no longer.
+            logger.error("what changed is not told: %s", error)
 
-    async def _ended(self, members: Sequence[_Member]) -> None:
-        for member in members:
-            if member.process is not None:
-                await member.process.wait()
+    def _facts(self) -> dict[str, Any] | None:
+        """What they say of themselves, as one; None while one of them is not ready."""
+        # Each is read once: another look may find its successor.
+        engines, doors = ([each.facts for each in members] for members in (self._engine, self._doors))
+        if not all((*engines, *doors)):
+            return None
+        kept = ("own_rest", "pid")
+        return {
+            **doors[0],
+            "pid": os.getpid(),
+            "doors": [{name: door[name] for name in kept} for door in doors],
+            "engines": [{name: engine[name] for name in kept} for engine in engines],
+        }
 
 
 @contextlib.contextmanager
@@ -273,6 +261,7 @@ async def supervise(config: ServerConfig, program: Sequence[str] = PROGRAM) -> N
                 reloading = asyncio.create_task(_reload_on(asked_to_reload, supervisor))
                 await ending
             starting.cancel()
+            await asyncio.wait({starting})
         finally:
             if reloading is not None:
                 reloading.cancel()
@@ -288,10 +277,12 @@ async def _reload_on(asked: asyncio.Event, supervisor: Supervisor) -> None:
         asked.clear()
         reloading = asyncio.create_task(supervisor.reload())
         again = asyncio.create_task(asked.wait())
-        # What could not be loaded changed nothing, and is waited for no longer once another is asked for.
-        await asyncio.wait({reloading, again}, return_when=asyncio.FIRST_COMPLETED)
-        reloading.cancel()
-        again.cancel()
+        try:
+            # What could not be loaded changed nothing, and is waited for no longer once another is asked for.
+            await asyncio.wait({reloading, again}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            reloading.cancel()
+            again.cancel()
 
 
 def _say(facts: Mapping[str, Any]) -> None:

@@ -84,8 +84,8 @@ def served(limits: MediaLimits | None = None) -> Served:
 def main() -> None:
     place, key = None, sys.argv[1] if len(sys.argv) > 1 else ""
     if key == MEMBER:
-        config, place = be_told(sys.stdin.buffer)
-        key = ""
+        heard = be_told(sys.stdin.buffer)
+        config, place, key = heard.config, heard.place, ""
     else:
         config = ServerConfig()
     if place is None and config.server.front_doors > 1:

@@ -50,9 +50,10 @@ def test_what_a_member_is_told_is_what_it_hears(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(telling, "_end_with", lambda stream: None)
     door, place = of_door(config(questions_per_minute=7), 2, tmp_path), Place(2, tmp_path / "a", 9002)
-    assert telling.be_told(io.BytesIO(told(door, place))) == (door, place)
+    meant = ("sha256:1", "digest")
+    assert telling.be_told(io.BytesIO(told(door, place, meant))) == telling.Told(door, place, meant)
     engine = of_engine(config(), tmp_path)
-    assert telling.be_told(io.BytesIO(told(engine, None))) == (engine, None)
+    assert telling.be_told(io.BytesIO(told(engine, None))) == telling.Told(engine, None, None)
 
 
 @pytest.mark.parametrize(
