@@ -107,7 +107,11 @@ class DoorClient:
         self._work = WorkQueue(connection, self._subjects, wall_clock)
         # Nobody else's, even where two nodes were given one name.
         self._inbox = f"{inbox_of(connection.node)}.{secrets.token_hex(6)}.{queue}"
-        self._queue = FairQueue(config.max_queue, config.max_queue_per_user)
+        self._queue = FairQueue(
+            config.max_queue,
+            config.max_queue_per_user,
+            max_background_beside=config.max_background_beside,
+        )
         self._intake = Intake(model, config, self._queue, observer, clock, new_seed)
         self._asked: dict[Job, _Asked] = {}
         self._by_uid: dict[str, Job] = {}

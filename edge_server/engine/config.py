@@ -37,7 +37,8 @@ class EngineConfig:
     max_queue_per_user: PositiveInt = 64
     """Questions of one user that may wait."""
     max_background_beside: PositiveInt = 1
-    """Background questions under way at once, of all batches, while somebody asks interactively."""
+    """Background questions under way at once, of all batches, while somebody asks interactively; with
+    `cluster`, of each door."""
     default_new_tokens: PositiveInt = 32
     """Language tokens of an answer, where the question does not say."""
     max_new_tokens: PositiveInt = 256

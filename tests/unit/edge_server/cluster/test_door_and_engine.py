@@ -125,6 +125,18 @@ async def test_questions_wait_for_an_engine_and_all_are_answered(cluster: Cluste
     assert sum(len(model.prefills) > 0 for model in models) >= 1
 
 
+async def test_background_questions_stand_back_at_a_door_as_at_an_engine(cluster: Cluster) -> None:
+    door, model = await cluster.door(), WeightlessModel()
+    model.gate.close()
+    await cluster.engine(model)
+    await until(lambda: door.status.ready)
+    streams = [door.submit(question())]
+    streams += [door.submit(question(n, user=f"u{n}", priority="background")) for n in range(1, 4)]
+    assert (door.status.running, door.status.waiting) == (2, 2)
+    model.gate.open()
+    await asyncio.gather(*(stream.completion() for stream in streams))
+
+
 async def test_what_an_engine_that_is_gone_had_in_hand_is_told_on_by_another(cluster: Cluster) -> None:
     door = await cluster.door()
     stuck = WeightlessModel(answer=lambda prompt: "told once")
