@@ -8,6 +8,7 @@
 Knows no transport and no model library.
 """
 
+from edge_server.engine.acceptance import deadline_of
 from edge_server.engine.answer import AnswerStream
 from edge_server.engine.client import EngineClient, EngineStatus
 from edge_server.engine.config import EngineConfig
@@ -50,4 +51,5 @@ __all__ = [
     "SilentObserver",
     "Step",
     "Token",
+    "deadline_of",
 ]

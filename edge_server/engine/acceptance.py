@@ -11,6 +11,22 @@ from edge_server.engine.request import Job, Request
 from edge_server.errors import InvalidQuestionError, TextTooLongError
 
 
+def deadline_of(request: Request, config: EngineConfig) -> float:
+    """Within which time of its submission a question is to be answered [s].
+
+    Args:
+        request: as it was asked.
+        config: says what holds where it does not say, and the longest.
+
+    Raises:
+        InvalidQuestionError: it says a time that is none.
+    """
+    deadline_s = request.deadline_s or config.default_deadline_s
+    if not deadline_s > 0:
+        raise InvalidQuestionError("deadline_s", f"is {deadline_s}; must be above 0")
+    return min(deadline_s, config.max_deadline_s)
+
+
 def accepted(
     request: Request, model: Model, config: EngineConfig, new_seed: Callable[[], int], now: float
 ) -> Job:
@@ -31,9 +47,7 @@ def accepted(
         raise InvalidQuestionError(
             "max_new_tokens", f"is {max_new_tokens}; allowed: 1 to {config.max_new_tokens}"
         )
-    deadline_s = request.deadline_s or config.default_deadline_s
-    if not deadline_s > 0:
-        raise InvalidQuestionError("deadline_s", f"is {deadline_s}; must be above 0")
+    deadline_s = deadline_of(request, config)
     sampling = request.prompt.sampling
     if sampling.draws and sampling.seed is None:
         # Drawn once: a question that is run again comes out the same.
@@ -59,6 +73,6 @@ def accepted(
         request,
         positions=positions,
         max_new_tokens=max_new_tokens,
-        deadline_s=min(deadline_s, config.max_deadline_s),
+        deadline_s=deadline_s,
         now=now,
     )

@@ -30,8 +30,6 @@ logger = logging.getLogger(__name__)
 
 Submit: TypeAlias = Callable[[Request], AnswerStream]
 """Hands a round to the engine; raises what that raises."""
-USUAL_DEADLINE_S = 60.0
-"""Of a question that does not say one, and of whose device nothing more is heard [s]."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +74,7 @@ class RoundsRun:
         received: what has come of the modalities that can be asked for more.
         climb: how it goes on.
         submit: to the engine.
+        deadline_s: within which it ends, though nothing more be heard of its device [s].
         on_wanted: told of each request for more.
         clock: monotonic seconds.
 
@@ -93,6 +92,7 @@ class RoundsRun:
         climb: Climb,
         submit: Submit,
         *,
+        deadline_s: float,
         on_wanted: Callable[[Wanted], None] = lambda wanted: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -103,8 +103,8 @@ class RoundsRun:
         self._submit = submit
         self._on_wanted = on_wanted
         self._clock = clock
-        self._deadline_s = request.deadline_s or USUAL_DEADLINE_S
-        self._deadline_at = clock() + self._deadline_s
+        self._deadline_s = deadline_s
+        self._deadline_at = clock() + deadline_s
         self._wanted: Wanted | None = None
         self._requests = 0
         self._news = asyncio.Event()

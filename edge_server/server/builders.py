@@ -383,7 +383,7 @@ def build_grpc_door(
         downloads=Downloads(bounds.downloads, bounds.held_bytes, receive_s, metrics.rejected),
         held=bounds.held_bytes,
         sharing=Sharing(cell, desk, backends, metrics),
-        rounds=RoundsDesk(cell, backends, metrics),
+        rounds=RoundsDesk(cell, backends, metrics, config.engine),
         tracing=around.tracing,
     )
     return GrpcServer(

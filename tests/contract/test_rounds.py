@@ -223,11 +223,13 @@ class Raw:
     async def send(self, **body: Any) -> None:
         await self.call.write(pb.UplinkFrame(session_id=self.session_id, bundle_hash=BUNDLE_HASH, **body))
 
-    async def ask(self, request_id: str, until_sure: float = 0.5, **rounds: Any) -> None:
+    async def ask(
+        self, request_id: str, until_sure: float = 0.5, deadline_ms: int = 60_000, **rounds: Any
+    ) -> None:
         told = {"token_lengths": [2, 4], "until": until_sure, "nested": True} | rounds
         await self.send(
             question=question(
-                request_id, sent(2), rounds=pb.Rounds(**told), deadline_ms=60_000, whole_answer=True
+                request_id, sent(2), rounds=pb.Rounds(**told), deadline_ms=deadline_ms, whole_answer=True
             )
         )
 
@@ -258,6 +260,17 @@ async def raw(running: Running) -> AsyncIterator[Callable[[str], Any]]:
         each.call.cancel()
         with contextlib.suppress(asyncio.CancelledError, grpc.aio.AioRpcError):
             await each.call.code()
+
+
+@pytest.mark.parametrize("settings", [{"default_deadline_s": 0.2, "max_deadline_s": 0.2}])
+@pytest.mark.parametrize("deadline_ms", [0, 60_000])
+async def test_a_device_that_falls_silent_is_waited_for_as_long_as_the_settings_say(
+    raw: Callable[[str], Any], deadline_ms: int
+) -> None:
+    device = await raw("camera")
+    await device.ask("q1", deadline_ms=deadline_ms)
+    assert (await device.hear()).wanted.round == 1
+    assert (await device.hear()).answer.text == UNSURE
 
 
 @pytest.mark.parametrize("how", ["the device", "the device over another stream", "its session's end"])

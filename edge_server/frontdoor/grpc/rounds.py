@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Mapping
 
 from edge_server.cell import Cell, Hold, Ladder, Peer, ReceivedBlock, Segment, Session
-from edge_server.engine import AnswerStream, Request
+from edge_server.engine import AnswerStream, EngineConfig, Request, deadline_of
 from edge_server.errors import (
     EdgeServerError,
     InvalidQuestionError,
@@ -35,12 +35,16 @@ class RoundsDesk:
         cell: admits what comes.
         backends: the models that are served.
         metrics: counts blocks, and requests for more.
+        config: of the engine; its deadlines bound all rounds of a question together.
     """
 
-    def __init__(self, cell: Cell[EngineBackend], backends: Backends, metrics: Metrics) -> None:
+    def __init__(
+        self, cell: Cell[EngineBackend], backends: Backends, metrics: Metrics, config: EngineConfig
+    ) -> None:
         self._cell = cell
         self._backends = backends
         self._metrics = metrics
+        self._config = config
         self._runs: dict[tuple[str, str], RoundsRun] = {}
 
     def __len__(self) -> int:
@@ -60,7 +64,10 @@ class RoundsDesk:
         def run(session: Session, request: Request, submit: Submit) -> AnswerStream:
             climb = self._climb(question.rounds, session, bundle_hash)
             received = _first_round(question, request)
-            started = RoundsRun(request, received, climb, submit, on_wanted=self._count)
+            deadline_s = deadline_of(request, self._config)
+            started = RoundsRun(
+                request, received, climb, submit, deadline_s=deadline_s, on_wanted=self._count
+            )
             key = (session.device_id, question.request_id)
             self._runs[key] = started
             # The stream's own callback is the cell's: a wrapper ends with it.

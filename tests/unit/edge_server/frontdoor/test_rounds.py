@@ -53,7 +53,6 @@ class Asked:
         request = Request(
             Prompt((FeatureBlock("video", block.tokens(), snr_db),), (1, 2)),
             "user",
-            deadline_s=deadline_s,
             asked_as=AskedAs("camera", "q1", b"digest"),
         )
         self.run = RoundsRun(
@@ -61,6 +60,7 @@ class Asked:
             {"video": block},
             replace(CLIMB, **climb),  # type: ignore[arg-type]
             engine.submit,
+            deadline_s=deadline_s,
             on_wanted=self.wanted.append,
         )
 
