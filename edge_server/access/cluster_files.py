@@ -43,6 +43,8 @@ FOLDER = "cluster"
 STATION = "station"
 _APART = 'publish: { deny: ["tokenlink.>", "$KV.>"] }, subscribe: { deny: ["tokenlink.>", "$KV.>"] }'
 """What is said in one broker is not heard in the other: a question would be put into the queues of both."""
+_SYSTEM = "SYS"
+"""Account in which brokers talk among themselves."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 
 
@@ -100,6 +102,14 @@ def make_cluster(
             raise ConfigurationError(
                 f"cell: is {cell[:80]!r}; letters, digits, '_' and '-' are allowed, 1 to 32 of them"
             )
+        if cell in (_SYSTEM, HUB):
+            raise ConfigurationError(f"cell: is {cell!r}, which the broker's own account or domain is named")
+    named: dict[str, str] = {}
+    for server in servers:
+        if (other := named.setdefault(_stem(server), server)) != server:
+            raise ConfigurationError(
+                f"server: {other} and {server} would have the same files, {_stem(server)}.conf and others"
+            )
     stations, ports = stations or {}, ports or BrokerPorts()
     if unknown := sorted(set(stations) - set(cells)):
         raise ConfigurationError(f"station: {unknown[0]!r} is none of the cells, {', '.join(cells)}")
@@ -151,9 +161,14 @@ def _accounts(folder: Path, cells: Sequence[str], stations: Collection[str] = ()
         if cell in stations:
             lines += [f'      {{ user: "CN={user_of(cell, STATION)}", permissions {{ {_APART} }} }}']
         lines += ["    ]", "  }"]
-    lines += ["  SYS {}", "}", "system_account: SYS", ""]
+    lines += [f"  {_SYSTEM} {{}}", "}", f"system_account: {_SYSTEM}", ""]
     write_private(path := folder / "accounts.conf", "\n".join(lines).encode())
     return path
+
+
+def _stem(server: str) -> str:
+    """Of the names of a server's files."""
+    return (server if server.startswith("nats") else f"nats-{server}").replace(":", "-")
 
 
 def _server(
@@ -166,7 +181,7 @@ def _server(
     *,
     leaves: bool,
 ) -> list[Path]:
-    stem = (name if name.startswith("nats") else f"nats-{name}").replace(":", "-")
+    stem = _stem(name)
     certificate, key = signer.make_broker(folder, stem, [name])
     tls = f'cert_file: "{certificate.name}", key_file: "{key.name}", ca_file: "{CA_CERTIFICATE}"'
     lines = _settings(name, HUB, tls, store, ports)

@@ -134,6 +134,13 @@ def test_names_that_cannot_be_are_refused_and_what_is_there_is_signed_by_the_sam
         make_cluster(tmp_path, ["nats-1"], ["a b"], store=tmp_path)
     with pytest.raises(ConfigurationError, match="each may be named once"):
         make_cluster(tmp_path, ["nats-1", "nats-1"], [HERE], store=tmp_path)
+    for taken in ("SYS", "hub"):
+        with pytest.raises(ConfigurationError, match=f"cell: is '{taken}', which the broker's own"):
+            make_cluster(tmp_path, ["nats-1"], [HERE, taken], store=tmp_path)
+    for servers in (["1", "nats-1"], ["::1", "--1"]):
+        with pytest.raises(ConfigurationError, match="would have the same files, nats-"):
+            make_cluster(tmp_path, servers, [HERE], store=tmp_path)
+    assert not list(tmp_path.iterdir())
     make_cluster(tmp_path, ["nats-1"], [HERE], store=tmp_path)
     before = (tmp_path / "ca.pem").read_bytes()
     make_cluster(tmp_path, ["nats-1", "nats-2"], [HERE, THERE], store=tmp_path)
