@@ -14,7 +14,7 @@ from nats.js import JetStreamContext, api
 from nats.js.errors import APIError
 from nats.js.kv import KeyValue
 
-_IN_USE = 10058
+IN_USE = 10058
 """JetStream's code: a stream of that name is there, with other settings."""
 
 
@@ -51,7 +51,7 @@ async def make_bucket(
             direct=False,
         )
     except APIError as error:
-        if error.err_code != _IN_USE:
+        if error.err_code != IN_USE:
             raise
     if copied_from:
         await _copy(jet, f"KV_{name}", copied_from)

@@ -18,7 +18,7 @@ from nats.aio.client import Client
 from nats.js import JetStreamContext, api
 from nats.js.kv import KeyValue
 
-from edge_server.cluster.buckets import make_bucket
+from edge_server.cluster.buckets import IN_USE, make_bucket
 from edge_server.cluster.settings import ClusterConfig
 from edge_server.cluster.subjects import CLAIMS, CONSUMER, QueueSubjects
 from edge_server.errors import ConfigurationError
@@ -26,8 +26,6 @@ from edge_server.errors import ConfigurationError
 logger = logging.getLogger(__name__)
 
 _RETRY_S = 0.2
-_IN_USE = 10058
-"""JetStream's code: a stream of that name is there, with other settings."""
 _MAX_IN_HAND = 100_000
 _Result = TypeVar("_Result")
 
@@ -136,7 +134,7 @@ class Connection:
             try:
                 await self.jet.add_stream(stream)
             except nats.js.errors.APIError as error:
-                if error.err_code != _IN_USE:
+                if error.err_code != IN_USE:
                     raise
             await self.jet.add_consumer(subjects.stream, consumer)
 

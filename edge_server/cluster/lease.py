@@ -81,6 +81,8 @@ class Lease:
                 await self._try()
             except BrokerError as error:
                 logger.debug("the lease %s was not asked for: %r", self._name, error)
+                # A broker that came back without what it kept in memory has no bucket any more.
+                self._bucket = None
             await asyncio.sleep(self._ttl_s / 3)
 
     async def _try(self) -> None:

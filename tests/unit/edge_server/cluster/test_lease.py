@@ -36,6 +36,16 @@ def lease_of(broker: Broker, node: str) -> tuple[Lease, Connection]:
     return Lease(connection, "cell", ttl_s=TTL_S), connection
 
 
+async def test_it_is_held_again_after_the_broker_came_back_with_nothing(broker: Broker) -> None:
+    lease, _ = lease_of(broker, "only")
+    async with lease.running():
+        await until(lambda: lease.held)
+        broker.kill(0)
+        await until(lambda: not lease.held)
+        broker.start(0)
+        await until(lambda: lease.held)
+
+
 async def test_one_holds_it_and_another_when_that_one_lets_go_or_is_cut_off(broker: Broker) -> None:
     first, first_connection = lease_of(broker, "first")
     second, _ = lease_of(broker, "second")
