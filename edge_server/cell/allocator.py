@@ -179,7 +179,9 @@ class Allocator:
             asked = self._wanted.is_set()
             self._wanted.clear()
             active = self._active()
-            if self._elsewhere is not None and not await self._is_mine(self._elsewhere, active):
+            if self._elsewhere is not None and not await self._decides(self._elsewhere, active):
+                # Not with every question of a device, and often enough to be known to be there.
+                await self._sleep(min(self._config.allocate_every_s, _TELL_S))
                 continue
             away = self._away()
             started_s = self._clock()
@@ -194,6 +196,15 @@ class Allocator:
                 await self._sleep(
                     max(self._config.allocate_every_s, took_s / self._config.allocate_share - took_s)
                 )
+
+    async def _decides(self, elsewhere: Elsewhere, active: Sequence[Session]) -> bool:
+        """:meth:`_is_mine`; where that fails, grants go on holding, and it is tried again."""
+        try:
+            return await self._is_mine(elsewhere, active)
+        except Exception:
+            logger.exception("other doors of the cell were not talked to")
+            self._wanted.set()
+            return False
 
     async def _is_mine(self, elsewhere: Elsewhere, active: Sequence[Session]) -> bool:
         """Whether this door shares out the cell; where another does, tell it, and take what it told."""

@@ -88,7 +88,7 @@ class Elsewhere(Protocol):
 
     @property
     def told(self) -> Mapping[str, Share]:
-        """What whoever decides has told last, by session; empty where that is this door."""
+        """What whoever decides has told last, by session; that may have been this door."""
 
     @property
     def devices(self) -> int:

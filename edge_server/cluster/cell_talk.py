@@ -51,7 +51,7 @@ class CellTalk:
 
     @property
     def shares(self) -> cb.CellShares:
-        """What another has decided last."""
+        """What was decided last, here or by another: a door that decides no more knows what holds."""
         return self._shares
 
     @contextlib.asynccontextmanager
@@ -75,8 +75,10 @@ class CellTalk:
                         await subscription.unsubscribe()
 
     async def tell(self, told: cb.CellSessions | cb.CellShares) -> None:
-        """Tell the others this door's devices, or what it has decided."""
+        """Tell the others this door's devices, or what it has decided, which counts as told here too."""
         told.node = self._connection.node
+        if isinstance(told, cb.CellShares):
+            self._shares = told
         subject = CELL_SESSIONS if isinstance(told, cb.CellSessions) else CELL_SHARES
         with contextlib.suppress(*BrokerError):
             await self._connection.client.publish(subject, told.SerializeToString())

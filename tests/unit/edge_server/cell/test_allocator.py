@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 from edge_server.cell import BackendRegistry, Cell, CellConfig, Session
 from edge_server.cell.allocation import Allocation, LossFit, Policy, Problem, SolverError, make_policy
 from edge_server.cell.allocator import Allocator
+from edge_server.cell.elsewhere import Away, Elsewhere, Reckonable, Share
 from edge_server.cell.sent import SentBlock, count_sent
 from edge_server.cell.session import SILENT_AFTER_S
 from edge_server.engine import AnswerStream, Priority, Request
@@ -61,7 +62,12 @@ class Model:
 class Bench:
     """A cell with an allocator, on a clock of the test's own."""
 
-    def __init__(self, config: CellConfig = CONFIG, policy: Policy | None = None) -> None:
+    def __init__(
+        self,
+        config: CellConfig = CONFIG,
+        policy: Policy | None = None,
+        elsewhere: Elsewhere | None = None,
+    ) -> None:
         self.clock = FakeClock()
         self.counted = Counted()
         self.backends: BackendRegistry[Model] = BackendRegistry(Model())
@@ -73,6 +79,7 @@ class Bench:
             policy=policy,
             clock=self.clock,
             sleep=self._rest,
+            elsewhere=elsewhere,
         )
         self.cell = Cell(self.backends, config, clock=self.clock, allocator=self.allocator)
         self.rested = 0
@@ -99,6 +106,25 @@ class Bench:
 
 def held_hz(*sessions: Session) -> float:
     return sum(session.grant.bandwidth_hz for session in sessions)
+
+
+class Others:
+    """Implements Elsewhere: another door decides; of what it is told, the first is a fault."""
+
+    decides = False
+    sessions: tuple[Away, ...] = ()
+    devices = 0
+
+    def __init__(self) -> None:
+        self.told: dict[str, Share] = {}
+        self.heard: list[set[str]] = []
+
+    async def tell(self, sessions: Sequence[Reckonable]) -> None:
+        self.heard.append({session.session_id for session in sessions})
+        if len(self.heard) == 1:
+            raise RuntimeError("what nobody foresaw")
+
+    async def give(self, shares: Mapping[str, Share]) -> None: ...
 
 
 class Obedient:
@@ -244,6 +270,19 @@ async def test_what_nobody_foresaw_leaves_the_grants_that_there_are() -> None:
         bench.open("second", 10.0)
         await bench.until_shared_out(1)
         assert first.grant.bandwidth_hz == pytest.approx(5e4, rel=1e-3)
+
+
+async def test_what_nobody_foresaw_ends_no_talk_with_other_doors_and_neither_does_it_spin() -> None:
+    others = Others()
+    bench = Bench(elsewhere=others)
+    async with bench.running():
+        session = bench.open("device", 10.0)
+        others.told[session.session_id] = Share(1e3, 1.0, 4)
+        await until(lambda: session.grant.bandwidth_hz == 1e3)
+        assert others.heard[:2] == [{session.session_id}] * 2
+        # As often as it has told, it has rested.
+        assert bench.rests_s[:1] == [CONFIG.allocate_every_s]
+        assert len(bench.rests_s) >= len(others.heard) - 1
 
 
 async def test_a_device_that_fell_silent_has_no_share_until_it_asks_again() -> None:

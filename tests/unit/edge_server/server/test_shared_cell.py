@@ -53,6 +53,9 @@ async def test_one_door_shares_the_cell_out_for_all_and_another_takes_over(tmp_p
             await second.start(stack)
             near, far = (door.cell.open(name, BUNDLE, 10.0) for door, name in ((first, "a"), (second, "b")))
             third = second.cell.open("c", BUNDLE, 10.0)
+            # Who decides knows it too, for the time when another does.
+            await until(lambda: first.shared.told.keys() == {each.session_id for each in (near, far, third)})
+            assert first.shared.devices == 3
             # Together they have the whole cell, and no more, wherever they are.
             await until(lambda: held_hz(near, far, third) == pytest.approx(1e5, rel=1e-6))
             assert near.grant.bandwidth_hz == pytest.approx(1e5 / 3, rel=1e-6)
