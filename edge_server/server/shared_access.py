@@ -72,6 +72,9 @@ class SharedAccess:
                 await self._tell()
             except ConfigurationError as error:
                 logger.error("the access file is not shared: %s", error)
+            except Exception:
+                # Whatever it is, what is revoked later still has to reach the others.
+                logger.exception("the access file is not shared, and is looked at again")
             await asyncio.sleep(self._look_s)
 
     async def _tell(self) -> None:

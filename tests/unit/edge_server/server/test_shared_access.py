@@ -84,6 +84,27 @@ async def test_what_is_given_or_revoked_at_one_door_counts_at_the_others(
         await until(refused)
 
 
+async def test_a_fault_that_nobody_foresaw_keeps_no_revocation_back(
+    broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, here = door(broker, tmp_path / "first")
+    second, there = door(broker, tmp_path / "second")
+    put, faults = SharedRecords.put, [RuntimeError("what nobody foresaw")]
+
+    async def faulty(self: SharedRecords, key: str, value: bytes) -> bool:
+        if faults:
+            raise faults.pop()
+        return await put(self, key, value)
+
+    monkeypatch.setattr(SharedRecords, "put", faulty)
+    async with first.running(), second.running():
+        key = keys.add_key(here, "program", time.time())
+        credentials = CredentialStore(there)
+        await until(lambda: is_let_in(credentials, key))
+        credentials.close()
+    assert not faults
+
+
 async def test_a_door_that_comes_later_hears_everything(broker: Broker, tmp_path: Path) -> None:
     first, here = door(broker, tmp_path / "first")
     key = keys.add_key(here, "program", time.time())
