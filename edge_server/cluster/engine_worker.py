@@ -192,7 +192,6 @@ class EngineWorker:
             failure = EngineFailureError(f"the engine failed on this question: {fault}")
             await self._end(work, refusal_of(failure))
         finally:
-            self._trace(delivery, pulled_s, error)
             self._streams.pop(work.uid, None)
             newest = self._in_hand.pop(work.uid)
             if back_s < 0:
@@ -200,6 +199,8 @@ class EngineWorker:
             else:
                 await newest.hand_back(back_s)
             await self._puller.ask()
+            # Last: a fault of what takes spans costs no question, and no room for others.
+            self._trace(delivery, pulled_s, error)
 
     def _trace(self, delivery: Delivery, pulled_s: float, error: str) -> None:
         if not delivery.traceparent:

@@ -18,6 +18,7 @@ from edge_server.cluster.engine_worker import EngineWorker
 from edge_server.cluster.kept_answers import ClusterAnswers
 from edge_server.cluster.settings import ClusterConfig
 from edge_server.cluster.subjects import claim_key
+from edge_server.cluster.work_tracing import WorkTracing
 from edge_server.engine import AskedAs, Completion, Delta, Engine, EngineConfig, Request, SilentObserver
 from edge_server.errors import (
     ConfigurationError,
@@ -66,10 +67,12 @@ class Cluster:
         self._stack.push_async_callback(door.stop)
         return door
 
-    async def engine(self, model: WeightlessModel, rows: int = 4) -> EngineWorker:
+    async def engine(
+        self, model: WeightlessModel, rows: int = 4, tracing: WorkTracing | None = None
+    ) -> EngineWorker:
         config = EngineConfig(batches=1, max_batch=rows)
         engine = Engine(model, config, runner_of=lambda _: model)
-        worker = EngineWorker(engine, rows, self.connection("engine"), self._queue)
+        worker = EngineWorker(engine, rows, self.connection("engine"), self._queue, tracing=tracing)
         await worker.start()
         self._stack.push_async_callback(worker.stop)
         self._stack.callback(model.gate.open)
@@ -135,6 +138,21 @@ async def test_background_questions_stand_back_at_a_door_as_at_an_engine(cluster
     assert (door.status.running, door.status.waiting) == (2, 2)
     model.gate.open()
     await asyncio.gather(*(stream.completion() for stream in streams))
+
+
+async def test_a_fault_of_what_takes_spans_costs_no_question(cluster: Cluster) -> None:
+    class Faulty:
+        def ran(self, name: str, *told: object) -> None:
+            raise RuntimeError("no spans today")
+
+    door = await cluster.door()
+    engine = await cluster.engine(WeightlessModel(), tracing=Faulty())
+    await until(lambda: door.status.ready)
+    # More than it has rows for, one after another.
+    for number in range(6):
+        answer = await door.submit(question(number, traceparent=f"00-{1:032x}-{1:016x}-01")).completion()
+        assert answer.text == "3"
+    await until(lambda: engine.in_hand == 0)
 
 
 async def test_what_an_engine_that_is_gone_had_in_hand_is_told_on_by_another(cluster: Cluster) -> None:
