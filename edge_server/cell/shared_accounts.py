@@ -45,7 +45,8 @@ class SharedAccounts:
     """Implements :class:`edge_server.cell.accounts.Accounts` for one of several processes.
 
     There is room for some 30,000 peers that are active at once; beyond, the one in the same bucket that was
-    counted longest ago is forgotten, in favour of whoever it was.
+    counted longest ago is forgotten, in favour of whoever it was. The table is held until the process ends:
+    streams that end last are counted too.
 
     Args:
         path: the table.
@@ -64,11 +65,6 @@ class SharedAccounts:
         self._file = os.open(path, os.O_RDWR)
         self._table = mmap.mmap(self._file, _BUCKETS * _BUCKET_BYTES)
         self._forget_door()
-
-    def close(self) -> None:
-        """Let the table go."""
-        self._table.close()
-        os.close(self._file)
 
     @contextmanager
     def of(self, name: str) -> Iterator[Account]:
