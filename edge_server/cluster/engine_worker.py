@@ -27,7 +27,7 @@ from edge_server.cluster.members import EVERY_S, Members, tell
 from edge_server.cluster.questions import request_of
 from edge_server.cluster.subjects import QueueSubjects
 from edge_server.cluster.work_queue import Delivery, Puller
-from edge_server.cluster.work_tracing import Untraced, WorkTracing
+from edge_server.cluster.work_tracing import WorkTracing
 from edge_server.engine import AnswerStream, Delta, EngineClient
 from edge_server.errors import (
     DeadlineExpiredError,
@@ -61,7 +61,7 @@ class EngineWorker:
         queue: names the model in the cluster.
         clock: monotonic seconds.
         wall_clock: seconds since the Unix epoch.
-        tracing: is told spans.
+        tracing: is told spans; None: nobody is.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class EngineWorker:
         self._connection = connection
         self._subjects = QueueSubjects(queue)
         self._wall_clock = wall_clock
-        self._tracing = tracing or Untraced()
+        self._tracing = tracing
         self._claims = Claims(connection, wall_clock)
         self._puller = Puller(connection, self._subjects, self._room, self._take, clock)
         self._in_hand: dict[str, Delivery] = {}
@@ -203,7 +203,7 @@ class EngineWorker:
             self._trace(delivery, pulled_s, error)
 
     def _trace(self, delivery: Delivery, pulled_s: float, error: str) -> None:
-        if not delivery.traceparent:
+        if self._tracing is None or not delivery.traceparent:
             return
         facts: dict[str, str | int] = {
             "node": self._connection.node,

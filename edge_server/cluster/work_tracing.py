@@ -38,18 +38,3 @@ class WorkTracing(Protocol):
             facts: that the span carries.
             error: kind of what ended it; empty: it was answered.
         """
-
-
-class Untraced:
-    """Tracing that is off."""
-
-    def ran(
-        self,
-        name: str,
-        traceparent: str,
-        began_s: float,
-        ended_s: float,
-        facts: Mapping[str, str | int],
-        error: str = "",
-    ) -> None:
-        """Nothing is told."""
