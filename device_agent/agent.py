@@ -28,7 +28,7 @@ from device_agent.transmitter import Tokens, Transmitter
 from device_agent.updating import Updater
 from device_agent.uplink.session import Session
 from device_agent.uplink.uplink import Uplink
-from protos import payload
+from protos import payload, token_snr
 from protos.names import CHANNEL_MODELS, FADINGS, PRIORITIES, clamp_snr_db
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 
@@ -458,5 +458,6 @@ class Agent:
             channel_uses=reception.channel_uses,
             airtime_s=reception.airtime_s,
             zero_forcing=channel.config.equalizer == "zf",
+            token_snr=token_snr.pack(reception.token_snr_db_T),
         )
         return payload.encode(reception.x_TC, modality, self._settings.payload, report)

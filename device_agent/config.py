@@ -21,7 +21,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from device_agent.bundle.acceptance import Acceptance
 from device_agent.bundle.proving import ProofLimits
 from device_agent.bundle.signature import read_keys
-from device_agent.channel import ChannelConfig, EqualizerName
+from device_agent.channel import ChannelConfig, EqualizerName, SnrPer
 from device_agent.errors import ConfigurationError
 from device_agent.media.limits import MediaLimits
 from device_agent.outbox.records import Bounds, Evict
@@ -144,6 +144,8 @@ class DeviceSettings(BaseSettings):
     """Mean power of this device over that of a neighbour on the same resource."""
     equalizer: EqualizerName = Field(default=ChannelConfig.equalizer, json_schema_extra=_LINK)
     """How the gain is undone."""
+    snr_per: SnrPer = Field(default=ChannelConfig.snr_per, json_schema_extra=_LINK)
+    """What the receiver is told: one SNR of a block, or that of each token too, where gains differ within."""
     trace: Path | None = Field(default=None, json_schema_extra=_LINK)
     """CSV of time_s,snr_db that takes the place of snr_db."""
     bandwidth_hz: float | None = Field(
@@ -351,6 +353,7 @@ class DeviceSettings(BaseSettings):
             clip_db=self.clip_db,
             sir_db=self.sir_db,
             equalizer=self.equalizer,
+            snr_per=self.snr_per,
             tx_power_db=granted_power_db,
             bandwidth_hz=self.bandwidth_hz or granted_bandwidth_hz or ChannelConfig().bandwidth_hz,
         )

@@ -116,8 +116,8 @@ class EagerLink:
             for block in prompt.blocks:
                 if block.modality == "text":
                     x_1LC = torch.from_numpy(block.x_TC)[None].to(self._device)
-                    snr_db_1 = torch.tensor([block.snr_db], device=self._device)
-                    questions[row] = self._link.text_receiver(x_1LC, snr_db_1)[0]
+                    told_1L = torch.from_numpy(block.told_db())[None].to(self._device)
+                    questions[row] = self._link.text_receiver(x_1LC, told_1L)[0]
                 else:
                     by_slot.setdefault(SLOT_OF[block.modality], []).append((row, block))
         for slot, blocks in by_slot.items():
@@ -126,9 +126,11 @@ class EagerLink:
             x_BTC = torch.stack(
                 [F.pad(torch.from_numpy(b.x_TC), (0, 0, 0, longest - len(b.x_TC))) for _, b in blocks]
             )
-            snr_db_B = torch.tensor([block.snr_db for _, block in blocks], device=self._device)
+            told_BT = torch.stack(
+                [F.pad(torch.from_numpy(b.told_db()), (0, longest - len(b.x_TC))) for _, b in blocks]
+            )
             receiver = self._link.receiver(slot)
-            received = receiver(x_BTC.to(self._device), snr_db_B, lengths_B)
+            received = receiver(x_BTC.to(self._device), told_BT.to(self._device), lengths_B)
             for (row, block), embeddings in zip(blocks, received, strict=True):
                 filled = embeddings[: self._link.config.receiver.embeddings(len(block.x_TC))]
                 if block.label:

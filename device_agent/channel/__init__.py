@@ -13,6 +13,8 @@
 - The receiver is told ``effective_snr_db`` = snr_db + 10 log10(mean |h|^2 over the codeword), within
   [-30, 40]. Of a gain that is estimated, |h|^2 is its mean given the estimate, which follows the link and
   never the estimate's own noise (:func:`device_agent.channel.csi.expected_power`). Without a channel, 40.
+  Where gains differ within the codeword it can be told of each token besides, by the mean error of its
+  symbols (:func:`device_agent.channel.application.token_snr`).
 - Tapped delay lines (TDL) are sent over OFDM: every symbol has the gain of its subcarrier and time. Their
   channel uses hold comb pilots, where gains are estimated, and the cyclic prefix.
 - airtime_s = channel_uses / bandwidth_hz; over OFDM, of the subcarriers that fit into it.
@@ -30,6 +32,7 @@ from device_agent.channel.application import (
     n0_from_snr_db,
     power,
     to_symbols,
+    token_snr,
 )
 from device_agent.channel.csi import estimate_gain, pilot_uses
 from device_agent.channel.link import (
@@ -37,6 +40,7 @@ from device_agent.channel.link import (
     ChannelConfig,
     EqualizerName,
     Reception,
+    SnrPer,
     from_symbols,
 )
 from device_agent.channel.models import MODELS, ChannelModel, channel_model, register
@@ -53,6 +57,7 @@ __all__ = [
     "EqualizerName",
     "Pacer",
     "Reception",
+    "SnrPer",
     "SnrTrace",
     "Tdl",
     "airtime_s",
@@ -71,4 +76,5 @@ __all__ = [
     "sample_gain",
     "sample_noise",
     "to_symbols",
+    "token_snr",
 ]

@@ -69,6 +69,24 @@ def equalize_mmse(y: Signal, h: Signal, n0: Signal) -> Signal:
     return h.conj() * y / (power(h) + n0)
 
 
+def token_snr(gamma: Signal, *, zero_forcing: bool = False) -> Signal:
+    """Es/N0 of each token after equalisation, linear: of one gain for all that would leave as much error.
+
+    MMSE leaves of a unit-energy symbol an error of variance 1 / (1 + gamma), zero-forcing one of 1 / gamma.
+    Errors of a token's symbols are averaged, and the mean is told as the SNR that it belongs to; gamma itself
+    where all are alike. MMSE's mean shrinking, gamma / (1 + gamma), is that of this SNR too.
+
+    Args:
+        gamma: |h|^2 / n0 of each symbol, above 0, [..., T, C/2].
+        zero_forcing: how they are equalised; else by MMSE.
+
+    Returns:
+        [..., T].
+    """
+    error = 1.0 / (gamma + (0.0 if zero_forcing else 1.0))
+    return (gamma * error).mean(-1) / error.mean(-1)
+
+
 def equalize_zf(y: Signal, h: Signal) -> Signal:
     """Zero-forcing: y / h. Unbiased, but in a deep fade the noise explodes."""
     return y / h

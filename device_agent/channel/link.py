@@ -21,6 +21,7 @@ from device_agent.channel.application import (
     n0_from_snr_db,
     power,
     to_symbols,
+    token_snr,
 )
 from device_agent.channel.csi import estimate_gain, expected_power, pilot_uses
 from device_agent.channel.interference import neighbour
@@ -35,9 +36,18 @@ from device_agent.channel.selective import cross
 from device_agent.channel.tdl import Tdl
 from device_agent.channel.trace import SnrTrace
 from device_agent.errors import ConfigurationError
-from protos.names import MAX_ABS_SNR_DB, MAX_SNR_DB, ChannelName, CsiName, FadingName, clamp_snr_db
+from protos.names import (
+    MAX_ABS_SNR_DB,
+    MAX_SNR_DB,
+    MIN_SNR_DB,
+    ChannelName,
+    CsiName,
+    FadingName,
+    clamp_snr_db,
+)
 
 EqualizerName: TypeAlias = Literal["mmse", "zf"]
+SnrPer: TypeAlias = Literal["block", "token"]
 
 
 def from_symbols(s: Complex) -> npt.NDArray[np.float32]:
@@ -87,6 +97,8 @@ class ChannelConfig:
     """TDL only: power at which the amplifier saturates, over the mean power [dB]; None: it never does."""
     sir_db: float | None = None
     """Mean power of this device over that of a neighbour on the same resource [dB]; None: there is none."""
+    snr_per: SnrPer = "block"
+    """Whether the receiver is told one SNR of the codeword, or that of each token too where they differ."""
 
     def __post_init__(self) -> None:
         choices: dict[str, tuple[str, ...]] = {
@@ -94,6 +106,7 @@ class ChannelConfig:
             "fading": get_args(FadingName),
             "csi": get_args(CsiName),
             "equalizer": get_args(EqualizerName),
+            "snr_per": get_args(SnrPer),
         }
         for each in fields(self):
             value = getattr(self, each.name)
@@ -132,6 +145,8 @@ class Reception:
         gain_TS: what became of each symbol, noise aside: what was sent times this, complex, [T, C/2] or of a
             shape that broadcasts to it. A gradient by x_TC goes back through its conjugate.
         subcarrier_TS: that each symbol went over, counted from 0; None: not over OFDM.
+        token_snr_db_T: what the receiver is told of each token, float32 [T], within the same bounds [dB];
+            None: effective_snr_db is that of all, or all that is told.
     """
 
     x_TC: npt.NDArray[np.float32]
@@ -140,6 +155,13 @@ class Reception:
     airtime_s: float
     gain_TS: Complex = field(default_factory=lambda: np.ones((1, 1), np.complex64), repr=False)
     subcarrier_TS: npt.NDArray[np.int64] | None = field(default=None, repr=False)
+    token_snr_db_T: npt.NDArray[np.float32] | None = field(default=None, repr=False)
+
+    def told_db(self) -> npt.NDArray[np.float32]:
+        """What the receiver knows of each token, float32 [T] [dB]."""
+        if self.token_snr_db_T is None:
+            return np.full(len(self.x_TC), self.effective_snr_db, np.float32)
+        return self.token_snr_db_T
 
     def back(self, gradient_TC: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """A loss's gradient by what arrived, as its gradient by what was sent, [T, C]."""
@@ -216,6 +238,7 @@ class Channel:
                 clip_db=config.clip_db,
             )
             y, h, true, gain = crossed.y_TS, crossed.h_TS, crossed.true_TS, crossed.gain
+            gain_TS = crossed.gain_TS
             uses, on_air_s = crossed.channel_uses, crossed.airtime_s
             subcarrier_TS = crossed.subcarrier_TS
         else:
@@ -228,11 +251,23 @@ class Channel:
                 steady, scattered = model.paths()
                 scattered *= amplitude**2
                 gain = expected_power(h, n0 + mean_power, config.pilots, amplitude * steady, scattered)
+            gain_TS = gain
             on_air_s = airtime_s(uses, config.bandwidth_hz)
         # What a neighbour adds is noise to the receiver, of a power that it has measured.
         sinr_db = snr_db - 10.0 * math.log10(1.0 + mean_power / n0)
         received = self._received(y + added, h, true, gain, sinr_db, uses, on_air_s)
-        return replace(received, subcarrier_TS=subcarrier_TS)
+        told_T = self._of_each_token(gain_TS, sinr_db) if gain_TS.shape == s.shape else None
+        return replace(received, subcarrier_TS=subcarrier_TS, token_snr_db_T=told_T)
+
+    def _of_each_token(
+        self, gain_TS: npt.NDArray[np.float64], sinr_db: float
+    ) -> npt.NDArray[np.float32] | None:
+        if self.config.snr_per == "block":
+            return None
+        gamma_TS = np.maximum(gain_TS.astype(np.float64) / n0_from_snr_db(sinr_db), 1e-30)
+        snr_db_T = 10.0 * np.log10(token_snr(gamma_TS, zero_forcing=self.config.equalizer == "zf"))
+        told: npt.NDArray[np.float32] = np.clip(snr_db_T, MIN_SNR_DB, MAX_SNR_DB).astype(np.float32)
+        return told
 
     def _received(
         self,

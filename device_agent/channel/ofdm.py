@@ -127,7 +127,7 @@ def interpolate(estimate_Q: Complex, place_Q: Index, place_D: Index, grid: Grid)
     Returns:
         complex64, (D,).
     """
-    pilots = estimate_Q.reshape(-1, int((place_Q < grid.subcarriers).sum()))  # a row per OFDM symbol with any
+    pilots = estimate_Q.reshape(-1, _in_the_first(place_Q, grid))  # a row per OFDM symbol with any
     times_D, frequencies_D = np.divmod(place_D, grid.subcarriers)
     found = np.empty(len(place_D), np.complex64)
     if grid.is_comb:
@@ -143,3 +143,24 @@ def interpolate(estimate_Q: Complex, place_Q: Index, place_D: Index, grid: Grid)
         here, row = frequencies_D == frequency, pilots[:, frequency]
         found[here] = np.interp(times_D[here], at, row.real) + 1j * np.interp(times_D[here], at, row.imag)
     return found
+
+
+def blur(place_Q: Index, place_D: Index, grid: Grid) -> npt.NDArray[np.float64]:
+    """How much of a pilot's noise is left in each gain between: w^2 + (1 - w)^2, (D,).
+
+    Args:
+        place_Q, place_D, grid: as of :func:`interpolate`.
+    """
+    times_D, frequencies_D = np.divmod(place_D, grid.subcarriers)
+    if grid.is_comb:
+        over_D, at = frequencies_D, place_Q[: _in_the_first(place_Q, grid)]
+    else:
+        over_D, at = times_D, place_Q[:: grid.subcarriers] // grid.subcarriers
+    weight_D = np.interp(over_D, at, np.arange(len(at))) % 1.0
+    found: npt.NDArray[np.float64] = weight_D**2 + (1.0 - weight_D) ** 2
+    return found
+
+
+def _in_the_first(place_Q: Index, grid: Grid) -> int:
+    """Pilots of the first OFDM symbol."""
+    return int((place_Q < grid.subcarriers).sum())

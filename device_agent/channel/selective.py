@@ -13,7 +13,7 @@ import numpy.typing as npt
 from device_agent.channel.amplifier import clip
 from device_agent.channel.application import apply, power
 from device_agent.channel.csi import PILOT, estimate_gain, expected_power
-from device_agent.channel.ofdm import interpolate
+from device_agent.channel.ofdm import blur, interpolate
 from device_agent.channel.sampling import Complex, NumpyDraws, sample_noise
 from device_agent.channel.tdl import Tdl
 
@@ -27,6 +27,7 @@ class Crossed:
         h_TS: the gain that the receiver takes it to have had.
         true_TS: the gain that it had.
         gain: |h|^2 as far as the receiver knows: of each symbol, or of each pilot.
+        gain_TS: the same of each symbol.
         channel_uses: pilots and prefix included.
         airtime_s: of these [s].
         subcarrier_TS: that each symbol went over.
@@ -36,6 +37,7 @@ class Crossed:
     h_TS: Complex
     true_TS: Complex
     gain: npt.NDArray[np.float64]
+    gain_TS: npt.NDArray[np.float64]
     channel_uses: int
     airtime_s: float
     subcarrier_TS: npt.NDArray[np.int64]
@@ -84,13 +86,17 @@ def cross(
     h_TS = known_E[place_D].reshape(s_TS.shape)
     y_TS = apply(sent_D.reshape(s_TS.shape), true_TS, sample_noise(s_TS.shape, rng), n0)
     gain: npt.NDArray[np.float64] = power(h_TS).astype(np.float64)
+    gain_TS = gain
     if pilot_spacing:
-        blur = n0 + interference
-        estimate_Q = estimate_gain(known_E[place_Q] * (pilot_Q / PILOT), blur, 1, rng)
+        noise = n0 + interference
+        estimate_Q = estimate_gain(known_E[place_Q] * (pilot_Q / PILOT), noise, 1, rng)
         h_TS = interpolate(estimate_Q, place_Q, place_D, grid).reshape(s_TS.shape)
         steady, scattered = model.paths()
-        gain = expected_power(estimate_Q, blur, 1, amplitude * steady, amplitude**2 * scattered)
+        paths = (amplitude * steady, amplitude**2 * scattered)
+        gain = expected_power(estimate_Q, noise, 1, *paths)
+        noise_TS = noise * blur(place_Q, place_D, grid).reshape(s_TS.shape)
+        gain_TS = expected_power(h_TS, noise_TS, 1, *paths)
     uses = grid.channel_uses(s_TS.size)
     subcarrier_TS = (place_D % grid.subcarriers).reshape(s_TS.shape)
     airtime_s = uses / (grid.subcarriers * grid.spacing_hz)
-    return Crossed(y_TS, h_TS, true_TS, gain, uses, airtime_s, subcarrier_TS)
+    return Crossed(y_TS, h_TS, true_TS, gain, gain_TS, uses, airtime_s, subcarrier_TS)

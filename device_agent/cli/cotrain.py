@@ -41,7 +41,7 @@ DEFAULT_PORT = 50053
 #: Settings that the command takes.
 SETTINGS = (
     *("server", "bundle", "device_id", "threads", "provider"),
-    *("channel", "fading", "snr_db", "k_factor_db", "csi", "pilots", "equalizer"),
+    *("channel", "fading", "snr_db", "k_factor_db", "csi", "pilots", "equalizer", "snr_per"),
     *LINK_SECURITY,
 )
 

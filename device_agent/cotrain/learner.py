@@ -29,7 +29,7 @@ from device_agent.cotrain.optimiser import AdamW, clip
 from device_agent.cotrain.questions_file import OwnClip
 from device_agent.cotrain.weights import read_weights, write_weights
 from device_agent.errors import BundleError
-from protos import gradients, payload
+from protos import gradients, payload, token_snr
 from protos.gradients import GradientError
 from protos.names import CHANNEL_MODELS, DTYPES, FADINGS, clamp_snr_db
 from protos.tokenlink.v1 import cotrain_pb2 as cpb
@@ -327,6 +327,7 @@ class Learner:
             effective_snr_db=clamp_snr_db(reception.effective_snr_db),
             channel_uses=reception.channel_uses,
             airtime_s=reception.airtime_s,
+            token_snr=token_snr.pack(reception.token_snr_db_T),
         )
 
     def _by_weight(self, gradient: cpb.BatchGradient, sent: Mapping[str, _Sent]) -> dict[str, Array]:

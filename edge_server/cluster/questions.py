@@ -9,6 +9,7 @@ import numpy as np
 
 from edge_server.engine import FeatureBlock, Priority, Prompt, Request, Sampling
 from edge_server.engine.ports import Role, Said
+from protos import token_snr
 from protos.names import MODALITIES, PRIORITIES
 from protos.tokenlink.v1 import cluster_pb2 as cb
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
@@ -142,13 +143,18 @@ def _payload_of(block: FeatureBlock) -> pb.TokenPayload:
         shape=block.x_TC.shape,
         data=np.ascontiguousarray(block.x_TC, "<f4").tobytes(),
         # A float on the wire has 32 bits; the model is told no finer.
-        channel=pb.ChannelReport(effective_snr_db=block.snr_db),
+        channel=pb.ChannelReport(
+            effective_snr_db=block.snr_db, token_snr=token_snr.pack(block.token_snr_db_T)
+        ),
     )
 
 
 def _block_of(payload: pb.TokenPayload) -> FeatureBlock:
     x_TC = np.frombuffer(payload.data, "<f4").reshape(tuple(payload.shape)).astype(np.float32)
-    return FeatureBlock(MODALITIES.of_number[payload.modality], x_TC, payload.channel.effective_snr_db)
+    channel = payload.channel
+    of_each = token_snr.unpack(channel.token_snr)
+    name = MODALITIES.of_number[payload.modality]
+    return FeatureBlock(name, x_TC, channel.effective_snr_db, token_snr_db_T=of_each)
 
 
 def _piece_of(piece: tuple[int, ...] | int) -> cb.TurnPiece:

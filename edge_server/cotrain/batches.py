@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from device_agent.cotrain.examples import MAX_ANSWER_TOKENS, Asked
 from edge_server.model.modality import SLOTS, place_of
-from protos import payload
+from protos import payload, token_snr
 from protos.names import MODALITIES
 from protos.payload import PayloadError
 from protos.tokenlink.v1 import cotrain_pb2 as cpb
@@ -30,12 +30,12 @@ class SlotTokens:
     Attributes:
         rows: of which examples they are.
         x_BTC: float32, as received.
-        snr_db_B: what the receiver is told [dB].
+        told_db_BT: float32, what the receiver is told of each token [dB].
     """
 
     rows: tuple[int, ...]
     x_BTC: npt.NDArray[np.float32]
-    snr_db_B: npt.NDArray[np.float32]
+    told_db_BT: npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def read_batch(message: cpb.Batch, bounds: Bounds) -> DeviceBatch:
     """
     if not 1 <= len(message.examples) <= bounds.examples:
         raise BatchError(f"examples: {len(message.examples)}; 1 to {bounds.examples} allowed")
-    found: dict[str, list[tuple[int, npt.NDArray[np.float32], float]]] = {}
+    found: dict[str, list[tuple[int, npt.NDArray[np.float32], npt.NDArray[np.float32]]]] = {}
     asked: list[tuple[Asked, ...]] = []
     for row, example in enumerate(message.examples):
         where = f"examples[{row}]"
@@ -101,7 +101,7 @@ def read_batch(message: cpb.Batch, bounds: Bounds) -> DeviceBatch:
                 x_TC = payload.decode(
                     each, max_token_length=bounds.token_length, channel_dim=bounds.channel_dim
                 )
-                snr_db = payload.reported_snr_db(each)
+                of_each, snr_db = token_snr.reported(each), payload.reported_snr_db(each)
             except PayloadError as error:
                 raise BatchError(f"{field}.{error}") from error
             slot = place_of(MODALITIES.of_number[each.modality])
@@ -112,13 +112,14 @@ def read_batch(message: cpb.Batch, bounds: Bounds) -> DeviceBatch:
                 raise BatchError(f"{field}.modality: a clip has one block of each slot")
             if of_slot and len(of_slot[-1][1]) != len(x_TC):
                 raise BatchError(f"{field}.shape: blocks of a slot have one token length in a batch")
-            of_slot.append((row, x_TC, snr_db))
+            told_T = np.full(len(x_TC), snr_db, np.float32) if of_each is None else of_each
+            of_slot.append((row, x_TC, told_T))
         asked.append(_asked(where, example, bounds))
     slots = {
         slot: SlotTokens(
             tuple(row for row, _, _ in found[slot]),
             np.stack([x_TC for _, x_TC, _ in found[slot]]),
-            np.array([snr_db for _, _, snr_db in found[slot]], np.float32),
+            np.stack([told_T for _, _, told_T in found[slot]]),
         )
         for slot in SLOTS
         if slot in found

@@ -155,7 +155,9 @@ class ModelHalf:
         """Ask held-out questions of the model as it is, or as it was before the round."""
         with self._as_before() if before else _nothing():
             received = {
-                slot: self.link.receiver(slot)(torch.from_numpy(each.x_BTC), torch.from_numpy(each.snr_db_B))
+                slot: self.link.receiver(slot)(
+                    torch.from_numpy(each.x_BTC), torch.from_numpy(each.told_db_BT)
+                )
                 for slot, each in batch.slots.items()
             }
             answers = answer_logits(self.link, packed(self.link, batch, received))

@@ -146,7 +146,7 @@ def _received(link: Link, batch: DeviceBatch, heads_learn: bool) -> _Received:
         slot: torch.from_numpy(each.x_BTC).requires_grad_(heads_learn) for slot, each in batch.slots.items()
     }
     out = {
-        slot: link.receiver(slot)(arrived[slot], torch.from_numpy(each.snr_db_B))
+        slot: link.receiver(slot)(arrived[slot], torch.from_numpy(each.told_db_BT))
         for slot, each in batch.slots.items()
     }
     return _Received(arrived, out, {slot: each.detach().requires_grad_() for slot, each in out.items()})

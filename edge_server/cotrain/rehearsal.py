@@ -94,7 +94,8 @@ class Rehearsal:
                 continue
             sent = self._link.send(slot, self._clips.take(slot, rows[places]), length)
             x_BTC, told_db_B = transmit(sent, model, fading, snr_db_B[places], draw.generator)
-            slots[slot] = SlotTokens(tuple(map(int, places)), x_BTC.numpy(), told_db_B.numpy())
+            told_db_BT = told_db_B[:, None].expand(-1, length).numpy()
+            slots[slot] = SlotTokens(tuple(map(int, places)), x_BTC.numpy(), told_db_BT)
         return DeviceBatch(slots, [self._asked(int(row), draw.rng) for row in rows], 0)
 
     def _asked(self, row: int, rng: np.random.Generator) -> tuple[Asked, ...]:

@@ -109,6 +109,6 @@ class ValidationSet:
             slots[slot] = SlotTokens(
                 tuple(range(len(rows))),
                 np.stack([each.x_TC for each in arrived]),
-                np.array([each.effective_snr_db for each in arrived], np.float32),
+                np.stack([each.told_db() for each in arrived]),
             )
         return DeviceBatch(slots, [self._asked[row] for row in rows], 0)

@@ -28,12 +28,20 @@ class FeatureBlock:
         x_TC: float32, [token_length, channel_dim], equalised reals.
         snr_db: Es/N0 after equalisation, what the receiver is told [dB].
         label: language token ids that say whose it is and from when, where there are several of a modality.
+        token_snr_db_T: the same of each token, float32 [token_length] [dB]; None: snr_db is that of all.
     """
 
     modality: str
     x_TC: npt.NDArray[np.float32]
     snr_db: float
     label: tuple[int, ...] = ()
+    token_snr_db_T: npt.NDArray[np.float32] | None = None
+
+    def told_db(self) -> npt.NDArray[np.float32]:
+        """What the receiver is told of each token, float32 [token_length] [dB]."""
+        if self.token_snr_db_T is None:
+            return np.full(len(self.x_TC), self.snr_db, np.float32)
+        return self.token_snr_db_T
 
 
 Role: TypeAlias = Literal["system", "user", "assistant"]

@@ -31,6 +31,7 @@ from edge_server.evaluation.held_out import HeldOut
 from edge_server.model import tokenizer as tk
 from edge_server.model.link import Link
 from edge_server.runtime.model_runner import ServedLink
+from protos import token_snr
 
 Advance = Callable[[int], None]
 
@@ -147,7 +148,15 @@ class Evaluator:
                     if modality.slot not in sent or not self.split.clips.has(question.clip, modality.slot):
                         continue
                     reception = channel.transmit(sent[modality.slot][question.clip])
-                    blocks.append(FeatureBlock(modality.of_clip, reception.x_TC, reception.effective_snr_db))
+                    told_T = token_snr.rounded(reception.token_snr_db_T)
+                    blocks.append(
+                        FeatureBlock(
+                            modality.of_clip,
+                            reception.x_TC,
+                            reception.effective_snr_db,
+                            token_snr_db_T=told_T,
+                        )
+                    )
                 yield Prompt(tuple(blocks), self._ids(question.text))
 
         return self._ask(self.served, prompts(), [question for _, question in asked], advance)

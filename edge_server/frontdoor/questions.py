@@ -14,7 +14,7 @@ from edge_server.errors import InvalidQuestionError, TextTooLongError
 from edge_server.frontdoor.metrics import Metrics
 from edge_server.frontdoor.ports import LinkShape
 from edge_server.frontdoor.sampling import check_biases, check_sampling, check_stops
-from protos import payload
+from protos import payload, token_snr
 from protos.names import MODALITIES, PRIORITIES, SLOT_OF
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 
@@ -178,10 +178,10 @@ def block_of(received: pb.TokenPayload, field: str, max_token_length: int, shape
         max_token_length = shape.max_text_token_length
     try:
         x_TC = payload.decode(received, max_token_length=max_token_length, channel_dim=shape.channel_dim)
-        snr_db = payload.reported_snr_db(received)
+        snr_db, of_each = payload.reported_snr_db(received), token_snr.reported(received)
     except payload.PayloadError as error:
         raise InvalidQuestionError(f"{field}.{error.field}", error.message) from error
-    return FeatureBlock(MODALITIES.of_number[received.modality], x_TC, snr_db)
+    return FeatureBlock(MODALITIES.of_number[received.modality], x_TC, snr_db, token_snr_db_T=of_each)
 
 
 def check_text(text: str, field: str, shape: LinkShape) -> None:

@@ -24,6 +24,7 @@ from edge_server.cell import Arrived, Hold, Ladder, ReceivedBlock
 from edge_server.engine import AnswerStream, AskedAs, Completion, Delta, FeatureBlock, Request
 from edge_server.errors import DeadlineExpiredError, EdgeServerError, QuestionCancelledError
 from edge_server.frontdoor.status import known
+from protos import token_snr
 from protos.names import SLOT_OF, clamp_snr_db
 
 logger = logging.getLogger(__name__)
@@ -248,7 +249,13 @@ class RoundsRun:
         """Ask with what is there, within the time that is left."""
         request = self._request
         there = {
-            modality: FeatureBlock(modality, block.tokens(), clamp_snr_db(block.snr_db()))
+            modality: FeatureBlock(
+                modality,
+                block.tokens(),
+                clamp_snr_db(block.snr_db()),
+                # As one block would tell it: also what crosses to an engine elsewhere.
+                token_snr_db_T=token_snr.rounded(block.token_snr_db()),
+            )
             for modality, block in self._received.items()
         }
         blocks = tuple(there.get(block.modality, block) for block in request.prompt.blocks)

@@ -136,12 +136,12 @@ class MemoryReceiver(nn.Module):
         """All that was put into memory."""
         return {name: each for name, each in self.named_buffers() if name != "rows"}
 
-    def forward(self, x_BTC: Tensor, snr_db_B: Tensor, token_length_B: Tensor | None = None) -> Tensor:
+    def forward(self, x_BTC: Tensor, snr_db: Tensor, token_length_B: Tensor | None = None) -> Tensor:
         """Received tokens to embeddings of captions, [B, Q, E].
 
         Args:
             x_BTC: equalised reals; rows shorter than T are padded at the end.
-            snr_db_B: not looked at: the nearest thing is the nearest at any.
+            snr_db: not looked at: the nearest thing is the nearest at any.
             token_length_B: tokens of each row, [B]; None where all have T.
         """
         lengths = [x_BTC.shape[1]] * len(x_BTC) if token_length_B is None else token_length_B.tolist()

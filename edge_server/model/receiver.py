@@ -1,6 +1,7 @@
 """Receivers: what came over the channel, back to something that the foundation can read.
 
-A receiver is told the SNR after equalisation (FiLM, as ADJSCC does with attention), lets the tokens of a
+A receiver is told the SNR after equalisation (FiLM, as ADJSCC does with attention), of a block or of each of
+its tokens, lets the tokens of a
 block look at each other, and answers a fixed number of learned queries from them (as a resampler): the
 foundation always reads the same number of slots, however many tokens went on air.
 
@@ -36,12 +37,12 @@ class SnrFilm(nn.Module):
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
 
-    def forward(self, x_BTW: Tensor, snr_db_B: Tensor) -> Tensor:
-        """Modulate [B, T, W] by snr_db, [B] [dB]."""
-        snr_db = snr_db_B.clamp(*SNR_BOUNDS_DB)
-        linear = 10 ** (snr_db / 10)
-        told = torch.stack([snr_db / 10, linear / (1 + linear), torch.rsqrt(1 + linear)], dim=-1)
-        scale, shift = self.net(told)[:, None, :].chunk(2, dim=-1)
+    def forward(self, x_BTW: Tensor, snr_db: Tensor) -> Tensor:
+        """Modulate [B, T, W] by snr_db, [B] or [B, T] [dB]."""
+        snr_db_BT = (snr_db if snr_db.ndim == 2 else snr_db[:, None]).clamp(*SNR_BOUNDS_DB)
+        linear = 10 ** (snr_db_BT / 10)
+        told = torch.stack([snr_db_BT / 10, linear / (1 + linear), torch.rsqrt(1 + linear)], dim=-1)
+        scale, shift = self.net(told).chunk(2, dim=-1)
         modulated: Tensor = x_BTW * (1 + scale) + shift
         return modulated
 
@@ -54,7 +55,7 @@ class MlpReceiver(nn.Module):
         self.inner = nn.Linear(channel_dim, config.width)
         self.outer = nn.Linear(config.width, embedding_size)
 
-    def forward(self, x_BTC: Tensor, snr_db_B: Tensor, token_length_B: Tensor | None = None) -> Tensor:
+    def forward(self, x_BTC: Tensor, snr_db: Tensor, token_length_B: Tensor | None = None) -> Tensor:
         """Received tokens to embeddings [B, T, E], each alone; the SNR is not looked at."""
         out: Tensor = self.outer(torch.relu(self.inner(x_BTC)))
         return out
@@ -86,12 +87,12 @@ class QueryReceiver(nn.Module):
         self.norm = nn.LayerNorm(config.width)
         self.outer = nn.Linear(config.width, embedding_size)
 
-    def forward(self, x_BTC: Tensor, snr_db_B: Tensor, token_length_B: Tensor | None = None) -> Tensor:
+    def forward(self, x_BTC: Tensor, snr_db: Tensor, token_length_B: Tensor | None = None) -> Tensor:
         """Received tokens to embeddings.
 
         Args:
             x_BTC: equalised reals, [B, T, C]; rows shorter than T are padded at the end.
-            snr_db_B: Es/N0 after equalisation [dB], [B].
+            snr_db: Es/N0 after equalisation [dB], of each row, [B], or of each token, [B, T].
             token_length_B: tokens of each row, [B]; None where all have T.
 
         Returns:
@@ -108,7 +109,7 @@ class QueryReceiver(nn.Module):
             padding = positions[None, :] >= token_length_B[:, None]
         x = self.inner(x_BTC) + where
         if self.film is not None:
-            x = self.film(x, snr_db_B)
+            x = self.film(x, snr_db)
         for layer in self.mix:
             x = layer(x, src_key_padding_mask=padding)
         queries = self.queries.expand(batch, -1, -1)
@@ -137,8 +138,8 @@ class TextReceiver(nn.Module):
         self.film = SnrFilm(width)
         self.outer = nn.Linear(width, embedding_size)
 
-    def forward(self, x_BLC: Tensor, snr_db_B: Tensor) -> Tensor:
-        """[B, L, C] to [B, L, E]."""
-        hidden = nn.functional.gelu(self.film(self.inner(x_BLC), snr_db_B))
+    def forward(self, x_BLC: Tensor, snr_db: Tensor) -> Tensor:
+        """[B, L, C] at [B] or [B, L] [dB] to [B, L, E]."""
+        hidden = nn.functional.gelu(self.film(self.inner(x_BLC), snr_db))
         out: Tensor = self.outer(hidden)
         return out

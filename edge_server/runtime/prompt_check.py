@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 from tokenizers import Tokenizer
 
 from edge_server.engine.ports import FeatureBlock, InvalidPromptError, Prompt, PromptTooLongError
@@ -97,8 +98,7 @@ class PromptCheck:
                 f"{field}.shape",
                 f"{field}.shape is {list(shape)}; [token_length, {self._channel_dim}] needed",
             )
-        if not math.isfinite(block.snr_db):
-            raise InvalidPromptError(f"{field}.snr_db", f"{field}.snr_db is {block.snr_db}; must be finite")
+        check_snr(field, block)
         if slot == QUESTION:
             if not 1 <= shape[0] <= self._max_text_tokens:
                 raise InvalidPromptError(
@@ -118,6 +118,24 @@ class PromptCheck:
         if len(ids) > self._max_text_tokens:
             raise PromptTooLongError(field, len(ids), self._max_text_tokens)
         check_ids(field, ids, self._vocab_size, self._special)
+
+
+def check_snr(field: str, block: FeatureBlock) -> None:
+    """See that what a receiver is told of a block can be told.
+
+    Raises:
+        InvalidPromptError: names the field, what was found and what is allowed.
+    """
+    if not math.isfinite(block.snr_db):
+        raise InvalidPromptError(f"{field}.snr_db", f"{field}.snr_db is {block.snr_db}; must be finite")
+    told = block.token_snr_db_T
+    if told is None:
+        return
+    name, tokens = f"{field}.token_snr_db", len(block.x_TC)
+    if told.shape != (tokens,):
+        raise InvalidPromptError(name, f"{name} is of shape {list(told.shape)}; [{tokens}] needed")
+    if not np.isfinite(told).all():
+        raise InvalidPromptError(name, f"{name} holds values that are not finite")
 
 
 def check_ids(field: str, ids: tuple[int, ...], vocab_size: int, special: frozenset[int]) -> None:

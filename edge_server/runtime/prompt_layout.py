@@ -97,11 +97,10 @@ class PromptLayout:
         """Embeddings of all blocks of a slot, one after another."""
         device = self._link.device
         x_NC = on_device(np.concatenate([block.x_TC for block in blocks]), device)
-        snr_db_B = on_device(np.array([block.snr_db for block in blocks], np.float32), device)
-        lengths = [len(block.x_TC) for block in blocks]
+        snr_db_N = on_device(np.concatenate([block.told_db() for block in blocks]), device)
         if slot == QUESTION:
-            return receive_text(self._link.text_receiver, x_NC, snr_db_B, lengths)
-        return self._receptions[slot](x_NC, snr_db_B, lengths)
+            return receive_text(self._link.text_receiver, x_NC, snr_db_N)
+        return self._receptions[slot](x_NC, snr_db_N, [len(block.x_TC) for block in blocks])
 
     def _tags(self, blocks: Sequence[FeatureBlock]) -> Tensor:
         """What labels add to the embeddings of blocks of a slot, one after another."""

@@ -25,9 +25,8 @@ from edge_server.model.receiver import MlpReceiver, QueryReceiver, Receiver, Tex
 from edge_server.runtime.transfer import on_device
 
 
-def receive_text(receiver: TextReceiver, x_NC: Tensor, snr_db_B: Tensor, lengths: Sequence[int]) -> Tensor:
+def receive_text(receiver: TextReceiver, x_NC: Tensor, snr_db_N: Tensor) -> Tensor:
     """Questions of the analog text path to embeddings, [N, E], packed as they came."""
-    snr_db_N = _for_each_token(snr_db_B, lengths)
     out_N1E: Tensor = receiver(x_NC[:, None], snr_db_N)
     return out_N1E[:, 0]
 
@@ -46,12 +45,12 @@ class Reception:
             with torch.no_grad():
                 self._prepare(receiver)
 
-    def __call__(self, x_NC: Tensor, snr_db_B: Tensor, lengths: Sequence[int]) -> Tensor:
+    def __call__(self, x_NC: Tensor, snr_db_N: Tensor, lengths: Sequence[int]) -> Tensor:
         """Received tokens to what the foundation reads.
 
         Args:
             x_NC: equalised reals of all blocks, one after another.
-            snr_db_B: Es/N0 after equalisation of each block [dB].
+            snr_db_N: Es/N0 after equalisation that is told of each of them [dB].
             lengths: tokens of each block.
 
         Returns:
@@ -59,17 +58,16 @@ class Reception:
         """
         receiver = self._receiver
         if isinstance(receiver, MemoryReceiver):
-            blocks = zip(torch.split(x_NC, list(lengths)), snr_db_B, strict=True)
-            return torch.cat([receiver(x_TC[None], snr_db[None])[0] for x_TC, snr_db in blocks])
+            parts = (torch.split(each, list(lengths)) for each in (x_NC, snr_db_N))
+            return torch.cat([receiver(x[None], snr_db[None])[0] for x, snr_db in zip(*parts, strict=True)])
         if isinstance(receiver, MlpReceiver):
-            out_1NE: Tensor = receiver(x_NC[None], snr_db_B)
+            out_1NE: Tensor = receiver(x_NC[None], snr_db_N[None])
             return out_1NE[0]
         order = sorted(range(len(lengths)), key=lambda block: lengths[block])
         groups = _groups([lengths[block] for block in order])
         where_NW = torch.cat([self._place(receiver, length) for length in lengths])
         x_NW = receiver.inner(x_NC).add_(where_NW)
         if receiver.film is not None:
-            snr_db_N = _for_each_token(snr_db_B, lengths)
             x_NW = receiver.film(x_NW[:, None], snr_db_N)[:, 0]
         blocks = x_NW.split(list(lengths))
         x_NW = torch.cat([blocks[block] for block in order])
@@ -196,13 +194,6 @@ class _Group:
     def rows(self, x_NX: Tensor) -> Tensor:
         """Their tokens, [B, T, X]."""
         return x_NX[self.tokens].view(-1, self.length, x_NX.shape[1])
-
-
-def _for_each_token(of_each_B: Tensor, lengths: Sequence[int]) -> Tensor:
-    """What is known of each block, for each of its tokens, [N]."""
-    lengths_B = on_device(np.asarray(lengths, np.int64), of_each_B.device)
-    # Told how many there will be, a GPU does not have to be waited for.
-    return of_each_B.repeat_interleave(lengths_B, output_size=sum(lengths))
 
 
 def _groups(lengths: Sequence[int]) -> list[_Group]:

@@ -60,7 +60,9 @@ class LinkSpace:
                 slot = place_of(block.modality)
                 if slot in heads.config.slots:
                     x_1TC = torch.from_numpy(np.array(block.x_TC, np.float32))[None]
-                    received[str(slot)] = link.receiver(str(slot))(x_1TC, torch.tensor([block.snr_db]))
+                    received[str(slot)] = link.receiver(str(slot))(
+                        x_1TC, torch.from_numpy(block.told_db())[None]
+                    )
             if not received:
                 return None
             return np.asarray(heads.scenes(received)[0].numpy(), np.float32)

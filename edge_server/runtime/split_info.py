@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -13,7 +12,7 @@ from edge_server.model.split.chat import Chat, ChatError, Shown, Turn, Written
 from edge_server.model.split.description import SplitConfig, read_split
 from edge_server.runtime.described import Described
 from edge_server.runtime.model_info import bundle_hash_of
-from edge_server.runtime.prompt_check import check_biases, check_ids
+from edge_server.runtime.prompt_check import check_biases, check_ids, check_snr
 from protos.names import SLOT_OF
 
 
@@ -118,8 +117,7 @@ class SplitInfo(Described):
                 f"{field}.shape is {list(shape)}; [token_length, {self.channel_dim}] needed, with a token "
                 f"length of {allowed}",
             )
-        if not math.isfinite(block.snr_db):
-            raise InvalidPromptError(f"{field}.snr_db", f"{field}.snr_db is {block.snr_db}; must be finite")
+        check_snr(field, block)
         return str(slot)
 
     def _check_ids(self, field: str, ids: tuple[int, ...]) -> None:

@@ -80,8 +80,8 @@ class SplitLayout:
             slot = SLOT_OF[block.modality]
             x_TE = take_scale(on_device(block.x_TC, weight.device), self._config.parts[slot].log_rms)
             if slot in self._bottlenecks:
-                told_1 = torch.tensor([block.snr_db], dtype=torch.float32, device=weight.device)
-                x_TE = self._bottlenecks[slot].receive(x_TE[None], told_1)[0]
+                told_1T = on_device(block.told_db(), weight.device)[None]
+                x_TE = self._bottlenecks[slot].receive(x_TE[None], told_1T)[0]
             x_LE[begin : begin + len(x_TE)] = x_TE.to(x_LE.dtype)
         return x_LE
 

@@ -52,6 +52,7 @@ from edge_server.study.plots.style import save
 from edge_server.study.progressive.cli import PARTS as PROGRESSIVE_PARTS
 from edge_server.study.progressive.cli import PROGRESSIVE, study_progressive
 from edge_server.study.progressive.compare import FULL
+from edge_server.study.radio.cli import PARTS as RADIO_PARTS
 from edge_server.study.radio.cli import RADIO, study_radio
 from edge_server.study.report.page import write_page
 from edge_server.study.run import run_study
@@ -100,7 +101,7 @@ def study(
         str,
         typer.Option(
             help=f"Only this part, of what 'all' does in order: {', '.join(PARTS)}. Of progressive: "
-            f"{', '.join(PROGRESSIVE_PARTS)}."
+            f"{', '.join(PROGRESSIVE_PARTS)}. Of radio: {', '.join(RADIO_PARTS)}."
         ),
     ] = "all",
     runs: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("runs"),
@@ -219,7 +220,11 @@ def study(
         study_worlds(model, data, world or [], out)
         return
     if name == RADIO:
-        path = study_radio(model, data, runs / RADIO, out, quick=quick, steps=steps)
+        if part not in ("all", *RADIO_PARTS):
+            allowed = ", ".join(("all", *RADIO_PARTS))
+            raise typer.BadParameter(f"{part!r}; allowed: {allowed}", param_hint="--part")
+        made = RADIO_PARTS if part == "all" else (part,)
+        path = study_radio(model, data, runs / RADIO, out, parts=made, quick=quick, steps=steps)
         _drawn(path, radio_plot.draw, out)
         return
     if name == COTRAIN:

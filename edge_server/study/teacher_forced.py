@@ -122,7 +122,7 @@ def receive_blocks(
     for slot in SLOTS:
         receptions = [channel.transmit(x_TC) for channel, x_TC in zip(channels, sent[slot], strict=True)]
         x_BTC = torch.from_numpy(np.stack([carry(slot, reception.x_TC) for reception in receptions]))
-        snr_db_B = torch.tensor([reception.effective_snr_db for reception in receptions])
-        for slots, embeddings in zip(arrived, link.receiver(slot)(x_BTC, snr_db_B), strict=True):
+        told_db_BT = torch.from_numpy(np.stack([reception.told_db() for reception in receptions]))
+        for slots, embeddings in zip(arrived, link.receiver(slot)(x_BTC, told_db_BT), strict=True):
             slots[slot] = embeddings
     return arrived

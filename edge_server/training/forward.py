@@ -67,10 +67,11 @@ def receive_clips(
     for slot in link.slots:
         token_length = int(draw.rng.choice(lengths, p=odds))
         sent = link.send(slot, clips.take(slot, rows).to(link.device), token_length)
-        x_BTC, told_db_B = transmit(
-            sent, model, fading, snr_db_B, draw.generator, pilots=training.radio.pilots
+        radio = training.radio
+        x_BTC, told_db = transmit(
+            sent, model, fading, snr_db_B, draw.generator, pilots=radio.pilots, snr_per=radio.snr_per
         )
-        received[slot] = link.receiver(slot)(x_BTC, told_db_B)
+        received[slot] = link.receiver(slot)(x_BTC, told_db)
     return received
 
 
@@ -110,7 +111,7 @@ def receive_texts(
     ids_BL = torch.tensor([[*ids, *[pad] * (longest - len(ids))] for ids in texts], device=device)
     used_BL = torch.tensor([[1.0] * len(ids) + [0.0] * (longest - len(ids)) for ids in texts], device=device)
     sent_BLE = link.embed(ids_BL)
-    x_BLC, told_db_B = transmit(
+    x_BLC, told_db = transmit(
         link.text_head(sent_BLE, used_BL),
         model,
         fading,
@@ -118,8 +119,9 @@ def receive_texts(
         draw.generator,
         used_BL,
         training.radio.pilots,
+        training.radio.snr_per,
     )
-    return ReceivedTexts(sent_BLE, link.text_receiver(x_BLC, told_db_B), used_BL)
+    return ReceivedTexts(sent_BLE, link.text_receiver(x_BLC, told_db), used_BL)
 
 
 def receive_text(link: Link, ids: Sequence[int], training: UplinkTraining, draw: Draw) -> Tensor:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from device_agent.channel import (
+    SnrPer,
     apply,
     channel_model,
     equalize_mmse,
@@ -21,6 +22,7 @@ from device_agent.channel import (
     n0_from_snr_db,
     power,
     to_symbols,
+    token_snr,
 )
 from device_agent.channel.csi import expected_power
 from protos.names import MAX_SNR_DB, MIN_SNR_DB, ChannelName, FadingName
@@ -41,6 +43,8 @@ class RadioTraining:
     """Channel model, fading, and how often a step uses it."""
     pilots: int | None = field(default=None, metadata={"identity_if_set": True})
     """Pilots from which gains that fade are estimated; None: all gains are known."""
+    snr_per: SnrPer | None = field(default=None, metadata={"identity_if_set": True})
+    """``token``: receivers are told the SNR of each token; else that of each codeword."""
 
     def draw(self, batch: int, generator: torch.Generator) -> tuple[ChannelName, FadingName, Tensor]:
         """A channel for a step, and an SNR for each row, [B] [dB]."""
@@ -58,6 +62,7 @@ def transmit(
     generator: torch.Generator,
     used_BT: Tensor | None = None,
     pilots: int | None = None,
+    snr_per: SnrPer | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Send a batch of codewords and equalise what arrives (MMSE).
 
@@ -69,9 +74,10 @@ def transmit(
         generator: where gains and noise come from.
         used_BT: 1 where a codeword has a token, 0 where it is padded; None where none is.
         pilots: from which each gain that fades is estimated, as on the device; None: gains are known.
+        snr_per: whether the SNR of each token is told, as the device's setting; None: that of each row.
 
     Returns:
-        Equalised reals [B, T, C], and the effective SNR of each row [B] [dB].
+        Equalised reals [B, T, C], and the effective SNR of each row [B], or of each token [B, T] [dB].
 
     Raises:
         ConfigurationError: there is no such channel model.
@@ -93,12 +99,15 @@ def transmit(
         gain = torch.as_tensor(told, dtype=torch.float32, device=s.device)
     s_hat = equalize_mmse(y, h, n0)
     gain_BTS = gain.expand(s.shape)
+    x_hat_BTC = torch.cat([s_hat.real, s_hat.imag], dim=-1)
+    if snr_per == "token" and gain.shape == s.shape:
+        told_BT = 10 * torch.log10(token_snr(gain_BTS.clamp(min=1e-12) / n0))
+        return x_hat_BTC, told_BT.clamp(MIN_SNR_DB, MAX_SNR_DB)
     gain_B = gain_BTS.mean(dim=(1, 2))
     if used_BT is not None:
         gain_B = (gain_BTS.mean(dim=2) * used_BT).sum(dim=1) / used_BT.sum(dim=1)
     gain_db = 10 * torch.log10(gain_B.clamp(min=1e-12))
-    snr_db = (snr_db_B + gain_db).clamp(MIN_SNR_DB, MAX_SNR_DB)
-    return torch.cat([s_hat.real, s_hat.imag], dim=-1), snr_db
+    return x_hat_BTC, (snr_db_B + gain_db).clamp(MIN_SNR_DB, MAX_SNR_DB)
 
 
 class _TorchDraws:

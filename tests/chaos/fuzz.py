@@ -26,7 +26,7 @@ from device_agent.bundle.bundle import MANIFEST, bundle_hash
 from device_agent.errors import BundleError, MediaError
 from device_agent.media.loading import clip_from_bytes
 from edge_server.server.config import ServerConfig
-from protos import names, payload
+from protos import names, payload, token_snr
 from protos.metadata import FAILURE_KEY
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from protos.tokenlink.v1.tokenlink_pb2_grpc import TokenLinkStub
@@ -234,7 +234,7 @@ def try_payload(block: pb.TokenPayload, findings: Findings) -> None:
     """Decode one payload and note what is wrong with the outcome."""
     try:
         x_TC = payload.decode(block, max_token_length=32, channel_dim=CHANNEL_DIM)
-        snr_db = payload.reported_snr_db(block)
+        snr_db, of_each = payload.reported_snr_db(block), token_snr.reported(block)
     except payload.PayloadError as error:
         findings.refusal("INVALID_ARGUMENT", error.field, str(error))
         return
@@ -242,8 +242,9 @@ def try_payload(block: pb.TokenPayload, findings: Findings) -> None:
         findings.note("crashes", (error, block))
         return
     findings.codes["decoded"] += 1
+    told = [snr_db] if of_each is None else [snr_db, *of_each]
     sound = x_TC.dtype == np.float32 and list(x_TC.shape) == list(block.shape) and np.isfinite(x_TC).all()
-    if not sound or not names.MIN_SNR_DB <= snr_db <= names.MAX_SNR_DB:
+    if not sound or not names.MIN_SNR_DB <= min(told) <= max(told) <= names.MAX_SNR_DB:
         findings.note("changed", block)
 
 

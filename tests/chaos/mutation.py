@@ -144,6 +144,7 @@ def _payload_report(block: pb.TokenPayload, rng: random.Random) -> None:
     block.channel.airtime_s = rng.choice(_FLOATS)
     block.channel.channel_uses = rng.choice(_NUMBERS)
     block.channel.model = rng.choice((0, 1, 4, 99))  # type: ignore[assignment] # 99 is none
+    block.channel.token_snr = rng.randbytes(rng.choice((0, 1, 8, 5000)))
 
 
 _PAYLOAD_FAULTS: tuple[Callable[[pb.TokenPayload, random.Random], None], ...] = (

@@ -178,6 +178,8 @@ def broken(field: str) -> pb.Question:
             asked.priority = 9  # type: ignore[assignment]
         case "snr":
             part.channel.effective_snr_db = float("nan")
+        case "snr-per-token":
+            part.channel.token_snr = bytes(3)
         case "oversize":
             asked.context_ids.extend([1] * 300_000)
     return asked
@@ -201,6 +203,7 @@ FIELDS = {
     "max_new_tokens": "max_new_tokens",
     "priority": "priority",
     "snr": "payloads[0].channel.effective_snr_db",
+    "snr-per-token": "payloads[0].channel.token_snr",
     "oversize": "question",
 }
 

@@ -365,3 +365,29 @@ async def test_a_server_that_drains_asks_for_no_more_and_answers(
     draining = asyncio.create_task(running.server.drain())
     assert (await device.hear()).answer.text == UNSURE
     await draining
+
+
+@pytest.mark.parametrize("nested", [True, False])
+async def test_the_snr_of_each_token_reaches_the_model_round_by_round(
+    running: Running, seen: list[Prompt], nested: bool
+) -> None:
+    """From the device's channel through every round's block to what the receiver is told."""
+    radio = {"channel": "tdl_c", "snr_db": 12.0, "delay_spread_ns": 2000.0, "speed_kmh": 60.0}
+    asked = {}
+    for snr_per in ("block", "token"):
+        async with agent_of(running.addresses.grpc, nested=nested, snr_per=snr_per, **radio) as (agent, _):
+            outcome = await agent.ask("what", CLIP)
+        asked[snr_per] = ([prompt.blocks for prompt in seen], outcome.cost)
+        seen.clear()
+    (told, cost), (plain, plain_cost) = asked["token"], asked["block"]
+    assert cost.channel_uses == plain_cost.channel_uses, "the air carries no more"
+    assert cost.bytes_on_wire > plain_cost.bytes_on_wire, "the network does, and it is counted"
+    for blocks, as_before in zip(told, plain, strict=True):
+        for block, before in zip(blocks, as_before, strict=True):
+            assert before.token_snr_db_T is None
+            np.testing.assert_array_equal(block.x_TC, before.x_TC)
+            of_each = block.token_snr_db_T
+            assert of_each is not None
+            assert of_each.shape == (len(block.x_TC),)
+            assert np.abs(of_each - block.snr_db).max() < 30.0
+    assert any(len(set(block.told_db().tolist())) > 1 for blocks in told for block in blocks)

@@ -20,6 +20,7 @@ from device_agent.uplink.uplink import Uplink
 from edge_server.access import keys
 from edge_server.access.scene_grants import grant_scenes, withdraw_scenes
 from edge_server.cell import Peer
+from edge_server.engine import Prompt
 from edge_server.frontdoor.backend import Served
 from edge_server.frontdoor.ports import LinkShape
 from edge_server.frontdoor.scenes import SceneDesk, SeenRule
@@ -28,7 +29,7 @@ from edge_server.scenes.rule_file import RuleFile
 from edge_server.scenes.rules import Rule
 from edge_server.server.app import Server
 from edge_server.server.config import ServerConfig
-from protos import payload
+from protos import payload, token_snr
 from protos.names import MODALITIES
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from tests.authority import Device, Pki, make_pki
@@ -108,6 +109,19 @@ class TestWithoutCredentials:
         assert reply.answer.scenes[0].age_s == pytest.approx(6.0, abs=5.0)
         assert not reply.answer.scenes[0].stale
         assert reply.bytes_on_wire < 100
+
+    async def test_the_snr_of_each_token_is_kept_with_a_scene(self, running: Running, uplink: Uplink) -> None:
+        asked: list[Prompt] = []
+        running.model.answer = lambda prompt: asked.append(prompt) or "x"  # type: ignore[func-returns-value]
+        shared = share("camera-1", video=4)
+        shared.payloads[0].channel.token_snr = token_snr.pack(np.array([-3.0, 0.5, 9.0, 20.0], np.float32))
+        await ask(uplink, shared)
+        await uplink.ask(about("camera-1"), deadline_s=PATIENCE_S)
+        (block,) = asked[0].blocks
+        assert block.told_db().tolist() == [-3.0, 0.5, 9.0, 20.0]
+        shared.request_id, shared.payloads[0].channel.token_snr = "r2", bytes(3)
+        with pytest.raises(RefusedError, match=r"payloads\[0\].channel.token_snr"):
+            await ask(uplink, shared)
 
     async def test_it_is_shared_once(self, uplink: Uplink, rest: httpx.AsyncClient) -> None:
         for _ in range(2):

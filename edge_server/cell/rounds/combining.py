@@ -11,16 +11,20 @@ A model's receivers learned what MMSE leaves, x = z gamma / (1 + gamma), so that
     x = sum (1 + gamma_i) x_i / (1 + Gamma)      of MMSE
     x = sum gamma_i x_i / Gamma                  of zero-forcing
 
-Exact for block fading; where every symbol has a gain of its own, weights are those of their mean.
+Where the SNR of each token is told, that is done token by token. Exact for block fading; where every symbol
+has a gain of its own, weights are those of their mean.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
+
+_Decibels = TypeVar("_Decibels", float, npt.NDArray[np.float64])
 
 
 @dataclass(frozen=True)
@@ -32,12 +36,20 @@ class Segment:
         snr_db: Es/N0 after equalisation, all receptions together [dB].
         zero_forcing: that they were equalised so, and not by MMSE.
         receptions: how often they came.
+        token_snr_db_T: the SNR of each token, [tokens] [dB]; None: snr_db is that of all.
     """
 
     x_TC: npt.NDArray[np.float32]
     snr_db: float
     zero_forcing: bool = False
     receptions: int = 1
+    token_snr_db_T: npt.NDArray[np.float32] | None = None
+
+    def told_db(self) -> npt.NDArray[np.float32]:
+        """The SNR of each token, [tokens] [dB]."""
+        if self.token_snr_db_T is None:
+            return np.full(len(self.x_TC), self.snr_db, np.float32)
+        return self.token_snr_db_T
 
     def again(self, other: Segment) -> Segment:
         """With another reception of the same tokens.
@@ -47,15 +59,21 @@ class Segment:
         """
         if self.x_TC.shape != other.x_TC.shape or self.zero_forcing != other.zero_forcing:
             raise ValueError("receptions of the same tokens differ in shape or equaliser")
-        gammas = [_linear(each.snr_db) for each in (self, other)]
+        both = (self, other)
         rest = 0.0 if self.zero_forcing else 1.0
-        weights = [(rest + gamma) / (rest + sum(gammas)) for gamma in gammas]
-        combined = weights[0] * self.x_TC + weights[1] * other.x_TC
+        gamma_2T1 = np.stack([_linear(each.told_db().astype(np.float64)) for each in both])[..., None]
+        total_T1 = gamma_2T1.sum(axis=0)
+        weight_2T1 = (rest + gamma_2T1) / (rest + total_T1)
+        combined = weight_2T1[0] * self.x_TC + weight_2T1[1] * other.x_TC
+        of_each = None
+        if any(each.token_snr_db_T is not None for each in both):
+            of_each = (10.0 * np.log10(total_T1[:, 0])).astype(np.float32)
         return Segment(
             combined.astype(np.float32),
-            10.0 * math.log10(sum(gammas)),
+            10.0 * math.log10(sum(_linear(each.snr_db) for each in both)),
             self.zero_forcing,
             self.receptions + other.receptions,
+            of_each,
         )
 
 
@@ -89,6 +107,12 @@ class ReceivedBlock:
         total = sum(_linear(segment.snr_db) * len(segment.x_TC) for segment in self.segments)
         return 10.0 * math.log10(total / self.token_length)
 
+    def token_snr_db(self) -> npt.NDArray[np.float32] | None:
+        """The SNR of each token, [token_length] [dB]; None where it was told of no segment."""
+        if all(segment.token_snr_db_T is None for segment in self.segments):
+            return None
+        return np.concatenate([segment.told_db() for segment in self.segments])
+
     def with_more(self, segment: Segment) -> ReceivedBlock:
         """With further tokens behind those that are there."""
         return ReceivedBlock((*self.segments, segment))
@@ -98,5 +122,6 @@ class ReceivedBlock:
         return replace(self, segments=(*self.segments[:-1], self.last.again(segment)))
 
 
-def _linear(snr_db: float) -> float:
-    return float(10.0 ** (snr_db / 10.0))
+def _linear(snr_db: _Decibels) -> _Decibels:
+    linear: _Decibels = 10.0 ** (snr_db / 10.0)
+    return linear

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Mapping
 
 from edge_server.cell import Cell, Hold, Ladder, Peer, ReceivedBlock, Segment, Session
-from edge_server.engine import AnswerStream, EngineConfig, Request, deadline_of
+from edge_server.engine import AnswerStream, EngineConfig, FeatureBlock, Request, deadline_of
 from edge_server.errors import (
     EdgeServerError,
     InvalidQuestionError,
@@ -126,7 +126,7 @@ class RoundsDesk:
                 asked = ", ".join(wanted.lengths)
                 raise InvalidQuestionError(f"{field}.modality", f"asked for, once each: {asked}")
             block = block_of(sent, field, session.grant.max_token_length, shape)
-            segment = Segment(block.x_TC, block.snr_db, sent.channel.zero_forcing)
+            segment = _segment(block, sent)
             received[name] = _grown(there[name], segment, sent.first_token, wanted, name, field)
             airtime_s = told_airtime_s(sent.channel.airtime_s)
             self._metrics.block(name, len(block.x_TC), airtime_s, block.snr_db)
@@ -185,11 +185,15 @@ def _first_round(question: pb.Question, request: Request) -> dict[str, ReceivedB
             raise InvalidQuestionError(
                 f"payloads[{index}].shape", f"token_length is {len(block.x_TC)}; rounds begin with {first}"
             )
-        segment = Segment(block.x_TC, block.snr_db, sent.channel.zero_forcing)
+        segment = _segment(block, sent)
         received[block.modality] = ReceivedBlock((segment,))
     if not received:
         raise InvalidQuestionError("rounds", "no payload could be asked for more of")
     return received
+
+
+def _segment(block: FeatureBlock, sent: pb.TokenPayload) -> Segment:
+    return Segment(block.x_TC, block.snr_db, sent.channel.zero_forcing, token_snr_db_T=block.token_snr_db_T)
 
 
 def _grown(

@@ -60,11 +60,11 @@ class Bottleneck(nn.Module):
         y_TR: Tensor = self.down(x_TE)
         return y_TR
 
-    def receive(self, y_BTR: Tensor, snr_db_B: Tensor) -> Tensor:
-        """What arrived, [B, T, R], at the SNR that is told [dB], to feature tokens [B, T, E]."""
+    def receive(self, y_BTR: Tensor, snr_db: Tensor) -> Tensor:
+        """What arrived, [B, T, R], at the SNR told, [B] or [B, T] [dB], to feature tokens [B, T, E]."""
         x_BTE = self.up(y_BTR)
         rms = x_BTE.square().mean(dim=(1, 2), keepdim=True).clamp(min=1e-12).sqrt()
-        learned = self.outer(F.gelu(self.inner(self.film(self.norm(x_BTE), snr_db_B))))
+        learned = self.outer(F.gelu(self.inner(self.film(self.norm(x_BTE), snr_db))))
         out: Tensor = x_BTE + rms * learned
         return out
 

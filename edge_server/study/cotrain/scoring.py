@@ -48,7 +48,7 @@ def examine(
             slots[slot] = SlotTokens(
                 tuple(range(len(rows))),
                 np.stack([each.x_TC for each in arrived]),
-                np.array([each.effective_snr_db for each in arrived], np.float32),
+                np.stack([each.told_db() for each in arrived]),
             )
         batch = DeviceBatch(slots, [test.asked[row] for row in rows], 0)
         found = half.examine(batch, before=before)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
-from device_agent.channel import ChannelConfig, to_symbols
+from device_agent.channel import ChannelConfig, SnrPer, to_symbols
 from device_agent.channel.amplifier import peak_to_average_db, scrambled
 from edge_server.evaluation.accuracy import Evaluator, Setting
+from protos.names import CsiName
 
 FULL = 16
 """Tokens per modality."""
@@ -32,6 +33,7 @@ class Plan:
         ages_ms: of estimates.
         clips_db: power at which the amplifier saturates, over the mean; None: never.
         sirs_db: of a neighbour.
+        told_snrs_db: over which one SNR per block is compared with one per token [dB].
         seed: of channel realisations.
     """
 
@@ -41,10 +43,11 @@ class Plan:
     ages_ms: tuple[float, ...] = (0.0, 0.5, 1.0, 2.0, 5.0)
     clips_db: tuple[float | None, ...] = (None, 6.0, 3.0, 0.0, -3.0)
     sirs_db: tuple[float, ...] = (-10.0, -5.0, 0.0, 5.0, 10.0, 20.0)
+    told_snrs_db: tuple[float, ...] = (-5.0, 0.0, 5.0, 10.0)
     seed: int = 1
 
 
-QUICK = Plan(24, (0.0,), (3.0,), (1.0,), (0.0,), (0.0,))
+QUICK = Plan(24, (0.0,), (3.0,), (1.0,), (0.0,), (0.0,), (0.0,))
 
 Row = dict[str, Any]
 
@@ -72,6 +75,19 @@ def spoiled(plan: Plan) -> Iterator[tuple[str, ChannelConfig]]:
         yield "shared", ChannelConfig(model="rayleigh", snr_db=20.0, sir_db=sir_db)
 
 
+def told(plan: Plan, snr_per: SnrPer) -> Iterator[tuple[str, ChannelConfig]]:
+    """TDL-C of 300 ns over SNR, at each speed, with known and with estimated gains, told in one way."""
+    for csi in get_args(CsiName):
+        for speed_kmh in plan.speeds_kmh:
+            for snr_db in plan.told_snrs_db:
+                yield (
+                    "told",
+                    ChannelConfig(
+                        model="tdl_c", snr_db=snr_db, csi=csi, speed_kmh=speed_kmh, snr_per=snr_per
+                    ),
+                )
+
+
 def ask(
     evaluator: Evaluator,
     settings: Sequence[tuple[str, ChannelConfig]],
@@ -91,7 +107,7 @@ def ask(
         score = evaluator.through_channel(Setting(channel, FULL, seed), advance)
         told = {
             name: getattr(channel, name)
-            for name in ("model", "snr_db", "csi", "speed_kmh", "csi_age_ms", "clip_db", "sir_db")
+            for name in ("model", "snr_db", "csi", "speed_kmh", "csi_age_ms", "clip_db", "sir_db", "snr_per")
         }
         rows.append({"part": part, **told, "accuracy": score.accuracy, "questions": score.asked.total()})
     return rows

@@ -20,7 +20,7 @@ from device_agent.media.clip import Clip
 from device_agent.media.loading import clip_from_file
 from device_agent.transmitter import Transmitter
 from device_agent.uplink.session import Reply, Session
-from protos import payload
+from protos import payload, token_snr
 from protos.names import REQUEST_CHANNEL_USES
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 
@@ -93,6 +93,27 @@ async def test_a_clip_goes_out_as_one_block_per_modality_and_its_cost_is_told(
     assert set(outcome.effective_snr_db) == {"video", "audio"}
     assert outcome.to_json()["answer"] == "left"
     assert outcome.to_json()["cost"]["channel_uses"] == 38
+
+
+async def test_the_snr_of_each_token_goes_along_where_it_is_set(
+    make_agent: AgentMaker, clip_file: Path
+) -> None:
+    told = {}
+    for snr_per in ("block", "token"):
+        agent, uplink = make_agent(channel="tdl_c", snr_per=snr_per, progressive="1,4")
+        uplink.grant.rounds = True
+        uplink.wants = [
+            pb.MoreWanted(round=1, blocks=[pb.WantedBlock(modality=pb.MODALITY_VIDEO, token_length=4)])
+        ]
+        await agent.ask("what", clip_from_file(clip_file))
+        told[snr_per] = [*uplink.questions[0].payloads, *uplink.sent[0]]
+    assert [len(block.channel.token_snr) for block in told["token"]] == [1, 1, 4]
+    of_each = token_snr.reported(told["token"][2])
+    assert of_each is not None
+    assert len(set(of_each.tolist())) > 1, "they differ"
+    for with_it, without in zip(told["token"], told["block"], strict=True):
+        with_it.channel.ClearField("token_snr")
+        assert with_it == without, "all else is as it was"
 
 
 @pytest.mark.parametrize(

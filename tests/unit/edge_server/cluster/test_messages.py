@@ -43,7 +43,10 @@ WHOLE = Completion(
 )
 
 
-@pytest.mark.parametrize("blocks", [(BLOCK,), (BLOCK, replace(BLOCK, label=(5, 6)))])
+TOLD = replace(BLOCK, token_snr_db_T=np.array([-2.5, 40.0], np.float32))
+
+
+@pytest.mark.parametrize("blocks", [(BLOCK,), (TOLD,), (BLOCK, replace(TOLD, label=(5, 6)))])
 def test_a_question_comes_out_as_it_went_in(blocks: tuple[FeatureBlock, ...]) -> None:
     request = Request(
         prompt=Prompt(
@@ -72,6 +75,8 @@ def test_a_question_comes_out_as_it_went_in(blocks: tuple[FeatureBlock, ...]) ->
         assert came.x_TC.dtype == np.float32
         assert came.x_TC.flags.writeable
         assert (came.modality, came.snr_db, came.label) == (sent.modality, sent.snr_db, sent.label)
+        assert (came.token_snr_db_T is None) == (sent.token_snr_db_T is None)
+        assert np.array_equal(came.told_db(), sent.told_db())
     for made in (request, back):
         object.__setattr__(made.prompt, "blocks", ())
     assert back == request

@@ -12,6 +12,7 @@ import grpc.aio
 import pytest
 
 from device_agent.bundle.bundle import Bundle
+from device_agent.channel import ChannelConfig
 from device_agent.errors import BundleMismatchError, PermissionDeniedError
 from edge_server.cotrain.batches import BatchError, Bounds, read_batch
 from edge_server.cotrain.plan import Plan
@@ -103,6 +104,22 @@ def test_every_field_of_a_batch_is_looked_at(link: Link, bundle: Bundle, tmp_pat
     for words, make in cases.items():
         with pytest.raises(BatchError, match=words):
             read_batch(make(), bounds(link))
+
+
+def test_a_device_tells_the_snr_of_each_token_where_it_is_set(
+    link: Link, bundle: Bundle, tmp_path: Path
+) -> None:
+    channel = ChannelConfig(model="tdl_c", speed_kmh=100.0, snr_per="token")
+    one = learner(bundle, MadeUp(link, 1), "hall", tmp_path, channel)
+    one.joined(PLAN.joined("round"))
+    good = one.batch(cpb.Step(step=1, purpose=cpb.PURPOSE_TRAIN, clips=2, questions=1))
+    told = {slot: each.told_db_BT for slot, each in read_batch(good, bounds(link)).slots.items()}
+    for slot, told_db_BT in told.items():
+        assert told_db_BT.shape == (2, 32), slot
+        assert len(set(told_db_BT.ravel().tolist())) > 2, slot
+    good.examples[0].payloads[0].channel.token_snr = bytes(3)
+    with pytest.raises(BatchError, match=r"payloads\[0\].channel.token_snr: is 3 bytes"):
+        read_batch(good, bounds(link))
 
 
 def test_gradients_are_checked_by_the_device_and_count_once(

@@ -37,7 +37,7 @@ def batch(link: Link, seed: int, clips: int, questions: int = 1, length: int = 4
         slot: SlotTokens(
             tuple(range(clips)),
             rng.standard_normal((clips, length, link.config.channel_dim)).astype(np.float32),
-            np.full(clips, 10.0, np.float32),
+            np.full((clips, length), 10.0, np.float32),
         )
         for slot in link.slots
     }
@@ -52,7 +52,7 @@ def alone(link: Link, given: DeviceBatch, learned: dict[str, nn.Parameter]) -> P
     """As it is computed without any care for other devices."""
     x = {slot: torch.from_numpy(each.x_BTC).requires_grad_() for slot, each in given.slots.items()}
     received = {
-        slot: link.receiver(slot)(x[slot], torch.from_numpy(each.snr_db_B))
+        slot: link.receiver(slot)(x[slot], torch.from_numpy(each.told_db_BT))
         for slot, each in given.slots.items()
     }
     answers = answer_logits(link, packed(link, given, received))

@@ -77,9 +77,8 @@ def test_fields_do_not_disturb_each_other() -> None:
 @torch.inference_mode()
 def test_serving_takes_blocks_of_any_mix_of_lengths(receiver: MemoryReceiver) -> None:
     blocks = [_sent(receiver, length)[index] for index, length in enumerate((8, 2, 4))]
-    snr_db_B = torch.zeros(3)
-    found = Reception(receiver)(torch.cat(blocks), snr_db_B, [8, 2, 4])
-    expected = torch.cat([receiver(block[None], snr_db_B[:1])[0] for block in blocks])
+    found = Reception(receiver)(torch.cat(blocks), torch.zeros(14), [8, 2, 4])
+    expected = torch.cat([receiver(block[None], torch.zeros(1))[0] for block in blocks])
     assert torch.equal(found, expected)
 
 

@@ -12,6 +12,7 @@ from device_agent.channel import ChannelConfig
 from edge_server.data.soundstage.dataset import generate
 from edge_server.study.cli import app
 from edge_server.study.radio import bit_errors, report
+from edge_server.study.radio import told as told_in_two_ways
 from edge_server.study.radio.tuned import RADIOS, TAPPED, USUAL
 from tests.closed_forms import EBN0_TO_SNR_DB, rayleigh_bit_error_rate
 
@@ -46,7 +47,16 @@ def test_both_trainings_take_every_channel_that_the_shipped_one_took() -> None:
 def test_what_is_promised_is_judged_by_the_worst_point() -> None:
     rows = [{"csi": "estimated", "more_db": [0.1, -0.6]}, {"csi": "perfect", "more_db": [9.0]}]
     gained = [{"model": "tdl_c", "points": -1.0}, {"model": "awgn", "points": 5.0}]
-    errors, trained = report.kept(rows, gained)
+    told = {
+        "gained": told_in_two_ways.gained([{"accuracy": 0.5}] * 2, [{"accuracy": 0.4}, {"accuracy": 0.7}])
+    }
+    commits = {"bit_errors": "a", "told": "b"}
+    errors, trained, each = report.kept(
+        {"bit_errors": rows, "gains": gained, "told": told, "commits": commits}
+    )
+    assert (errors["commit"], trained.get("commit"), each["commit"]) == ("a", None, "b")
+    assert each["measured"] == "+5.00 ± 15.00 points"
+    assert each["why"], "within its error it is no gain"
     assert errors["met"] is False
     assert errors["measured"].startswith("-0.60 to +0.10 dB")
     assert trained["measured"].startswith("-1.0 points")
@@ -62,9 +72,14 @@ def test_a_small_study_from_nothing_to_the_page(tmp_path: Path) -> None:
     assert ran.exit_code == 0, ran.output
     found = json.loads((out / "radio.json").read_text())
     assert {row["part"] for row in found["answers"]} == {"tapped", "aged", "clipped", "shared"}
+    assert {way: rows[0]["snr_per"] for way, rows in found["told"]["shipped"].items()} == {
+        "block": "block",
+        "token": "token",
+    }
     assert all(0.0 <= row["accuracy"] <= 1.0 for row in found["answers"])
     assert 5.0 < found["peaks"]["scrambled"]["median_db"] < found["peaks"]["as_they_are"]["median_db"]
     assert (out / "radio.png").exists()
     page = (out / "README.md").read_text()
     assert "| TDL-A | 3 km/h | estimated |" in page
     assert "a neighbour, SIR 0 dB, Rayleigh, block" in page
+    assert "| 0 dB, 3 km/h, known |" in page

@@ -64,3 +64,41 @@ def test_a_block_tells_its_tokens_in_order_and_their_mean_snr() -> None:
     again = block.with_again(Segment(TOKENS[2:8], 10.0))
     assert (again.token_length, again.last.receptions) == (8, 2)
     assert again.last.snr_db == pytest.approx(10.0 + 10.0 * np.log10(2.0))
+
+
+def linear_of_each(segment: Segment) -> np.ndarray:
+    linear_T: np.ndarray = 10.0 ** (segment.told_db().astype(np.float64) / 10.0)
+    return linear_T
+
+
+@pytest.mark.parametrize("equalizer", ["mmse", "zf"])
+def test_where_tokens_differ_each_is_combined_by_its_own(equalizer: EqualizerName) -> None:
+    """Two receptions over delay lines: weights of each token leave less error than those of the block."""
+    config = ChannelConfig(
+        model="tdl_a", snr_db=5.0, equalizer=equalizer, snr_per="token", delay_spread_ns=1000.0
+    )
+    parts = []
+    for seed in (1, 2):
+        reception = Channel(config, np.random.default_rng(seed)).transmit(TOKENS)
+        told = reception.token_snr_db_T
+        parts.append(
+            Segment(reception.x_TC, reception.effective_snr_db, equalizer == "zf", token_snr_db_T=told)
+        )
+    both = parts[0].again(parts[1])
+    assert both.token_snr_db_T is not None
+    np.testing.assert_allclose(linear_of_each(both), sum(map(linear_of_each, parts)), rtol=1e-4)
+    blind = [Segment(part.x_TC, part.snr_db, part.zero_forcing) for part in parts]
+    assert error(both) < error(blind[0].again(blind[1]))
+    # Where no more than the block's is told of one, that is of each of its tokens.
+    mixed = parts[0].again(blind[1])
+    expected = linear_of_each(parts[0]) + linear(parts[1].snr_db)
+    np.testing.assert_allclose(linear_of_each(mixed), expected, rtol=1e-4)
+
+
+def test_a_block_tells_the_snr_of_each_token_in_order() -> None:
+    told = np.array([3.0, 4.0], np.float32)
+    first, then = Segment(TOKENS[:2], 0.0, token_snr_db_T=told), Segment(TOKENS[2:5], 10.0)
+    of_each = ReceivedBlock((first,)).with_more(then).token_snr_db()
+    assert of_each is not None
+    assert of_each.tolist() == [3.0, 4.0, 10.0, 10.0, 10.0]
+    assert ReceivedBlock((then,)).token_snr_db() is None, "as the block's"

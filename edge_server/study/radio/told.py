@@ -1,0 +1,141 @@
+"""What it is worth to tell the receiver the SNR of each token, and not of each block alone.
+
+First of the shipped model, which never was told so: same clips, same noise, told in both ways. Then of
+receivers that learn on, through delay lines half of the time, heads and foundation as they were: one of them
+told of blocks, one of tokens, with the same clips, questions, channels and steps. Each takes the learning
+rate that serves it best on validation clips.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+from torch import nn
+
+from device_agent.channel import SnrPer
+from edge_server.data.soundstage.dataset import load_split
+from edge_server.evaluation.accuracy import Setting
+from edge_server.model.link import Link
+from edge_server.study.radio import answers
+from edge_server.study.radio.tuned import RADIOS, TAPPED
+from edge_server.study.teacher_forced import TeacherForcedQuestions, over_channel
+from edge_server.training.clips import EncodedClips, encode_clips
+from edge_server.training.finetune import Finetune, FinetuneTraining
+from edge_server.training.forward import UplinkTraining
+from edge_server.training.loop import Schedule, run_stage
+from edge_server.training.soundstage import SoundstageSplit
+
+WAYS: tuple[SnrPer, ...] = get_args(SnrPer)
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What both ways are given.
+
+    Attributes:
+        steps: of stage 2, receivers alone.
+        learning_rates: peaks that are tried.
+        batch_size: clips a step.
+        questions: about each, at most.
+        validation_clips: by which a rate is chosen.
+        seed: of what is drawn.
+    """
+
+    steps: int = 200
+    learning_rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3)
+    batch_size: int = 12
+    questions: int = 8
+    validation_clips: int = 100
+    seed: int = 1
+
+
+class ReceiversAlone(Finetune):
+    """Stage 2 in which only the receivers of feature modalities learn."""
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """Theirs."""
+        return {
+            name: each for name, each in self.link.link_parameters().items() if name.startswith("receivers.")
+        }
+
+
+def train(
+    model: Path, data: Path, scratch: Path, plan: answers.Plan, tuning: Tuning, say: Callable[[str], None]
+) -> tuple[dict[str, Any], dict[SnrPer, Link]]:
+    """Train receivers in both ways, or take them from where an earlier call left them.
+
+    Args:
+        model: folder of the shipped model.
+        data: Soundstage, with its train and val split.
+        scratch: where checkpoints and features are kept.
+        plan: channels by which a rate is chosen.
+        tuning: what both are given.
+        say: told of each that was tried.
+
+    Returns:
+        What was tried as JSON, and the best link of each way.
+
+    Raises:
+        DatasetError: a split is missing.
+    """
+    link = Link.load(model)
+    clips = encode_clips(link, SoundstageSplit(load_split(data, "train")), scratch / "features", "train")
+    held_out = encode_clips(link, SoundstageSplit(load_split(data, "val")), scratch / "features-val", "val")
+    questions = TeacherForcedQuestions(held_out.split.split, tuning.validation_clips)
+    tried: list[dict[str, Any]] = []
+    best: dict[SnrPer, Link] = {}
+    for snr_per in WAYS:
+        found = {}
+        for rate in tuning.learning_rates:
+            folder = scratch / f"told-{tuning.steps}-{snr_per}-{rate:g}"
+            learned = _learned(model, clips, folder, snr_per, rate, tuning)
+            scores = [
+                questions.score(
+                    learned,
+                    over_channel(learned, held_out.features, Setting(channel, answers.FULL, plan.seed)),
+                ).accuracy
+                for _, channel in answers.told(plan, snr_per)
+            ]
+            found[rate] = (float(np.mean(scores)), learned)
+            tried.append({"snr_per": snr_per, "learning_rate": rate, "validation": found[rate][0]})
+            say(f"told per {snr_per}, {rate:g}: {found[rate][0]:.4f}")
+        best[snr_per] = max(found.values(), key=lambda each: each[0])[1]
+    return {"tuning": asdict(tuning), "tried": tried}, best
+
+
+def gained(before: Sequence[Row], after: Sequence[Row]) -> dict[str, float]:
+    """How much more often the second is right, over settings of the same channels.
+
+    Returns:
+        Mean in points, its standard error, the least and the most.
+    """
+    pairs = zip(before, after, strict=True)
+    points = np.array([100.0 * (b["accuracy"] - a["accuracy"]) for a, b in pairs])
+    error = points.std(ddof=1) / len(points) ** 0.5 if len(points) > 1 else 0.0
+    return {
+        "points": float(points.mean()),
+        "standard_error": float(error),
+        "least": float(points.min()),
+        "most": float(points.max()),
+    }
+
+
+def _learned(
+    model: Path,
+    clips: EncodedClips[SoundstageSplit],
+    folder: Path,
+    snr_per: SnrPer,
+    rate: float,
+    tuning: Tuning,
+) -> Link:
+    link = Link.load(model)
+    schedule = Schedule(tuning.steps, rate, warmup_steps=min(20, tuning.steps // 2), checkpoint_every=50)
+    radio = replace(RADIOS[TAPPED], snr_per=snr_per)
+    training = FinetuneTraining(schedule, UplinkTraining(radio), tuning.batch_size, tuning.questions)
+    run_stage(f"told per {snr_per}", ReceiversAlone(link, clips, training, tuning.seed), schedule, folder)
+    return link.requires_grad_(False)
