@@ -37,7 +37,7 @@ from edge_server.study.study import (
 )
 from edge_server.study.teacher_forced import TeacherForcedQuestions, over_channel
 from edge_server.training.clips import EncodedClips, encode_clips
-from edge_server.training.loop import EXAMINED, LOG, Examine
+from edge_server.training.loop import DONE, EXAMINED, LOG, Examine
 from edge_server.training.run import Run, cores, pretrain_shared
 from edge_server.training.run_identity import ensure_identity
 from edge_server.training.soundstage import SoundstageSplit
@@ -116,7 +116,7 @@ def run_study(
                 return False
             # Whose record is complete may have been aligned elsewhere: the first who needs it does it again.
             others = [t for t in running.values() if t.seed == task.seed]
-            return (task.run(runs, data).stage("alignment") / "done.json").exists() or not any(
+            return (task.run(runs, data).stage("alignment") / DONE).exists() or not any(
                 systems[t.system].shares_alignment == shared for t in others
             )
 

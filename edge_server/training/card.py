@@ -12,6 +12,7 @@ from edge_server.data.soundstage.scene import KINDS
 from edge_server.errors import ModelError
 from edge_server.model.link import Link
 from edge_server.model.modality import SLOTS
+from edge_server.training.loop import DONE
 from edge_server.training.rewording import STAGES as REWORDING
 from edge_server.training.rewording import UNSURE
 
@@ -77,7 +78,7 @@ def write_record(
     """
     told = dict(origin.before["stages"]) if origin.before else {}
     for stage, folder in stages.items():
-        done = json.loads((folder / "done.json").read_text())
+        done = json.loads((folder / DONE).read_text())
         told[stage] = {"steps": done["schedule"]["steps"], "elapsed_s": done["elapsed_s"]}
         figures = folder / "val.json"
         if figures.exists():

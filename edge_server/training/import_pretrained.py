@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from edge_server.errors import ModelError
+from edge_server.training.loop import DONE
 from edge_server.training.run import IMPORTED, PRETRAININGS, Run
 
 
@@ -44,12 +45,12 @@ def import_pretrained(model: Path, run: Run) -> None:
     }
     for part in PRETRAININGS:
         folder = run.stage(part)
-        if (folder / "done.json").exists():
+        if (folder / DONE).exists():
             continue
         folder.mkdir(parents=True, exist_ok=True)
         save_file(weights[part], folder / "checkpoint.safetensors")
         told = {"stage": part, IMPORTED: model.name, "schedule": {"steps": 0}, "elapsed_s": 0.0}
-        (folder / "done.json").write_text(json.dumps(told, indent=2) + "\n")
+        (folder / DONE).write_text(json.dumps(told, indent=2) + "\n")
     try:
         run.pretrained_link()
     except (SafetensorError, RuntimeError) as error:

@@ -81,6 +81,8 @@ Examine = Callable[[int], Mapping[str, float] | None]
 LOG = "log.jsonl"
 #: Where :data:`Examine` writes; a run that was cut may say the same twice.
 EXAMINED = "examined.jsonl"
+#: Written last, with what the stage was told and how long it took.
+DONE = "done.json"
 
 
 def run_stage(
@@ -93,7 +95,7 @@ def run_stage(
 ) -> None:
     """Run a stage to its end, from its checkpoint where there is one. A finished stage returns at once."""
     directory.mkdir(parents=True, exist_ok=True)
-    done_file = directory / "done.json"
+    done_file = directory / DONE
     parameters = dict(stage.trainable())
     optimizer = torch.optim.AdamW(
         parameter_groups(parameters, schedule.weight_decay), lr=schedule.learning_rate, betas=(0.9, 0.98)
@@ -132,6 +134,19 @@ def run_stage(
     if config is not None:
         summary["config"] = config
     done_file.write_text(json.dumps(summary, indent=2) + "\n")
+
+
+def cpu_s_of(directory: Path) -> float:
+    """Processor time of a finished stage, without what looked on between its steps [s].
+
+    Args:
+        directory: the stage's folder.
+
+    Raises:
+        OSError: the stage has not ended.
+        KeyError: it was not trained but taken from a model.
+    """
+    return float(json.loads((directory / DONE).read_text())["cpu_s"])
 
 
 @dataclass(frozen=True)

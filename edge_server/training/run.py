@@ -36,7 +36,7 @@ from edge_server.training.alignment import Alignment
 from edge_server.training.card import STAGES, Origin, read_record, write_card
 from edge_server.training.clips import EncodedClips, encode_clips
 from edge_server.training.finetune import Finetune
-from edge_server.training.loop import Examine, run_stage
+from edge_server.training.loop import DONE, Examine, run_stage
 from edge_server.training.modality import TRAINING
 from edge_server.training.pretrain_foundation import InductionWarmup, WorldText, world_texts
 from edge_server.training.recipes import Recipe
@@ -153,7 +153,7 @@ class Run:
 
     def pretrain(self, part: str) -> None:
         """One of PRETRAININGS; nothing where it was taken from a model."""
-        done = self.stage(part) / "done.json"
+        done = self.stage(part) / DONE
         if done.exists() and IMPORTED in json.loads(done.read_text()):
             return
         torch.manual_seed(self.seed)
@@ -224,7 +224,7 @@ class Run:
 
     def _save(self, link: Link, origin: Origin) -> Path:
         link.save(self.model)
-        stages = {name: self.stage(name) for name in STAGES if (self.stage(name) / "done.json").exists()}
+        stages = {name: self.stage(name) for name in STAGES if (self.stage(name) / DONE).exists()}
         write_card(link, origin, self.data, stages, self.model)
         return self.model
 
@@ -253,7 +253,7 @@ class Run:
 
     def _load(self, module: nn.Module, part: str, prefix: str) -> None:
         path = self.stage(part) / "checkpoint.safetensors"
-        if not (self.stage(part) / "done.json").exists():
+        if not (self.stage(part) / DONE).exists():
             raise ModelError(f"{path}: {part} is not pretrained; run the recipe's earlier stages first")
         with safe_open(path, framework="pt") as file:
             for name, parameter in module.named_parameters():

@@ -28,7 +28,7 @@ from edge_server.training.clips import EncodedClips
 from edge_server.training.distillation import Distillation, DistillationTraining, question_bank
 from edge_server.training.finetune import Finetune, FinetuneTraining
 from edge_server.training.forward import UplinkTraining
-from edge_server.training.loop import LOG, Examine, Schedule, run_stage
+from edge_server.training.loop import LOG, Examine, Schedule, cpu_s_of, run_stage
 from edge_server.training.matching import Matching, MatchingTraining
 from edge_server.training.radio import RadioTraining
 from edge_server.training.split import TrainingSplit
@@ -93,20 +93,20 @@ class Trials:
         if arm.alignment is not None:
             folder = self._aligned(arm, link, told)
             name = folder.name
-            first_s = _cpu_s(folder) + self.notes_cpu_s(arm)
+            first_s = cpu_s_of(folder) + self.notes_cpu_s(arm)
         torch.manual_seed(told.seed)  # the LoRA's start is the same whatever came before
         folder = self.folder(arm, told.seed) / f"{told.rounds}-rounds-at-{told.finetune_rate:g}-after-{name}"
         schedule = _schedule(told.rounds, told.finetune_rate)
         stage = self._finetune(arm, link, schedule, told.seed)
         run_stage("finetune", stage, schedule, folder, examine=examine(link, first_s))
-        return Trained(link, first_s, _cpu_s(folder))
+        return Trained(link, first_s, cpu_s_of(folder))
 
     def align(self, arm: Arm, told: Told) -> tuple[float, float]:
         """Stage 1 alone: its mean loss over the last quarter of its steps, and its processor time [s]."""
         folder = self._aligned(arm, self.world.fresh(told.seed), told)
         lines = [json.loads(line) for line in (folder / LOG).read_text().splitlines()]
         last = [line["loss"] for line in lines if line["step"] >= 0.75 * told.alignment_steps]
-        return sum(last) / len(last), _cpu_s(folder)
+        return sum(last) / len(last), cpu_s_of(folder)
 
     def _aligned(self, arm: Arm, link: Link, told: Told) -> Path:
         """Run stage 1 on a fresh link, or load what is left of it; its folder."""
@@ -204,7 +204,3 @@ class Asked:
 
 def _schedule(steps: int, rate: float) -> Schedule:
     return Schedule(steps, rate, warmup_steps=min(50, max(1, steps // 10)))
-
-
-def _cpu_s(folder: Path) -> float:
-    return float(json.loads((folder / "done.json").read_text())["cpu_s"])

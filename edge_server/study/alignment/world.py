@@ -19,7 +19,7 @@ from edge_server.model.link import Link, Parts
 from edge_server.study.alignment.plan import Plan
 from edge_server.training.caption_splits import CaptionsAlone, FreelyCaptioned
 from edge_server.training.clips import EncodedClips, encode_clips
-from edge_server.training.loop import run_stage
+from edge_server.training.loop import cpu_s_of, run_stage
 from edge_server.training.modality import TRAINING
 from edge_server.training.notes import Note, take_notes
 from edge_server.training.reading import Reading, places
@@ -80,8 +80,7 @@ class World:
             path.write_text(json.dumps(told))
         told = json.loads(path.read_text())
         notes = tuple(Note(tuple(words), tuple(sure)) for words, sure in told["notes"])
-        done = json.loads((scratch / "reading" / "done.json").read_text())
-        return cls(link, clips, notes, told["cpu_s"], held_out, done["cpu_s"])
+        return cls(link, clips, notes, told["cpu_s"], held_out, cpu_s_of(scratch / "reading"))
 
     def fresh(self, seed: int) -> Link:
         """A link with new heads and receivers, and a foundation of its own to put a LoRA into."""

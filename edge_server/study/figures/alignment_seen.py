@@ -31,6 +31,7 @@ from edge_server.study.run import encoded_split
 from edge_server.study.study import SNRS_DB, Study, Task
 from edge_server.study.teacher_forced import over_channel
 from edge_server.training.forward import UplinkTraining, draw_of, receive_texts
+from edge_server.training.loop import DONE
 from edge_server.training.modality import TRAINING
 from edge_server.training.radio import RadioTraining
 from edge_server.training.soundstage import SoundstageSplit
@@ -74,7 +75,7 @@ def build(study: Study, runs: Path, data: Path, records: Path) -> dict[str, Any]
             task = Task(study.name, system, seed)
             kept = task.record(records) / SEEN
             if not kept.exists():
-                if not (task.run(runs, data).stage("alignment") / "done.json").exists():
+                if not (task.run(runs, data).stage("alignment") / DONE).exists():
                     continue
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 kept.write_text(json.dumps(_seen(study, task, runs, data)) + "\n")

@@ -8,7 +8,6 @@ system a block is what all rounds brought.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -29,6 +28,7 @@ from edge_server.model import tokenizer as tk
 from edge_server.model.link import Link
 from edge_server.study.progressive.compare import costs_of
 from edge_server.training.import_pretrained import import_pretrained
+from edge_server.training.loop import cpu_s_of
 from edge_server.training.registry import BASES
 from edge_server.training.run import Run
 from edge_server.training.run_identity import ensure_identity
@@ -77,10 +77,9 @@ def compare(
             tell(f"{name}, seed {seed}")
             ensure_identity(run)
             import_pretrained(model, run)
-            began_s = time.process_time()
             if not (run.model / "training.json").exists():
                 run.join()
-            trained_s = time.process_time() - began_s
+            trained_s = sum(cpu_s_of(run.stage(stage)) for stage in ("alignment", "finetune"))
             link = Link.load(run.model)
             link.merge_lora()
             splits = {

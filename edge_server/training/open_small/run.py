@@ -18,7 +18,7 @@ from device_agent.places import downloads
 from edge_server.model.link import Link
 from edge_server.model.listener import ListenerEncoder
 from edge_server.model.provenance import current_commit
-from edge_server.training.loop import run_stage
+from edge_server.training.loop import DONE, run_stage
 from edge_server.training.open_small.card import write_card
 from edge_server.training.open_small.drawings import drawing_names
 from edge_server.training.open_small.hearing import Hearing
@@ -85,5 +85,5 @@ class OpenRun:
         return self._told("reading")
 
     def _told(self, stage: str) -> dict[str, Any]:
-        told: dict[str, Any] = json.loads((self.directory / stage / "done.json").read_text())
+        told: dict[str, Any] = json.loads((self.directory / stage / DONE).read_text())
         return told

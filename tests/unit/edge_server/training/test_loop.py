@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edge_server.training.loop import Schedule, run_stage
+from edge_server.training.loop import DONE, EXAMINED, Schedule, cpu_s_of, run_stage
 from edge_server.training.run import cores
 
 SCHEDULE = Schedule(steps=12, learning_rate=0.05, warmup_steps=3, log_every=1, checkpoint_every=4)
@@ -48,7 +48,7 @@ def test_a_cut_run_ends_like_one_that_was_not(tmp_path: Path) -> None:
     run_stage("whole", whole, SCHEDULE, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         run_stage("cut", Line(stop_at=9), SCHEDULE, tmp_path / "cut")
-    assert not (tmp_path / "cut" / "done.json").exists()
+    assert not (tmp_path / "cut" / DONE).exists()
     resumed = Line()
     run_stage("cut", resumed, SCHEDULE, tmp_path / "cut")
     assert torch.equal(whole.layer.weight, resumed.layer.weight)
@@ -78,7 +78,29 @@ def test_a_finished_stage_is_loaded_and_not_run_again(tmp_path: Path) -> None:
     again = Line(stop_at=0)
     run_stage("stage", again, SCHEDULE, tmp_path)
     assert torch.equal(first.layer.weight, again.layer.weight)
-    assert json.loads((tmp_path / "done.json").read_text())["schedule"]["steps"] == 12
+    assert json.loads((tmp_path / DONE).read_text())["schedule"]["steps"] == 12
+
+
+def test_what_a_stage_took_leaves_out_what_looked_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spent_s = [0.0]
+
+    class Costly(Line):
+        def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
+            spent_s[0] += 1.0
+            return super().loss(step)
+
+    def look(done: int) -> dict[str, float] | None:
+        spent_s[0] += 100.0
+        return {"seen": 1.0} if done in (4, 12) else None
+
+    monkeypatch.setattr(
+        "edge_server.training.loop.time",
+        SimpleNamespace(monotonic=lambda: 0.0, process_time=lambda: spent_s[0]),
+    )
+    run_stage("stage", Costly(), SCHEDULE, tmp_path, examine=look)
+    assert cpu_s_of(tmp_path) == 12.0
+    lines = [json.loads(line) for line in (tmp_path / EXAMINED).read_text().splitlines()]
+    assert lines == [{"steps": n, "cpu_s": float(n), "seen": 1.0} for n in (4, 12)]
 
 
 def test_it_learns(tmp_path: Path) -> None:
