@@ -159,7 +159,7 @@ def study(
         bool,
         typer.Option(
             "--kept",
-            help="Of cotrain: train nothing; rows of what an earlier call trained. Of progressive: ask "
+            help="Of alignment and cotrain: train nothing; what earlier calls trained. Of progressive: ask "
             "nothing; what an earlier call asked, priced anew.",
         ),
     ] = False,
@@ -181,7 +181,7 @@ def study(
         compared = plan_of(quick=quick, seeds=seeds, only=only or ())
         records = out / RECORDS / ALIGNMENT
         folders = Folders(model, data, runs / ALIGNMENT, _features(runs, model), records, out)
-        path = study_alignment(folders, compared, only or (), typer.echo)
+        path = study_alignment(folders, compared, only or (), typer.echo, only_kept=kept)
         _drawn(path, alignment_plot.draw, out)
         return
     if name == COMBINATIONS:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import typer
 
+from edge_server.model.description import read_description
 from edge_server.model.provenance import current_commit
 from edge_server.study.alignment import gather
 from edge_server.study.alignment.arms import ARMS
@@ -40,7 +41,9 @@ class Folders:
     out: Path
 
 
-def study_alignment(folders: Folders, plan: Plan, only: Sequence[str], say: Say) -> Path:
+def study_alignment(
+    folders: Folders, plan: Plan, only: Sequence[str], say: Say, *, only_kept: bool = False
+) -> Path:
     """Train what is not kept yet, then gather; JSON.
 
     Args:
@@ -48,13 +51,16 @@ def study_alignment(folders: Folders, plan: Plan, only: Sequence[str], say: Say)
         plan: how much.
         only: train these systems; all where empty.
         say: told what was done.
+        only_kept: train nothing; neither data nor weights are read.
     """
     scratch, records, out = folders.scratch, folders.records, folders.out
-    world = World.open(folders.model, folders.data, scratch, folders.features, plan)
-    compare(world, plan, scratch, records, only, say)
+    if not only_kept:
+        world = World.open(folders.model, folders.data, scratch, folders.features, plan)
+        compare(world, plan, scratch, records, only, say)
+    config, _ = read_description(folders.model)
     head = {"command": gather.COMMAND, "measures": gather.MEASURES, "commit": current_commit()}
     report = gather.gather(plan, records)
-    told = {**head, "model": world.link.config.name, **report, "promises": gather.kept_promises(report)}
+    told = {**head, "model": config.name, **report, "promises": gather.kept_promises(report)}
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"{ALIGNMENT}.json"
     path.write_text(json.dumps(told, indent=1) + "\n")

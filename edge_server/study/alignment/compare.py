@@ -20,10 +20,11 @@ from edge_server.model.link import Link
 from edge_server.model.provenance import current_commit
 from edge_server.study.alignment.arms import ARMS, Arm
 from edge_server.study.alignment.plan import Plan
-from edge_server.study.alignment.trial import Asked, Told, Trials
+from edge_server.study.alignment.trial import Asked, Told, Trained, Trials
 from edge_server.study.alignment.tuning import Tuned, tune
 from edge_server.study.alignment.world import World, reading_told
-from edge_server.training.loop import Examine
+from edge_server.study.study import read_lines
+from edge_server.training.loop import EXAMINED, Examine
 
 COSTS, TUNING, READING = "costs.json", "tuning.json", "reading.json"
 Say = Callable[[str], None]
@@ -107,27 +108,13 @@ def _trained(
     plan = trials.plan
     rate = None if tuned.alignment is None else tuned.alignment.rate
     told = Told(steps[0], rate, steps[1], tuned.finetune.rate, seed)
-    kept = trials.folder(arm, seed) / "looks.jsonl"
+    due = looks_due(told.rounds, plan.looks)
 
-    def examine(link: Link, first_s: float) -> Examine:
-        due = {round(i * told.rounds / plan.looks) for i in range(plan.looks)} | {told.rounds // 20}
-
-        def look(done: int) -> dict[str, float] | None:
-            if done not in due:
-                return None
-            found = {"stage_1_cpu_s": first_s, "val_accuracy": asked.validation(link)}
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            with kept.open("a") as file:
-                file.write(json.dumps({"rounds": done, **found}) + "\n")
-            return found
-
-        return look
+    def examine(link: Link) -> Examine:
+        return lambda done: {"val_accuracy": asked.validation(link)} if done in due else None
 
     trained = trials.train(arm, told, examine)
     answers = asked.test(trained.link)
-    looks = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
-    by_round = {look["rounds"]: look for look in looks}
-    round_s = trained.finetune_cpu_s / told.rounds
     return {
         "arm": arm.name,
         "commit": current_commit(),
@@ -147,24 +134,34 @@ def _trained(
             "cpu_s": round(trained.finetune_cpu_s, 1),
         },
         "cpu_s": round(trained.alignment_cpu_s + trained.finetune_cpu_s, 1),
-        "on_the_way": [
-            {
-                "rounds": look["rounds"],
-                "cpu_s": round(look["stage_1_cpu_s"] + look["rounds"] * round_s, 1),
-                "val_accuracy": look["val_accuracy"],
-            }
-            for look in sorted(by_round.values(), key=lambda look: look["rounds"])
-        ]
-        + [
-            {
-                "rounds": told.rounds,
-                "cpu_s": round(trained.alignment_cpu_s + trained.finetune_cpu_s, 1),
-                "val_accuracy": asked.validation(trained.link),
-            }
-        ],
+        "on_the_way": _looks(trained, due),
         "answers": answers,
         "mean_accuracy": sum(float(str(a["accuracy"])) for a in answers.values()) / len(answers),
     }
+
+
+def looks_due(rounds: int, looks: int) -> tuple[int, ...]:
+    """After which rounds a system is looked at: the same shares of the way whatever its rounds are.
+
+    Args:
+        rounds: of the system.
+        looks: beside an early one and the last.
+    """
+    return (0, rounds // 20, *(round(i * rounds / looks) for i in range(1, looks)), rounds)
+
+
+def _looks(trained: Trained, due: Sequence[int]) -> list[dict[str, float]]:
+    """What was seen on the way through stage 2, from its own log, at the processor time of both stages."""
+    # A stage that was cut says again what came after its checkpoint.
+    after = {line["steps"]: line for line in read_lines(trained.finetuned / EXAMINED)}
+    return [
+        {
+            "rounds": rounds,
+            "cpu_s": round(trained.alignment_cpu_s + after[rounds]["cpu_s"], 1),
+            "val_accuracy": after[rounds]["val_accuracy"],
+        }
+        for rounds in due
+    ]
 
 
 def _write(path: Path, found: Any) -> None:

@@ -55,11 +55,19 @@ class Told:
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained system and the processor time of each stage, that of notes in the first [s]."""
+    """A trained system.
+
+    Attributes:
+        link: the system.
+        alignment_cpu_s: processor time of stage 1, that of notes included [s].
+        finetune_cpu_s: of stage 2 [s].
+        finetuned: folder of stage 2.
+    """
 
     link: Link
     alignment_cpu_s: float
     finetune_cpu_s: float
+    finetuned: Path
 
 
 class Trials:
@@ -79,14 +87,14 @@ class Trials:
         self,
         arm: Arm,
         told: Told,
-        examine: Callable[[Link, float], Examine] = lambda link, s: lambda done: None,
+        examine: Callable[[Link], Examine] = lambda link: lambda done: None,
     ) -> Trained:
         """Both stages.
 
         Args:
             arm: the system.
             told: steps, rates, seed.
-            examine: for a link and the processor time of its stage 1, what looks at it between rounds.
+            examine: for a link, what looks at it between rounds.
         """
         link = self.world.fresh(told.seed)
         name, first_s = "none", 0.0
@@ -98,8 +106,8 @@ class Trials:
         folder = self.folder(arm, told.seed) / f"{told.rounds}-rounds-at-{told.finetune_rate:g}-after-{name}"
         schedule = _schedule(told.rounds, told.finetune_rate)
         stage = self._finetune(arm, link, schedule, told.seed)
-        run_stage("finetune", stage, schedule, folder, examine=examine(link, first_s))
-        return Trained(link, first_s, cpu_s_of(folder))
+        run_stage("finetune", stage, schedule, folder, examine=examine(link))
+        return Trained(link, first_s, cpu_s_of(folder), folder)
 
     def align(self, arm: Arm, told: Told) -> tuple[float, float]:
         """Stage 1 alone: its mean loss over the last quarter of its steps, and its processor time [s]."""
