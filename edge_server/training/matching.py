@@ -8,13 +8,14 @@ another point than "violin" on the right. The two sets are then matched by entro
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from edge_server.model import tokenizer as tk
 from edge_server.model.foundation import Piece, context_pieces, embed_pieces
@@ -50,6 +51,7 @@ class Matching:
         for token_id, count in seen.items():
             weights[token_id] = torch.tensor(len(corpus) / count).log()
         self.weights_V = weights
+        self._blocks = first_blocks(link.causal.get_decoder(), training.block)
 
     def __call__(
         self, received: Mapping[str, Tensor], captions: Sequence[str], draw: Draw
@@ -81,10 +83,16 @@ class Matching:
         embedded = [embed_pieces(self.link.embedding, pieces) for pieces in rows]
         longest = max(len(e) for e in embedded)
         x_BLE = torch.stack([F.pad(e, (0, 0, 0, longest - len(e))) for e in embedded])
-        out = self.link.causal.get_decoder()(
-            inputs_embeds=x_BLE, use_cache=False, output_hidden_states=True
-        ).hidden_states[self.training.block]
+        out = self._blocks(inputs_embeds=x_BLE, use_cache=False).last_hidden_state
         return torch.as_tensor(out)
+
+
+def first_blocks(decoder: nn.Module, blocks: int) -> nn.Module:
+    """A foundation's decoder that ends after some blocks, before its norm; the weights are the decoder's."""
+    part = copy.copy(decoder)
+    layers = nn.ModuleList(list(decoder.get_submodule("layers").children())[:blocks])
+    part._modules = {**decoder._modules, "layers": layers, "norm": nn.Identity()}
+    return part
 
 
 def transport(cost_SL: Tensor, weights_L: Tensor, training: MatchingTraining) -> Tensor:

@@ -16,7 +16,7 @@ from edge_server.training.caption_splits import CaptionsAlone, FreelyCaptioned
 from edge_server.training.distillation import Distillation, DistillationTraining, question_bank
 from edge_server.training.forward import draw_of
 from edge_server.training.losses import IGNORE, UNKNOWN, dictation
-from edge_server.training.matching import Matching, MatchingTraining, transport
+from edge_server.training.matching import Matching, MatchingTraining, first_blocks, transport
 from edge_server.training.notes import Note, take_notes
 from edge_server.training.reading import places
 
@@ -78,6 +78,18 @@ def test_transport_matches_sets_whatever_their_order() -> None:
     assert transport(apart, torch.tensor([1.0, 0.0]), MatchingTraining()).item() == pytest.approx(
         0.5, abs=1e-3
     )
+
+
+def test_a_decoder_that_ends_early_is_the_whole_one_as_far_as_it_goes(link: Link) -> None:
+    decoder = link.causal.get_decoder()
+    x_BLE = torch.randn(2, 7, link.config.foundation.hidden_size, generator=torch.Generator().manual_seed(0))
+    whole = decoder(inputs_embeds=x_BLE, use_cache=False, output_hidden_states=True)
+    begun = first_blocks(decoder, 2)
+    assert torch.equal(begun(inputs_embeds=x_BLE, use_cache=False).last_hidden_state, whole.hidden_states[2])
+    own = {id(parameter) for parameter in decoder.parameters()}
+    assert {id(parameter) for parameter in begun.parameters()} < own
+    again = decoder(inputs_embeds=x_BLE, use_cache=False).last_hidden_state
+    assert torch.equal(again, whole.last_hidden_state), "the decoder itself goes on to its end"
 
 
 @pytest.mark.parametrize("kind", ["distillation", "matching"])
