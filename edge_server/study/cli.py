@@ -40,6 +40,7 @@ from edge_server.study.figures import (
 )
 from edge_server.study.figures.answers import Answers
 from edge_server.study.inversion.cli import INVERSION, study_inversion
+from edge_server.study.json_file import write_json
 from edge_server.study.media_sizes import SIZES, measure_sizes
 from edge_server.study.pilots import PILOTS
 from edge_server.study.plots import alignment as alignment_plot
@@ -79,7 +80,6 @@ Make = Callable[[], dict[str, Any]]
 
 CELL = "cell"
 """The study that trains nothing."""
-"""The study that asks in rounds."""
 COTRAIN = "cotrain"
 """The study whose devices and edge train over the network."""
 WORLDS = "worlds"
@@ -135,7 +135,8 @@ def study(
     ] = False,
     drops: Annotated[int | None, typer.Option(min=3, help="Of the cell: drops.  [default: 500]")] = None,
     seeds: Annotated[
-        int | None, typer.Option(min=1, help="Of alignment and cotrain: seeds.  [default: 3]")
+        int | None,
+        typer.Option(min=1, help="Of alignment, combinations and cotrain: seeds.  [default: 3, 1 and 3]"),
     ] = None,
     steps: Annotated[
         int | None, typer.Option(min=4, help="Of cotrain and radio: steps.  [default: 300]")
@@ -179,24 +180,26 @@ def study(
     """
     if name == ALIGNMENT:
         compared = plan_of(quick=quick, seeds=seeds, only=only or ())
-        records = out / RECORDS / ALIGNMENT
-        folders = Folders(model, data, runs / ALIGNMENT, _features(runs, model), records, out)
+        own = _small(ALIGNMENT, quick=quick)
+        folders = Folders(model, data, runs / own, _features(runs, model), out / RECORDS / own, out)
         path = study_alignment(folders, compared, only or (), typer.echo, only_kept=kept)
         _drawn(path, alignment_plot.draw, out)
         return
     if name == COMBINATIONS:
-        folders = Folders(model, data, runs / ALIGNMENT, _features(runs, model), out / RECORDS, out)
-        path = combinations.study_combinations(folders, runs / COMBINATIONS, typer.echo, quick=quick)
+        shared, own = (_small(study, quick=quick) for study in (ALIGNMENT, COMBINATIONS))
+        folders = Folders(model, data, runs / shared, _features(runs, model), out / RECORDS / shared, out)
+        picked = combinations.scale_of(quick=quick, seeds=seeds)
+        path = combinations.study_combinations(folders, runs / own, picked, typer.echo, quick=quick)
         others = out / f"{WORLDS}.json"
         if others.exists():  # one promise is made of both
             report = json.loads(others.read_text())
             report["promises"] = worlds.kept(report["rows"], json.loads(path.read_text()))
-            others.write_text(json.dumps(report, indent=1) + "\n")
+            write_json(others, report)
         write_page(out)
         typer.echo(f"{path}")
         return
     if name == PILOTS:
-        features, scratch = _features(runs, model), runs / PILOTS
+        features, scratch = _features(runs, model), runs / _small(PILOTS, quick=quick)
         path = pilots.study_pilots(model, data, features, scratch, out, typer.echo, quick=quick)
         write_page(out)
         typer.echo(f"{path}")
@@ -213,7 +216,8 @@ def study(
             allowed = ", ".join(("all", *PROGRESSIVE_PARTS))
             raise typer.BadParameter(f"{part!r}; allowed: {allowed}", param_hint="--part")
         made = () if kept else PROGRESSIVE_PARTS if part == "all" else (part,)
-        path = study_progressive(model, data, _named(world or []), runs, out, parts=made, quick=quick)
+        scratch = runs / _small(PROGRESSIVE, quick=quick)
+        path = study_progressive(model, data, _named(world or []), scratch, out, parts=made, quick=quick)
         _drawn(path, progressive_plot.draw, out)
         return
     if name == WORLDS:
@@ -224,7 +228,8 @@ def study(
             allowed = ", ".join(("all", *RADIO_PARTS))
             raise typer.BadParameter(f"{part!r}; allowed: {allowed}", param_hint="--part")
         made = RADIO_PARTS if part == "all" else (part,)
-        path = study_radio(model, data, runs / RADIO, out, parts=made, quick=quick, steps=steps)
+        scratch = runs / _small(RADIO, quick=quick)
+        path = study_radio(model, data, scratch, out, parts=made, quick=quick, steps=steps)
         _drawn(path, radio_plot.draw, out)
         return
     if name == COTRAIN:
@@ -259,6 +264,11 @@ def study(
         typer.echo(f"{out}: {', '.join(sorted(found))}")
 
 
+def _small(name: str, *, quick: bool) -> str:
+    """What a study's folders are called: a small run's apart, so that a whole one takes up none of it."""
+    return f"{name}-quick" if quick else name
+
+
 def _features(runs: Path, model: Path) -> Path:
     """Where clips behind a model's encoders are kept, for whoever asks about them."""
     return runs / f"features-{model.name}"
@@ -289,9 +299,8 @@ def study_cell(model: Path, out: Path, jobs: int, plan: compare.Plan) -> None:
         task = bar.add_task("cells", total=rounds)
         found = compare.compare(link, plan, jobs, lambda: bar.advance(task))
     head = {"command": kept.COMMAND, "measures": kept.MEASURES, "commit": current_commit()}
-    out.mkdir(parents=True, exist_ok=True)
     report = {**head, "model": config.name, "mix": mix, **found, "promises": kept.kept(found)}
-    (out / f"{CELL}.json").write_text(json.dumps(report, indent=1) + "\n")
+    write_json(out / f"{CELL}.json", report)
     save(cell_plot.draw(report), out / f"{CELL}.png")
     write_page(out)
     typer.echo(f"{out / CELL}.json")
@@ -310,8 +319,7 @@ def study_worlds(model: Path, data: Path, others: list[str], out: Path) -> None:
     unseen = out / f"{COMBINATIONS}.json"
     combined = json.loads(unseen.read_text()) if unseen.exists() else None
     told = {**head, "model": link.config.name, **report, "promises": worlds.kept(report["rows"], combined)}
-    out.mkdir(parents=True, exist_ok=True)
-    (out / f"{WORLDS}.json").write_text(json.dumps(told, indent=1) + "\n")
+    write_json(out / f"{WORLDS}.json", told)
     write_page(out)
     typer.echo(f"{out / WORLDS}.json")
 
@@ -404,9 +412,8 @@ def gather(study: Study, makers: Mapping[str, Make]) -> dict[str, dict[str, Any]
 
 def write_figures(found: Mapping[str, dict[str, Any]], out: Path) -> None:
     """Each figure's JSON, and the picture that is made from the file."""
-    out.mkdir(parents=True, exist_ok=True)
     for name, data in found.items():
-        (out / f"{name}.json").write_text(json.dumps(data, indent=1) + "\n")
+        write_json(out / f"{name}.json", data)
     drawings.draw_all(out)
     derive(out)
 
@@ -419,7 +426,7 @@ def derive(out: Path) -> None:
     if "accuracy_snr" in files:
         derived["token_worth"] = token_worth.build(files["accuracy_snr"])
     for name, data in derived.items():
-        (out / f"{name}.json").write_text(json.dumps({**head, **data}, indent=1) + "\n")
+        write_json(out / f"{name}.json", {**head, **data})
 
 
 def _lines(study: Study, records: Path, file: str) -> list[dict[str, Any]]:

@@ -5,24 +5,23 @@ Beside it the same steps with known gains, so that what more training brings is 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from device_agent.channel import ChannelConfig
-from edge_server.data.soundstage.dataset import load_split
 from edge_server.evaluation.accuracy import Setting
 from edge_server.model.link import Link
 from edge_server.model.provenance import current_commit
+from edge_server.study.json_file import write_json
 from edge_server.study.teacher_forced import TeacherForcedQuestions, over_channel
-from edge_server.training.clips import EncodedClips, encode_clips
+from edge_server.training.clips import EncodedClips
 from edge_server.training.finetune import Finetune, FinetuneTraining
 from edge_server.training.forward import UplinkTraining
 from edge_server.training.loop import Schedule, run_stage
 from edge_server.training.radio import RadioTraining
-from edge_server.training.soundstage import SoundstageSplit
+from edge_server.training.soundstage import SoundstageSplit, encode_split
 from protos.names import ChannelName, FadingName
 
 PILOTS = "pilots"
@@ -76,9 +75,8 @@ def study_pilots(
     found = compare(model, data, features, scratch, QUICK if quick else Plan(), say)
     head = {"command": COMMAND, "measures": MEASURES, "commit": current_commit()}
     report = {**head, "model": model.name, **found, "promises": kept(found)}
-    out.mkdir(parents=True, exist_ok=True)
     path = out / f"{PILOTS}.json"
-    path.write_text(json.dumps(report, indent=1) + "\n")
+    write_json(path, report)
     return path
 
 
@@ -97,10 +95,8 @@ def compare(
     """
     rows: list[dict[str, Any]] = []
     link = Link.load(model)
-    clips, asked = (
-        encode_clips(link, SoundstageSplit(load_split(data, split)), features / split, split)
-        for split in ("train", "test")
-    )
+    clips = encode_split(link, data, "train", features / "train")
+    asked = encode_split(link, data, "test", features / "test")
     questions = TeacherForcedQuestions(asked.split.split, plan.test_clips)
     for name, pilots in ((SHIPPED, None), (KNOWN, None), (ESTIMATED, plan.pilots)):
         link = Link.load(model)

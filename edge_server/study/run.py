@@ -22,7 +22,7 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from device_agent.channel import ChannelConfig
-from edge_server.data.soundstage.dataset import SplitName, generate, load_split
+from edge_server.data.soundstage.dataset import SplitName, generate
 from edge_server.evaluation.accuracy import Score, Setting
 from edge_server.model.link import Link
 from edge_server.study.pools import processes, ray_cluster
@@ -36,11 +36,11 @@ from edge_server.study.study import (
     missing_settings,
 )
 from edge_server.study.teacher_forced import TeacherForcedQuestions, over_channel
-from edge_server.training.clips import EncodedClips, encode_clips
+from edge_server.training.clips import EncodedClips
 from edge_server.training.loop import DONE, EXAMINED, LOG, Examine
 from edge_server.training.run import Run, cores, pretrain_shared
 from edge_server.training.run_identity import ensure_identity
-from edge_server.training.soundstage import SoundstageSplit
+from edge_server.training.soundstage import SoundstageSplit, encode_split
 
 
 def prepare(study: Study, runs: Path, data: Path, jobs: int) -> None:
@@ -58,8 +58,7 @@ def prepare(study: Study, runs: Path, data: Path, jobs: int) -> None:
 
 def encoded_split(link: Link, run: Run, data: Path, split: SplitName) -> EncodedClips[SoundstageSplit]:
     """A held-out split behind the encoders that all systems of a study share."""
-    loaded = SoundstageSplit(load_split(data, split))
-    return encode_clips(link, loaded, run.stage(f"features-{split}"), split)
+    return encode_split(link, data, split, run.stage(f"features-{split}"))
 
 
 def run_study(

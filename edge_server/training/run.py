@@ -34,7 +34,7 @@ from edge_server.model.modality import SLOTS
 from edge_server.model.provenance import current_commit
 from edge_server.training.alignment import Alignment
 from edge_server.training.card import STAGES, Origin, read_record, write_card
-from edge_server.training.clips import EncodedClips, encode_clips
+from edge_server.training.clips import EncodedClips
 from edge_server.training.finetune import Finetune
 from edge_server.training.loop import DONE, Examine, run_stage
 from edge_server.training.modality import TRAINING
@@ -44,7 +44,7 @@ from edge_server.training.registry import BASES, folder_of
 from edge_server.training.rewording import STAGES as REWORDING
 from edge_server.training.rewording import reword
 from edge_server.training.run_identity import RECORD, ensure_identity
-from edge_server.training.soundstage import SoundstageSplit
+from edge_server.training.soundstage import SoundstageSplit, encode_split
 
 #: In ``done.json`` of a part that was not pretrained but taken from a model: from which.
 IMPORTED = "adopted_from"
@@ -230,8 +230,7 @@ class Run:
 
     def encoded(self, link: Link) -> EncodedClips[SoundstageSplit]:
         """The training split behind the frozen encoders."""
-        split = SoundstageSplit(load_split(self.data, "train"))
-        return encode_clips(link, split, self.stage("features"), "train")
+        return encode_split(link, self.data, "train", self.stage("features"))
 
     def pretrained_link(self) -> Link:
         """A link with pretrained encoders and foundation, and new heads and receivers."""

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
 from edge_server.data.annotations import Caption
 from edge_server.data.soundstage.captions import describe
-from edge_server.data.soundstage.dataset import Split
+from edge_server.data.soundstage.dataset import Split, SplitName, load_split
 from edge_server.data.soundstage.questions import draw_questions
 from edge_server.model.link import Link
-from edge_server.training.clips import encode_batch
+from edge_server.training.clips import EncodedClips, encode_batch, encode_clips
 from edge_server.training.modality import TRAINING
 
 
@@ -49,3 +50,18 @@ class SoundstageSplit:
     def description(self, clip: int, rng: np.random.Generator) -> str:
         """The whole scene, worded anew."""
         return describe(self.split.scenes[clip], rng)
+
+
+def encode_split(link: Link, data: Path, split: SplitName, directory: Path) -> EncodedClips[SoundstageSplit]:
+    """A split behind a link's encoders, computed where an earlier call did not.
+
+    Args:
+        link: its encoders see the clips.
+        data: the Soundstage data set.
+        split: of it.
+        directory: where what the encoders make of it is kept.
+
+    Raises:
+        DatasetError: the split is missing, or what is kept is of another number of clips.
+    """
+    return encode_clips(link, SoundstageSplit(load_split(data, split)), directory, split)

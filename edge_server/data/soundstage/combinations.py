@@ -13,9 +13,11 @@ from edge_server.data.soundstage.scene import KINDS, PLACES, Scene
 
 CombinationsName = Literal["all", "seen", "unseen"]
 
+#: Of a combination: whether its instrument moves.
+MOTIONS = (True, False)
 #: (instrument, place, whether it moves).
 HELD_OUT = frozenset(
-    (kind, PLACES[i % len(PLACES)], i // len(PLACES) % 2 == 0) for i, kind in enumerate(KINDS)
+    (kind, PLACES[i % len(PLACES)], MOTIONS[i // len(PLACES) % len(MOTIONS)]) for i, kind in enumerate(KINDS)
 )
 
 

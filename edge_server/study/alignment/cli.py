@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from edge_server.study.alignment.arms import ARMS
 from edge_server.study.alignment.compare import Say, compare
 from edge_server.study.alignment.plan import QUICK, Plan
 from edge_server.study.alignment.world import World
+from edge_server.study.json_file import write_json
 
 ALIGNMENT = "alignment"
 
@@ -61,9 +61,8 @@ def study_alignment(
     head = {"command": gather.COMMAND, "measures": gather.MEASURES, "commit": current_commit()}
     report = gather.gather(plan, records)
     told = {**head, "model": config.name, **report, "promises": gather.kept_promises(report)}
-    out.mkdir(parents=True, exist_ok=True)
     path = out / f"{ALIGNMENT}.json"
-    path.write_text(json.dumps(told, indent=1) + "\n")
+    write_json(path, told)
     return path
 
 

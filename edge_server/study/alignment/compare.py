@@ -23,6 +23,7 @@ from edge_server.study.alignment.plan import Plan
 from edge_server.study.alignment.trial import Asked, Told, Trained, Trials
 from edge_server.study.alignment.tuning import Tuned, tune
 from edge_server.study.alignment.world import World, reading_told
+from edge_server.study.json_file import write_json
 from edge_server.study.study import read_lines
 from edge_server.training.loop import EXAMINED, Examine
 
@@ -44,7 +45,7 @@ def compare(world: World, plan: Plan, scratch: Path, records: Path, only: Sequen
     records.mkdir(parents=True, exist_ok=True)
     trials, asked = Trials(world, plan, scratch), Asked(world, plan)
     if not (records / READING).exists():
-        _write(records / READING, reading_told(world, plan))
+        write_json(records / READING, reading_told(world, plan))
     arms = [arm for arm in ARMS.values() if not only or arm.name in only]
     steps = {arm.name: _steps(arm, trials, records) for arm in arms}
     tuned: dict[str, Tuned] = {}
@@ -60,7 +61,7 @@ def compare(world: World, plan: Plan, scratch: Path, records: Path, only: Sequen
             if not path.exists():
                 paid = _topped_up(arm, steps[arm.name], plan, records)
                 found = _trained(arm, seed, paid, tuned[arm.name], trials, asked)
-                _write(path, found)
+                write_json(path, found)
                 say(f"{arm.name}, seed {seed}: test {found['mean_accuracy']:.3f}, {found['cpu_s']}")
 
 
@@ -77,7 +78,7 @@ def _steps(arm: Arm, trials: Trials, records: Path) -> tuple[int, int]:
     if arm.name not in costs:
         step_s, round_s = trials.step_cost_s(arm)
         costs[arm.name] = {"step_s": step_s, "round_s": round_s, "notes_s": trials.notes_cpu_s(arm)}
-        _write(path, costs)
+        write_json(path, costs)
     cost = costs[arm.name]
     if arm.alignment is None:
         return 0, max(2, round(plan.budget_s / cost["round_s"]))
@@ -162,8 +163,3 @@ def _looks(trained: Trained, due: Sequence[int]) -> list[dict[str, float]]:
         }
         for rounds in due
     ]
-
-
-def _write(path: Path, found: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(found, indent=1) + "\n")

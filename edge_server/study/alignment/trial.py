@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 import torch
 
 from device_agent.channel import ChannelConfig
+from edge_server.data.soundstage.dataset import SplitName
 from edge_server.evaluation.accuracy import Score, Setting
 from edge_server.model.link import Link
 from edge_server.study.alignment.arms import Arm
@@ -203,7 +204,7 @@ class Asked:
             for snr_db in self.plan.snrs_db
         }
 
-    def _score(self, link: Link, split: str, clips: int, snr_db: float) -> Score:
+    def _score(self, link: Link, split: SplitName, clips: int, snr_db: float) -> Score:
         held_out = self.world.held_out[split]
         setting = Setting(ChannelConfig(model="awgn", snr_db=snr_db), self.plan.token_length)
         questions = TeacherForcedQuestions(held_out.split.split, clips)

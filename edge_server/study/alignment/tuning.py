@@ -15,6 +15,7 @@ from typing import Any
 
 from edge_server.study.alignment.arms import Arm
 from edge_server.study.alignment.trial import Asked, Told, Trials
+from edge_server.study.json_file import write_json
 
 Row = dict[str, Any]
 
@@ -53,8 +54,7 @@ def tune(arm: Arm, told: Told, trials: Trials, asked: Asked, kept: Path) -> tupl
 
     def keep(row: Row) -> None:
         rows.append(row)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.write_text(json.dumps(rows, indent=1) + "\n")
+        write_json(kept, rows)
 
     def accuracy(alignment_rate: float | None, finetune_rate: float) -> float:
         key = {

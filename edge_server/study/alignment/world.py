@@ -23,7 +23,7 @@ from edge_server.training.loop import cpu_s_of, run_stage
 from edge_server.training.modality import TRAINING
 from edge_server.training.notes import Note, take_notes
 from edge_server.training.reading import Reading, places
-from edge_server.training.soundstage import SoundstageSplit
+from edge_server.training.soundstage import SoundstageSplit, encode_split
 from edge_server.training.teacher_forcing import Row, answer_logits
 
 
@@ -44,7 +44,7 @@ class World:
     clips: EncodedClips[FreelyCaptioned]
     notes: tuple[Note, ...]
     notes_cpu_s: float
-    held_out: dict[str, EncodedClips[SoundstageSplit]]
+    held_out: dict[SplitName, EncodedClips[SoundstageSplit]]
     reading_cpu_s: float
 
     @classmethod
@@ -68,7 +68,8 @@ class World:
         link.requires_grad_(False)
         captioned = FreelyCaptioned.of(load_split(data, "train"), plan.seed)
         clips = encode_clips(link, captioned, features / "train", "train")
-        held_out = {split: _encoded(link, data, split, features) for split in ("val", "test")}
+        names: tuple[SplitName, ...] = ("val", "test")
+        held_out = {split: encode_split(link, data, split, features / split) for split in names}
         path = scratch / "notes.json"
         if not path.exists():
             begun_s = time.process_time()
@@ -151,7 +152,3 @@ def _answered(world: World, plan: Plan) -> float:
         asked += len(set(named))
         right += len(set(named)) - len(failed)
     return right / max(asked, 1)
-
-
-def _encoded(link: Link, data: Path, split: SplitName, features: Path) -> EncodedClips[SoundstageSplit]:
-    return encode_clips(link, SoundstageSplit(load_split(data, split)), features / split, split)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 
 from rich.progress import Progress
 
-from edge_server.data.soundstage.dataset import SplitName, load_split
 from edge_server.model.link import Link
 from edge_server.model.provenance import current_commit
 from edge_server.study.inversion import compare as inversion
-from edge_server.training.clips import EncodedClips, encode_clips
-from edge_server.training.soundstage import SoundstageSplit
+from edge_server.study.json_file import write_json
+from edge_server.training.soundstage import encode_split
 
 INVERSION = "inversion"
 COMMAND = "edge-server study inversion"
@@ -34,17 +32,15 @@ def study_inversion(model: Path, data: Path, features: Path, out: Path, *, quick
     link = Link.load(model)
     link.merge_lora()
     link.requires_grad_(False)
-    own, sent = (_encoded(link, data, split, features) for split in ("train", "test"))
+    own, sent = (
+        encode_split(link, data, "train", features / "train"),
+        encode_split(link, data, "test", features / "test"),
+    )
     with Progress() as bar:
         task = bar.add_task("attacks", total=inversion.attacks(plan))
         found = inversion.compare(link, own, sent, plan, lambda: bar.advance(task))
     head = {"command": COMMAND, "measures": MEASURES, "commit": current_commit()}
     report = {**head, "model": link.config.name, "plan": asdict(plan), **found}
-    out.mkdir(parents=True, exist_ok=True)
     path = out / f"{INVERSION}.json"
-    path.write_text(json.dumps(report | {"promises": inversion.kept(report)}, indent=1) + "\n")
+    write_json(path, report | {"promises": inversion.kept(report)})
     return path
-
-
-def _encoded(link: Link, data: Path, split: SplitName, features: Path) -> EncodedClips[SoundstageSplit]:
-    return encode_clips(link, SoundstageSplit(load_split(data, split)), features / split, split)

@@ -9,14 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edge_server.data.soundstage.dataset import load_split
 from edge_server.model.link import Link
-from edge_server.training.clips import EncodedClips, encode_clips
 from edge_server.training.finetune import Finetune, FinetuneTraining
 from edge_server.training.forward import UplinkTraining
 from edge_server.training.loop import Schedule, run_stage
 from edge_server.training.radio import RadioTraining
-from edge_server.training.soundstage import SoundstageSplit
+from edge_server.training.soundstage import encode_split
 
 USUAL, TAPPED = "usual channels", "tapped delay lines too"
 _ODDS = RadioTraining().odds
@@ -66,8 +64,7 @@ def tune(model: Path, data: Path, scratch: Path, radio: str, tuning: Tuning) -> 
         DatasetError: there is no train split.
     """
     link = Link.load(model)
-    split = SoundstageSplit(load_split(data, "train"))
-    clips: EncodedClips[SoundstageSplit] = encode_clips(link, split, scratch / "features", "clips")
+    clips = encode_split(link, data, "train", scratch / "features")
     schedule = Schedule(tuning.steps, tuning.learning_rate, warmup_steps=min(20, tuning.steps // 2))
     training = FinetuneTraining(schedule, UplinkTraining(RADIOS[radio]), batch_size=tuning.batch_size)
     stage = Finetune(link, clips, training, tuning.seed)

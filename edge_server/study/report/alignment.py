@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from edge_server.study.report.markdown import percent, percent_spread, points, spread_of, table
-
-Found = Mapping[str, Any]
-"""JSON files by name, without their ending."""
+from edge_server.study.report.sections import Found
 
 #: Of accuracies over SNR, below which a system looks at no token.
 _NOTHING = 0.002

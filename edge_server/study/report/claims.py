@@ -10,9 +10,7 @@ from typing import Any
 
 from edge_server.study.report import alignment
 from edge_server.study.report.markdown import percent, points, table
-
-Found = Mapping[str, Any]
-"""JSON files by name, without their ending."""
+from edge_server.study.report.sections import Found
 
 _CHANNELS = {
     ("awgn", "block"): "AWGN",

@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from edge_server.study.report.markdown import percent, table
-
-Found = Mapping[str, Any]
-"""JSON files by name, without their ending."""
+from edge_server.study.combinations import accuracies
+from edge_server.study.report.markdown import percent_spread, table
+from edge_server.study.report.sections import Found
 
 
 def unseen(files: Found) -> str:
     """Accuracy on clips with and without a held-out combination, of links that met it or did not."""
     report = files["combinations"]
-    snrs = list(dict.fromkeys(row["snr_db"] for row in report["rows"]))
-    lines: dict[tuple[str, str, int, int], list[str]] = {}
-    for row in report["rows"]:
-        key = (row["trained_on"], row["asked_about"], row["clips"], row["questions"])
-        lines.setdefault(key, []).append(percent(row["accuracy"]))
-    steps = report["told"]
+    rows, scale = report["rows"], report["scale"]
+    snrs = list(dict.fromkeys(row["snr_db"] for row in rows))
+    keys = dict.fromkeys(
+        (row["trained_on"], row["asked_about"], row["clips"], row["questions"]) for row in rows
+    )
+    told, seeds = scale["told"], len(scale["seeds"])
     return "\n\n".join(
         [
-            f"`{report['command']}`: of 60 combinations of instrument, place and motion, "
-            f"{len(report['held_out'])} are left out of training. Links of {report['train_clips']} clips "
-            f"each, two-stage ({steps['alignment_steps']} steps with dictation, {steps['rounds']} rounds, "
-            "one seed), asked about test clips that show such a combination, and about the others. Encoders "
-            "and foundation are the shipped model's and met all combinations in pretraining; the shipped "
-            "link met them too, so nothing is said of it.",
+            f"`{report['command']}`: of {report['combinations']} combinations of instrument, place and "
+            f"motion, {len(report['held_out'])} are left out of training. Links of "
+            f"{report['train_clips']} clips each, two-stage ({told['alignment_steps']} steps with dictation, "
+            f"{told['rounds']} rounds, {seeds} seed{'' if seeds == 1 else 's'}), asked about test "
+            "clips that show such a combination, and about the others. What it costs never to have met one "
+            "is the difference between the links, on the same clips: the others may be easier or harder. "
+            "Encoders and foundation are the shipped model's and met all combinations in pretraining; the "
+            "shipped link met them too, so nothing is said of it.",
             table(
                 ("trained on", "asked about", "clips", "questions", *(f"{snr:g} dB" for snr in snrs)),
-                [(*key, *found) for key, found in lines.items()],
+                [(*key, *map(percent_spread, accuracies(rows, *key[:2]))) for key in keys],
             ),
         ]
     )

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from edge_server.study.report.markdown import percent, points, table
-
-Found = Mapping[str, Any]
-"""JSON files by name, without their ending."""
+from edge_server.study.report.sections import Found
 
 
 def given_away(files: Found) -> str:

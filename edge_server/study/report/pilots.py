@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from edge_server.study.report.markdown import percent, table
-
-Found = Mapping[str, Any]
-"""JSON files by name, without their ending."""
+from edge_server.study.report.sections import Found
 
 
 def trained_for(files: Found) -> str:

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from edge_server.data.soundstage.dataset import generate
 from edge_server.model.link import Link
+from edge_server.study import combinations
 from edge_server.study.alignment import arms, compare, gather
 from edge_server.study.alignment.compare import looks_due
 from edge_server.study.alignment.plan import Plan
@@ -67,7 +68,8 @@ def test_every_system_has_its_budget_its_rates_and_its_answers(folder: Path) -> 
     )
     assert (folder / "out" / "alignment.png").read_bytes().startswith(b"\x89PNG")
 
-    records = folder / "out" / "study" / "alignment"
+    records = folder / "out" / "study" / "alignment-quick"
+    assert not (records.parent / "alignment").exists(), "a small run leaves whole records alone"
     before = {path: path.stat().st_mtime_ns for path in records.iterdir()}
     run(folder, "alignment", *only)
     assert {path: path.stat().st_mtime_ns for path in records.iterdir()} == before
@@ -80,7 +82,10 @@ def test_links_are_asked_about_combinations_that_they_met_and_others(folder: Pat
     asked = {(row["trained_on"], row["asked_about"]): row for row in report["rows"]}
     assert len(asked) == 4
     assert sum(row["clips"] for (trained, _), row in asked.items() if trained.startswith("seen")) == 8
-    assert "| seen combinations only | unseen |" in (folder / "out" / "README.md").read_text()
+    page = (folder / "out" / "README.md").read_text()
+    assert "| seen combinations only | unseen |" in page
+    assert "of 60 combinations of instrument, place and motion, 10 are left out" in page
+    assert not (folder / "runs" / "combinations").exists(), "a small run leaves whole checkpoints alone"
 
 
 @pytest.mark.benchmark
@@ -188,3 +193,32 @@ def test_what_is_kept_is_gathered_without_data_or_weights(tmp_path: Path) -> Non
     report = json.loads((tmp_path / "alignment.json").read_text())
     # However many seeds: each curve has every look.
     assert {len(curve["points"]) for curve in report["curves"]} == {len(looks_due(100, Plan().looks))}
+
+
+@pytest.mark.parametrize(
+    ("met", "unseen", "others", "within"),
+    [(0.8, 0.75, 0.8, True), (0.8, 0.65, 0.7, False), (0.7, 0.65, 0.8, False)],
+    ids=["near both", "far below a link that met them", "far below the other clips"],
+)
+def test_unseen_combinations_are_held_against_the_same_clips_and_against_the_others(
+    met: float, unseen: float, others: float, within: bool
+) -> None:
+    accuracy = {
+        (combinations.ALL, combinations.UNSEEN): met,
+        (combinations.ALL, combinations.OTHERS): others,
+        (combinations.SEEN, combinations.UNSEEN): unseen,
+        (combinations.SEEN, combinations.OTHERS): others,
+    }
+    rows = [
+        {"trained_on": trained, "asked_about": asked, "seed": seed, "snr_db": snr_db, "accuracy": found + off}
+        for (trained, asked), found in accuracy.items()
+        for seed, off in ((1, 0.01), (2, -0.01))
+        for snr_db in (10.0, 0.0)
+    ]
+    figure, kept = combinations.told({"rows": rows})
+    lost, below = 100 * (met - unseen), 100 * (others - unseen)
+    assert figure == (
+        f"combinations {lost:.1f}, {lost:.1f} points at 10, 0 dB below a link that met them, on the same "
+        f"clips, and {below:.1f}, {below:.1f} below the other clips (2 seeds)"
+    )
+    assert kept is within
