@@ -20,6 +20,7 @@ from edge_server.evaluation.accuracy import Evaluator
 from edge_server.evaluation.held_out import HeldOut, open_data
 from edge_server.model.link import Link
 from edge_server.model.provenance import current_commit
+from edge_server.study.json_file import write_json
 from edge_server.study.progressive import compare, nested, sure, whom
 
 PROGRESSIVE = "progressive"
@@ -48,7 +49,7 @@ def study_progressive(
         runs: folder of runs, for training.
         out: where ``progressive.json`` is.
         parts: of :data:`PARTS`; none: what is there is priced and judged anew.
-        quick: small, and nothing is trained.
+        quick: small.
     """
     calibration = read_calibration(model / CALIBRATION)
     if calibration is None:
@@ -69,8 +70,9 @@ def study_progressive(
                     found["calibration"] = {"commit": commit, **asks.sure(others)}
                 case "asking":
                     found["asking"] = {"commit": commit, **asks.asking()}
-                case "nested" if not quick:
-                    made = nested.compare(model, data, runs, nested.Plan(), bar.console.print)
+                case "nested":
+                    plan = nested.QUICK if quick else nested.Plan()
+                    made = nested.compare(model, data, runs, plan, bar.console.print)
                     found["nested"] = {"commit": commit, **made}
     if "points" not in found:
         raise typer.BadParameter(f"{path}: rounds were never asked", param_hint="--part")
@@ -78,8 +80,7 @@ def study_progressive(
     # What was asked before parts had commits of their own is of the commit that the file tells.
     found = {"rounds_commit": found.get("commit"), **found, **head, "model": link.config.name}
     found = compare.priced(found, compare.costs_of(link))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({**found, "promises": compare.kept(found)}, indent=1) + "\n")
+    write_json(path, {**found, "promises": compare.kept(found)})
     return path
 
 

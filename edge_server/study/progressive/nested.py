@@ -58,6 +58,10 @@ class Plan:
     seeds: tuple[int, ...] = (1,)
 
 
+#: Shows that it works; learns nothing worth keeping.
+QUICK = Plan(budget=Budget(alignment_steps=2, rounds=2), snrs_db=(5.0,), questions=8)
+
+
 def compare(
     model: Path, data: Path, runs: Path, plan: Plan, tell: Callable[[str], None] = lambda line: None
 ) -> dict[str, Any]:

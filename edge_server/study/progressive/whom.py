@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from device_agent.channel import Channel, ChannelConfig
 from edge_server.cell.allocation import LossSurface
-from edge_server.cell.rounds import Arrived, Ladder, ReceivedBlock, Segment
+from edge_server.cell.rounds import MOST_REPEATS, Arrived, Ladder, ReceivedBlock, Segment
 from edge_server.engine.calibration import Calibration
 from edge_server.engine.ports import FeatureBlock, Prompt
 from edge_server.evaluation.accuracy import Evaluator, say_all
@@ -30,7 +30,7 @@ from protos.names import REQUEST_CHANNEL_USES, clamp_snr_db
 RUNGS = (2, 4, 16)
 """The ladder."""
 OUTAGE_SNR_DB = -12.0
-"""Below this, what arrived is asked for again: the server's default."""
+"""Below this, what arrived is asked for again: a server's default (a study imports no server's settings)."""
 _NEVER = 1.01
 """A threshold that no confidence reaches."""
 TOGETHER, MOST_HELPFUL = "all together", "what helps most"
@@ -216,7 +216,7 @@ def compare(
     symbols = test.link.config.channel_dim / 2.0
     rules: dict[str, Mapping[str, LossSurface]] = {TOGETHER: {}, MOST_HELPFUL: loss}
     rows = []
-    for model, most in (("awgn", (0,)), ("rayleigh", (0, 3))):
+    for model, most in (("awgn", (0,)), ("rayleigh", (0, MOST_REPEATS))):
         for snr_db in plan.snrs_db:
             channel = ChannelConfig(model=model, fading="block", snr_db=snr_db)
             for repeats in most:

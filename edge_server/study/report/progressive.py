@@ -94,13 +94,13 @@ def _asking(found: Mapping[str, Any]) -> str:
         )
         for row in found["rows"]
     ]
-    plan = found["plan"]
+    plan, again = found["plan"], max(row["repeats"] for row in found["rows"])
     intro = (
         f"Whom the server asks for more, over {' then '.join(map(str, found['ladder']))} tokens: all "
         "modalities together, or the one whose measured loss falls fastest with what it takes (the served "
         f"rule, `edge_server/cell/rounds`). {plan['questions']} questions of each, seed {plan['seed']}; "
-        "thresholds as above. *Lost blocks again*: what arrives below -12 dB comes up to three times more, "
-        "and receptions are combined by maximum ratio; their channel uses and requests are counted."
+        f"thresholds as above. *Lost blocks again*: what arrives below outage comes again, up to {again} "
+        "times, and receptions are combined by maximum ratio; their channel uses and requests are counted."
     )
     head = ("channel", "asked for", "until", "channel uses", "rounds", "right", "right, all at once")
     return f"{intro}\n\n{table(head, rows)}"

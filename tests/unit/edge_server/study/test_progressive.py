@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 from typer.testing import CliRunner
 
+from device_agent.channel import ChannelConfig
+from edge_server.cell import CellConfig
 from edge_server.cell.allocation import LossFit
-from edge_server.cell.rounds import Ladder, ReceivedBlock, Segment
-from edge_server.data.soundstage.dataset import generate
+from edge_server.cell.rounds import MOST_REPEATS, Ladder, ReceivedBlock, Segment
+from edge_server.data.soundstage.dataset import generate, load_split
+from edge_server.evaluation.accuracy import Evaluator
+from edge_server.evaluation.held_out import HeldOut
 from edge_server.evaluation.progressive import Costs
+from edge_server.model.link import Link
 from edge_server.study.cli import app
-from edge_server.study.progressive import compare, whom
+from edge_server.study.progressive import compare, nested, sure, whom
 from protos.names import REQUEST_CHANNEL_USES
 
 MODEL = Path(__file__).parents[4] / "deploy" / "models" / "soundstage-small"
@@ -45,9 +52,40 @@ def test_a_rule_is_judged_by_where_its_questions_end() -> None:
     assert found == {"accuracy": 1.0, "channel_uses": (64.0 + 848.0) / 2, "rounds": 2.0}
 
 
+def check_nested(found: dict[str, Any]) -> None:
+    """Of two systems that learned next to nothing: what rounds cost them, and that both are told of."""
+    usual, own = found["systems"]
+    assert (usual["nested"], own["nested"]) == (False, True)
+    for system in (usual, own):
+        assert system["full_uses"] == 16 * 32.0
+        assert system["trained_cpu_s"] > 0.0
+        assert {point["channel"] for point in system["points"]} == {"awgn", "rayleigh"}
+        costs = Costs(32.0, system["nested"])
+        for point in system["points"]:
+            spent = costs.spent(point["ladder"]["lengths"])
+            assert point["channel_uses"] == pytest.approx(float(np.dot(point["rounds"], spent)))
+            assert point["full_accuracy"] == point["of_length"]["16"]
+            assert point["accuracy"] in point["of_length"].values() or max(point["rounds"]) < 1.0
+        uses = np.mean([point["channel_uses"] for point in system["points"]])
+        assert system["saved"] == pytest.approx(1.0 - uses / system["full_uses"])
+
+
+def test_a_nested_block_is_what_all_rounds_brought(tmp_path: Path) -> None:
+    generate(tmp_path, "test", 2, 1, 1)
+    link = Link.load(MODEL)
+    link.merge_lora()
+    evaluator = Evaluator(link, HeldOut.of_soundstage(load_split(tmp_path, "test")), 2)
+    clear = ChannelConfig(model="none")
+    whole = nested._asked(evaluator, clear, 1, nested=False)
+    rounds = nested._asked(evaluator, clear, 1, nested=True)
+    assert set(whole) == set(nested.RUNGS)
+    first = nested.RUNGS[0]
+    assert rounds[first] == whole[first], "the first round is a block of its own either way"
+
+
 def test_a_small_study_from_nothing_to_the_page(tmp_path: Path) -> None:
-    for split in ("val", "test"):
-        generate(tmp_path / "data", split, 2, 1, 1)  # type: ignore[arg-type]
+    for split, clips in (("train", 4), ("val", 2), ("test", 2)):
+        generate(tmp_path / "data", split, clips, 1, 1)  # type: ignore[arg-type]
     folders = {name: str(tmp_path / name) for name in ("data", "runs", "out")}
     flags = [word for name, folder in folders.items() for word in (f"--{name}", folder)]
     asked = ["progressive", "--quick", "--model", str(MODEL), *flags, "--world", f"other={tmp_path / 'data'}"]
@@ -60,12 +98,38 @@ def test_a_small_study_from_nothing_to_the_page(tmp_path: Path) -> None:
     assert {row["rule"] for row in found["asking"]["rows"]} == {whom.TOGETHER, whom.MOST_HELPFUL}
     assert {row["repeats"] for row in found["asking"]["rows"]} == {0, 3}
     assert [row["met"] is not None for row in found["promises"]] == [True, True]
+    check_nested(found["nested"])
+    assert not (tmp_path / "runs" / "progressive").exists(), "a small run leaves whole trainings alone"
     assert (tmp_path / "out" / "progressive.png").exists()
     page = (tmp_path / "out" / "README.md").read_text()
     assert "what helps most" in page
+    assert f"comes again, up to {MOST_REPEATS} times" in page
+    assert "| two-stage-nested, seed 1 |" in page
     again = CliRunner().invoke(app, [*asked, "--kept"], catch_exceptions=False)
     assert again.exit_code == 0, again.output
     assert json.loads((tmp_path / "out" / "progressive.json").read_text())["points"] == found["points"]
+
+
+@pytest.mark.parametrize(
+    ("errors", "met"),
+    [
+        ({"test": 0.01}, None),
+        ({"test": 0.05}, False),
+        ({"test": 0.01, "another seed": 0.02}, True),
+        ({"test": 0.01, "another seed": 0.05}, False),
+    ],
+    ids=["one seed settles nothing", "one seed is enough to break it", "both within", "one beyond"],
+)
+def test_calibration_is_kept_by_two_seeds_and_broken_by_one(
+    errors: dict[str, float], met: bool | None
+) -> None:
+    promise = sure.kept({name: {"expected_error": error} for name, error in errors.items()})
+    assert promise["met"] is met
+    assert (promise["why"] is None) == (met is not None)
+
+
+def test_a_block_is_lost_where_a_server_says_so() -> None:
+    assert CellConfig().outage_snr_db == whom.OUTAGE_SNR_DB
 
 
 def test_what_was_measured_is_priced_by_where_its_questions_ended() -> None:
