@@ -12,6 +12,7 @@ from edge_server.frontdoor.ports import ShownWindow
 from edge_server.ui.pictures import (
     DEEPEST_DB,
     FULL_SCALE,
+    band_parts,
     constellation,
     heatmap,
     over_subcarriers,
@@ -308,15 +309,29 @@ def pictures(word: Codeword) -> str:
         )
     )
     symbols = constellation(
-        word.sent_TC, word.received_TC, f"{name} symbols in the complex plane, as sent and as received"
+        word.sent_TC,
+        word.received_TC,
+        f"{name} symbols in the complex plane, as sent and as received",
+        word.subcarrier_TS,
     )
     return (
         f'<section class="tl-word"><h3>{name.capitalize()}</h3><p class="tl-note">{facts}</p>'
         f'<div class="tl-word-pictures"><div class="tl-maps">{images}</div>'
         f'<figure><figcaption>Symbols: <span class="tl-key sent">sent</span> '
-        f'<span class="tl-key received">received</span>; the circle has the power 1</figcaption>'
+        f"{_received_key(word)}; the circle has the power 1</figcaption>"
         f"{symbols}</figure></div>{_subcarriers(word)}</section>"
     )
+
+
+def _received_key(word: Codeword) -> str:
+    """Colours of what was received: one, or over OFDM one of each part of the band."""
+    if word.subcarrier_TS is None:
+        return '<span class="tl-key received">received</span>'
+    keys = (
+        f'<span class="tl-key band{part}">{first} to {last}</span>'
+        for part, (first, last) in enumerate(band_parts(word.subcarrier_TS))
+    )
+    return f"received over subcarriers {' '.join(keys)}"
 
 
 def _subcarriers(word: Codeword) -> str:

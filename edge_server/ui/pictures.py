@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 from html import escape
 
 import numpy as np
@@ -22,6 +23,7 @@ _GAMMA = 0.7
 """Opacity over size: below 1 shows small values, too."""
 _AXIS = 2.5
 _MAX_POINTS = 1024
+_BAND_PARTS = 5
 DEEPEST_DB = 30.0
 """Errors of a subcarrier this much below its symbols have no bar."""
 
@@ -38,23 +40,43 @@ def heatmap(x_TC: npt.NDArray[np.float32]) -> str:
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
 
 
-def constellation(sent_TC: npt.NDArray[np.float32], received_TC: npt.NDArray[np.float32], label: str) -> str:
+def constellation(
+    sent_TC: npt.NDArray[np.float32],
+    received_TC: npt.NDArray[np.float32],
+    label: str,
+    subcarrier_TS: npt.NDArray[np.int64] | None = None,
+) -> str:
     """Symbols as the device sent them and as they arrived, in the complex plane. SVG.
 
     Args:
         sent_TC: float32, [T, C]; the first half of C holds real parts, the second half imaginary ones.
         received_TC: likewise.
         label: tells those who cannot see it what it shows; plain words, no markup.
+        subcarrier_TS: that each symbol went over, [T, C/2]: of each part of the band they have a colour;
+            None: all have one.
     """
     side = 2 * _AXIS
+    received = f'<path class="received" d="{_dots(received_TC)}"/>'
+    if subcarrier_TS is not None:
+        shown = ((subcarrier_TS >= a) & (subcarrier_TS <= b) for a, b in band_parts(subcarrier_TS))
+        received = "".join(
+            f'<path class="received band{part}" d="{_dots(received_TC, shown_TS)}"/>'
+            for part, shown_TS in enumerate(shown)
+        )
     return (
         f'<svg class="tl-symbols" role="img" aria-label="{escape(label)}" '
         f'viewBox="{-_AXIS} {-_AXIS} {side} {side}">'
         f'<path class="axis" d="M{-_AXIS} 0H{_AXIS}M0 {-_AXIS}V{_AXIS}"/><circle class="axis" r="1"/>'
-        f'<path class="received" d="{_dots(received_TC)}"/><path class="sent" d="{_dots(sent_TC)}"/>'
+        f'{received}<path class="sent" d="{_dots(sent_TC)}"/>'
         f'<text x="{_AXIS - 0.1}" y="-.12" text-anchor="end">real part</text>'
         f'<text x=".12" y="{0.3 - _AXIS}">imaginary part</text><text x="1.06" y=".28">1</text></svg>'
     )
+
+
+def band_parts(subcarrier_TS: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
+    """First and last subcarrier of each part of the band that has a colour of its own; at most so many."""
+    edges = np.unique(np.linspace(0, int(subcarrier_TS.max()) + 1, _BAND_PARTS + 1).astype(int))
+    return [(int(a), int(b) - 1) for a, b in itertools.pairwise(edges)]
 
 
 def over_subcarriers(
@@ -114,9 +136,11 @@ def sparkline(counts: list[int], label: str) -> str:
     )
 
 
-def _dots(x_TC: npt.NDArray[np.float32]) -> str:
+def _dots(x_TC: npt.NDArray[np.float32], shown_TS: npt.NDArray[np.bool_] | None = None) -> str:
     """Each symbol as a line of no length; round caps make dots of them. The plane's y axis points up."""
     half = x_TC.shape[1] // 2
     real, imaginary = x_TC[:, :half].ravel(), x_TC[:, half:].ravel()
     points = np.clip(np.stack([real, -imaginary], axis=1)[:_MAX_POINTS], -_AXIS, _AXIS)
+    if shown_TS is not None:
+        points = points[shown_TS.ravel()[:_MAX_POINTS]]
     return "".join(f"M{x:.2f} {y:.2f}h0" for x, y in points)

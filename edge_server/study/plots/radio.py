@@ -17,7 +17,8 @@ def draw(report: Mapping[str, Any]) -> Figure:
     Args:
         report: what ``edge-server study radio`` wrote.
     """
-    made, (tapped, aged, shared) = figure(columns=3)
+    tuned = report.get("tuned", {})
+    made, (tapped, aged, shared, *trained) = figure(columns=4 if tuned else 3)
     rows = report["answers"]
     _lines(tapped, [row for row in rows if row["part"] == "tapped"], "snr_db", ("model", "speed_kmh", "csi"))
     tapped.set(xlabel="SNR, dB", ylabel="right")
@@ -25,6 +26,15 @@ def draw(report: Mapping[str, Any]) -> Figure:
     aged.set(xlabel="age of estimates, ms", ylabel="right, TDL-C, 10 dB")
     _lines(shared, [row for row in rows if row["part"] == "shared"], "sir_db", ("model",))
     shared.set(xlabel="SIR, dB", ylabel="right, SNR 20 dB")
+    for panel in trained:
+        found = [
+            {**row, "trained": name}
+            for name, found in tuned.items()
+            for row in found
+            if row["model"] != "awgn" and row["csi"] == "perfect"
+        ]
+        _lines(panel, found, "snr_db", ("trained", "speed_kmh"))
+        panel.set(xlabel="SNR, dB", ylabel="right, after more training")
     return made
 
 

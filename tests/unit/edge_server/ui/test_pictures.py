@@ -45,6 +45,22 @@ def test_symbols_are_where_they_are_in_the_plane() -> None:
     assert 'aria-label="a label"' in drawn
 
 
+def test_symbols_of_each_part_of_the_band_have_a_colour() -> None:
+    """Ten subcarriers in five parts; every symbol is in one of them."""
+    sent = np.arange(40, dtype=np.float32).reshape(2, 20) / 40
+    subcarrier_TS = np.arange(20).reshape(2, 10) % 10
+    drawn = constellation(sent, sent, "a label", subcarrier_TS)
+    parts = re.findall(r'class="received (band\d)" d="([^"]*)"', drawn)
+    assert [name for name, _ in parts] == [f"band{part}" for part in range(5)]
+    assert [dots.count("h0") for _, dots in parts] == [4] * 5
+    assert parts[1][1].startswith(f"M{2 / 40:.2f} {-12 / 40:.2f}h0"), "subcarriers 2 and 3"
+    shown = markup.pictures(Codeword(sent, sent, COST, subcarrier_TS))
+    assert '<span class="tl-key band4">8 to 9</span>' in shown
+    assert 'class="tl-key received"' not in shown
+    one = constellation(sent, sent, "a label", np.zeros((2, 10), np.int64))
+    assert one.count('class="received band') == 1, "a band of one subcarrier has no parts"
+
+
 def test_a_sparkline_of_nothing_is_flat() -> None:
     assert "<rect" not in sparkline([0, 0], "x")
     assert sparkline([0, 2, 1], "x").count("<rect") == 2
