@@ -68,6 +68,9 @@ def expected_power(
     error = n0 / pilots
     weight = variance / (variance + error)
     squared = power(estimate).astype(np.float64)
+    if not amplitude:
+        scattered: npt.NDArray[np.float64] = weight * error + weight**2 * squared
+        return scattered
     size = np.sqrt(squared)
     aligned = _mean_cosine(2.0 * amplitude * size / (variance + error))
     expected: npt.NDArray[np.float64] = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -38,7 +38,7 @@ def draw(report: Mapping[str, Any]) -> Figure:
     return made
 
 
-def _lines(panel: Axes, rows: list[Mapping[str, Any]], over: str, by: tuple[str, ...]) -> None:
+def _lines(panel: Axes, rows: Sequence[Mapping[str, Any]], over: str, by: tuple[str, ...]) -> None:
     kinds = list(dict.fromkeys(tuple(row[name] for name in by) for row in rows))
     for index, kind in enumerate(kinds):
         of_kind = [row for row in rows if tuple(row[name] for name in by) == kind]

@@ -34,6 +34,7 @@ class Plan:
         clips_db: power at which the amplifier saturates, over the mean; None: never.
         sirs_db: of a neighbour.
         told_snrs_db: over which one SNR per block is compared with one per token [dB].
+        told_questions: that are asked for that, at each setting.
         seed: of channel realisations.
     """
 
@@ -44,10 +45,11 @@ class Plan:
     clips_db: tuple[float | None, ...] = (None, 6.0, 3.0, 0.0, -3.0)
     sirs_db: tuple[float, ...] = (-10.0, -5.0, 0.0, 5.0, 10.0, 20.0)
     told_snrs_db: tuple[float, ...] = (-5.0, 0.0, 5.0, 10.0)
+    told_questions: int = 600
     seed: int = 1
 
 
-QUICK = Plan(24, (0.0,), (3.0,), (1.0,), (0.0,), (0.0,), (0.0,))
+QUICK = Plan(24, (0.0,), (3.0,), (1.0,), (0.0,), (0.0,), (0.0,), 24)
 
 Row = dict[str, Any]
 

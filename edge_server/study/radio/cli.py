@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -97,7 +98,7 @@ class _Asks:
         """The shipped model over what spoils a link."""
         settings = [*answers.tapped(self.plan), *answers.spoiled(self.plan)]
         rows = _part(self.scratch / "answers.json", lambda: self._ask(self.link, settings))
-        return {"answers": rows, "peaks": answers.peaks(self._evaluator(self.link))}
+        return {"answers": rows, "peaks": answers.peaks(self._evaluator(self.link, self.plan.questions))}
 
     def told(self, tuning: told.Tuning) -> dict[str, Any]:
         """The shipped model told in both ways, and receivers that learned to be."""
@@ -121,14 +122,23 @@ class _Asks:
         return {"tuning": asdict(tuning), "tuned": found, "gains": report.gains(found)}
 
     def _told(self, name: str, way: SnrPer, link: Link) -> Any:
-        settings = list(answers.told(self.plan, way))
-        return _part(self.scratch / f"{name}.json", lambda: self._ask(link, settings))
+        evaluator = self._evaluator(link, self.plan.told_questions)
+        # Each setting is kept by itself: there are many, and a call may be cut.
+        found = []
+        for number, setting in enumerate(answers.told(self.plan, way)):
+            ask = partial(self._asked, evaluator, [setting])
+            found += _part(self.scratch / f"{name}-{number}.json", ask)
+        return found
 
-    def _evaluator(self, link: Link) -> Evaluator:
-        return Evaluator(link, HeldOut.of_soundstage(load_split(self.data, "test")), self.plan.questions)
+    def _evaluator(self, link: Link, questions: int) -> Evaluator:
+        return Evaluator(link, HeldOut.of_soundstage(load_split(self.data, "test")), questions)
 
     def _ask(self, link: Link, settings: Sequence[tuple[str, ChannelConfig]]) -> list[answers.Row]:
-        evaluator = self._evaluator(link)
+        return self._asked(self._evaluator(link, self.plan.questions), settings)
+
+    def _asked(
+        self, evaluator: Evaluator, settings: Sequence[tuple[str, ChannelConfig]]
+    ) -> list[answers.Row]:
         with Progress() as bar:
             task = bar.add_task("questions", total=len(evaluator.questions) * len(settings))
             return answers.ask(evaluator, settings, self.plan.seed, lambda done: bar.advance(task, done))

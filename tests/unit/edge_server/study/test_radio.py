@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from device_agent.channel import ChannelConfig
 from edge_server.data.soundstage.dataset import generate
 from edge_server.study.cli import app
+from edge_server.study.plots import radio as radio_plot
 from edge_server.study.radio import bit_errors, report
 from edge_server.study.radio import told as told_in_two_ways
 from edge_server.study.radio.tuned import RADIOS, TAPPED, USUAL
@@ -61,6 +63,24 @@ def test_what_is_promised_is_judged_by_the_worst_point() -> None:
     assert errors["measured"].startswith("-0.60 to +0.10 dB")
     assert trained["measured"].startswith("-1.0 points")
     assert trained["why"]
+
+
+def test_what_was_trained_with_and_without_is_a_figure() -> None:
+    over = {"model": "tdl_c", "csi": "perfect", "speed_kmh": 3.0}
+    rows = [
+        {**over, "part": part, "snr_db": snr_db, "csi_age_ms": 0.0, "sir_db": 0.0, "accuracy": 0.5}
+        for part in ("tapped", "aged", "shared")
+        for snr_db in (0.0, 10.0)
+    ]
+    without, with_it = (
+        radio_plot.draw({"answers": rows, **tuned})
+        for tuned in ({}, {"tuned": {USUAL: rows, TAPPED: [{**row, "accuracy": 0.7} for row in rows]}})
+    )
+    assert (len(without.axes), len(with_it.axes)) == (3, 4)
+    usual, tapped = with_it.axes[3].lines
+    assert set(np.asarray(usual.get_ydata())) == {0.5}
+    assert set(np.asarray(tapped.get_ydata())) == {0.7}
+    assert str(tapped.get_label()).startswith(TAPPED)
 
 
 def test_a_small_study_from_nothing_to_the_page(tmp_path: Path) -> None:
