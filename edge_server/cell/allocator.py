@@ -282,6 +282,7 @@ class Allocator:
             gain=min(max(_linear(session.snr_db), _MIN_GAIN), _MAX_GAIN),
             token_lengths=tuple(sorted(self._backend_of(session.bundle_hash).token_lengths)),
             symbols_per_token=session.symbols_per_token or self._usual_symbols(session),
+            deadline_s=self._config.airtime_within_s,
         )
 
     def _backend(self, session: Reckonable) -> Backend | None:
@@ -297,23 +298,31 @@ class Allocator:
 
     async def _solve(self, problem: Problem) -> tuple[Allocation, Outcome]:
         if self._solving is not None and not self._solving.done():
-            return self._fallback.allocate(problem), "late"
+            return self._by_formula(problem), "late"
         self._solving = self._solvers.submit(self._policy.allocate, problem)
         asked = asyncio.wrap_future(self._solving)
         done, _ = await asyncio.wait([asked], timeout=self._config.allocate_within_s)
         if not done:
             logger.warning("the solver is late; %s decides", FALLBACK, extra={"devices": len(problem.users)})
             asked.add_done_callback(_look_at)
-            return self._fallback.allocate(problem), "late"
+            return self._by_formula(problem), "late"
         try:
             found = asked.result()
         except (SolverError, InfeasibleError, ValueError, ArithmeticError) as error:
             logger.warning("the solver failed, %s decides: %s", FALLBACK, error)
-            return self._fallback.allocate(problem), "failed"
+            return self._by_formula(problem), "failed"
         if found.fallback:
             logger.warning("the solver failed, %s decides: %s", found.policy, found.fallback)
             return found, "failed"
         return found, "solved"
+
+    def _by_formula(self, problem: Problem) -> Allocation:
+        """What needs no solver; where nothing keeps airtime within its bound, without the bound."""
+        try:
+            return self._fallback.allocate(problem)
+        except InfeasibleError:
+            users = tuple(replace(user, deadline_s=None) for user in problem.users)
+            return self._fallback.allocate(replace(problem, users=users))
 
     def _regrant(self, shared: Iterable[tuple[Session, Share]]) -> None:
         """Grant sessions of this door what they have of the cell."""

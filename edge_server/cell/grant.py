@@ -50,6 +50,8 @@ class CellConfig:
     """What an allocation counts airtime for, from 0 to 1; the rest goes to right answers."""
     reference_latency_s: PositiveFloat = 0.1
     """Airtime that counts as much as one wrong answer."""
+    airtime_within_s: PositiveFloat | None = None
+    """Longest airtime of a question's media that an allocation may lead to; none: not bounded [s]."""
     energy_price: Annotated[float, Field(ge=0, le=1e6)] = 0.0
     """What a second at the power of 0 dB costs, in wrong answers."""
     allocate_every_s: Annotated[float, Field(ge=0.05, le=3600)] = 0.5

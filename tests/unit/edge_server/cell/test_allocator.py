@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -255,6 +256,28 @@ async def test_a_solver_that_fails_is_replaced_and_counted() -> None:
         await bench.until_shared_out(1)
         assert bench.counted.outcomes == ["failed"]
         assert first.grant.bandwidth_hz == pytest.approx(1e5, rel=1e-3)
+
+
+def longest_airtime_s(*sessions: Session) -> float:
+    return max(
+        each.grant.token_length * Model.symbols_per_token / each.grant.bandwidth_hz for each in sessions
+    )
+
+
+async def test_airtime_stays_within_its_bound_where_that_can_be() -> None:
+    found = {}
+    for within_s in (None, 5e-3, 1e-6):
+        bench = Bench(replace(CONFIG, airtime_within_s=within_s, latency_weight=0.01))
+        sessions = [bench.open(f"d{number}", snr_db) for number, snr_db in enumerate((0.0, 5.0, 20.0))]
+        async with bench.running():
+            await bench.until_shared_out(1)
+            found[within_s] = (longest_airtime_s(*sessions), bench.counted.outcomes[0], held_hz(*sessions))
+    unbound_s, outcome, _ = found[None]
+    assert (outcome, unbound_s > 5e-3) == ("solved", True), "the bound changes something"
+    assert found[5e-3][:2] == (pytest.approx(5e-3, rel=0.01), "solved")
+    # What cannot be kept by anybody is counted as a failure, and shared out without it.
+    assert found[1e-6][1] == "failed"
+    assert found[1e-6][2] == pytest.approx(1e5)
 
 
 async def test_what_nobody_foresaw_leaves_the_grants_that_there_are() -> None:
