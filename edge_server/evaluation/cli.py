@@ -20,6 +20,8 @@ from edge_server.cell.allocation.surface_file import FILE, surface_json
 from edge_server.data.authors_layout import Videos
 from edge_server.data.soundstage.dataset import SplitName
 from edge_server.data.soundstage.room_dataset import load_rooms
+from edge_server.data.soundstage.validation_wordings import VALIDATION
+from edge_server.data.soundstage.wordings import HELD_OUT
 from edge_server.engine.calibration import FILE as CALIBRATION_FILE
 from edge_server.evaluation.accuracy import Evaluator, Setting
 from edge_server.evaluation.calibrate import SNRS_DB as FITTED_OVER_DB
@@ -95,7 +97,12 @@ def evaluate(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write the figures here as JSON.")] = None,
     wordings: Annotated[
-        bool, typer.Option("--wordings", help="Ask in held-out wordings instead: what do other words cost?")
+        bool,
+        typer.Option(
+            "--wordings",
+            help="Ask in held-out wordings instead: what do other words cost? With --split val: in those "
+            "that ways of training are chosen by.",
+        ),
     ] = False,
     calibrate: Annotated[
         bool,
@@ -193,7 +200,9 @@ def evaluate(
             if calibrate:
                 fitted = calibration_report(evaluator, model, over, current_commit(), asked)
             elif wordings:
-                found = wordings_report(evaluator, model, demo, settings[0], questions or REWORDED, asked)
+                unseen = VALIDATION if split == "val" else HELD_OUT
+                count = questions or REWORDED
+                found = wordings_report(evaluator, model, demo, settings[0], count, asked, unseen)
             else:
                 found = out_of_domain_report(evaluator, model, over, EACH, asked)
         if calibrate:

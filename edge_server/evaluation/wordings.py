@@ -1,13 +1,14 @@
 """How much a model loses when the same questions are asked in other words.
 
 Each held-out wording (:data:`edge_server.data.soundstage.wordings.HELD_OUT`) is asked of the same questions,
-over the same channel realisations, as the benchmark's own.
+over the same channel realisations, as the benchmark's own. Ways of training are compared by other wordings
+(:data:`edge_server.data.soundstage.validation_wordings.VALIDATION`), about the validation split.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from device_agent.transmitter import Transmitter
 from edge_server.data.annotations import QuestionRow
 from edge_server.data.soundstage.phrasings import put_into
 from edge_server.data.soundstage.questions import TEMPLATES
-from edge_server.data.soundstage.wordings import HELD_OUT, Asked
+from edge_server.data.soundstage.wordings import HELD_OUT, Asked, Reword
 from edge_server.evaluation.accuracy import Evaluator, Setting
 from edge_server.evaluation.asking import Ask, Sent, clip_sent, say, values_of
 
@@ -94,6 +95,7 @@ def ask_in_wordings(
     setting: Setting,
     seed: int,
     advance: Callable[[int], None] = lambda done: None,
+    wordings: Mapping[str, Reword] = HELD_OUT,
 ) -> dict[str, dict[str, Any]]:
     """Right answers by wording, the benchmark's own first.
 
@@ -103,13 +105,14 @@ def ask_in_wordings(
         setting: how.
         seed: of what is drawn in a wording.
         advance: told of questions that were asked.
+        wordings: by name.
     """
     found: dict[str, dict[str, Any]] = {}
-    for number, name in enumerate((PLAIN, *HELD_OUT)):
+    for number, name in enumerate((PLAIN, *wordings)):
         asked = []
         for index, question in enumerate(questions):
             rng = np.random.default_rng([seed, 2, number, index])
-            asked.append(_asked(name, question, rng))
+            asked.append(_asked(wordings.get(name), question, rng))
         said = say(
             evaluator,
             [Ask(a.text, q.sent, a.system) for a, q in zip(asked, questions, strict=True)],
@@ -125,7 +128,7 @@ def ask_in_wordings(
     return found
 
 
-def _asked(name: str, question: Reworded, rng: np.random.Generator) -> Asked:
-    if name == PLAIN:
+def _asked(reword: Reword | None, question: Reworded, rng: np.random.Generator) -> Asked:
+    if reword is None:
         return Asked(put_into(question.template, question.template, question.values))
-    return HELD_OUT[name](question.template, question.values, rng)
+    return reword(question.template, question.values, rng)

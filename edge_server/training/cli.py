@@ -33,6 +33,9 @@ from edge_server.training.run import PRETRAININGS, Run, cores, pretrain_shared
 from edge_server.training.run_identity import ensure_identity, migrate
 from edge_server.training.split_run import SplitRun
 from edge_server.training.split_stage import SplitTraining
+from edge_server.training.steadying_run import NAME as WORDINGS
+from edge_server.training.steadying_run import STEPS as WORDINGS_STEPS
+from edge_server.training.steadying_run import SteadyingRun, ways
 
 app = typer.Typer(help="Train a model, stage by stage.", pretty_exceptions_enable=False)
 export_app = typer.Typer(help="Write a model's device bundle.", pretty_exceptions_enable=False)
@@ -44,7 +47,8 @@ PAPER = paper()
 OPEN = open_small()
 SPLIT = "split"
 SPLIT_STEPS = 300
-NAMES = ", ".join((*RECIPES, PAPER.name, OPEN.name, SPLIT, ROOMS))
+NAMES = ", ".join((*RECIPES, PAPER.name, OPEN.name, SPLIT, ROOMS, WORDINGS))
+WAYS = tuple(ways())
 
 PARTS = ("all", "data", *PRETRAININGS, "join")
 
@@ -85,18 +89,34 @@ def train(
         ),
     ] = None,
     model: Annotated[
-        Path | None, typer.Option(help="Of `split` and `rooms`: model folder to begin with.")
+        Path | None, typer.Option(help=f"Of `split`, `rooms` and `{WORDINGS}`: model folder to begin with.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Of `split` and `rooms`: folder of the model that comes out.")
+        Path | None,
+        typer.Option(help=f"Of `split`, `rooms` and `{WORDINGS}`: folder of the model that comes out."),
     ] = None,
     rooms: Annotated[Path, typer.Option(help="Of `rooms`: data set of rooms.")] = Path("datasets/rooms"),
     steps: Annotated[
         int | None,
-        typer.Option(min=1, help=f"Of `split` and `rooms`: steps.  [default: {SPLIT_STEPS}, {ROOMS_STEPS}]"),
+        typer.Option(
+            min=1,
+            help=f"Of `split`, `rooms` and `{WORDINGS}`: steps.  "
+            f"[default: {SPLIT_STEPS}, {ROOMS_STEPS}, {WORDINGS_STEPS}]",
+        ),
     ] = None,
-    learning_rate: Annotated[float, typer.Option(min=1e-7, max=0.1, help="Of `split`: its peak.")] = 3e-4,
+    learning_rate: Annotated[
+        float, typer.Option(min=1e-7, max=0.1, help=f"Of `split` and `{WORDINGS}`: its peak.")
+    ] = 3e-4,
     bottleneck: Annotated[int, typer.Option(min=2, help="Of `split`: reals sent of a feature token.")] = 64,
+    way: Annotated[
+        str, typer.Option(metavar=f"[{'|'.join(WAYS)}]", help=f"Of `{WORDINGS}`: how it learns.")
+    ] = WAYS[-1],
+    share: Annotated[
+        float,
+        typer.Option(
+            min=0.0, max=1.0, help=f"Of `{WORDINGS}`: of what was learned, so much goes into the weights."
+        ),
+    ] = 1.0,
 ) -> None:
     """Train a model; a run that was cut goes on where it stopped."""
     if part not in PARTS:
@@ -117,6 +137,15 @@ def train(
         typer.echo(
             f"{RoomRun(model, rooms, data, out, soundstage_rooms(steps or ROOMS_STEPS), seed).all()}: done"
         )
+        return
+    if recipe == WORDINGS:
+        if model is None or out is None or out.resolve() == model.resolve():
+            raise typer.BadParameter(f"{recipe} needs --model and --out, a folder of its own")
+        if way not in WAYS:
+            raise typer.BadParameter(f"{way!r}; allowed: {', '.join(WAYS)}", param_hint="--way")
+        steadied = ways(steps or WORDINGS_STEPS, learning_rate)[way]
+        torch.set_num_threads(jobs or cores())
+        typer.echo(f"{SteadyingRun(model, data, out, steadied, seed, share).all()}: done")
         return
     if recipe == OPEN.name:
         open_run = OpenRun(OPEN, seed, runs / OPEN.name, sounds)

@@ -135,13 +135,45 @@ def _with_lora(link: Link, weights: Mapping[str, Tensor] | None) -> None:
         set_peft_model_state_dict(link.foundation, dict(weights))
 
 
+@dataclass(frozen=True)
+class Words:
+    """What questions are drawn in."""
+
+    question: Callable[[str, Sequence[str], np.random.Generator], str]
+    """A question in other words, from its template and what fills it."""
+    around: Callable[[str, np.random.Generator], str]
+    """Any question, with something before or behind it."""
+    system: Callable[[np.random.Generator], str]
+    """A system prompt."""
+
+
+#: What the shipped recipe draws.
+WORDS = Words(wordings.training_wording, wordings.surrounded, wordings.training_system)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A question to learn from.
+
+    Attributes:
+        text: as it is asked.
+        answer: what is right.
+        question: the benchmark's question that it is; None of what is about something else.
+    """
+
+    text: str
+    answer: str
+    question: Question | None = None
+
+
 class Asking:
     """Draws questions about scenes, reworded, and what is the right answer where something is missing."""
 
-    def __init__(self, training: RewordingTraining) -> None:
+    def __init__(self, training: RewordingTraining, words: Words = WORDS) -> None:
         self.training = training
+        self.words = words
 
-    def pairs(self, scene: Scene, given: frozenset[str], rng: np.random.Generator) -> list[tuple[str, str]]:
+    def drawn(self, scene: Scene, given: frozenset[str], rng: np.random.Generator) -> list[Drawn]:
         """Questions about a scene with their answers.
 
         Args:
@@ -149,23 +181,30 @@ class Asking:
             given: slots that show it.
             rng: source of all randomness.
         """
-        pairs = []
+        found = []
         for question in draw_questions(scene, self.training.questions, rng):
             if rng.random() < self.training.outsider_odds:
-                pairs.append((wordings.surrounded(outsiders.training_question(rng), rng), UNSURE))
+                text = self.words.around(outsiders.training_question(rng), rng)
+                found.append(Drawn(text, UNSURE))
                 continue
             known = question.template.needed <= given
-            pairs.append((self._worded(question, rng), question.answer if known else UNSURE))
-        return pairs
+            answer = question.answer if known else UNSURE
+            found.append(Drawn(self.worded(question, rng), answer, question))
+        return found
 
-    def _worded(self, question: Question, rng: np.random.Generator) -> str:
+    def pairs(self, scene: Scene, given: frozenset[str], rng: np.random.Generator) -> list[tuple[str, str]]:
+        """As :meth:`drawn`: texts and answers alone."""
+        return [(each.text, each.answer) for each in self.drawn(scene, given, rng)]
+
+    def worded(self, question: Question, rng: np.random.Generator) -> str:
+        """A question, now and then in the benchmark's words, mostly in others."""
         if rng.random() < self.training.plain_odds:
             return question.text
-        return wordings.training_wording(question.template.text, question.values, rng)
+        return self.words.question(question.template.text, question.values, rng)
 
     def system(self, rng: np.random.Generator) -> str:
         """What stands in front of a conversation; mostly nothing."""
-        return wordings.training_system(rng) if rng.random() < self.training.system_odds else ""
+        return self.words.system(rng) if rng.random() < self.training.system_odds else ""
 
 
 class RewordedText:
@@ -262,19 +301,30 @@ class RewordedClips:
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         """Cross-entropy of the answers."""
+        loss, right = answer_loss(self.link, [self._row(shown) for shown in self.shown(step)])
+        return loss, {"answers": right}
+
+    def shown(self, step: int) -> Iterator[Shown]:
+        """What the clips of a step show; what is drawn of each follows before the next."""
         training = self.training
         draw = draw_of(self.seed, self.stage, step)
         clips = min(len(self.clips), training.most_clips)
         picked = draw.rng.integers(0, clips, training.batch_size)
         elsewhere = self._elsewhere(draw.rng)
-        shown = _WithStrangers(self.clips, self.strangers, elsewhere)
-        received = receive_clips(self.link, shown, picked, training.uplink, draw)
-        rows = [
-            self._row(int(clip), {slot: received[slot][i] for slot in received}, elsewhere[i], draw)
-            for i, clip in enumerate(picked)
-        ]
-        loss, right = answer_loss(self.link, rows)
-        return loss, {"answers": right}
+        strange = _WithStrangers(self.clips, self.strangers, elsewhere)
+        received = receive_clips(self.link, strange, picked, training.uplink, draw)
+        for i, clip in enumerate(picked):
+            slots = {slot: received[slot][i] for slot in received}
+            kept: dict[str, Piece] = dict(slots)
+            missing = draw.rng.random()
+            for index, slot in enumerate(slots, 1):
+                if missing < index * training.missing_odds:
+                    del kept[slot]
+                    break
+            if missing > 0.99:
+                kept = {}
+            given = frozenset(kept) - frozenset(elsewhere[i])
+            yield Shown(self.clips.split.split.scenes[int(clip)], kept, given, draw)
 
     def _elsewhere(self, rng: np.random.Generator) -> list[dict[str, int]]:
         """For each clip of a batch, which slots show a stranger, and which one."""
@@ -287,32 +337,44 @@ class RewordedClips:
             drawn.append({slot: int(rng.integers(training.strangers)) for slot in strange})
         return drawn
 
-    def _row(self, clip: int, slots: dict[str, Tensor], elsewhere: Mapping[str, int], draw: Draw) -> Row:
-        rng, scene = draw.rng, self.clips.split.split.scenes[clip]
-        kept: dict[str, Piece] = dict(slots)
-        missing = rng.random()
-        for index, slot in enumerate(slots, 1):
-            if missing < index * self.training.missing_odds:
-                del kept[slot]
-                break
-        if missing > 0.99:
-            kept = {}
-        given = frozenset(kept) - frozenset(elsewhere)
+    def _row(self, shown: Shown) -> Row:
+        rng = shown.draw.rng
         system = self.asking.system(rng)
-        row = Row.about(kept, self.link.special, self._encode(system) if system else ())
-        for question, answer in self.asking.pairs(scene, given, rng):
-            said = self._encode(question)
-            ids: Piece = said
-            # Of a question that says nothing, marks alone, there is nothing to send.
-            if rng.random() < self.training.analog_odds and said:
-                ids = receive_text(self.link, said, self.training.uplink, draw)
-            row.ask(ids, self._encode(answer))
-        if given == frozenset(slots) and rng.random() < self.training.describe_odds:
-            row.ask(self._encode(DESCRIBE_QUESTION), self._encode(describe(scene, rng)))
+        row = Row.about(shown.kept, self.link.special, self.encode(system) if system else ())
+        for question, answer in self.asking.pairs(shown.scene, shown.given, rng):
+            row.ask(self.asked(question, shown.draw), self.encode(answer))
+        if shown.given == frozenset(self.link.slots) and rng.random() < self.training.describe_odds:
+            row.ask(self.encode(DESCRIBE_QUESTION), self.encode(describe(shown.scene, rng)))
         return row
 
-    def _encode(self, text: str) -> list[int]:
+    def asked(self, question: str, draw: Draw) -> Piece:
+        """A question's language tokens; now and then as they come over the analog text path."""
+        ids = self.encode(question)
+        # Of a question that says nothing, marks alone, there is nothing to send.
+        if draw.rng.random() < self.training.analog_odds and ids:
+            return receive_text(self.link, ids, self.training.uplink, draw)
+        return ids
+
+    def encode(self, text: str) -> list[int]:
+        """Language tokens of a text."""
         return tk.encode(self.link.tokenizer, text)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a clip of a batch shows.
+
+    Attributes:
+        scene: the truth.
+        kept: received embeddings of each slot that is there.
+        given: slots that show the scene.
+        draw: randomness of the step.
+    """
+
+    scene: Scene
+    kept: dict[str, Piece]
+    given: frozenset[str]
+    draw: Draw
 
 
 @dataclass(frozen=True)

@@ -350,25 +350,35 @@ GRAMMAR: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def sentence(template: str, rng: np.random.Generator) -> str:
+def sentence(
+    template: str,
+    rng: np.random.Generator,
+    rules: Mapping[str, tuple[str, ...]] = GRAMMAR,
+    parts: Mapping[str, str] = PARTS,
+) -> str:
     """A sentence that asks what a template asks, with its placeholders; the template where it has no rules.
 
     Args:
         template: its own text.
         rng: source of all randomness.
+        rules: for each template, by its own text.
+        parts: that rules name.
     """
-    rules = GRAMMAR.get(template)
-    if rules is None:
-        return template
+    known = rules.get(template)
+    return template if known is None else built(known, rng, parts)
+
+
+def built(rules: tuple[str, ...], rng: np.random.Generator, parts: Mapping[str, str] = PARTS) -> str:
+    """What one of some rules makes."""
     text = rules[int(rng.integers(len(rules)))]
     while (found := _PART.search(text)) or (found := _CHOICE.search(text)):
-        text = text[: found.start()] + _of(found, rng) + text[found.end() :]
+        text = text[: found.start()] + _of(found, rng, parts) + text[found.end() :]
     return re.sub(" +", " ", text).strip(" ,")
 
 
-def _of(found: re.Match[str], rng: np.random.Generator) -> str:
+def _of(found: re.Match[str], rng: np.random.Generator, parts: Mapping[str, str]) -> str:
     if found.re is _PART:
-        return PARTS[found[1]]
+        return parts[found[1]]
     choices = found[1].split("|")
     return choices[int(rng.integers(len(choices)))]
 

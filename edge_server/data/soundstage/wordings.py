@@ -185,12 +185,24 @@ def training_wording(template: str, values: Sequence[str], rng: np.random.Genera
         sentence = _pick(phrasings.training, rng)
     elif odds < 0.8:
         sentence = _built(template, rng)
+    return surrounded(worn(sentence, template, values, rng), rng)
+
+
+def worn(sentence: str, template: str, values: Sequence[str], rng: np.random.Generator) -> str:
+    """A sentence with its values, as it may be typed: a word that does not matter, letters, another end.
+
+    Args:
+        sentence: says the same as the template.
+        template: what the values are of.
+        values: what fills its placeholders.
+        rng: source of all randomness.
+    """
     if rng.random() < 0.2:
         sentence = _weightless_replaced(sentence, rng)
     text = put_into(sentence, template, values)
     if rng.random() < 0.06:
         text = _misspelt(text, values, rng)
-    return surrounded(_punctuated(text, rng), rng)
+    return _punctuated(text, rng)
 
 
 def surrounded(text: str, rng: np.random.Generator) -> str:
@@ -217,19 +229,20 @@ def training_system(rng: np.random.Generator) -> str:
 
 def _built(template: str, rng: np.random.Generator) -> str:
     """A sentence of the grammar that evaluation does not ask."""
-    while _said(sentence := phrasing_grammar.sentence(template, rng)) in _held_out_questions():
+    while said(sentence := phrasing_grammar.sentence(template, rng)) in held_out_questions():
         pass
     return sentence
 
 
-def _said(sentence: str) -> str:
+def said(sentence: str) -> str:
     """What stays of a sentence without case and punctuation."""
     return " ".join(re.findall(r"[a-z0-9'<>]+", sentence.lower()))
 
 
 @cache
-def _held_out_questions() -> frozenset[str]:
-    return frozenset(_said(s) for p in PHRASINGS.values() for s in (*p.reordered, *p.synonyms))
+def held_out_questions() -> frozenset[str]:
+    """Sentences that evaluation asks in, as :func:`said`."""
+    return frozenset(said(s) for p in PHRASINGS.values() for s in (*p.reordered, *p.synonyms))
 
 
 def _before(rng: np.random.Generator) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from edge_server.data.soundstage.validation_wordings import LEARNED
 from edge_server.study.plots import out_of_domain as kinds_plot
 from edge_server.study.plots import wordings as wordings_plot
 from edge_server.study.report import honesty
@@ -48,6 +49,36 @@ def test_the_page_tells_what_each_wording_loses() -> None:
     told = honesty.wordings({"wordings": WORDINGS})
     assert "| polite | 87.5 % | 12.5 points | `Sir / where? ` |" in told
     assert "6 held out and 2 demo questions" in told
+
+
+def test_the_page_tells_what_was_tried_and_what_the_chosen_way_does() -> None:
+    shipped = {
+        "way": "as shipped",
+        "share": 0.0,
+        "asked": 9,
+        "accuracy": 0.9,
+        "mean_lost": 0.1,
+        "most_lost": 0.2,
+    }
+    lost = {"words before": 0.0, "new sentences": 0.2, LEARNED: 0.3}
+    way = {**shipped, "way": "further", "share": 0.5, "most_lost": 0.05, "steps": 4, "cpu_s": 12.3}
+    judged = {"plain": {"10": 0.95}, "lost": {"polite": 0.03}, "mean_lost": 0.03, "most_lost": 0.03}
+    outside = {"abstained": 0.91, "in_domain_lost": 0.02, "expected_calibration_error": 0.0123}
+    report = {
+        "model": "m",
+        "validation": [{**shipped, "lost": lost}, {**way, "lost": lost}],
+        "chosen": {"way": "further", "share": 0.5},
+    }
+    told = honesty.wordings({"wordings": WORDINGS, "wording_ways": report})
+    assert "by 9 questions of the validation split in 2 wordings" in told
+    assert "| **further** | 0.5 | 4 | 12 | 90.0 % | 10.0 points | 5.0 points (new sentences) |" in told
+    assert "as shipped |  |" in told
+    assert "asked once" not in told
+    report["test"] = [{**shipped, **judged}, {**way, **judged, **outside}]
+    told = honesty.wordings({"wordings": WORDINGS, "wording_ways": report})
+    assert "not sure of 91.0 % of what it cannot know and of 2.0 % of what it can" in told
+    assert "| plain, 10 dB | 95.0 % | 95.0 % |" in told
+    assert "| lost: polite | 3.0 points | 3.0 points |" in told
 
 
 def test_the_page_tells_what_the_model_is_not_sure_of() -> None:
