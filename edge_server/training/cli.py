@@ -114,7 +114,10 @@ def train(
     share: Annotated[
         float,
         typer.Option(
-            min=0.0, max=1.0, help=f"Of `{WORDINGS}`: of what was learned, so much goes into the weights."
+            min=0.0,
+            max=4.0,
+            help=f"Of `{WORDINGS}`: of what was learned, so much goes into the weights; above 1: on in its "
+            "direction.",
         ),
     ] = 1.0,
 ) -> None:

@@ -4,7 +4,7 @@
     clips ─▶ encoded clips ─┴─▶ steadying ─▶ OUT, with MODEL's own device bundles
 
 Only the LoRA of OUT is another. How much of what was learned goes into it is told as a share, so that
-weights between MODEL's and the learned ones can be tried without training again.
+weights between MODEL's and the learned ones, or beyond them, can be tried without training again.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from edge_server.training.soundstage import SoundstageSplit
 from edge_server.training.steadying import Steadying, SteadyingTraining
 
 NAME = "wordings"
-STEPS = 240
+STEPS = 160
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class SteadyingRecipe:
     """Bundle hash of the model that it begins with."""
 
 
-def ways(steps: int = STEPS, learning_rate: float = 3e-4) -> Mapping[str, SteadyingRecipe]:
+def ways(steps: int = STEPS, learning_rate: float = 5e-4) -> Mapping[str, SteadyingRecipe]:
     """Ways to steady ``soundstage-small``, by name: some minutes of one core each."""
     schedule = Schedule(steps, learning_rate, warmup_steps=20, log_every=10, checkpoint_every=50)
     rewording = RewordingTraining(
@@ -84,7 +84,7 @@ class SteadyingRun:
         out: folder of the model that comes out.
         told: every number of it.
         seed: everything random follows from it.
-        share: of what was learned; 0: the model to begin with, 1: all of it.
+        share: of what was learned; 0: the model to begin with, 1: all of it, above: on in its direction.
     """
 
     model: Path

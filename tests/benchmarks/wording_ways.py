@@ -43,7 +43,7 @@ JUDGED_AT_DB = (10.0, 0.0, -5.0)
 #: Of plain answers, at most this share may be lost.
 MAY_LOSE = 0.003
 #: Questions of the validation split.
-_ASKED = 800
+_ASKED = 500
 _LENGTH = 16
 _SEED = 1
 

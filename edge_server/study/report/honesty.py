@@ -53,8 +53,9 @@ def _ways(report: Mapping[str, Any]) -> list[str]:
         "([`validation_wordings.py`](../../edge_server/data/soundstage/validation_wordings.py)) that are "
         "neither learned from nor held out. The further words and those of validation were written by one "
         "hand, which knew of the held-out ones their names, their figures, and the example of each in the "
-        "table above. A share below 1 lies between the shipped weights and the learned ones. In bold: what "
-        "answers its worst wording best, of those that answer plain questions as well.",
+        "table above. A share below 1 lies between the shipped weights and the learned ones, one above goes "
+        "on past them. In bold: what answers its worst wording best, of those that answer plain questions as "
+        "well.",
         table(("way", "share", "steps", "CPU-seconds", "plain", "lost, mean", "lost, most"), rows),
     ]
     if "test" in report:
