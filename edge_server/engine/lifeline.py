@@ -15,8 +15,12 @@ import threading
 import time
 from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 
 _LOOK_EACH_S = 1.0
+_TASKS = "/proc/{}/task"
+_COMPUTES = ("R", "D")
+"""States of a thread that runs, waits for a core, or waits for a disk (proc_pid_stat(5))."""
 
 
 class Lifeline:
@@ -46,6 +50,21 @@ class Lifeline:
         ended = select.poll()
         ended.register(self._descriptor, select.POLLIN)
         return bool(ended.poll(round(1000 * seconds)))
+
+    @property
+    def computing_s(self) -> float | None:
+        """CPU time of its threads [s] while one of them runs or would, had it a core.
+
+        None: all wait or are stopped, it has ended, or the system does not tell.
+        """
+        ticks, computes = 0, False
+        with contextlib.suppress(OSError):
+            for stat in Path(_TASKS.format(self._process.pid)).glob("*/stat"):
+                # Behind the name, which may have brackets and spaces of its own.
+                told = stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+                computes |= told[0] in _COMPUTES
+                ticks += int(told[11]) + int(told[12])
+        return ticks / os.sysconf("SC_CLK_TCK") if computes else None
 
     def kill(self) -> None:
         """End it, whatever it is at; harmless when it has ended."""

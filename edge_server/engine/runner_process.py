@@ -60,7 +60,9 @@ _ALIVE = "alive"
 _ALIVE_EACH_S = 1.0
 SILENCE_S = 5.0
 """A process that said nothing for so long while it computed is killed. Several times the interval: a machine
-that is busy with something else keeps a nice process waiting."""
+that is busy with something else keeps a nice process waiting. One that would compute then, had it a core, has
+until it has computed for twice as long, and :data:`_STARVED_S` at most."""
+_STARVED_S = 60.0
 _SPEAKS_WITHIN_S = 60.0
 """Until the first process of a runner says something: it comes up beside a server that loads, and others.
 Later ones speak once they are forked, before they import or load anything; the usual silence will do."""
@@ -148,7 +150,7 @@ class ModelRunnerProcess:
         if self._closed:
             self._lifeline.kill()
         try:
-            if ours.poll(speaks_within_s):
+            if ours.poll(speaks_within_s) or self._heard_late(ours, speaks_within_s):
                 fault = self._answer(ours, self._silence_s)
             else:
                 raise TimeoutError(f"it said nothing for {speaks_within_s:g} s")
@@ -245,13 +247,25 @@ class ModelRunnerProcess:
             TimeoutError: there were none.
         """
         while True:
-            if not pipe.poll(silence_s):
+            if not pipe.poll(silence_s) and not self._heard_late(pipe, silence_s):
                 if self._lifeline is not None:
                     self._lifeline.kill()
                 raise TimeoutError(f"it said nothing for {silence_s:g} s")
             found = pipe.recv()
             if found != _ALIVE:
                 return found
+
+    def _heard_late(self, pipe: _Pipe, silence_s: float) -> bool:
+        """Whether a silent process speaks after all: one that waits for a core does once it has had it."""
+        began_s = time.monotonic()
+        first_s = computed_s = None if self._lifeline is None else self._lifeline.computing_s
+        while first_s is not None and computed_s is not None:
+            if computed_s - first_s > 2 * silence_s or time.monotonic() - began_s > _STARVED_S:
+                return False
+            if pipe.poll(min(silence_s, _ALIVE_EACH_S)):
+                return True
+            computed_s = None if self._lifeline is None else self._lifeline.computing_s
+        return False
 
     def _known(self, argument: object) -> object:
         """As the process knows it."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from multiprocessing import forkserver
@@ -73,6 +75,33 @@ class LongPrefill(WeightlessModel):
 
 def slow() -> WeightlessModel:
     return LongPrefill(answer=lambda prompt: "it")
+
+
+class Greedy(WeightlessModel):
+    """Its step lets go of the interpreter's lock after so much CPU time [s]: no sign of life meanwhile."""
+
+    takes_s = 0.75
+
+    def prefill(self, prompts: Sequence[Prompt], state: State | None = None) -> tuple[State, list[Step]]:
+        each_s = sys.getswitchinterval()
+        sys.setswitchinterval(1e3)
+        until_s = time.process_time() + self.takes_s
+        while time.process_time() < until_s:
+            pass
+        sys.setswitchinterval(each_s)
+        return super().prefill(prompts, state)
+
+
+class Endless(Greedy):
+    takes_s = 1e9
+
+
+def greedy() -> WeightlessModel:
+    return Greedy(answer=lambda prompt: "it")
+
+
+def endless() -> WeightlessModel:
+    return Endless(answer=lambda prompt: "it")
 
 
 Start = Callable[..., ModelRunnerProcess]
@@ -205,6 +234,21 @@ def test_a_process_that_is_stopped_is_killed_and_the_next_call_has_another(start
     runner._silence_s = PATIENCE_S
     again, _ = runner.prefill([ask(1, 2)])
     assert said(runner, again, 4) == [b"t aa"]
+
+
+def test_a_silent_process_that_still_computes_has_until_it_has_had_its_time(start: Start) -> None:
+    """On a machine that is busy with something else, silence is no fault of its own."""
+    runner = start(greedy)
+    runner._silence_s = 0.5
+    _, steps = runner.prefill([ask(1, 2)])
+    assert len(steps) == 1
+
+
+def test_a_process_that_computes_without_end_is_killed(start: Start) -> None:
+    runner = start(endless)
+    runner._silence_s = 0.5
+    with pytest.raises(BatchLostError, match="-9"):
+        runner.prefill([ask(1, 2)])
 
 
 def test_a_process_that_is_stopped_before_it_says_anything_is_killed_and_another_tried(
