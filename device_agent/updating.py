@@ -31,6 +31,7 @@ async def fetch(
     bundle_hash: str = "",
     precision: Precision | None = None,
     *,
+    model: str = "",
     acceptance: Acceptance | None = None,
     within_s: float = FETCH_WITHIN_S,
 ) -> Bundle:
@@ -41,6 +42,7 @@ async def fetch(
         folder: where the bundle is installed.
         bundle_hash: which it has to be; empty: the server's current one.
         precision: what its encoders have to compute with.
+        model: whose it has to be, of those that the server has beside one another; empty: its first.
         acceptance: what else it has to meet.
         within_s: for all of it [s].
 
@@ -61,6 +63,7 @@ async def fetch(
                     archive,
                     bundle_hash,
                     "" if bundle_hash else precision or "",
+                    model=model,
                     max_bytes=acceptance.max_bytes,
                     within_s=within_s,
                 )

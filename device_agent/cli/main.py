@@ -365,6 +365,9 @@ def pull(
     precision: Annotated[
         Precision | None, typer.Option(help="What its encoders compute with.  [default: fp32]")
     ] = None,
+    model: Annotated[
+        str, typer.Option(help="Whose, of the models that the server has beside one another; else its first.")
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Fetch the device bundle from the server, verify it, and install it in place of the old one."""
@@ -376,6 +379,7 @@ def pull(
                 settings.bundle,
                 bundle_hash,
                 precision,
+                model=model,
                 acceptance=settings.acceptance(),
                 within_s=settings.fetch_within_s,
             )

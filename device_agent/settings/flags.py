@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any, Optional, get_args, get_origin
 
 import typer
 
@@ -27,7 +27,7 @@ def flag_of(setting: Setting) -> Any:
         # Asked when it is completed: packages may have registered others by then.
         autocompletion=None if choices is None else lambda: list(choices_of(setting) or ()),
     )
-    kind = str if choices is not None else setting.info.annotation
+    kind = str if choices is not None else _kind_of(setting.info.annotation)
     return Annotated[Optional[kind], option]  # noqa: UP045 - the type is a value here
 
 
@@ -65,6 +65,12 @@ def with_flags(
         return wrapper
 
     return decorate
+
+
+def _kind_of(annotation: Any) -> Any:
+    """As Typer has it: a flag that may be given again and again makes a list."""
+    several = get_origin(annotation) is tuple and get_args(annotation)[1:] == (...,)
+    return list[get_args(annotation)[0]] if several else annotation  # type: ignore[misc]
 
 
 def _allowed(setting: Setting, choices: tuple[str, ...] | None) -> str:

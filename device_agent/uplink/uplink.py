@@ -270,6 +270,7 @@ class Uplink:
         bundle_hash: str = "",
         precision: str = "",
         *,
+        model: str = "",
         max_bytes: int = MAX_BUNDLE_BYTES,
         within_s: float = FETCH_WITHIN_S,
     ) -> None:
@@ -279,6 +280,7 @@ class Uplink:
             into: is written; what it held is lost.
             bundle_hash: which; empty: the server's current one.
             precision: what its encoders compute with; empty: fp32, or what the hash names.
+            model: whose, by name; empty: the server's first, or what the hash names.
             max_bytes: the most that is taken in.
             within_s: for all tries together [s].
 
@@ -288,7 +290,7 @@ class Uplink:
             UplinkError, RefusedError: it cannot be had.
             OSError: the file cannot be written.
         """
-        request = pb.GetBundleRequest(bundle_hash=bundle_hash, precision=precision)
+        request = pb.GetBundleRequest(bundle_hash=bundle_hash, precision=precision, model=model)
 
         async def once() -> None:
             with into.open("wb") as file:

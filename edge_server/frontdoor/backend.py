@@ -12,6 +12,7 @@ from edge_server.cell.allocation import LossSurface
 from edge_server.engine import AnswerStream, EngineClient, Model, ModelRunner, Priority, Request
 from edge_server.engine.calibration import Calibration
 from edge_server.engine.canary import Canary
+from edge_server.errors import NotFoundError
 from edge_server.frontdoor.ports import BundleArchive, Ingest, LinkShape
 from edge_server.scenes import SceneSpace
 from protos.names import SLOT_OF
@@ -108,8 +109,17 @@ Backends: TypeAlias = BackendRegistry[EngineBackend]
 """What both doors open on."""
 
 
+def not_served(model: str, backends: Backends) -> NotFoundError:
+    """What is told to who names a model that is not there."""
+    names = [repr(backend.model.name) for backend in backends.newest]
+    served = f"{' and '.join(names)} {'are' if len(names) > 1 else 'is'}"
+    return NotFoundError("model", f"model: {model[:128]!r} is not served here; {served}")
+
+
 def bundle_for(backends: Backends, bundle_hash: str, device_id: str = "") -> str:
-    """The current model's bundle for a device: its own where it has co-trained, else of its precision.
+    """The bundle that a device should run, of the newest model of its line.
+
+    Its own where it has co-trained, else of its precision.
 
     Args:
         backends: what is served.
@@ -119,7 +129,7 @@ def bundle_for(backends: Backends, bundle_hash: str, device_id: str = "") -> str
     Returns:
         SHA-256 (hexadecimal): the same where the device is up to date.
     """
-    current = backends.current
+    current = backends.successor_of(backends.of(bundle_hash))
     known = {bundle.bundle_hash: bundle for each in backends for bundle in each.served.bundles}
     runs = known.get(bundle_hash)
     fitting = [each for each in current.served.bundles if runs is None or each.precision == runs.precision]

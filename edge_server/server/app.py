@@ -12,18 +12,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from device_agent.lasting import boot_clock
 from edge_server.cell import BackendRegistry
 from edge_server.engine import EngineClient
-from edge_server.frontdoor.backend import Backends, Served
+from edge_server.frontdoor.backend import Backends, EngineBackend, Served
 from edge_server.frontdoor.http.asking import Asker
 from edge_server.frontdoor.metrics import Metrics
 from edge_server.frontdoor.tracing import Tracing
 from edge_server.server.addresses import Addresses
+from edge_server.server.beside import check_beside
 from edge_server.server.bounds import bounds_of
 from edge_server.server.builders import (
     Security,
@@ -64,6 +65,7 @@ class Server:
     Args:
         config: settings.
         served: what to serve.
+        beside: other models, which are asked by name or by their bundles.
         clock: monotonic seconds; those of sleep count too: a grant ends with its time, whatever slept.
         wall_clock: seconds since the Unix epoch; certificates expire by it.
         tracing: begins spans; None: there are none.
@@ -81,6 +83,7 @@ class Server:
         config: ServerConfig,
         served: Served,
         *,
+        beside: Sequence[Served] = (),
         clock: Callable[[], float] = boot_clock,
         wall_clock: Callable[[], float] = time.time,
         tracing: Tracing | None = None,
@@ -103,9 +106,11 @@ class Server:
         if self._connection is not None:
             self.metrics.describe_node(self._connection.node, config.cluster.role)
         self.answers, self._answer_file = build_answers(config, self.metrics, wall_clock, self._connection)
-        self.backends: Backends = BackendRegistry(
-            build_backend(config, served, around, self.metrics, self._connection)
+        check_beside(served, beside)
+        first, *others = (
+            build_backend(config, each, around, self.metrics, self._connection) for each in (served, *beside)
         )
+        self.backends: Backends = BackendRegistry(first, others)
         self._credentials = credential_store_of(config, wall_clock)
         self.bounds = bounds_of(config)
         limits = build_limits(config, clock, place)
@@ -185,7 +190,8 @@ class Server:
         try:
             if self._place is not None:
                 socks.append(listen(config.server.host, self._place.own_port, setting="door_port"))
-            await self.engine.start()
+            for backend in self.backends:
+                await backend.engine.start()
             if self._enrolment is not None and config.security.enrol_port is not None:
                 enrol_port = await self._enrolment.start(config.server.host, config.security.enrol_port)
             await self._to_close.enter_async_context(self.desk.running())
@@ -211,7 +217,8 @@ class Server:
                 sock.close()
             if self._enrolment is not None and enrol_port is not None:
                 await self._enrolment.stop(0.0)
-            await self.engine.stop()
+            for backend in self.backends:
+                await backend.engine.stop()
             await self._close_answers()
             await self._to_close.aclose()
             raise
@@ -232,15 +239,24 @@ class Server:
         await self._grpc.announce_draining()
         await self._rollout.drain()
 
-    async def replace(self, served: Served) -> None:
+    async def replace(self, served: Served, after: EngineBackend | None = None) -> None:
         """Serve another model, beside the present one for as long as devices run its bundle.
+
+        Args:
+            served: the new one.
+            after: in whose place, of those that are served beside one another; None: the current one's.
 
         Raises:
             CanaryError: it does not answer what it must; what is served stays.
+            ConfigurationError: it would be mistaken for another one that is served.
         """
+        after = after or self.backends.current
+        others = [backend.served for backend in self.backends.newest if backend is not after]
+        check_beside(served, others)
         await self._rollout.replace(
             build_backend(self._config, served, self._around, self.metrics, self._connection),
             served.canaries,
+            after,
         )
 
     async def stop(self) -> None:

@@ -28,6 +28,7 @@ from edge_server.access.devices import list_certificates
 from edge_server.access.keys import list_keys
 from edge_server.errors import ConfigurationError, ModelError
 from edge_server.model.weight_files import check_weights_of
+from edge_server.server.beside import each_model
 from edge_server.server.config import FLAGGED, SETTINGS, ServerConfig, rest_token_length
 from edge_server.server.exposure import check_exposure, is_loopback
 from edge_server.server.front_doors import check_front_doors
@@ -89,7 +90,8 @@ def examine(
     yield _exposure(config, flags)
     yield from _certificates(config, flags, now)
     yield from _access(config, flags, now)
-    yield _model(config, flags)
+    for each in each_model(config):
+        yield _model(each, flags, "model" if each.runtime.model == config.runtime.model else "beside")
     if config.server.front_doors > 1:
         yield _front_doors(config, flags)
     if config.cluster.on:
@@ -193,16 +195,17 @@ def _access(config: ServerConfig, flags: Mapping[str, Any], now: datetime) -> It
     yield from _mode("access", access, flags)
 
 
-def _model(config: ServerConfig, flags: Mapping[str, Any]) -> Finding:
+def _model(config: ServerConfig, flags: Mapping[str, Any], named: str) -> Finding:
+    """A model, by the setting that names it."""
     folder = config.runtime.model
     if not folder.is_dir():
         found = f"there is no folder {folder}"
-        return Finding("model", "failure", found, "edge-server train, or name another", where("model", flags))
+        return Finding(named, "failure", found, "edge-server train, or name another", where(named, flags))
     try:
         bundles = load_bundles(folder)
     except (DeviceAgentError, ConfigurationError) as error:
         found = error.found if isinstance(error, BundleError) else str(error)
-        return Finding("model", "failure", found, "edge-server export", where("model", flags))
+        return Finding(named, "failure", found, "edge-server export", where(named, flags))
     lengths = bundles[0].manifest.token_lengths
     token_length = rest_token_length(config, bundles[0].manifest.token_length)
     if token_length not in lengths:
@@ -212,13 +215,13 @@ def _model(config: ServerConfig, flags: Mapping[str, Any]) -> Finding:
     missing = [name for name in ("model.json", "tokenizer.json") if not (folder / name).is_file()]
     if missing:
         found = f"{folder} lacks {' and '.join(missing)}"
-        return Finding("model", "failure", found, "copy the whole folder", where("model", flags))
+        return Finding(named, "failure", found, "copy the whole folder", where(named, flags))
     try:
         check_weights_of(folder)
     except ModelError as error:
-        return Finding("model", "failure", str(error), "copy the whole folder", where("model", flags))
+        return Finding(named, "failure", str(error), "copy the whole folder", where(named, flags))
     hashes = ", ".join(f"{bundle.hash[:12]} ({bundle.manifest.precision})" for bundle in bundles)
-    return Finding("model", "ok", f"{folder} with bundle {hashes}")
+    return Finding(named, "ok", f"{folder} with bundle {hashes}")
 
 
 def _cluster(config: ServerConfig, flags: Mapping[str, Any]) -> Finding:

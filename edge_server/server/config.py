@@ -99,6 +99,9 @@ class RuntimeSettings(Section):
     )
     """Folder of the model, with its device bundle in ``bundle/``; or the name of one that `edge-server
     weights get` made."""
+    beside: tuple[Path, ...] = Field(default=(), json_schema_extra=_FLAG)
+    """Other models that are served beside it, each asked by its name or by its devices' bundle; the flag is
+    given again for each."""
     device: str = Field(default="cpu", json_schema_extra=_FLAG)
     """What the model computes on, in torch's words: cpu, cuda, cuda:1."""
     model_runner_processes: bool = Field(default=True, json_schema_extra=_FLAG)
@@ -120,6 +123,11 @@ class RuntimeSettings(Section):
     def _fetched(cls, model: Path) -> Path:
         """A bare name that is no folder here is that of a model that was fetched, if there is one."""
         return resolved_model(model)
+
+    @field_validator("beside")
+    @classmethod
+    def _all_fetched(cls, beside: tuple[Path, ...]) -> tuple[Path, ...]:
+        return tuple(resolved_model(model) for model in beside)
 
 
 class GrpcSettings(Section):

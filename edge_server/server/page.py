@@ -45,7 +45,8 @@ class PageBuilder:
         Raises:
             ConfigurationError: the demo folder is not there though it was asked for, or cannot be read.
         """
-        shipped = self._shipped(asker.backend.model.name)
+        models = [backend.model.name for backend in asker.newest]
+        shipped = tuple(clip for model in models for clip in self._shipped(model, alone=len(models) == 1))
         self.metrics.name_of = lambda user: cell.device_of(user) or user
         return FrontPage(
             PageContext(
@@ -69,12 +70,12 @@ class PageBuilder:
         folder = self._config.page.ui_cotrain
         return {} if folder is None else read_json(folder / STATUS)
 
-    def _shipped(self, model: str) -> tuple[ClipFile, ...]:
+    def _shipped(self, model: str, *, alone: bool) -> tuple[ClipFile, ...]:
         """What a demo folder has for a model: in a folder of its name, or in the folder itself."""
         folder = self._config.page.ui_demo
         if folder.is_dir():
             own = folder / model
-            return shipped_clips(own if own.is_dir() else folder)
+            return shipped_clips(own if own.is_dir() else folder, "" if alone else model)
         if "ui_demo" in self._config.page.model_fields_set:
             raise ConfigurationError(f"ui_demo: there is no folder {folder}")
         return ()

@@ -14,17 +14,18 @@ import gc
 import logging
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from device_agent.errors import DeviceAgentError
 from device_agent.tracing import exporting_tracer
 from device_agent.uplink.address import DEFAULT_PORT
 from edge_server.errors import ConfigurationError, EdgeServerError
-from edge_server.frontdoor.backend import Served
+from edge_server.frontdoor.backend import EngineBackend, Served
 from edge_server.frontdoor.tracing import NotTraced, Traced, Tracing
 from edge_server.server.addresses import Addresses
 from edge_server.server.app import Server
+from edge_server.server.beside import each_model
 from edge_server.server.config import ServerConfig
 from edge_server.server.front_doors import Place
 from edge_server.server.logs import IN_WORDS
@@ -53,6 +54,7 @@ async def serve(
     tracing: Tracing | None = None,
     gate: Gate | None = None,
     place: Place | None = None,
+    beside: Sequence[tuple[Served, Reload]] = (),
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain.
 
@@ -64,6 +66,7 @@ async def serve(
         tracing: begins spans; None: there are none.
         gate: who may look at the page; None: whoever the REST doors let in.
         place: which of several front doors this is; None: it is the only one.
+        beside: other models that are served, each with what loads it anew.
 
     Raises:
         ConfigurationError: an address cannot be bound.
@@ -77,14 +80,21 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
     server: Server = Server(
-        config, served, tracing=tracing, with_page=page_is_served(config.page.ui), gate=gate, place=place
+        config,
+        served,
+        beside=[each for each, _ in beside],
+        tracing=tracing,
+        with_page=page_is_served(config.page.ui),
+        gate=gate,
+        place=place,
     )
     addresses = await server.start()
+    loads = [] if reload is None else [reload, *(each for _, each in beside)]
     reloading = None
     try:
-        _announce(config, served, addresses)
-        if reload is not None:
-            reloading = asyncio.create_task(_reload(server, reload, config, addresses))
+        _announce(config, server, addresses)
+        if loads:
+            reloading = asyncio.create_task(_reload(server, loads, config, addresses))
         await asked_to_end.wait()
         logger.info("draining", extra={"unanswered": server.engine.status.unanswered})
         draining = asyncio.create_task(server.drain())
@@ -95,64 +105,78 @@ async def serve(
         for task in (draining, hurrying):
             task.cancel()
     finally:
-        if reloading is not None and reload is not None:
+        if reloading is not None:
             loop.remove_signal_handler(signal.SIGHUP)
             reloading.cancel()
             await asyncio.wait({reloading})
             # Its thread may hang in a load, and the end of the event loop waits for it.
-            reload.call_off()
+            for load in loads:
+                load.call_off()
         await server.stop()
         if config.server.ready_file is not None:
             config.server.ready_file.unlink(missing_ok=True)
     logger.info("stopped")
 
 
-async def _reload(server: Server, load: Reload, config: ServerConfig, addresses: Addresses) -> None:
-    """Serve what the model folder holds at every SIGHUP; what cannot be loaded changes nothing."""
+async def _reload(
+    server: Server, loads: Sequence[Reload], config: ServerConfig, addresses: Addresses
+) -> None:
+    """Serve what the model folders hold at every SIGHUP; what cannot be loaded changes nothing."""
     asked = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, asked.set)
     while True:
         await asked.wait()
         asked.clear()
-        try:
-            served = await asyncio.to_thread(load)
-        except Exception as error:
-            # Whatever it is, it is no reason to stop answering.
-            logger.error("the model was not reloaded; the one that is served stays: %s", error)
-            continue
-        current = server.backends.current
-        if (served.model.bundle_hash, served.digest) == (current.model.bundle_hash, current.served.digest):
-            logger.info("the model is the one that is served; nothing changes")
-            await asyncio.to_thread(served.close)
-            continue
-        try:
-            await server.replace(served)
-            if config.server.ready_file is not None:
-                write_ready(config.server.ready_file, _facts(served, addresses))
-        except EdgeServerError as error:
-            logger.error("the model was not promoted; the one that is served stays: %s", error)
+        for load, present in zip(loads, server.backends.newest, strict=True):
+            await _reload_one(server, load, present)
+        if config.server.ready_file is not None:
+            write_ready(config.server.ready_file, _facts(server, addresses))
 
 
-def _facts(served: Served, addresses: Addresses) -> dict[str, Any]:
+async def _reload_one(server: Server, load: Reload, present: EngineBackend) -> None:
+    """Serve what a model's folder holds in the place of what is served of it."""
+    try:
+        served = await asyncio.to_thread(load)
+    except Exception as error:
+        # Whatever it is, it is no reason to stop answering.
+        logger.error("the model was not reloaded; the one that is served stays: %s", error)
+        return
+    if (served.model.bundle_hash, served.digest) == (present.model.bundle_hash, present.served.digest):
+        logger.info("the model is the one that is served; nothing changes")
+        await asyncio.to_thread(served.close)
+        return
+    try:
+        await server.replace(served, present)
+    except EdgeServerError as error:
+        logger.error("the model was not promoted; the one that is served stays: %s", error)
+
+
+def _facts(server: Server, addresses: Addresses) -> dict[str, Any]:
     """What a server says of itself."""
+    first, *beside = (_facts_of(backend.served) for backend in server.backends.newest)
     return {
         "grpc": addresses.grpc,
         "rest": addresses.rest,
         "own_rest": addresses.own_rest,
         "grpc_port": addresses.grpc_port,
         "rest_port": addresses.rest_port,
-        "model_name": served.model.name,
-        "bundle_hash": served.model.bundle_hash,
-        "digest": served.digest,
+        **first,
+        "beside": beside,
         "enrol": addresses.enrol,
         "pid": os.getpid(),
     }
 
 
-def _announce(config: ServerConfig, served: Served, addresses: Addresses) -> None:
-    facts = _facts(served, addresses)
+def _facts_of(served: Served) -> dict[str, str]:
+    model = served.model
+    return {"model_name": model.name, "bundle_hash": model.bundle_hash, "digest": served.digest}
+
+
+def _announce(config: ServerConfig, server: Server, addresses: Addresses) -> None:
+    facts = _facts(server, addresses)
+    names = " and ".join(backend.model.name for backend in server.backends.newest)
     in_words = (
-        f"serving {served.model.name}: page and REST at {addresses.rest}, gRPC at {addresses.grpc}"
+        f"serving {names}: page and REST at {addresses.rest}, gRPC at {addresses.grpc}"
         + (f", enrolment at {addresses.enrol}" if addresses.enrol is not None else "")
         + ("" if addresses.grpc_port == DEFAULT_PORT else f" (device-agent ask --server {addresses.grpc})")
         + "; Ctrl-C ends it"
@@ -175,30 +199,35 @@ def run(config: ServerConfig, place: Place | None = None, meant: ModelIdentity |
     """
     from edge_server.server.loading import Loading
 
-    logger.info("loading", extra={"model": str(config.runtime.model)})
-    loading = Loading(config)
-    served = loading()
-    if meant is not None and meant != (served.model.bundle_hash, served.digest):
-        served.close()
-        raise ConfigurationError(
-            f"model: the folder {config.runtime.model} holds {served.model.bundle_hash} ({served.digest}) by "
-            f"now, and the others serve {meant[0]} ({meant[1]}); SIGHUP has all of them take up what is there"
-        )
-    # What is loaded by now stays: the collector need not go through all of it while answers wait.
-    gc.collect()
-    gc.freeze()
+    with contextlib.ExitStack() as held:
+        loads, models = list[Reload](), list[Served]()
+        for each in each_model(config):
+            logger.info("loading", extra={"model": str(each.runtime.model)})
+            loads.append(Loading(each))
+            models.append(held.enter_context(contextlib.closing(loads[-1]())))
+        first = models[0]
+        if meant is not None and meant != (first.model.bundle_hash, first.digest):
+            raise ConfigurationError(
+                f"model: the folder {config.runtime.model} holds {first.model.bundle_hash} ({first.digest}) by "
+                f"now, and the others serve {meant[0]} ({meant[1]}); SIGHUP has all of them take up what is there"
+            )
+        # What is loaded by now stays: the collector need not go through all of it while answers wait.
+        gc.collect()
+        gc.freeze()
+        tracing = held.enter_context(_tracing(config))
+        runner = held.enter_context(asyncio.Runner(loop_factory=_loop_factory()))
+        beside = list(zip(models[1:], loads[1:], strict=True))
+        runner.run(serve(config, first, loads[0], tracing, place=place, beside=beside))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Of the faster event loop where that is installed; None: the usual one."""
     try:
         import uvloop
     except ImportError:
-        loop_factory = None
-    else:
-        loop_factory = uvloop.new_event_loop
-    with (
-        contextlib.closing(served),
-        _tracing(config) as tracing,
-        asyncio.Runner(loop_factory=loop_factory) as runner,
-    ):
-        runner.run(serve(config, served, loading, tracing, place=place))
+        return None
+    made: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return made
 
 
 @contextlib.contextmanager

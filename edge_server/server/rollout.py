@@ -62,12 +62,15 @@ class Rollout:
         #: Oldest first: what retires each old backend, and what makes it go at once.
         self._retiring: dict[asyncio.Task[None], asyncio.Event] = {}
 
-    async def replace(self, backend: EngineBackend, canaries: Sequence[Canary] = ()) -> None:
-        """Make a backend the current one; what is served now goes once nobody needs it.
+    async def replace(
+        self, backend: EngineBackend, canaries: Sequence[Canary] = (), after: EngineBackend | None = None
+    ) -> None:
+        """Make a backend the newest of its line; what is served in its place goes once nobody needs it.
 
         Args:
             backend: the new one.
-            canaries: asked of it first, and again once it is current.
+            canaries: asked of it first, and again once it is served.
+            after: in whose place it is served; None: the current one's.
 
         Raises:
             CanaryError: it does not answer them; it is ended, and what is served stays.
@@ -80,8 +83,8 @@ class Rollout:
             await backend.engine.stop()
             await asyncio.to_thread(backend.served.close)
             raise
-        old = self._backends.current
-        self._backends.add(backend)
+        old = after or self._backends.current
+        self._backends.add(backend, old)
         self._on_change()
         logger.info(
             "serving another model",
@@ -125,7 +128,7 @@ class Rollout:
         except (EngineOverloadedError, DrainingError):
             pass  # full of others' questions: that is no fault of its own
         except CanaryError as error:
-            if new is self._backends.current:
+            if new in self._backends.newest:
                 logger.error(
                     "the model is rolled back: %s", error, extra={"bundle_hash": old.bundle_hashes[0]}
                 )

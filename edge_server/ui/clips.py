@@ -98,6 +98,7 @@ class ClipFile:
         size_bytes: of the file.
         media_type: what it is served as.
         examples: questions that ship with it.
+        model: name of the model that these are for; empty: any.
     """
 
     key: str
@@ -106,6 +107,7 @@ class ClipFile:
     size_bytes: int
     media_type: str
     examples: tuple[Example, ...] = ()
+    model: str = ""
 
     @property
     def modality(self) -> MediaModality:
@@ -119,8 +121,12 @@ class ClipFile:
                 return "video"
 
 
-def shipped_clips(folder: Path) -> tuple[ClipFile, ...]:
+def shipped_clips(folder: Path, model: str = "") -> tuple[ClipFile, ...]:
     """The clips of a demo folder, each with its questions: ``questions.json`` and ``clips/``.
+
+    Args:
+        folder: of the demo.
+        model: name of the model that it is for; empty: any.
 
     Raises:
         ConfigurationError: the folder is there but cannot be read.
@@ -141,6 +147,7 @@ def shipped_clips(folder: Path) -> tuple[ClipFile, ...]:
                 size_bytes=(folder / _CLIPS / name).stat().st_size,
                 media_type=MEDIA_TYPES[PurePath(name).suffix],
                 examples=tuple(examples[name]),
+                model=model,
             )
             for number, name in enumerate(sorted(examples), 1)
         )

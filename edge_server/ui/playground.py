@@ -10,6 +10,7 @@ from nicegui import events, ui
 
 from edge_server.engine import Completion
 from edge_server.errors import EdgeServerError
+from edge_server.frontdoor.backend import EngineBackend
 from edge_server.frontdoor.ports import LinkSettings, ShownWindow
 from edge_server.frontdoor.status import known
 from edge_server.ui import markup, recorder, trial
@@ -47,6 +48,7 @@ class Playground:
     def __init__(self, context: PageContext, host: str, key: str) -> None:
         self._context, self._host, self._key = context, host, key
         self._lengths = tuple(context.asker.backend.token_lengths)
+        self._backends = {backend.bundle_hashes[0]: backend for backend in context.asker.backends}
         self._clips = {clip.key: clip for clip in context.shelf.shipped}
         self._busy = self._again = self._asked_once = self._answered = False
         self._begun = False
@@ -71,19 +73,18 @@ class Playground:
 
     def _build_model(self) -> None:
         """Which of the models that are served is asked, where there are several."""
-        self._backends = {backend.bundle_hashes[0]: backend for backend in self._context.asker.backends}
         names = {
             name: f"{backend.model.name} · {name[:_HASH_DIGITS]}" for name, backend in self._backends.items()
         }
         with card("Model", "tl-order-1") as box:
-            self._model = ui.select(names, value=next(iter(names)), label="Model", on_change=self._on_link)
+            self._model = ui.select(names, value=next(iter(names)), label="Model", on_change=self._on_model)
             self._model.props("outlined dense")
         box.visible = len(names) > 1
 
     def _build_clip(self) -> None:
         with card("Clip", "tl-order-1"):
             self._player = Fragment("tl-player")
-            names = {key: clip.name for key, clip in self._clips.items()}
+            names = self._clip_names()
             self._clip = ui.select(names, label="Clip", on_change=self._on_clip).props("outlined dense")
             self._clip.visible = bool(names)
             # The uploader's own list of files is of no use here; its button is.
@@ -125,8 +126,15 @@ class Playground:
             self._button = ui.button("Ask", icon="send", on_click=self.ask).props("unelevated no-caps")
             self._button.classes("tl-ask")
 
+    def _build_length(self, near: int) -> None:
+        """The token lengths of the model that is asked; it starts with the one nearest to a length."""
+        nearest = min(self._lengths, key=lambda length: abs(length - near))
+        self._length_box.clear()
+        with self._length_box:
+            stops = list(map(str, self._lengths))
+            self._length = RangeInput("Token length", stops, self._lengths.index(nearest), self._on_link)
+
     def _build_link(self) -> None:
-        lengths = self._lengths
         with card("Radio link", "tl-order-4"):
             self._snr_label = _field("SNR")
             self._snr = RangeInput(
@@ -151,10 +159,8 @@ class Playground:
             _field("Gains at the receiver")
             self._csi = ui.toggle(_GAINS, value=_STARTS_WITH.csi, on_change=self._on_link)
             self._length_label = _field("Token length")
-            nearest = min(lengths, key=lambda length: abs(length - self._context.token_length))
-            self._length = RangeInput(
-                "Token length", list(map(str, lengths)), lengths.index(nearest), self._on_link
-            )
+            self._length_box = ui.element("div")
+            self._build_length(self._context.token_length)
             _field("Payload")
             self._payload = ui.toggle(list(DTYPES), value=_STARTS_WITH.payload, on_change=self._on_link)
             for name, toggle in (
@@ -185,6 +191,17 @@ class Playground:
         self._cost_card.visible = self._tokens_card.visible = False
 
     # What the visitor does.
+
+    async def _on_model(self) -> None:
+        asked = self._asked_model()
+        length, self._lengths = self._lengths[self._length.index], tuple(asked.token_lengths)
+        self._build_length(length)
+        names = self._clip_names()
+        self._clip.set_options(names)
+        self._clip.visible = bool(names)
+        if names and self._clip.value not in names:
+            self._choose(self._clips[next(iter(names))])
+        await self._on_link()
 
     def _on_clip(self, event: events.ValueChangeEventArguments[str | None]) -> None:
         if event.value in self._clips:
@@ -222,7 +239,7 @@ class Playground:
             self._complain(self._clip_error, str(error))
             return
         self._clips[clip.key] = clip
-        self._clip.set_options({key: known_clip.name for key, known_clip in self._clips.items()})
+        self._clip.set_options(self._clip_names())
         self._clip.visible = True
         self._choose(clip)
 
@@ -263,9 +280,9 @@ class Playground:
         question = str(self._question.value or "").strip()
         try:
             user = self._context.gate.user_of(self._key, self._host)
-            start_s, chosen = float(self._start.value or 0), self._backends.get(self._model.value or "")
+            start_s = float(self._start.value or 0)
             # A model that was the only one may have been replaced since the page was opened.
-            backend = chosen if len(self._backends) > 1 else None
+            backend = self._asked_model() if len(self._backends) > 1 else None
             asked = await trial.ask(self._context.asker, clip, question, link, user, start_s, backend)
             try:
                 self._show_link(trial.codewords(asked.ready), link, clip)
@@ -351,6 +368,14 @@ class Playground:
     def _complain(self, where: ui.label, what: str) -> None:
         where.set_text(what)
         where.visible = True
+
+    def _asked_model(self) -> EngineBackend:
+        return self._backends.get(self._model.value or "") or self._context.asker.backend
+
+    def _clip_names(self) -> dict[str, str]:
+        """The clips that can be asked about, by their keys: uploads, and what ships for the model."""
+        model = self._asked_model().model.name
+        return {key: clip.name for key, clip in self._clips.items() if clip.model in ("", model)}
 
     def _link(self) -> LinkSettings:
         return LinkSettings(

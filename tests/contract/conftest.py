@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,6 +83,12 @@ def calibration() -> Calibration | None:
 
 
 @pytest.fixture
+def beside() -> Sequence[Served]:
+    """Models that are served beside it; override it."""
+    return ()
+
+
+@pytest.fixture
 async def running(
     model: WeightlessModel,
     settings: dict[str, object],
@@ -91,6 +97,7 @@ async def running(
     tracing: Tracing,
     wall_clock: Callable[[], float],
     calibration: Calibration | None,
+    beside: Sequence[Served],
     tmp_path: Path,
 ) -> AsyncIterator[Running]:
     archive = tmp_path / "bundle.tar"
@@ -122,6 +129,7 @@ async def running(
         # One batch, so that a test knows what runs and what waits.
         ServerConfig.model_validate({"grpc_port": 0, "rest_port": 0, "batches": 1, **settings}),
         served,
+        beside=beside,
         tracing=tracing,
         wall_clock=wall_clock,
     )

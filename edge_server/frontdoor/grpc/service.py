@@ -26,7 +26,7 @@ from edge_server.errors import (
     InvalidQuestionError,
     NotFoundError,
 )
-from edge_server.frontdoor.backend import Backends, EngineBackend, bundle_for
+from edge_server.frontdoor.backend import Backends, EngineBackend, bundle_for, not_served
 from edge_server.frontdoor.grpc.call_gate import Callers
 from edge_server.frontdoor.grpc.conversation import Admitted, Conversation
 from edge_server.frontdoor.grpc.downlink import Downlink, send
@@ -196,7 +196,10 @@ class TokenLinkService:
 
     def _wanted(self, request: pb.GetBundleRequest) -> BundleArchive:
         precision = request.precision or ("" if request.bundle_hash else "fp32")
-        bundles = [bundle for backend in self._backends for bundle in backend.served.bundles]
+        backends = [each for each in self._backends if request.model in ("", each.model.name)]
+        if not backends:
+            raise not_served(request.model, self._backends)
+        bundles = [bundle for backend in backends for bundle in backend.served.bundles]
         for bundle in bundles:
             if request.bundle_hash in ("", bundle.bundle_hash) and precision in ("", bundle.precision):
                 return bundle

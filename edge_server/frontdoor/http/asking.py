@@ -25,7 +25,7 @@ from edge_server.errors import (
     OverloadedError,
     QuestionCancelledError,
 )
-from edge_server.frontdoor.backend import Backends, EngineBackend
+from edge_server.frontdoor.backend import Backends, EngineBackend, not_served
 from edge_server.frontdoor.http.body_limit import PEER
 from edge_server.frontdoor.http.history import History, fitted
 from edge_server.frontdoor.http.turns import RestTurn, check_shown, fitted_prompt, ready_turns
@@ -67,6 +67,7 @@ class RestQuestion:
         choices: so many answers are wanted; each counts as a question.
         peer: who asks, as the door has verified.
         backend: the model that is asked, of those that are served; None: the current one, or the scenes'.
+            With scenes it has to be theirs.
     """
 
     text: str
@@ -130,7 +131,7 @@ class Asked:
 
 
 class Asker:
-    """Brings questions to the current model's engine.
+    """Brings questions to the engine of the model that they are for.
 
     Args:
         cell: admits them.
@@ -156,8 +157,24 @@ class Asker:
 
     @property
     def backend(self) -> EngineBackend:
-        """What answers at present."""
+        """What answers whoever names no model."""
         return self._backends.current
+
+    @property
+    def newest(self) -> tuple[EngineBackend, ...]:
+        """Of each model that is served beside the others; the current one is first."""
+        return self._backends.newest
+
+    def named(self, model: str) -> EngineBackend:
+        """The model of a name.
+
+        Raises:
+            NotFoundError: none that is served has it.
+        """
+        for backend in self._backends.newest:
+            if backend.model.name == model:
+                return backend
+        raise not_served(model, self._backends)
 
     @property
     def backends(self) -> tuple[EngineBackend, ...]:
@@ -210,7 +227,7 @@ class Asker:
             check_stops(question.stop)
         shown = await self._shown(question) if question.scenes else question.shown
         # The same from here to the end, whatever takes its place meanwhile.
-        asked_of = question.backend if shown is None else shown.backend
+        asked_of = question.backend if shown is None else _theirs(shown, question.backend)
         backend = self._cell.admit(question.user, question.priority, asked_of)
         # The first has been counted with the request that brought it.
         self._cell.limits.spend(question.peer, questions=question.choices - 1)
@@ -253,6 +270,14 @@ class Asker:
         except EdgeServerError as error:
             self._cell.refused(error, question.peer)
             raise
+
+
+def _theirs(shown: Shown, named: EngineBackend | None) -> EngineBackend:
+    """The model of scenes, unless another one was named."""
+    theirs, wanted = shown.backend.model.name, shown.backend.model.name if named is None else named.model.name
+    if wanted != theirs:
+        raise InvalidQuestionError("model", f"is {wanted!r}; the scenes were made for {theirs!r}")
+    return shown.backend
 
 
 async def _made_ready(

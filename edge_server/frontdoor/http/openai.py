@@ -20,7 +20,7 @@ from starlette.convertors import Convertor, register_url_convertor
 
 from edge_server.cell import Limits
 from edge_server.engine.ports import Role
-from edge_server.errors import InvalidQuestionError, NotFoundError, TextTooLongError
+from edge_server.errors import InvalidQuestionError, TextTooLongError
 from edge_server.frontdoor.http.asking import (
     Asker,
     RestQuestion,
@@ -129,13 +129,13 @@ def build_router(
 
     @router.get("/v1/models")
     async def models() -> ModelList:
-        """The model that is served."""
-        return ModelList(data=[ModelCard(id=asker.backend.model.name, created=started)])
+        """The models that are served."""
+        return ModelList(data=[ModelCard(id=backend.model.name, created=started) for backend in asker.newest])
 
     @router.get("/v1/models/{model_id:whatever}")
     async def model(model_id: str) -> ModelCard:
-        """The model that is served, by name."""
-        _check_model(model_id, asker.backend.model.name)
+        """A model that is served, by name."""
+        asker.named(model_id)
         return ModelCard(id=model_id, created=started)
 
     @router.post(
@@ -147,9 +147,9 @@ def build_router(
         body: ChatRequest, request: Request, response: Response
     ) -> ChatCompletion | StreamingResponse | JSONResponse:
         """Ask, in OpenAI's words: text, ``image_url`` (data URL), ``input_audio``, ``video_url``."""
-        _check_model(body.model, asker.backend.model.name)
+        backend = asker.named(body.model)
         user = user_of(request, body.safety_identifier or body.user)
-        question = replace(question_of(body, user, rules), peer=peer_of(request))
+        question = replace(question_of(body, user, rules), peer=peer_of(request), backend=backend)
         question = replace(question, media=with_files(request.scope, question.media))
 
         async def part(media: tuple[RawMedia, ...]) -> Part:
@@ -367,8 +367,3 @@ def _from_url(url: str, modality: MediaModality, field: str) -> RawMedia:
     if header["kind"] is not None and header["kind"].lower() not in (modality, "application"):
         raise InvalidQuestionError(field, f"is of type {header['kind']}/...; {modality}/... is needed here")
     return RawMedia(modality, url[header.end() :], field)
-
-
-def _check_model(asked_for: str, served: str) -> None:
-    if asked_for != served:
-        raise NotFoundError("model", f"model: {asked_for[:128]!r} is not served here; {served!r} is")

@@ -325,7 +325,7 @@ class ModelCard(BaseModel):
 
 
 class ModelList(BaseModel):
-    """The models that are served: one."""
+    """The models that are served, the current one first."""
 
     object: Literal["list"] = "list"
     data: list[ModelCard]

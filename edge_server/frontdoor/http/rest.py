@@ -184,7 +184,9 @@ def _infer(asker: Asker, limits: Limits, max_windows: int) -> APIRouter:
     @router.post("/v1/infer", tags=["tokenlink"])
     async def infer(question: InferRequest, request: Request) -> InferResponse:
         """Ask about media, which the server tokenises and sends over an emulated link, or token blocks."""
-        shape, max_token_length = asker.backend.served.shape, max(asker.backend.token_lengths)
+        named = asker.named(question.model) if question.model else None
+        backend = named or asker.backend
+        shape, max_token_length = backend.served.shape, max(backend.token_lengths)
         most_bytes = max(max_token_length, shape.max_text_token_length) * shape.channel_dim * _FLOAT32_BYTES
         blocks = tuple(
             block_of(
@@ -223,6 +225,7 @@ def _infer(asker: Asker, limits: Limits, max_windows: int) -> APIRouter:
                     max_new_tokens=question.max_new_tokens,
                     deadline_s=question.deadline_s,
                     priority=question.priority,
+                    backend=named,
                     scenes=tuple(
                         part.asked(f"scenes[{index}]") for index, part in enumerate(question.scenes)
                     ),
@@ -287,11 +290,13 @@ def _operations(asker: Asker, metrics: Metrics) -> APIRouter:
     async def readyz() -> Health | JSONResponse:
         """Whether questions are accepted and the engine makes progress.
 
-        ``degraded``: it does, with fewer runners than it has; an operator is told, a balancer need not be.
+        ``degraded``: it does, with fewer runners than it has, or without one of the models beside the first;
+        an operator is told, a balancer need not be.
         """
         engine = asker.backend.engine.status
         if engine.ready:
-            return health("degraded" if engine.degraded else "ready")
+            whole = all(each.engine.status.ready and not each.engine.status.degraded for each in asker.newest)
+            return health("ready" if whole else "degraded")
         reason = "the server is draining" if engine.draining else "the engine makes no progress"
         detail = ErrorDetail(message=reason, type="server_error", code="unavailable")
         return JSONResponse(ErrorBody(error=detail).model_dump(), 503)

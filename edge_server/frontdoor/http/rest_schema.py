@@ -256,6 +256,8 @@ class InferRequest(SamplingPart):
     scenes: Annotated[list[ScenePart], at_most(MAX_SCENES, "scenes"), Field(max_length=MAX_SCENES)] = []
     """What devices shared, in place of media and blocks."""
     link: LinkPart = LinkPart()
+    model: Annotated[str, Field(max_length=128)] = ""
+    """Of those that are served, by name; left out: the first, or the one that the scenes were made for."""
     max_new_tokens: Annotated[int, Field(ge=0, le=2**31)] = 0
     """0: the server's default."""
     deadline_s: Annotated[float, Field(ge=0, le=86_400)] = 0.0

@@ -421,12 +421,14 @@ class Failure(_message.Message):
     def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., field: _Optional[str] = ..., retry_delay_ms: _Optional[int] = ...) -> None: ...
 
 class GetBundleRequest(_message.Message):
-    __slots__ = ("bundle_hash", "precision")
+    __slots__ = ("bundle_hash", "precision", "model")
     BUNDLE_HASH_FIELD_NUMBER: _ClassVar[int]
     PRECISION_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
     bundle_hash: str
     precision: str
-    def __init__(self, bundle_hash: _Optional[str] = ..., precision: _Optional[str] = ...) -> None: ...
+    model: str
+    def __init__(self, bundle_hash: _Optional[str] = ..., precision: _Optional[str] = ..., model: _Optional[str] = ...) -> None: ...
 
 class BundleChunk(_message.Message):
     __slots__ = ("bundle_hash", "total_bytes", "data")
