@@ -15,6 +15,7 @@ SEED   ?= 1
 PROFILE ?= smoke
 # Processes that share the tests.
 WORKERS ?= 2
+SHARED_OUT := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 # A command after this runs beside an edge server on free ports, and finds it in its environment.
 SERVED := $(BIN)/python deploy/with_server.py --model $(MODEL) --
 SCRIPTS := deploy/with_server.py deploy/demo/demo.py deploy/demo/make_clips.py deploy/demo/screenshots.py \
@@ -30,7 +31,7 @@ QUICK := $(BIN)/edge-server study quick --runs build/results-quick/runs --data b
   --model $(MODEL) --out build/results-quick
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint loadtest locust bench promises clients peers vllm chaos chaos-quick media-matrix requirements \
+.PHONY: help demo test test-slow lint loadtest locust bench promises clients peers vllm chaos chaos-quick media-matrix requirements \
   cluster-test screenshots tree docs protos dataset \
   train results results-quick clean
 
@@ -64,8 +65,11 @@ demo: $(VENV)/.server ## Ask about the shipped clips, at two SNRs
 	@$(SERVED) $(BIN)/python deploy/demo/demo.py
 	@$(BIN)/python -m deploy.demo.free_questions
 
-test: lint ## Lint, then all tests
-	$(BIN)/python -m pytest -m "not benchmark" -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+test: lint ## Lint, then all tests but the slow ones
+	$(BIN)/python -m pytest -m "not benchmark and not slow" $(SHARED_OUT)
+
+test-slow: $(VENV)/.dev ## The slow ones: more compose files, soaks, crowds; a quarter of an hour
+	$(BIN)/python -m pytest -m slow $(SHARED_OUT)
 
 lint: $(VENV)/.dev ## ruff, mypy --strict, import rules
 	$(BIN)/ruff check

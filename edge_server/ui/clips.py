@@ -122,7 +122,7 @@ class ClipFile:
 
 
 def shipped_clips(folder: Path, model: str = "") -> tuple[ClipFile, ...]:
-    """The clips of a demo folder, each with its questions: ``questions.json`` and ``clips/``.
+    """The clips of a demo folder, each with its questions: ``clips/``, in the order of ``questions.json``.
 
     Args:
         folder: of the demo.
@@ -149,7 +149,7 @@ def shipped_clips(folder: Path, model: str = "") -> tuple[ClipFile, ...]:
                 examples=tuple(examples[name]),
                 model=model,
             )
-            for number, name in enumerate(sorted(examples), 1)
+            for number, name in enumerate(examples, 1)
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigurationError(f"ui_demo: {listed} cannot be read: {error!r}") from error

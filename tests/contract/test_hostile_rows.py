@@ -44,6 +44,7 @@ async def test_what_malformed_messages_came_to_can_be_written_down(tmp_path: Pat
     assert sum(frames["codes"].values()) > 0
 
 
+@pytest.mark.slow
 async def test_whatever_a_server_does_the_agent_ends_quietly(tmp_path: Path) -> None:
     row = await malicious_servers.run("test", tmp_path)
     assert not broken(row, "the latest end"), row.facts

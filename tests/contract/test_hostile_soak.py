@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from tests.chaos.rows import soak
 
 NOTICED_BY = {
@@ -14,6 +16,7 @@ NOTICED_BY = {
 }
 
 
+@pytest.mark.slow
 async def test_steady_load_leaks_nothing_and_every_planted_leak_is_noticed(tmp_path: Path) -> None:
     sound, *leaky = await asyncio.gather(
         soak.run("test", tmp_path), *(soak.run("test", tmp_path, fault) for fault in NOTICED_BY)

@@ -17,13 +17,16 @@ from tests.chaos.row import Row, at_most, exactly
 from tests.chaos.rows import ROWS, mtls
 
 
-@pytest.mark.parametrize("name", ["kills", "offline", "impairments", "sharing"])
+@pytest.mark.parametrize(
+    "name", ["kills", "offline", "impairments", pytest.param("sharing", marks=pytest.mark.slow)]
+)
 async def test_what_is_promised_is_kept(name: str, tmp_path: Path) -> None:
     row: Row = await importlib.import_module(ROWS[name]).run("test", tmp_path)
     assert [check for check in row.checks if not check.kept] == []
     assert row.checks
 
 
+@pytest.mark.slow
 async def test_a_crowd_is_answered_with_mutual_tls_and_without(tmp_path: Path) -> None:
     row = await mtls.run("test", tmp_path)
     # How fast is a matter for a machine that does nothing else.

@@ -35,7 +35,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 @pytest.mark.docker
-@pytest.mark.slow
 class TestCompose:
     def test_every_agent_gets_every_clip_answered(self, stack: Stack) -> None:
         for service in AGENTS:

@@ -11,8 +11,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from device_agent.bundle.bundle import load_bundle
 from device_agent.cotrain.examples import read_examples
 from edge_server.cotrain import promotion
@@ -62,7 +60,6 @@ def said(log: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
 
 
-@pytest.mark.slow
 def test_three_devices_learn_one_is_killed_and_the_round_is_promoted(tmp_path: Path) -> None:
     model, state = tmp_path / "model", tmp_path / "round"
     shutil.copytree(SHIPPED, model)
@@ -157,7 +154,6 @@ def test_three_devices_learn_one_is_killed_and_the_round_is_promoted(tmp_path: P
     assert not state.exists()
 
 
-@pytest.mark.slow
 def test_an_answer_about_a_watched_file_is_corrected(tmp_path: Path) -> None:
     watched, examples_folder = tmp_path / "watched", tmp_path / "corrections"
     watched.mkdir()

@@ -48,6 +48,7 @@ def agent(server: dict[str, str], *arguments: str | Path) -> dict[str, Any]:
     return said
 
 
+@pytest.mark.slow
 def test_an_int8_device_gets_the_answers_of_an_fp32_device_for_fewer_bytes(
     server: dict[str, str], tmp_path: Path
 ) -> None:

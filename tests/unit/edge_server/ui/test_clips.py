@@ -25,6 +25,7 @@ def test_questions_to_which_nobody_knows_the_one_right_answer_have_no_truth() ->
     clips = {clip.key: clip for clip in shipped_clips(ROOT / "deploy" / "demo" / "open-small")}
     assert {clip.modality for clip in clips.values()} == {"image", "audio"}
     assert [example.truth for example in clips["cat.jpg"].examples] == [None, None]
+    assert next(iter(clips)) == "cat.jpg"  # what is asked first when the page is opened: as they are listed
 
 
 def test_the_shipped_clips_come_with_their_questions() -> None:
