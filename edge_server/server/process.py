@@ -208,8 +208,9 @@ def run(config: ServerConfig, place: Place | None = None, meant: ModelIdentity |
         first = models[0]
         if meant is not None and meant != (first.model.bundle_hash, first.digest):
             raise ConfigurationError(
-                f"model: the folder {config.runtime.model} holds {first.model.bundle_hash} ({first.digest}) by "
-                f"now, and the others serve {meant[0]} ({meant[1]}); SIGHUP has all of them take up what is there"
+                f"model: the folder {config.runtime.model} holds {first.model.bundle_hash} ({first.digest}) "
+                f"by now, and the others serve {meant[0]} ({meant[1]}); SIGHUP has all of them take up what "
+                "is there"
             )
         # What is loaded by now stays: the collector need not go through all of it while answers wait.
         gc.collect()
