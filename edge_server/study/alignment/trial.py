@@ -114,7 +114,8 @@ class Trials:
         """Stage 1 alone: its mean loss over the last quarter of its steps, and its processor time [s]."""
         folder = self._aligned(arm, self.world.fresh(told.seed), told)
         lines = [json.loads(line) for line in (folder / LOG).read_text().splitlines()]
-        last = [line["loss"] for line in lines if line["step"] >= 0.75 * told.alignment_steps]
+        begin = min(0.75 * told.alignment_steps, told.alignment_steps - 1)
+        last = [line["loss"] for line in lines if line["step"] >= begin]
         return sum(last) / len(last), cpu_s_of(folder)
 
     def _aligned(self, arm: Arm, link: Link, told: Told) -> Path:
