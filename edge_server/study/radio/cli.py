@@ -17,6 +17,7 @@ from edge_server.evaluation.accuracy import Evaluator
 from edge_server.evaluation.held_out import HeldOut
 from edge_server.model.link import Link
 from edge_server.model.provenance import current_commit
+from edge_server.study.json_file import write_json
 from edge_server.study.radio import answers, bit_errors, report, told
 from edge_server.study.radio.tuned import RADIOS, Tuning, tune
 
@@ -72,7 +73,7 @@ def study_radio(
     head = {"command": report.COMMAND, "measures": report.MEASURES, "commit": current_commit()}
     about = {"commits": commits, "model": asks.link.config.name, "token_length": answers.FULL}
     made = {**found, **head, **about, "plan": asdict(plan)}
-    _write(path, {**made, "promises": report.kept(made)})
+    write_json(path, {**made, "promises": report.kept(made)})
     return path
 
 
@@ -117,7 +118,7 @@ class _Asks:
             path = self.scratch / f"tuned-{tuning.steps}-{radio.replace(' ', '-')}.json"
             if not path.exists():
                 trained = tune(self.model, self.data, self.scratch, radio, tuning)
-                _write(path, self._ask(trained, list(answers.tapped(self.plan))))
+                write_json(path, self._ask(trained, list(answers.tapped(self.plan))))
             found[radio] = json.loads(path.read_text())
         return {"tuning": asdict(tuning), "tuned": found, "gains": report.gains(found)}
 
@@ -147,13 +148,8 @@ class _Asks:
 def _part(path: Path, make: Any) -> Any:
     """What an earlier call left, or made and left."""
     if not path.exists():
-        _write(path, make())
+        write_json(path, make())
     return json.loads(path.read_text())
-
-
-def _write(path: Path, found: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(found, indent=1) + "\n")
 
 
 def _bit_errors(bar: Progress, quick: bool) -> Any:
