@@ -316,11 +316,15 @@ def test_a_tapped_delay_line_has_speed_and_delays_and_errors_over_subcarriers(
         # The cyclic prefix costs channel uses, and so do pilots.
         expect(page.locator(".tl-word").first).to_contain_text("274 channel uses")
         expect(page.locator("svg.tl-subcarriers")).to_have_count(2)
+        # Symbols of each part of the band have a colour, in picture and key.
+        expect(page.locator("svg.tl-symbols .band4")).to_have_count(2)
+        expect(page.locator(".tl-key.band4").first).to_have_text("52 to 65")
         page.get_by_role("button", name="Estimated from pilots").click()
         expect(page.locator(".tl-word").first).to_contain_text("330 channel uses")
         page.get_by_role("button", name="AWGN").click()
         page.get_by_role("button", name="Known").click()
         expect(page.locator("svg.tl-subcarriers")).to_have_count(0)
+        expect(page.locator(".tl-key.received")).to_have_count(2)
         power = page.get_by_role("slider", name="Transmit power")
         power.focus()
         for _ in range(3):
