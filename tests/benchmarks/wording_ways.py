@@ -4,7 +4,7 @@
 
 Each way (:func:`edge_server.training.steadying_run.ways`) is trained from the shipped weights, and asked
 about the validation split in validation wordings, with each share of what it learned. The best whose plain
-answers hold up is then judged: once, with ``--judge``, about the test split in held-out wordings, beside the
+answers hold up is then judged, with ``--judge``: once, about the test split in held-out wordings, beside the
 model as it shipped. What is there already is not made again.
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,34 +89,19 @@ class Study:
         assert isinstance(row, dict)
         return row
 
-    def judged(self, way: str | None, share: float, steps: int) -> dict[str, Any]:
-        """What a way does on the test split: wordings, plain answers; calibrated, what it is not sure of."""
-        folder = SHIPPED if way is None else self.model(way, share, steps)
-        evaluator = self._evaluator(folder, "test", None)
-        worded = wordings_report(evaluator, folder, DEMO, _at(JUDGED_AT_DB[0]), REWORDED, wordings=HELD_OUT)
-        found = {
-            "way": way or "as shipped",
-            "share": share,
-            "questions": len(evaluator.questions),
-            "plain": {
-                f"{snr_db:g}": evaluator.through_channel(_at(snr_db)).accuracy for snr_db in JUDGED_AT_DB
-            },
-            "demo": worded["rows"][0]["right"]["demo"],
-            **_figures(worded),
-        }
-        if way is not None:
-            settings = [_at(snr_db) for snr_db in SNRS_DB]
-            calibration_report(self._evaluator(folder, "val", None), folder, settings, current_commit())
-            found |= self._unsure(evaluator, folder)
+    def judged(self, part: str, way: str, share: float, steps: int) -> dict[str, Any]:
+        """What a way does on the test split, as far as one of :data:`JUDGED`, once."""
+        path = self.runs / f"{way}-{share:g}.test-{part}.json"
+        if not path.exists():
+            folder = self.model(way, share, steps)
+            if part == "unsure":
+                settings = [_at(snr_db) for snr_db in SNRS_DB]
+                calibration_report(self._evaluator(folder, "val", None), folder, settings, current_commit())
+            found = JUDGED[part](self._evaluator(folder, "test", None), folder)
+            path.write_text(json.dumps(found, indent=2) + "\n")
+        found = json.loads(path.read_text())
+        assert isinstance(found, dict)
         return found
-
-    def _unsure(self, evaluator: Evaluator, folder: Path) -> dict[str, float]:
-        outside = out_of_domain_report(evaluator, folder, [_at(snr_db) for snr_db in JUDGED_AT_DB], EACH)
-        return {
-            "abstained": outside["abstained"],
-            "in_domain_lost": outside["in_domain_lost"],
-            "expected_calibration_error": outside["expected_calibration_error"],
-        }
 
     def _evaluator(self, folder: Path, split: SplitName, most: int | None) -> Evaluator:
         link = Link.load(folder)
@@ -133,6 +119,46 @@ def _figures(found: dict[str, Any]) -> dict[str, Any]:
         "mean_lost": found["mean_lost"],
         "most_lost": found["most_lost"],
         "lost": {row["wording"]: row["lost"] for row in found["rows"][1:]},
+    }
+
+
+def _worded(evaluator: Evaluator, folder: Path) -> dict[str, Any]:
+    found = wordings_report(evaluator, folder, DEMO, _at(JUDGED_AT_DB[0]), REWORDED, wordings=HELD_OUT)
+    return {"demo": found["rows"][0]["right"]["demo"], **_figures(found)}
+
+
+def _plain(evaluator: Evaluator, folder: Path) -> dict[str, Any]:
+    return {"plain": {f"{db:g}": evaluator.through_channel(_at(db)).accuracy for db in JUDGED_AT_DB}}
+
+
+def _unsure(evaluator: Evaluator, folder: Path) -> dict[str, Any]:
+    found = out_of_domain_report(evaluator, folder, [_at(snr_db) for snr_db in JUDGED_AT_DB], EACH)
+    return {name: found[name] for name in ("abstained", "in_domain_lost", "expected_calibration_error")}
+
+
+#: What may be asked about the test split, each some minutes: held-out wordings; plain questions over several
+#: SNRs; calibrated, what a model is not sure of.
+JUDGED: Mapping[str, Callable[[Evaluator, Path], dict[str, Any]]] = {
+    "wordings": _worded,
+    "plain": _plain,
+    "unsure": _unsure,
+}
+
+
+def shipped(results: Path) -> dict[str, Any]:
+    """What the shipped model does on the test split, from the results that are there."""
+    worded = json.loads((results / "wordings.json").read_text())
+    plain = json.loads((results / "accuracy.json").read_text())["results"]
+    outside = json.loads((results / "out_of_domain.json").read_text())
+    return {
+        "way": "as shipped",
+        "share": 0.0,
+        "demo": worded["rows"][0]["right"]["demo"],
+        **_figures(worded),
+        "plain": {f"{row['snr_db']:g}": row["accuracy"] for row in plain if row["token_length"] == _LENGTH},
+        "abstained": outside["abstained"],
+        "in_domain_lost": outside["in_domain_lost"],
+        "expected_calibration_error": outside["expected_calibration_error"],
     }
 
 
@@ -156,7 +182,12 @@ def main() -> None:
     parser.add_argument("--way", action="append", choices=tuple(ways()), help="[default: all]")
     parser.add_argument("--share", action="append", type=float, help="[default: 1]")
     parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--judge", action="store_true", help="ask the chosen one about the test split, once")
+    parser.add_argument(
+        "--judge",
+        action="append",
+        choices=tuple(JUDGED),
+        help="ask the chosen one about the test split, once",
+    )
     told = parser.parse_args()
     torch.set_num_threads(1)
     told.runs.mkdir(parents=True, exist_ok=True)
@@ -165,8 +196,8 @@ def main() -> None:
     for way in told.way or ([] if told.judge else tuple(ways())):
         for share in told.share or [1.0]:
             print(json.dumps(study.tried(way, share, told.steps)), flush=True)
-    found = [json.loads(path.read_text()) for path in sorted(told.runs.glob("*.validation.json"))]
-    rows = sorted(found, key=lambda row: (row["way"] != "as shipped", row["way"], -row["share"]))
+    tried = [json.loads(path.read_text()) for path in sorted(told.runs.glob("*.validation.json"))]
+    rows = sorted(tried, key=lambda row: (row["way"] != "as shipped", row["way"], -row["share"]))
     best = chosen(rows)
     report = {
         "model": SHIPPED.name,
@@ -176,8 +207,10 @@ def main() -> None:
         "chosen": {"way": best["way"], "share": best["share"]},
     }
     if told.judge and best is not rows[0]:
-        steps = best["steps"]
-        report["test"] = [study.judged(None, 0.0, 0), study.judged(best["way"], best["share"], steps)]
+        found = {"way": best["way"], "share": best["share"]}
+        for part in told.judge:
+            found |= study.judged(part, best["way"], best["share"], best["steps"])
+        report["test"] = [shipped(told.out.parent), found]
     told.out.write_text(json.dumps(report, indent=2) + "\n")
 
 

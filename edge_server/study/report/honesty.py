@@ -64,25 +64,26 @@ def _ways(report: Mapping[str, Any]) -> list[str]:
 
 
 def _judged(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The chosen way and the model as it shipped, about the test split."""
-    shipped, steadied = rows
-    names = list(steadied["lost"])
+    """The chosen way and the model as it shipped, about the test split, as far as it was asked."""
+    steadied = rows[-1]
     lines: list[tuple[str, ...]] = [
         (f"plain, {snr_db} dB", *(percent(row["plain"][snr_db]) for row in rows))
-        for snr_db in shipped["plain"]
+        for snr_db in steadied.get("plain", ())
     ]
-    lines += [(f"lost: {name}", *(points(row["lost"][name]) for row in rows)) for name in names]
+    lines += [(f"lost: {name}", *(points(row["lost"][name]) for row in rows)) for name in steadied["lost"]]
     lines += [
         ("lost, mean", *(points(row["mean_lost"]) for row in rows)),
         ("lost, most", *(points(row["most_lost"]) for row in rows)),
     ]
-    calibrated = (
-        f"Calibrated anew it is not sure of {percent(steadied['abstained'])} of what it cannot know and of "
-        f"{percent(steadied['in_domain_lost'])} of what it can; expected calibration error "
-        f"{steadied['expected_calibration_error']:.3f}."
-    )
+    for name, what in (
+        ("abstained", "not sure of what it cannot know"),
+        ("in_domain_lost", "not sure of what it can"),
+        ("expected_calibration_error", "expected calibration error"),
+    ):
+        if name in steadied:
+            lines.append((what, *(percent(row[name]) for row in rows)))
     return [
-        f"The chosen one, asked once about the test split in the held-out wordings. {calibrated}",
+        "The chosen one, asked once about the test split, in the held-out wordings:",
         table(("", "as shipped", f"{steadied['way']}, share {steadied['share']:g}"), lines),
     ]
 

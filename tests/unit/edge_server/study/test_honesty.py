@@ -64,7 +64,7 @@ def test_the_page_tells_what_was_tried_and_what_the_chosen_way_does() -> None:
     way = {**shipped, "way": "further", "share": 0.5, "most_lost": 0.05, "steps": 4, "cpu_s": 12.3}
     judged = {"plain": {"10": 0.95}, "lost": {"polite": 0.03}, "mean_lost": 0.03, "most_lost": 0.03}
     outside = {"abstained": 0.91, "in_domain_lost": 0.02, "expected_calibration_error": 0.0123}
-    report = {
+    report: dict[str, Any] = {
         "model": "m",
         "validation": [{**shipped, "lost": lost}, {**way, "lost": lost}],
         "chosen": {"way": "further", "share": 0.5},
@@ -74,11 +74,13 @@ def test_the_page_tells_what_was_tried_and_what_the_chosen_way_does() -> None:
     assert "| **further** | 0.5 | 4 | 12 | 90.0 % | 10.0 points | 5.0 points (new sentences) |" in told
     assert "as shipped |  |" in told
     assert "asked once" not in told
-    report["test"] = [{**shipped, **judged}, {**way, **judged, **outside}]
+    report["test"] = [{**shipped, **judged, **outside, "abstained": 0.95}, {**way, **judged, **outside}]
     told = honesty.wordings({"wordings": WORDINGS, "wording_ways": report})
-    assert "not sure of 91.0 % of what it cannot know and of 2.0 % of what it can" in told
+    assert "| not sure of what it cannot know | 95.0 % | 91.0 % |" in told
     assert "| plain, 10 dB | 95.0 % | 95.0 % |" in told
     assert "| lost: polite | 3.0 points | 3.0 points |" in told
+    del report["test"][1]["plain"]
+    assert "plain, 10 dB" not in honesty.wordings({"wordings": WORDINGS, "wording_ways": report})
 
 
 def test_the_page_tells_what_the_model_is_not_sure_of() -> None:
