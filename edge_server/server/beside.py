@@ -11,7 +11,15 @@ from edge_server.server.config import ServerConfig
 
 
 def each_model(config: ServerConfig) -> Iterator[ServerConfig]:
-    """The settings of each model that is served, as if it were the only one; that of ``model`` is first."""
+    """The settings of each model that is served, as if it were the only one; that of ``model`` is first.
+
+    Raises:
+        ConfigurationError: there are several, and a cluster's doors and engines serve one together.
+    """
+    if config.runtime.beside and config.cluster.on:
+        raise ConfigurationError(
+            "beside: a cluster's doors and engines serve one model; another needs some of its own"
+        )
     for model in (config.runtime.model, *config.runtime.beside):
         yield of_model(config, model)
 

@@ -90,8 +90,11 @@ def examine(
     yield _exposure(config, flags)
     yield from _certificates(config, flags, now)
     yield from _access(config, flags, now)
-    for each in each_model(config):
-        yield _model(each, flags, "model" if each.runtime.model == config.runtime.model else "beside")
+    try:
+        for each in each_model(config):
+            yield _model(each, flags, "model" if each.runtime.model == config.runtime.model else "beside")
+    except ConfigurationError as error:
+        yield _failure(error, "beside", flags, "serve it elsewhere")
     if config.server.front_doors > 1:
         yield _front_doors(config, flags)
     if config.cluster.on:
