@@ -168,14 +168,18 @@ class Allocator:
         try:
             yield
         finally:
-            task.cancel()
-            await asyncio.wait([task])
+            # Once more, where it is lost: what talks to other doors waits by `wait_for`, which up to
+            # Python 3.11 loses a cancel that comes together with an answer.
+            while not task.done():
+                task.cancel()
+                await asyncio.wait([task], timeout=1.0)
             self._solvers.shutdown(wait=False, cancel_futures=True)
 
     async def _run(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wanted.wait(), _LOOK_S if self._elsewhere is None else _TELL_S)
+                async with asyncio.timeout(_LOOK_S if self._elsewhere is None else _TELL_S):
+                    await self._wanted.wait()
             asked = self._wanted.is_set()
             self._wanted.clear()
             active = self._active()

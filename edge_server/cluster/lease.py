@@ -20,6 +20,7 @@ from nats.js.kv import KeyValue
 
 from edge_server.cluster.buckets import make_bucket
 from edge_server.cluster.connection import BrokerError, Connection
+from edge_server.cluster.ending import end
 from edge_server.cluster.subjects import LEASES
 
 logger = logging.getLogger(__name__)
@@ -70,8 +71,7 @@ class Lease:
         try:
             yield
         finally:
-            trying.cancel()
-            await asyncio.wait([trying])
+            await end(trying)
             await self._let_go()
             await self._connection.close()
 

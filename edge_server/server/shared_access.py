@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from edge_server.access import records
 from edge_server.access.records import Record
+from edge_server.cluster.ending import end
 from edge_server.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -52,13 +53,14 @@ class SharedAccess:
             try:
                 yield
             finally:
-                looking.cancel()
-                await asyncio.wait([looking])
+                await end(looking)
 
-    async def _take(self, came: dict[str, bytes], whole: bool) -> None:
-        """Others say something; or, as a whole, there is nothing else."""
+    async def _take(self, came: dict[str, bytes | None], whole: bool) -> None:
+        """Others say something; or, as a whole, there is nothing else. Nobody takes a record away."""
         heard = {
-            name: found for name, told in came.items() if (found := records.read(name, told)) is not None
+            name: found
+            for name, told in came.items()
+            if told is not None and (found := records.read(name, told)) is not None
         }
         if whole:
             self._told, self._stamp = heard, ()
