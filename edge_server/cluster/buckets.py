@@ -17,6 +17,8 @@ from nats.js.kv import KeyValue
 IN_USE = 10058
 """JetStream's code: a stream of that name is there, with other settings."""
 
+_DUPLICATES_S = 120.0
+
 
 async def make_bucket(
     jet: JetStreamContext,
@@ -25,6 +27,7 @@ async def make_bucket(
     ttl_s: float | None,
     replicas: int,
     storage: str,
+    max_bytes: int | None = None,
     copied_from: tuple[str, ...] = (),
 ) -> KeyValue:
     """Have a bucket; one that is there keeps its settings, and gains what is to be copied into it.
@@ -35,20 +38,28 @@ async def make_bucket(
         ttl_s: how long an entry is kept [s]; None: for good.
         replicas: servers that it is on.
         storage: ``"memory"`` or ``"file"``.
+        max_bytes: of what is in it; the oldest entries go; None: what the servers allow.
         copied_from: JetStream domains whose bucket of that name is copied into it.
 
     Raises:
         nats.errors.Error: the broker does not make it.
     """
     try:
-        await jet.create_key_value(
-            bucket=name,
-            ttl=ttl_s,
-            history=1,
-            replicas=replicas,
-            storage=api.StorageType(storage),
+        await jet.add_stream(
+            name=f"KV_{name}",
+            subjects=[f"$KV.{name}.>"],
             # Read from whoever leads: what was written a moment ago is seen.
-            direct=False,
+            allow_direct=False,
+            allow_rollup_hdrs=True,
+            deny_delete=True,
+            # As of any bucket, unless its oldest are to go.
+            discard=api.DiscardPolicy.NEW if max_bytes is None else api.DiscardPolicy.OLD,
+            duplicate_window=min(_DUPLICATES_S, ttl_s or _DUPLICATES_S),
+            max_age=ttl_s,
+            max_bytes=max_bytes,
+            max_msgs_per_subject=1,
+            num_replicas=replicas,
+            storage=api.StorageType(storage),
         )
     except APIError as error:
         if error.err_code != IN_USE:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from edge_server.cluster.subjects import ACCESS, CLAIMS, LEASES
+from edge_server.cluster.subjects import ACCESS, CLAIMS, LEASES, SCENES
 
-_CLAIMS_STREAM, _ACCESS_STREAM = f"KV_{CLAIMS}", f"KV_{ACCESS}"
+_CLAIMS_STREAM = f"KV_{CLAIMS}"
 _MAKE = (
     "$JS.API.STREAM.CREATE.>",
     "$JS.API.STREAM.INFO.>",
@@ -24,15 +24,22 @@ _CLAIM = (
     f"$JS.API.STREAM.UPDATE.{_CLAIMS_STREAM}",
 )
 _LEASE = (f"$KV.{LEASES}.>", f"$JS.API.STREAM.MSG.GET.KV_{LEASES}")
-_WATCH_ACCESS = (
-    f"$KV.{ACCESS}.>",
-    f"$JS.API.STREAM.UPDATE.{_ACCESS_STREAM}",
-    f"$JS.API.CONSUMER.CREATE.{_ACCESS_STREAM}",
-    f"$JS.API.CONSUMER.CREATE.{_ACCESS_STREAM}.>",
-    f"$JS.API.CONSUMER.INFO.{_ACCESS_STREAM}.*",
-    f"$JS.API.CONSUMER.DELETE.{_ACCESS_STREAM}.*",
-    f"$JS.FC.{_ACCESS_STREAM}.>",
-)
+
+
+def _watch(bucket: str) -> tuple[str, ...]:
+    stream = f"KV_{bucket}"
+    return (
+        f"$KV.{bucket}.>",
+        f"$JS.API.CONSUMER.CREATE.{stream}",
+        f"$JS.API.CONSUMER.CREATE.{stream}.>",
+        f"$JS.API.CONSUMER.INFO.{stream}.*",
+        f"$JS.API.CONSUMER.DELETE.{stream}.*",
+        f"$JS.FC.{stream}.>",
+    )
+
+
+_WATCH_ACCESS = (*_watch(ACCESS), f"$JS.API.STREAM.UPDATE.KV_{ACCESS}")
+_WATCH_SCENES = (*_watch(SCENES), f"$JS.API.STREAM.MSG.GET.KV_{SCENES}")
 
 
 @dataclass(frozen=True)
@@ -77,6 +84,7 @@ DOOR = Permissions(
         *_CLAIM,
         f"$JS.API.STREAM.PURGE.{_CLAIMS_STREAM}",
         *_WATCH_ACCESS,
+        *_WATCH_SCENES,
         *_LEASE,
     ),
     subscribe=(

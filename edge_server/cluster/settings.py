@@ -44,6 +44,9 @@ class ClusterConfig:
     """Base stations with a broker of their own, by JetStream domain: their answers are known here too."""
     at_station: bool = Field(default=False, json_schema_extra=_FLAG)
     """The broker is that of a base station, a leaf of the cluster's: that tells who may come in."""
+    told_scenes_bytes: Annotated[int, Field(ge=0)] = 256 * 2**20
+    """Of scenes, those servers hold so much, for doors to tell each other; the oldest go. 0: a scene stays at
+    the door that was given it."""
     user_credentials: Path | None = None
     """NATS credentials file (user JWT and key); none: the servers ask for none."""
     nats_ca: Path | None = None

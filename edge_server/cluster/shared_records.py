@@ -10,10 +10,12 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+from nats.js.errors import KeyNotFoundError
 from nats.js.kv import KeyValue
 
 from edge_server.cluster.buckets import make_bucket
 from edge_server.cluster.connection import BrokerError, Connection
+from edge_server.cluster.ending import end
 from edge_server.cluster.subjects import HUB
 
 logger = logging.getLogger(__name__)
@@ -22,8 +24,8 @@ _RETRY_S = 1.0
 _IDLE_S = 1.0
 _GONE = ("DEL", "PURGE")
 
-Told = Callable[[dict[str, bytes], bool], Awaitable[None]]
-"""Is called with records by their keys, and whether these are all that there are."""
+Told = Callable[[dict[str, bytes | None], bool], Awaitable[None]]
+"""Is called with records by their keys, None for one that was taken away, and whether there are no others."""
 
 
 class SharedRecords:
@@ -32,12 +34,33 @@ class SharedRecords:
     Args:
         connection: to the broker.
         bucket: name.
+        ttl_s: how long a record is kept [s]; None: for good.
+        max_bytes: of all records; the oldest go; None: none do.
+        names_only: whether a watch tells empty bytes in place of what is in a record: it can be got.
+        from_cluster: whether a base station's broker copies the records of the cluster's.
     """
 
-    def __init__(self, connection: Connection, bucket: str) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        bucket: str,
+        *,
+        ttl_s: float | None = None,
+        max_bytes: int | None = None,
+        names_only: bool = False,
+        from_cluster: bool = False,
+    ) -> None:
         self._connection = connection
         self._name = bucket
+        self._ttl_s, self._max_bytes = ttl_s, max_bytes
+        self._names_only = names_only
+        self._from_cluster = from_cluster
         self._bucket: KeyValue | None = None
+
+    @property
+    def largest_bytes(self) -> int:
+        """Of a record that the broker takes, while it is watched."""
+        return self._connection.client.max_payload
 
     async def put(self, key: str, value: bytes) -> bool:
         """Have everybody told; False where the broker is away, which may be tried again."""
@@ -46,6 +69,28 @@ class SharedRecords:
             await bucket.put(key, value)
         except BrokerError as error:
             logger.debug("a record was not put: %r", error)
+            return False
+        return True
+
+    async def get(self, key: str) -> bytes | None:
+        """A record; None: there is none.
+
+        Raises:
+            OSError: the broker is away.
+        """
+        try:
+            return (await (await self._opened()).get(key)).value or b""
+        except KeyNotFoundError:
+            return None
+        except BrokerError as error:
+            raise ConnectionError(f"a record cannot be got: {error!r}") from error
+
+    async def take_away(self, key: str) -> bool:
+        """Have everybody told that there is no such record any more; False where the broker is away."""
+        try:
+            await (await self._opened()).purge(key)
+        except BrokerError as error:
+            logger.debug("a record was not taken away: %r", error)
             return False
         return True
 
@@ -64,8 +109,7 @@ class SharedRecords:
         try:
             yield
         finally:
-            watching.cancel()
-            await asyncio.wait([watching])
+            await end(watching)
             await self._connection.close()
 
     async def _watch(self, told: Told) -> None:
@@ -80,19 +124,23 @@ class SharedRecords:
             await asyncio.sleep(_RETRY_S)
 
     async def _watch_once(self, told: Told) -> None:
-        watcher = await (await self._opened()).watchall()
-        came: dict[str, bytes] = {}
+        watcher = await (await self._opened()).watch(">", meta_only=self._names_only)
+        client = self._connection.client
+        joined = client.stats["reconnects"]
+        came: dict[str, bytes | None] = {}
         whole = True
         try:
             while True:
                 try:
-                    entry = await watcher.updates(timeout=_IDLE_S)  # type: ignore[no-untyped-call]
+                    async with asyncio.timeout(_IDLE_S):
+                        entry = await anext(watcher)
                 except TimeoutError:
-                    if not self._connection.up:
+                    # A broker that came back meanwhile knows of no watch; that would be missed later.
+                    if not self._connection.up or client.stats["reconnects"] != joined:
                         raise
                     continue
-                if entry is not None and entry.operation not in _GONE:
-                    came[entry.key] = entry.value or b""
+                if entry is not None:
+                    came[entry.key] = None if entry.operation in _GONE else entry.value or b""
                 if entry is None or (came and not whole):
                     await told(came, whole)
                     came, whole = {}, False
@@ -106,9 +154,10 @@ class SharedRecords:
             self._bucket = await make_bucket(
                 self._connection.jet,
                 self._name,
-                ttl_s=None,
+                ttl_s=self._ttl_s,
                 replicas=config.replicas,
                 storage="file",
-                copied_from=(HUB,) if config.at_station else (),
+                max_bytes=self._max_bytes,
+                copied_from=(HUB,) if self._from_cluster and config.at_station else (),
             )
         return self._bucket

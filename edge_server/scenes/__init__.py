@@ -12,10 +12,11 @@ from edge_server.scenes.keeper import Readers, Scenes, SceneSpace, may_read
 from edge_server.scenes.memory import MemoryScenes
 from edge_server.scenes.scene import At, Scene, SceneBlock, parse_at, scene_id_of
 from edge_server.scenes.sqlite import SqliteScenes
-from edge_server.scenes.store import Found, SceneBounds, SceneStore, Wanted, matches
+from edge_server.scenes.store import Change, Found, SceneBounds, SceneStore, Wanted, matches
 
 __all__ = [
     "At",
+    "Change",
     "Found",
     "MemoryScenes",
     "Readers",

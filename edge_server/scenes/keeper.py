@@ -144,6 +144,19 @@ class Scenes:
             follower(kept)
         return kept
 
+    async def hear(self, scene: Scene) -> bool:
+        """Keep a scene that another door was given, as it is kept there; whether there was room for it."""
+        gone, count = await self.call(lambda store: (store.put(scene, heard=True), store.count()))
+        self._tell(gone, count)
+        for follower in self._followers:
+            follower(scene)
+        return "full" not in gone
+
+    async def drop(self, scene_ids: Sequence[str]) -> None:
+        """Delete scenes for good that were deleted at another door."""
+        gone, count = await self.call(lambda store: (store.drop(scene_ids), store.count()))
+        self._tell({"deleted": gone}, count)
+
     async def find(self, device: str, at: At) -> Scene | None:
         """A device's scene; None: there is none. Whoever asks was let see this device's."""
         scene = await self.call(lambda store: store.find(device, at))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable
+
 import numpy as np
 
 from edge_server.scenes.clocks import MAX_CLOCKS, SenderClock
 from edge_server.scenes.scene import At, Scene, Vector
-from edge_server.scenes.store import DeviceScenes, Eviction, Found, SceneBounds, Wanted
+from edge_server.scenes.store import Change, DeviceScenes, Eviction, Found, SceneBounds, Wanted
 
 
 class MemoryScenes:
@@ -21,8 +24,11 @@ class MemoryScenes:
         self._scenes: dict[str, Scene] = {}
         self._bytes = 0
         self._clocks: dict[str, SenderClock] = {}
+        self._untold: dict[str, bool] | None = None
 
-    def put(self, scene: Scene, clock: SenderClock | None = None) -> dict[Eviction, int]:
+    def put(
+        self, scene: Scene, clock: SenderClock | None = None, *, heard: bool = False
+    ) -> dict[Eviction, int]:
         """Keep a scene; as the port says."""
         if scene.scene_id in self._scenes:
             return {}
@@ -33,6 +39,8 @@ class MemoryScenes:
                 del self._clocks[next(iter(self._clocks))]
         self._scenes[scene.scene_id] = scene
         self._bytes += scene.size_bytes
+        if not heard:
+            self._note(scene.scene_id, kept=True)
         gone: dict[Eviction, int] = {}
         own = self._sorted(Wanted((scene.device,)))
         for old in own[: max(len(own) - self._bounds.per_device, 0)]:
@@ -90,6 +98,7 @@ class MemoryScenes:
         gone = self._sorted(wanted)
         for scene in gone:
             self._drop(scene)
+            self._note(scene.scene_id, kept=False)
         return len(gone)
 
     def expire(self, now_s: float) -> int:
@@ -103,12 +112,47 @@ class MemoryScenes:
         """Scenes that are kept."""
         return len(self._scenes)
 
+    def begin_telling(self) -> None:
+        """Note what others are to be told of; as the port says."""
+        if self._untold is None:
+            self._untold = dict.fromkeys(self._scenes, True)
+
+    def untold(self, most: int) -> list[Change]:
+        """What others are to be told of; as the port says."""
+        return [Change(*each) for each in itertools.islice((self._untold or {}).items(), most)]
+
+    def told(self, changes: Iterable[Change]) -> None:
+        """Others were told; as the port says."""
+        for each in changes:
+            if self._untold is not None and self._untold.get(each.scene_id) is each.kept:
+                del self._untold[each.scene_id]
+
+    def missing(self, scene_ids: Iterable[str]) -> list[str]:
+        """Those that are not kept; as the port says."""
+        return [scene_id for scene_id in scene_ids if scene_id not in self._scenes]
+
+    def whole(self, scene_id: str) -> Scene | None:
+        """A scene; as the port says."""
+        return self._scenes.get(scene_id)
+
+    def drop(self, scene_ids: Iterable[str]) -> int:
+        """Delete what others have deleted; as the port says."""
+        gone = [self._scenes[scene_id] for scene_id in scene_ids if scene_id in self._scenes]
+        for scene in gone:
+            self._drop(scene)
+        return len(gone)
+
     def close(self) -> None:
         """Forget them."""
         self._scenes.clear()
 
     def _sorted(self, wanted: Wanted) -> list[Scene]:
         return sorted((s for s in self._scenes.values() if wanted.matches(s)), key=_by_time)
+
+    def _note(self, scene_id: str, *, kept: bool) -> None:
+        if self._untold is not None:
+            self._untold.pop(scene_id, None)
+            self._untold[scene_id] = kept
 
     def _drop(self, scene: Scene) -> None:
         del self._scenes[scene.scene_id]

@@ -4,6 +4,7 @@
     rule ...   standing questions and what they know; see :mod:`edge_server.scenes.rule_file`
     clock      how far the clocks of senders are from the server's
     thumbnail  small pictures for people, where a server was told to keep them
+    untold     what other doors of a cluster are to be told of, where there are some (``telling``)
     search     signs of vectors, in memory ─▶ candidates ─▶ their vectors, from the file ─▶ the nearest
 
 Every call that returns has its change on the disk. The index (:mod:`edge_server.scenes.sign_index`) is made
@@ -14,8 +15,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from edge_server.errors import ConfigurationError
 from edge_server.scenes.clocks import MAX_CLOCKS, SenderClock
 from edge_server.scenes.scene import At, Scene, SceneBlock, Vector
 from edge_server.scenes.sign_index import SAMPLE, SignIndex
-from edge_server.scenes.store import DeviceScenes, Eviction, Found, SceneBounds, Wanted, glob_of
+from edge_server.scenes.store import Change, DeviceScenes, Eviction, Found, SceneBounds, Wanted, glob_of
 
 SCHEMA_VERSION = 1
 _BUSY_S = 5.0
@@ -84,7 +86,7 @@ CREATE TABLE notice (
 """
 
 
-# Files of servers before there was a history, clocks or thumbnails are read as they are.
+# Files of servers before there was a history, clocks, thumbnails or other doors are read as they are.
 _LATER = """
 CREATE TABLE IF NOT EXISTS turn (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -102,7 +104,14 @@ CREATE TABLE IF NOT EXISTS clock (
     ahead_s REAL NOT NULL,
     latest_s REAL NOT NULL
 );
-CREATE TABLE IF NOT EXISTS thumbnail (number INTEGER PRIMARY KEY, jpeg BLOB NOT NULL)
+CREATE TABLE IF NOT EXISTS thumbnail (number INTEGER PRIMARY KEY, jpeg BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS telling (number INTEGER PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS untold (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    scene_id TEXT NOT NULL UNIQUE,
+    kept INTEGER NOT NULL,
+    keep_until_s REAL NOT NULL
+)
 """
 
 
@@ -139,7 +148,9 @@ class SqliteScenes:
         """Of the file, for what else is kept in it; for the same thread."""
         return self._db
 
-    def put(self, scene: Scene, clock: SenderClock | None = None) -> dict[Eviction, int]:
+    def put(
+        self, scene: Scene, clock: SenderClock | None = None, *, heard: bool = False
+    ) -> dict[Eviction, int]:
         """Keep a scene; as the port says."""
         self._recount()
         gone: dict[Eviction, int] = {}
@@ -162,6 +173,8 @@ class SqliteScenes:
                 self._db.execute("INSERT INTO thumbnail VALUES (?, ?)", (put.lastrowid, scene.thumbnail))
             if self._db.execute("SELECT 1 FROM rule LIMIT 1").fetchone():
                 self._db.execute("INSERT INTO unjudged VALUES (?)", (put.lastrowid,))
+            if not heard:
+                self._note("scene_id = ?", (scene.scene_id,), kept=True)
             self._count_in(scene.device, 1, scene.size_bytes)
             over = self._of_device[scene.device] - self._bounds.per_device
             if over > 0:
@@ -246,21 +259,60 @@ class SqliteScenes:
         where, given = _where(wanted)
         self._recount()
         with self.transaction():
+            self._note(where, given, kept=False)
             gone = self._drop(where, given)
-        # What was overwritten in the file is also in the log beside it, until that is emptied.
-        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._empty_log()
         return gone
 
     def expire(self, now_s: float) -> int:
         """Delete what is over; as the port says."""
         self._recount()
         with self.transaction():
+            self._db.execute("DELETE FROM untold WHERE keep_until_s <= ?", (now_s,))
             return self._drop("keep_until_s <= ?", (now_s,))
 
     def count(self) -> int:
         """Scenes that are kept."""
         self._recount()
         return self._count
+
+    def begin_telling(self) -> None:
+        """Note what others are to be told of, also by other processes; as the port says."""
+        with self.transaction():
+            if self._db.execute("INSERT OR IGNORE INTO telling VALUES (1)").rowcount:
+                self._note("1", (), kept=True)
+
+    def untold(self, most: int) -> list[Change]:
+        """What others are to be told of; as the port says."""
+        rows = self._db.execute("SELECT scene_id, kept FROM untold ORDER BY number LIMIT ?", (most,))
+        return [Change(scene_id, bool(kept)) for scene_id, kept in rows]
+
+    def told(self, changes: Iterable[Change]) -> None:
+        """Others were told; as the port says."""
+        with self.transaction():
+            self._db.executemany(
+                "DELETE FROM untold WHERE scene_id = ? AND kept = ?",
+                ((each.scene_id, each.kept) for each in changes),
+            )
+
+    def missing(self, scene_ids: Iterable[str]) -> list[str]:
+        """Those that are not kept; as the port says."""
+        known = "SELECT 1 FROM scene WHERE scene_id = ?"
+        return [each for each in scene_ids if self._db.execute(known, (each,)).fetchone() is None]
+
+    def whole(self, scene_id: str) -> Scene | None:
+        """A scene; as the port says."""
+        row = self._db.execute(f"SELECT {_COLUMNS} FROM scene WHERE scene_id = ?", (scene_id,)).fetchone()  # noqa: S608
+        return None if row is None else replace(_scene_of(row), thumbnail=self.thumbnail(scene_id))
+
+    def drop(self, scene_ids: Iterable[str]) -> int:
+        """Delete what others have deleted; as the port says."""
+        self._recount()
+        with self.transaction():
+            gone = sum(self._drop("scene_id = ?", (scene_id,)) for scene_id in scene_ids)
+        if gone:
+            self._empty_log()
+        return gone
 
     def close(self) -> None:
         """Close the file."""
@@ -275,6 +327,19 @@ class SqliteScenes:
         except BaseException:
             self._version = -1  # what was counted within it is not there
             raise
+
+    def _note(self, where: str, given: Sequence[Any], *, kept: bool) -> None:
+        """Note scenes that others are to be told of, within a transaction; nothing where there are none."""
+        if self._db.execute("SELECT 1 FROM telling").fetchone():
+            self._db.execute(
+                "INSERT OR REPLACE INTO untold (scene_id, kept, keep_until_s) "  # noqa: S608 (constants)
+                f"SELECT scene_id, {int(kept)}, keep_until_s FROM scene WHERE {where} ORDER BY number",
+                given,
+            )
+
+    def _empty_log(self) -> None:
+        """What was overwritten in the file is also in the log beside it, until that is emptied."""
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _keep_clock(self, clock: SenderClock) -> None:
         """Note a sender's clock, within a transaction; whoever shared last has the highest number."""

@@ -96,15 +96,31 @@ class Found:
     score: float
 
 
+@dataclass(frozen=True)
+class Change:
+    """What others are to be told of.
+
+    Attributes:
+        scene_id: of a scene.
+        kept: whether it was put, and not deleted by somebody.
+    """
+
+    scene_id: str
+    kept: bool
+
+
 class SceneStore(Protocol):
     """Where scenes are kept."""
 
-    def put(self, scene: Scene, clock: SenderClock | None = None) -> dict[Eviction, int]:
+    def put(
+        self, scene: Scene, clock: SenderClock | None = None, *, heard: bool = False
+    ) -> dict[Eviction, int]:
         """Keep a scene; one of the same id is there already, and stays, where it was shared twice.
 
         Args:
             scene: what is kept.
             clock: by which its start was told, kept with it; None: by the server's.
+            heard: whether others told of it: they need not be told.
 
         Returns:
             How many went for it, by which bound.
@@ -146,6 +162,24 @@ class SceneStore(Protocol):
 
     def count(self) -> int:
         """Scenes that are kept."""
+
+    def begin_telling(self) -> None:
+        """Note what others are to be told of: what is kept now, and from now on what is put or deleted."""
+
+    def untold(self, most: int) -> list[Change]:
+        """What others are to be told of, in the order in which it happened."""
+
+    def told(self, changes: Iterable[Change]) -> None:
+        """Others were told of these; of what has changed again since, they are to be told again."""
+
+    def missing(self, scene_ids: Iterable[str]) -> list[str]:
+        """Those that are not kept, in their order."""
+
+    def whole(self, scene_id: str) -> Scene | None:
+        """A scene, its thumbnail with it; None: it is gone."""
+
+    def drop(self, scene_ids: Iterable[str]) -> int:
+        """Delete for good what others have deleted; how many there were."""
 
     def close(self) -> None:
         """Give up the file, where there is one."""

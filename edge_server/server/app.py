@@ -42,6 +42,7 @@ from edge_server.server.builders import (
     build_rest_door,
     build_shared_access,
     build_shared_cell,
+    build_shared_scenes,
     build_standing,
 )
 from edge_server.server.config import ServerConfig
@@ -148,6 +149,7 @@ class Server:
             else None
         )
         self._shared_access = build_shared_access(config, self._connection, place)
+        self._shared_scenes = build_shared_scenes(config, self._connection, self.desk, place)
         self._enrolment = enrolment_door_of(config, self.metrics, clock, wall_clock)
         asker = Asker(self.cell, self.backends, self.metrics, self.desk, tracing)
         # Of several doors, one asks; it finds in the file what came to the others.
@@ -195,6 +197,8 @@ class Server:
             if self._enrolment is not None and config.security.enrol_port is not None:
                 enrol_port = await self._enrolment.start(config.server.host, config.security.enrol_port)
             await self._to_close.enter_async_context(self.desk.running())
+            if self._shared_scenes is not None:
+                await self._to_close.enter_async_context(self._shared_scenes.running())
             if self._standing is not None:
                 await self._to_close.enter_async_context(self._standing.running())
             if self._page is not None:

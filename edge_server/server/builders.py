@@ -67,6 +67,7 @@ from edge_server.server.rest_server import RestServer
 from edge_server.server.security import rest_speaks_tls
 from edge_server.server.shared_access import SharedAccess
 from edge_server.server.shared_cell import SharedCell
+from edge_server.server.shared_scenes import SharedScenes
 
 if TYPE_CHECKING:
     from edge_server.cluster.connection import Connection
@@ -175,7 +176,24 @@ def build_shared_access(
     from edge_server.cluster.shared_records import SharedRecords
     from edge_server.cluster.subjects import ACCESS
 
-    return SharedAccess(access, SharedRecords(connection, ACCESS))
+    return SharedAccess(access, SharedRecords(connection, ACCESS, from_cluster=True))
+
+
+def build_shared_scenes(
+    config: ServerConfig, connection: Connection | None, desk: SceneDesk, place: Place | None
+) -> SharedScenes | None:
+    """What keeps the scenes of a cluster's doors the same; None: this process has no part in it."""
+    # Doors of one machine have one file.
+    first = place is None or place.number == 0
+    most = config.cluster.told_scenes_bytes
+    if connection is None or config.cluster.computes_only or not first or not most:
+        return None
+    from edge_server.cluster.shared_records import SharedRecords
+    from edge_server.cluster.subjects import SCENES
+
+    ttl_s = config.scenes.scenes_kept_s
+    kept = SharedRecords(connection, SCENES, ttl_s=ttl_s, max_bytes=most, names_only=True)
+    return SharedScenes(desk.scenes, kept, thumbnails=desk.thumbnails)
 
 
 def build_answers(

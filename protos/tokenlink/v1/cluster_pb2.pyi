@@ -196,3 +196,37 @@ class CellShare(_message.Message):
     power: float
     token_length: int
     def __init__(self, session_id: _Optional[str] = ..., bandwidth_hz: _Optional[float] = ..., power: _Optional[float] = ..., token_length: _Optional[int] = ...) -> None: ...
+
+class KeptScene(_message.Message):
+    __slots__ = ("device", "start_s", "length_s", "keep_until_s", "bundle_hash", "blocks", "space", "vector", "thumbnail")
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    START_S_FIELD_NUMBER: _ClassVar[int]
+    LENGTH_S_FIELD_NUMBER: _ClassVar[int]
+    KEEP_UNTIL_S_FIELD_NUMBER: _ClassVar[int]
+    BUNDLE_HASH_FIELD_NUMBER: _ClassVar[int]
+    BLOCKS_FIELD_NUMBER: _ClassVar[int]
+    SPACE_FIELD_NUMBER: _ClassVar[int]
+    VECTOR_FIELD_NUMBER: _ClassVar[int]
+    THUMBNAIL_FIELD_NUMBER: _ClassVar[int]
+    device: str
+    start_s: float
+    length_s: float
+    keep_until_s: float
+    bundle_hash: str
+    blocks: _containers.RepeatedCompositeFieldContainer[KeptBlock]
+    space: str
+    vector: bytes
+    thumbnail: bytes
+    def __init__(self, device: _Optional[str] = ..., start_s: _Optional[float] = ..., length_s: _Optional[float] = ..., keep_until_s: _Optional[float] = ..., bundle_hash: _Optional[str] = ..., blocks: _Optional[_Iterable[_Union[KeptBlock, _Mapping]]] = ..., space: _Optional[str] = ..., vector: _Optional[bytes] = ..., thumbnail: _Optional[bytes] = ...) -> None: ...
+
+class KeptBlock(_message.Message):
+    __slots__ = ("modality", "token_length", "snr_db", "wire")
+    MODALITY_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_LENGTH_FIELD_NUMBER: _ClassVar[int]
+    SNR_DB_FIELD_NUMBER: _ClassVar[int]
+    WIRE_FIELD_NUMBER: _ClassVar[int]
+    modality: str
+    token_length: int
+    snr_db: float
+    wire: bytes
+    def __init__(self, modality: _Optional[str] = ..., token_length: _Optional[int] = ..., snr_db: _Optional[float] = ..., wire: _Optional[bytes] = ...) -> None: ...

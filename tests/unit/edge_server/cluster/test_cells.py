@@ -16,7 +16,8 @@ from edge_server.access.cluster_files import BrokerPorts, make_cluster
 from edge_server.cluster.claims import Answered, Claims
 from edge_server.cluster.connection import Connection
 from edge_server.cluster.settings import ClusterConfig
-from edge_server.cluster.subjects import CLAIMS, QueueSubjects
+from edge_server.cluster.shared_records import SharedRecords
+from edge_server.cluster.subjects import CLAIMS, SCENES, QueueSubjects
 from edge_server.engine import AskedAs
 from edge_server.errors import ConfigurationError
 from tests.brokers import broker_of, nats_server
@@ -107,6 +108,30 @@ async def test_a_door_sees_nothing_of_another_cell(cluster: Cluster) -> None:
         assert heard == []
         await here.close()
         await there.close()
+
+
+async def test_a_door_may_tell_scenes_and_hear_of_others(cluster: Cluster) -> None:
+    records = SharedRecords(cluster.connection(HERE, "door"), SCENES, max_bytes=65_536, names_only=True)
+    elsewhere = SharedRecords(cluster.connection(THERE, "both"), SCENES, max_bytes=65_536, names_only=True)
+    heard: dict[str, bytes | None] = {}
+    heard_there: dict[str, bytes | None] = {}
+
+    async def hear(came: dict[str, bytes | None], whole: bool) -> None:
+        heard.update(came)
+
+    async def hear_there(came: dict[str, bytes | None], whole: bool) -> None:
+        heard_there.update(came)
+
+    async with records.watched(hear), elsewhere.watched(hear_there):
+        assert await records.put("s1", b"tokens")
+        await until(lambda: heard == {"s1": b""})
+        assert await records.get("s1") == b"tokens"
+        assert await records.take_away("s1")
+        await until(lambda: heard == {"s1": None})
+        assert await records.get("s1") is None
+        assert await elsewhere.put("s2", b"tokens")
+        await until(lambda: "s2" in heard_there)
+    assert heard_there == {"s2": b""}
 
 
 async def test_certificates_of_devices_and_of_nobody_are_refused(cluster: Cluster, tmp_path: Path) -> None:

@@ -92,13 +92,15 @@ async def test_a_station_without_backhaul_answers_and_is_known_to_have_when_that
                 assert (await elsewhere.submit(question("meanwhile")).completion()).text == "2"
                 assert len(other.prefills) == 1
                 # The other way round, the station hears who may come in, and of nothing else.
-                heard: dict[str, bytes] = {}
+                heard: dict[str, bytes | None] = {}
 
-                async def hear(came: dict[str, bytes], whole: bool) -> None:
+                async def hear(came: dict[str, bytes | None], whole: bool) -> None:
                     heard.update(came)
 
                 there = replace(at_station[0], at_station=True)
-                station_records = SharedRecords(Connection(there, kept_s=60.0, window_s=30.0), ACCESS)
+                station_records = SharedRecords(
+                    Connection(there, kept_s=60.0, window_s=30.0), ACCESS, from_cluster=True
+                )
                 assert await SharedRecords(looking, ACCESS).put("key.a", b"revoked")
                 async with station_records.watched(hear):
                     await until(lambda: heard == {"key.a": b"revoked"})

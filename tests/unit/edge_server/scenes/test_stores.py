@@ -17,6 +17,7 @@ import pytest
 from edge_server.errors import ConfigurationError
 from edge_server.scenes import (
     At,
+    Change,
     MemoryScenes,
     Scene,
     SceneBlock,
@@ -105,6 +106,61 @@ def test_clocks_of_senders_are_kept_with_what_they_shared(
     # One that was shared before changes nothing.
     store.put(scene(start_s=0.0), SenderClock("e", 9.0, 9.0))
     assert store.clocks() == [SenderClock(who, at, 100.0 + at) for who, at in (("a", 4), ("b", 5), ("d", 6))]
+
+
+def test_what_others_are_to_be_told_of_is_noted_until_they_were(make: Make) -> None:
+    store = make(per_device=3)
+    before, heard, kept, late = (scene(start_s=float(number)) for number in range(4))
+    store.put(before)
+    assert store.untold(9) == []
+    store.begin_telling()
+    store.put(heard, heard=True)
+    store.put(kept)
+    store.begin_telling()
+    found = store.untold(9)
+    assert found == [Change(before.scene_id, True), Change(kept.scene_id, True)]
+    store.told(found[:1])
+    assert store.untold(9) == found[1:]
+    # What is deleted meanwhile is to be told of all the same; what goes for want of room is not.
+    assert store.delete(Wanted(since_s=before.end_s)) == 2
+    store.told(found)
+    store.put(late)
+    for start_s in (4.0, 5.0):
+        store.put(scene(start_s=start_s), heard=True)
+    assert store.missing([before.scene_id])
+    deleted = [Change(each.scene_id, False) for each in (heard, kept)]
+    assert store.untold(9) == [*deleted, Change(late.scene_id, True)]
+    assert store.untold(2) == deleted[:2]
+
+
+def test_scenes_of_others_come_whole_and_go_unnoted(make: Make) -> None:
+    store = make()
+    store.begin_telling()
+    kept, gone = scene(thumbnail=b"jpeg"), scene(start_s=200.0)
+    for each in (kept, gone):
+        store.put(each, heard=True)
+    whole = store.whole(kept.scene_id)
+    assert whole == kept
+    assert whole is not None
+    assert whole.thumbnail == b"jpeg"
+    assert store.drop([gone.scene_id, "s0"]) == 1
+    assert store.whole(gone.scene_id) is None
+    assert store.missing([gone.scene_id, kept.scene_id]) == [gone.scene_id]
+    assert store.untold(9) == []
+
+
+def test_another_process_notes_what_it_deletes(tmp_path: Path) -> None:
+    server, command = (SqliteScenes(tmp_path / "scenes.db") for _ in range(2))
+    server.begin_telling()
+    server.put(scene())
+    server.told(server.untold(9))
+    command.delete(Wanted())
+    assert server.untold(9) == [Change(scene().scene_id, False)]
+    # It is told for as long as others may have it.
+    server.expire(math.inf)
+    assert server.untold(9) == []
+    for each in (server, command):
+        each.close()
 
 
 def test_a_thumbnail_is_there_for_as_long_as_its_scene(make: Make) -> None:

@@ -42,7 +42,7 @@ def door(broker: Broker, folder: Path) -> tuple[SharedAccess, Path]:
     store.create(path)
     config = ClusterConfig(servers=broker.url, role="door", node=folder.name)
     connection = Connection(config, kept_s=60.0, window_s=30.0)
-    return SharedAccess(path, SharedRecords(connection, ACCESS), look_s=0.05), path
+    return SharedAccess(path, SharedRecords(connection, ACCESS, from_cluster=True), look_s=0.05), path
 
 
 def is_let_in(credentials: CredentialStore, key: str) -> bool:
