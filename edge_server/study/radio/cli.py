@@ -104,7 +104,8 @@ class _Asks:
     def told(self, tuning: told.Tuning) -> dict[str, Any]:
         """The shipped model told in both ways, and receivers that learned to be."""
         shipped = {way: self._told(f"told-shipped-{way}", way, self.link) for way in told.WAYS}
-        found: dict[str, Any] = {"shipped": shipped, "gained": told.gained(*shipped.values())}
+        gained, spread_db = told.gained(*shipped.values()), told.spread_db(self.plan)
+        found: dict[str, Any] = {"shipped": shipped, "gained": gained, "spread_db": spread_db}
         if not self.quick:
             tried, best = told.train(self.model, self.data, self.scratch, self.plan, tuning, print)
             learned = {way: self._told(f"told-{tuning.steps}-{way}", way, best[way]) for way in told.WAYS}

@@ -90,8 +90,8 @@ def _told(told: Row) -> list[dict[str, Any]]:
 
 
 _WHY_NOT_TOLD = (
-    "a token goes over neighbouring subcarriers and a block over few fades, so that its SNRs differ little "
-    "from their mean, and each symbol comes with its own already: MMSE draws it towards zero by it"
+    "a token goes over neighbouring subcarriers and a block over few fades, so that SNRs differ little "
+    "within a block, and each symbol comes with its own already: MMSE draws it towards zero by it"
 )
 _WHY = (
     "a codeword of 16 tokens takes 4 OFDM symbols of 66 subcarriers: its gain differs from subcarrier to "

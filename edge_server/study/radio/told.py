@@ -17,7 +17,7 @@ from typing import Any, get_args
 import numpy as np
 from torch import nn
 
-from device_agent.channel import SnrPer
+from device_agent.channel import Channel, SnrPer
 from edge_server.data.soundstage.dataset import load_split
 from edge_server.evaluation.accuracy import Setting
 from edge_server.model.link import Link
@@ -29,6 +29,7 @@ from edge_server.training.finetune import Finetune, FinetuneTraining
 from edge_server.training.forward import UplinkTraining
 from edge_server.training.loop import Schedule, run_stage
 from edge_server.training.soundstage import SoundstageSplit
+from edge_server.training.systems import USUAL_DIM
 
 WAYS: tuple[SnrPer, ...] = get_args(SnrPer)
 Row = Mapping[str, Any]
@@ -124,6 +125,15 @@ def gained(before: Sequence[Row], after: Sequence[Row]) -> dict[str, float]:
         "least": float(points.min()),
         "most": float(points.max()),
     }
+
+
+def spread_db(plan: answers.Plan, codewords: int = 200) -> float:
+    """How far the SNRs of tokens lie around their block's mean: standard deviation, gains known [dB]."""
+    (_, config), *_ = answers.told(plan, "token")
+    rng = np.random.default_rng(plan.seed)
+    channel = Channel(config, rng)
+    sent = rng.standard_normal((codewords, answers.FULL, USUAL_DIM), np.float32) * np.float32(0.5**0.5)
+    return float(np.mean([channel.transmit(x_TC).told_db().std() for x_TC in sent]))
 
 
 def _settings(plan: answers.Plan, snr_per: SnrPer) -> list[Setting]:

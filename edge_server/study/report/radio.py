@@ -83,7 +83,8 @@ def _told(report: Mapping[str, Any]) -> str:
     ]
     intro = (
         "What the receiver is told: one SNR of each block, or that of each token too (`--snr-per token`; the "
-        "mean error of its symbols, in steps of 0.5 dB, a byte each). Over TDL-C, the same clips and noise; "
+        "mean error of its symbols, in steps of 0.5 dB, a byte each). Over TDL-C tokens lie "
+        f"{told['spread_db']:.1f} dB around the mean of their block. The same clips and noise; "
         f"token minus block, of the shipped model, which was never told so: {_points(told['gained'])}."
     )
     if "learned_gained" in told:

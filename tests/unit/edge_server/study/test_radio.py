@@ -92,6 +92,7 @@ def test_a_small_study_from_nothing_to_the_page(tmp_path: Path) -> None:
     assert ran.exit_code == 0, ran.output
     found = json.loads((out / "radio.json").read_text())
     assert {row["part"] for row in found["answers"]} == {"tapped", "aged", "clipped", "shared"}
+    assert 0.5 < found["told"]["spread_db"] < 5.0
     assert {way: rows[0]["snr_per"] for way, rows in found["told"]["shipped"].items()} == {
         "block": "block",
         "token": "token",
