@@ -137,10 +137,13 @@ def kept(report: Mapping[str, Any]) -> list[dict[str, Any]]:
             "accuracy lost",
             "measured": f"{told}; seeds {len(report['seeds'])}",
             "met": all(m["saved"] >= _LEAST_SAVED and m["lost"] <= MAY_LOSE for m in means.values()),
+            # A part is as old as it was asked, whatever was asked since.
+            "commit": report["rounds_commit"],
         },
     ]
     if "calibration" in report:
-        rows.append(sure.kept(report["calibration"]["splits"]))
+        found = report["calibration"]
+        rows.append({**sure.kept(found["splits"]), "commit": found["commit"]})
     return rows
 
 

@@ -128,6 +128,17 @@ def test_calibration_is_kept_by_two_seeds_and_broken_by_one(
     assert (promise["why"] is None) == (met is not None)
 
 
+def test_a_promise_is_as_old_as_the_part_that_was_asked() -> None:
+    report = {
+        "mean": {"awgn": {"saved": 0.5, "lost": 0.0}},
+        "seeds": [1],
+        "commit": "of another part",
+        "rounds_commit": "of rounds",
+        "calibration": {"commit": "of calibration", "splits": {"test": {"expected_error": 0.01}}},
+    }
+    assert [row["commit"] for row in compare.kept(report)] == ["of rounds", "of calibration"]
+
+
 def test_a_block_is_lost_where_a_server_says_so() -> None:
     assert CellConfig().outage_snr_db == whom.OUTAGE_SNR_DB
 
