@@ -78,6 +78,7 @@ def compared(report: Mapping[str, Any], kept: Mapping[str, Mapping[int, Any]]) -
     }
     reached = [_reached(kept[best][seed], kept[NONE][seed]) for seed in beside_none]
     return {
+        "commits": [kept[best][seed]["commit"] for seed in beside_none],
         "minus_none": spread(paired_difference(means[best], means[NONE])),
         "minus_captions_beside": spread(paired_difference(means[best], means[AUXILIARY]))
         if kept[best].keys() & kept[AUXILIARY].keys()
@@ -159,10 +160,14 @@ def _judged(kept: bool, seeds: int) -> dict[str, Any]:
 
 
 def kept_promises(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The promises that this settles."""
+    """The promises that this settles, each as old as the first record of the chosen system."""
     found = report["compared"]
     if found is None:
         return []
+    return [{**promise, "commit": found["commits"][0]} for promise in _promises(report, found)]
+
+
+def _promises(report: Mapping[str, Any], found: Mapping[str, Any]) -> list[dict[str, Any]]:
     gain, share = 100 * found["minus_none"]["mean"], found["of_dictation"]["mean"]
     seeds = len(found["minus_none"]["values"])
     shared = len(found["of_dictation"]["values"])

@@ -115,6 +115,7 @@ def test_a_system_that_is_not_there_is_refused(tmp_path: Path) -> None:
 def record(cpu_s: float, accuracy: float, looks: Sequence[tuple[int, float]]) -> dict[str, Any]:
     on_the_way = [{"rounds": n, "cpu_s": cpu_s * i, "val_accuracy": a} for i, (n, a) in enumerate(looks)]
     return {
+        "commit": f"of {looks[-1][0]} rounds",
         "cpu_s": cpu_s * len(looks),
         "mean_accuracy": accuracy,
         "stage_1": {"steps": 0},
@@ -163,6 +164,7 @@ def test_fewer_than_three_seeds_meet_no_promise(seeds: int, met: bool | None) ->
     compared = gather.compared({"chosen": "notes"}, records)
     promises = gather.kept_promises({"chosen": "notes", "compared": compared})
     assert [promise["met"] for promise in promises] == [met] * 3
+    assert {promise["commit"] for promise in promises} == {"of 100 rounds"}
     assert promises[0]["measured"] == (
         f"+20.0 points (notes 120 CPU-s, no-alignment 120 CPU-s, {seeds} seeds)"
     )
