@@ -25,8 +25,10 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from edge_server.cluster.answers import completion_of, delta_of, error_of, refusal_of
+from edge_server.cluster.beat import beat
 from edge_server.cluster.claims import Answered, Claims, Mine, Others
 from edge_server.cluster.connection import BrokerError, Connection
+from edge_server.cluster.ending import end
 from edge_server.cluster.members import EVERY_S, Members, tell, window
 from edge_server.cluster.questions import Ticket, work_of
 from edge_server.cluster.retelling import Retelling
@@ -183,7 +185,7 @@ class DoorClient:
             await self._connection.close()
             raise
         self._intake.is_open = True
-        self._watch = asyncio.create_task(self._watch_over(), name="tokenlink-door-watch")
+        self._watch = asyncio.create_task(beat(self._watch_over, EVERY_S), name="tokenlink-door-watch")
 
     async def drain(self) -> None:
         """Accept nothing new and wait until every accepted question has ended."""
@@ -196,8 +198,7 @@ class DoorClient:
         watch, self._watch = self._watch, None
         if watch is None:
             return
-        watch.cancel()
-        await asyncio.wait([watch])
+        await end(watch)
         for job in list(self._asked):
             self._give_up(job, DrainingError())
         if self._farewells:
@@ -361,16 +362,12 @@ class DoorClient:
 
     async def _watch_over(self) -> None:
         """Deadlines hold whatever the cluster does; the others hear how this door does."""
-        while True:
-            now = self._clock()
-            for job in self._queue.remove_expired(now):
-                self._settle(job, DeadlineExpiredError(job.deadline_s))
-            for job in [job for job in self._asked if job.deadline_at + _DEADLINE_GRACE_S <= now]:
-                self._give_up(job, DeadlineExpiredError(job.deadline_s))
-            told = cb.Presence(
-                node=self._connection.node, in_hand=len(self._asked), ready=self._intake.is_open
-            )
-            with contextlib.suppress(*BrokerError):
-                await tell(self._connection, self._subjects.doors, told)
-            self._send()
-            await asyncio.sleep(EVERY_S)
+        now = self._clock()
+        for job in self._queue.remove_expired(now):
+            self._settle(job, DeadlineExpiredError(job.deadline_s))
+        for job in [job for job in self._asked if job.deadline_at + _DEADLINE_GRACE_S <= now]:
+            self._give_up(job, DeadlineExpiredError(job.deadline_s))
+        told = cb.Presence(node=self._connection.node, in_hand=len(self._asked), ready=self._intake.is_open)
+        with contextlib.suppress(*BrokerError):
+            await tell(self._connection, self._subjects.doors, told)
+        self._send()

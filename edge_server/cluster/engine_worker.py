@@ -21,8 +21,10 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from edge_server.cluster.answers import refusal_of, text_of, whole_of
+from edge_server.cluster.beat import beat
 from edge_server.cluster.claims import Claims
 from edge_server.cluster.connection import BrokerError, Connection
+from edge_server.cluster.ending import end
 from edge_server.cluster.members import EVERY_S, Members, tell
 from edge_server.cluster.questions import request_of
 from edge_server.cluster.subjects import QueueSubjects
@@ -122,9 +124,10 @@ class EngineWorker:
         ]
         self._pulling = True
         await self._puller.start()
+        hold_s = self._connection.config.ack_wait_s / 3
         self._beating = [
-            asyncio.create_task(self._tell(), name="tokenlink-engine-presence"),
-            asyncio.create_task(self._hold(), name="tokenlink-engine-progress"),
+            asyncio.create_task(beat(self._tell, EVERY_S), name="tokenlink-engine-presence"),
+            asyncio.create_task(beat(self._hold, hold_s), name="tokenlink-engine-progress"),
         ]
 
     async def drain(self) -> None:
@@ -143,9 +146,7 @@ class EngineWorker:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=2.0)
         beating, self._beating = self._beating, []
-        for task in beating:
-            task.cancel()
-        await asyncio.wait(beating)
+        await asyncio.gather(*map(end, beating))
         for subscription in self._listening:
             with contextlib.suppress(*BrokerError):
                 await subscription.unsubscribe()
@@ -296,20 +297,15 @@ class EngineWorker:
         self._doors.hear(message.data)
 
     async def _tell(self) -> None:
-        while True:
-            told = cb.Presence(
-                node=self._connection.node,
-                rows=self._rows,
-                in_hand=len(self._in_hand),
-                ready=self._pulling and self.engine.status.ready,
-            )
-            with contextlib.suppress(*BrokerError):
-                await tell(self._connection, self._subjects.engines, told)
-            await asyncio.sleep(EVERY_S)
+        told = cb.Presence(
+            node=self._connection.node,
+            rows=self._rows,
+            in_hand=len(self._in_hand),
+            ready=self._pulling and self.engine.status.ready,
+        )
+        await tell(self._connection, self._subjects.engines, told)
 
     async def _hold(self) -> None:
         """What is in hand goes to nobody else for as long as this engine lives."""
-        while True:
-            await asyncio.sleep(self._connection.config.ack_wait_s / 3)
-            for delivery in list(self._in_hand.values()):
-                await delivery.in_progress()
+        for delivery in list(self._in_hand.values()):
+            await delivery.in_progress()

@@ -13,7 +13,9 @@ from typing import Any
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from edge_server.cluster.beat import beat
 from edge_server.cluster.connection import BrokerError, Connection
+from edge_server.cluster.ending import end
 from edge_server.cluster.subjects import CONSUMER, QueueSubjects
 from edge_server.cluster.work_tracing import TRACEPARENT
 from edge_server.errors import DeadlineExpiredError, QuestionTooLargeError
@@ -167,14 +169,13 @@ class Puller:
     async def start(self) -> None:
         """Begin to pull."""
         await self._listen()
-        self._watch = asyncio.create_task(self._watch_over(), name="tokenlink-puller")
+        self._watch = asyncio.create_task(beat(self._watch_over, _HEARTBEAT_S / 2), name="tokenlink-puller")
 
     async def stop(self) -> None:
         """Pull no more."""
         watch, self._watch = self._watch, None
         if watch is not None:
-            watch.cancel()
-            await asyncio.wait([watch])
+            await end(watch)
         await self._hear_no_more()
 
     async def ask(self) -> None:
@@ -224,11 +225,6 @@ class Puller:
 
     async def _watch_over(self) -> None:
         """Where nothing is heard, not even a heartbeat, whoever was asked is gone."""
-        while True:
-            await self.ask()
-            await asyncio.sleep(_HEARTBEAT_S / 2)
-            if self._asked_for and self._clock() - self._heard_at > 3 * _HEARTBEAT_S:
-                try:
-                    await self._listen()
-                except BrokerError as error:
-                    logger.debug("nothing is pulled: %r", error)
+        if self._asked_for and self._clock() - self._heard_at > 3 * _HEARTBEAT_S:
+            await self._listen()
+        await self.ask()
