@@ -202,6 +202,7 @@ def main() -> None:
     report = {
         "model": SHIPPED.name,
         "seed": _SEED,
+        "clips": json.loads((told.data / "train" / "split.json").read_text())["clips"],
         "commit": current_commit(),
         "validation": rows,
         "chosen": {"way": best["way"], "share": best["share"]},

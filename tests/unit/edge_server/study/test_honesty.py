@@ -66,16 +66,20 @@ def test_the_page_tells_what_was_tried_and_what_the_chosen_way_does() -> None:
     outside = {"abstained": 0.91, "in_domain_lost": 0.02, "expected_calibration_error": 0.0123}
     report: dict[str, Any] = {
         "model": "m",
+        "clips": 7,
         "validation": [{**shipped, "lost": lost}, {**way, "lost": lost}],
         "chosen": {"way": "further", "share": 0.5},
     }
     told = honesty.wordings({"wordings": WORDINGS, "wording_ways": report})
+    assert "learned on from 7 clips" in told
     assert "by 9 questions of the validation split in 2 wordings" in told
     assert "| **further** | 0.5 | 4 | 12 | 90.0 % | 10.0 points | 5.0 points (new sentences) |" in told
     assert "as shipped |  |" in told
     assert "asked once" not in told
+    assert "None was asked about the test split" in told
     report["test"] = [{**shipped, **judged, **outside, "abstained": 0.95}, {**way, **judged, **outside}]
     told = honesty.wordings({"wordings": WORDINGS, "wording_ways": report})
+    assert "None was asked" not in told
     assert "| not sure of what it cannot know | 95.0 % | 91.0 % |" in told
     assert "| plain, 10 dB | 95.0 % | 95.0 % |" in told
     assert "| lost: polite | 3.0 points | 3.0 points |" in told
