@@ -13,8 +13,8 @@ MODEL  ?= deploy/models/soundstage-small
 DATA   ?= datasets/soundstage
 SEED   ?= 1
 PROFILE ?= smoke
-# Processes that share the tests.
-WORKERS ?= 2
+# Processes that share the tests: what needs Docker mostly waits.
+WORKERS ?= 3
 SHARED_OUT := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 # A command after this runs beside an edge server on free ports, and finds it in its environment.
 SERVED := $(BIN)/python deploy/with_server.py --model $(MODEL) --

@@ -1,4 +1,4 @@
-"""How tests are shared out among processes (``pytest -n 2 --dist loadfile``).
+"""How tests are shared out among processes (``pytest -n 3 --dist loadfile``).
 
 A module stays together, so that what its tests share is made once. Everything that needs Docker is one
 group, and the first: it takes longest, mostly waits, and one process is at it while others do the rest.

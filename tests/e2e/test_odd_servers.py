@@ -125,12 +125,29 @@ SURROUNDINGS: dict[str, Changes] = {
 }
 
 
-@pytest.mark.parametrize("name", SURROUNDINGS)
-def test_a_server_answers_in_odd_surroundings(name: str, tmp_path: Path) -> None:
-    changes, prefix = dict(SURROUNDINGS[name]), []
-    if name == "1970":
-        changes |= faketime()
-    if name == "unknown user":
+TOGETHER = (
+    ("narrow", "latin-1", "no home", "proxies"),
+    ("c", "home that cannot be written", "1970"),
+    ("unknown user",),
+)
+"""A server takes long to come up: each surrounding once, and by itself among the slow tests."""
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        *TOGETHER,
+        *(pytest.param((name,), marks=pytest.mark.slow) for name in SURROUNDINGS if (name,) not in TOGETHER),
+    ],
+    ids=", ".join,
+)
+def test_a_server_answers_in_odd_surroundings(names: tuple[str, ...], tmp_path: Path) -> None:
+    changes, prefix = dict[str, str | None](), []
+    for name in names:
+        changes.update(SURROUNDINGS[name])
+    if "1970" in names:
+        changes.update(faketime())
+    if "unknown user" in names:
         if os.getuid() != 0 or shutil.which("setpriv") is None:
             pytest.skip("only root can become somebody else")
         # May read whatever there is: the interpreter can lie in somebody's home.

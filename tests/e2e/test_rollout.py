@@ -102,6 +102,7 @@ async def test_weights_that_are_not_finite_are_not_promoted(served: Served) -> N
     assert await answer(served) == said
 
 
+@pytest.mark.slow
 async def test_another_model_behind_the_same_bundle_is_told_by_its_answers(served: Served) -> None:
     weights = load_file(served.model / "foundation.safetensors")
     save_file(
@@ -113,6 +114,7 @@ async def test_another_model_behind_the_same_bundle_is_told_by_its_answers(serve
     assert "canary questions are answered" in str(refused["message"])
 
 
+@pytest.mark.slow
 async def test_a_file_that_is_missing_changes_nothing(served: Served) -> None:
     said = await answer(served)
     (served.model / "link.safetensors").unlink()
