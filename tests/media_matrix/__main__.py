@@ -1,9 +1,10 @@
 """Every kind of file with every feature, on five ways in, beside FFmpeg's and Pillow's views.
 
-    python -m tests.media_matrix [--quick] [--kind TEXT] [--out FILE]       what ``make media-matrix`` does
+    python -m tests.media_matrix [--quick] [--kind TEXT [--again]] [--out FILE]
 
-``--quick`` tries one feature of each kind. Exit code: 1 where a clip is not as others see it, or not the same
-on every way.
+``make media-matrix`` tries all, ``--quick`` one feature of each kind; ``--again`` puts kinds that are tried
+again in their place among the others. Exit code: 1 where a clip is not as others see it, or not the same on
+every way.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -134,34 +135,46 @@ def _take(case: Case, way: str, got: ways.Got) -> None:
         case.verdict = judging.judge(got, view_of(case.kind, case.made))
 
 
-def report(found: Sequence[Case]) -> dict[str, Any]:
-    """What docs/results keeps."""
+def cells(found: Sequence[Case]) -> dict[str, dict[str, Any]]:
+    """What was found of each kind, by feature."""
     kinds: dict[str, dict[str, Any]] = {}
     for case in found:
-        verdict = case.verdict
         cell: dict[str, Any] = {"wrong": case.wrong} if case.wrong else {"right": True}
         if case.kind.muxer in NOT_OPENED:
             cell["refused"] = NOT_OPENED[case.kind.muxer]
         else:
-            figures = {name: getattr(verdict, name) for name in BOUNDS}
+            figures = {name: getattr(case.verdict, name) for name in BOUNDS}
             cell |= {name: value for name, value in figures.items() if value}
         kinds.setdefault(case.kind.name, {})[case.feature] = cell
-    right = sum(not case.wrong for case in found)
-    opened = [case for case in found if case.kind.muxer not in NOT_OPENED]
+    return kinds
+
+
+def report(kinds: Mapping[str, Mapping[str, Any]], commits: Mapping[str, str]) -> dict[str, Any]:
+    """What docs/results keeps.
+
+    Args:
+        kinds: what was found of each, by feature.
+        commits: of each kind's run.
+    """
+    every = [(feature, cell) for kind in kinds.values() for feature, cell in kind.items()]
+    right = sum("wrong" not in cell for _, cell in every)
+    opened = [cell for _, cell in every if "refused" not in cell]
     exact = sum(
-        not any((c.verdict.pictures_off, c.verdict.sound_off > 1e-4, c.verdict.shift_ms)) for c in opened
+        not (cell.get("pictures_off") or cell.get("sound_off", 0.0) > 1e-4 or cell.get("shift_ms"))
+        for cell in opened
     )
-    features = {case.feature for case in found}
+    features = Counter(feature for feature, _ in every)
     program = subprocess.run(["ffmpeg", "-version"], capture_output=True, text=True, check=True).stdout
-    met = right == len(found) and len(kinds) >= 25 and len(features) >= 12
+    met = right == len(every) and len(kinds) >= 25 and len(features) >= 12
     return {
         "command": "make media-matrix",
-        "commit": current_commit(),
+        "commit": next(iter(commits.values())),
+        "commits": dict(commits),
         "measures": ["device_agent/media", "edge_server/server/ingest.py", "edge_server/ui/clips.py"],
         "promises": [
             {
                 "what": PROMISED,
-                "measured": f"{right} of {len(found)} files: {len(kinds)} kinds, {len(features)} features, "
+                "measured": f"{right} of {len(every)} files: {len(kinds)} kinds, {len(features)} features, "
                 "5 ways; "
                 f"{exact} of {len(opened)} to the last bit of a picture and 1e-4 of a sample",
                 "met": met,
@@ -175,10 +188,10 @@ def report(found: Sequence[Case]) -> dict[str, Any]:
             "shift_ms": 1000 * judging.MAX_SHIFT_S,
         },
         "why_not_exact": BOUNDS,
-        "files": len(found),
+        "files": len(every),
         "right": right,
         "exact": exact,
-        "files_of_features": dict(Counter(case.feature for case in found)),
+        "files_of_features": dict(features),
         "kinds": kinds,
     }
 
@@ -191,6 +204,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one feature of each kind")
     parser.add_argument("--kind", default="", help="only kinds whose names hold this text")
     parser.add_argument(
+        "--again", action="store_true", help="with --kind: in place of what the JSON has of these"
+    )
+    parser.add_argument(
         "--out", type=Path, help=f"JSON; by itself {OUT.name} of docs/results for all of them"
     )
     options = parser.parse_args()
@@ -199,12 +215,19 @@ def main() -> None:
         files.mkdir()
         found = cases(files, quick=options.quick, kind_text=options.kind)
         run(found, Path(folder))
-    told = report(found)
+    kinds, commit = cells(found), current_commit()
+    commits = dict.fromkeys(kinds, commit)
+    if options.again:
+        before = json.loads((options.out or OUT).read_text(encoding="utf-8"))
+        then = before.get("commits") or dict.fromkeys(before["kinds"], before["commit"])
+        kinds, commits = before["kinds"] | kinds, then | commits
+    told = report(kinds, commits)
     for case in found:
         if case.wrong:
             print(f"WRONG  {case.kind.name}, {case.feature}: {case.wrong}")
     print(told["promises"][0]["measured"])
-    out = options.out or (None if options.quick or options.kind else OUT)
+    part = (options.quick or options.kind) and not options.again
+    out = options.out or (None if part else OUT)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(told, indent=2, ensure_ascii=False) + os.linesep, encoding="utf-8")
