@@ -52,6 +52,12 @@ class Served:
     space: SceneSpace | None = None
     close: Callable[[], None] = lambda: None
 
+    @cached_property
+    def bundle_hashes(self) -> tuple[str, ...]:
+        """Of the model's own bundle, which is first, and of those made from it."""
+        made = (bundle.bundle_hash for bundle in self.bundles)
+        return tuple(dict.fromkeys([self.model.bundle_hash, *made]))
+
 
 @dataclass(frozen=True, eq=False)
 class EngineBackend:
@@ -65,11 +71,10 @@ class EngineBackend:
         """What is asked."""
         return self.served.model
 
-    @cached_property
+    @property
     def bundle_hashes(self) -> tuple[str, ...]:
         """Of the model's own bundle, which is first, and of those made from it."""
-        made = (bundle.bundle_hash for bundle in self.served.bundles)
-        return tuple(dict.fromkeys([self.model.bundle_hash, *made]))
+        return self.served.bundle_hashes
 
     @property
     def token_lengths(self) -> tuple[int, ...]:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from device_agent.lasting import boot_clock
 from edge_server.cell import BackendRegistry
 from edge_server.engine import EngineClient
+from edge_server.errors import ConfigurationError
 from edge_server.frontdoor.backend import Backends, EngineBackend, Served
 from edge_server.frontdoor.http.asking import Asker
 from edge_server.frontdoor.metrics import Metrics
@@ -256,7 +257,12 @@ class Server:
         """
         after = after or self.backends.current
         others = [backend.served for backend in self.backends.newest if backend is not after]
-        check_beside(served, others)
+        try:
+            check_beside(served, others)
+        except ConfigurationError:
+            # What is not taken up is let go, as a rollout does with what does not answer its canaries.
+            await asyncio.to_thread(served.close)
+            raise
         await self._rollout.replace(
             build_backend(self._config, served, self._around, self.metrics, self._connection),
             served.canaries,

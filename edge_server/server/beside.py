@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 from edge_server.errors import ConfigurationError
 from edge_server.frontdoor.backend import Served
@@ -21,13 +20,8 @@ def each_model(config: ServerConfig) -> Iterator[ServerConfig]:
             "beside: a cluster's doors and engines serve one model; another needs some of its own"
         )
     for model in (config.runtime.model, *config.runtime.beside):
-        yield of_model(config, model)
-
-
-def of_model(config: ServerConfig, model: Path) -> ServerConfig:
-    """The settings as they are for one of the models."""
-    runtime = config.runtime.model_copy(update={"model": model, "beside": ()})
-    return config.model_copy(update={"runtime": runtime})
+        runtime = config.runtime.model_copy(update={"model": model, "beside": ()})
+        yield config.model_copy(update={"runtime": runtime})
 
 
 def check_beside(served: Served, others: Iterable[Served]) -> None:
@@ -43,13 +37,8 @@ def check_beside(served: Served, others: Iterable[Served]) -> None:
                 raise ConfigurationError(
                     f"beside: two models are called {other.model.name!r}, and are asked by that"
                 )
-            if bundles_of(each) & bundles_of(other):
+            if set(each.bundle_hashes) & set(other.bundle_hashes):
                 raise ConfigurationError(
                     f"beside: {each.model.name!r} and {other.model.name!r} answer for the same device bundle"
                 )
         seen.append(other)
-
-
-def bundles_of(served: Served) -> frozenset[str]:
-    """Hashes of the bundles that a model answers for."""
-    return frozenset([served.model.bundle_hash, *(bundle.bundle_hash for bundle in served.bundles)])

@@ -139,8 +139,10 @@ async def test_each_is_replaced_in_its_own_line(
     await until(lambda: len(list(running.server.backends)) == 2)
     answered = (await rest.post("/v1/infer", json={"question": "x", "model": "other"})).json()
     assert answered["answer"] == "later"
+    closed: list[bool] = []
     with pytest.raises(ConfigurationError, match="beside: two models are called 'other'"):
-        await running.server.replace(newer)
+        await running.server.replace(replace(newer, close=lambda: closed.append(True)))
+    assert closed == [True]
 
 
 async def test_ready_is_degraded_where_one_beside_is_not(running: Running, rest: httpx.AsyncClient) -> None:
