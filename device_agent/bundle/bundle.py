@@ -239,7 +239,17 @@ def load_bundle(folder: Path) -> Bundle:
     Raises:
         BundleError: says what is missing, altered or not understood, and what to do about it.
     """
-    manifest = read_manifest(folder)
+    try:
+        manifest = read_manifest(folder)
+        _verify_files(folder, manifest)
+    except OSError as error:  # also where another bundle takes its place between two looks
+        name = Path(error.filename).name if error.filename else "a file"
+        why = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
+        raise BundleError(f"bundle {folder}: {name} {why}", advice=_FETCH_AGAIN) from error
+    return Bundle(folder, manifest)
+
+
+def _verify_files(folder: Path, manifest: Manifest) -> None:
     for name, listed in manifest.files.items():
         path = folder / name
         if not path.is_file():
@@ -255,7 +265,6 @@ def load_bundle(folder: Path) -> Bundle:
             )
     for name in manifest.graphs:
         refuse_external_data_of(folder / name)
-    return Bundle(folder, manifest)
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -132,6 +132,8 @@ async def test_refusals_arrive_as_the_agents_own_errors(running: Running, uplink
     running.model.answer = lambda prompt: "x" * 20
     running.model.gate.close()
     late = asyncio.create_task(uplink.ask(about_video("q2", deadline_ms=50)))
+    # The deadline counts from when the server has the question, which on a busy machine takes a while.
+    await running.until(lambda: running.server.engine.unanswered == 1 or late.done())
     await obey(0.05)
     running.model.gate.open()
     with pytest.raises(DeadlineError):

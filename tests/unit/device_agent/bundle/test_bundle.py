@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
+import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -79,6 +81,21 @@ def test_an_altered_file_is_noticed(bundle: Bundle) -> None:
         load_bundle(bundle.folder)
     path.unlink()
     with pytest.raises(BundleError, match=r"audio\.onnx is missing"):
+        load_bundle(bundle.folder)
+
+
+@pytest.mark.parametrize(
+    ("number", "complaint"),
+    [(errno.ENOENT, "is missing"), (errno.EACCES, "cannot be read: Permission denied")],
+)
+def test_a_file_that_goes_while_it_is_looked_at_is_told_as_any_other(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, number: int, complaint: str
+) -> None:
+    def goes(path: Path) -> str:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr("device_agent.bundle.bundle.sha256_of", goes)
+    with pytest.raises(BundleError, match=rf"\.\w+ {complaint}"):
         load_bundle(bundle.folder)
 
 
