@@ -16,6 +16,8 @@ PROFILE ?= smoke
 # Processes that share the tests: what needs Docker mostly waits.
 WORKERS ?= 3
 SHARED_OUT := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+# Where this is set, each of the hundreds of processes of the tests would compile what it imports anew.
+unexport PYTHONDONTWRITEBYTECODE
 # A command after this runs beside an edge server on free ports, and finds it in its environment.
 SERVED := $(BIN)/python deploy/with_server.py --model $(MODEL) --
 SCRIPTS := deploy/with_server.py deploy/demo/demo.py deploy/demo/make_clips.py deploy/demo/screenshots.py \

@@ -7,6 +7,7 @@ group, and the first: it takes longest, mostly waits, and one process is at it w
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,6 +19,20 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 DOCKER = "tests/e2e/test_compose"
 """How modules begin that need a Docker engine: they share images, and are not to be built twice at once."""
+
+
+@pytest.fixture(autouse=True)
+def _scheduled_as_before() -> Iterator[None]:
+    """No library that a test calls may leave this process with a priority of its own: children inherit it."""
+    if not hasattr(os, "sched_getscheduler"):
+        yield
+        return
+    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    yield
+    after = os.sched_getscheduler(0)
+    if after != before[0]:
+        os.sched_setscheduler(0, *before)
+    assert after == before[0], "something called here changed how the kernel schedules this process"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

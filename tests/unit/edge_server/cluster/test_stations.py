@@ -52,9 +52,6 @@ async def until_known(connection: Connection, request_id: str) -> None:
     await until(known)
 
 
-# Now and then hub and station are busy without end from the moment that their leaf connection is there, each
-# with a core. Why is not known; until it is, no other test has to wait for that.
-@pytest.mark.slow
 async def test_a_station_without_backhaul_answers_and_is_known_to_have_when_that_is_back(
     tmp_path: Path,
 ) -> None:
