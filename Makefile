@@ -14,7 +14,7 @@ DATA   ?= datasets/soundstage
 SEED   ?= 1
 PROFILE ?= smoke
 # Processes that share the tests: what needs Docker mostly waits.
-WORKERS ?= 3
+WORKERS ?= 4
 SHARED_OUT := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 # Where this is set, each of the hundreds of processes of the tests would compile what it imports anew.
 unexport PYTHONDONTWRITEBYTECODE

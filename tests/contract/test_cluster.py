@@ -153,6 +153,7 @@ async def test_a_door_says_that_it_is_not_ready_without_engines_and_ends_in_orde
     assert await ended == [0, 0]
 
 
+@pytest.mark.slow
 async def test_a_nats_server_of_three_may_die(tmp_path: Path) -> None:
     broker = Broker(tmp_path, 3)
     nodes = Nodes(tmp_path, broker)

@@ -105,7 +105,9 @@ class TestCompose:
         groups = stack.prometheus("rules")["groups"]
         assert all(rule["health"] == "ok" for group in groups for rule in group["rules"])
 
-    @pytest.mark.parametrize("service", AGENTS)
+    @pytest.mark.parametrize(
+        "service", [AGENTS[0], *(pytest.param(name, marks=pytest.mark.slow) for name in AGENTS[1:])]
+    )
     def test_an_agent_that_is_killed_comes_back_and_asks_nothing_twice(
         self, stack: Stack, service: str
     ) -> None:
@@ -138,6 +140,7 @@ class TestCompose:
         stack.wait_for("prometheus", lambda: stack.value('up{job="edge-server"}') == 1.0, HEALED_WITHIN_S)
         assert stack.value(known) == before
 
+    @pytest.mark.slow
     def test_an_operator_is_told_when_the_server_is_gone_and_when_it_is_back(self, stack: Stack) -> None:
         stack.wait_for("prometheus", lambda: "EdgeServerDown" not in stack.firing(), ALERTED_WITHIN_S)
         stack.run("stop", "--timeout", str(HEALED_WITHIN_S), "server")

@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from device_agent.bundle.bundle import load_bundle
 from device_agent.cotrain.examples import read_examples
 from edge_server.cotrain import promotion
@@ -154,6 +156,7 @@ def test_three_devices_learn_one_is_killed_and_the_round_is_promoted(tmp_path: P
     assert not state.exists()
 
 
+@pytest.mark.slow
 def test_an_answer_about_a_watched_file_is_corrected(tmp_path: Path) -> None:
     watched, examples_folder = tmp_path / "watched", tmp_path / "corrections"
     watched.mkdir()

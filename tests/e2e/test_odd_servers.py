@@ -126,9 +126,8 @@ SURROUNDINGS: dict[str, Changes] = {
 
 
 TOGETHER = (
-    ("narrow", "latin-1", "no home", "proxies"),
-    ("c", "home that cannot be written", "1970"),
-    ("unknown user",),
+    ("narrow", "latin-1", "home that cannot be written", "proxies", "1970"),
+    ("c", "unknown user"),
 )
 """A server takes long to come up: each surrounding once, and by itself among the slow tests."""
 
@@ -169,6 +168,7 @@ def read_only(then: str) -> list[str]:
     return [*unshared, f'{script} {then} exec "$@"', "sh"]
 
 
+@pytest.mark.slow
 def test_a_server_answers_from_a_read_only_root_with_a_scratch_disk(tmp_path: Path) -> None:
     with TemporaryDirectory(dir="/tmp") as scratch:  # short, as a socket lies in it
         prefix = read_only(f"mount -t tmpfs -o size=256m none {scratch} || exit 99;")
@@ -203,6 +203,7 @@ def test_a_server_whose_disk_is_full_says_so(tmp_path: Path) -> None:
     assert "File too large" in server.said()
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_costs_only_what_needs_it(tmp_path: Path) -> None:
     prlimit = shutil.which("prlimit")
     if prlimit is None:
@@ -217,6 +218,7 @@ def test_a_disk_that_fills_up_costs_only_what_needs_it(tmp_path: Path) -> None:
         assert server.ask().status_code == 200
 
 
+@pytest.mark.slow
 def test_a_ready_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     server = Server(tmp_path, {}, more=["--ready-file", "/proc/nowhere/ready.json"])
     assert server.process.wait(PATIENCE_S) == SETTINGS_ERROR

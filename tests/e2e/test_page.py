@@ -171,7 +171,7 @@ def test_fetching_the_page_makes_none(browser: Browser, weightless: WeightlessSe
         expect(watched.page.locator("#tl-connecting")).to_be_hidden()
 
 
-@pytest.mark.parametrize("how", ["killed", "terminated"])
+@pytest.mark.parametrize("how", ["killed", pytest.param("terminated", marks=pytest.mark.slow)])
 def test_the_page_heals_when_its_server_comes_back(browser: Browser, tmp_path: Path, how: str) -> None:
     server = WeightlessServer(tmp_path)
     server.start()

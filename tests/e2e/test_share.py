@@ -105,6 +105,7 @@ def waiting(path: Path) -> int:
         spool.close()
 
 
+@pytest.mark.slow
 @needs_rtsp
 async def test_every_scene_is_kept_once_in_order_whatever_fails(
     tmp_path: Path, environment: dict[str, str], camera: tuple[Command, str], server: tuple[Command, int]
