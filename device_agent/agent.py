@@ -150,7 +150,8 @@ class Agent:
     ) -> Outcome:
         """Send what was prepared, and have it answered by then."""
         left_s = max(ends_s - time.monotonic(), 0.001)
-        prepared.question.deadline_ms = max(1, round(left_s * 1000))
+        given_ms, left_ms = prepared.question.deadline_ms, max(1, round(left_s * 1000))
+        prepared.question.deadline_ms, prepared.question.spent_ms = left_ms, max(0, given_ms - left_ms)
         reply = await self._uplink.ask(
             prepared.question,
             bundle_hash=prepared.bundle_hash,
@@ -244,6 +245,7 @@ class Agent:
             priority=pb.PRIORITY_BACKGROUND,
             whole_answer=True,
             share=pb.Share(device=device, start_s=start_s, length_s=length_s, thumbnail=thumbnail),
+            encode_ms=round(encode_s * 1000),
         )
         return Prepared(message, token_length, encode_s, transmitter.bundle.hash)
 
@@ -299,6 +301,7 @@ class Agent:
             whole_answer=whole_answer,
             sampling=_sampling(self._settings),
             rounds=None if ladder is None or reserve is None else ladder.message(nested=reserve.nested),
+            encode_ms=round((encode_s + (reserve.encode_s if reserve else 0.0)) * 1000),
         )
         return Prepared(message, token_length, encode_s, transmitter.bundle.hash, reserve)
 

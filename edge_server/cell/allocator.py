@@ -35,6 +35,7 @@ from edge_server.cell.allocation import (
 )
 from edge_server.cell.allocation.surface_file import mix_of
 from edge_server.cell.backends import Backend
+from edge_server.cell.deadlines import airtime_left_s, uplink_within_s, with_deadlines
 from edge_server.cell.elsewhere import Away, Elsewhere, Reckonable, Share
 from edge_server.cell.grant import CellConfig, Grant
 from edge_server.cell.session import SILENT_AFTER_S, Session
@@ -49,8 +50,8 @@ FALLBACK = "proportional_fair"
 _SEARCHING = 0.6
 #: Pilots and the like, beyond what tokens take.
 _OVERHEAD = 1.25
-#: A question that takes so much more or less of the radio than the last one is of another kind.
-_OTHER_SYMBOLS = 0.1
+#: A question that takes, or leaves, so much more or less of the radio than the last one is of another kind.
+_OTHER = 0.1
 #: Whether somebody has fallen silent is looked at so often [s].
 _LOOK_S = SILENT_AFTER_S / 4.0
 #: Where there are other doors, they are told, and heard of, so often [s].
@@ -69,6 +70,9 @@ class AllocationObserver(Protocol):
     def regranted(self, count: int) -> None:
         """So many devices have another grant than before."""
 
+    def deadlines_unkept(self, count: int) -> None:
+        """The cell was shared out without the deadlines of so many devices, which it could not keep."""
+
 
 @dataclass(frozen=True)
 class _Reckoned:
@@ -77,17 +81,21 @@ class _Reckoned:
     snr_db: float
     mix: tuple[str, ...]
     symbols_per_token: float
+    airtime_left_s: float
 
     @classmethod
-    def of(cls, session: Reckonable) -> _Reckoned:
-        return cls(session.snr_db, session.mix, session.symbols_per_token)
+    def of(cls, session: Reckonable, config: CellConfig) -> _Reckoned:
+        left_s = airtime_left_s(session, config.deadline_uplink_share)
+        return cls(session.snr_db, session.mix, session.symbols_per_token, left_s)
 
-    def is_old(self, session: Reckonable, step_db: float) -> bool:
-        """Whether the session has moved, or sends something else."""
+    def is_old(self, session: Reckonable, config: CellConfig) -> bool:
+        """Whether the session has moved, sends something else, or has another time for it."""
+        now = _Reckoned.of(session, config)
         return (
-            abs(session.snr_db - self.snr_db) >= step_db
-            or session.mix != self.mix
-            or not math.isclose(session.symbols_per_token, self.symbols_per_token, rel_tol=_OTHER_SYMBOLS)
+            abs(now.snr_db - self.snr_db) >= config.allocate_step_db
+            or now.mix != self.mix
+            or not math.isclose(now.symbols_per_token, self.symbols_per_token, rel_tol=_OTHER)
+            or not math.isclose(now.airtime_left_s, self.airtime_left_s, rel_tol=_OTHER)
         )
 
 
@@ -151,7 +159,7 @@ class Allocator:
 
     def _look_at(self, session: Session) -> None:
         reckoned = self._reckoned.get(session.session_id)
-        if reckoned is None or reckoned.is_old(session, self._config.allocate_step_db):
+        if reckoned is None or reckoned.is_old(session, self._config):
             self._wanted.set()
 
     def left(self, session_id: str) -> None:
@@ -216,7 +224,7 @@ class Allocator:
             await elsewhere.give(self._given)
             return True
         await elsewhere.tell(active)
-        self._reckoned = {session.session_id: _Reckoned.of(session) for session in active}
+        self._reckoned = self._reckon(active)
         told, self._given = elsewhere.told, {}
         self._regrant((session, told[session.session_id]) for session in active if session.session_id in told)
         return False
@@ -232,8 +240,11 @@ class Allocator:
         if self._elsewhere is not None and everyone != self._given.keys():
             return True
         return everyone != self._reckoned.keys() or any(
-            self._reckoned[each.session_id].is_old(each, self._config.allocate_step_db) for each in away
+            self._reckoned[each.session_id].is_old(each, self._config) for each in away
         )
+
+    def _reckon(self, sessions: Iterable[Reckonable]) -> dict[str, _Reckoned]:
+        return {session.session_id: _Reckoned.of(session, self._config) for session in sessions}
 
     def _active(self) -> list[Session]:
         sessions = list(self._sessions())
@@ -248,15 +259,16 @@ class Allocator:
         """Share the cell out among these sessions and those of other doors, and grant what comes of it; None:
         there are none."""
         everyone: tuple[Reckonable, ...] = (*sessions, *away)
-        self._reckoned = {session.session_id: _Reckoned.of(session) for session in everyone}
+        self._reckoned = self._reckon(everyone)
         self._given = {}
         if not everyone:
             return None
-        problem = self.problem(everyone)
+        problem, unkept = self.problem(everyone)
         started_s = self._clock()
         allocation, outcome = await self._solve(problem)
         if self._observer is not None:
             self._observer.allocated(outcome, self._clock() - started_s, len(everyone))
+            self._observer.deadlines_unkept(unkept)
         shares = _shares_of(allocation)
         self._regrant(zip(sessions, shares, strict=False))
         if self._elsewhere is not None:
@@ -265,11 +277,11 @@ class Allocator:
             await self._elsewhere.give(self._given)
         return outcome
 
-    def problem(self, sessions: Sequence[Reckonable]) -> Problem:
-        """The cell as these sessions make it."""
+    def problem(self, sessions: Sequence[Reckonable]) -> tuple[Problem, int]:
+        """The cell as these sessions make it, and how many of their deadlines it cannot keep."""
         config, losses = self._config, self._loss()
         usual = next(iter(losses.values()))
-        return Problem(
+        problem = Problem(
             users=tuple(self._user(session) for session in sessions),
             budget=Budget(
                 bandwidth_hz=config.total_bandwidth_hz,
@@ -280,13 +292,20 @@ class Allocator:
             loss=LossOfEach([losses.get(mix_of(session.mix), usual) for session in sessions]),
             objective=Objective(config.latency_weight, config.reference_latency_s, config.energy_price),
         )
+        return with_deadlines(
+            problem, [uplink_within_s(session, config.deadline_uplink_share) for session in sessions]
+        )
 
     def _user(self, session: Reckonable) -> User:
+        lengths = tuple(sorted(self._backend_of(session.bundle_hash).token_lengths))
+        within_s = self._config.airtime_within_s
         return User(
             gain=min(max(_linear(session.snr_db), _MIN_GAIN), _MAX_GAIN),
-            token_lengths=tuple(sorted(self._backend_of(session.bundle_hash).token_lengths)),
+            token_lengths=lengths,
             symbols_per_token=session.symbols_per_token or self._usual_symbols(session),
-            deadline_s=self._config.airtime_within_s,
+            # An encoder looks at all of its medium, however few tokens are made of that in the end.
+            encode_s=(session.encode_s,) * len(lengths),
+            deadline_s=None if within_s is None else within_s + session.encode_s,
         )
 
     def _backend(self, session: Reckonable) -> Backend | None:
@@ -321,7 +340,7 @@ class Allocator:
         return found, "solved"
 
     def _by_formula(self, problem: Problem) -> Allocation:
-        """What needs no solver; where nothing keeps airtime within its bound, without the bound."""
+        """What needs no solver; where nothing keeps airtime within its bound, without any bound."""
         try:
             return self._fallback.allocate(problem)
         except InfeasibleError:

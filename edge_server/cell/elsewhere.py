@@ -34,6 +34,14 @@ class Reckonable(Protocol):
         """Complex symbols that it took per unit of token length; 0 before the first."""
 
     @property
+    def deadline_s(self) -> float:
+        """Within which its answer was wanted, from when it was asked [s]; 0: it was not told."""
+
+    @property
+    def encode_s(self) -> float:
+        """What making its tokens took [s]; 0: it was not told."""
+
+    @property
     def bundle_hash(self) -> str:
         """Of the bundle that its device runs."""
 
@@ -47,6 +55,8 @@ class Away:
     mix: tuple[str, ...]
     symbols_per_token: float
     bundle_hash: str
+    deadline_s: float = 0.0
+    encode_s: float = 0.0
 
 
 @dataclass(frozen=True)

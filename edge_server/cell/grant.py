@@ -52,6 +52,8 @@ class CellConfig:
     """Airtime that counts as much as one wrong answer."""
     airtime_within_s: PositiveFloat | None = None
     """Longest airtime of a question's media that an allocation may lead to; none: not bounded [s]."""
+    deadline_uplink_share: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Of a question's deadline, what an allocation lets its tokens take, made and sent; 0: not reckoned."""
     energy_price: Annotated[float, Field(ge=0, le=1e6)] = 0.0
     """What a second at the power of 0 dB costs, in wrong answers."""
     allocate_every_s: Annotated[float, Field(ge=0.05, le=3600)] = 0.5

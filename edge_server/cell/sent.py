@@ -38,17 +38,26 @@ class SentBlock:
     airtime_s: float
 
 
-def count_sent(session: Session, blocks: Sequence[SentBlock]) -> tuple[Excess, ...]:
-    """Note what a question's media took of the radio; what of it exceeds the grant.
+def count_sent(
+    session: Session, blocks: Sequence[SentBlock], *, deadline_s: float = 0.0, encode_s: float = 0.0
+) -> tuple[Excess, ...]:
+    """Note what a question's media took of the radio and of time; what of it exceeds the grant.
 
     A question may have been made ready under the grant before: that one is as good. Without an allocation
     nothing is exceeded: token lengths are suggestions then, and bandwidths everybody's own.
+
+    Args:
+        session: that it came in.
+        blocks: its media; of a question without any nothing is noted.
+        deadline_s: within which its answer was wanted, from when it was asked [s]; 0: not told.
+        encode_s: what making its tokens took [s]; 0: not told.
     """
     if not blocks:
         return ()
     longest = max(block.token_length for block in blocks)
     session.mix = tuple(sorted(block.slot for block in blocks))
     session.symbols_per_token = sum(max(block.channel_uses, block.symbols) for block in blocks) / longest
+    session.deadline_s, session.encode_s = deadline_s, encode_s
     grants = [grant for grant in (session.grant, session.earlier_grant) if grant is not None]
     if not all(grant.channel_uses for grant in grants):
         return ()

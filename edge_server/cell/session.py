@@ -40,6 +40,8 @@ class Session:
         bundle_hash: of the bundle that the device ran when it last opened it.
         mix: slots of the media that its last question brought; empty before the first.
         symbols_per_token: complex symbols that it took per unit of token length; 0 before the first.
+        deadline_s: within which its answer was wanted, from when it was asked [s]; 0: it was not told.
+        encode_s: what making its tokens took [s]; 0: it was not told.
         earlier_grant: the one before; what was made ready under it may still come.
         told_grant: the one that the device knows of; None: none yet.
         followers: are called when the grant changes.
@@ -57,6 +59,8 @@ class Session:
     bundle_hash: str = ""
     mix: tuple[str, ...] = ()
     symbols_per_token: float = 0.0
+    deadline_s: float = 0.0
+    encode_s: float = 0.0
     earlier_grant: Grant | None = None
     told_grant: Grant | None = None
     followers: list[Callable[[], None]] = field(default_factory=list)

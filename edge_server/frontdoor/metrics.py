@@ -174,6 +174,11 @@ class Metrics:
         self._regrants = Counter(
             "tokenlink_grant_updates", "Grants that changed under an open session", registry=r
         )
+        self._unkept = Counter(
+            "tokenlink_deadlines_unkept",
+            "Deadlines of devices without which the cell was shared out, as they cannot be kept",
+            registry=r,
+        )
         self._exceeded = Counter(
             "tokenlink_grants_exceeded", "Questions that took more than was granted", ["what"], registry=r
         )
@@ -356,6 +361,10 @@ class Metrics:
     def regranted(self, count: int) -> None:
         """So many devices have another grant than before."""
         self._regrants.inc(count)
+
+    def deadlines_unkept(self, count: int) -> None:
+        """The cell was shared out without the deadlines of so many devices, which it could not keep."""
+        self._unkept.inc(count)
 
     def exceeded(self, what: str) -> None:
         """A question took more of the radio than was granted."""

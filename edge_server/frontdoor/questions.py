@@ -26,6 +26,10 @@ MAX_USES_PER_SYMBOL = 1001
 """A thousand pilots for each symbol are the most that an agent can be told to send."""
 MAX_AIRTIME_S = 3600.0
 """The most that a device's word adds to a counter, for a block [s]."""
+MAX_ENCODE_S = 60.0
+"""The most that making a question's tokens is believed to take [s]."""
+MAX_DEADLINE_S = 3600.0
+"""The longest deadline that is told apart from a longer one [s]."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +91,7 @@ def request_of(
     for block, received in zip(blocks[: len(question.payloads)], question.payloads, strict=True):
         airtime_s = told_airtime_s(received.channel.airtime_s)
         metrics.block(block.modality, len(block.x_TC), airtime_s, block.snr_db)
-    for what in count_sent(session, sent_blocks(question.payloads)):
-        metrics.exceeded(what)
+    note_sent(question, session, metrics)
     sampling = GREEDY
     if question.HasField("sampling"):  # few do, and questions are many
         try:
@@ -126,6 +129,25 @@ def sampling_of(sent: pb.Sampling) -> Sampling:
         presence_penalty=sent.presence_penalty,
         logit_bias=tuple((bias.token_id, bias.bias) for bias in sent.logit_bias),
     )
+
+
+def note_sent(question: pb.Question, session: Session, metrics: Metrics) -> None:
+    """Note what a question's media took of the radio and of time, and count what exceeds its grant."""
+    excess = count_sent(
+        session,
+        sent_blocks(question.payloads),
+        deadline_s=told_deadline_s(question),
+        encode_s=min(question.encode_ms / 1000.0, MAX_ENCODE_S),
+    )
+    for what in excess:
+        metrics.exceeded(what)
+
+
+def told_deadline_s(question: pb.Question) -> float:
+    """A question's deadline as it was when it was asked, by its device's word [s]; 0: it tells none."""
+    if not question.deadline_ms:
+        return 0.0
+    return min((question.deadline_ms + question.spent_ms) / 1000.0, MAX_DEADLINE_S)
 
 
 def sent_blocks(payloads: Sequence[pb.TokenPayload]) -> list[SentBlock]:

@@ -36,7 +36,15 @@ class SharedCell:
     def sessions(self) -> Sequence[Away]:
         """See :class:`edge_server.cell.elsewhere.Elsewhere`."""
         return [
-            Away(each.session_id, each.snr_db, tuple(each.mix), each.symbols_per_token, each.bundle_hash)
+            Away(
+                each.session_id,
+                each.snr_db,
+                tuple(each.mix),
+                each.symbols_per_token,
+                each.bundle_hash,
+                each.deadline_s,
+                each.encode_s,
+            )
             for each in self._talk.sessions
         ]
 
@@ -62,6 +70,8 @@ class SharedCell:
                 mix=each.mix,
                 symbols_per_token=each.symbols_per_token,
                 bundle_hash=each.bundle_hash,
+                deadline_s=each.deadline_s,
+                encode_s=each.encode_s,
             )
             for each in sessions
         ]

@@ -178,7 +178,7 @@ def _frame_ids(frame: pb.UplinkFrame, rng: random.Random) -> None:
 
 
 def _frame_numbers(frame: pb.UplinkFrame, rng: random.Random) -> None:
-    field = rng.choice(("max_new_tokens", "deadline_ms"))
+    field = rng.choice(("max_new_tokens", "deadline_ms", "encode_ms", "spent_ms"))
     setattr(frame.question, field, rng.choice(_NUMBERS))
 
 

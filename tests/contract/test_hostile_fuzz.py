@@ -65,6 +65,8 @@ def questions(draw: st.DrawFn) -> pb.Question:
         context_ids=draw(st.lists(numbers, max_size=20)),
         max_new_tokens=draw(st.just(4) | numbers),
         deadline_ms=draw(st.just(0) | numbers),
+        encode_ms=draw(st.just(0) | numbers),
+        spent_ms=draw(st.just(0) | numbers),
     )
 
 

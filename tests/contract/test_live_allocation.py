@@ -101,6 +101,51 @@ async def test_an_agent_that_knows_no_updates_goes_on_working(running: Running) 
 REGRANTS = ("tokenlink_grant_updates_total",)
 
 
+def unkept(running: Running) -> float:
+    return running.server.metrics.registry.get_sample_value("tokenlink_deadlines_unkept_total") or 0.0
+
+
+async def test_a_deadline_and_the_time_to_make_tokens_reach_the_allocation(running: Running) -> None:
+    symbols = about_video().payloads[0].shape[1] // 2
+    async with uplink_of(running, "hasty", 10.0) as hasty, uplink_of(running, "idle", 10.0) as idle:
+
+        async def airtime_s() -> float:
+            grant = (await hasty.open()).grant
+            return grant.token_length * symbols / grant.bandwidth_hz
+
+        await asyncio.gather(hasty.ask(about_video("q1")), idle.ask(about_video("q2", deadline_ms=30_000)))
+        (session,) = (each for each in running.server.cell.open_sessions() if each.device_id == "hasty")
+        # Of half of 10 s, making tokens leaves nothing: that costs nobody an answer.
+        told = {"deadline_ms": 9_000, "spent_ms": 1_000, "encode_ms": 5_000}
+        for request_id in ("q3", "q4"):
+            assert (await hasty.ask(about_video(request_id, **told))).answer.text == "2+video:4"
+        assert (session.deadline_s, session.encode_s) == (10.0, 5.0)
+        await until(lambda: unkept(running) >= 1.0)
+        assert await airtime_s() > 1e-3
+        # It leaves a millisecond.
+        told["encode_ms"] = 4_999
+        for request_id in ("q5", "q6"):
+            assert (await hasty.ask(about_video(request_id, **told))).answer.text == "2+video:4"
+
+        async def in_time() -> bool:
+            return await airtime_s() <= 1e-3 * (1.0 + 1e-5)
+
+        await until(in_time)
+        assert held_hz(running) == pytest.approx(TOTAL_HZ, rel=0.01)
+
+
+async def test_absurd_times_are_clamped_and_answered(running: Running) -> None:
+    most = 2**32 - 1
+    async with uplink_of(running, "liar", 10.0) as liar:
+        for number, told in enumerate(((most, most, most), (30_000, 0, most), (0, most, 0))):
+            times = dict(zip(("deadline_ms", "spent_ms", "encode_ms"), told, strict=True))
+            assert (await liar.ask(about_video(f"q{number}", **times))).answer.text == "2+video:4"
+            (session,) = running.server.cell.open_sessions()
+            assert 0.0 <= session.deadline_s <= 3600.0
+            assert 0.0 <= session.encode_s <= 60.0
+        assert session.deadline_s == 0.0, "none was told"
+
+
 async def test_what_exceeds_a_grant_is_counted(running: Running) -> None:
     async with uplink_of(running, "greedy", 10.0) as greedy:
         question = about_video("q1")

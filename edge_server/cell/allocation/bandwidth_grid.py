@@ -11,7 +11,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from edge_server.cell.allocation.cost import best_lengths, costs
-from edge_server.cell.allocation.problem import Allocation, Problem
+from edge_server.cell.allocation.problem import Allocation, InfeasibleError, Problem
 
 
 def shares_only_bandwidth(problem: Problem) -> bool:
@@ -29,6 +29,7 @@ def best_on_grid(problem: Problem, steps: int) -> Allocation:
 
     Raises:
         ValueError: the problem is another, or there are more users than parts.
+        InfeasibleError: no whole numbers of parts keep every deadline.
     """
     users, most_w = len(problem.users), problem.budget.user_power_w
     if most_w is None or not shares_only_bandwidth(problem):
@@ -53,6 +54,8 @@ def best_on_grid(problem: Problem, steps: int) -> Allocation:
         has_KP[k] = steps - column_P
         best_P = with_PP[np.arange(steps + 1), column_P]
     left = int(np.argmin(best_P))
+    if np.isinf(best_P[left]):
+        raise InfeasibleError(f"users: {steps} parts of the bandwidth are too coarse for their deadlines")
     held_K = np.zeros(users)
     for k in reversed(range(users)):
         held_K[k] = has_KP[k, left]

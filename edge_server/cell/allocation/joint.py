@@ -13,6 +13,7 @@ step downhill need not lead to the best place either: where bandwidth alone is s
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -27,7 +28,7 @@ from edge_server.cell.allocation.greedy import Greedy
 from edge_server.cell.allocation.interior_point import InteriorPointSolver
 from edge_server.cell.allocation.local_loss import LocalLoss
 from edge_server.cell.allocation.policy import Policy
-from edge_server.cell.allocation.problem import Allocation, Floats, Problem, SolverError
+from edge_server.cell.allocation.problem import Allocation, Floats, InfeasibleError, Problem, SolverError
 from edge_server.cell.allocation.program import Solver
 
 #: How far a loss is looked at around where one stands, first and last [dB].
@@ -177,5 +178,6 @@ def _without_solver(problem: Problem) -> Sequence[Allocation]:
     policies: Sequence[Policy] = (Equal(), Fixed(), ProportionalFair(), MaxMin(), WaterFilling(), Greedy())
     found = [policy.allocate(problem) for policy in policies]
     if problem.loss.as_fit() is not problem.loss and shares_only_bandwidth(problem):
-        found.append(best_on_grid(problem, _PARTS_EACH * len(problem.users) + _PARTS_MORE))
+        with contextlib.suppress(InfeasibleError):  # the grid's: the others keep every deadline
+            found.append(best_on_grid(problem, _PARTS_EACH * len(problem.users) + _PARTS_MORE))
     return sorted(found, key=lambda allocation: cost_of(problem, allocation))

@@ -7,14 +7,14 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from edge_server.cell import Cell, Peer, Session, count_sent
+from edge_server.cell import Cell, Peer, Session
 from edge_server.engine import AnswerStream, Completion
 from edge_server.errors import EdgeServerError, InvalidQuestionError
 from edge_server.frontdoor.backend import Backends, EngineBackend
 from edge_server.frontdoor.grpc.conversation import Admitted
 from edge_server.frontdoor.metrics import Metrics
 from edge_server.frontdoor.ports import LinkSettings
-from edge_server.frontdoor.questions import AboutScenes, check_text, sent_blocks
+from edge_server.frontdoor.questions import AboutScenes, check_text, note_sent
 from edge_server.frontdoor.scene_blocks import Shown, asked_of
 from edge_server.frontdoor.scene_shares import Received
 from edge_server.frontdoor.scenes import SceneDesk
@@ -70,8 +70,7 @@ class Sharing:
                 self._metrics.block(
                     block.modality, block.token_length, payload.channel.airtime_s, block.snr_db
                 )
-            for what in count_sent(session, sent_blocks(question.payloads)):
-                self._metrics.exceeded(what)
+            note_sent(question, session, self._metrics)
             kept.append(self._desk.facts_of(scene).message())
             # Whoever shared it may go away: it is stored all the same.
             stream = AnswerStream(lambda: None)

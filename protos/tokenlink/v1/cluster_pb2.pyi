@@ -162,18 +162,22 @@ class CellSessions(_message.Message):
     def __init__(self, node: _Optional[str] = ..., sessions: _Optional[_Iterable[_Union[CellSession, _Mapping]]] = ...) -> None: ...
 
 class CellSession(_message.Message):
-    __slots__ = ("session_id", "snr_db", "mix", "symbols_per_token", "bundle_hash")
+    __slots__ = ("session_id", "snr_db", "mix", "symbols_per_token", "bundle_hash", "deadline_s", "encode_s")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     SNR_DB_FIELD_NUMBER: _ClassVar[int]
     MIX_FIELD_NUMBER: _ClassVar[int]
     SYMBOLS_PER_TOKEN_FIELD_NUMBER: _ClassVar[int]
     BUNDLE_HASH_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_S_FIELD_NUMBER: _ClassVar[int]
+    ENCODE_S_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     snr_db: float
     mix: _containers.RepeatedScalarFieldContainer[str]
     symbols_per_token: float
     bundle_hash: str
-    def __init__(self, session_id: _Optional[str] = ..., snr_db: _Optional[float] = ..., mix: _Optional[_Iterable[str]] = ..., symbols_per_token: _Optional[float] = ..., bundle_hash: _Optional[str] = ...) -> None: ...
+    deadline_s: float
+    encode_s: float
+    def __init__(self, session_id: _Optional[str] = ..., snr_db: _Optional[float] = ..., mix: _Optional[_Iterable[str]] = ..., symbols_per_token: _Optional[float] = ..., bundle_hash: _Optional[str] = ..., deadline_s: _Optional[float] = ..., encode_s: _Optional[float] = ...) -> None: ...
 
 class CellShares(_message.Message):
     __slots__ = ("node", "shares", "devices")

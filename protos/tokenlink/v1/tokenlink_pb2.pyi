@@ -113,7 +113,7 @@ class ChannelReport(_message.Message):
     def __init__(self, model: _Optional[_Union[ChannelModel, str]] = ..., fading: _Optional[_Union[Fading, str]] = ..., effective_snr_db: _Optional[float] = ..., channel_uses: _Optional[int] = ..., airtime_s: _Optional[float] = ..., zero_forcing: _Optional[bool] = ..., token_snr: _Optional[bytes] = ...) -> None: ...
 
 class Question(_message.Message):
-    __slots__ = ("request_id", "payloads", "question_ids", "max_new_tokens", "deadline_ms", "context_ids", "priority", "whole_answer", "sampling", "share", "scenes", "question_text", "rounds")
+    __slots__ = ("request_id", "payloads", "question_ids", "max_new_tokens", "deadline_ms", "context_ids", "priority", "whole_answer", "sampling", "share", "scenes", "question_text", "rounds", "encode_ms", "spent_ms")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     PAYLOADS_FIELD_NUMBER: _ClassVar[int]
     QUESTION_IDS_FIELD_NUMBER: _ClassVar[int]
@@ -127,6 +127,8 @@ class Question(_message.Message):
     SCENES_FIELD_NUMBER: _ClassVar[int]
     QUESTION_TEXT_FIELD_NUMBER: _ClassVar[int]
     ROUNDS_FIELD_NUMBER: _ClassVar[int]
+    ENCODE_MS_FIELD_NUMBER: _ClassVar[int]
+    SPENT_MS_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     payloads: _containers.RepeatedCompositeFieldContainer[TokenPayload]
     question_ids: _containers.RepeatedScalarFieldContainer[int]
@@ -140,7 +142,9 @@ class Question(_message.Message):
     scenes: _containers.RepeatedCompositeFieldContainer[SceneRef]
     question_text: str
     rounds: Rounds
-    def __init__(self, request_id: _Optional[str] = ..., payloads: _Optional[_Iterable[_Union[TokenPayload, _Mapping]]] = ..., question_ids: _Optional[_Iterable[int]] = ..., max_new_tokens: _Optional[int] = ..., deadline_ms: _Optional[int] = ..., context_ids: _Optional[_Iterable[int]] = ..., priority: _Optional[_Union[Priority, str]] = ..., whole_answer: _Optional[bool] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., share: _Optional[_Union[Share, _Mapping]] = ..., scenes: _Optional[_Iterable[_Union[SceneRef, _Mapping]]] = ..., question_text: _Optional[str] = ..., rounds: _Optional[_Union[Rounds, _Mapping]] = ...) -> None: ...
+    encode_ms: int
+    spent_ms: int
+    def __init__(self, request_id: _Optional[str] = ..., payloads: _Optional[_Iterable[_Union[TokenPayload, _Mapping]]] = ..., question_ids: _Optional[_Iterable[int]] = ..., max_new_tokens: _Optional[int] = ..., deadline_ms: _Optional[int] = ..., context_ids: _Optional[_Iterable[int]] = ..., priority: _Optional[_Union[Priority, str]] = ..., whole_answer: _Optional[bool] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., share: _Optional[_Union[Share, _Mapping]] = ..., scenes: _Optional[_Iterable[_Union[SceneRef, _Mapping]]] = ..., question_text: _Optional[str] = ..., rounds: _Optional[_Union[Rounds, _Mapping]] = ..., encode_ms: _Optional[int] = ..., spent_ms: _Optional[int] = ...) -> None: ...
 
 class Rounds(_message.Message):
     __slots__ = ("token_lengths", "until", "abstain", "nested")

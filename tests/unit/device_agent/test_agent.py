@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -257,7 +258,17 @@ async def test_a_graph_without_an_end_does_not_outlast_the_deadline(
 async def test_what_is_left_of_the_time_goes_with_the_question(make_agent: AgentMaker) -> None:
     agent, uplink = make_agent(deadline_s=20.0)
     await agent.ask("what", Clip(pcm_S=np.zeros(1000, np.float32)))
-    assert 0 < uplink.questions[0].deadline_ms < 20_000
+    (question,) = uplink.questions
+    assert 0 < question.deadline_ms < 20_000
+    assert question.deadline_ms + question.spent_ms == 20_000
+
+
+async def test_what_making_tokens_took_goes_with_the_question(make_agent: AgentMaker) -> None:
+    readings = itertools.count(0.0, 0.25)
+    agent, uplink = make_agent({"clock": lambda: next(readings)}, deadline_s=20.0)
+    outcome = await agent.ask("what", Clip(pcm_S=np.zeros(1000, np.float32)))
+    assert outcome.cost.encode_s > 0.0
+    assert uplink.questions[0].encode_ms == round(1000.0 * outcome.cost.encode_s)
 
 
 async def test_a_set_bandwidth_counts_whatever_is_granted(make_agent: AgentMaker) -> None:

@@ -35,6 +35,7 @@ class Counted:
         self.outcomes: list[str] = []
         self.devices = 0
         self.regrants = 0
+        self.unkept: list[int] = []
 
     def allocated(self, outcome: str, seconds: float, devices: int) -> None:
         self.outcomes.append(outcome)
@@ -42,6 +43,9 @@ class Counted:
 
     def regranted(self, count: int) -> None:
         self.regrants += count
+
+    def deadlines_unkept(self, count: int) -> None:
+        self.unkept.append(count)
 
 
 class Model:
@@ -278,6 +282,76 @@ async def test_airtime_stays_within_its_bound_where_that_can_be() -> None:
     # What cannot be kept by anybody is counted as a failure, and shared out without it.
     assert found[1e-6][1] == "failed"
     assert found[1e-6][2] == pytest.approx(1e5)
+
+
+def ask(session: Session, deadline_s: float, encode_s: float = 0.0) -> None:
+    """As a question that tells its deadline, and what making its tokens took, is noted."""
+    blocks = [SentBlock(slot, 8, 16 * 8, 16 * 8, 1.0) for slot in ("audio", "visual")]
+    count_sent(session, blocks, deadline_s=deadline_s, encode_s=encode_s)
+
+
+async def test_a_tight_deadline_is_kept_and_the_others_share_the_rest() -> None:
+    found = {}
+    for share in (0.0, 0.5):
+        bench = Bench(replace(CONFIG, deadline_uplink_share=share))
+        hasty, *others = [bench.open(f"d{number}", 10.0) for number in range(3)]
+        # Half of it is 3 ms, of which making tokens leaves 0.7: 46 kHz at the least.
+        ask(hasty, 6e-3, encode_s=2.3e-3)
+        ask(others[0], 30.0, encode_s=0.1)
+        await bench.allocator.share_out([hasty, *others])
+        assert (bench.counted.outcomes, bench.counted.unkept) == (["solved"], [0])
+        assert held_hz(hasty, *others) == pytest.approx(1e5, rel=1e-3)
+        found[share] = (2.3e-3 + longest_airtime_s(hasty), hasty.grant.bandwidth_hz, held_hz(*others))
+    assert found[0.0][0] > 3.2e-3, "the deadline changes something"
+    assert found[0.5][0] <= 3e-3 * (1.0 + 1e-5)
+    assert found[0.5][1] > found[0.0][1]
+    # The rest is the others', who share it evenly: one of them has all the time that there is.
+    assert found[0.5][2] == pytest.approx(1e5 - found[0.5][1], rel=1e-3)
+    assert others[0].grant.bandwidth_hz == pytest.approx(others[1].grant.bandwidth_hz, rel=0.01)
+
+
+async def test_deadlines_that_cannot_be_kept_are_counted_and_the_others_are_kept() -> None:
+    bench = Bench()
+    sessions = [bench.open(f"d{number}", 10.0) for number in range(3)]
+    for session, deadline_s, encode_s in zip(sessions, (4e-4, 2e-3, 0.1), (0.0, 2e-4, 0.1), strict=True):
+        ask(session, deadline_s, encode_s)
+    await bench.allocator.share_out(sessions)
+    # The first needs 160 kHz, the last has no time left for sending; the second needs 40.
+    assert (bench.counted.outcomes, bench.counted.unkept) == (["solved"], [2])
+    assert 2e-4 + longest_airtime_s(sessions[1]) <= 1e-3 * (1.0 + 1e-5)
+    assert held_hz(*sessions) == pytest.approx(1e5, rel=1e-3)
+    assert min(session.grant.bandwidth_hz for session in sessions) > 1e4
+
+
+async def test_the_smaller_of_two_bounds_holds_for_each_device() -> None:
+    bench = Bench(replace(CONFIG, airtime_within_s=5e-3, latency_weight=0.01))
+    hasty, idle = bench.open("hasty", 10.0), bench.open("idle", 10.0)
+    ask(hasty, 6e-3, encode_s=1e-3)
+    ask(idle, 60.0, encode_s=7.0)
+    await bench.allocator.share_out([hasty, idle])
+    assert bench.counted.outcomes == ["solved"]
+    assert 0.0 < longest_airtime_s(hasty) <= 2e-3 * (1.0 + 1e-5)
+    # Making tokens is no airtime.
+    assert 2e-3 < longest_airtime_s(idle) <= 5e-3 * (1.0 + 1e-5)
+
+
+async def test_another_deadline_changes_shares_and_a_trembling_encoder_does_not() -> None:
+    bench = Bench()
+    async with bench.running():
+        hasty = bench.open("hasty", 10.0)
+        bench.open("other", 10.0)
+        ask(hasty, 30.0, encode_s=0.1)
+        await bench.until_shared_out(1)
+        await until(lambda: bench.rested >= len(bench.counted.outcomes))
+        found = len(bench.counted.outcomes)
+        ask(hasty, 30.0, encode_s=0.2)
+        bench.allocator.asked(hasty)
+        await turns(50)
+        assert len(bench.counted.outcomes) == found
+        ask(hasty, 1e-3)
+        bench.allocator.asked(hasty)
+        await bench.until_shared_out(found + 1)
+        assert longest_airtime_s(hasty) <= 5e-4 * (1.0 + 1e-5)
 
 
 async def test_what_nobody_foresaw_leaves_the_grants_that_there_are() -> None:

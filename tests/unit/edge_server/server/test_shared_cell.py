@@ -53,6 +53,14 @@ async def test_one_door_shares_the_cell_out_for_all_and_another_takes_over(tmp_p
             await second.start(stack)
             near, far = (door.cell.open(name, BUNDLE, 10.0) for door, name in ((first, "a"), (second, "b")))
             third = second.cell.open("c", BUNDLE, 10.0)
+            # What is known of a device elsewhere is known to who decides.
+            far.deadline_s, far.encode_s = 0.5, 0.125
+            await until(
+                lambda: (
+                    (far.session_id, 0.5, 0.125)
+                    in [(each.session_id, each.deadline_s, each.encode_s) for each in first.shared.sessions]
+                )
+            )
             # Who decides knows it too, for the time when another does.
             await until(lambda: first.shared.told.keys() == {each.session_id for each in (near, far, third)})
             assert first.shared.devices == 3

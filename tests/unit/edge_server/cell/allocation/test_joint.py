@@ -26,7 +26,7 @@ from edge_server.cell.allocation.bandwidth_grid import best_on_grid
 from edge_server.cell.allocation.cost import best_lengths, cost_of, costs, violations
 from edge_server.cell.allocation.geometric import GeometricSolver
 from edge_server.cell.allocation.interior_point import InteriorPointSolver
-from edge_server.cell.allocation.problem import Problem
+from edge_server.cell.allocation.problem import InfeasibleError, Problem
 from edge_server.cell.allocation.program import Solver
 from tests.unit.edge_server.cell.allocation.drops import LOSS, problem, random_drop
 
@@ -224,6 +224,22 @@ def test_two_users_on_a_grid_have_the_best_of_all_splits() -> None:
     ]
     least = min(cost_of(cell, split) for split in splits)
     assert cost_of(cell, best_on_grid(cell, 100)) == pytest.approx(least, rel=1e-12)
+
+
+def test_deadlines_for_which_a_grid_is_too_coarse_are_kept_without_it() -> None:
+    """Two users that need all but a thousandth of the bandwidth, at a place that no whole parts are at."""
+    cell = user_bound(problem([10.0, 10.0]), lost_links())
+    hz = cell.budget.bandwidth_hz
+    needs_hz = (0.3045 * hz, 0.6945 * hz)
+    users = tuple(
+        replace(user, deadline_s=user.symbols_per_token * user.token_lengths[0] / need_hz)
+        for user, need_hz in zip(cell.users, needs_hz, strict=True)
+    )
+    cell = replace(cell, users=users)
+    with pytest.raises(InfeasibleError, match="too coarse"):
+        best_on_grid(cell, 100)
+    found = joint().allocate(cell)
+    assert violations(cell, found) == []
 
 
 def test_a_grid_is_refused_what_it_cannot_share() -> None:
