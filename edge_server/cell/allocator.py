@@ -41,8 +41,9 @@ from edge_server.cell.grant import CellConfig, Grant
 from edge_server.cell.session import SILENT_AFTER_S, Session
 from edge_server.errors import BundleMismatchError
 
-Outcome: TypeAlias = Literal["solved", "late", "failed"]
-"""How an allocation came about: by the policy that was asked, or by another, and why."""
+Outcome: TypeAlias = Literal["solved", "quick", "late", "failed"]
+"""How an allocation came about: by the policy that was asked; without its solver, until there is time for
+that again; or by another policy, as the solver was late or failed."""
 
 FALLBACK = "proportional_fair"
 """A formula: it cannot be late."""
@@ -131,6 +132,7 @@ class Allocator:
         self._loss = loss
         self._observer = observer
         self._policy = policy or _policy_of(config)
+        self._quick = self._policy.quick if isinstance(self._policy, Joint) else None
         self._fallback = make_policy(FALLBACK)
         self._clock = clock
         self._sleep = sleep
@@ -142,6 +144,8 @@ class Allocator:
         self._wanted = asyncio.Event()
         self._solvers = ThreadPoolExecutor(1, thread_name_prefix="tokenlink-allocation")
         self._solving: Future[Allocation] | None = None
+        #: Whether what holds was found quickly, and from when on there is time for the whole search [s].
+        self._rough, self._search_from_s = False, -math.inf
 
     def admit(self, session: Session) -> None:
         """A session was opened, or opened again with what its device measures now: it has its share, or one
@@ -186,7 +190,7 @@ class Allocator:
     async def _run(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_S if self._elsewhere is None else _TELL_S):
+                async with asyncio.timeout(self._look_within_s()):
                     await self._wanted.wait()
             asked = self._wanted.is_set()
             self._wanted.clear()
@@ -197,17 +201,33 @@ class Allocator:
                 continue
             away = self._away()
             started_s = self._clock()
-            if asked or self._have_changed(active, away):
+            quick = self._quick is not None and started_s < self._search_from_s
+            if asked or self._have_changed(active, away) or (self._rough and not quick):
                 try:
-                    await self.share_out(active, away)
+                    await self.share_out(active, away, quick=quick)
                 except Exception:
                     # Whatever it is, the grants that there are go on holding.
                     logger.exception("the cell was not shared out anew")
-                # A solver holds the interpreter, and answers wait for it.
-                took_s = self._clock() - started_s
-                await self._sleep(
-                    max(self._config.allocate_every_s, took_s / self._config.allocate_share - took_s)
-                )
+                await self._sleep(self._rest_s(self._clock() - started_s, quick=quick))
+
+    def _look_within_s(self) -> float:
+        """How long to wait at most for something to change [s]."""
+        within_s = _LOOK_S if self._elsewhere is None else _TELL_S
+        return min(within_s, max(self._search_from_s - self._clock(), 0.0)) if self._rough else within_s
+
+    def _rest_s(self, took_s: float, *, quick: bool) -> float:
+        """How long to wait after an allocation that took so long [s].
+
+        Whatever finds one holds the interpreter, and answers wait for it. So a search and what is quick each
+        have half of the time that there is for allocations: a device that moves amid the rest after a search
+        is followed without one, and the search comes later.
+        """
+        share = self._config.allocate_share / (1.0 if self._quick is None else 2.0)
+        rest_s = took_s / share - took_s
+        self._rough = quick
+        if self._quick is not None and not quick:
+            self._search_from_s, rest_s = self._clock() + rest_s, 0.0
+        return max(self._config.allocate_every_s, rest_s)
 
     async def _decides(self, elsewhere: Elsewhere, active: Sequence[Session]) -> bool:
         """:meth:`_is_mine`; where that fails, grants go on holding, and it is tried again."""
@@ -255,9 +275,11 @@ class Allocator:
         heard = [session for session in sessions if session.seen_at > heard_since]
         return [session for session in heard if self._backend(session) is not None]
 
-    async def share_out(self, sessions: Sequence[Session], away: Sequence[Away] = ()) -> Outcome | None:
+    async def share_out(
+        self, sessions: Sequence[Session], away: Sequence[Away] = (), *, quick: bool = False
+    ) -> Outcome | None:
         """Share the cell out among these sessions and those of other doors, and grant what comes of it; None:
-        there are none."""
+        there are none. Quick: without the policy's solver, if it has one."""
         everyone: tuple[Reckonable, ...] = (*sessions, *away)
         self._reckoned = self._reckon(everyone)
         self._given = {}
@@ -265,7 +287,7 @@ class Allocator:
             return None
         problem, unkept = self.problem(everyone)
         started_s = self._clock()
-        allocation, outcome = await self._solve(problem)
+        allocation, outcome = await self._solve(problem, quick=quick)
         if self._observer is not None:
             self._observer.allocated(outcome, self._clock() - started_s, len(everyone))
             self._observer.deadlines_unkept(unkept)
@@ -319,10 +341,11 @@ class Allocator:
         backend = self._backend(session)
         return 1.0 if backend is None else float(backend.symbols_per_token)
 
-    async def _solve(self, problem: Problem) -> tuple[Allocation, Outcome]:
+    async def _solve(self, problem: Problem, *, quick: bool) -> tuple[Allocation, Outcome]:
         if self._solving is not None and not self._solving.done():
             return self._by_formula(problem), "late"
-        self._solving = self._solvers.submit(self._policy.allocate, problem)
+        find = self._quick if quick and self._quick is not None else self._policy.allocate
+        self._solving = self._solvers.submit(find, problem)
         asked = asyncio.wrap_future(self._solving)
         done, _ = await asyncio.wait([asked], timeout=self._config.allocate_within_s)
         if not done:
@@ -337,7 +360,7 @@ class Allocator:
         if found.fallback:
             logger.warning("the solver failed, %s decides: %s", found.policy, found.fallback)
             return found, "failed"
-        return found, "solved"
+        return found, "quick" if quick else "solved"
 
     def _by_formula(self, problem: Problem) -> Allocation:
         """What needs no solver; where nothing keeps airtime within its bound, without any bound."""

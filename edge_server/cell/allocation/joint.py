@@ -84,6 +84,14 @@ class Joint:
             return replace(starts[0], fallback=search.failure)
         return replace(search.best, policy=self.name)
 
+    def quick(self, problem: Problem) -> Allocation:
+        """The cheapest that is found without the solver, where a search starts; takes a fraction of the time.
+
+        Raises:
+            InfeasibleError: as :meth:`allocate`.
+        """
+        return _without_solver(problem)[0]
+
 
 class _Search:
     """The best allocation so far, and how to look for a better one."""

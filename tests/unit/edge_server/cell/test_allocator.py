@@ -11,7 +11,15 @@ from typing import Any
 import pytest
 
 from edge_server.cell import BackendRegistry, Cell, CellConfig, Session
-from edge_server.cell.allocation import Allocation, LossFit, Policy, Problem, SolverError, make_policy
+from edge_server.cell.allocation import (
+    Allocation,
+    Joint,
+    LossFit,
+    Policy,
+    Problem,
+    SolverError,
+    make_policy,
+)
 from edge_server.cell.allocator import Allocator
 from edge_server.cell.elsewhere import Away, Elsewhere, Reckonable, Share
 from edge_server.cell.sent import SentBlock, count_sent
@@ -489,3 +497,54 @@ async def test_what_takes_long_to_find_is_found_less_often() -> None:
         await bench.until_shared_out(2)
         await until(lambda: len(bench.rests_s) >= 2)
     assert bench.rests_s[:2] == [CONFIG.allocate_every_s, pytest.approx(38.0)]
+
+
+class Searching(Joint):
+    """A joint allocation whose search takes its time, by the test's clock; what is quick takes none."""
+
+    def __init__(self, takes: Callable[[], None]) -> None:
+        super().__init__(60.0)
+        self._takes = takes
+
+    def allocate(self, problem: Problem) -> Allocation:
+        self._takes()
+        return super().allocate(problem)
+
+
+async def test_who_moves_before_there_is_time_for_a_search_is_followed_without_one_first() -> None:
+    bench: Bench
+    policy = Searching(lambda: bench.clock.advance(0.004))
+    bench = Bench(policy=policy)
+    near, far = bench.open("near", 20.0), bench.open("far", 10.0)
+    moved = False
+
+    async def rest(seconds: float) -> None:
+        # The device moves while nothing is to be found anew.
+        nonlocal moved
+        if not moved:
+            moved = True
+            bench.cell.open("near", BUNDLE, 0.0)
+        await bench._rest(seconds)
+
+    bench.allocator._sleep = rest
+    async with bench.running():
+        await bench.until_shared_out(3)
+    assert bench.counted.outcomes[:3] == ["solved", "quick", "solved"]
+    assert held_hz(near, far) == pytest.approx(1e5, rel=1e-3)
+    assert bench.rests_s[:2] == [CONFIG.allocate_every_s] * 2
+
+
+async def test_a_whole_search_has_half_of_the_time_that_there_is() -> None:
+    bench: Bench
+    policy = Searching(lambda: bench.clock.advance(2.0))
+    bench = Bench(policy=policy)
+    bench.open("one", 20.0)
+    async with bench.running():
+        await bench.until_shared_out(1)
+        bench.clock.advance(77.0 - CONFIG.allocate_every_s)  # 2 s are 2.5 % of 80 s
+        bench.open("two", 10.0)
+        await bench.until_shared_out(2)
+        bench.clock.advance(1.1)
+        bench.open("three", 0.0)
+        await bench.until_shared_out(3)
+    assert bench.counted.outcomes[:3] == ["solved", "quick", "solved"]
