@@ -386,7 +386,8 @@ class Allocator:
     def _provisional(self, session: Session) -> Share:
         """An equal part of the cell, until it is shared out among those that are in it now."""
         there = 0 if self._elsewhere is None else self._elsewhere.devices
-        config, count = self._config, max(len(self._reckoned), there) + 1
+        # Those too that came since it was last shared out: a crowd that comes at once is one.
+        config, count = self._config, max(len(self._shares), there) + 1
         power = _linear(config.max_power_db)
         if config.total_power_db is not None:
             power = min(power, _linear(config.total_power_db) / count)

@@ -261,7 +261,7 @@ class ServerConfig(BaseSettings):
         GivenTwiceError: names of one setting have different values.
     """
 
-    model_config = SettingsConfigDict(extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     server: ProcessSettings = ProcessSettings()
     runtime: RuntimeSettings = RuntimeSettings()

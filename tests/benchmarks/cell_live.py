@@ -46,7 +46,8 @@ REFERENCE_HZ = 1e6
 SYMBOLS = 32.0
 #: 25 dB down and up again.
 STEPS_DB = (20.0, 15.0, 10.0, 5.0, 0.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0)
-_SETTLED_S = 3.0
+#: Longer than it takes until there is time for a whole search [s].
+_SETTLED_S = 12.0
 _LOOK_S = 0.02
 _ALIKE = 0.01
 _FULL_SCALE = 32768.0
@@ -222,7 +223,6 @@ async def walk(
     return {
         "step_s": step_s,
         "steps": lags,
-        "worst_lag_s": max((each["lag_s"] for each in lags if each["lag_s"] is not None), default=None),
         "questions": walker.asked,
         "lost": lost,
     }
@@ -265,7 +265,7 @@ def kept(
         abs(each["right_per_s_of_airtime"] / each["predicted_right_per_s_of_airtime"] - 1.0)
         for each in policies
     )
-    lag_s = walked["worst_lag_s"]
+    lags_s = [each["lag_s"] for each in walked["steps"] if each["lag_s"] is not None]
     return [
         {
             "what": "24 real agents over gRPC: right answers per second of airtime and p95 of airtime, "
@@ -280,9 +280,9 @@ def kept(
         },
         {
             "what": "A user walks from 20 to -5 dB and back within 30 s",
-            "measured": f"the slowest grant followed after {lag_s:.2f} s; {walked['lost']} of "
-            f"{walked['questions']} questions lost",
-            "met": lag_s <= _FOLLOWS_WITHIN_S and not walked["lost"],
+            "measured": f"the slowest of {len(lags_s)} grants followed after "
+            f"{max(lags_s, default=np.nan):.2f} s; {walked['lost']} of {walked['questions']} questions lost",
+            "met": bool(lags_s) and max(lags_s) <= _FOLLOWS_WITHIN_S and not walked["lost"],
         },
     ]
 
@@ -307,7 +307,8 @@ async def main(arguments: argparse.Namespace) -> None:
             "predicted_airtime_p95_s",
         )
     }
-    walked = await walk(arguments.model, arguments.bandwidth_hz / 6.0, arguments.step_s, asked)
+    # As much for four: where spectrum is little everybody is granted the same, and nothing has to follow.
+    walked = await walk(arguments.model, arguments.bandwidth_hz, arguments.step_s, asked)
     report = {
         "command": "python -m tests.benchmarks.cell_live",
         "measures": ["edge_server/cell/allocation", "edge_server/cell/allocator.py", "device_agent/agent.py"],
