@@ -10,7 +10,9 @@ from pydantic import ConfigDict, Field, NonNegativeFloat, PositiveInt
 _FLAG: dict[str, Any] = {"flag": True, "panel": "Media limits"}
 
 
-@pydantic.dataclasses.dataclass(frozen=True, config=ConfigDict(extra="forbid", use_attribute_docstrings=True))
+@pydantic.dataclasses.dataclass(
+    frozen=True, config=ConfigDict(extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+)
 class MediaLimits:
     """What decoding one file may cost, checked before and while decoding; settings ``[media]``.
 

@@ -49,8 +49,8 @@ FALLBACK = "proportional_fair"
 """A formula: it cannot be late."""
 #: Of the time for an allocation, what a search may take; the rest is for what it began last.
 _SEARCHING = 0.6
-#: Pilots and the like, beyond what tokens take.
-_OVERHEAD = 1.25
+#: Times what tokens take: pilots on every other subcarrier, and a cyclic prefix.
+_OVERHEAD = 2.2
 #: A question that takes, or leaves, so much more or less of the radio than the last one is of another kind.
 _OTHER = 0.1
 #: Whether somebody has fallen silent is looked at so often [s].

@@ -20,7 +20,9 @@ PolicyName: TypeAlias = Literal[
 """A policy of :data:`edge_server.cell.allocation.POLICIES`, or none."""
 
 
-@pydantic.dataclasses.dataclass(frozen=True, config=ConfigDict(extra="forbid", use_attribute_docstrings=True))
+@pydantic.dataclasses.dataclass(
+    frozen=True, config=ConfigDict(extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+)
 class CellConfig:
     """Bounds of one cell; as a section of settings, ``[cell]``.
 

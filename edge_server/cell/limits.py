@@ -18,7 +18,9 @@ from edge_server.cell.peer import Peer
 from edge_server.errors import AdmissionRefusedError
 
 
-@pydantic.dataclasses.dataclass(frozen=True, config=ConfigDict(extra="forbid", use_attribute_docstrings=True))
+@pydantic.dataclasses.dataclass(
+    frozen=True, config=ConfigDict(extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+)
 class LimitConfig:
     """Bounds for each certificate or API key; as a section of settings, ``[limits]``.
 

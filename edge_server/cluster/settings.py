@@ -13,7 +13,7 @@ _SECRET = re.compile(r"//[^/@]*@")
 _FLAG: dict[str, Any] = {"flag": True}
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid", use_attribute_docstrings=True))
+@dataclass(frozen=True, config=ConfigDict(extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False))
 class ClusterConfig:
     """How this process takes part in a cluster; as a section of settings, ``[cluster]``.
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from edge_server.errors import ConfigurationError
 from edge_server.server.config import ServerConfig
@@ -106,3 +107,22 @@ def test_enrolment_needs_the_authoritys_key(tmp_path: Path) -> None:
     settings = make_pki(tmp_path).settings() | {"enrol_port": 0}
     with pytest.raises(ConfigurationError, match="ca_key"):
         check_exposure(ServerConfig(**settings))  # type: ignore[arg-type]
+
+
+def numbers_of(config: type[ServerConfig]) -> list[tuple[str, str]]:
+    """Sections and names of all settings that are fractional numbers."""
+    found = []
+    for section, field in config.model_fields.items():
+        fields = getattr(field.annotation, "__pydantic_fields__", {})
+        found += [
+            (section, name)
+            for name, each in fields.items()
+            if "float" in str(each.annotation) and "tuple" not in str(each.annotation)
+        ]
+    return found
+
+
+@pytest.mark.parametrize(("section", "name"), numbers_of(ServerConfig))
+def test_no_setting_is_infinite(section: str, name: str) -> None:
+    with pytest.raises(ValidationError, match=r"finite number|less than"):
+        ServerConfig(**{section: {name: float("inf")}})
