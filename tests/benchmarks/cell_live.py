@@ -288,9 +288,10 @@ def kept(
         abs(each["right_per_s_of_airtime"] / each["predicted_right_per_s_of_airtime"] - 1.0)
         for each in policies
     )
-    lags_s = [each["lag_s"] for each in walked["steps"] if each["lag_s"] is not None]
-    # One that is to follow and did not within a step was late.
-    late = sum(each["expected"] and each["lag_s"] is None for each in walked["steps"])
+    # Where the best share stays the same nothing has to follow: what changes there is found by a later search.
+    lags_s = [each["lag_s"] for each in walked["steps"] if each["expected"]]
+    followed_s = [each for each in lags_s if each is not None]
+    searched_s = [each["lag_s"] for each in walked["steps"] if each["lag_s"] and not each["expected"]]
     return [
         {
             "what": "24 real agents over gRPC: right answers per second of airtime and p95 of airtime, "
@@ -305,10 +306,12 @@ def kept(
         },
         {
             "what": "A user walks from 20 to -5 dB and back within 30 s",
-            "measured": f"the slowest of {len(lags_s)} grants followed after "
-            f"{max(lags_s, default=np.nan):.2f} s, {late} did not; {walked['lost']} of "
-            f"{walked['questions']} questions lost",
-            "met": bool(lags_s) and max(lags_s) <= _FOLLOWS_WITHIN_S and not late and not walked["lost"],
+            "measured": f"{len(followed_s)} of {len(lags_s)} grants that had to follow did, the slowest after "
+            f"{max(followed_s, default=np.nan):.2f} s; {len(searched_s)} others changed, the slowest after "
+            f"{max(searched_s, default=0.0):.2f} s; {walked['lost']} of {walked['questions']} questions lost",
+            "met": 0 < len(lags_s) == len(followed_s)
+            and max(followed_s) <= _FOLLOWS_WITHIN_S
+            and not walked["lost"],
         },
     ]
 
