@@ -38,6 +38,7 @@ from edge_server.cell.backends import Backend
 from edge_server.cell.deadlines import airtime_left_s, uplink_within_s, with_deadlines
 from edge_server.cell.elsewhere import Away, Elsewhere, Reckonable, Share
 from edge_server.cell.grant import CellConfig, Grant
+from edge_server.cell.pace import Pace
 from edge_server.cell.session import SILENT_AFTER_S, Session
 from edge_server.errors import BundleMismatchError
 
@@ -144,8 +145,9 @@ class Allocator:
         self._wanted = asyncio.Event()
         self._solvers = ThreadPoolExecutor(1, thread_name_prefix="tokenlink-allocation")
         self._solving: Future[Allocation] | None = None
-        #: Whether what holds was found quickly, and from when on there is time for the whole search [s].
-        self._rough, self._search_from_s = False, -math.inf
+        self._pace = Pace(
+            config.allocate_every_s, config.allocate_share, has_quick=self._quick is not None, clock=clock
+        )
 
     def admit(self, session: Session) -> None:
         """A session was opened, or opened again with what its device measures now: it has its share, or one
@@ -190,7 +192,8 @@ class Allocator:
     async def _run(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._look_within_s()):
+                within_s = _LOOK_S if self._elsewhere is None else _TELL_S
+                async with asyncio.timeout(self._pace.look_within_s(within_s)):
                     await self._wanted.wait()
             asked = self._wanted.is_set()
             self._wanted.clear()
@@ -201,33 +204,14 @@ class Allocator:
                 continue
             away = self._away()
             started_s = self._clock()
-            quick = self._quick is not None and started_s < self._search_from_s
-            if asked or self._have_changed(active, away) or (self._rough and not quick):
+            if asked or self._have_changed(active, away) or self._pace.owes_a_search:
+                quick = self._pace.is_quick
                 try:
                     await self.share_out(active, away, quick=quick)
                 except Exception:
                     # Whatever it is, the grants that there are go on holding.
                     logger.exception("the cell was not shared out anew")
-                await self._sleep(self._rest_s(self._clock() - started_s, quick=quick))
-
-    def _look_within_s(self) -> float:
-        """How long to wait at most for something to change [s]."""
-        within_s = _LOOK_S if self._elsewhere is None else _TELL_S
-        return min(within_s, max(self._search_from_s - self._clock(), 0.0)) if self._rough else within_s
-
-    def _rest_s(self, took_s: float, *, quick: bool) -> float:
-        """How long to wait after an allocation that took so long [s].
-
-        Whatever finds one holds the interpreter, and answers wait for it. So a search and what is quick each
-        have half of the time that there is for allocations: a device that moves amid the rest after a search
-        is followed without one, and the search comes later.
-        """
-        share = self._config.allocate_share / (1.0 if self._quick is None else 2.0)
-        rest_s = took_s / share - took_s
-        self._rough = quick
-        if self._quick is not None and not quick:
-            self._search_from_s, rest_s = self._clock() + rest_s, 0.0
-        return max(self._config.allocate_every_s, rest_s)
+                await self._sleep(self._pace.ended(self._clock() - started_s, quick=quick))
 
     async def _decides(self, elsewhere: Elsewhere, active: Sequence[Session]) -> bool:
         """:meth:`_is_mine`; where that fails, grants go on holding, and it is tried again."""
