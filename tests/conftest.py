@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests.scheduling import same_scheduling
+
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Before torch is imported: each process takes its share of the cores.
     workers = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
@@ -24,15 +26,9 @@ DOCKER = "tests/e2e/test_compose"
 @pytest.fixture(autouse=True)
 def _scheduled_as_before() -> Iterator[None]:
     """No library that a test calls may leave this process with a priority of its own: children inherit it."""
-    if not hasattr(os, "sched_getscheduler"):
+    with same_scheduling() as changed:
         yield
-        return
-    before = os.sched_getscheduler(0), os.sched_getparam(0)
-    yield
-    after = os.sched_getscheduler(0)
-    if after != before[0]:
-        os.sched_setscheduler(0, *before)
-    assert after == before[0], "something called here changed how the kernel schedules this process"
+    assert not changed, "something called here changed how the kernel schedules this process"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import io
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 import av
 import numpy as np
+
+from tests.scheduling import same_scheduling
 
 RATE_HZ, SECONDS = 8, 2
 WIDTH, HEIGHT = 64, 48
@@ -36,25 +35,6 @@ def scene(second: float) -> np.ndarray:
     red = 128 + 100 * np.sin(x / 12 + 5 * second)
     green = 128 + 100 * np.sin(y / 9 - 4 * second)
     return np.stack([red, green, np.full_like(red, 60 + 60 * second)], axis=-1).astype(np.uint8)
-
-
-@contextmanager
-def same_scheduling() -> Iterator[None]:
-    """Whoever encodes within it is scheduled afterwards as before.
-
-    SVT-AV1 puts the thread that calls it into SCHED_FIFO at the highest priority where it may, as root may,
-    and leaves it there. Every process that a test starts later would inherit that, and none of them would
-    ever let others of the machine compute.
-    """
-    if not hasattr(os, "sched_getscheduler"):
-        yield
-        return
-    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
-    try:
-        yield
-    finally:
-        if os.sched_getscheduler(0) != policy:
-            os.sched_setscheduler(0, policy, parameters)
 
 
 @same_scheduling()
