@@ -18,7 +18,8 @@ import numpy as np
 
 from device_agent.channel import Channel, Pacer, SnrTrace
 from device_agent.config import DeviceSettings
-from device_agent.errors import ConfigurationError, DeadlineError, RefusedError, TransmitterError
+from device_agent.deadline import Deadline
+from device_agent.errors import ConfigurationError, DeadlineError, RefusedError, TooSlowError
 from device_agent.media.clip import Clip, MediaSpec
 from device_agent.outcome import Outcome, Prepared, about, outcome_of
 from device_agent.progressive import Delta, Ladder, More, Reserve, in_order, media_of
@@ -36,6 +37,9 @@ logger = logging.getLogger(__name__)
 
 # What is usual is left out, and takes no bytes.
 _PRIORITIES = {**PRIORITIES, "interactive": pb.PRIORITY_UNSPECIFIED}
+
+
+_PROGRESSIVE = "progressive (--progressive)"
 
 
 def check_question(question: str) -> None:
@@ -124,8 +128,7 @@ class Agent:
             DeviceAgentError: any of the tree; see :mod:`device_agent.errors`.
         """
         check_question(question)
-        ends_s = time.monotonic() + self._settings.deadline_s
-        async with self._in_time():
+        async with self._in_time() as deadline:
             session = await self._admitted(self._settings.deadline_s / 2)
             prepared = await self.prepare(
                 question,
@@ -134,22 +137,23 @@ class Agent:
                 context=context,
                 token_length=token_length,
                 whole_answer=on_delta is None,
+                deadline=deadline,
             )
             reserve = prepared.reserve
-            more = None if reserve is None else self._more(reserve, lambda: _granted(session))
-            outcome = await self._answered(prepared, session, ends_s, on_delta, more)
+            more = None if reserve is None else self._more(reserve, lambda: _granted(session), deadline)
+            outcome = await self._answered(prepared, session, deadline, on_delta, more)
         return outcome if clip is None else about(outcome, clip)
 
     async def _answered(
         self,
         prepared: Prepared,
         session: Session,
-        ends_s: float,
+        deadline: Deadline,
         on_delta: Delta | None,
         more: More | None,
     ) -> Outcome:
         """Send what was prepared, and have it answered by then."""
-        left_s = max(ends_s - time.monotonic(), 0.001)
+        left_s = max(deadline.left_s, 0.001)
         given_ms, left_ms = prepared.question.deadline_ms, max(1, round(left_s * 1000))
         prepared.question.deadline_ms, prepared.question.spent_ms = left_ms, max(0, given_ms - left_ms)
         reply = await self._uplink.ask(
@@ -167,11 +171,16 @@ class Agent:
         """What makes further tokens of a question that has waited for the network; None: it has none."""
         return self._more(Reserve.of(question), self.grant) if question.HasField("rounds") else None
 
-    def _more(self, reserve: Reserve, granted: Callable[[], Awaitable[pb.Grant]]) -> More:
+    def _more(
+        self,
+        reserve: Reserve,
+        granted: Callable[[], Awaitable[pb.Grant]],
+        deadline: Deadline | None = None,
+    ) -> More:
         """Takes what is asked for of a reserve across the channel, as it is then and at its pace."""
 
         async def more(wanted: pb.MoreWanted) -> list[pb.TokenPayload]:
-            payloads = await self._payloads(await reserve.wanted(wanted), await granted())
+            payloads = await self._payloads(await reserve.wanted(wanted), await granted(), deadline)
             in_order(wanted, payloads, nested=reserve.nested)
             return payloads
 
@@ -238,10 +247,12 @@ class Agent:
         """
         transmitter = self._transmitter
         token_length = self._token_length(self._settings.token_length, grant, transmitter)
-        tokens, _, encode_s = await self._encoded(transmitter, None, clip, token_length)
+        async with self._in_time(tell=False) as deadline:
+            tokens, _, encode_s = await self._encoded(transmitter, None, clip, token_length, deadline)
+            payloads = await self._payloads(tokens, grant, deadline)
         message = pb.Question(
             request_id=uuid.uuid4().hex,
-            payloads=await self._payloads(tokens, grant),
+            payloads=payloads,
             priority=pb.PRIORITY_BACKGROUND,
             whole_answer=True,
             share=pb.Share(device=device, start_s=start_s, length_s=length_s, thumbnail=thumbnail),
@@ -258,6 +269,7 @@ class Agent:
         context: str | None = None,
         token_length: int | None = None,
         whole_answer: bool = True,
+        deadline: Deadline | None = None,
     ) -> Prepared:
         """All of :meth:`ask` that needs no server: encode, and cross the channel, at its pace.
 
@@ -268,6 +280,8 @@ class Agent:
             context: text that goes with the question.
             token_length: tokens per modality of this question; None: as in the settings.
             whole_answer: no piece of the answer is wanted before its end.
+            deadline: of whoever waits for the answer, who keeps it; None: nobody does, and encoding and
+                sending have the settings' each.
 
         Raises:
             DeviceAgentError: any of the tree but what the uplink raises.
@@ -277,24 +291,30 @@ class Agent:
         wanted = self._settings.token_length if token_length is None else token_length
         clip = clip or Clip()
         shows_nothing = clip.frames_THWC is None and clip.pcm_S is None
-        ladder = None if shows_nothing or token_length is not None else self._ladder(grant)
+        ladder = None if shows_nothing or token_length is not None else self._ladder(grant, transmitter)
         reserve: Reserve | None = None
         if ladder is None:
             token_length = self._token_length(wanted, grant, transmitter)
-            tokens, ids, encode_s = await self._encoded(transmitter, question, clip, token_length)
+            tokens, ids, encode_s = await self._encoded(transmitter, question, clip, token_length, deadline)
         else:
-            token_length = self._token_length(ladder.lengths[0], grant, transmitter)
-            reserve = self._reserve(transmitter, clip, ladder)
+            token_length = self._token_length(
+                ladder.lengths[0], grant, transmitter, given=f"{_PROGRESSIVE}: its first round"
+            )
+            reserve = self._reserve(transmitter, clip, ladder, deadline)
             media = await reserve.blocks(token_length)
-            tokens, ids, encode_s = await self._encoded(transmitter, question, Clip(), token_length)
+            tokens, ids, encode_s = await self._encoded(transmitter, question, Clip(), token_length, deadline)
             tokens = {**media, **tokens}
-        payloads = await self._payloads(tokens, grant)
+        if deadline is None:
+            async with self._in_time(encode_s=encode_s) as sending:
+                payloads = await self._payloads(tokens, grant, sending)
+        else:
+            payloads = await self._payloads(tokens, grant, deadline)
         texts = [text for text in (clip.text, context) if text]
         message = pb.Question(
             request_id=uuid.uuid4().hex,
             payloads=payloads,
             question_ids=ids,
-            context_ids=transmitter.tokenize("\n".join(texts)) if texts else [],
+            context_ids=transmitter.tokenize("\n".join(texts), "context") if texts else [],
             max_new_tokens=self._settings.max_new_tokens,
             deadline_ms=max(1, round(self._settings.deadline_s * 1000)),
             priority=_PRIORITIES[self._settings.priority],
@@ -317,11 +337,18 @@ class Agent:
             prepared.question.payloads.extend(await prepared.reserve.payloads())
         return prepared
 
-    def _ladder(self, grant: pb.Grant) -> Ladder | None:
+    def _ladder(self, grant: pb.Grant, transmitter: Transmitter) -> Ladder | None:
         """The rounds that a question may go in; None: it is sent at once."""
         ladder = self._settings.ladder()
         if ladder is None:
             return None
+        allowed = transmitter.bundle.manifest.token_lengths
+        unknown = [length for length in ladder.lengths if length not in allowed]
+        if unknown:
+            raise ConfigurationError(
+                f"{_PROGRESSIVE} is {self._settings.progressive}; the bundle has no token length of "
+                f"{', '.join(map(str, unknown))}; it allows {', '.join(map(str, allowed))}"
+            )
         if not grant.rounds:
             logger.warning("the server knows no rounds, or not how sure its model is: all is sent at once")
             return None
@@ -331,21 +358,37 @@ class Agent:
         )
         return ladder.up_to(most)
 
-    def _reserve(self, transmitter: Transmitter, clip: Clip, ladder: Ladder) -> Reserve:
+    def _reserve(
+        self, transmitter: Transmitter, clip: Clip, ladder: Ladder, deadline: Deadline | None
+    ) -> Reserve:
         async def encode(length: int) -> Mapping[str, Tokens]:
-            tokens, _, _ = await self._encoded(transmitter, None, clip, length)
+            tokens, _, _ = await self._encoded(transmitter, None, clip, length, deadline)
             return media_of(tokens)
 
         return Reserve(ladder.lengths, transmitter.bundle.manifest.nested, encode)
 
-    async def _payloads(self, tokens: Mapping[str, Tokens], grant: pb.Grant) -> list[pb.TokenPayload]:
-        """Tokens across the channel, at its pace."""
+    async def _payloads(
+        self, tokens: Mapping[str, Tokens], grant: pb.Grant, deadline: Deadline | None = None
+    ) -> list[pb.TokenPayload]:
+        """Tokens across the channel, at its pace.
+
+        Raises:
+            TimeoutError: that is beyond the deadline; it is not waited for.
+        """
         channel, pacer = self._radio(grant)
         payloads = []
         for modality, x_TC in tokens.items():
             payloads.append(self._send(channel, modality, x_TC))
-            if self._settings.pace:
-                await pacer.pace(payloads[-1].channel.channel_uses)
+            if not self._settings.pace:
+                continue
+            uses = payloads[-1].channel.channel_uses
+            if deadline is None:
+                await pacer.pace(uses)
+                continue
+            with deadline.during("sending"):
+                if pacer.wait_s(uses) > deadline.left_s:
+                    raise TimeoutError
+                await pacer.pace(uses)
         return payloads
 
     async def grant(self) -> pb.Grant:
@@ -380,14 +423,28 @@ class Agent:
         return pb.Grant(max_token_length=lengths[-1], token_length=lengths[len(lengths) // 2])
 
     @contextlib.asynccontextmanager
-    async def _in_time(self) -> AsyncGenerator[None, None]:
-        """Whoever waits for an answer waits no longer than they said, for whatever it is."""
-        within_s = self._settings.deadline_s
+    async def _in_time(self, *, tell: bool = True, encode_s: float = 0.0) -> AsyncGenerator[Deadline, None]:
+        """Whoever waits for an answer waits no longer than they said, for whatever it is.
+
+        Where it was this device that was too slow, the server is told: it would go on as if there were time
+        for questions that never come.
+
+        Args:
+            tell: whether somebody waits for an answer, whose deadline an allocation reckons with.
+            encode_s: what making the tokens took before [s].
+        """
+        deadline = Deadline(self._settings.deadline_s, encode_s=encode_s)
         try:
-            async with asyncio.timeout(within_s):
-                yield
-        except TimeoutError as error:
-            raise DeadlineError(f"no answer from {self._settings.server} within {within_s:g} s") from error
+            async with asyncio.timeout(deadline.left_s):
+                yield deadline
+        except (TimeoutError, DeadlineError) as error:
+            no_answer = f"no answer from {self._settings.server} within {deadline.within_s:g} s"
+            passed = deadline.passed(no_answer)
+            if isinstance(error, DeadlineError) and not isinstance(passed, TooSlowError):
+                raise  # in the words of whoever noticed
+            if tell and (late_s := deadline.late_s) is not None:
+                self._uplink.tell_late(deadline.within_s, late_s)
+            raise passed from error
 
     async def _admitted(self, wait_s: float | None = None) -> Session:
         present = self._transmitter.bundle
@@ -397,15 +454,21 @@ class Agent:
         return session
 
     async def _encoded(
-        self, transmitter: Transmitter, question: str | None, clip: Clip, token_length: int
+        self,
+        transmitter: Transmitter,
+        question: str | None,
+        clip: Clip,
+        token_length: int,
+        deadline: Deadline | None = None,
     ) -> tuple[dict[str, Tokens], list[int], float]:
         """:meth:`_encode` in a thread, which ends when its time is up or nobody waits for it any more."""
-        stop, within_s = Stop(), self._settings.deadline_s
+        if deadline is None:
+            async with self._in_time() as deadline:
+                return await self._encoded(transmitter, question, clip, token_length, deadline)
+        stop = Stop()
         try:
-            async with asyncio.timeout(within_s):
+            with deadline.during("encoding"):
                 return await asyncio.to_thread(self._encode, transmitter, question, clip, token_length, stop)
-        except TimeoutError as error:
-            raise TransmitterError(f"encoding takes longer than {within_s:g} s (deadline_s)") from error
         finally:
             stop()
 
@@ -425,12 +488,12 @@ class Agent:
         self._pacer.bandwidth_hz = config.bandwidth_hz
         return self._channel, self._pacer
 
-    def _token_length(self, wanted: int | None, grant: pb.Grant, transmitter: Transmitter) -> int:
+    def _token_length(
+        self, wanted: int | None, grant: pb.Grant, transmitter: Transmitter, given: str = "token_length"
+    ) -> int:
         if wanted is not None:
             if wanted > grant.max_token_length:
-                raise ConfigurationError(
-                    f"token_length is {wanted}; at most {grant.max_token_length} granted"
-                )
+                raise ConfigurationError(f"{given} is {wanted}; at most {grant.max_token_length} granted")
             return wanted
         most = min(grant.token_length, grant.max_token_length)
         allowed = transmitter.bundle.manifest.token_lengths
@@ -444,7 +507,7 @@ class Agent:
         if question is None:
             return dict(encoded.tokens), [], encoded.encode_s
         started_s = self._clock()
-        tokens, ids = dict(encoded.tokens), transmitter.tokenize(question)
+        tokens, ids = dict(encoded.tokens), transmitter.tokenize(question, "question")
         if not ids:
             raise ConfigurationError("question: holds nothing that the bundle's tokenizer knows")
         if self._settings.text_path == "analog":

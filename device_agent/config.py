@@ -50,6 +50,7 @@ from protos.names import (
     FadingName,
     PayloadName,
     PriorityName,
+    check_device_name,
 )
 
 ENV_PREFIX = "TOKENLINK_DEVICE_"
@@ -57,6 +58,9 @@ ENV_PREFIX = "TOKENLINK_DEVICE_"
 _LINK: dict[str, Any] = {"flag": True, "panel": "Radio link"}
 _SERVER: dict[str, Any] = {"flag": True, "panel": "Server and bundle"}
 _OUTBOX: dict[str, Any] = {"flag": True, "panel": "Outbox"}
+
+_NAME_CHARS = 64
+"""Of a device's own name: what its agent adds has room too."""
 
 TextPath: TypeAlias = Literal["ids", "analog"]
 
@@ -97,7 +101,7 @@ class DeviceSettings(BaseSettings):
     device_id: str = Field(
         default_factory=lambda: platform.node() or "device",
         min_length=1,
-        max_length=64,
+        max_length=_NAME_CHARS,
         json_schema_extra=_SERVER | {"shown": "host name"},
     )
     """What to call this device; a suffix is added: its outbox's own, or without one a new one each run."""
@@ -250,6 +254,11 @@ class DeviceSettings(BaseSettings):
     @classmethod
     def _server_has_a_port(cls, server: str) -> str:
         return with_port(server)
+
+    @field_validator("device_id")
+    @classmethod
+    def _device_id_is_a_name(cls, device_id: str) -> str:
+        return check_device_name(device_id, _NAME_CHARS)
 
     @field_validator("progressive")
     @classmethod

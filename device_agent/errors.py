@@ -7,6 +7,7 @@
     ├── BundleError                   exit 4   no device bundle, or one that cannot be trusted
     │   └── BundleMismatchError       exit 4   the server answers for another bundle
     ├── TransmitterError              exit 5   a graph that does not do what its manifest says
+    │   └── TooSlowError              exit 5   ... or not within the time that was given
     ├── UplinkError                   exit 6   the server did not answer
     │   ├── ServerUnreachableError    exit 6   ... because no connection came about
     │   ├── DeadlineError             exit 7   ... within the time that was given
@@ -90,6 +91,10 @@ class TransmitterError(DeviceAgentError):
     exit_code: ClassVar[int] = 5
 
 
+class TooSlowError(TransmitterError):
+    """This device did not make and send the tokens of a question within the time that was given."""
+
+
 class UplinkError(DeviceAgentError):
     """The server did not answer."""
 
@@ -136,13 +141,18 @@ class RefusedError(DeviceAgentError):
     Args:
         message: the server's words.
         field: the field at fault, as a path; empty where none was.
+        given: what the user gave for it, to be named in its place; empty: the field is named.
         code: name of the gRPC status code.
     """
 
     exit_code: ClassVar[int] = 9
 
-    def __init__(self, message: str, *, field: str = "", code: str = "INVALID_ARGUMENT") -> None:
-        super().__init__(f"{field}: {message}" if field and not message.startswith(field) else message)
+    def __init__(
+        self, message: str, *, field: str = "", given: str = "", code: str = "INVALID_ARGUMENT"
+    ) -> None:
+        said = message.removeprefix(f"{field}: ") if given else message
+        name = given or field
+        super().__init__(f"{name}: {said}" if name and not said.startswith(name) else said)
         self.field = field
         self.code = code
 

@@ -184,13 +184,18 @@ class Transmitter:
             raise ConfigurationError("text_path analog: the bundle has no text transmitter; use ids")
         if not 1 <= len(ids) <= part.max_token_length:
             raise ConfigurationError(
-                f"text of {len(ids)} language tokens; 1 to {part.max_token_length} go over the analog path"
+                f"question: has {len(ids)} language tokens; 1 to {part.max_token_length} go over "
+                "text_path analog"
             )
         inputs = {"token_ids": np.array(ids, np.int64)}
         return self._checked(part.graph, self._call(part.graph, inputs, stop or Stop()), len(ids))
 
-    def tokenize(self, text: str) -> list[int]:
+    def tokenize(self, text: str, field: str = "text") -> list[int]:
         """Language token ids of a text, without special tokens.
+
+        Args:
+            text: any.
+            field: what it was given as.
 
         Raises:
             ConfigurationError: the text is no valid Unicode.
@@ -198,7 +203,7 @@ class Transmitter:
         try:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
-            raise ConfigurationError("text is not valid UTF-8") from error
+            raise ConfigurationError(f"{field} is not valid UTF-8") from error
         with self._lock:
             if self._tokenizer is None:
                 self._tokenizer = self._open_tokenizer()
@@ -258,7 +263,9 @@ class Transmitter:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         available = onnxruntime.get_available_providers()
         if self._provider not in available:
-            raise TransmitterError(f"ONNX Runtime has no {self._provider} here, only {', '.join(available)}")
+            raise ConfigurationError(
+                f"provider (--provider) is {self._provider}; ONNX Runtime has {', '.join(available)} here"
+            )
         providers = list(dict.fromkeys([self._provider, _CPU]))
         path = str(self.bundle.folder / graph)
         try:

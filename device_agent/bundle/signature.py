@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from device_agent.errors import BundleError, ConfigurationError
+from device_agent.written import written_text
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -75,7 +76,7 @@ def read_keys(path: Path) -> tuple[BundleKey, ...]:
         ConfigurationError: it cannot be read, names no key, or a line is none.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = written_text(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"bundle_keys: {path} cannot be read: {error}") from error
     keys = []

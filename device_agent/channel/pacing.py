@@ -53,6 +53,11 @@ class Pacer:
             raise ConfigurationError(f"bandwidth_hz is {bandwidth_hz}; must be above 0")
         self._bandwidth_hz = bandwidth_hz
 
+    def wait_s(self, channel_uses: int) -> float:
+        """Seconds from now until a codeword's last symbol would have left, were it queued now."""
+        now = self._clock()
+        return max(self._free_at, now) + airtime_s(channel_uses, self.bandwidth_hz) - now
+
     def reserve(self, channel_uses: int) -> float:
         """Queue a codeword on the radio.
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from device_agent.errors import ConfigurationError
+from device_agent.written import written_text
 
 MAX_TRACE_BYTES = 16 * 2**20
 
@@ -50,7 +51,7 @@ def read_trace(path: Path) -> SnrTrace:
     try:
         if path.stat().st_size > MAX_TRACE_BYTES:
             raise ConfigurationError(f"trace {path}: larger than {MAX_TRACE_BYTES} bytes")
-        text = path.read_text(encoding="utf-8")
+        text = written_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"trace {path}: cannot be read: {error}") from error
     rows = csv.DictReader(text.splitlines())

@@ -25,7 +25,7 @@ from device_agent.cli.cotrain import correct, cotrain
 from device_agent.cli.flags import BUNDLES, LINK_SECURITY, with_settings
 from device_agent.cli.outbox import app as outbox_app
 from device_agent.cli.outbox import ask_spooled
-from device_agent.cli.printable import printable, set_up_output
+from device_agent.cli.printable import line_of, printable, set_up_output, told_where_output_ends
 from device_agent.cli.share import scene_of, share
 from device_agent.cli.show import (
     show_cost,
@@ -257,9 +257,9 @@ def watch(
         if as_json:
             typer.echo(json.dumps({"file": str(path), **record}))
         elif "error" in record:
-            typer.echo(printable(f"{path.name}: {record['error']}"), err=True)
+            typer.echo(f"{line_of(path.name)}: {printable(record['error'])}", err=True)
         else:
-            typer.echo(printable(f"{path.name}: {windowed(record)}"))
+            typer.echo(f"{line_of(path.name)}: {printable(windowed(record))}")
 
     asyncio.run(
         watch_folder(
@@ -389,7 +389,7 @@ def pull(
         values = {"folder": str(bundle.folder), "bundle_hash": bundle.hash, "name": bundle.manifest.name}
         typer.echo(json.dumps(values))
     else:
-        typer.echo(printable(f"{bundle.manifest.name} {bundle.hash[:12]} installed in {bundle.folder}"))
+        typer.echo(line_of(f"{bundle.manifest.name} {bundle.hash[:12]} installed in {bundle.folder}"))
 
 
 @app.command("enrol")
@@ -428,15 +428,16 @@ def main() -> None:
     With ``--json`` the message is an object on standard output, as answers are.
     """
     set_up_output()
-    if "--json" in sys.argv:
-        sys.exit(_main_in_json())
-    try:
-        app()
-    except DeviceAgentError as error:
-        typer.echo(f"device-agent: {printable(str(error))}", err=True)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+    with told_where_output_ends("device-agent"):
+        if "--json" in sys.argv:
+            sys.exit(_main_in_json())
+        try:
+            app()
+        except DeviceAgentError as error:
+            typer.echo(f"device-agent: {printable(str(error))}", err=True)
+            sys.exit(error.exit_code)
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)
 
 
 def _main_in_json() -> int:

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from device_agent.bundle.bundle import Bundle, load_bundle
 from device_agent.cli.flags import with_settings
-from device_agent.cli.printable import printable
+from device_agent.cli.printable import line_of, printable
 from device_agent.cli.show import seconds, windowed
 from device_agent.compose import open_spooler, spooled
 from device_agent.config import DeviceSettings
@@ -116,10 +116,10 @@ def flush(
         if as_json:
             typer.echo(json.dumps({"source": delivery.source, "label": delivery.label, **delivery.to_json()}))
         elif "answer" in delivery.record:
-            typer.echo(printable(f"{delivery.label}: {windowed(delivery.record)}"))
+            typer.echo(f"{line_of(delivery.label)}: {printable(windowed(delivery.record))}")
         else:
-            said = f"{delivery.label}: {delivery.outcome}: {delivery.record.get('error', '')}"
-            typer.echo(printable(said), err=True)
+            said = printable(f"{delivery.outcome}: {delivery.record.get('error', '')}")
+            typer.echo(f"{line_of(delivery.label)}: {said}", err=True)
 
     async def run() -> int:
         async with (

@@ -6,11 +6,16 @@ obeys: colours, titles, moves of the cursor, text that runs backwards.
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
+import os
 import sys
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+_NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO))
 _ESCAPED = frozenset(("Cc", "Cs", "Co", "Zl", "Zp"))
 """Unicode's categories of what is escaped: control, surrogates, private use, separators of lines."""
 _UNSEEN = frozenset(
@@ -31,6 +36,11 @@ def printable(text: str, *, keep: str = "\n") -> str:
     return "".join(_shown(character, keep) for character in text)
 
 
+def line_of(name: str) -> str:
+    """A name, of a file or whatever else, within a line: one that holds the end of a line does not end it."""
+    return printable(name, keep="")
+
+
 def set_up_output() -> None:
     """Whatever the locale can print, printing does not fail: what it has no character for is escaped."""
     for stream in (sys.stdout, sys.stderr):
@@ -41,6 +51,28 @@ def set_up_output() -> None:
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     # What cannot be parsed is told where it is received; here it would be a traceback.
     logging.getLogger("grpc").setLevel(logging.CRITICAL)
+
+
+@contextmanager
+def told_where_output_ends(program: str) -> Iterator[None]:
+    """One message, not a traceback, where standard output cannot be written: its disk is full.
+
+    Args:
+        program: what the command is called.
+    """
+    try:
+        try:
+            yield
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except OSError as error:
+        if error.errno not in _NO_ROOM or error.filename is not None:
+            raise
+        # What lies in the buffer would fail once more when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(f"{program}: standard output cannot be written: {error.strerror}", file=sys.stderr)
+        sys.exit(1)
 
 
 class _Printable(logging.Formatter):

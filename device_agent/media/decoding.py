@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO, NoReturn
 
@@ -246,6 +246,11 @@ def decode_container(
         elif packet.stream is audio and sampler is not None and not sampler.full:
             for frame in decoders[audio.index].decode(packet):
                 sampler.push(frame, start_s)
+    if frames is not None and video is not None and not frames.full and not live:
+        # The window ended before the file: what the decoder still holds back is of it.
+        for shown in _held_back(decoders, video, alpha, join):
+            if not frames.full:
+                frames.push(shown, pictures_start_s)
     for decoder in decoders.values():
         decoder.finish()
     for shown in join.finish():
@@ -319,6 +324,16 @@ class _Decoder:
             self._error, self._failed, self._good = None, 0, True
         return decoded
 
+    def rest(self, stream: Any) -> list[Any]:
+        """The frames that a decoder held back to put them in order; none where it was told of the end."""
+        try:
+            held: list[Any] = stream.codec_context.decode(None)
+        except av.error.EOFError:
+            return []
+        for frame in held:
+            frame.time_base = stream.time_base  # of no packet, it has none by itself
+        return held
+
     def finish(self) -> None:
         """Raises what is more than a torn end."""
         if self._error is not None and not self._good:
@@ -329,6 +344,15 @@ class _Decoder:
     def _damaged(self, error: av.error.FFmpegError) -> MediaError:
         reason = error.strerror or str(error)
         return MediaError(self._field, f"is damaged: a part of its {self._what} cannot be decoded ({reason})")
+
+
+def _held_back(decoders: Mapping[int, _Decoder], video: Any, alpha: Any, join: AlphaJoin) -> Iterator[Any]:
+    """Pictures that were not told yet, when no more packets come."""
+    for frame in decoders[video.index].rest(video):
+        yield from [frame] if alpha is None else join.picture(frame)
+    if alpha is not None:
+        for frame in decoders[alpha.index].rest(alpha):
+            yield from join.seen(frame)
 
 
 def _chosen(streams: Iterable[Any], weight: Callable[[Any], tuple[bool, int]]) -> Any:

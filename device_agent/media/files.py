@@ -21,11 +21,20 @@ def opened(path: Path, field: str) -> Iterator[tuple[BinaryIO, int]]:
     """
     try:
         if not path.is_file():
-            raise MediaError(field, "is a folder, not a file" if path.is_dir() else "does not exist")
+            raise MediaError(field, _instead(path))
         with path.open("rb") as file:
             yield file, path.stat().st_size
     except OSError as error:
         raise MediaError(field, f"cannot be read: {error.strerror or error}") from error
+
+
+def _instead(path: Path) -> str:
+    """What there is where a file should be."""
+    if path.is_dir():
+        return "is a folder, not a file"
+    if path.exists():
+        return "is a pipe or a device, which cannot be read from any place; write it into a file first"
+    return "does not exist"
 
 
 class ScreenedFile:

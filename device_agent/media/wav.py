@@ -19,8 +19,8 @@ MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 768_000
 """Of any recording: below, a few samples would be blown up to minutes; above lies nothing that is heard."""
 MAX_CHANNELS = 64
 
-_UNKNOWN_BYTES = 2**31 - 2**16
-"""Programs that write into a pipe declare about 2 or 4 GiB, or nothing; larger files say so in ``ds64``."""
+_UNKNOWN_BYTES = 2_000_000_000
+"""Programs that write into a pipe declare about 2 or 4 GB, or nothing; larger files say so in ``ds64``."""
 _MAX_FORMAT_BYTES = 2048
 _ORDERS = {b"RIFF": "<", b"RIFX": ">", b"RF64": "<", b"BW64": "<"}
 

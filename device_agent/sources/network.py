@@ -6,6 +6,7 @@ Who may watch is often told in the address: nothing of it but the host is ever s
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
@@ -20,8 +21,6 @@ from device_agent.media.limits import MediaLimits
 from device_agent.media.sandbox import MediaPool
 from device_agent.sources.registry import Source, register
 
-_TIMEOUT_S = 10.0
-
 
 @register
 class Rtsp(Source):
@@ -29,6 +28,8 @@ class Rtsp(Source):
 
     scheme: ClassVar[str] = "rtsp"
     live: ClassVar[bool] = True
+    timeout_s: ClassVar[float] = 10.0
+    """Longest time in which nothing comes [s]."""
 
     def __init__(self, where: str, spec: MediaSpec, files: MediaPool | None = None) -> None:
         self._url = f"{self.scheme}:{where}"
@@ -42,13 +43,19 @@ class Rtsp(Source):
     def _window(self) -> Clip:
         # Over TCP: behind a router nothing else arrives, and a lost packet shows what is not there.
         options = {"rtsp_transport": "tcp"}
+        asked_s, is_open = time.monotonic(), False
         try:
-            container: Any = av.open(self._url, mode="r", options=options, timeout=(_TIMEOUT_S, _TIMEOUT_S))
+            container: Any = av.open(self._url, mode="r", options=options, timeout=(self.timeout_s,) * 2)
+            is_open = True
             with container:
                 found = decode_container(container, self.where, self.spec, MediaLimits(), None, live=True)
         except (av.error.FFmpegError, ValueError) as error:
             # Not chained, and not its own words: both hold the address.
             reason = getattr(error, "strerror", None) or type(error).__name__
+            # While a stream is opened FFmpeg tells an end of its patience in other words.
+            in_vain = not is_open and time.monotonic() - asked_s >= self.timeout_s
+            if in_vain or isinstance(error, av.error.ExitError):
+                reason = f"nothing came for {self.timeout_s:g} s"
             raise MediaError(self.where, f"cannot be watched ({reason})") from None
         return Clip(found.frames_THWC, found.pcm_S)
 
@@ -63,7 +70,14 @@ def host_of(url: str) -> str:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError:
-        host, port = None, None
-    if not host:
-        raise ConfigurationError("source: rtsp: names no host; rtsp://HOST/STREAM is needed")
-    return f"rtsp://{host}" + (f":{port}" if port else "")
+        host = None
+    # With a secret that was not written as addresses are, the host seems to end within it.
+    if not host or "@" in parts.fragment or (not parts.path and "@" in parts.query):
+        raise ConfigurationError(
+            "source: rtsp: names no host; rtsp://USER:SECRET@HOST/STREAM is needed, with # ? / [ ] @ and % "
+            "of user and secret as %23 %3F %2F %5B %5D %40 and %25"
+        )
+    if "@" in parts.path and "@" not in parts.netloc:
+        port = None  # may be of digits of a secret, up to a slash in it
+    name = f"[{host}]" if ":" in host else host
+    return f"rtsp://{name}" + (f":{port}" if port else "")

@@ -73,6 +73,7 @@ class Source(ABC):
         """
 
 
+_MOST_SHOWN = 32
 _SOURCES: dict[str, type[Source]] = {}
 _Kind = TypeVar("_Kind", bound=type[Source])
 
@@ -107,9 +108,14 @@ def open_source(text: str, spec: MediaSpec, files: MediaPool | None = None) -> S
         files: decodes files; None: each source has one of its own while it reads.
 
     Raises:
-        ConfigurationError: a scheme with nothing behind it.
+        ConfigurationError: a scheme with nothing behind it, or the address of something that is no source.
     """
     scheme, colon, where = text.partition(":")
+    if where.startswith("//") and scheme not in schemes() and not _is_there(text):
+        # Not told whole: who may watch is often told in an address.
+        raise ConfigurationError(
+            f"source: {scheme[:_MOST_SHOWN]}: is no kind of source; there are {', '.join(schemes())}"
+        )
     if not colon or scheme not in schemes() or _is_there(text):
         scheme, where = _FILE, text
     if not where:

@@ -19,6 +19,7 @@ from typing import Protocol
 import grpc
 
 from device_agent.errors import ConfigurationError
+from protos.names import check_device_name
 
 AUTHORITY, CERTIFICATE, KEY = "ca.pem", "device.pem", "device.key"
 BUNDLE_KEYS, RENEWAL, PENDING_KEY = "bundle.keys", "renewal.json", "device.key.pending"
@@ -132,4 +133,9 @@ def _device_of(certificate_path: Path, key_path: Path) -> str:
     names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     if len(names) != 1:
         raise ConfigurationError(f"tls_cert: {certificate_path} names no device")
-    return str(names[0].value)
+    try:
+        return check_device_name(str(names[0].value))
+    except ValueError as error:
+        raise ConfigurationError(
+            f"tls_cert: {certificate_path} names the device {names[0].value!r}; {error}"
+        ) from error

@@ -12,10 +12,12 @@ import re
 from protos.names import MAX_ABS_SNR_DB
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 
-MIN_BANDWIDTH_HZ, MAX_BANDWIDTH_HZ = 1e3, 1e12
-"""Granted bandwidths lie here [Hz]; a setting of the user's may be lower. 0 says that nothing is granted."""
-MAX_TX_POWER_DB = 60.0
-"""Largest gain, or loss, that a grant can put on a symbol's energy [dB]."""
+MIN_BANDWIDTH_HZ, MAX_BANDWIDTH_HZ = 1.0, 1e12
+"""Granted bandwidths lie here [Hz]; 0 says that nothing is granted. What would hold a device for long ends
+with its deadline."""
+MAX_TX_POWER_DB = 120.0
+"""Largest gain, or loss, that a grant can put on a symbol's energy [dB]: the largest power that a server can
+be set to grant, 60 dB, over a millionth of the bandwidth that powers are told by."""
 MIN_VALID_S, MAX_VALID_S = 1.0, 7 * 86_400.0
 MAX_IN_FLIGHT = 1024
 MAX_TOKEN_LENGTH = 65_536
@@ -33,11 +35,14 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 
 
 def sane_grant(sent: pb.Grant) -> pb.Grant:
-    """A grant whose numbers can be worked with."""
+    """A grant whose numbers can be worked with; a bandwidth that is raised keeps its power."""
     grant = pb.Grant()
     grant.CopyFrom(sent)
     if grant.bandwidth_hz != 0.0:
         grant.bandwidth_hz = _within(grant.bandwidth_hz, MIN_BANDWIDTH_HZ, MAX_BANDWIDTH_HZ)
+    if 0.0 < sent.bandwidth_hz < grant.bandwidth_hz:
+        # The same power over more bandwidth: less energy for each symbol.
+        grant.tx_power_db += 10.0 * math.log10(sent.bandwidth_hz / grant.bandwidth_hz)
     grant.valid_s = _within(grant.valid_s, MIN_VALID_S, MAX_VALID_S)
     grant.max_questions_in_flight = min(max(grant.max_questions_in_flight, 1), MAX_IN_FLIGHT)
     grant.max_token_length = min(max(grant.max_token_length, 1), MAX_TOKEN_LENGTH)

@@ -20,6 +20,7 @@ from device_agent.errors import (
     UnauthenticatedError,
     UplinkError,
 )
+from device_agent.uplink.given import given_as
 from device_agent.uplink.sane import sane_delay_s, sane_words
 from protos.metadata import FAILURE_KEY
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
@@ -127,4 +128,4 @@ def _error_of(
         case grpc.StatusCode.CANCELLED:
             return UplinkError(f"the server gave up on the question: {message}")
         case _:
-            return RefusedError(message, field=field, code=code.name)
+            return RefusedError(message, field=field, given=given_as(field), code=code.name)

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -264,6 +264,36 @@ class Uplink:
             return False
         return True
 
+    def tell_late(self, deadline_s: float, encode_s: float) -> None:
+        """Tell the server of a question that was given up before it was sent, if there is a session.
+
+        It is on its way when this returns. One that is lost costs the cell what it would have reckoned with.
+
+        Args:
+            deadline_s: of the question, from when it was asked [s].
+            encode_s: what making its tokens takes; where they were not done in time, the deadline [s].
+        """
+        session = self._session
+        if session is not None:
+            late = pb.Late(deadline_ms=round(deadline_s * 1000), encode_ms=round(encode_s * 1000))
+            frame = pb.UplinkFrame(session_id=session.session_id, bundle_hash=self.bundle_hash, late=late)
+            self._bid_farewell(self._say(frame))
+
+    async def _say(self, frame: pb.UplinkFrame) -> None:
+        with contextlib.suppress(TryAgainError, DeviceAgentError):
+            await self._stream().send(frame)
+
+    def _stream(self) -> Conversation:
+        if self._conversation is None or self._conversation.ended:
+            self._conversation = Conversation(self._stub().Converse(), self.server, self._regranted)
+        return self._conversation
+
+    def _bid_farewell(self, farewell: Coroutine[None, None, None]) -> None:
+        """Say something to which nothing comes back, while whoever asked goes on."""
+        task = asyncio.create_task(farewell)
+        self._farewells.add(task)
+        task.add_done_callback(self._farewells.discard)
+
     async def fetch_bundle(
         self,
         into: Path,
@@ -440,9 +470,7 @@ class Uplink:
     async def _answer_frames(
         self, session: Session, frame: pb.UplinkFrame, requested: _Requested
     ) -> AsyncGenerator[pb.DownlinkFrame, None]:
-        if self._conversation is None or self._conversation.ended:
-            self._conversation = Conversation(self._stub().Converse(), self.server, self._regranted)
-        conversation = self._conversation
+        conversation = self._stream()
         over = False
         try:
             async with contextlib.aclosing(conversation.frames(frame)) as frames:
@@ -457,11 +485,9 @@ class Uplink:
             if not over and not conversation.ended:
                 # Whoever asked is gone, or going; the slot in the server's batch should go too. A task,
                 # because nothing may be awaited for long while being cancelled.
-                farewell = asyncio.create_task(
+                self._bid_farewell(
                     conversation.cancel(session.session_id, frame.bundle_hash, frame.question.request_id)
                 )
-                self._farewells.add(farewell)
-                farewell.add_done_callback(self._farewells.discard)
 
     async def _retrying(self, attempt: Callable[[], Awaitable[_Result]]) -> _Result:
         retry = 0

@@ -16,7 +16,7 @@ from device_agent.agent import Agent
 from device_agent.bundle.bundle import Bundle
 from device_agent.channel import SnrTrace
 from device_agent.config import DeviceSettings, load_settings
-from device_agent.errors import ConfigurationError, DeadlineError, TransmitterError
+from device_agent.errors import ConfigurationError, DeadlineError, TooSlowError
 from device_agent.media.clip import Clip
 from device_agent.media.loading import clip_from_file
 from device_agent.transmitter import Transmitter
@@ -36,12 +36,16 @@ class KeepingUplink:
         self.answer = pb.Answer(text="left", probability=0.75, finish_reason="stop")
         self.wants: list[pb.MoreWanted] = []
         self.sent: list[tuple[pb.TokenPayload, ...]] = []
+        self.late: list[tuple[float, float]] = []
 
     async def open(self, snr_db: float) -> Session:
         self.reported_snrs_db.append(snr_db)
         # The worse the link, the more tokens: as an edge server grants them.
         self.grant.token_length = 2 if snr_db > 15.0 else 6
         return Session("s", self.grant, "1", "tiny", 0.0, 1e9, snr_db)
+
+    def tell_late(self, deadline_s: float, encode_s: float) -> None:
+        self.late.append((deadline_s, encode_s))
 
     async def ask(self, question: pb.Question, **options: Any) -> Reply:
         self.questions.append(question)
@@ -160,6 +164,38 @@ async def test_all_is_sent_at_once_to_a_server_that_knows_no_rounds(
     assert "knows no rounds" in caplog.text
 
 
+@pytest.mark.parametrize("rounds", [True, False])
+async def test_rounds_that_the_bundle_does_not_have_are_refused_by_what_was_given(
+    make_agent: AgentMaker, clip_file: Path, rounds: bool
+) -> None:
+    agent, uplink = make_agent(progressive="2,3,11")
+    uplink.grant.rounds = rounds
+    with pytest.raises(ConfigurationError) as refused:
+        await agent.ask("what", clip_from_file(clip_file))
+    assert str(refused.value) == (
+        "progressive (--progressive) is 2,3,11; the bundle has no token length of 3, 11; "
+        "it allows 1, 2, 4, 8, 16, 32"
+    )
+    assert uplink.questions == []
+
+
+async def test_a_first_round_beyond_the_grant_is_refused_by_what_was_given(
+    make_agent: AgentMaker, clip_file: Path
+) -> None:
+    agent, uplink = make_agent(progressive="4,8")
+    uplink.grant.rounds, uplink.grant.max_token_length = True, 2
+    with pytest.raises(ConfigurationError, match=r"^progressive .*: its first round is 4; at most 2 granted"):
+        await agent.ask("what", clip_from_file(clip_file))
+
+
+async def test_a_text_that_cannot_be_is_named_as_it_was_given(make_agent: AgentMaker) -> None:
+    agent, _ = make_agent()
+    with pytest.raises(ConfigurationError, match=r"^context is not valid UTF-8"):
+        await agent.ask("what", context="\udc80")
+    with pytest.raises(ConfigurationError, match=r"^question is not valid UTF-8"):
+        await agent.ask("\udc80")
+
+
 async def test_where_the_cell_is_shared_out_rounds_end_at_what_there_is_room_for(
     make_agent: AgentMaker, clip_file: Path
 ) -> None:
@@ -248,11 +284,52 @@ async def test_a_graph_without_an_end_does_not_outlast_the_deadline(
     make_endless(bundle)
     agent, uplink = make_agent(deadline_s=0.3)
     clip = Clip(pcm_S=np.zeros(1000, np.float32))
-    with pytest.raises(DeadlineError, match="no answer"):
+    with pytest.raises(TooSlowError) as asked:
         await agent.ask("what", clip)
-    with pytest.raises(TransmitterError, match="deadline_s"):  # as a service that watches has it encoded
+    with pytest.raises(TooSlowError) as watched:  # as a service that watches has it encoded
         await agent.prepare("what", clip, uplink.grant)
+    assert str(asked.value) == str(watched.value) == "encoding takes longer than 0.3 s (deadline_s)"
     assert uplink.questions == []
+    assert uplink.late == [(0.3, 0.3)] * 2, "the cell reckons with what it never received"
+    with pytest.raises(TooSlowError, match="encoding"):
+        await agent.prepare_share(clip, uplink.grant, "camera", 0.0, 1.0)
+    assert len(uplink.late) == 2, "nobody waits for the answer to a share"
+
+
+async def test_airtime_beyond_the_deadline_is_not_waited_for_and_the_server_is_told(
+    make_agent: AgentMaker,
+) -> None:
+    agent, uplink = make_agent(pace=True, token_length=4)
+    uplink.grant.bandwidth_hz = 0.1
+    clip = Clip(pcm_S=np.zeros(1000, np.float32))
+    for asking in (agent.ask("what", clip), agent.prepare("what", clip, uplink.grant)):
+        with pytest.raises(TooSlowError, match=r"sending takes longer than 30 s \(deadline_s\)"):
+            await asking
+    assert [deadline_s for deadline_s, _ in uplink.late] == [30.0, 30.0]
+    assert all(0.0 < encode_s < 30.0 for _, encode_s in uplink.late)
+    uplink.grant.bandwidth_hz = 1e6
+    await agent.ask("what", clip)
+    assert len(uplink.questions) == 1, "what was not sent does not keep the radio"
+
+
+async def test_a_round_that_cannot_be_sent_in_time_is_not_the_servers_fault(
+    make_agent: AgentMaker, clip_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent, uplink = make_agent(progressive="1,4", pace=True)
+    uplink.grant.rounds = True
+    wanted = pb.MoreWanted(round=1, blocks=[pb.WantedBlock(modality=pb.MODALITY_VIDEO, token_length=4)])
+
+    async def ask(question: pb.Question, **options: Any) -> Reply:
+        uplink.grant.bandwidth_hz = 0.1  # the cell was shared out anew
+        try:
+            await options["more"](wanted)
+        except TimeoutError as error:  # as the uplink says it
+            raise DeadlineError("no answer") from error
+        raise AssertionError
+
+    monkeypatch.setattr(uplink, "ask", ask)
+    with pytest.raises(TooSlowError, match="sending"):
+        await agent.ask("what", clip_from_file(clip_file))
 
 
 async def test_what_is_left_of_the_time_goes_with_the_question(make_agent: AgentMaker) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -43,12 +44,43 @@ def test_a_setting_that_cannot_be_is_named_with_its_flag(flags: dict[str, object
         load_settings(flags)
 
 
+@pytest.mark.parametrize("way", ["flag", "environment", "file"])
+@pytest.mark.parametrize("name", ["porch\nroot: left", "porch\x1b[2J", "porch-*", "p" * 65])
+def test_a_device_is_called_by_a_name_however_it_is_set(
+    settings_file: Path, monkeypatch: pytest.MonkeyPatch, way: str, name: str
+) -> None:
+    if way == "environment":
+        monkeypatch.setenv("TOKENLINK_DEVICE_DEVICE_ID", name)
+    if way == "file":
+        settings_file.write_text(f"device_id = {json.dumps(name)}\n")
+    with pytest.raises(ConfigurationError) as refused:
+        load_settings({"device_id": name} if way == "flag" else {})
+    assert str(refused.value).startswith("device_id (--device-id, TOKENLINK_DEVICE_DEVICE_ID) is 'p")
+    assert "\n" not in str(refused.value)
+    assert "64" in str(refused.value)
+
+
 def test_a_broken_or_unknown_setting_in_the_file_is_named(settings_file: Path) -> None:
     settings_file.write_text("snr = 3\n")
     with pytest.raises(ConfigurationError, match=r"snr: no such setting .*device\.toml"):
         load_settings({})
     settings_file.write_text("snr_db = [\n")
     with pytest.raises(ConfigurationError, match="cannot be read"):
+        load_settings({})
+
+
+@pytest.mark.parametrize("coding", ["utf-8-sig", "utf-16"])
+def test_a_file_with_a_mark_of_its_coding_is_read(settings_file: Path, coding: str) -> None:
+    settings_file.write_text('# für uns\r\nserver = "file:1"\r\n', encoding=coding, newline="")
+    assert load_settings({}).server == "file:1"
+    settings_file.write_text("snr = 3\n", encoding=coding)
+    with pytest.raises(ConfigurationError, match=r"snr: no such setting .*device\.toml"):
+        load_settings({})
+
+
+def test_a_file_that_is_no_text_is_named(settings_file: Path) -> None:
+    settings_file.write_bytes(b'server = "\xe9"\n')
+    with pytest.raises(ConfigurationError, match=r"device\.toml cannot be read: 'utf-8' codec"):
         load_settings({})
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,6 +39,25 @@ def test_every_modality_has_the_granted_length_and_unit_symbol_energy(
         assert x_TC.shape == (token_length, bundle.manifest.channel_dim)
         assert x_TC.dtype == np.float32
         assert mean_square(x_TC) == pytest.approx(0.5, rel=1e-4)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="processors are given on Linux alone")
+def test_a_process_that_may_use_one_processor_is_told_nothing_of_others(bundle: Bundle) -> None:
+    """As in a container whose processors are a few of the machine's."""
+    program = (
+        "import os, sys\n"
+        "os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})\n"
+        "import numpy as np\n"
+        "from pathlib import Path\n"
+        "from device_agent.bundle.bundle import load_bundle\n"
+        "from device_agent.transmitter import Transmitter\n"
+        "made = Transmitter(load_bundle(Path(sys.argv[1])), threads=4)\n"
+        "print(made.encode_audio(np.zeros(1000, np.float32), 4).shape[0])\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program, str(bundle.folder)], capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "4\n", "")
 
 
 def test_a_clip_gives_each_of_its_modalities_and_the_time_it_took(bundle: Bundle, clip_file: Path) -> None:

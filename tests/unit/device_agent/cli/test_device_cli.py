@@ -379,6 +379,40 @@ def test_ctrl_c_while_it_is_still_loaded_is_no_traceback(tmp_path: Path) -> None
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+@pytest.mark.parametrize("module", ["device_agent.cli.main", "edge_server.cli"])
+def test_a_full_disk_behind_standard_output_is_one_line(module: str) -> None:
+    program = f"import sys; sys.argv[1:] = ['--version']; from {module} import main; main()"
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-c", program], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert ended.returncode == 1
+    assert ended.stderr.endswith(": standard output cannot be written: No space left on device\n")
+    assert ended.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("module", ["device_agent.cli.main", "edge_server.cli"])
+@pytest.mark.parametrize("flag", ["--version", "--help"])
+@pytest.mark.parametrize("unbuffered", [False, True])
+def test_who_reads_only_the_first_line_sees_no_traceback(module: str, flag: str, unbuffered: bool) -> None:
+    program = f"import sys; sys.argv[1:] = [{flag!r}]; from {module} import main; main()"
+    gone, standard_output = os.pipe()
+    os.close(gone)
+    try:
+        ended = subprocess.run(
+            [sys.executable, *(["-u"] if unbuffered else []), "-c", program],
+            stdout=standard_output,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    finally:
+        os.close(standard_output)
+    assert ended.stderr == ""
+    assert ended.returncode in (0, 1)
+
+
 def test_a_list_of_what_waits_fits_80_columns_and_its_ids_can_be_dropped(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

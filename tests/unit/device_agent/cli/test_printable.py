@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from device_agent.cli.printable import printable, set_up_output
+from device_agent.cli.printable import line_of, printable, set_up_output
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,10 @@ from device_agent.cli.printable import printable, set_up_output
 )
 def test_what_a_terminal_would_obey_is_shown_instead(text: str, shown: str) -> None:
     assert printable(text) == shown
+
+
+def test_a_name_does_not_end_its_line() -> None:
+    assert line_of("a.mp4\nb.mp4: left") == "a.mp4\\nb.mp4: left"
 
 
 def test_log_lines_are_shown_escaped_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -45,6 +47,7 @@ ODD = {
     "only the sound's size unfinished": wav(declared=0),
     "a stream, of 4 GiB by its header": wav(declared=2**32 - 1, riff=2**32 - 1),
     "a stream, of 2 GiB by its header": wav(declared=2**31 - 1, riff=2**31 + 35),
+    "a stream, of 2 GB by its header": wav(declared=2_000_000_000, riff=2_000_000_036),
     "a stream of SoX": wav(declared=0x7FFFF000, riff=0x7FFFF024),
     "a wrong size of the whole": wav(riff=17),
 }
@@ -94,6 +97,28 @@ def test_sound_with_something_behind_it_is_read(codec: str, tail: bytes) -> None
         clip = clip_from_bytes(whole, kind="audio")
         assert clip.pcm_S is not None
         assert clip.pcm_S.size == pytest.approx(16_000, abs=2500)
+
+
+def test_what_a_browser_records_is_heard_to_its_end() -> None:
+    """WebM written as it comes: no part of it says how long it is."""
+    tone = 0.5 * np.sin(np.arange(2 * 48_000) / 20)
+    file = io.BytesIO()
+    with av.open(file, "w", format="webm", options={"live": "1", "cluster_time_limit": "100"}) as out:
+        sound = out.add_stream("libopus", rate=48_000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(tone[None].astype(np.float32), format="flt", layout="mono")
+        frame.sample_rate, frame.pts = 48_000, 0
+        out.mux(sound.encode(frame))
+        out.mux(sound.encode(None))
+    data = bytearray(file.getvalue())
+    clusters = [found.end() for found in re.finditer(rb"\x1f\x43\xb6\x75", data)]
+    assert len(clusters) > 5
+    for at in clusters:
+        length = 9 - data[at].bit_length()
+        data[at : at + length] = bytes([0xFF >> (length - 1)]) + b"\xff" * (length - 1)
+    clip = clip_from_bytes(bytes(data), kind="audio")
+    assert clip.pcm_S is not None
+    assert clip.pcm_S.size == pytest.approx(32_000, abs=1000)
+    assert np.abs(clip.pcm_S[-4000:-1500]).max() > 0.3
 
 
 def test_sound_cut_out_of_a_stream_is_read() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import time
 import zlib
@@ -291,6 +292,9 @@ def test_a_path_that_is_no_file_is_refused(tmp_path: Path) -> None:
         clip_from_file(tmp_path / "nothing.mp4")
     with pytest.raises(MediaError, match="folder"):
         clip_from_file(tmp_path)
+    os.mkfifo(tmp_path / "pipe.wav")
+    with pytest.raises(MediaError, match="is a pipe or a device"):
+        clip_from_file(tmp_path / "pipe.wav")
 
 
 def test_parts_join_into_one_clip_but_not_two_of_a_kind() -> None:

@@ -27,6 +27,7 @@ from device_agent.media.messages import clip_of, message_of, receive, send
 from device_agent.media.sandbox import MediaPool
 from tests import hostile_media as hostile
 from tests.heif_files import coded, heif
+from tests.waiting import until_true
 
 LIMITS = MediaLimits(max_memory_bytes=256 * 2**20, max_decode_s=5.0)
 
@@ -61,6 +62,13 @@ def workers() -> list[psutil.Process]:
         for child in psutil.Process().children(recursive=True)
         if child.pid not in OTHERS and "device_agent.media.worker" in " ".join(child.cmdline())
     ]
+
+
+def only_worker_beside(others: set[int]) -> psutil.Process:
+    """The worker that was started; for a moment, the kernel knows no command line of a new program."""
+    until_true(lambda: any(worker.pid not in others for worker in workers()))
+    (worker,) = [worker for worker in workers() if worker.pid not in others]
+    return worker
 
 
 def test_what_is_decoded_elsewhere_is_the_same(pool: MediaPool, clip_file: Path) -> None:
@@ -160,7 +168,7 @@ def test_what_the_kernel_ended_is_told_by_its_limit_and_the_next_is_decoded(clip
     before = {worker.pid for worker in workers()}
     try:
         pool.start()
-        (first,) = [worker for worker in workers() if worker.pid not in before]
+        first = only_worker_beside(before)
         os.kill(first.pid, signal.SIGXCPU)
         with pytest.raises(
             MediaLimitError, match=r"film: takes more than 5 s to decode \(media.max_decode_s\)"
@@ -177,7 +185,7 @@ def test_a_worker_that_is_killed_is_replaced(clip_file: Path) -> None:
     before = {worker.pid for worker in workers()}
     try:
         pool.start()
-        (first,) = [worker for worker in workers() if worker.pid not in before]
+        first = only_worker_beside(before)
         os.kill(first.pid, signal.SIGSEGV)
         with pytest.raises(MediaError, match=r"decoder broke|memory"):
             pool.clip_from_bytes(data, limits=LIMITS)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -65,6 +67,37 @@ def test_a_window_of_sound_alone(file_format: str, codec: str) -> None:
     assert heard_s(clip_from_bytes(data, start_s=1.0)) == []
     with pytest.raises(WindowError, match="from 30 s on"):
         clip_from_bytes(data, kind="audio", start_s=30.0)
+
+
+def slow_film(file_format: str, seconds_each: int, pictures_in_all: int = 24) -> bytes:
+    """Pictures that get brighter, each on show for seconds; H.264 that is decoded in another order."""
+    file = io.BytesIO()
+    with av.open(file, "w", format=file_format) as out:
+        video = out.add_stream("libx264", rate=1, options={"bf": "3", "g": "6", "qp": "1"})
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        video.codec_context.time_base = Fraction(1, 1000)
+        for number in range(pictures_in_all):
+            shown = np.full((48, 64, 3), 10 * number, np.uint8)
+            frame = av.VideoFrame.from_ndarray(shown, format="rgb24").reformat(format="yuv420p")
+            frame.pts, frame.time_base = 1000 * seconds_each * number, Fraction(1, 1000)
+            out.mux(video.encode(frame))
+        out.mux(video.encode(None))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("start_s", [0.0, 5.0, 13.0])
+@pytest.mark.parametrize("seconds_each", [1, 2, 3, 10])
+@pytest.mark.parametrize("file_format", ["mp4", "matroska", "mpegts"])
+def test_a_film_of_a_picture_in_some_seconds_is_shown_like_any_other(
+    file_format: str, seconds_each: int, start_s: float
+) -> None:
+    """As screens are filmed: a decoder that waits for more pictures holds back those of the window."""
+    frames = clip_from_bytes(slow_film(file_format, seconds_each), start_s=start_s).frames_THWC
+    assert frames is not None
+    times = start_s + np.arange(len(frames)) / 8
+    assert len(frames) == 32
+    wanted = 10 * np.floor(times / seconds_each + 1e-6)
+    np.testing.assert_allclose(frames.mean(axis=(1, 2, 3)), wanted, atol=3)
 
 
 def test_a_shorter_window_is_shorter(films: dict[str, bytes]) -> None:

@@ -36,6 +36,25 @@ def test_an_honest_grant_stays_as_it_is() -> None:
     assert sane_grant(pb.Grant(max_token_length=1, max_questions_in_flight=1, valid_s=5)).bandwidth_hz == 0.0
 
 
+@pytest.mark.parametrize(("bandwidth_hz", "tx_power_db"), [(500.0, 33.0), (4.0, 54.0), (2e7, -73.0)])
+def test_a_share_of_a_crowded_cell_is_taken_as_it_was_granted(
+    bandwidth_hz: float, tx_power_db: float
+) -> None:
+    sent = pb.Grant(bandwidth_hz=bandwidth_hz, tx_power_db=tx_power_db, valid_s=5)
+    grant = sane_grant(sent)
+    assert (grant.bandwidth_hz, grant.tx_power_db) == (bandwidth_hz, tx_power_db)
+
+
+def test_a_bandwidth_that_is_raised_keeps_its_power() -> None:
+    def power(grant: pb.Grant) -> float:
+        return grant.bandwidth_hz * 10.0 ** (grant.tx_power_db / 10.0)
+
+    sent = pb.Grant(bandwidth_hz=0.01, tx_power_db=30.0, valid_s=5)
+    grant = sane_grant(sent)
+    assert grant.bandwidth_hz == MIN_BANDWIDTH_HZ
+    assert power(grant) == pytest.approx(power(sent))
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -1.0, 1e-9, 1e300])
 def test_no_number_of_a_grant_holds_a_device(value: float) -> None:
     sent = pb.Grant(bandwidth_hz=value, valid_s=value, outage_snr_db=value, max_questions_in_flight=2**32 - 1)
