@@ -25,6 +25,9 @@ REQUEST_CHANNEL_USES = 72
 """What a request for more tokens takes of the air: a control channel element, 6 groups of 12 resource
 elements with their pilots (3GPP TS 38.211, 7.3.2.2)."""
 
+MAX_DEVICE_CHARS = 128
+"""Longest name of a device, or of one of its sources, with whatever its agent adds."""
+
 MAX_TEMPERATURE = 2.0
 """Of sampling; 0 is greedy. These bounds are those of OpenAI's API."""
 MAX_ABS_PENALTY = 2.0
@@ -42,6 +45,21 @@ MAX_ALTERNATIVES = 20
 def clamp_snr_db(snr_db: float) -> float:
     """An SNR as a receiver is told it: within [-30, 40] dB."""
     return min(max(snr_db, MIN_SNR_DB), MAX_SNR_DB)
+
+
+def check_device_name(name: str, most: int = MAX_DEVICE_CHARS) -> str:
+    """A name that a device, or one of its sources, may have: it stands in lines and patterns as it is.
+
+    Args:
+        name: whatever was given.
+        most: characters.
+
+    Raises:
+        ValueError: it is none; says what is allowed.
+    """
+    if not 1 <= len(name) <= most or not name.isprintable() or "*" in name:
+        raise ValueError(f"1 to {most} printable characters are allowed, no '*'")
+    return name
 
 
 class WireNames(Mapping[str, NumberT]):

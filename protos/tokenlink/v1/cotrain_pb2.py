@@ -25,19 +25,21 @@ _sym_db = _symbol_database.Default()
 from protos.tokenlink.v1 import tokenlink_pb2 as protos_dot_tokenlink_dot_v1_dot_tokenlink__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!protos/tokenlink/v1/cotrain.proto\x12\x0ctokenlink.v1\x1a#protos/tokenlink/v1/tokenlink.proto\"\x85\x01\n\x0bLearnUplink\x12\"\n\x04join\x18\x01 \x01(\x0b\x32\x12.tokenlink.v1.JoinH\x00\x12$\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x13.tokenlink.v1.BatchH\x00\x12$\n\x05heads\x18\x03 \x01(\x0b\x32\x13.tokenlink.v1.HeadsH\x00\x42\x06\n\x04\x62ody\"\xe6\x01\n\rLearnDownlink\x12&\n\x06joined\x18\x01 \x01(\x0b\x32\x14.tokenlink.v1.JoinedH\x00\x12\"\n\x04step\x18\x02 \x01(\x0b\x32\x12.tokenlink.v1.StepH\x00\x12/\n\x08gradient\x18\x03 \x01(\x0b\x32\x1b.tokenlink.v1.BatchGradientH\x00\x12$\n\x05heads\x18\x04 \x01(\x0b\x32\x13.tokenlink.v1.HeadsH\x00\x12*\n\x08\x66inished\x18\x05 \x01(\x0b\x32\x16.tokenlink.v1.FinishedH\x00\x42\x06\n\x04\x62ody\"{\n\x04Join\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x13\n\x0b\x62undle_hash\x18\x02 \x01(\t\x12\x10\n\x08round_id\x18\x03 \x01(\t\x12\x10\n\x08\x65xamples\x18\x04 \x01(\r\x12\x10\n\x08held_out\x18\x05 \x01(\r\x12\x15\n\ragent_version\x18\x06 \x01(\t\"\xd7\x01\n\x06Joined\x12\x10\n\x08round_id\x18\x01 \x01(\t\x12\x0e\n\x06rounds\x18\x02 \x01(\r\x12\'\n\x05heads\x18\x03 \x01(\x0e\x32\x18.tokenlink.v1.HeadPolicy\x12\x0c\n\x04seed\x18\x04 \x01(\x04\x12\x11\n\tclip_norm\x18\x05 \x01(\x01\x12\x14\n\x0cweight_decay\x18\x06 \x01(\x01\x12$\n\x07payload\x18\x07 \x01(\x0e\x32\x13.tokenlink.v1.DType\x12%\n\x08gradient\x18\x08 \x01(\x0e\x32\x13.tokenlink.v1.DType\"\xfc\x01\n\x04Step\x12\x0c\n\x04step\x18\x01 \x01(\r\x12&\n\x07purpose\x18\x02 \x01(\x0e\x32\x15.tokenlink.v1.Purpose\x12\r\n\x05\x63lips\x18\x03 \x01(\r\x12\x11\n\tquestions\x18\x04 \x01(\r\x12;\n\rtoken_lengths\x18\x05 \x03(\x0b\x32$.tokenlink.v1.Step.TokenLengthsEntry\x12\x15\n\rlearning_rate\x18\x06 \x01(\x01\x12\x13\n\x0bwants_heads\x18\x07 \x01(\x08\x1a\x33\n\x11TokenLengthsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01\"f\n\x05\x42\x61tch\x12\x0c\n\x04step\x18\x01 \x01(\r\x12&\n\x07purpose\x18\x02 \x01(\x0e\x32\x15.tokenlink.v1.Purpose\x12\'\n\x08\x65xamples\x18\x03 \x03(\x0b\x32\x15.tokenlink.v1.Example\"^\n\x07\x45xample\x12,\n\x08payloads\x18\x01 \x03(\x0b\x32\x1a.tokenlink.v1.TokenPayload\x12%\n\x05\x61sked\x18\x02 \x03(\x0b\x32\x16.tokenlink.v1.Labelled\"4\n\x08Labelled\x12\x14\n\x0cquestion_ids\x18\x01 \x03(\r\x12\x12\n\nanswer_ids\x18\x02 \x03(\r\"g\n\rBatchGradient\x12\x0c\n\x04step\x18\x01 \x01(\r\x12+\n\x06\x62locks\x18\x02 \x03(\x0b\x32\x1b.tokenlink.v1.BlockGradient\x12\x0c\n\x04loss\x18\x03 \x01(\x01\x12\r\n\x05right\x18\x04 \x01(\x01\"\x83\x01\n\rBlockGradient\x12\x13\n\x0btransmitter\x18\x01 \x01(\t\x12\"\n\x05\x64type\x18\x02 \x01(\x0e\x32\x13.tokenlink.v1.DType\x12\r\n\x05shape\x18\x03 \x03(\r\x12\r\n\x05scale\x18\x04 \x01(\x02\x12\x0c\n\x04\x64\x61ta\x18\x05 \x01(\x0c\x12\r\n\x05\x63rc32\x18\x06 \x01(\x07\"?\n\x05Heads\x12\x0c\n\x04step\x18\x01 \x01(\r\x12(\n\x05heads\x18\x02 \x03(\x0b\x32\x19.tokenlink.v1.HeadWeights\"O\n\x0bHeadWeights\x12\x13\n\x0btransmitter\x18\x01 \x01(\t\x12+\n\x07tensors\x18\x02 \x03(\x0b\x32\x1a.tokenlink.v1.WeightTensor\"9\n\x0cWeightTensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05shape\x18\x02 \x03(\r\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"(\n\x08\x46inished\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\r*s\n\nHeadPolicy\x12\x1b\n\x17HEAD_POLICY_UNSPECIFIED\x10\x00\x12\x18\n\x14HEAD_POLICY_PERSONAL\x10\x01\x12\x16\n\x12HEAD_POLICY_SHARED\x10\x02\x12\x16\n\x12HEAD_POLICY_FROZEN\x10\x03*l\n\x07Purpose\x12\x17\n\x13PURPOSE_UNSPECIFIED\x10\x00\x12\x11\n\rPURPOSE_TRAIN\x10\x01\x12\x1a\n\x16PURPOSE_EXAMINE_BEFORE\x10\x02\x12\x19\n\x15PURPOSE_EXAMINE_AFTER\x10\x03\x32Q\n\nCoTraining\x12\x43\n\x05Learn\x12\x19.tokenlink.v1.LearnUplink\x1a\x1b.tokenlink.v1.LearnDownlink(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!protos/tokenlink/v1/cotrain.proto\x12\x0ctokenlink.v1\x1a#protos/tokenlink/v1/tokenlink.proto\"\x85\x01\n\x0bLearnUplink\x12\"\n\x04join\x18\x01 \x01(\x0b\x32\x12.tokenlink.v1.JoinH\x00\x12$\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x13.tokenlink.v1.BatchH\x00\x12$\n\x05heads\x18\x03 \x01(\x0b\x32\x13.tokenlink.v1.HeadsH\x00\x42\x06\n\x04\x62ody\"\xe6\x01\n\rLearnDownlink\x12&\n\x06joined\x18\x01 \x01(\x0b\x32\x14.tokenlink.v1.JoinedH\x00\x12\"\n\x04step\x18\x02 \x01(\x0b\x32\x12.tokenlink.v1.StepH\x00\x12/\n\x08gradient\x18\x03 \x01(\x0b\x32\x1b.tokenlink.v1.BatchGradientH\x00\x12$\n\x05heads\x18\x04 \x01(\x0b\x32\x13.tokenlink.v1.HeadsH\x00\x12*\n\x08\x66inished\x18\x05 \x01(\x0b\x32\x16.tokenlink.v1.FinishedH\x00\x42\x06\n\x04\x62ody\"{\n\x04Join\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x13\n\x0b\x62undle_hash\x18\x02 \x01(\t\x12\x10\n\x08round_id\x18\x03 \x01(\t\x12\x10\n\x08\x65xamples\x18\x04 \x01(\r\x12\x10\n\x08held_out\x18\x05 \x01(\r\x12\x15\n\ragent_version\x18\x06 \x01(\t\"\xe1\x02\n\x06Joined\x12\x10\n\x08round_id\x18\x01 \x01(\t\x12\x0e\n\x06rounds\x18\x02 \x01(\r\x12\'\n\x05heads\x18\x03 \x01(\x0e\x32\x18.tokenlink.v1.HeadPolicy\x12\x0c\n\x04seed\x18\x04 \x01(\x04\x12\x11\n\tclip_norm\x18\x05 \x01(\x01\x12\x14\n\x0cweight_decay\x18\x06 \x01(\x01\x12$\n\x07payload\x18\x07 \x01(\x0e\x32\x13.tokenlink.v1.DType\x12%\n\x08gradient\x18\x08 \x01(\x0e\x32\x13.tokenlink.v1.DType\x12.\n\x05usual\x18\t \x03(\x0b\x32\x1f.tokenlink.v1.Joined.UsualEntry\x12\r\n\x05\x61lign\x18\n \x01(\x01\x1aI\n\nUsualEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.tokenlink.v1.UsualFeatures:\x02\x38\x01\"Y\n\rUsualFeatures\x12\x11\n\tselection\x18\x01 \x01(\x0c\x12\x14\n\x0ctoken_length\x18\x02 \x01(\r\x12\x0c\n\x04mean\x18\x03 \x03(\x02\x12\x11\n\tdeviation\x18\x04 \x03(\x02\"\xfc\x01\n\x04Step\x12\x0c\n\x04step\x18\x01 \x01(\r\x12&\n\x07purpose\x18\x02 \x01(\x0e\x32\x15.tokenlink.v1.Purpose\x12\r\n\x05\x63lips\x18\x03 \x01(\r\x12\x11\n\tquestions\x18\x04 \x01(\r\x12;\n\rtoken_lengths\x18\x05 \x03(\x0b\x32$.tokenlink.v1.Step.TokenLengthsEntry\x12\x15\n\rlearning_rate\x18\x06 \x01(\x01\x12\x13\n\x0bwants_heads\x18\x07 \x01(\x08\x1a\x33\n\x11TokenLengthsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01\"f\n\x05\x42\x61tch\x12\x0c\n\x04step\x18\x01 \x01(\r\x12&\n\x07purpose\x18\x02 \x01(\x0e\x32\x15.tokenlink.v1.Purpose\x12\'\n\x08\x65xamples\x18\x03 \x03(\x0b\x32\x15.tokenlink.v1.Example\"^\n\x07\x45xample\x12,\n\x08payloads\x18\x01 \x03(\x0b\x32\x1a.tokenlink.v1.TokenPayload\x12%\n\x05\x61sked\x18\x02 \x03(\x0b\x32\x16.tokenlink.v1.Labelled\"4\n\x08Labelled\x12\x14\n\x0cquestion_ids\x18\x01 \x03(\r\x12\x12\n\nanswer_ids\x18\x02 \x03(\r\"g\n\rBatchGradient\x12\x0c\n\x04step\x18\x01 \x01(\r\x12+\n\x06\x62locks\x18\x02 \x03(\x0b\x32\x1b.tokenlink.v1.BlockGradient\x12\x0c\n\x04loss\x18\x03 \x01(\x01\x12\r\n\x05right\x18\x04 \x01(\x01\"\x83\x01\n\rBlockGradient\x12\x13\n\x0btransmitter\x18\x01 \x01(\t\x12\"\n\x05\x64type\x18\x02 \x01(\x0e\x32\x13.tokenlink.v1.DType\x12\r\n\x05shape\x18\x03 \x03(\r\x12\r\n\x05scale\x18\x04 \x01(\x02\x12\x0c\n\x04\x64\x61ta\x18\x05 \x01(\x0c\x12\r\n\x05\x63rc32\x18\x06 \x01(\x07\"?\n\x05Heads\x12\x0c\n\x04step\x18\x01 \x01(\r\x12(\n\x05heads\x18\x02 \x03(\x0b\x32\x19.tokenlink.v1.HeadWeights\"O\n\x0bHeadWeights\x12\x13\n\x0btransmitter\x18\x01 \x01(\t\x12+\n\x07tensors\x18\x02 \x03(\x0b\x32\x1a.tokenlink.v1.WeightTensor\"9\n\x0cWeightTensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05shape\x18\x02 \x03(\r\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"(\n\x08\x46inished\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\r*s\n\nHeadPolicy\x12\x1b\n\x17HEAD_POLICY_UNSPECIFIED\x10\x00\x12\x18\n\x14HEAD_POLICY_PERSONAL\x10\x01\x12\x16\n\x12HEAD_POLICY_SHARED\x10\x02\x12\x16\n\x12HEAD_POLICY_FROZEN\x10\x03*l\n\x07Purpose\x12\x17\n\x13PURPOSE_UNSPECIFIED\x10\x00\x12\x11\n\rPURPOSE_TRAIN\x10\x01\x12\x1a\n\x16PURPOSE_EXAMINE_BEFORE\x10\x02\x12\x19\n\x15PURPOSE_EXAMINE_AFTER\x10\x03\x32Q\n\nCoTraining\x12\x43\n\x05Learn\x12\x19.tokenlink.v1.LearnUplink\x1a\x1b.tokenlink.v1.LearnDownlink(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.tokenlink.v1.cotrain_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_JOINED_USUALENTRY']._loaded_options = None
+  _globals['_JOINED_USUALENTRY']._serialized_options = b'8\001'
   _globals['_STEP_TOKENLENGTHSENTRY']._loaded_options = None
   _globals['_STEP_TOKENLENGTHSENTRY']._serialized_options = b'8\001'
-  _globals['_HEADPOLICY']._serialized_start=1795
-  _globals['_HEADPOLICY']._serialized_end=1910
-  _globals['_PURPOSE']._serialized_start=1912
-  _globals['_PURPOSE']._serialized_end=2020
+  _globals['_HEADPOLICY']._serialized_start=2024
+  _globals['_HEADPOLICY']._serialized_end=2139
+  _globals['_PURPOSE']._serialized_start=2141
+  _globals['_PURPOSE']._serialized_end=2249
   _globals['_LEARNUPLINK']._serialized_start=89
   _globals['_LEARNUPLINK']._serialized_end=222
   _globals['_LEARNDOWNLINK']._serialized_start=225
@@ -45,29 +47,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_JOIN']._serialized_start=457
   _globals['_JOIN']._serialized_end=580
   _globals['_JOINED']._serialized_start=583
-  _globals['_JOINED']._serialized_end=798
-  _globals['_STEP']._serialized_start=801
-  _globals['_STEP']._serialized_end=1053
-  _globals['_STEP_TOKENLENGTHSENTRY']._serialized_start=1002
-  _globals['_STEP_TOKENLENGTHSENTRY']._serialized_end=1053
-  _globals['_BATCH']._serialized_start=1055
-  _globals['_BATCH']._serialized_end=1157
-  _globals['_EXAMPLE']._serialized_start=1159
-  _globals['_EXAMPLE']._serialized_end=1253
-  _globals['_LABELLED']._serialized_start=1255
-  _globals['_LABELLED']._serialized_end=1307
-  _globals['_BATCHGRADIENT']._serialized_start=1309
-  _globals['_BATCHGRADIENT']._serialized_end=1412
-  _globals['_BLOCKGRADIENT']._serialized_start=1415
-  _globals['_BLOCKGRADIENT']._serialized_end=1546
-  _globals['_HEADS']._serialized_start=1548
-  _globals['_HEADS']._serialized_end=1611
-  _globals['_HEADWEIGHTS']._serialized_start=1613
-  _globals['_HEADWEIGHTS']._serialized_end=1692
-  _globals['_WEIGHTTENSOR']._serialized_start=1694
-  _globals['_WEIGHTTENSOR']._serialized_end=1751
-  _globals['_FINISHED']._serialized_start=1753
-  _globals['_FINISHED']._serialized_end=1793
-  _globals['_COTRAINING']._serialized_start=2022
-  _globals['_COTRAINING']._serialized_end=2103
+  _globals['_JOINED']._serialized_end=936
+  _globals['_JOINED_USUALENTRY']._serialized_start=863
+  _globals['_JOINED_USUALENTRY']._serialized_end=936
+  _globals['_USUALFEATURES']._serialized_start=938
+  _globals['_USUALFEATURES']._serialized_end=1027
+  _globals['_STEP']._serialized_start=1030
+  _globals['_STEP']._serialized_end=1282
+  _globals['_STEP_TOKENLENGTHSENTRY']._serialized_start=1231
+  _globals['_STEP_TOKENLENGTHSENTRY']._serialized_end=1282
+  _globals['_BATCH']._serialized_start=1284
+  _globals['_BATCH']._serialized_end=1386
+  _globals['_EXAMPLE']._serialized_start=1388
+  _globals['_EXAMPLE']._serialized_end=1482
+  _globals['_LABELLED']._serialized_start=1484
+  _globals['_LABELLED']._serialized_end=1536
+  _globals['_BATCHGRADIENT']._serialized_start=1538
+  _globals['_BATCHGRADIENT']._serialized_end=1641
+  _globals['_BLOCKGRADIENT']._serialized_start=1644
+  _globals['_BLOCKGRADIENT']._serialized_end=1775
+  _globals['_HEADS']._serialized_start=1777
+  _globals['_HEADS']._serialized_end=1840
+  _globals['_HEADWEIGHTS']._serialized_start=1842
+  _globals['_HEADWEIGHTS']._serialized_end=1921
+  _globals['_WEIGHTTENSOR']._serialized_start=1923
+  _globals['_WEIGHTTENSOR']._serialized_end=1980
+  _globals['_FINISHED']._serialized_start=1982
+  _globals['_FINISHED']._serialized_end=2022
+  _globals['_COTRAINING']._serialized_start=2251
+  _globals['_COTRAINING']._serialized_end=2332
 # @@protoc_insertion_point(module_scope)

@@ -71,7 +71,14 @@ class Join(_message.Message):
     def __init__(self, device_id: _Optional[str] = ..., bundle_hash: _Optional[str] = ..., round_id: _Optional[str] = ..., examples: _Optional[int] = ..., held_out: _Optional[int] = ..., agent_version: _Optional[str] = ...) -> None: ...
 
 class Joined(_message.Message):
-    __slots__ = ("round_id", "rounds", "heads", "seed", "clip_norm", "weight_decay", "payload", "gradient")
+    __slots__ = ("round_id", "rounds", "heads", "seed", "clip_norm", "weight_decay", "payload", "gradient", "usual", "align")
+    class UsualEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: UsualFeatures
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[UsualFeatures, _Mapping]] = ...) -> None: ...
     ROUND_ID_FIELD_NUMBER: _ClassVar[int]
     ROUNDS_FIELD_NUMBER: _ClassVar[int]
     HEADS_FIELD_NUMBER: _ClassVar[int]
@@ -80,6 +87,8 @@ class Joined(_message.Message):
     WEIGHT_DECAY_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_FIELD_NUMBER: _ClassVar[int]
     GRADIENT_FIELD_NUMBER: _ClassVar[int]
+    USUAL_FIELD_NUMBER: _ClassVar[int]
+    ALIGN_FIELD_NUMBER: _ClassVar[int]
     round_id: str
     rounds: int
     heads: HeadPolicy
@@ -88,7 +97,21 @@ class Joined(_message.Message):
     weight_decay: float
     payload: _tokenlink_pb2.DType
     gradient: _tokenlink_pb2.DType
-    def __init__(self, round_id: _Optional[str] = ..., rounds: _Optional[int] = ..., heads: _Optional[_Union[HeadPolicy, str]] = ..., seed: _Optional[int] = ..., clip_norm: _Optional[float] = ..., weight_decay: _Optional[float] = ..., payload: _Optional[_Union[_tokenlink_pb2.DType, str]] = ..., gradient: _Optional[_Union[_tokenlink_pb2.DType, str]] = ...) -> None: ...
+    usual: _containers.MessageMap[str, UsualFeatures]
+    align: float
+    def __init__(self, round_id: _Optional[str] = ..., rounds: _Optional[int] = ..., heads: _Optional[_Union[HeadPolicy, str]] = ..., seed: _Optional[int] = ..., clip_norm: _Optional[float] = ..., weight_decay: _Optional[float] = ..., payload: _Optional[_Union[_tokenlink_pb2.DType, str]] = ..., gradient: _Optional[_Union[_tokenlink_pb2.DType, str]] = ..., usual: _Optional[_Mapping[str, UsualFeatures]] = ..., align: _Optional[float] = ...) -> None: ...
+
+class UsualFeatures(_message.Message):
+    __slots__ = ("selection", "token_length", "mean", "deviation")
+    SELECTION_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_LENGTH_FIELD_NUMBER: _ClassVar[int]
+    MEAN_FIELD_NUMBER: _ClassVar[int]
+    DEVIATION_FIELD_NUMBER: _ClassVar[int]
+    selection: bytes
+    token_length: int
+    mean: _containers.RepeatedScalarFieldContainer[float]
+    deviation: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, selection: _Optional[bytes] = ..., token_length: _Optional[int] = ..., mean: _Optional[_Iterable[float]] = ..., deviation: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Step(_message.Message):
     __slots__ = ("step", "purpose", "clips", "questions", "token_lengths", "learning_rate", "wants_heads")

@@ -313,13 +313,14 @@ class CloseSessionResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class UplinkFrame(_message.Message):
-    __slots__ = ("session_id", "bundle_hash", "question", "cancel", "acknowledge", "more", "traceparent", "sent_at_s")
+    __slots__ = ("session_id", "bundle_hash", "question", "cancel", "acknowledge", "more", "late", "traceparent", "sent_at_s")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     BUNDLE_HASH_FIELD_NUMBER: _ClassVar[int]
     QUESTION_FIELD_NUMBER: _ClassVar[int]
     CANCEL_FIELD_NUMBER: _ClassVar[int]
     ACKNOWLEDGE_FIELD_NUMBER: _ClassVar[int]
     MORE_FIELD_NUMBER: _ClassVar[int]
+    LATE_FIELD_NUMBER: _ClassVar[int]
     TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     SENT_AT_S_FIELD_NUMBER: _ClassVar[int]
     session_id: str
@@ -328,9 +329,10 @@ class UplinkFrame(_message.Message):
     cancel: Cancel
     acknowledge: Acknowledge
     more: More
+    late: Late
     traceparent: str
     sent_at_s: float
-    def __init__(self, session_id: _Optional[str] = ..., bundle_hash: _Optional[str] = ..., question: _Optional[_Union[Question, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., acknowledge: _Optional[_Union[Acknowledge, _Mapping]] = ..., more: _Optional[_Union[More, _Mapping]] = ..., traceparent: _Optional[str] = ..., sent_at_s: _Optional[float] = ...) -> None: ...
+    def __init__(self, session_id: _Optional[str] = ..., bundle_hash: _Optional[str] = ..., question: _Optional[_Union[Question, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., acknowledge: _Optional[_Union[Acknowledge, _Mapping]] = ..., more: _Optional[_Union[More, _Mapping]] = ..., late: _Optional[_Union[Late, _Mapping]] = ..., traceparent: _Optional[str] = ..., sent_at_s: _Optional[float] = ...) -> None: ...
 
 class Cancel(_message.Message):
     __slots__ = ("request_id",)
@@ -343,6 +345,14 @@ class Acknowledge(_message.Message):
     REQUEST_IDS_FIELD_NUMBER: _ClassVar[int]
     request_ids: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, request_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Late(_message.Message):
+    __slots__ = ("deadline_ms", "encode_ms")
+    DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
+    ENCODE_MS_FIELD_NUMBER: _ClassVar[int]
+    deadline_ms: int
+    encode_ms: int
+    def __init__(self, deadline_ms: _Optional[int] = ..., encode_ms: _Optional[int] = ...) -> None: ...
 
 class AskRequest(_message.Message):
     __slots__ = ("session_id", "bundle_hash", "question")

@@ -20,6 +20,7 @@ from protos.names import (
     PRIORITIES,
     ChannelName,
     WireNames,
+    check_device_name,
     clamp_snr_db,
 )
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
@@ -31,6 +32,19 @@ ENUMS: list[tuple[Any, WireNames[Any]]] = [
     (pb.DType, DTYPES),
     (pb.Priority, PRIORITIES),
 ]
+
+
+@pytest.mark.parametrize("name", ["camera-1", "Küche 1", "hall/left", "x" * 128])
+def test_devices_are_called_by_what_can_be_printed(name: str) -> None:
+    assert check_device_name(name) == name
+
+
+@pytest.mark.parametrize(
+    "name", ["", "x" * 129, "a\nb", "a\x1b[2J", "a\x00", "a\u202eb", "\udc80", "camera-*"]
+)
+def test_what_ends_a_line_or_stands_for_others_is_no_name(name: str) -> None:
+    with pytest.raises(ValueError, match="1 to 128 printable characters are allowed"):
+        check_device_name(name)
 
 
 @pytest.fixture
