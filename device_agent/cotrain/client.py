@@ -141,7 +141,8 @@ class _Stream:
             first = await self._read()
             if first is None or first.WhichOneof("body") != "joined":
                 raise UplinkError(f"{self._server} does not answer Join; does it co-train?")
-            self._learner.joined(first.joined)
+            # Clips may have to be encoded.
+            await asyncio.to_thread(self._learner.joined, first.joined)
             self._rounds = first.joined.rounds
             reading = asyncio.create_task(self._reading())
             try:

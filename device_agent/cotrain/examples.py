@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from device_agent.cotrain.questions_file import FILE, OwnClip, QuestionLine, lines_of, read_text
+from device_agent.cotrain.questions_file import FILE, OwnClip, QuestionLine, lines_of
 from device_agent.errors import ConfigurationError
+from device_agent.written import written_text
 
 MAX_ANSWER_TOKENS = 64
 """Language tokens of an answer that is learned."""
@@ -61,7 +62,7 @@ def read_examples(folder: Path, tokenize: Callable[[str], list[int]]) -> Example
     """
     path = folder / FILE
     try:
-        text = read_text(path)
+        text = written_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"examples: {path} cannot be read: {error}") from error
     left_out: list[str] = []

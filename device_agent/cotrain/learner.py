@@ -22,6 +22,7 @@ import numpy.typing as npt
 from device_agent.bundle.bundle import Bundle
 from device_agent.channel import Channel, ChannelConfig
 from device_agent.channel.link import Reception
+from device_agent.cotrain.alignment import MOST_CLIPS, UsualFeatures, aligned
 from device_agent.cotrain.examples import Asked, Examples, LabelledClip
 from device_agent.cotrain.features import ClipFeatures
 from device_agent.cotrain.head import LearningHead, learning_heads
@@ -136,16 +137,36 @@ class Learner:
         )
 
     def joined(self, joined: cpb.Joined) -> None:
-        """Take part in a round: go on with it, or begin it with the bundle's own heads."""
+        """Take part in a round: go on with it, or begin it with the bundle's own heads, aligned to what the
+        device sees where the edge says how.
+
+        Raises:
+            MediaError: a clip can no longer be read.
+            UplinkError: what the edge says is not of these encoders.
+        """
         if joined.round_id != self.round_id:
             for slot, head in self.heads.items():
-                head.load(self._first[slot])
+                head.load(self._begun(slot, head, joined))
             self._optimiser = AdamW(self._flat(), joined.weight_decay)
             self.learned = Learned()
             self.round_id = joined.round_id
         self._optimiser.weight_decay = joined.weight_decay
         self._round = joined
         self._sent.clear()
+
+    def _begun(self, slot: str, head: LearningHead, joined: cpb.Joined) -> Mapping[str, Array]:
+        """The weights with which a head begins a round."""
+        first = self._first[slot]
+        if slot not in joined.usual or not 0.0 < joined.align <= 1.0:
+            return first
+        usual = UsualFeatures.read(joined.usual[slot], *head.features_shape)
+        clips = self.examples.train[:MOST_CLIPS]
+        seen = [
+            each.by_slot[slot]
+            for each in (self._features(clip.clip) for clip in clips)
+            if slot in each.by_slot
+        ]
+        return aligned(first, seen, usual, joined.align) if seen else first
 
     def batch(self, step: cpb.Step) -> cpb.Batch:
         """What a step asks for: examples behind the channel.

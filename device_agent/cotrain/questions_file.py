@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -82,16 +82,6 @@ class OwnClip:
             if place < 0:
                 return split
         raise AssertionError(SHARES)
-
-
-def read_text(path: Path) -> str:
-    """The file's text.
-
-    Raises:
-        OSError: it cannot be read.
-        UnicodeDecodeError: it is not UTF-8.
-    """
-    return path.read_text(encoding="utf-8-sig")
 
 
 def lines_of(text: str) -> Iterator[tuple[str, QuestionLine | str]]:

@@ -33,6 +33,24 @@ def training_step(plan: Plan, slots: Sequence[str], rate: float, step: int) -> c
     )
 
 
+def of_missed(message: cpb.Step, missed: int, most: int) -> cpb.Step:
+    """What a device is asked for in a step that missed some before it: more clips, learned from faster.
+
+    Args:
+        message: what all are asked for.
+        missed: steps since its last batch that counted.
+        most: times the clips, at most.
+    """
+    times = min(1 + missed, most)
+    if message.purpose != cpb.PURPOSE_TRAIN or message.wants_heads or times <= 1:
+        return message
+    more = cpb.Step()
+    more.CopyFrom(message)
+    more.clips *= times
+    more.learning_rate *= times
+    return more
+
+
 def examination(plan: Plan, slots: Sequence[str], step: int, purpose: cpb.Purpose) -> cpb.Step:
     """Held-out examples, before or after the round; at the middle one of its token lengths."""
     lengths = sorted(plan.token_lengths)

@@ -88,6 +88,14 @@ def open_(
     rehearse_questions: Annotated[
         int, typer.Option(min=1, max=64, help="With --rehearse: about each.")
     ] = _USUAL.rehearse_questions,
+    align: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="With --rehearse: how far devices' own heads begin aligned to what they see.",
+        ),
+    ] = _USUAL.align,
     clips: Annotated[int, typer.Option(min=1, max=64, help="Clips of a device a step.")] = _USUAL.clips,
     questions: Annotated[int, typer.Option(min=1, max=64, help="About each.")] = _USUAL.questions,
     token_length: Annotated[
@@ -141,6 +149,7 @@ def open_(
         rehearse_share=rehearse_share if rehearse is not None else 0.0,
         rehearse_clips=rehearse_clips,
         rehearse_questions=rehearse_questions,
+        align=align if rehearse is not None else 0.0,
         clips=clips,
         questions=questions,
         token_lengths=tuple(token_length) if token_length else _USUAL.token_lengths,
@@ -189,7 +198,7 @@ def open_(
             metrics=metrics,
             pause_above=pause_above,
             data=data,
-            rehearse=rehearse if rehearse_share > 0.0 else None,
+            rehearse=rehearse if rehearse_share > 0.0 or align > 0.0 else None,
             ready=ready,
             progress=show,
         )

@@ -1,7 +1,7 @@
 """What a round takes in: which devices take part, and what each has sent of what is wanted just now.
 
 A batch that comes after its step was closed counts in the next one that closes, unless its device has sent a
-newer one by then: who is slow learns more seldom, but learns.
+newer one by then: who is slow learns more seldom, but from more at a time.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from edge_server.errors import (
     InvalidQuestionError,
     PermissionDeniedError,
 )
+from edge_server.frontdoor.device_names import checked_device
 from protos import gradients
 from protos.gradients import GradientError
 from protos.tokenlink.v1 import cotrain_pb2 as cpb
@@ -68,7 +69,7 @@ class Intake:
         self._bounds = Bounds(
             config.channel_dim,
             max(config.token_lengths),
-            max(plan.clips, plan.held_out),
+            max(plan.clips * plan.catch_up, plan.held_out),
             len(half.link.embedding.weight),
         )
 
@@ -81,9 +82,7 @@ class Intake:
             InvalidQuestionError: it has nothing to learn from, or no name.
             AdmissionRefusedError: the round is full.
         """
-        device = join.device_id
-        if not 1 <= len(device) <= 128 or not device.isprintable():
-            raise InvalidQuestionError("device_id", "device_id: 1 to 128 printable characters are needed")
+        device = checked_device(join.device_id, "device_id")
         if device in self._half.watch.named:
             raise PermissionDeniedError("device_id", self._half.watch.named[device], reason="poisoning")
         if join.bundle_hash not in self._bundles:
@@ -191,7 +190,10 @@ class Intake:
         """Ask, and wait until those that are in time as a rule have sent, or the deadline."""
         self._wanted = wanted
         for member in members:
-            member.tell(step=message)
+            missed = self._latecomers.missed(member.device, message.step)
+            asked = asking.of_missed(message, missed, self._plan.catch_up)
+            self._latecomers.ask(member.device, asked.step, asked.clips)
+            member.tell(step=asked)
         deadline = self._clock() + times * self._plan.deadline_s
         while True:
             present = [m for m in members if self.members.get(m.device) is m]
@@ -221,14 +223,17 @@ class Intake:
             if message.purpose == cpb.PURPOSE_TRAIN:
                 if message.step == wanted.step - 1:
                     member.in_a_row = max(0, member.in_a_row - 1)
-                if message.step <= self._half.step and message.step != wanted.step:
-                    self._latecomers.keep(device, self._of_training(batch))
+                closed = message.step <= self._half.step and message.step != wanted.step
+                if closed and self._latecomers.clips(device, message.step):
+                    self._latecomers.keep(device, self._as_asked(device, batch))
             return
-        wanted.batches[device] = self._of_training(batch) if wanted.purpose == cpb.PURPOSE_TRAIN else batch
+        training = wanted.purpose == cpb.PURPOSE_TRAIN
+        wanted.batches[device] = self._as_asked(device, batch) if training else batch
 
-    def _of_training(self, batch: DeviceBatch) -> DeviceBatch:
-        if len(batch.asked) > self._plan.clips:
-            raise BatchError(f"examples: {len(batch.asked)}; {self._plan.clips} were asked for")
+    def _as_asked(self, device: str, batch: DeviceBatch) -> DeviceBatch:
+        most = self._latecomers.clips(device, batch.step)
+        if len(batch.asked) > most:
+            raise BatchError(f"examples: {len(batch.asked)}; {most} were asked for")
         return batch
 
     def _take_heads(self, member: Member, message: cpb.Heads, counters: Counters) -> None:

@@ -81,7 +81,7 @@ class LearningRound:
     def join(self, join: cpb.Join) -> Member:
         """Let a device in, and tell it what the round is; raises as :meth:`Intake.join` does."""
         member = self.intake.join(join)
-        member.tell(joined=self.plan.joined(self.state.round_id))
+        member.tell(joined=self.plan.joined(self.state.round_id, self.half.usual))
         if self.plan.heads == "shared":
             shared = self._shared()
             if shared is not None:

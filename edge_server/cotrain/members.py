@@ -91,7 +91,7 @@ class Wanted:
 
 
 class Latecomers:
-    """Batches that came after their step was closed, and may count in a later one.
+    """Batches that came after their step was closed, and may count in a later one; what they may hold.
 
     Args:
         most: steps that a batch may be late.
@@ -101,6 +101,22 @@ class Latecomers:
         self._most = most
         self._kept: dict[str, DeviceBatch] = {}
         self._taken: dict[str, int] = {}
+        self._asked: dict[str, dict[int, int]] = {}
+
+    def ask(self, device: str, step: int, clips: int) -> None:
+        """A device is asked for clips at a step, over whichever of its streams."""
+        before = {number: each for number, each in self._asked.get(device, {}).items() if number < step}
+        self._asked[device] = {
+            number: each for number, each in before.items() if number >= step - self._most
+        } | {step: clips}
+
+    def clips(self, device: str, step: int) -> int:
+        """Clips that a device was asked for; 0: it was not, or so long ago that its batch counts no more."""
+        return self._asked.get(device, {}).get(step, 0)
+
+    def missed(self, device: str, step: int) -> int:
+        """Steps since a device's last batch that counted, before this one; none, where none has."""
+        return step - self._taken.get(device, step - 1) - 1
 
     def keep(self, device: str, batch: DeviceBatch) -> None:
         """A batch of a step that is closed."""

@@ -33,6 +33,7 @@ from edge_server.errors import ModelError
 from edge_server.model.link import Link
 from edge_server.training.loop import Schedule, parameter_groups
 from edge_server.training.teacher_forcing import answer_logits
+from protos.tokenlink.v1 import cotrain_pb2 as cpb
 
 Array = npt.NDArray[np.float32]
 
@@ -77,6 +78,9 @@ class Rehearses(Protocol):
     def batch(self, step: int) -> DeviceBatch:
         """What is rehearsed in a step."""
 
+    def usual(self) -> Mapping[str, cpb.UsualFeatures]:
+        """What heads get of it, by slot."""
+
 
 class ModelHalf:
     """Receivers and LoRA of a link, learning.
@@ -96,6 +100,7 @@ class ModelHalf:
         rehearsal: Rehearses | None = None,
     ) -> None:
         self.rehearsal = rehearsal if plan.edge_learns and plan.rehearse_share > 0.0 else None
+        self.usual = rehearsal.usual() if rehearsal is not None and plan.align > 0.0 else {}
         self.link, self.plan = link.requires_grad_(False).eval(), plan
         if not link.has_lora:
             link.add_lora()

@@ -65,6 +65,9 @@ class Plan:
     """Clips rehearsed a step."""
     rehearse_questions: int = 4
     """Questions about each."""
+    align: float = 0.0
+    """How far personal heads begin aligned to what their devices see, from 0 to 1; needs old clips, which say
+    what is usual."""
     warmup_steps: int = 20
     """Linear warm-up."""
     weight_decay: float = 0.01
@@ -89,6 +92,9 @@ class Plan:
     """A device that missed so many steps in a row is not waited for until it is in time again."""
     late_steps: int = 20
     """A batch that comes at most so many steps late counts in the step that is open then."""
+    catch_up: int = 4
+    """A device that missed steps is asked for as many times the clips of one, at most, and its heads learn as
+    many times as fast (the linear scaling rule, Goyal et al. 2017). 1: it learns as little as it comes."""
     seed: int = 1
     """Everything random follows from it."""
 
@@ -105,12 +111,15 @@ class Plan:
             ("rehearse_clips", 1),
             ("rehearse_questions", 1),
             ("late_steps", 0),
+            ("catch_up", 1),
         ):
             if getattr(self, name) < least:
                 raise ConfigurationError(f"{name} is {getattr(self, name)}; at least {least}")
         for name in ("keep_edge", "keep_heads", "rehearse_share"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ConfigurationError(f"{name} is {getattr(self, name)}; at least 0, less than 1")
+        if not 0.0 <= self.align <= 1.0:
+            raise ConfigurationError(f"align is {self.align}; 0 to 1")
         for name in ("learning_rate", "head_rate", "clip_norm", "deadline_s"):
             if not 0.0 < getattr(self, name) < 1e6:
                 raise ConfigurationError(f"{name} is {getattr(self, name)}; a finite number above 0")
@@ -128,8 +137,9 @@ class Plan:
         if self.heads == "frozen" and not self.edge_learns:
             raise ConfigurationError("heads is frozen and so is the edge: nothing would learn")
 
-    def joined(self, round_id: str) -> cpb.Joined:
-        """What a device is told."""
+    def joined(self, round_id: str, usual: Mapping[str, cpb.UsualFeatures] | None = None) -> cpb.Joined:
+        """What a device is told; with what is usual, by slot, where that is known."""
+        aligned = self.align if self.heads == "personal" and usual else 0.0
         return cpb.Joined(
             round_id=round_id,
             rounds=self.rounds,
@@ -139,6 +149,8 @@ class Plan:
             weight_decay=self.weight_decay,
             payload=DTYPES[self.payload],
             gradient=DTYPES[self.gradient],
+            usual=usual if aligned else None,
+            align=aligned,
         )
 
     def to_json(self) -> dict[str, Any]:

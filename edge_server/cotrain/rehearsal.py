@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from device_agent.cotrain.examples import Asked
 from edge_server.cotrain.batches import DeviceBatch, SlotTokens
@@ -23,7 +24,10 @@ from edge_server.cotrain.plan import Plan
 from edge_server.data.questions_file import OwnMedia, has_questions, load_questions
 from edge_server.data.soundstage.dataset import Split, load_split
 from edge_server.model import tokenizer as tk
+from edge_server.model.head import TransmitterHead
+from edge_server.model.head_gradient import can_learn_on_a_device
 from edge_server.model.link import Link
+from edge_server.model.selection import MatrixSelection
 from edge_server.training.clips import EncodedClips, encode_clips
 from edge_server.training.forward import draw_of
 from edge_server.training.own_data import OwnSplit
@@ -31,9 +35,12 @@ from edge_server.training.radio import RadioTraining, transmit
 from edge_server.training.recorded import media_spec
 from edge_server.training.soundstage import SoundstageSplit
 from edge_server.training.split import TrainingSplit
+from protos.tokenlink.v1 import cotrain_pb2 as cpb
 
 MOST_CLIPS = 1000
 """Of a generated data set: encoding more takes longer than it helps."""
+_USUAL_CLIPS = 400
+"""From so many it is known what is usual."""
 _RADIO = RadioTraining(snr_db=(-5.0, 20.0))
 """As in training, but for what is nearly nothing but noise."""
 _STAGE = 21
@@ -79,6 +86,29 @@ class Rehearsal:
         else:
             split = SoundstageSplit(some_clips(load_split(data, "train"), 0, MOST_CLIPS))
         return cls(link, encode_clips(link, split, cache, "clips to rehearse"), plan, {"data": data.name})
+
+    @torch.no_grad()
+    def usual(self) -> dict[str, cpb.UsualFeatures]:
+        """By slot, what its head gets of these clips: for devices to begin by."""
+        found = {}
+        for slot in self._link.slots:
+            rows = np.flatnonzero(self._has[slot])
+            head = self._link.heads[slot]
+            if not len(rows) or not can_learn_on_a_device(head):
+                continue
+            assert isinstance(head, TransmitterHead)  # noqa: S101 - narrows the type
+            assert isinstance(head.pooling, MatrixSelection)  # noqa: S101 - likewise
+            length = max(self._plan.token_lengths)
+            selection_TP = head.pooling.matrix(length)
+            pooled_BTD = selection_TP @ self._clips.take(slot, rows[:_USUAL_CLIPS]).to(selection_TP)
+            seen_ND = F.layer_norm(pooled_BTD, (head.hidden_size,), eps=head.norm.eps).flatten(0, 1)
+            found[slot] = cpb.UsualFeatures(
+                selection=selection_TP.numpy().astype("<f4").tobytes(),
+                token_length=length,
+                mean=seen_ND.mean(0).tolist(),
+                deviation=seen_ND.std(0, correction=0).tolist(),
+            )
+        return found
 
     @torch.no_grad()
     def batch(self, step: int) -> DeviceBatch:

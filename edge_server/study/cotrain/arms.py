@@ -196,7 +196,9 @@ def in_one_process(
     """The same recipe with torch alone, but for its end: nothing is pulled back yet."""
     half = _half(model, worlds, plan)
     devices = {
-        world.name: TorchDevice(half.link, bundle, world, channel, plan, scratch / f"torch-{index}")
+        world.name: TorchDevice(
+            half.link, bundle, world, channel, plan, scratch / f"torch-{index}", half.usual
+        )
         for index, world in enumerate(worlds.devices)
     }
     bounds = Bounds(

@@ -37,12 +37,17 @@ from edge_server.study.cotrain.world import load_worlds
 ROWS = ("tuning", "equality", "shift", "unrehearsed", "bytes", "faults", "poisoner", "average", "step")
 POLICIES: Mapping[str, dict[str, Any]] = {
     "personal heads": {},
-    "shared heads": {"heads": "shared"},
-    "edge only": {"heads": "frozen"},
     "heads only": {"edge_learns": False},
+    "edge only": {"heads": "frozen"},
+    "shared heads": {"heads": "shared"},
 }
 """What of a plan makes each policy."""
-UNREHEARSED: Mapping[str, Any] = {"rehearse_share": 0.0, "keep_edge": 0.0, "keep_heads": 0.0}
+UNREHEARSED: Mapping[str, Any] = {
+    "rehearse_share": 0.0,
+    "align": 0.0,
+    "keep_edge": 0.0,
+    "keep_heads": 0.0,
+}
 FEDAVG: Mapping[str, Any] = {"heads": "shared", "edge_learns": False}
 CHANNEL = ChannelConfig(model="awgn", snr_db=10.0)
 TOKEN_LENGTH = 16
@@ -59,11 +64,12 @@ class Scale:
     clips: int = 100
     test_clips: int = 120
     seeds: tuple[int, ...] = (1, 2, 3)
-    clips_a_step: int = 2
-    learning_rate: float = 3e-4
-    head_rate: float = 1.0
+    clips_a_step: int = 4
+    learning_rate: float = 1e-3
+    head_rate: float = 0.2
     keep_edge: float = 0.15
-    keep_heads: float = 0.3
+    keep_heads: float = 0.15
+    align: float = 0.0
     rehearse_share: float = REHEARSE_SHARE
     rehearse_clips: int = 8
     rehearsed_clips: int = 400
@@ -83,6 +89,7 @@ class Scale:
             head_rate=self.head_rate,
             keep_edge=self.keep_edge,
             keep_heads=self.keep_heads,
+            align=self.align,
             rehearse_share=self.rehearse_share,
             rehearse_clips=self.rehearse_clips,
             payload="float32",

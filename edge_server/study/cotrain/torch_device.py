@@ -29,8 +29,11 @@ Array = npt.NDArray[np.float32]
 class _Head:
     """In the place of :class:`device_agent.cotrain.head.LearningHead`."""
 
-    def __init__(self, head: TransmitterHead) -> None:
+    def __init__(self, head: TransmitterHead, begun: Mapping[str, Array]) -> None:
         self.head = copy.deepcopy(head).requires_grad_(True)
+        with torch.no_grad():
+            for name, each in self.head.named_parameters():
+                each.copy_(torch.from_numpy(begun[name]))
         self.sent: Tensor | None = None
 
     @property
@@ -60,19 +63,27 @@ class TorchDevice:
         channel: what lies between.
         plan: of the round.
         state: a folder that nothing is written to.
+        usual: what heads are used to, by slot; None: it is not known.
     """
 
     def __init__(
-        self, link: Link, bundle: Bundle, world: World, channel: ChannelConfig, plan: Plan, state: Path
+        self,
+        link: Link,
+        bundle: Bundle,
+        world: World,
+        channel: ChannelConfig,
+        plan: Plan,
+        state: Path,
+        usual: Mapping[str, cpb.UsualFeatures] | None = None,
     ) -> None:
         self._plan = plan
         self._learner = Learner(bundle, world.name, world.examples, world.of, channel, state)
-        self._learner.joined(plan.joined("study"))
+        self._learner.joined(plan.joined("study", usual))
         self._heads: dict[str, _Head] = {}
         for slot in link.slots:
             head = link.heads[slot]
             assert isinstance(head, TransmitterHead)  # noqa: S101 - narrows the type
-            self._heads[slot] = _Head(head)
+            self._heads[slot] = _Head(head, self._learner.heads[slot].weights)
         self._learner.heads = self._heads  # type: ignore[assignment]
         self._parameters = {
             f"{slot}.{name}": each

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from edge_server.cotrain.plan import REHEARSE_SHARE
+
 SEED = 11
 MOST_LOST_POINTS = 1.0
 RULE = (
@@ -16,17 +18,18 @@ RULE = (
 )
 
 
-KEPT = ((0.0, 0.0), (0.15, 0.3), (0.3, 0.5))
+KEPT = ((0.0, 0.0), (0.15, 0.15), (0.15, 0.3), (0.3, 0.3))
 """How far the edge's weights and the heads are pulled back; each costs no training."""
 
 
-def _settings(share: float, rate: float, head_rate: float, clips: int) -> list[dict[str, Any]]:
+def _settings(rate: float, head_rate: float, clips: int, align: float) -> list[dict[str, Any]]:
     return [
         {
-            "rehearse_share": share,
+            "rehearse_share": REHEARSE_SHARE,
             "learning_rate": rate,
             "head_rate": head_rate,
             "clips": clips,
+            "align": align,
             "keep_edge": edge,
             "keep_heads": heads,
         }
@@ -35,8 +38,9 @@ def _settings(share: float, rate: float, head_rate: float, clips: int) -> list[d
 
 
 CANDIDATES: Sequence[Mapping[str, Any]] = (
-    *_settings(0.5, 3e-4, 1.0, 2),
-    *_settings(0.5, 1e-3, 1.0, 4),
+    *_settings(3e-4, 1.0, 2, 0.0),
+    *_settings(1e-3, 0.2, 4, 0.0),
+    *_settings(1e-3, 0.2, 4, 0.3),
 )
 """What of a plan is told otherwise."""
 

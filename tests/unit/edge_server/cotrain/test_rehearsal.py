@@ -13,6 +13,7 @@ from torch import nn
 
 from device_agent.cotrain.examples import Asked
 from edge_server.cotrain import one_pass
+from edge_server.cotrain.asking import of_missed
 from edge_server.cotrain.batches import DeviceBatch, SlotTokens
 from edge_server.cotrain.members import Latecomers, Wanted
 from edge_server.cotrain.model_half import ModelHalf
@@ -214,7 +215,9 @@ def test_a_late_batch_counts_once_and_not_for_ever(link: Link) -> None:
 
     late.keep("slow", of_step(2))
     late.keep("gone", of_step(2))
+    assert late.missed("slow", 4) == 0  # nothing of it has counted yet
     assert closing(4, "quick") == ["quick 4", "slow 2"]
+    assert (late.missed("slow", 5), late.missed("quick", 5)) == (2, 0)
     assert closing(5, "quick") == ["quick 5"]
     late.keep("slow", of_step(2))  # again
     assert closing(6, "quick") == ["quick 6"]
@@ -222,3 +225,23 @@ def test_a_late_batch_counts_once_and_not_for_ever(link: Link) -> None:
     assert closing(8, "quick") == ["quick 8"]  # too late
     late.keep("slow", of_step(7))
     assert closing(9, "quick", "slow") == ["quick 9", "slow 9"]  # it has sent something newer
+
+
+def test_who_missed_steps_is_asked_for_more_and_learns_as_many_times_as_fast() -> None:
+    all_are_asked = cpb.Step(step=9, purpose=cpb.PURPOSE_TRAIN, clips=2, learning_rate=0.5)
+    for missed, times in ((0, 1), (1, 2), (2, 3), (9, 3)):
+        asked = of_missed(all_are_asked, missed, most=3)
+        assert (asked.clips, asked.learning_rate, asked.step) == (2 * times, 0.5 * times, 9)
+    assert (all_are_asked.clips, all_are_asked.learning_rate) == (2, 0.5)
+    examined = cpb.Step(step=9, purpose=cpb.PURPOSE_EXAMINE_AFTER, clips=64)
+    assert of_missed(examined, 9, most=3).clips == 64
+
+
+def test_what_a_device_was_asked_for_is_known_over_its_streams_for_as_long_as_it_counts() -> None:
+    late = Latecomers(20)
+    for step in range(40):
+        late.ask("slow", step, clips=2 * step)
+    assert [late.clips("slow", step) for step in (18, 19, 39)] == [0, 38, 78]
+    assert late.clips("quick", 39) == 0
+    late.ask("slow", 39, clips=4)  # asked again
+    assert (late.clips("slow", 38), late.clips("slow", 39)) == (76, 4)
