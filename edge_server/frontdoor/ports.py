@@ -5,8 +5,6 @@ The composition root (:mod:`edge_server.server.app`) passes implementations in.
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 from edge_server.cell import Peer
 from edge_server.engine import FeatureBlock
 from edge_server.errors import EdgeServerError, InvalidQuestionError
+from edge_server.frontdoor.base64_text import decoded
 from protos.names import ChannelName, CsiName, FadingName, MediaModality, PayloadName
 
 
@@ -76,8 +75,8 @@ class RawMedia:
             InvalidQuestionError: it is not base64, or empty.
         """
         try:
-            data = base64.b64decode(self.encoded, validate=True)
-        except (binascii.Error, ValueError) as error:
+            data = decoded(self.encoded)
+        except ValueError as error:
             raise InvalidQuestionError(self.field, f"is not base64: {error}") from error
         if not data:
             raise InvalidQuestionError(self.field, "is empty")

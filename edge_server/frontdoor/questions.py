@@ -137,7 +137,8 @@ def note_sent(question: pb.Question, session: Session, metrics: Metrics) -> None
         session,
         sent_blocks(question.payloads),
         deadline_s=told_deadline_s(question),
-        encode_s=min(question.encode_ms / 1000.0, MAX_ENCODE_S),
+        encode_s=_told_encode_s(question),
+        spent_s=min(question.spent_ms / 1000.0, MAX_DEADLINE_S),
     )
     for what in excess:
         metrics.exceeded(what)
@@ -148,6 +149,15 @@ def told_deadline_s(question: pb.Question) -> float:
     if not question.deadline_ms:
         return 0.0
     return min((question.deadline_ms + question.spent_ms) / 1000.0, MAX_DEADLINE_S)
+
+
+def told_late_s(late: pb.Late) -> tuple[float, float]:
+    """Of a question that was given up, its deadline and what making its tokens took [s]."""
+    return min(late.deadline_ms / 1000.0, MAX_DEADLINE_S), _told_encode_s(late)
+
+
+def _told_encode_s(sent: pb.Question | pb.Late) -> float:
+    return min(sent.encode_ms / 1000.0, MAX_ENCODE_S)
 
 
 def sent_blocks(payloads: Sequence[pb.TokenPayload]) -> list[SentBlock]:

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 from edge_server.cell import Session
 from edge_server.errors import InvalidQuestionError
+from edge_server.frontdoor.device_names import checked_device
 from edge_server.frontdoor.ports import LinkShape
 from edge_server.frontdoor.questions import block_of, check_modalities
 from edge_server.frontdoor.scene_blocks import slots_in_words
 from edge_server.scenes import Scene, SceneBlock, SenderClock, scene_id_of
 from edge_server.scenes.clocks import MAX_CLOCKS, sender_key
-from edge_server.scenes.scene import MAX_DEVICE_CHARS
 from protos.names import MODALITIES, SLOT_OF
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 
@@ -78,11 +78,7 @@ class Incoming:
         """
         share = question.share
         device = share.device or (session.owner.name if session.owner is not None else session.device_id)
-        if not 1 <= len(device) <= MAX_DEVICE_CHARS or not device.isprintable() or "*" in device:
-            raise InvalidQuestionError(
-                "share.device",
-                f"is {device[:MAX_DEVICE_CHARS]!r}; 1 to {MAX_DEVICE_CHARS} printable characters, no '*'",
-            )
+        checked_device(device, "share.device")
         if session.owner is not None:
             session.owner.check_device_id(device)
         if question.question_ids or question.context_ids or question.question_text or question.scenes:

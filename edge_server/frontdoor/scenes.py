@@ -37,10 +37,10 @@ from edge_server.frontdoor.scene_shares import Incoming, Received
 from edge_server.scenes import Found, Readers, Scene, Scenes, SqliteScenes, Wanted, may_read, parse_at
 from edge_server.scenes.rule_file import RuleFile, Turn
 from edge_server.scenes.rules import Rule, RuleState
-from edge_server.scenes.scene import MAX_AT_CHARS, MAX_DEVICE_CHARS
+from edge_server.scenes.scene import MAX_AT_CHARS
 from edge_server.scenes.store import DeviceScenes, SceneStore
 from edge_server.scenes.words import label_in_words
-from protos.names import SLOT_OF
+from protos.names import MAX_DEVICE_CHARS, SLOT_OF
 
 logger = logging.getLogger("tokenlink.audit")
 

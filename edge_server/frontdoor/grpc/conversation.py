@@ -20,6 +20,7 @@ from edge_server.frontdoor.grpc.downlink import Downlink, send
 from edge_server.frontdoor.grpc.grants import GrantUpdates
 from edge_server.frontdoor.grpc.messages import Received, parsed
 from edge_server.frontdoor.grpc.rounds import RoundsDesk, wanted_frame
+from edge_server.frontdoor.questions import told_late_s
 from edge_server.frontdoor.rounds import RoundsRun
 from edge_server.frontdoor.status import known
 from edge_server.frontdoor.tracing import QuestionTrace, Tracing
@@ -99,6 +100,9 @@ class Conversation:
                 # Waits for no slot: the question that it belongs to has one.
                 self._rounds.more(frame, self._peer, self._hold)
                 continue
+            if isinstance(frame, pb.UplinkFrame) and frame.WhichOneof("body") == "late":
+                self._late(frame)
+                continue
             await self._downlink.pause()
             await self._slots.acquire()
             task = tasks.create_task(self._take(frame))
@@ -170,6 +174,16 @@ class Conversation:
         except NotFoundError as error:
             # The device says it again in its next session, or the answers' time to live ends.
             logger.debug("an acknowledge found no session: %s", error)
+
+    def _late(self, frame: pb.UplinkFrame) -> None:
+        deadline_s, encode_s = told_late_s(frame.late)
+        try:
+            self._cell.late(frame.session_id, deadline_s, encode_s, peer=self._peer)
+        except EdgeServerError as error:
+            logger.debug("a late question found no session: %s", error)
+        else:
+            # What is granted for it is of use for the next one.
+            self._grants.follow(frame.session_id)
 
     def _cancel(self, frame: pb.UplinkFrame) -> None:
         try:

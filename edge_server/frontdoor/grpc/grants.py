@@ -77,6 +77,6 @@ class GrantUpdates:
 
     def _frame(self, session: Session) -> pb.DownlinkFrame:
         self._telling.pop(session.session_id, None)
-        session.told_grant = session.grant
+        self._cell.told(session)
         grant = grant_message(session.grant, self._cell.valid_s(session))
         return pb.DownlinkFrame(grant=pb.GrantUpdate(session_id=session.session_id, grant=grant))

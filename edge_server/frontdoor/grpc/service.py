@@ -27,6 +27,7 @@ from edge_server.errors import (
     NotFoundError,
 )
 from edge_server.frontdoor.backend import Backends, EngineBackend, bundle_for, not_served
+from edge_server.frontdoor.device_names import checked_device
 from edge_server.frontdoor.grpc.call_gate import Callers
 from edge_server.frontdoor.grpc.conversation import Admitted, Conversation
 from edge_server.frontdoor.grpc.downlink import Downlink, send
@@ -111,13 +112,17 @@ class TokenLinkService:
             message = parsed(request)
             if self._draining:
                 raise DrainingError
-            session = self._cell.open(
-                message.device_id, message.bundle_hash, message.snr_db, peer=self._callers.peer_of(context)
-            )
+            peer = self._callers.peer_of(context)
+            try:
+                device_id = checked_device(message.device_id, "device_id")
+            except EdgeServerError as error:
+                self._cell.refused(error, peer)
+                raise
+            session = self._cell.open(device_id, message.bundle_hash, message.snr_db, peer=peer)
         except EdgeServerError as error:
             await abort(context, error)
         logger.info("session opened", extra={"device_id": session.device_id})
-        session.told_grant = session.grant
+        self._cell.told(session)
         return pb.OpenSessionResponse(
             session_id=session.session_id,
             grant=grant_message(session.grant, session.grant.valid_s),

@@ -6,12 +6,13 @@ deadline.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
+
+from edge_server.frontdoor.senders_deadline import sent_within
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
@@ -32,7 +33,7 @@ def read_in_time(
 
     async def read(requests: AsyncIterator[_Request], context: Any) -> _Response:
         try:
-            async with asyncio.timeout(within_s):
+            async with sent_within(within_s):
                 request = await anext(aiter(requests))
         except TimeoutError:
             report()
@@ -52,7 +53,7 @@ async def begun_in_time(
     """A stream of requests that is over where its first does not arrive in time; later ones may take long."""
     incoming = aiter(requests)
     try:
-        async with asyncio.timeout(within_s):
+        async with sent_within(within_s):
             request = await anext(incoming)
     except TimeoutError:
         report()

@@ -10,6 +10,7 @@ media against another, until its request is over.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,10 +22,13 @@ from edge_server.errors import AdmissionRefusedError, EdgeServerError, Overloade
 from edge_server.frontdoor.http.errors import http_response, response_of
 from edge_server.frontdoor.http.json_shape import check_json_shape
 from edge_server.frontdoor.http.spool import SPOOLED, BodySpool
+from edge_server.frontdoor.senders_deadline import sent_within
 
 PEER = "tokenlink.peer"
 """Key of the ASGI scope under which stands who asks."""
 
+_MOST_SHOWN = 64
+"""Characters of a header."""
 _LOOKED_AT_AT_ONCE_BYTES = 64 * 1024
 """Longer bodies are looked at on a thread: it takes milliseconds."""
 
@@ -42,6 +46,7 @@ class BodyLimit:
         max_upload_bytes: of the media of one body, beside ``max_bytes`` of everything else.
         folder: on whose disk media lies; None: that of temporary files.
         takes_body: whether a body belongs to a method and a path.
+        is_there: whether there is anything at a path; what is not there is told by the routes.
         refused: told, in one word, of bodies that were cut off.
     """
 
@@ -57,6 +62,7 @@ class BodyLimit:
         max_upload_bytes: int,
         folder: Path | None,
         takes_body: Callable[[str, str], bool],
+        is_there: Callable[[str], bool],
         refused: Callable[[str], None],
     ) -> None:
         self._app = app
@@ -68,12 +74,22 @@ class BodyLimit:
         self._max_upload_bytes = max_upload_bytes
         self._folder = folder
         self._takes_body = takes_body
+        self._is_there = is_there
         self._refused = refused
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request pass with its body, or answer it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
+            return
+        coding = _content_coding(scope)
+        if coding and self._takes_body(scope["method"], scope["path"]):
+            self._refused("invalid")
+            problem = (
+                f"Content-Encoding is {coding[:_MOST_SHOWN]!r}; a body is taken as it is, not compressed"
+            )
+            error = HTTPException(415, problem, {"Accept-Encoding": "identity"})
+            await http_response(scope["method"], scope["path"], error)(scope, receive, send)
             return
         holder = holder_of(scope)
         with self._held.hold(holder) as hold, self._uploads.hold(holder) as uploads:
@@ -91,13 +107,14 @@ class BodyLimit:
             await http_response(scope["method"], scope["path"], error)(scope, receive, send)
             return
         read_bytes = 0
-        began = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        began = loop.time()
 
         async def counted() -> Message:
             nonlocal read_bytes
-            late = began + self._seconds_for(read_bytes)
+            left_s = began + self._seconds_for(read_bytes) - loop.time()
             try:
-                async with asyncio.timeout_at(late if read_bytes < most else None):
+                async with sent_within(left_s if read_bytes < most else math.inf):
                     message = await receive()
             except TimeoutError:
                 self._refused("slow_sender")
@@ -163,6 +180,8 @@ class BodyLimit:
         if not self._takes_body(scope["method"], scope["path"]):
             if _brings_body(scope):
                 self._refused("no_body_here")
+                if not self._is_there(scope["path"]):
+                    return b""
                 raise HTTPException(413, "takes no body")
             # Taken all the same: what comes after it says that the client is gone, and nothing else.
             return b"" if (await receive())["type"] == "http.request" else None
@@ -178,7 +197,7 @@ class BodyLimit:
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
-            async with asyncio.timeout_at(began + self._within_s) as timeout:
+            async with sent_within(self._within_s) as deadline:
                 while True:
                     message = await receive()
                     if message["type"] != "http.request":
@@ -200,7 +219,7 @@ class BodyLimit:
                         self._check_upload(spool.spooled_bytes)
                         if spool.to_write:
                             await asyncio.to_thread(spool.flush)
-                        timeout.reschedule(began + self._seconds_for(read_bytes))
+                        deadline.reschedule(began + self._seconds_for(read_bytes))
                     if not message.get("more_body", False):
                         if spool is None:
                             return b"".join(pieces)
@@ -246,6 +265,14 @@ def holder_of(scope: Scope) -> str:
 
 def _brings_body(scope: Scope) -> bool:
     return _content_length(scope) > 0 or any(name == b"transfer-encoding" for name, _ in scope["headers"])
+
+
+def _content_coding(scope: Scope) -> str:
+    """What a body was put through on its way here; empty: nothing."""
+    sent = [
+        value.decode("latin-1").strip() for name, value in scope["headers"] if name == b"content-encoding"
+    ]
+    return ", ".join(each for each in sent if each.lower() not in ("", "identity"))
 
 
 def _is_form(scope: Scope) -> bool:

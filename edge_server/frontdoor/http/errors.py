@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -15,12 +16,12 @@ from starlette.routing import Match
 from starlette.types import Scope
 
 from edge_server.errors import EdgeServerError, UnauthenticatedError
-from edge_server.frontdoor.http.openai_schema import PARTS
 from edge_server.frontdoor.status import field_of, known, retry_delay_s, status_of
 
 logger = logging.getLogger(__name__)
 
-_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+_READING = ("GET", "HEAD")
 
 
 class ErrorDetail(BaseModel):
@@ -83,11 +84,11 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
+        first = _fault(error)
         if tuple(first["loc"]) == ("body",) and not _says_json(request):
             return _no_json(request)
         # The first part says where FastAPI looked ("body"); of a JSON error the second is an offset.
-        path = [] if first["type"] == "json_invalid" else _as_sent(first["loc"][1:])
+        path = [] if first["type"] == "json_invalid" else _as_sent(first["loc"], error.body)
         if first["type"] in _OF_A_TYPE:
             path.append("type")
         param = _path(path) or str(first["loc"][0])
@@ -110,6 +111,9 @@ def install(app: FastAPI) -> None:
     async def http(request: Request, error: HTTPException) -> JSONResponse:
         if error.status_code == 405:
             error = HTTPException(405, error.detail, {"Allow": ", ".join(_allowed(app, request.scope))})
+        if error.status_code == 404 and _asks_the_api(app, request):
+            # Clients of OpenAI's have more paths than this door, and base URLs lack what comes before them.
+            error = HTTPException(404, f"{error.detail}; there are {', '.join(_paths(app))}")
         return http_response(request.method, request.url.path, error)
 
     @app.exception_handler(Exception)
@@ -118,16 +122,42 @@ def install(app: FastAPI) -> None:
         return response_of(known(error))
 
 
+def is_there(app: FastAPI, path: str) -> bool:
+    """Whether any route of an application is for a path, whatever the method."""
+    asked = {"type": "http", "path": path, "root_path": "", "method": "GET", "headers": []}
+    return any(route.matches(asked)[0] is not Match.NONE for route in app.routes)
+
+
+def _asks_the_api(app: FastAPI, request: Request) -> bool:
+    path = request.url.path
+    return path.startswith(API) or request.method not in _READING or is_there(app, API + path.lstrip("/"))
+
+
 def _allowed(app: FastAPI, scope: Scope) -> list[str]:
     """Methods that any route of a path takes; Starlette names one route's (RFC 9110, 15.5.6)."""
     asked = {name: scope.get(name, "") for name in ("type", "path", "root_path")} | {"headers": []}
-    return [
+    taken = [
         method
         for method in _METHODS
         if any(route.matches({**asked, "method": method})[0] is Match.FULL for route in app.routes)
     ]
+    # What can be read can be asked about.
+    return [*taken[:1], "HEAD", *taken[1:]] if "GET" in taken else taken
 
 
+def _paths(app: FastAPI) -> list[str]:
+    """What can be asked for below :data:`API`, as the interface describes itself."""
+    described: dict[str, dict[str, object]] = app.openapi()["paths"]
+    return sorted(
+        f"{method.upper()} {path}"
+        for path, methods in described.items()
+        if path.startswith(API)
+        for method in methods
+    )
+
+
+API = "/v1/"
+"""Where the interfaces for programs are."""
 _CODES = {
     400: "invalid_argument",
     404: "not_found",
@@ -167,15 +197,34 @@ def _no_json(request: Request) -> JSONResponse:
     return JSONResponse(ErrorBody(error=detail).model_dump(), 415)
 
 
-def _as_sent(parts: Sequence[int | str]) -> list[int | str]:
-    """A path without the names by which a union's members are told apart: nobody sent those."""
+def _fault(error: RequestValidationError) -> Mapping[str, Any]:
+    """What to tell of all that pydantic found: of a union, what its members say deepest within."""
+    found: Sequence[Mapping[str, Any]] = error.errors()
+    first = found[0]
+    path = _as_sent(first["loc"], error.body)
+    if len(path) == len(first["loc"]) - 1:
+        return first
+    within = [each for each in found if _as_sent(each["loc"], error.body)[: len(path)] == path]
+    return max(within, key=lambda each: len(_as_sent(each["loc"], error.body)))
+
+
+def _as_sent(place: Sequence[int | str], body: object) -> list[int | str]:
+    """A path without the names by which a union's members are told apart: nobody sent those.
+
+    Args:
+        place: where pydantic found a fault; its first part says where FastAPI looked.
+        body: what was sent.
+    """
+    if place[0] != "body":
+        return list(place[1:])
     path: list[int | str] = []
-    within = False
-    for number, part in enumerate(parts):
-        if number and parts[number - 1] == "content" and part in ("text", PARTS):
-            within = part == PARTS
-            continue
-        if within and number > 1 and isinstance(parts[number - 1], int) and parts[number - 2] == PARTS:
+    here = body
+    for number, part in enumerate(place[1:], 2):
+        if isinstance(here, dict) and (part in here or number == len(place)):
+            here = here.get(part)  # of the last one: what is missing
+        elif isinstance(here, list) and isinstance(part, int) and part < len(here):
+            here = here[part]
+        else:
             continue
         path.append(part)
     return path

@@ -183,6 +183,8 @@ def build_router(
             else:
                 events = events_of(asked, head, spell, include_usage=include_usage)
             headers["Cache-Control"] = "no-cache"
+            # nginx, and what is made of it, would hand on an answer only as a whole.
+            headers["X-Accel-Buffering"] = "no"
             return StreamingResponse(events, media_type="text/event-stream", headers=headers)
         response.headers.update(headers)
         if parts is not None:
@@ -347,7 +349,11 @@ def _media_of(part: ContentPart, field: str) -> RawMedia | None:
     if isinstance(part, TextPart | RefusalPart | SceneContentPart):
         return None
     if isinstance(part, AudioPart):
-        found = RawMedia("audio", part.input_audio.data, f"{field}.input_audio.data")
+        data, where = part.input_audio.data, f"{field}.input_audio.data"
+        # OpenAI's is base64 alone; what takes the place of its models is sent data URLs too.
+        found = (
+            _from_url(data, "audio", where) if data[:5].lower() == "data:" else RawMedia("audio", data, where)
+        )
     elif isinstance(part, ImagePart):
         found = _from_url(part.image_url.url, "image", f"{field}.image_url.url")
     else:

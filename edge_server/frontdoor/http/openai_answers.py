@@ -66,7 +66,8 @@ class Head:
             scenes=scenes,
             warnings=warnings,
         )
-        # Only these are left out where they are absent: clients read finish_reason null as "goes on".
+        # Only these are left out where they are absent: clients read finish_reason null as "goes on". A role
+        # of null, which OpenAI never sends, makes strict ones pass over the text beside it.
         absent: dict[str, Any] = {
             name: True
             for name, value in (
@@ -75,8 +76,13 @@ class Head:
             )
             if value is None
         }
+        left_out: dict[str, Any] = {}
         if all(choice.assurance is None for choice in choices):
-            absent["choices"] = {"__all__": {"assurance"}}
+            left_out["assurance"] = True
+        if all(choice.delta.role is None for choice in choices):
+            left_out["delta"] = {"role"}
+        if choices and left_out:
+            absent["choices"] = {"__all__": left_out}
         return f"data: {chunk.model_dump_json(exclude=absent)}\n\n"
 
 

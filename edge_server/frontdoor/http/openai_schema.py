@@ -103,12 +103,11 @@ ContentPart: TypeAlias = Annotated[
 
 _MOST_MESSAGES, _MOST_PARTS = 1024, 256
 
-PARTS = "parts"
-"""In paths of pydantic's errors: the way of a content that is a list."""
+_PARTS = "parts"
 
 
 def _kind_of_content(value: Any) -> str:
-    return PARTS if isinstance(value, list) else "text"
+    return _PARTS if isinstance(value, list) else "text"
 
 
 class Message(_Sent):
@@ -118,7 +117,7 @@ class Message(_Sent):
     # Told apart by what it is, so that a fault within a part is told of that part.
     content: Annotated[
         Annotated[str | None, Tag("text")]
-        | Annotated[list[ContentPart], at_most(_MOST_PARTS, "parts"), Tag(PARTS)],
+        | Annotated[list[ContentPart], at_most(_MOST_PARTS, "parts"), Tag(_PARTS)],
         Discriminator(_kind_of_content),
     ] = None
 

@@ -18,6 +18,7 @@ from edge_server.cell import Limits, SharedBound
 from edge_server.frontdoor.http import errors as http_errors
 from edge_server.frontdoor.http import openai, openai_honoured, root
 from edge_server.frontdoor.http.api_keys import OPEN_PATHS, ApiKeys, KeyRing
+from edge_server.frontdoor.http.as_written import AsWritten
 from edge_server.frontdoor.http.asking import (
     Asker,
     RestQuestion,
@@ -122,6 +123,8 @@ def build_app(
         },
         # The description's pages ask nobody elsewhere, not to check it either.
         swagger_ui_parameters={"validatorUrl": None},
+        # A redirect names the scheme that a proxy in front does not have.
+        redirect_slashes=False,
     )
     http_errors.install(app)
     app.include_router(_operations(asker, metrics))
@@ -140,6 +143,7 @@ def build_app(
         max_upload_bytes=max_upload_bytes,
         folder=upload_folder,
         takes_body=lambda method, path: _takes_body(method, path, page),
+        is_there=functools.partial(http_errors.is_there, app),
         refused=metrics.rejected,
     )
     if keys is not None:
@@ -168,6 +172,7 @@ def build_app(
             allow_headers=["*"],
             expose_headers=["Retry-After", "Retry-After-Ms", openai_honoured.HEADER],
         )
+    app.add_middleware(AsWritten, leaves=lambda path: page is not None and page.serves(path))
     return app
 
 
@@ -279,13 +284,11 @@ def _operations(asker: Asker, metrics: Metrics) -> APIRouter:
             of_runners=engine.of_runners,
         )
 
-    @router.head("/livez", include_in_schema=False)
     @router.get("/livez")
     async def livez() -> Health:
         """Whether the process answers at all."""
         return health("alive")
 
-    @router.head("/readyz", response_model=Health, include_in_schema=False)
     @router.get("/readyz", response_model=Health)
     async def readyz() -> Health | JSONResponse:
         """Whether questions are accepted and the engine makes progress.
@@ -301,7 +304,6 @@ def _operations(asker: Asker, metrics: Metrics) -> APIRouter:
         detail = ErrorDetail(message=reason, type="server_error", code="unavailable")
         return JSONResponse(ErrorBody(error=detail).model_dump(), 503)
 
-    @router.head("/metrics", response_class=Response, include_in_schema=False)
     @router.get("/metrics", response_class=Response)
     async def exposition() -> Response:
         """Counters for Prometheus."""

@@ -13,12 +13,12 @@ from edge_server.engine import Priority, Sampling
 from edge_server.errors import InvalidQuestionError, QuestionTooLargeError
 from edge_server.frontdoor.ports import LinkSettings, MediaWindow
 from edge_server.frontdoor.scene_blocks import MAX_SCENES, SceneAsked
-from edge_server.scenes.scene import MAX_DEVICE_CHARS
 from protos.names import (
     DTYPES,
     MAX_ABS_LOGIT_BIAS,
     MAX_ABS_PENALTY,
     MAX_ABS_SNR_DB,
+    MAX_DEVICE_CHARS,
     MAX_LOGIT_BIASES,
     MAX_SNR_DB,
     MAX_STOP_CHARS,

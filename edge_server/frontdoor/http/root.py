@@ -25,7 +25,6 @@ def install(app: FastAPI, page: Page | None, model_name: Callable[[], str]) -> N
         app.router.routes.append(_PageRoute(page))
         return
 
-    @app.head("/", response_class=PlainTextResponse, include_in_schema=False)
     @app.get("/", response_class=PlainTextResponse, include_in_schema=False)
     async def root() -> str:
         return (

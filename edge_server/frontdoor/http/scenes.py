@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from edge_server.frontdoor.http.asking import peer_of, while_connected
 from edge_server.frontdoor.scenes import SceneDesk
 from edge_server.scenes import Scene, Wanted
-from edge_server.scenes.scene import MAX_DEVICE_CHARS
 from edge_server.scenes.store import DeviceScenes
+from protos.names import MAX_DEVICE_CHARS
 
 MAX_LISTED = 1000
 _MOST_PATTERNS = 64

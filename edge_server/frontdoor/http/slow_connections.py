@@ -11,15 +11,18 @@ a bound, connections are counted by address, and so is what their clients do not
 from __future__ import annotations
 
 import asyncio
+import sys
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from httptools import HttpParserError
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.auto import AutoWebSocketsProtocol
 
 from edge_server.cell import Hold
 from edge_server.errors import AdmissionRefusedError
 from edge_server.frontdoor.http.unread import Connections, Unread, address_of
+from edge_server.frontdoor.senders_deadline import SendersDeadline
 
 MAX_HEADER_BYTES = 64 * 1024
 MAX_HEADERS = 128
@@ -29,6 +32,7 @@ MAX_THROWN_AWAY_BYTES = 64 * 2**20
 MAX_WEBSOCKET_BYTES = 256 * 1024
 """Of one message from a browser: the page's are a few hundred."""
 
+_OF_AN_UPGRADE = frozenset({b"upgrade", b"http2-settings"})
 _FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 )
@@ -45,12 +49,13 @@ def bounded_protocol(connections: Connections) -> type[asyncio.Protocol]:
     class Bounded(HttpToolsProtocol):
         """One connection."""
 
-        _deadline: asyncio.TimerHandle | None = None
+        _deadline: SendersDeadline | None = None
         _header_bytes = _headers = _without_body = _thrown_away = 0
         _in_body = _body_came = _has_place = False
         _unread: Unread
         _arriving: Hold
         _holder = ""
+        _received = b""
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
@@ -73,6 +78,7 @@ def bounded_protocol(connections: Connections) -> type[asyncio.Protocol]:
                 return
             waiting = self._deadline is not None
             self._body_came = False
+            self._received = data
             super().data_received(data)
             if waiting and self._deadline is not None and not self._in_body:
                 self._header_bytes += len(data)
@@ -86,6 +92,15 @@ def bounded_protocol(connections: Connections) -> type[asyncio.Protocol]:
             if self._deadline is None:
                 self._wait_for_headers()
 
+        @property
+        def _stays_http(self) -> bool:
+            """Whether a protocol is offered that is not spoken here: the request is HTTP all the same."""
+            return (
+                self.parser.should_upgrade()
+                and self.parser.get_method() != b"CONNECT"
+                and not self._should_upgrade()
+            )
+
         def on_header(self, name: bytes, value: bytes) -> None:
             if self._in_body:
                 return  # a trailer: nobody reads it, and none may look like a header
@@ -96,21 +111,46 @@ def bounded_protocol(connections: Connections) -> type[asyncio.Protocol]:
             super().on_header(name, value)
 
         def on_headers_complete(self) -> None:
+            if self._stays_http:
+                return  # comes again, without the offer
             self._stop_waiting()
             if len(self.pipeline) >= MAX_SENT_AHEAD:
                 refused("too_large")
                 raise HttpParserError("too many requests were sent ahead")
             self._in_body = True
             super().on_headers_complete()
+            if self.scope["http_version"] == "1.0":
+                self.cycle.send = _ended_by_closing(self.cycle)  # type: ignore[assignment,method-assign]
 
         def on_body(self, body: bytes) -> None:
             self._body_came = True
             super().on_body(body)
 
         def on_message_complete(self) -> None:
+            if self._stays_http:
+                return
             self._stop_waiting()
             self._in_body = False
             super().on_message_complete()
+
+        def _unsupported_upgrade_warning(self) -> None:
+            # Java's clients offer h2c with whatever they ask. httptools takes what follows the headers for
+            # the other protocol: the body was lost. Its exception, under way here, says where that begins.
+            offered = sys.exception()
+            if not isinstance(offered, HttpParserUpgrade) or not self._stays_http:
+                return
+            head = [self.parser.get_method(), b" ", self.url, b" HTTP/1.1\r\n"]
+            for name, value in self.headers:
+                if name == b"connection":
+                    tokens = (token.strip() for token in value.split(b","))
+                    value = b", ".join(token for token in tokens if token.lower() not in _OF_AN_UPGRADE)
+                if value and name not in _OF_AN_UPGRADE:
+                    head += [name, b": ", value, b"\r\n"]
+            self.parser = HttpRequestParser(self)
+            # uvicorn's own setting, so that a request behind one that closes is told apart.
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            self._received = b"".join((*head, b"\r\n", self._received[offered.args[0] :]))
+            super().data_received(self._received)
 
         def on_response_complete(self) -> None:
             super().on_response_complete()
@@ -171,7 +211,7 @@ def bounded_protocol(connections: Connections) -> type[asyncio.Protocol]:
             self._wait(within_s)
 
         def _wait(self, seconds: float) -> None:
-            self._deadline = self.loop.call_later(seconds, self._too_late)
+            self._deadline = SendersDeadline(self.loop, self.loop.time() + seconds, self._too_late)
 
         def _stop_waiting(self) -> None:
             self._arriving.release()
@@ -188,6 +228,26 @@ def bounded_protocol(connections: Connections) -> type[asyncio.Protocol]:
             self.transport.abort()
 
     return Bounded
+
+
+def _ended_by_closing(cycle: Any) -> Callable[[MutableMapping[str, Any]], Awaitable[None]]:
+    """How an answer to HTTP/1.0 is sent: no such client knows chunks (RFC 9112, 6.1).
+
+    Without a length, its end is the connection's.
+    """
+    send = cycle.send
+    by_closing = False
+
+    async def unchunked(message: MutableMapping[str, Any]) -> None:
+        nonlocal by_closing
+        if message["type"] == "http.response.start":
+            by_closing = all(name.lower() != b"content-length" for name, _ in message.get("headers", ()))
+            cycle.chunked_encoding = False if by_closing else None
+        elif by_closing:
+            cycle.expected_content_length = len(message.get("body", b""))
+        await send(message)
+
+    return unchunked
 
 
 def bounded_websocket(connections: Connections) -> type[asyncio.Protocol] | None:

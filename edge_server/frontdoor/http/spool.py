@@ -22,6 +22,7 @@ from pathlib import Path
 from starlette.types import Scope
 
 from edge_server.errors import AdmissionRefusedError, InvalidQuestionError, QuestionTooLargeError
+from edge_server.frontdoor.base64_text import padded
 from edge_server.frontdoor.ports import RawMedia
 
 SPOOLED = "tokenlink.spooled"
@@ -33,7 +34,9 @@ _KEYS = frozenset({b"data", b"url", b"file_data"})
 """What media stands under, at the doors that there are."""
 _MAX_URL_HEAD = 2048
 _QUOTE, _QUOTE_OR_ESCAPE = re.compile(rb'"'), re.compile(rb'["\\]')
-_BASE64 = re.compile(rb"[A-Za-z0-9+/=\\]*")
+_LINE_BREAKS = re.compile(rb"\\[nrt]")
+"""As JSON has them; the same bytes unescaped are no JSON."""
+_BASE64 = re.compile(rb"[A-Za-z0-9+/=]*(?:\\(?:[/nrt]|\Z)[A-Za-z0-9+/=]*)*")
 _FED_AT_ONCE_BYTES = 64 * 1024
 _WRITTEN_AT_ONCE_BYTES = 2**20
 _FULL_S = 5.0
@@ -96,16 +99,14 @@ class _Diverted:
         if b"\\" in text:
             if text.endswith(b"\\"):
                 text, self.rest = text[:-1], b"\\"
-            text = text.replace(b"\\/", b"/")
+            text = _LINE_BREAKS.sub(b"", text).replace(b"\\/", b"/")
         whole = len(text) - len(text) % 4
         text, self.rest = text[:whole], text[whole:] + self.rest
         return self._decode(text)
 
     def finish(self) -> int:
-        """The text has ended."""
-        if self.rest and not self.file.fault:
-            self.file.fault = "is not base64: Incorrect padding"
-        return 0
+        """The text has ended; how many bytes its last characters gave."""
+        return self._decode(padded(self.rest))
 
     def _decode(self, text: bytes) -> int:
         if not text or self.file.fault:
@@ -226,7 +227,7 @@ class BodySpool:
         self.spooled_bytes += diverted.feed(piece[position:] if end < 0 else piece[position:end])
         if end < 0:
             return len(piece)
-        diverted.finish()
+        self.spooled_bytes += diverted.finish()
         self.flush()
         self._diverted, self._begin, self._last = None, None, b""
         self.text += b'"'
