@@ -215,6 +215,8 @@ class FoundationConfig:
     """Longest prompt with its answer [language and feature tokens]."""
     rope_theta: float = 1e6
     """Base of the rotary position embedding; large, so that most dimensions compare content, not place."""
+    norm_eps: ClassVar[float] = 1e-6
+    """Added to a mean square before its root is taken, in every norm."""
 
     @property
     def special(self) -> tk.SpecialIds:

@@ -1,19 +1,21 @@
 """What a decoder computes with: the weights of a causal language model, whatever its class calls them.
 
 A foundation class says how its network becomes :class:`DecoderWeights`
-(:mod:`edge_server.model.foundation_classes`); :mod:`edge_server.runtime.decoder` computes with them.
+(:mod:`edge_server.model.foundation_classes`); those of the commonest are read from their files without it
+(:mod:`edge_server.model.answering`). :mod:`edge_server.runtime.decoder` computes with them. Light to import
+beside torch.
 
 Shapes: E embedding width, H query heads, G key/value heads, D head width, I width of the MLP, V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, TypeAlias
 
 import torch
-from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from edge_server.errors import ModelError
@@ -37,6 +39,10 @@ class LowRank:
 
     down_RX: Tensor
     up_YR: Tensor
+
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> LowRank:
+        """The same, each tensor changed."""
+        return LowRank(change(self.down_RX), change(self.up_YR))
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,18 @@ class BlockWeights:
     k_norm_D: Tensor | None = None
     lora: Mapping[Projection, LowRank] = field(default_factory=dict)
 
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> BlockWeights:
+        """The same, each tensor changed."""
+        changed: dict[str, Any] = {
+            each.name: change(found)
+            for each in fields(self)
+            if isinstance(found := getattr(self, each.name), Tensor)
+        }
+        if self.biases is not None:
+            changed["biases"] = tuple(map(change, self.biases))
+        lora = {name: each.mapped(change) for name, each in self.lora.items()}
+        return replace(self, **changed, lora=lora)
+
 
 @dataclass(frozen=True)
 class DecoderWeights:
@@ -93,6 +111,15 @@ class DecoderWeights:
     vocabulary_VE: Tensor
     turns: Callable[[Tensor], tuple[Tensor, Tensor]]
 
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> DecoderWeights:
+        """The same, each tensor changed: brought to a device, or to a type."""
+        return replace(
+            self,
+            blocks=[block.mapped(change) for block in self.blocks],
+            norm_E=change(self.norm_E),
+            vocabulary_VE=change(self.vocabulary_VE),
+        )
+
 
 def llama_like(network: Any, max_positions: int) -> DecoderWeights:
     """The weights of a class that is built, and calls its parts, as Llama does; so do Qwen2 and many others.
@@ -105,7 +132,7 @@ def llama_like(network: Any, max_positions: int) -> DecoderWeights:
         ModelError: its configuration asks for something that no decoder here computes.
     """
     refuse_what_is_not_computed(network, max_positions)
-    return decoder_weights(network, [_block(layer) for layer in network.model.layers])
+    return decoder_weights(network, [_block_of(layer) for layer in network.model.layers])
 
 
 def decoder_weights(network: Any, blocks: list[BlockWeights]) -> DecoderWeights:
@@ -131,78 +158,105 @@ def refuse_what_is_not_computed(network: Any, max_positions: int) -> None:
     Raises:
         ModelError: names the setting and what it is.
     """
-    config = network.config
+    biased = [
+        name.removesuffix(".base_layer")
+        for name, part in network.model.layers.named_modules()
+        if isinstance(part, nn.Linear) and part.bias is not None
+    ]
+    refuse_settings(network.config, biased, max_positions)
+
+
+def refuse_settings(config: Any, biased: Iterable[str], max_positions: int) -> None:
+    """As :func:`refuse_what_is_not_computed`, of what has an attribute for each setting.
+
+    Args:
+        config: of a network.
+        biased: names of the projections that have a bias.
+        max_positions: longest row that is asked for.
+
+    Raises:
+        ModelError: names the setting and what it is.
+    """
     window = getattr(config, "sliding_window", None)
     kinds = getattr(config, "layer_types", None)
     short = window is not None and window < max_positions and (kinds is None or "sliding_attention" in kinds)
     rope = config.rope_parameters
     turned = rope.get("partial_rotary_factor", 1.0)
-    biased = [
-        name
-        for name, part in network.model.layers.named_modules()
-        if isinstance(part, nn.Linear)
-        and part.bias is not None
-        and name.removesuffix(".base_layer").endswith(_WITHOUT_BIAS)
-    ]
+    odd = [name for name in biased if name.endswith(_WITHOUT_BIAS)]
     for setting, found, computed in (
         ("hidden_act", config.hidden_act, config.hidden_act == "silu"),
         ("sliding_window", window, not short),
         ("rope_parameters.rope_type", rope["rope_type"], rope["rope_type"] not in _ROPE_OF_THE_LENGTH),
         ("rope_parameters.partial_rotary_factor", turned, turned == 1.0),
-        ("bias", biased[:1], not biased),
+        ("bias", odd[:1], not odd),
     ):
         if not computed:
             raise ModelError(f"foundation: its {setting} is {found!r}, which is not served")
 
 
 _WITHOUT_BIAS = ("o_proj", "gate_proj", "up_proj", "down_proj")
+_PROJECTIONS: Mapping[Projection, str] = {
+    "q": "self_attn.q_proj",
+    "k": "self_attn.k_proj",
+    "v": "self_attn.v_proj",
+    "out": "self_attn.o_proj",
+    "gate": "mlp.gate_proj",
+    "up": "mlp.up_proj",
+    "down": "mlp.down_proj",
+}
+"""What a class that is built as Llama is calls the products of a block."""
 
 
 def _head_dim(config: Any) -> int:
     return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
 
 
-def _block(layer: Any) -> BlockWeights:
-    attention, mlp = layer.self_attn, layer.mlp
-    projections = (attention.q_proj, attention.k_proj, attention.v_proj)
-    q_XE, k_XE, v_XE = (each.weight.detach() for each in projections)
-    biases = None
-    if attention.q_proj.bias is not None:
-        q_X, k_X, v_X = (each.bias.detach() for each in projections)
-        biases = q_X, k_X, v_X
-    q_norm, k_norm = getattr(attention, "q_norm", None), getattr(attention, "k_norm", None)
-    return BlockWeights(
-        norm_E=layer.input_layernorm.weight.detach(),
-        q_XE=q_XE,
-        k_XE=k_XE,
-        v_XE=v_XE,
-        out_EX=attention.o_proj.weight.detach(),
-        mlp_norm_E=layer.post_attention_layernorm.weight.detach(),
-        gate_IE=mlp.gate_proj.weight.detach(),
-        up_IE=mlp.up_proj.weight.detach(),
-        down_EI=mlp.down_proj.weight.detach(),
-        biases=biases,
-        q_norm_D=None if q_norm is None else q_norm.weight.detach(),
-        k_norm_D=None if k_norm is None else k_norm.weight.detach(),
-        lora=_low_ranks(attention, mlp),
+def _block_of(layer: Any) -> BlockWeights:
+    """A layer's block. A LoRA that PEFT has put around its projections has names and scales of its own."""
+    tensors = {
+        re.sub(r"\.(lora_[AB])\.[^.]+\.", r".\1.", name.replace(".base_layer.", ".")): each.detach()
+        for name, each in layer.named_parameters()
+    }
+    scales = {name: part.scaling for name, part in layer.named_modules() if hasattr(part, "scaling")}
+    return block_named(
+        tensors,
+        lambda name: next(iter(scales[name].values())) if isinstance(scales.get(name), dict) else 1.0,
     )
 
 
-def _low_ranks(attention: Any, mlp: Any) -> dict[Projection, LowRank]:
-    """Of a block's projections, those that PEFT has given a LoRA."""
-    projections: dict[Projection, Any] = {
-        "q": attention.q_proj,
-        "k": attention.k_proj,
-        "v": attention.v_proj,
-        "out": attention.o_proj,
-        "gate": mlp.gate_proj,
-        "up": mlp.up_proj,
-        "down": mlp.down_proj,
-    }
-    found: dict[Projection, LowRank] = {}
-    for name, projection in projections.items():
-        if isinstance(projection, LoraLayer):
-            (adapter,) = projection.lora_A
-            down_RX, up_YR = (each[adapter].weight for each in (projection.lora_A, projection.lora_B))
-            found[name] = LowRank(down_RX.detach(), up_YR.detach() * projection.scaling[adapter])
-    return found
+def block_named(tensors: Mapping[str, Tensor], scale_of: Callable[[str], float]) -> BlockWeights:
+    """A block of a class that calls its parts as Llama does, from its tensors by name.
+
+    Args:
+        tensors: by names within the layer, as its files have them; of a LoRA beside a projection,
+            ``PROJECTION.lora_A.weight`` and ``PROJECTION.lora_B.weight``.
+        scale_of: by the name of a projection, what its LoRA is multiplied with.
+
+    Raises:
+        KeyError: one is missing.
+    """
+    weights = {name: tensors[f"{called}.weight"] for name, called in _PROJECTIONS.items()}
+    biases = None
+    if "self_attn.q_proj.bias" in tensors:
+        q_X, k_X, v_X = (tensors[f"self_attn.{name}_proj.bias"] for name in "qkv")
+        biases = q_X, k_X, v_X
+    lora: dict[Projection, LowRank] = {}
+    for name, called in _PROJECTIONS.items():
+        if f"{called}.lora_A.weight" in tensors:
+            down_RX, up_YR = (tensors[f"{called}.lora_{which}.weight"] for which in "AB")
+            lora[name] = LowRank(down_RX, up_YR * scale_of(called))
+    return BlockWeights(
+        norm_E=tensors["input_layernorm.weight"],
+        q_XE=weights["q"],
+        k_XE=weights["k"],
+        v_XE=weights["v"],
+        out_EX=weights["out"],
+        mlp_norm_E=tensors["post_attention_layernorm.weight"],
+        gate_IE=weights["gate"],
+        up_IE=weights["up"],
+        down_EI=weights["down"],
+        biases=biases,
+        q_norm_D=tensors.get("self_attn.q_norm.weight"),
+        k_norm_D=tensors.get("self_attn.k_norm.weight"),
+        lora=lora,
+    )

@@ -110,3 +110,16 @@ def foundation_class(model_type: object) -> FoundationClass:
     except ImportError as error:
         raise ModelError(f"foundation: {model_type!r} cannot be imported: {error}") from error
     return brought
+
+
+def weights_of(network: PreTrainedModel, max_positions: int) -> DecoderWeights:
+    """What serving computes with, of a network of a class that is known.
+
+    Args:
+        network: its LoRA merged, or beside its projections.
+        max_positions: longest row that is asked for.
+
+    Raises:
+        ModelError: its class is not known, or its configuration asks for something that is not served.
+    """
+    return foundation_class(network.config.model_type).weights(network, max_positions)

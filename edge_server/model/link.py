@@ -22,19 +22,25 @@ from typing import Any, TypeAlias, cast
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from edge_server.errors import ModelError
+from edge_server.model.answering import (
+    AnyReceiver,
+    build_receivers,
+    known_by_heart,
+    read_weights,
+    receiver_of,
+)
 from edge_server.model.config import AudioConfig, ListenerAudio, VisualConfig
 from edge_server.model.description import LinkConfig, read_description
 from edge_server.model.foundation import build_foundation
 from edge_server.model.head import TextHead, TransmitterHead
 from edge_server.model.listener import ListenerEncoder
-from edge_server.model.memory import CodeHead, MemoryReceiver
+from edge_server.model.memory import CodeHead
 from edge_server.model.published.config import (
     CheckpointAudio,
     CheckpointFoundation,
@@ -44,7 +50,7 @@ from edge_server.model.published.config import (
 from edge_server.model.published.encoders import CheckpointAudioEncoder, CheckpointVisualEncoder
 from edge_server.model.published.foundation import build_checkpoint_foundation
 from edge_server.model.published.lite import LiteEncoder
-from edge_server.model.receiver import MlpReceiver, QueryReceiver, Receiver, TextReceiver, build_receiver
+from edge_server.model.receiver import TextReceiver
 from edge_server.model.tokenizer import SpecialIds
 from edge_server.model.transmitter import AudioEncoder, VisualEncoder
 
@@ -96,24 +102,16 @@ class Link(nn.Module):
         self.encoders = nn.ModuleDict({slot: parts.encoders[slot] for slot in self.slots})
         self.foundation: PreTrainedModel | PeftModel = parts.foundation
         self._media_B: Tensor | None = None
-        longest = config.token_lengths[-1]
-        memory = config.memory
 
         def head(slot: str, encoder: Encoder) -> nn.Module:
-            if slot in memory:
-                return CodeHead(memory[slot], channel_dim, longest)
+            if slot in config.memory:
+                return CodeHead(config.memory[slot], channel_dim, config.token_lengths[-1])
             return TransmitterHead(
                 config.head, encoder.patches, encoder.hidden_size, channel_dim, config.token_lengths
             )
 
-        def receiver(slot: str) -> nn.Module:
-            if slot in memory:
-                queries = config.receiver.num_queries
-                return MemoryReceiver(memory[slot], queries, channel_dim, longest, self.embedding)
-            return build_receiver(config.receiver, channel_dim, width)
-
         self.heads = nn.ModuleDict({slot: head(slot, parts.encoders[slot]) for slot in self.slots})
-        self.receivers = nn.ModuleDict({slot: receiver(slot) for slot in self.slots})
+        self.receivers = build_receivers(config, self.embedding)
         if config.analog_text:
             self.text_head = TextHead(width, channel_dim)
             self.text_receiver = TextReceiver(channel_dim, width)
@@ -122,11 +120,9 @@ class Link(nn.Module):
         """The encoder of a slot."""
         return cast(Encoder, self.encoders[slot])
 
-    def receiver(self, slot: str) -> Receiver | MemoryReceiver:
+    def receiver(self, slot: str) -> AnyReceiver:
         """The receiver of a slot."""
-        receiver = self.receivers[slot]
-        assert isinstance(receiver, MlpReceiver | QueryReceiver | MemoryReceiver)  # noqa: S101 - narrows the type
-        return receiver
+        return receiver_of(self.receivers, slot)
 
     @property
     def embedding(self) -> nn.Embedding:
@@ -252,12 +248,7 @@ class Link(nn.Module):
 
     def known_by_heart(self) -> dict[str, Tensor]:
         """What receivers know that was never learned."""
-        return {
-            f"receivers.{slot}.{name}": each
-            for slot, receiver in self.receivers.items()
-            if isinstance(receiver, MemoryReceiver)
-            for name, each in receiver.known().items()
-        }
+        return known_by_heart(self.receivers)
 
     def lora_parameters(self) -> dict[str, nn.Parameter]:
         """The foundation's LoRA matrices."""
@@ -298,12 +289,12 @@ class Link(nn.Module):
         """
         try:
             link = cls(*read_description(directory))
-            link.encoders.load_state_dict(_weights(directory / "encoders.safetensors"))
-            base = _weights(directory / "foundation.safetensors")
+            link.encoders.load_state_dict(read_weights(directory / "encoders.safetensors"))
+            base = read_weights(directory / "foundation.safetensors")
             # Left out where they are the embedding itself.
             embedding, *again = _tied_to_embedding(link.foundation)
             link.foundation.load_state_dict(base | dict.fromkeys(again, base[embedding]))
-            weights = _weights(directory / "link.safetensors")
+            weights = read_weights(directory / "link.safetensors")
             own: dict[str, Tensor] = {**link.link_parameters(), **link.known_by_heart()}
             if set(own) != set(weights):
                 raise ModelError(
@@ -313,17 +304,10 @@ class Link(nn.Module):
                 parameter.data.copy_(weights[name])
             if (directory / "lora.safetensors").exists():
                 link.add_lora()
-                set_peft_model_state_dict(link.foundation, _weights(directory / "lora.safetensors"))
+                set_peft_model_state_dict(link.foundation, read_weights(directory / "lora.safetensors"))
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise ModelError(f"{directory}: not a model folder that can be read: {error}") from error
         return link.eval()
-
-
-def _weights(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise ModelError(f"{path}: no file of weights, or cut short: {error}") from error
 
 
 def _random_parts(config: LinkConfig) -> Parts:

@@ -1,6 +1,6 @@
 """Tokenizers: byte-level BPE, so that any text has token ids and every id has text.
 
-Special tokens mark the slots of a prompt (:mod:`edge_server.model.foundation`). They are added tokens that
+Special tokens mark the slots of a prompt (:mod:`edge_server.model.prompt`). They are added tokens that
 the encoder never produces from text: a question that spells ``<answer>`` gets the ids of its characters.
 A tokenizer that is trained here has them first; one that came with a foundation gets those that it lacks.
 """

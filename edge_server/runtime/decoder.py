@@ -12,6 +12,8 @@ does not, with the same outcome:
 - A LoRA that is not for every row is computed beside the products (:mod:`edge_server.runtime.adapter`).
 - On a processor that multiplies in bfloat16, prompts pass their products in it. What is between products, and
   decode steps, whose few rows gain nothing, stay in the weights' own type.
+- Decode steps, which are as fast as weights are read, multiply 8-bit integers where that is asked for
+  (:mod:`edge_server.runtime.integers`).
 
 Gate and up projection as one product were no faster on a CPU: halves that lie apart cost more later.
 
@@ -23,15 +25,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import PreTrainedModel
 
-from edge_server.model.decoder_weights import BlockWeights
-from edge_server.model.foundation_classes import foundation_class
+from edge_server.model.decoder_weights import BlockWeights, DecoderWeights
 from edge_server.runtime.adapter import (
     Adapted,
     BlockAdapter,
@@ -40,8 +41,9 @@ from edge_server.runtime.adapter import (
     add_to,
     block_adapter,
 )
+from edge_server.runtime.integers import IntegerMatrix
 from edge_server.runtime.kv_cache import KeyValueCache
-from edge_server.runtime.matmul import add_product, in_pieces, product, rows_together
+from edge_server.runtime.matmul import Matrix, add_product, in_pieces, product, rows_for, rows_together
 from edge_server.runtime.packing import Integers, Packing, hide_ends
 from edge_server.runtime.prompt_groups import PromptGroup, prompt_groups, rows_as_index
 from edge_server.runtime.transfer import on_device
@@ -50,54 +52,62 @@ from edge_server.runtime.transfer import on_device
 _BEYOND = 256
 
 
+_M = TypeVar("_M", bound=Matrix)
+
+
 @dataclass(frozen=True)
-class _Block:
+class _Block(Generic[_M]):
     norm_E: Tensor
-    qkv_EX: Tensor
+    qkv_EX: _M
     qkv_X: Tensor | None
     qk_norm_HD: Tensor | None
-    out_XE: Tensor
+    out_XE: _M
     mlp_norm_E: Tensor
-    gate_EI: Tensor
-    up_EI: Tensor
-    down_IE: Tensor
+    gate_EI: _M
+    up_EI: _M
+    down_IE: _M
     adapter: BlockAdapter
 
-    def in_bfloat16(self) -> _Block:
+    def in_bfloat16(self) -> _Block[_M]:
         """The same, its matrices rounded."""
-        names = ("qkv_EX", "out_XE", "gate_EI", "up_EI", "down_IE")
         bias_X = None if self.qkv_X is None else self.qkv_X.bfloat16()
-        rounded = {name: getattr(self, name).bfloat16() for name in names}
+        rounded = {name: getattr(self, name).bfloat16() for name in _MATRICES}
         return replace(self, qkv_X=bias_X, adapter=self.adapter.in_bfloat16(), **rounded)
+
+    def in_integers(self) -> _Block[IntegerMatrix]:
+        """The same, its matrices rounded to 8-bit integers."""
+        rounded: Any = {name: IntegerMatrix.of(getattr(self, name)) for name in _MATRICES}
+        return cast("_Block[IntegerMatrix]", replace(self, **rounded))
+
+
+_MATRICES = ("qkv_EX", "out_XE", "gate_EI", "up_EI", "down_IE")
 
 
 class Decoder:
     """Prefill and decoding with the weights of a foundation.
 
     Args:
-        foundation: loaded, its LoRA merged, or beside its projections; its matrices are shared, but for
+        weights: of a foundation, its LoRA merged, or beside its projections; its matrices are shared, but for
             query, key and value.
         max_positions: longest row that is asked for.
         bfloat16: read prompts with products in bfloat16; their matrices are then held in it as well.
+        integers: take decode steps with products in 8-bit integers; likewise.
         sections: how many rotary pairs, one after another, turn by time, by row, by column, and again by
             these (M-RoPE); none: all turn by one position.
         unsaid: language tokens that have a place in prompts only; their logits are minus infinity. One that
             was given another token's embedding is otherwise as likely as that one.
-
-    Raises:
-        ModelError: its configuration asks for something that is not served.
     """
 
     def __init__(
         self,
-        foundation: PreTrainedModel,
+        weights: DecoderWeights,
         max_positions: int,
         *,
         bfloat16: bool = False,
+        integers: bool = False,
         sections: Sequence[int] = (),
         unsaid: Sequence[int] = (),
     ) -> None:
-        weights = foundation_class(foundation.config.model_type).weights(foundation, max_positions)
         self.heads, self.kv_heads, self.head_dim = weights.heads, weights.kv_heads, weights.head_dim
         with torch.no_grad():
             self.blocks = [self._block(block) for block in weights.blocks]
@@ -107,6 +117,12 @@ class Decoder:
             #: Whether there is a LoRA beside the weights, for rows that say so.
             self.adapts = any(block.lora for block in weights.blocks)
             self._norm_E, self._vocabulary_EV = weights.norm_E, weights.vocabulary_VE.t()
+            #: What decode steps pass.
+            self._saying: Sequence[_Block[Any]] = self.blocks
+            self._said_EV: Matrix = self._vocabulary_EV
+            if integers:
+                self._saying = [block.in_integers() for block in self.blocks]
+                self._said_EV = IntegerMatrix.of(self._vocabulary_EV)
             self.dtype, self.device = self._norm_E.dtype, self._norm_E.device
             self._unsaid = torch.tensor(unsaid, dtype=torch.int64, device=self.device) if unsaid else None
             self._eps = torch.tensor(weights.eps, dtype=torch.float32, device=self.device)
@@ -220,19 +236,37 @@ class Decoder:
         queries = self.heads * self.head_dim
         # Each position sees the beginning, and of the rest what is not behind it.
         sees = torch.ones(count, length, dtype=torch.bool, device=self.device).tril(begin)
-        for block, layer in zip(self._reading, cache.layers, strict=True):
+        *blocks, last_block = self._reading
+        for block, layer in zip(blocks, cache.layers, strict=False):
             qkv_NX = self._project(self._norm(x, block.norm_E), block, who)
             self._turn(qkv_NX, block, turns_N1D)
-            new = qkv_NX[:count, queries:].view(count, 2, self.kv_heads, self.head_dim).permute(1, 2, 0, 3)
-            layer[:, cache_row, :, begin:length] = new
-            k, v = layer[:, cache_row, None, :, :length]
+            k, v = self._store_rest(qkv_NX[:count, queries:], layer, cache_row, begin)
             q = qkv_NX[:count, :queries].view(1, count, self.heads, self.head_dim).transpose(1, 2)
             grouped = self.heads != self.kv_heads
             seen = F.scaled_dot_product_attention(q, k, v, attn_mask=sees, enable_gqa=grouped)
             seen_NX = block.out_XE.new_zeros(len(x), queries)
             seen_NX[:count] = seen.transpose(1, 2).flatten(2)[0]
             self._finish(x, seen_NX, block, who)
-        return self._logits(x[count - 1 : count])
+        # As with whole prompts, the last block's answer comes from the last position alone.
+        last = torch.tensor([count - 1], device=self.device)
+        h_NE = self._norm(x, last_block.norm_E)
+        kv_NX = self._project(h_NE, last_block, who, slice(queries, None))
+        self._turn(kv_NX, last_block, turns_N1D, slice(self.heads, None))
+        kv = self._store_rest(kv_NX[:count], cache.layers[-1], cache_row, begin)
+        h_1E, x_1E = (each.index_select(0, last) for each in (h_NE, x))
+        who = None if who is None else who.last(last)
+        q_1X = self._project(h_1E, self.blocks[-1], who, slice(queries))
+        self._turn(q_1X, last_block, turns_N1D.index_select(0, last), slice(self.heads))
+        ends = self._hide_ends(packing.tensor(packing.lengths), length)
+        self._finish(x_1E, self._look_back(q_1X, kv, ends), self.blocks[-1], who)
+        return self._logits(x_1E)
+
+    def _store_rest(self, kv_NX: Tensor, layer: Tensor, cache_row: int, begin: int) -> Tensor:
+        """Write keys and values behind the beginning of a row; returns all of it, [2, 1, G, T, D]."""
+        count = len(kv_NX)
+        new = kv_NX.view(count, 2, self.kv_heads, self.head_dim).permute(1, 2, 0, 3)
+        layer[:, cache_row, :, begin : begin + count] = new
+        return layer[:, cache_row, None, :, : begin + count]
 
     def decode(self, x_BE: Tensor, positions_B: Tensor, cache: KeyValueCache, longest: int) -> Tensor:
         """One more position for the rows in the cache rows 0 to B - 1; nothing of it happens off the device.
@@ -254,14 +288,14 @@ class Decoder:
         ends = self._hide_ends(positions_B + 1, longest)
         queries = self.heads * self.head_dim
         who = adapted_steps(cache, rows) if self.adapts else None
-        for block, layer in zip(self.blocks, cache.layers, strict=True):
+        for block, layer in zip(self._saying, cache.layers, strict=True):
             qkv_BX = self._project(self._norm(x_BE, block.norm_E), block, who)
             self._turn(qkv_BX, block, turns_B1D)
             new = qkv_BX[:, queries:].reshape(-1, self.head_dim)
             layer.view(-1, self.head_dim).index_copy_(0, places, new)
             kv = layer[:, :rows, :, :longest]
             self._finish(x_BE, self._look_back(qkv_BX[:, :queries], kv, ends), block, who)
-        return self._logits(x_BE)
+        return self._logits(x_BE, self._said_EV)
 
     def _adapt(
         self,
@@ -286,7 +320,7 @@ class Decoder:
         pairs_D = torch.arange(len(self._axes_D), device=self.device)
         return self._turns[of_each_DN.t(), pairs_D][:, None]
 
-    def _block(self, block: BlockWeights) -> _Block:
+    def _block(self, block: BlockWeights) -> _Block[Tensor]:
         matrices = self._side_by_side(block.q_XE), self._side_by_side(block.k_XE), block.v_XE
         bias_X = norm_HD = None
         if block.biases is not None:
@@ -326,15 +360,19 @@ class Decoder:
         scale = torch.addcmul(self._eps, length, length, value=1 / x.shape[-1]).rsqrt_()
         return (x * scale).to(x.dtype).mul_(weight_E)
 
-    def _project(self, h: Tensor, block: _Block, who: Adapted | None, which: slice = slice(None)) -> Tensor:
+    def _project(
+        self, h: Tensor, block: _Block[Any], who: Adapted | None, which: slice = slice(None)
+    ) -> Tensor:
         """Queries, keys and values, or those of them that are asked for, in the type of h."""
         bias_X = None if block.qkv_X is None else block.qkv_X[which]
         h_in = h.to(block.qkv_EX.dtype)
-        qkv_NX = product(h_in, block.qkv_EX[:, which], bias_X)
+        # Steps, the only ones with integers, ask for all.
+        qkv_EX = block.qkv_EX[:, which] if isinstance(block.qkv_EX, Tensor) else block.qkv_EX
+        qkv_NX = product(h_in, qkv_EX, bias_X)
         add_to(qkv_NX, h_in, block.adapter.qkv, who, which)
         return qkv_NX.to(h.dtype)
 
-    def _turn(self, x_NX: Tensor, block: _Block, turns_N1D: Tensor, which: slice = slice(None)) -> None:
+    def _turn(self, x_NX: Tensor, block: _Block[Any], turns_N1D: Tensor, which: slice = slice(None)) -> None:
         """Rotary position embedding of query and key heads, in place, behind their norm where there is one.
 
         Args:
@@ -371,21 +409,24 @@ class Decoder:
         shape = (len(lengths_B), self.kv_heads, self.heads // self.kv_heads, longest)
         return ends.expand(shape).flatten(0, 1)
 
-    def _finish(self, x: Tensor, seen: Tensor, block: _Block, who: Adapted | None) -> None:
+    def _finish(self, x: Tensor, seen: Tensor, block: _Block[Any], who: Adapted | None) -> None:
         """The rest of a block: what attention saw, and the MLP, are added to x."""
         adapter = block.adapter
         add_product(x, seen, block.out_XE)
         add_to(x, seen, adapter.out, who)
         h = self._norm(x, block.mlp_norm_E).to(block.gate_EI.dtype)
-        gate, up = product(h, block.gate_EI), product(h, block.up_EI)
+        rows = rows_for(h, block.gate_EI)
+        gate, up = product(rows, block.gate_EI), product(rows, block.up_EI)
         add_to(gate, h, adapter.gate, who)
         add_to(up, h, adapter.up, who)
         gate = F.silu(gate, inplace=True).mul_(up)
         add_product(x, gate, block.down_IE)
         add_to(x, gate, adapter.down, who)
 
-    def _logits(self, x_BE: Tensor) -> Tensor:
-        logits_BV = torch.mm(self._norm(x_BE, self._norm_E), self._vocabulary_EV)
+    def _logits(self, x_BE: Tensor, vocabulary_EV: Matrix | None = None) -> Tensor:
+        if vocabulary_EV is None:
+            vocabulary_EV = self._vocabulary_EV
+        logits_BV = product(self._norm(x_BE, self._norm_E), vocabulary_EV)
         return logits_BV if self._unsaid is None else logits_BV.index_fill_(1, self._unsaid, -torch.inf)
 
     def _attend(self, qkv_NX: Tensor, group: PromptGroup, layer: Tensor) -> Tensor:

@@ -25,7 +25,13 @@ def load_info(directory: Path) -> Model:
 
 
 def load(
-    directory: Path, threads: int, device: str = "cpu", *, bfloat16: bool = True, prefix_bytes: int = 0
+    directory: Path,
+    threads: int,
+    device: str = "cpu",
+    *,
+    bfloat16: bool = True,
+    integers: bool = False,
+    prefix_bytes: int = 0,
 ) -> ServedModel:
     """Load a model folder for serving. From here on the process keeps memory that it has freed.
 
@@ -34,6 +40,7 @@ def load(
         threads: threads torch computes with, process-wide.
         device: what it computes on, in torch's words.
         bfloat16: read prompts with products in bfloat16, where the processor has instructions for it.
+        integers: take decode steps with products in 8-bit integers, where it has instructions for those.
         prefix_bytes: of keys and values that a model which was split keeps of conversations.
 
     Raises:
@@ -43,7 +50,9 @@ def load(
     if is_split(directory):
         from edge_server.runtime.split_runner import load_split
 
-        return load_split(directory, threads, device, bfloat16=bfloat16, prefix_bytes=prefix_bytes)
+        return load_split(
+            directory, threads, device, bfloat16=bfloat16, integers=integers, prefix_bytes=prefix_bytes
+        )
     from edge_server.runtime.model_runner import load as load_link
 
-    return load_link(directory, threads, device, bfloat16=bfloat16)
+    return load_link(directory, threads, device, bfloat16=bfloat16, integers=integers)

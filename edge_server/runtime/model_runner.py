@@ -15,21 +15,23 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from edge_server.engine.calibration import UNSURE
 from edge_server.engine.ports import Prompt, Step
 from edge_server.errors import ModelError
 from edge_server.model import tokenizer as tk
-from edge_server.model.link import Link
+from edge_server.model.answering import AnsweringHalf, AnswersWith
+from edge_server.model.decoder_weights import DecoderWeights
 from edge_server.model.modality import place_of
 from edge_server.runtime.allocator import keep_freed_memory
+from edge_server.runtime.answering import load_answering
 from edge_server.runtime.cuda_graphs import GreedySteps, likeliest
 from edge_server.runtime.decoder import Decoder
+from edge_server.runtime.integers import has_integers
 from edge_server.runtime.kv_cache import KeyValueCache
 from edge_server.runtime.model_info import ModelInfo, bundle_hash_of
 from edge_server.runtime.packing import Integers
@@ -37,6 +39,9 @@ from edge_server.runtime.prefix_cache import Prefix, PrefixCache
 from edge_server.runtime.prefixes import Followed, Kept
 from edge_server.runtime.prompt_layout import LaidOut, PromptLayout
 from edge_server.runtime.sampling import Sampler, draw
+
+if TYPE_CHECKING:
+    from edge_server.model.link import Link
 
 
 @dataclass(frozen=True)
@@ -75,46 +80,50 @@ class CausalRunner:
     """Computes answers with a language model that the decoder computes.
 
     Args:
-        network: with its weights, its LoRA merged or beside its projections. On a processor that has no
-            instructions for bfloat16, one in bfloat16 becomes one in float32: twice the memory, several times
-            the speed.
-        layout: makes prompts into embeddings of its; of the network as it is then.
+        weights: of a language model, its LoRA merged or beside its projections; brought to a type that the
+            device computes fast (:func:`in_a_fast_type`).
+        embedding_VE: of its language tokens.
+        layout: makes prompts into embeddings.
         max_positions: longest prompt with its answer.
         bfloat16: read prompts with products in bfloat16, where the processor has instructions for it.
+        integers: take decode steps with products in 8-bit integers, where it has instructions for those.
         sections: as for :class:`~edge_server.runtime.decoder.Decoder`.
         unsaid: as for it.
         doubt_id: the language token with which the model begins to say that it is not sure; its probability
             is told with each answer's first token. None: nothing is told.
         adapts: whether a prompt is answered with the LoRA that is beside the projections; None: none is.
-
-    Raises:
-        ModelError: the network asks for something that is not served.
     """
 
     def __init__(
         self,
-        network: PreTrainedModel,
-        layout: Callable[[], Layout],
+        weights: DecoderWeights,
+        embedding_VE: Tensor,
+        layout: Layout,
         max_positions: int,
         *,
         bfloat16: bool = False,
+        integers: bool = False,
         sections: Sequence[int] = (),
         unsaid: Sequence[int] = (),
         doubt_id: int | None = None,
         adapts: Callable[[Prompt], bool] | None = None,
     ) -> None:
-        embedding: Tensor = network.get_input_embeddings().weight
-        fast = has_bfloat16(embedding.device)
-        if embedding.dtype == torch.bfloat16 and fast is False:
-            embedding = network.float().get_input_embeddings().weight
-        self._layout, self._doubt_id = layout(), doubt_id
+        self._layout, self._doubt_id = layout, doubt_id
+        device = embedding_VE.device
         # On a GPU it is the foundation's own type that says what is computed in.
-        rounded = bfloat16 and fast is True and embedding.device.type == "cpu"
-        self._decoder = Decoder(network, max_positions, bfloat16=rounded, sections=sections, unsaid=unsaid)
+        rounded = bfloat16 and has_bfloat16(device) is True and device.type == "cpu"
+        self._decoder = Decoder(
+            weights,
+            max_positions,
+            bfloat16=rounded,
+            integers=integers and has_integers(device),
+            sections=sections,
+            unsaid=unsaid,
+        )
         self._adapts = adapts if adapts is not None and self._decoder.adapts else _never
         self._prefixes = PrefixCache(time.monotonic)
-        on_a_gpu = embedding.device.type == "cuda"
-        self._steps = GreedySteps(embedding.detach(), self._decoder, record=on_a_gpu)
+        on_a_gpu = device.type == "cuda"
+        self._steps = GreedySteps(embedding_VE.detach(), self._decoder, record=on_a_gpu)
 
     def prefill(self, prompts: Sequence[Prompt], state: Running | None = None) -> tuple[Running, list[Step]]:
         """Start answering prompts; see the port. Of what is known already, only the question is read."""
@@ -293,43 +302,81 @@ class ServedLink(CausalRunner, ModelInfo):
     """Implements the engine's ports, :class:`edge_server.engine.ports.ModelRunner` too.
 
     Args:
-        link: a trained link; its LoRA is merged into the foundation, unless it is for media only.
+        link: a trained link, whose LoRA is merged into the foundation unless it is for media only; or the
+            half of one that answers.
         bundle_hash: of the device bundle whose tokens it understands.
         bfloat16: as for :class:`CausalRunner`.
+        integers: as for it.
 
     Raises:
         ModelError: its foundation asks for something that is not served.
     """
 
-    def __init__(self, link: Link, bundle_hash: str, *, bfloat16: bool = False) -> None:
+    def __init__(
+        self,
+        link: Link | AnsweringHalf,
+        bundle_hash: str,
+        *,
+        bfloat16: bool = False,
+        integers: bool = False,
+    ) -> None:
         ModelInfo.__init__(self, link.config, link.tokenizer, bundle_hash)
-        self._link = link.eval()
-        apart = link.keeps_lora_apart
-        if not apart:
-            link.merge_lora()
+        in_a_fast_type(link if isinstance(link, AnsweringHalf) else link.foundation, link.embedding.weight)
+        self._link: AnswersWith = link.eval()
         CausalRunner.__init__(
             self,
-            link.causal,
-            lambda: PromptLayout(link),
+            link.weights if isinstance(link, AnsweringHalf) else _weights_of(link),
+            link.embedding.weight,
+            PromptLayout(link),
             self.max_positions,
             bfloat16=bfloat16,
+            integers=integers,
             unsaid=link.special.marks,
             doubt_id=tk.encode(link.tokenizer, link.config.unsure or UNSURE)[0],
             adapts=self._is_about_media,
         )
-        if apart and not self._decoder.adapts:
-            kind = link.causal.config.model_type
-            raise ModelError(
-                f"lora.applies_to is 'media', but a LoRA of {kind!r} cannot be kept apart from its weights"
-            )
 
     def _is_about_media(self, prompt: Prompt) -> bool:
         return any(place_of(block.modality) in self._link.slots for block in prompt.blocks)
 
     @property
-    def link(self) -> Link:
+    def link(self) -> AnswersWith:
         """What is served, its LoRA merged where every question is answered with it."""
         return self._link
+
+
+def _weights_of(link: Link) -> DecoderWeights:
+    """A whole link's, its LoRA merged for good unless it is for media only.
+
+    Raises:
+        ModelError: its foundation asks for something that is not served.
+    """
+    # It takes seconds to import, and whoever has a whole link has done so.
+    from edge_server.model.foundation_classes import weights_of
+
+    apart = link.keeps_lora_apart
+    if not apart:
+        link.merge_lora()
+    weights = weights_of(link.causal, link.config.foundation.max_positions)
+    if apart and not any(block.lora for block in weights.blocks):
+        kind = link.causal.config.model_type
+        raise ModelError(
+            f"lora.applies_to is 'media', but a LoRA of {kind!r} cannot be kept apart from its weights"
+        )
+    return weights
+
+
+def in_a_fast_type(model: nn.Module, embedding_VE: Tensor) -> None:
+    """Bring a model in bfloat16 to float32 where the processor has no instructions for bfloat16.
+
+    Twice the memory, several times the speed.
+
+    Args:
+        model: whose weights are to be computed with.
+        embedding_VE: of its language tokens.
+    """
+    if embedding_VE.dtype == torch.bfloat16 and has_bfloat16(embedding_VE.device) is False:
+        model.float()
 
 
 def _never(prompt: Prompt) -> bool:
@@ -395,7 +442,9 @@ def has_bfloat16(device: torch.device) -> bool | None:
     return bool(features["avx512_bf16"] or features.get("amx_bf16"))
 
 
-def load(directory: Path, threads: int, device: str = "cpu", *, bfloat16: bool = True) -> ServedLink:
+def load(
+    directory: Path, threads: int, device: str = "cpu", *, bfloat16: bool = True, integers: bool = False
+) -> ServedLink:
     """Load a model folder for serving. From here on the process keeps memory that it has freed.
 
     Args:
@@ -403,13 +452,14 @@ def load(directory: Path, threads: int, device: str = "cpu", *, bfloat16: bool =
         threads: threads torch computes with, process-wide.
         device: what it computes on, in torch's words.
         bfloat16: as for :class:`ServedLink`.
+        integers: as for it.
 
     Raises:
         ModelError: the folder, or its bundle's manifest, cannot be read, or there is no such device.
     """
-    link = Link.load(directory)
+    link = load_answering(directory)
     prepare_process(link, threads, device)
-    return ServedLink(link, bundle_hash_of(directory), bfloat16=bfloat16)
+    return ServedLink(link, bundle_hash_of(directory), bfloat16=bfloat16, integers=integers)
 
 
 def prepare_process(model: nn.Module, threads: int, device: str) -> None:

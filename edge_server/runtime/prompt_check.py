@@ -15,7 +15,7 @@ from edge_server.model import tokenizer as tk
 from edge_server.model.description import LinkConfig
 from edge_server.model.modality import QUESTION, TEXT, place_of
 
-# What stands around a prompt's parts takes positions too: see edge_server.model.foundation.
+# What stands around a prompt's parts takes positions too: see edge_server.model.prompt.
 _AROUND_CONTEXT = 1
 _AROUND_SLOT = 2
 

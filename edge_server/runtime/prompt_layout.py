@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from edge_server.engine.ports import FeatureBlock, Prompt
-from edge_server.model.foundation import Piece, View, prompt_pieces, question_pieces, tag_of
-from edge_server.model.link import Link
+from edge_server.model.answering import AnswersWith
 from edge_server.model.modality import QUESTION, place_of
+from edge_server.model.prompt import Piece, View, prompt_pieces, question_pieces, tag_of
 from edge_server.runtime.packing import Integers
 from edge_server.runtime.receivers import Reception, receive_text
 from edge_server.runtime.transfer import on_device
@@ -44,10 +44,10 @@ class PromptLayout:
     """Embeds prompts for one link.
 
     Args:
-        link: its embedding and receivers are used as they are.
+        link: whole, or the half that answers; its embedding and receivers are used as they are.
     """
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: AnswersWith) -> None:
         self._link = link
         self._receptions = {slot: Reception(link.receiver(slot)) for slot in link.slots}
         # Stands in a row of language token ids for a position that something received will fill.

@@ -17,7 +17,7 @@ from edge_server.engine.ports import FeatureBlock
 from edge_server.scenes.scene import SceneBlock, Vector
 
 if TYPE_CHECKING:
-    from edge_server.model.link import Link
+    from edge_server.model.answering import AnswersWith
     from edge_server.model.scene_space import SceneSpaceHeads
 
 FILE = "scene_space.safetensors"
@@ -40,7 +40,7 @@ class LinkSpace:
         self._name = hashlib.sha256((folder / FILE).read_bytes()).hexdigest()[:_NAME_DIGITS]
         self._read = read
         self._loading = threading.Lock()
-        self._loaded: tuple[Link, SceneSpaceHeads] | None = None
+        self._loaded: tuple[AnswersWith, SceneSpaceHeads] | None = None
 
     @property
     def name(self) -> str:
@@ -80,11 +80,11 @@ class LinkSpace:
         with torch.inference_mode():
             return np.asarray(heads.texts([ids])[0].numpy(), np.float32)
 
-    def _parts(self) -> tuple[Link, SceneSpaceHeads]:
+    def _parts(self) -> tuple[AnswersWith, SceneSpaceHeads]:
         with self._loading:
             if self._loaded is None:
-                from edge_server.model.link import Link
                 from edge_server.model.scene_space import SceneSpaceHeads
+                from edge_server.runtime.answering import load_answering
 
-                self._loaded = Link.load(self._folder), SceneSpaceHeads.load(self._folder)
+                self._loaded = load_answering(self._folder), SceneSpaceHeads.load(self._folder)
             return self._loaded

@@ -23,13 +23,14 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, DynamicCache, 
 
 from edge_server.engine.ports import Prompt, Step
 from edge_server.errors import ModelError
+from edge_server.model.foundation_classes import weights_of
 from edge_server.model.split.bottleneck import Bottleneck, read_bottlenecks
 from edge_server.model.split.description import SplitConfig, read_split
 from edge_server.model.split.reduction import shape_of
 from edge_server.model.split.scale import take_scale
 from edge_server.runtime.cuda_graphs import likeliest
 from edge_server.runtime.model_info import bundle_hash_of
-from edge_server.runtime.model_runner import CausalRunner, Running, prepare_process
+from edge_server.runtime.model_runner import CausalRunner, Running, in_a_fast_type, prepare_process
 from edge_server.runtime.packing import Integers
 from edge_server.runtime.prefixes import Followed, Kept, Prefixes, signature_of_block, stacked
 from edge_server.runtime.prompt_layout import LaidOut
@@ -118,6 +119,7 @@ class ServedSplit(CausalRunner, SplitInfo):
         network: its language model.
         bundle_hash: of the device bundle whose tokens it understands.
         bfloat16: as for :class:`~edge_server.runtime.model_runner.CausalRunner`.
+        integers: as for it.
         prefix_bytes: of keys and values that are kept of conversations for their next turn.
         bottlenecks: of the slots that have one.
 
@@ -133,13 +135,22 @@ class ServedSplit(CausalRunner, SplitInfo):
         bundle_hash: str,
         *,
         bfloat16: bool = False,
+        integers: bool = False,
         prefix_bytes: int = 0,
         bottlenecks: Mapping[str, Bottleneck] = MappingProxyType({}),
     ) -> None:
         SplitInfo.__init__(self, config, tokenizer, bundle_hash)
+        in_a_fast_type(network, network.get_input_embeddings().weight)
         self._split_layout = layout = SplitLayout(self, config, network, bottlenecks)
         CausalRunner.__init__(
-            self, network, lambda: layout, self.max_positions, bfloat16=bfloat16, sections=config.sections
+            self,
+            weights_of(network, self.max_positions),
+            network.get_input_embeddings().weight,
+            layout,
+            self.max_positions,
+            bfloat16=bfloat16,
+            integers=integers,
+            sections=config.sections,
         )
         self.prefixes = Prefixes(prefix_bytes)
 
@@ -303,7 +314,13 @@ class ServedClass(SplitInfo):
 
 
 def load_split(
-    directory: Path, threads: int, device: str = "cpu", *, bfloat16: bool = True, prefix_bytes: int = 0
+    directory: Path,
+    threads: int,
+    device: str = "cpu",
+    *,
+    bfloat16: bool = True,
+    integers: bool = False,
+    prefix_bytes: int = 0,
 ) -> ServedSplit | ServedClass:
     """Load a split model for serving; arguments and errors as :func:`edge_server.runtime.folders.load`."""
     config, tokenizer = read_split(directory)
@@ -316,6 +333,7 @@ def load_split(
         network,
         hash_of_bundle,
         bfloat16=bfloat16,
+        integers=integers,
         prefix_bytes=prefix_bytes,
         bottlenecks=read_bottlenecks(directory),
     )
@@ -328,6 +346,7 @@ def serve_split(
     bundle_hash: str,
     *,
     bfloat16: bool = False,
+    integers: bool = False,
     prefix_bytes: int = 0,
     bottlenecks: Mapping[str, Bottleneck] = MappingProxyType({}),
 ) -> ServedSplit | ServedClass:
@@ -340,6 +359,7 @@ def serve_split(
         network,
         bundle_hash,
         bfloat16=bfloat16,
+        integers=integers,
         prefix_bytes=prefix_bytes,
         bottlenecks=bottlenecks,
     )

@@ -9,18 +9,36 @@ from typing import TYPE_CHECKING, Any
 
 from edge_server.engine import ModelRunner
 from edge_server.errors import ModelError
+from edge_server.model.description import read_description
+from edge_server.model.llama_shape import shape_of
+from edge_server.model.split.description import is_split
 from edge_server.runtime.folders import load
 from edge_server.runtime.snapshot import Snapshot, digest_of
 
 if TYPE_CHECKING:
     from edge_server.runtime.vllm_runner import VllmRunner
 
-PRELOAD = ("edge_server.runtime.model_runner", "edge_server.runtime.split_runner")
-"""Modules that :func:`load_runner` needs."""
+
+def preload_for(snapshot: Snapshot) -> tuple[str, ...]:
+    """Modules that :func:`load_runner` needs for what is served, and no others: they take seconds to import.
+
+    Raises:
+        ModelError: its folder cannot be read.
+    """
+    if is_split(snapshot.folder):
+        return ("edge_server.runtime.split_runner",)
+    config, _ = read_description(snapshot.folder)
+    whole = () if shape_of(config.foundation) else ("edge_server.model.link",)
+    return ("edge_server.runtime.model_runner", *whole)
 
 
 def load_runner(
-    snapshot: Snapshot, threads: int, device: str, bfloat16: bool, prefix_bytes: int = 0
+    snapshot: Snapshot,
+    threads: int,
+    device: str,
+    bfloat16: bool,
+    prefix_bytes: int = 0,
+    integers: bool = False,
 ) -> ModelRunner[Any]:
     """Load the model that is served; see :func:`edge_server.runtime.folders.load`.
 
@@ -29,7 +47,9 @@ def load_runner(
     """
     if digest_of(snapshot.folder) != snapshot.digest:
         raise ModelError("its weights are not those that are served")
-    return load(snapshot.folder, threads, device, bfloat16=bfloat16, prefix_bytes=prefix_bytes)
+    return load(
+        snapshot.folder, threads, device, bfloat16=bfloat16, integers=integers, prefix_bytes=prefix_bytes
+    )
 
 
 def load_vllm_runner(snapshot: Snapshot, threads: int, max_rows: int) -> VllmRunner:
