@@ -22,12 +22,12 @@ from device_agent.cotrain.questions_file import (
     QuestionLine,
     SplitName,
     lines_of,
-    read_text,
 )
 from device_agent.errors import MediaError
 from device_agent.media.clip import Clip, MediaSpec, join
 from device_agent.media.limits import MediaLimits
 from device_agent.media.loading import clip_from_file
+from device_agent.written import written_text
 from edge_server.data.annotations import QuestionRow
 from edge_server.data.faults import Fault, RowReport
 from edge_server.errors import DatasetError
@@ -168,7 +168,7 @@ def has_questions(folder: Path) -> bool:
 def _lines(path: Path, report: RowReport) -> Iterator[tuple[str, QuestionLine | None]]:
     """Each line that is not blank, by its number; None where it is malformed, which the report gets."""
     try:
-        text = read_text(path)
+        text = written_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"{path}: cannot be read: {error}") from error
     for name, line in lines_of(text):

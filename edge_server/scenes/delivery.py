@@ -5,18 +5,23 @@
     homeassistant/binary_sensor/ID/config  retained, before the first state
 
 Everything is published with QoS 1 and counts as delivered when the broker has said so; a webhook, when it
-answered 2xx. Sources: MQTT 5 (OASIS), section 4.3.2; Home Assistant, "MQTT Discovery".
+answered 2xx. A broker that begins anew may have forgotten all: whenever one is connected to, it is told how
+things are. Sources: MQTT 5 (OASIS), section 4.3.2; Home Assistant, "MQTT Discovery".
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import json
 import re
 import ssl
+import sys
 import urllib.error
 import urllib.request
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
@@ -37,11 +42,19 @@ class DeliveryError(Exception):
 
 
 class Courier:
-    """Delivers notices; a broker's connection stays open between two."""
+    """Delivers notices; a broker's connection stays open between two.
 
-    def __init__(self) -> None:
+    Args:
+        shown: how things are that a broker is told of, by its address: what was noticed last of each rule and
+            device, and the rule; not of those of which a notice waits.
+    """
+
+    def __init__(self, shown: Callable[[str], Awaitable[Sequence[tuple[Notice, Rule]]]]) -> None:
+        self._shown = shown
         self._brokers: dict[str, aiomqtt.Client] = {}
+        self._watched: dict[str, asyncio.Task[None]] = {}
         self._discovered: set[tuple[str, str]] = set()
+        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def deliver(self, notice: Notice, rule: Rule) -> None:
         """Bring a notice where it is to go.
@@ -50,6 +63,8 @@ class Courier:
             DeliveryError: it did not arrive, or nobody said that it did.
         """
         try:
+            if notice.url.startswith("mqtt"):
+                await self.keep(notice.url)
             async with asyncio.timeout(WITHIN_S):
                 if notice.url.startswith("mqtt"):
                     await self._publish(notice, rule)
@@ -59,37 +74,78 @@ class Courier:
             await self._hang_up(notice.url)
             raise DeliveryError(f"no word within {WITHIN_S:g} s") from error
 
+    async def keep(self, url: str) -> None:
+        """Be connected to a broker; one that was not is told how things are.
+
+        Raises:
+            DeliveryError: it cannot be.
+        """
+        try:
+            # Once, and long: on another thread, for the event loop is everybody's.
+            if "aiomqtt" not in sys.modules:
+                await asyncio.to_thread(importlib.import_module, "aiomqtt")
+            import aiomqtt
+        except ImportError as error:
+            raise DeliveryError("aiomqtt is not installed; pip install '.[scenes]'") from error
+        async with self._turns[url]:
+            if url in self._brokers:
+                return
+            try:
+                broker = _client(url)
+                await broker.__aenter__()
+                self._brokers[url] = broker
+                self._watched[url] = asyncio.create_task(self._watch(url, broker), name="tokenlink-broker")
+                for notice, rule in await self._shown(url):
+                    await self._tell(broker, notice, rule)
+            except (aiomqtt.MqttError, OSError, ValueError) as error:
+                await self._hang_up(url)
+                # Not its words: they may hold the address with its password.
+                raise DeliveryError(type(error).__name__) from error
+
     async def close(self) -> None:
         """Leave every broker."""
         for url in list(self._brokers):
             await self._hang_up(url)
 
     async def _publish(self, notice: Notice, rule: Rule) -> None:
+        import aiomqtt
+
+        broker = self._brokers.get(notice.url)
+        if broker is None:
+            raise DeliveryError("the connection ended")
         try:
-            import aiomqtt
-        except ImportError as error:
-            raise DeliveryError("aiomqtt is not installed; pip install '.[scenes]'") from error
-        try:
-            broker = self._brokers.get(notice.url)
-            if broker is None:
-                broker = _client(notice.url)
-                await broker.__aenter__()
-                self._brokers[notice.url] = broker
-            topic = topic_of(notice)
-            key = (notice.url, topic)
-            if key not in self._discovered:
-                name, config = discovery_of(notice, rule)
-                await broker.publish(name, json.dumps(config), qos=1, retain=True)
-                self._discovered.add(key)
-            await broker.publish(f"{topic}/event", json.dumps(notice.body), qos=1)
-            await broker.publish(f"{topic}/state", "on" if notice.is_on else "off", qos=1, retain=True)
+            await broker.publish(f"{topic_of(notice)}/event", json.dumps(notice.body), qos=1)
+            await self._tell(broker, notice, rule)
         except (aiomqtt.MqttError, OSError, ValueError) as error:
             await self._hang_up(notice.url)
-            # Not its words: they may hold the address with its password.
             raise DeliveryError(type(error).__name__) from error
+
+    async def _tell(self, broker: aiomqtt.Client, notice: Notice, rule: Rule) -> None:
+        """How things are, for whoever looks at any time."""
+        topic = topic_of(notice)
+        key = (notice.url, topic)
+        if key not in self._discovered:
+            name, config = discovery_of(notice, rule)
+            await broker.publish(name, json.dumps(config), qos=1, retain=True)
+            self._discovered.add(key)
+        await broker.publish(f"{topic}/state", "on" if notice.is_on else "off", qos=1, retain=True)
+
+    async def _watch(self, url: str, broker: aiomqtt.Client) -> None:
+        """Notice when a connection ends, though nothing is to be told."""
+        import aiomqtt
+
+        with contextlib.suppress(aiomqtt.MqttError):
+            async for _ in broker.messages:
+                pass  # none was asked for
+        if self._brokers.get(url) is broker:
+            await self._hang_up(url)
 
     async def _hang_up(self, url: str) -> None:
         broker = self._brokers.pop(url, None)
+        watched = self._watched.pop(url, None)
+        if watched is not None and watched is not asyncio.current_task():
+            watched.cancel()
+            await asyncio.wait([watched])
         self._discovered = {key for key in self._discovered if key[0] != url}
         if broker is not None:
             with contextlib.suppress(Exception):

@@ -1,6 +1,7 @@
 """Scenes as the event loop sees them: kept, found and searched on a thread of their own, told in metrics.
 
-Where a scene or a text stands is computed on another thread: who asks about a scene does not wait for that.
+Where a scene or a text stands is computed on another thread, and one finds scenes that are asked about: who
+asks waits for no vector, no write to the disk and no standing question.
 
 share ─▶ vector (where the model has a space) ─▶ store ─▶ acknowledged ─▶ whoever follows new scenes
 question, search ─▶ may they? ─▶ store
@@ -100,6 +101,7 @@ class Scenes:
         self._observer = observer
         self._followers: list[Callable[[Scene], None]] = []
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="tokenlink-scenes")
+        self._finding_thread = ThreadPoolExecutor(1, thread_name_prefix="tokenlink-scene-finding")
         self._space_thread = ThreadPoolExecutor(1, thread_name_prefix="tokenlink-scene-space")
 
     async def call(
@@ -159,7 +161,8 @@ class Scenes:
 
     async def find(self, device: str, at: At) -> Scene | None:
         """A device's scene; None: there is none. Whoever asks was let see this device's."""
-        scene = await self.call(lambda store: store.find(device, at))
+        loop = asyncio.get_running_loop()
+        scene = await loop.run_in_executor(self._finding_thread, self._store.find, device, at)
         return scene if scene is not None and scene.keep_until_s > self.wall_clock() else None
 
     async def search(self, text: str, space: SceneSpace, wanted: Wanted, most: int) -> list[Found]:
@@ -199,6 +202,7 @@ class Scenes:
         finally:
             expiring.cancel()
             await asyncio.wait([expiring])
+            self._finding_thread.shutdown()
             await self.call(lambda store: store.close())
             self._thread.shutdown()
             self._space_thread.shutdown()

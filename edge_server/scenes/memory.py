@@ -62,7 +62,8 @@ class MemoryScenes:
         if at.scene_id:
             scene = self._scenes.get(at.scene_id)
             return scene if scene is not None and scene.device == device else None
-        begun = (s for s in self._scenes.values() if s.device == device and s.start_s <= at.time_s)
+        # A copy, made in one go: another thread may put a scene meanwhile.
+        begun = (s for s in list(self._scenes.values()) if s.device == device and s.start_s <= at.time_s)
         return max(begun, key=_by_time, default=None)
 
     def thumbnail(self, scene_id: str) -> bytes:

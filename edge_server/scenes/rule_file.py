@@ -133,7 +133,18 @@ class RuleFile:
 
     def rules(self, device: str | None = None) -> list[Rule]:
         """Rules for a device, all of them without one; oldest first."""
-        where, given = ("WHERE names(devices, ?)", (device,)) if device is not None else ("", ())
+        if device is None:
+            return self._rules("", ())
+        # Of a thousand rules, most name one device: SQLite compares that by itself.
+        return self._rules("WHERE devices = ? OR instr(devices, '*') AND names(devices, ?)", (device, device))
+
+    def named(self, rule_ids: Iterable[str]) -> dict[str, Rule]:
+        """Those of these rules that there are, by their names."""
+        wanted = list(rule_ids)
+        found = self._rules(f"WHERE rule_id IN ({', '.join('?' * len(wanted))})", wanted)
+        return {rule.rule_id: rule for rule in found}
+
+    def _rules(self, where: str, given: Sequence[str]) -> list[Rule]:
         rows = self._db.execute(
             f"SELECT {_RULE_COLUMNS} FROM rule {where} ORDER BY created_s, rule_id",  # noqa: S608 (constants)
             given,
@@ -223,6 +234,23 @@ class RuleFile:
         return [
             Notice(number, url, rule_id, device, bool(is_on), json.loads(body))
             for number, url, rule_id, device, is_on, body in rows
+        ]
+
+    def brokers(self) -> list[str]:
+        """Addresses of brokers that rules name."""
+        rows = self._db.execute("SELECT DISTINCT notify FROM rule WHERE instr(notify, 'mqtt')")
+        found = {url for (notify,) in rows for url in json.loads(notify) if url.startswith("mqtt")}
+        return sorted(found)
+
+    def shown(self, url: str) -> list[tuple[Notice, Rule]]:
+        """How things are that an address is told of: as notices, but for those that still wait."""
+        waiting = set(self._db.execute("SELECT rule_id, device FROM notice WHERE url = ?", (url,)))
+        return [
+            (Notice(0, url, rule.rule_id, device, state.is_on, {}), rule)
+            for rule in self.rules()
+            if url in rule.notify
+            for device, state in self.states(rule.rule_id).items()
+            if state.is_on is not None and (rule.rule_id, device) not in waiting
         ]
 
     def delivered(self, numbers: Iterable[int]) -> None:

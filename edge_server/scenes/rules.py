@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from edge_server.errors import ConfigurationError
+from protos.names import MAX_DEVICE_CHARS
 
 MAX_QUESTION_CHARS, MAX_ANSWER_CHARS = 1024, 256
 RULE_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
@@ -109,6 +110,11 @@ def check_rule(rule: Rule) -> Rule:
         raise ConfigurationError(f"question: 1 to {MAX_QUESTION_CHARS} characters are allowed")
     if not 1 <= len(plain(rule.becomes)) <= MAX_ANSWER_CHARS:
         raise ConfigurationError(f"becomes: 1 to {MAX_ANSWER_CHARS} characters are allowed")
+    if not 1 <= len(rule.devices) <= MAX_DEVICE_CHARS or not rule.devices.isprintable():
+        raise ConfigurationError(
+            f"device: is {rule.devices[:MAX_DEVICE_CHARS]!r}; 1 to {MAX_DEVICE_CHARS} printable characters "
+            "are allowed"
+        )
     if not 0.0 <= rule.for_s <= 7 * 86_400.0:
         raise ConfigurationError(f"for: is {rule.for_s:g} s; 0 s to 7 d are allowed")
     if not rule.notify:

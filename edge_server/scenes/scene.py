@@ -14,7 +14,6 @@ import numpy.typing as npt
 
 Vector: TypeAlias = npt.NDArray[np.float32]
 
-MAX_DEVICE_CHARS = 128
 MAX_AT_CHARS = 64
 _SCENE_ID = re.compile(r"s[0-9a-f]{16}")
 

@@ -134,6 +134,10 @@ class SqliteScenes:
             self._db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
             path.chmod(0o600)
             self._prepare()
+            # Who reads a file with a log waits for nobody who writes to it, nor for the disk.
+            self._finding = sqlite3.connect(
+                path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
+            )
         except (OSError, sqlite3.Error) as error:
             raise ConfigurationError(f"scenes: {path} cannot be used: {error}") from error
         self._version = -1
@@ -206,7 +210,7 @@ class SqliteScenes:
         else:
             where = "device = ? AND start_s <= ? ORDER BY start_s DESC, number DESC LIMIT 1"
             given = (device, at.time_s)
-        row = self._db.execute(f"SELECT {_COLUMNS} FROM scene WHERE {where}", given).fetchone()  # noqa: S608
+        row = self._finding.execute(f"SELECT {_COLUMNS} FROM scene WHERE {where}", given).fetchone()  # noqa: S608
         return None if row is None else _scene_of(row)
 
     def thumbnail(self, scene_id: str) -> bytes:
@@ -316,6 +320,7 @@ class SqliteScenes:
 
     def close(self) -> None:
         """Close the file."""
+        self._finding.close()
         self._db.close()
 
     @contextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Set
 from functools import partial
 from typing import TypeAlias, TypeVar
 
@@ -26,7 +26,7 @@ from edge_server.scenes.scene import Scene
 
 logger = logging.getLogger(__name__)
 
-AskScene: TypeAlias = Callable[[Scene, str], Awaitable[str]]
+AskScene: TypeAlias = Callable[[str], Awaitable[str]]
 """Asks the model about a scene, in the background; its answer, empty where it is not sure."""
 
 DEVICES_AT_ONCE = 16
@@ -46,7 +46,7 @@ class StandingQuestions:
     Args:
         scenes: whose store has the rules.
         rules: of it.
-        ask: asks the model.
+        about: what asks the model about a scene, made once for all questions about it.
         courier: delivers notices.
         sleep: waits that many seconds.
     """
@@ -55,14 +55,14 @@ class StandingQuestions:
         self,
         scenes: Scenes,
         rules: RuleFile,
-        ask: AskScene,
+        about: Callable[[Scene], AskScene],
         courier: Courier,
         *,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._scenes = scenes
         self._rules = rules
-        self._ask = ask
+        self._about = about
         self._courier = courier
         self._sleep = sleep
         self._come = asyncio.Event()
@@ -76,6 +76,7 @@ class StandingQuestions:
         tasks = [
             asyncio.create_task(self._judge_all(), name="tokenlink-rules"),
             asyncio.create_task(self._tell_all(), name="tokenlink-notices"),
+            asyncio.create_task(self._keep_all(), name="tokenlink-brokers"),
         ]
         try:
             yield
@@ -108,21 +109,22 @@ class StandingQuestions:
 
     async def _judge(self, number: int, scene: Scene, rules: list[Rule]) -> None:
         try:
-            answers: dict[str, str] = {}
+            ask, answers = self._about(scene), dict[str, str]()
             for question in dict.fromkeys(rule.question for rule in rules):
-                answers[question] = await self._answer(scene, question)
+                answers[question] = await self._answer(ask, question)
             told = [(rule, answers[rule.question]) for rule in rules]
             now_s = self._scenes.wall_clock()
             await self._file(lambda file: file.judge(number, scene, told, now_s))
             self._noticed.set()
         except Exception:
             logger.exception("a standing question failed", extra={"device": scene.device})
+            await self._sleep(_FIRST_WAIT_S)  # it is tried again, and would fail again at once
 
-    async def _answer(self, scene: Scene, question: str) -> str:
+    async def _answer(self, ask: AskScene, question: str) -> str:
         """The model's answer; empty where none can be had of this scene."""
         for number in range(_TRIES):
             try:
-                return await self._ask(scene, question)
+                return await ask(question)
             except OverloadedError as error:
                 await self._sleep(error.retry_delay_s)
             except (BundleMismatchError, InvalidQuestionError) as error:
@@ -142,7 +144,7 @@ class StandingQuestions:
                 by_target: dict[str, list[Notice]] = {}
                 for notice in waiting:
                     by_target.setdefault(notice.url, []).append(notice)
-                rules = {rule.rule_id: rule for rule in await self._file(lambda file: file.rules())}
+                rules = await self._named({notice.rule_id for notice in waiting})
                 await asyncio.gather(
                     *(self._tell(url, notices, rules, waits_s) for url, notices in by_target.items())
                 )
@@ -154,6 +156,28 @@ class StandingQuestions:
                     await self._noticed.wait()
             if waits_s:
                 await self._sleep(min(wait_s, _LOOK_EVERY_S))
+
+    async def _keep_all(self) -> None:
+        """Stay connected to every broker: it may have begun anew, and know nothing of what it was told."""
+        tries, waits_s = dict[str, int](), dict[str, float]()
+        while True:
+            try:
+                for url in await self._file(RuleFile.brokers):
+                    if waits_s.get(url, 0.0) > 0.0:
+                        waits_s[url] -= _LOOK_EVERY_S
+                        continue
+                    try:
+                        await self._courier.keep(url)
+                        tries.pop(url, None)
+                    except DeliveryError:  # told where a notice waits
+                        tries[url] = min(tries.get(url, 0) + 1, 10)
+                        waits_s[url] = min(2.0 ** tries[url], _LONGEST_WAIT_S)
+            except Exception:
+                logger.exception("brokers could not be looked up")
+            await self._sleep(_LOOK_EVERY_S)
+
+    async def _named(self, rule_ids: Set[str]) -> dict[str, Rule]:
+        return await self._file(partial(RuleFile.named, rule_ids=rule_ids)) if rule_ids else {}
 
     async def _tell(
         self, url: str, notices: list[Notice], rules: dict[str, Rule], waits_s: dict[str, float]

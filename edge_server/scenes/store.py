@@ -3,7 +3,8 @@
     share ─▶ put (safe when it returns) ─▶ bounds: per device, in all, time to live
     question ─▶ find        text ─▶ search
 
-Blocking, and for one thread at a time; :mod:`edge_server.scenes.keeper` is for the event loop.
+Blocking, and for one thread at a time but where it says otherwise; :mod:`edge_server.scenes.keeper` is for
+the event loop.
 """
 
 from __future__ import annotations
@@ -133,7 +134,7 @@ class SceneStore(Protocol):
         """Clocks of at most so many senders as are known, that which was silent longest first."""
 
     def find(self, device: str, at: At) -> Scene | None:
-        """A device's scene; None: there is none."""
+        """A device's scene; None: there is none. From a thread of its own, whatever the others are at."""
 
     def thumbnail(self, scene_id: str) -> bytes:
         """The small JPEG that came with a scene; empty: none did, or it is gone."""

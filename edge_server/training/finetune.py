@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from edge_server.model import tokenizer as tk
-from edge_server.model.foundation import Piece
 from edge_server.model.link import Link
+from edge_server.model.prompt import Piece
 from edge_server.training.clips import EncodedClips
 from edge_server.training.forward import Draw, UplinkTraining, draw_of, receive_clips, receive_text
 from edge_server.training.loop import Schedule

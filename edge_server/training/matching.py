@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edge_server.model import tokenizer as tk
-from edge_server.model.foundation import Piece, context_pieces, embed_pieces
 from edge_server.model.link import Link
+from edge_server.model.prompt import Piece, context_pieces, embed_pieces
 from edge_server.training.forward import Draw
 
 

@@ -22,7 +22,7 @@ from edge_server.data.soundstage.captions import describe
 from edge_server.data.soundstage.questions import Balancer, draw_questions
 from edge_server.data.soundstage.scene import Scene, sample_scene
 from edge_server.model import tokenizer as tk
-from edge_server.model.foundation import Piece, context_pieces, question_pieces
+from edge_server.model.prompt import Piece, context_pieces, question_pieces
 from edge_server.training.loop import Schedule
 from edge_server.training.modality import TRAINING
 from edge_server.training.packing import CONTEXT, packed_mask, packed_positions

@@ -33,8 +33,8 @@ from edge_server.data.soundstage.questions import Question, draw_questions
 from edge_server.data.soundstage.scene import Scene, sample_scene
 from edge_server.model import tokenizer as tk
 from edge_server.model.config import FoundationConfig
-from edge_server.model.foundation import Piece
 from edge_server.model.link import Link
+from edge_server.model.prompt import Piece
 from edge_server.training.clips import EncodedClips, encode_media
 from edge_server.training.forward import Draw, UplinkTraining, draw_of, receive_clips, receive_text
 from edge_server.training.loop import Schedule, run_stage

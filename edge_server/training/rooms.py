@@ -18,33 +18,18 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from edge_server.data.soundstage.room import (
-    OTHER_WORDS,
-    PICTURES,
-    VIEWS,
-    Room,
-    ViewName,
-    label_of,
-    other_names,
-    renamed,
-)
+from edge_server.data.soundstage.room import VIEWS, Room, ViewName
 from edge_server.data.soundstage.room_dataset import RoomSplit
-from edge_server.data.soundstage.room_questions import TEMPLATES, Knowable, draw_room_questions
-from edge_server.model import tokenizer as tk
-from edge_server.model.foundation import View, tag_of
 from edge_server.model.link import Link
-from edge_server.scenes.words import AGOS
 from edge_server.training.clips import EncodedClips, encode_media
 from edge_server.training.forward import Draw, UplinkTraining, draw_of
 from edge_server.training.loop import Schedule
 from edge_server.training.radio import transmit
 from edge_server.training.rewording import RewordedClips, RewordingTraining
+from edge_server.training.room_rows import Asking, RoomRows, rooms_loss, slot_of
 from edge_server.training.soundstage import SoundstageSplit
-from edge_server.training.teacher_forcing import Row, answer_loss
 
 _ENCODED_AT_ONCE = 32
-#: By how many views are shown, how often.
-_SHOWN_ODDS = (0.1, 0.45, 0.1, 0.1, 0.25)
 
 
 @dataclass(frozen=True)
@@ -59,12 +44,12 @@ class RoomTraining:
     """How clips of one device are asked about beside them."""
     batch_size: int = 8
     """Rooms a step."""
-    questions: int = 14
-    """Questions about one room, at most."""
-    odds: Mapping[Knowable, float] = field(default_factory=lambda: {"both": 0.55, "one": 0.35, "guess": 0.1})
-    """How often questions have all that they need, need one view, or lack one."""
-    other_names_odds: float = 0.2
-    """How often the devices of a room have other names."""
+    asking: Asking = field(default_factory=Asking)
+    """What of a room is shown, and asked."""
+    between_weight: float = 0.25
+    """Weight of saying half-way what has to be found in one view to be looked for in the other."""
+    matched_weight: float = 0.25
+    """Weight of saying, where an instrument is in a view, what the one before says of it."""
 
 
 @dataclass(frozen=True)
@@ -81,11 +66,6 @@ class EncodedRooms:
 
     def __len__(self) -> int:
         return len(self.rooms)
-
-
-def slot_of(view: ViewName) -> str:
-    """The slot that a view fills."""
-    return "visual" if view in PICTURES else "audio"
 
 
 def encode_view(link: Link, split: RoomSplit, view: ViewName) -> npt.NDArray[np.float16]:
@@ -126,10 +106,7 @@ class Rooms:
         self.rooms = rooms
         self.training = training
         self.seed = seed
-        # Of two views, mostly those that some question needs.
-        self._pairs = sorted(
-            {asked.needs for room in rooms.rooms[:64] for t in TEMPLATES for asked in t.find(room, AGOS[0])}
-        )
+        self._rows = RoomRows(link, training.asking, rooms.rooms[:64])
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """Foundation, receivers, and the receiver of the text path."""
@@ -146,23 +123,16 @@ class Rooms:
         alone, right_alone = self._alone.loss(step)
         draw = draw_of(self.seed, self._STAGE, step)
         picked = draw.rng.integers(0, len(self.rooms), self.training.batch_size)
-        shown = [self._shown(draw.rng) for _ in picked]
+        shown = [self._rows.shown(draw.rng) for _ in picked]
         received = self._receive(picked, shown, draw)
         rows = [
-            self._row(self.rooms.rooms[int(room)], views, draw.rng)
+            self._rows.row(self.rooms.rooms[int(room)], views, draw.rng)
             for room, views in zip(picked, received, strict=True)
         ]
-        several, right = answer_loss(self.link, rows)
-        figures = {"clips": right_alone["answers"], "rooms": right, "rooms_loss": several.item()}
-        return alone + several, figures
-
-    def _shown(self, rng: np.random.Generator) -> list[ViewName]:
-        """Which views of a room are there, in the order in which they are shown."""
-        count = 1 + int(rng.choice(len(_SHOWN_ODDS), p=_SHOWN_ODDS))
-        if count == 2:
-            pair = self._pairs[int(rng.integers(len(self._pairs)))]
-            return [pair[int(i)] for i in rng.permutation(2)]
-        return [VIEWS[int(i)] for i in rng.permutation(len(VIEWS))[:count]]
+        several, right = rooms_loss(
+            self.link, rows, self.training.between_weight, self.training.matched_weight
+        )
+        return alone + several, {"clips": right_alone["answers"], "rooms_loss": several.item(), **right}
 
     def _receive(
         self, picked: npt.NDArray[np.int64], shown: Sequence[Sequence[ViewName]], draw: Draw
@@ -184,23 +154,3 @@ class Rooms:
             for row, embeddings in zip(rows, link.receiver(slot)(x_BTC, told_db_B), strict=True):
                 received[row][view] = embeddings
         return received
-
-    def _row(self, room: Room, received: Mapping[ViewName, Tensor], rng: np.random.Generator) -> Row:
-        training = self.training
-        ago = AGOS[int(rng.integers(len(AGOS)))]
-        names = other_names(OTHER_WORDS, rng) if rng.random() < training.other_names_odds else {}
-        views = []
-        for view, embeddings in received.items():
-            label = self._encode(renamed(label_of(view, ago), names))
-            tag = tag_of(self.link.embedding, label)
-            views.append(View(slot_of(view), embeddings + tag, label))
-        row = Row.about(views, self.link.special)
-        for question in draw_room_questions(
-            room, ago, frozenset(received), training.odds, training.questions, rng
-        ):
-            asked = renamed(question.text, names)
-            row.ask(self._encode(asked), self._encode(question.asked.answer))
-        return row
-
-    def _encode(self, text: str) -> list[int]:
-        return tk.encode(self.link.tokenizer, text)

@@ -1,6 +1,6 @@
 """``edge-server train rooms``: a model of one device learns to be asked about several at once.
 
-    MODEL ───────────────────┐
+    MODEL ─▶ rooms in words ─┐
     rooms ─▶ encoded views ──┼─▶ rooms ─▶ OUT, with MODEL's own device bundle
     clips ─▶ encoded clips ──┘
 
@@ -21,6 +21,7 @@ from device_agent.bundle.bundle import load_bundle
 from edge_server.data.soundstage.dataset import load_split
 from edge_server.data.soundstage.room import VIEWS
 from edge_server.data.soundstage.room_dataset import load_rooms
+from edge_server.data.soundstage.room_questions import Knowable
 from edge_server.export.canary import write_canaries
 from edge_server.model.link import Link
 from edge_server.model.provenance import current_commit
@@ -31,13 +32,18 @@ from edge_server.training.forward import UplinkTraining
 from edge_server.training.loop import Schedule, run_stage
 from edge_server.training.radio import RadioTraining
 from edge_server.training.rewording import RewordingTraining
+from edge_server.training.room_rows import Asking
+from edge_server.training.room_words import RoomWords, RoomWordsTraining
 from edge_server.training.rooms import EncodedRooms, Rooms, RoomTraining, encode_view
 from edge_server.training.run_identity import ensure_identity
 from edge_server.training.soundstage import SoundstageSplit
 
 STAGE = "rooms"
+WORDS = "room-words"
 NAME = "soundstage-rooms"
 STEPS = 1400
+WORDS_STEPS = 2000
+PICTURES_STEPS = 800
 
 
 @dataclass(frozen=True)
@@ -46,14 +52,16 @@ class RoomRecipe:
 
     name: str
     """Of the model that comes out."""
+    words: RoomWordsTraining
+    """How it learns rooms in words first."""
     training: RoomTraining
-    """How it is trained."""
+    """How it then learns what comes through channels."""
     model: str = ""
     """Bundle hash of the model that it begins with."""
 
 
 def soundstage_rooms(steps: int = STEPS) -> RoomRecipe:
-    """On top of ``soundstage-small``: less than an hour of one core."""
+    """On top of ``soundstage-small``: about an hour of one core."""
     uplink = UplinkTraining(RadioTraining())
     schedule = Schedule(steps, 6e-4, warmup_steps=30, log_every=10, checkpoint_every=50)
     clips = RewordingTraining(
@@ -65,7 +73,10 @@ def soundstage_rooms(steps: int = STEPS) -> RoomRecipe:
         batch_size=8,
         strangers=256,
     )
-    return RoomRecipe(NAME, RoomTraining(schedule, uplink, clips))
+    in_words = Schedule(WORDS_STEPS, 1.5e-3, warmup_steps=30, log_every=10, checkpoint_every=50)
+    odds: dict[Knowable, float] = {"both": 0.7, "one": 0.25, "guess": 0.05}
+    words = RoomWordsTraining(in_words, Asking(10, odds), PICTURES_STEPS)
+    return RoomRecipe(NAME, words, RoomTraining(schedule, uplink, clips))
 
 
 @dataclass(frozen=True)
@@ -108,12 +119,14 @@ class RoomRun:
         ensure_identity(self)
         torch.manual_seed(self.seed)
         # Asked now: the checkout may move on before the run ends.
-        origin = Origin(
-            STAGE, self.seed, current_commit(), f"--model {self.model.name}", before=read_record(self.model)
-        )
+        steps = self.told.training.schedule.steps
+        flags = f"--model {self.model.name}" + ("" if steps == STEPS else f" --steps {steps}")
+        origin = Origin(STAGE, self.seed, current_commit(), flags, before=read_record(self.model))
         link = Link.load(self.model)
         link.merge_lora()
         link.config = replace(link.config, name=self.told.name, views=True)
+        words = RoomWords(link, self.told.words, self.seed)
+        run_stage(WORDS, words, self.told.words.schedule, self.directory / WORDS)
         rooms = self._rooms(link)
         split = SoundstageSplit(load_split(self.clips, "train"))
         clips = encode_clips(link, split, self.directory / "features" / "clips", "train")
@@ -142,6 +155,7 @@ class RoomRun:
             name: json.loads((folder / "train" / "split.json").read_text())
             for name, folder in (("rooms", self.rooms), ("clips", self.clips))
         }
-        write_record(link, origin, data, {STAGE: self.directory / STAGE}, self.out)
+        stages = {name: self.directory / name for name in (WORDS, STAGE)}
+        write_record(link, origin, data, stages, self.out)
         write_canaries(ServedLink(Link.load(self.out), load_bundle(self.out / "bundle").hash), self.out)
         return self.out

@@ -5,7 +5,7 @@
 Scenes are received over AWGN at every SNR and token length that is drawn; texts are captions of theirs, of
 all that there is, or of what can be seen or heard alone. The loss is InfoNCE (van den Oord et al. 2018,
 symmetric as in CLIP). Captions to search by are worded as none in training: of each choice of words, training
-leaves the last out, and the search takes it.
+leaves the last out, and the search takes it. The foundation has read all of them when it was trained.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -64,6 +64,10 @@ class SpaceTraining:
     """Captions of all that there is; the rest are of what can be seen, or heard, alone."""
     missing_share: float = 0.1
     """Of the latter, scenes that come without the rest."""
+    words: Literal["the foundation's", "its own"] = "the foundation's"
+    """Whose embedding of words the heads read."""
+    word_noise: float = 0.3
+    """Standard deviation of what is added to each number of a word."""
 
 
 class Words(np.random.Generator):
@@ -143,11 +147,15 @@ def train(
             link.slots,
             link.config.receiver.embeddings(_TOKEN_LENGTH),
             link.config.foundation.hidden_size,
-            link.tokenizer.get_vocab_size(with_added_tokens=True),
+            len(link.embedding.weight),
+            word_width=link.embedding.embedding_dim,
         )
     )
+    if training.words == "the foundation's":
+        heads.know_words(link.embedding.weight.detach())
     rng, words = np.random.default_rng(seed), Words(seed, held_out=False)
-    optimizer = torch.optim.AdamW(heads.parameters(), training.learning_rate, weight_decay=0.01)
+    learned = [each for each in heads.parameters() if each.requires_grad]
+    optimizer = torch.optim.AdamW(learned, training.learning_rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, training.learning_rate, training.steps)
     scenes = clips.split.split.scenes
     alone = dict(zip(link.slots, (describe_picture, describe_sound), strict=True))
@@ -162,7 +170,7 @@ def train(
             name: bank[name][draws, places].float() for name in link.slots if not lacks or name == slot
         }
         texts = [tk.encode(link.tokenizer, tell(scenes[rows[place]], words)) for place in places]
-        loss = info_nce(heads.scenes(received), heads.texts(texts), training.temperature)
+        loss = info_nce(heads.scenes(received), heads.texts(texts, training.word_noise), training.temperature)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -248,6 +256,12 @@ def scene_space(
     draws: Annotated[
         int, typer.Option(min=1, help="Times that each clip is received.")
     ] = SpaceTraining.draws,
+    own_words: Annotated[
+        bool, typer.Option("--own-words", help="Learn words anew, in place of the foundation's.")
+    ] = False,
+    word_noise: Annotated[
+        float, typer.Option(min=0.0, help="Noise on words in training.")
+    ] = SpaceTraining.word_noise,
     seed: Annotated[int, typer.Option()] = 1,
     out: Annotated[Path | None, typer.Option(help="Write the figures here as JSON.")] = None,
 ) -> None:
@@ -260,12 +274,18 @@ def scene_space(
     if len(clips) <= searched:
         raise typer.BadParameter(f"the split has {len(clips)} clips; more are needed to train on some")
     rows = np.arange(len(clips))
-    training = SpaceTraining(steps=steps, draws=draws)
+    training = SpaceTraining(
+        steps=steps,
+        draws=draws,
+        words="its own" if own_words else "the foundation's",
+        word_noise=word_noise,
+    )
     heads = train(link, clips, rows[:-searched], training, seed)
     found = search_all(link, clips, rows[-searched:], heads, seed)
     heads.save(model)
     report = {
-        "command": f"edge-server scene-space {model} --steps {steps} --draws {draws} --seed {seed}",
+        "command": f"edge-server scene-space {model} --steps {steps} --draws {draws} --seed {seed}"
+        f"{' --own-words' if own_words else ''} --word-noise {word_noise:g}",
         "measures": ["edge_server/model/scene_space.py", "edge_server/training/scene_space.py"],
         "commit": current_commit(),
         "model": link.config.name,

@@ -1,12 +1,15 @@
 """Steadying: a reworded model learns that other words ask the same, and nothing else of it changes.
 
-Only the foundation's LoRA moves: what devices have, what receivers do and what the foundation knows of text
-stay as they are, bit by bit. Several ways, alone or together (:class:`SteadyingTraining`):
+Only the foundation moves, and mostly its LoRA alone: what devices have, the embedding that is a part of it,
+and what receivers do stay as they are, bit by bit. Several ways, alone or together
+(:class:`SteadyingTraining`):
 
 - *further words*: more sentences, and more around them, than the first recipe draws;
 - *noisy words*: the first ones, worn down word by word;
 - *consistency*: what is said to a question is drawn towards what the model, as it began, says to the same
   question about the same received tokens in the benchmark's words (self-distillation, Kullback-Leibler);
+- *the whole foundation*: its blocks learn beside their LoRA. Rank 8 is little room for a small model to read
+  what it was never told;
 - *the worst of several*: each question is asked in several wordings side by side, and the one that is
   answered worst is learned from.
 """
@@ -15,7 +18,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -63,6 +67,8 @@ class SteadyingTraining:
     """One of :data:`DRAWN_IN`."""
     consistency: float = 0.0
     """Weight of self-distillation beside the cross-entropy of the answers."""
+    whole: Literal[True] | None = field(default=None, metadata={"identity_if_set": True})
+    """Whether the foundation's blocks learn as well, not its LoRA alone."""
     worst_of: int = 1
     """Wordings of each question, of which the worst answered counts."""
 
@@ -83,13 +89,20 @@ class Steadying(RewordedClips):
         self, link: Link, clips: EncodedClips[SoundstageSplit], training: SteadyingTraining, seed: int
     ) -> None:
         self.teacher = copy.deepcopy(link).requires_grad_(False) if training.consistency else None
+        self.steadying = training
         super().__init__(link, clips, training.rewording, seed, self._STAGE)
         self.asking.words = DRAWN_IN[training.words]
-        self.steadying = training
 
     def trainable(self) -> dict[str, nn.Parameter]:
-        """LoRA matrices alone."""
-        return self.link.lora_parameters()
+        """LoRA matrices; where the whole foundation learns, its blocks and norms as well.
+
+        Its embedding does not: devices that send questions over the analog text path have it too.
+        """
+        lora = self.link.lora_parameters()
+        if not self.steadying.whole:
+            return lora
+        embedding = self.link.embedding.weight
+        return lora | {name: p for name, p in self.link.foundation.named_parameters() if p is not embedding}
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         """Cross-entropy of the answers, and how far they are from those to plain questions."""

@@ -3,8 +3,9 @@
     MODEL ──────────────────┐
     clips ─▶ encoded clips ─┴─▶ steadying ─▶ OUT, with MODEL's own device bundles
 
-Only the LoRA of OUT is another. How much of what was learned goes into it is told as a share, so that
-weights between MODEL's and the learned ones, or beyond them, can be tried without training again.
+Only the LoRA of OUT is another, and the foundation's blocks where a way says so. How much of what was learned
+goes into it is told as a share, so that weights between MODEL's and the learned ones, or beyond them, can be
+tried without training again.
 """
 
 from __future__ import annotations
@@ -70,6 +71,7 @@ def ways(steps: int = STEPS, learning_rate: float = 5e-4) -> Mapping[str, Steady
         "consistent": replace(first, consistency=1.0),
         "worst": replace(first, worst_of=2, rewording=replace(rewording, questions=6)),
         "joined": replace(first, words="further, noisy", consistency=1.0),
+        "whole": replace(first, words="further", whole=True),
     }
     return {name: SteadyingRecipe(name, training) for name, training in told.items()}
 
@@ -119,14 +121,14 @@ class SteadyingRun:
         link = Link.load(self.model)
         if not link.has_lora:
             raise ModelError(f"{self.model}: has no LoRA to go on with")
-        began = {name: each.detach().clone() for name, each in link.lora_parameters().items()}
         split = SoundstageSplit(load_split(self.data, "train"))
         # Encoders stay as they are: runs beside one another share what they make of the clips.
         clips = encode_clips(link, split, self.out.parent / "features", "train")
         stage = Steadying(link, clips, self.told.training, self.seed)
+        began = {name: each.detach().clone() for name, each in stage.trainable().items()}
         run_stage(NAME, stage, self.told.training.schedule, self.directory / NAME)
         with torch.no_grad():
-            for name, each in link.lora_parameters().items():
+            for name, each in stage.trainable().items():
                 each.lerp_(began[name], 1.0 - self.share)
         return self._save(link.eval(), origin)
 

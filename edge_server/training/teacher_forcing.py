@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edge_server.model import tokenizer as tk
-from edge_server.model.foundation import Piece, Slots, context_pieces, embed_pieces, question_pieces
 from edge_server.model.link import Link
+from edge_server.model.prompt import Piece, Slots, context_pieces, embed_pieces, question_pieces
 from edge_server.training.losses import IGNORE
 from edge_server.training.packing import CONTEXT, packed_mask, packed_positions
 

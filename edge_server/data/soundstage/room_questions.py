@@ -33,12 +33,15 @@ class Asked:
         answer: the truth.
         needs: views that it cannot be answered without.
         alike: of one template, used evenly; empty: the answer.
+        between: what is found in one of two views, to be looked for in the other or left out for being in
+            both, where a word says it.
     """
 
     values: tuple[str, ...]
     answer: str
     needs: Needs
     alike: str = ""
+    between: str = ""
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,7 @@ def _place_in_other(room: Room, ago: str) -> Iterator[Asked]:
         for performer in room[seen_by].performers:
             place = next(p.place for p in room[asked_of].performers if p.kind == performer.kind)
             values = (DEVICES[asked_of], performer.place, DEVICES[seen_by])
-            yield Asked(values, place, (seen_by, asked_of))
+            yield Asked(values, place, (seen_by, asked_of), between=performer.kind)
 
 
 def _loudest_of_seen(room: Room, ago: str) -> Iterator[Asked]:
@@ -118,7 +121,8 @@ def _place_of_loudest(room: Room, ago: str) -> Iterator[Asked]:
             if heard:
                 place = next((p.place for p in room[camera].performers if p.kind == heard[0].kind), None)
                 values = (DEVICES[camera], DEVICES[microphone])
-                yield Asked(values, place or WHERE[-1], (camera, microphone))
+                answer = place or WHERE[-1]
+                yield Asked(values, answer, (camera, microphone), between=heard[0].kind)
 
 
 def _louder_of_places(room: Room, ago: str) -> Iterator[Asked]:
@@ -131,13 +135,13 @@ def _louder_of_places(room: Room, ago: str) -> Iterator[Asked]:
                     if a is not b:
                         values = (a.place, DEVICES[camera], DEVICES[microphone], b.place)
                         answer = _yes(levels[a.kind] > levels[b.kind])
-                        yield Asked(values, answer, (camera, microphone))
+                        yield Asked(values, answer, (camera, microphone), between=a.kind)
 
 
 def _same_loudest(room: Room, ago: str) -> Iterator[Asked]:
     left, right = (room[microphone].by_loudness for microphone in SOUNDS)
     if len(left) > 1:
-        yield Asked((), _yes(left[0].kind == right[0].kind), SOUNDS)
+        yield Asked((), _yes(left[0].kind == right[0].kind), SOUNDS, between=left[0].kind)
 
 
 def _gone(room: Room, ago: str) -> Iterator[Asked]:
@@ -152,7 +156,8 @@ def _only_in(room: Room, there: ViewName, not_there: ViewName, ago: str) -> Iter
     elsewhere = {performer.kind for performer in room[not_there].performers}
     only = [performer.kind for performer in room[there].performers if performer.kind not in elsewhere]
     if len(only) == 1:
-        yield Asked((ago,), only[0], (there, not_there))
+        stayed = next((p.kind for p in room[there].performers if p.kind in elsewhere), "")
+        yield Asked((ago,), only[0], (there, not_there), between=stayed)
 
 
 def _stayed(room: Room, ago: str) -> Iterator[Asked]:
@@ -160,7 +165,8 @@ def _stayed(room: Room, ago: str) -> Iterator[Asked]:
     for performer in room["front"].performers:
         if performer.kind in before:
             same = before[performer.kind] == performer.place
-            yield Asked((performer.kind, ago), _yes(same), ("front", "earlier"))
+            values = (performer.kind, ago)
+            yield Asked(values, _yes(same), ("front", "earlier"), between=before[performer.kind])
 
 
 def _kind_at(room: Room, ago: str) -> Iterator[Asked]:
@@ -178,6 +184,11 @@ def _place_of_kind(room: Room, ago: str) -> Iterator[Asked]:
     for view, _ in _CAMERAS:
         for performer in room[view].performers:
             yield Asked((DEVICES[view], performer.kind), performer.place, (view,))
+
+
+def _place_of_kind_earlier(room: Room, ago: str) -> Iterator[Asked]:
+    for performer in room["earlier"].performers:
+        yield Asked((performer.kind, ago), performer.place, ("earlier",))
 
 
 def _loudest(room: Room, ago: str) -> Iterator[Asked]:
@@ -251,6 +262,7 @@ OF_ONE_VIEW: tuple[RoomTemplate, ...] = (
     RoomTemplate(
         ("One camera", "Location"), "Where does the <Camera> see the <Object>?", PLACES, _place_of_kind
     ),
+    RoomTemplate(("One camera", "Location"), "Where was the <Object> <Ago>?", PLACES, _place_of_kind_earlier),
     RoomTemplate(
         ("One microphone", "Comparative"),
         "Which instrument is the loudest at the <Microphone>?",

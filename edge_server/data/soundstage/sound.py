@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_server.data.soundstage.scene import DURATION_S, Scene, Sound
+from edge_server.data.soundstage.synthesizer import Synthesizer
 from edge_server.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -99,7 +100,6 @@ def _play(sound: Sound, samples: int, rng: np.random.Generator, path: Path) -> n
     """One instrument from its entry to the end, at no particular level."""
     voice = VOICES[sound.kind]
     synth, soundfont = _synth(path)
-    synth.system_reset()
     if voice.program is None:
         channel = _PERCUSSION_CHANNEL
         synth.program_select(channel, soundfont, 128, 0)
@@ -141,7 +141,6 @@ def play_note(
         DatasetError: the soundfont is not installed.
     """
     synth, soundfont = _synth(_SOUNDFONT)
-    synth.system_reset()
     synth.program_select(0, soundfont, 0, program)
     synth.noteon(0, key, velocity)
     held = int(min(held_s, whole_s) * SAMPLE_RATE_HZ)
@@ -196,17 +195,13 @@ def _saying(voice: str, text: str, words_per_minute: int = 150) -> npt.NDArray[n
     return np.asarray(np.interp(positions, np.arange(len(pcm)), pcm), np.float32)
 
 
-@functools.cache
 def _synth(path: Path) -> tuple[fluidsynth.Synth, int]:
-    import fluidsynth  # a library of the system: only who makes sound needs it
+    """A synthesizer that has played nothing yet, and the number of its soundfont."""
+    if path == _SOUNDFONT and not path.exists():
+        raise DatasetError(f"soundfont: {path} not found; install Debian's fluid-soundfont-gm")
+    return _synthesizer(path).anew()
 
-    if not path.exists():
-        usual = "; install Debian's fluid-soundfont-gm" if path == _SOUNDFONT else ""
-        raise DatasetError(f"soundfont: {path} not found{usual}")
-    synth = fluidsynth.Synth(samplerate=float(SAMPLE_RATE_HZ), gain=0.5)
-    synth.setting("synth.reverb.active", 0)
-    synth.setting("synth.chorus.active", 0)
-    loaded = synth.sfload(str(path))
-    if loaded < 0:
-        raise DatasetError(f"soundfont: {path} is none")
-    return synth, loaded
+
+@functools.cache
+def _synthesizer(path: Path) -> Synthesizer:
+    return Synthesizer(path, SAMPLE_RATE_HZ)
