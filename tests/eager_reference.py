@@ -16,8 +16,8 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from edge_server.engine import FeatureBlock, Prompt
-from edge_server.model.foundation import Piece, View, embed_pieces, prompt_pieces, tag_of
 from edge_server.model.link import Link
+from edge_server.model.prompt import Piece, View, embed_pieces, prompt_pieces, tag_of
 from protos.names import SLOT_OF
 
 

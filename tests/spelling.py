@@ -21,6 +21,16 @@ def files_that_spell(*words: str) -> set[str]:
     return {str(path.relative_to(ROOT)) for path in product_files() if not strings(path).isdisjoint(words)}
 
 
+def files_that_list(*words: str) -> set[str]:
+    """Product files in which at least two of these words stand: they list them, and one more comes there.
+
+    A file that spells one alone is about that one: a reader of its files, say.
+    """
+    return {
+        str(path.relative_to(ROOT)) for path in product_files() if len(strings(path).intersection(words)) > 1
+    }
+
+
 def strings(path: Path) -> set[str]:
     """Every string constant of a file."""
     nodes = ast.walk(ast.parse(path.read_text()))

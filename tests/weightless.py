@@ -165,11 +165,11 @@ class WeightlessTransmitter:
     def media_spec(self) -> MediaSpec:
         return MediaSpec()
 
-    def tokenize(self, text: str) -> list[int]:
+    def tokenize(self, text: str, field: str = "text") -> list[int]:
         try:
             return list(text.encode("utf-8"))
         except UnicodeEncodeError as error:
-            raise ConfigurationError("text is not valid UTF-8") from error
+            raise ConfigurationError(f"{field} is not valid UTF-8") from error
 
     def encode(self, clip: Clip, token_length: int, **how: object) -> Encoded:
         if token_length not in (1, 2, 4, 8, 16, 32):

@@ -35,7 +35,6 @@ from tests.eager_reference import EagerLink
 _COMMAND = "python -m tests.benchmarks.adapter_cost"
 _BATCHES = (1, 8, 32)
 _STEPS, _ROUNDS = 6, 3
-_ASKED = ((1, 0.5), (32, 0.7))
 _MEASURES = [
     "edge_server/runtime/decoder.py",
     "edge_server/runtime/adapter.py",
@@ -97,23 +96,9 @@ def main(arguments: list[str] | None = None) -> None:
         "lora_bytes": sum(each.nbytes for each in link.lora_parameters().values()),
         "second_set_bytes": weights - bare.embedding.weight.nbytes,
         "batches": rows,
-        "promises": [_promise(rows)] if {count for count, _ in _ASKED} <= set(given.rows) else [],
     }
     if given.out is not None:
         given.out.write_text(json.dumps(report, indent=2) + "\n")
-
-
-def _promise(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The row of the table of promises that this settles."""
-    ratios = []
-    for count, _ in _ASKED:
-        (found,) = (row["cpu_s"] for row in rows if (row["rows"], row["about"]) == (count, "media"))
-        ratios.append(found["apart"]["token"] / found["Hugging Face"]["token"])
-    return {
-        "what": "open-small, CPU time per token over Hugging Face fp32, batch 1 / 32",
-        "measured": " / ".join(f"{ratio:.2f}" for ratio in ratios),
-        "met": all(ratio <= most for ratio, (_, most) in zip(ratios, _ASKED, strict=True)),
-    }
 
 
 def _prompts(link: Link, media: Sequence[bool]) -> list[Prompt]:

@@ -23,7 +23,7 @@ from rich.table import Table
 
 from edge_server.model.provenance import current_commit
 from tests.contract.test_extending_modality import LISTED
-from tests.spelling import ROOT, files_that_spell
+from tests.spelling import ROOT, files_that_list
 
 RESULT = ROOT / "docs/results/house.json"
 _FAMILY = "A new family takes one registration file"
@@ -57,7 +57,7 @@ def kinds() -> tuple[Kind, ...]:
     """Each kind with the files that name what exists of it."""
 
     def named(what: str, *words: str, registered_in: str = "", allowed: int) -> Kind:
-        found = files_that_spell(*words) | ({registered_in} if registered_in else set())
+        found = files_that_list(*words) | ({registered_in} if registered_in else set())
         return Kind(f"Product files that a new {what} touches", tuple(sorted(found)), allowed)
 
     return (

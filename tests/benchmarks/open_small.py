@@ -59,7 +59,6 @@ _SOUNDS_ASKED = (
     ("instruments", 0.6, "open-small, single instruments that it knows"),
 )
 _TEXT_ASKED = 0.9
-_ABSTAINED_ASKED, _LOST_ASKED = 0.9, 0.03
 _HOURS_ASKED = 6
 _BUNDLE_ASKED = "open-small, device bundle: fp32; int8 and its agreement; RSS; encode over ONNX Runtime alone"
 #: What most pictures of some of ImageNet's classes have as their colour.
@@ -184,16 +183,6 @@ def promises(report: Mapping[str, Any], results: Path) -> Iterator[dict[str, Any
         share = json.loads(path.read_text())["agreement"]
         what = "open-small, agreement with the untouched model on text, 200 general questions"
         yield {"what": what, "measured": f"{share:.1%}", "met": share >= _TEXT_ASKED}
-    path = results / "open_small_out_of_domain.json"
-    if path.is_file():
-        told = json.loads(path.read_text())
-        abstained, lost = told["abstained"], told["in_domain_lost"]
-        error = told["expected_calibration_error"]
-        yield {
-            "what": "open-small, abstention out of domain",
-            "measured": f"{abstained:.1%} of {told['asked']} at {lost:.1%} lost; ECE {error:.3f}",
-            "met": abstained >= _ABSTAINED_ASKED and lost <= _LOST_ASKED,
-        }
     card = json.loads((_CARD / "training.json").read_text())
     hours = sum(stage["elapsed_s"] for stage in card["stages"].values()) / 3600
     whole = {"seed", "commit", "trained_sha256", "published"} <= card.keys()

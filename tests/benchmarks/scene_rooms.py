@@ -85,6 +85,8 @@ def main() -> None:
         "measures": [
             "edge_server/data/soundstage/room.py",
             "edge_server/data/soundstage/room_questions.py",
+            "edge_server/training/room_rows.py",
+            "edge_server/training/room_words.py",
             "edge_server/training/rooms.py",
             "edge_server/training/rooms_run.py",
             "edge_server/evaluation/rooms.py",

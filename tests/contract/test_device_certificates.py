@@ -169,6 +169,17 @@ async def test_a_key_that_is_not_the_certificates_is_refused(
     assert running.server.cell.sessions == 0
 
 
+def test_a_certificate_whose_name_is_none_is_refused_by_the_device(pki: Pki, tmp_path: Path) -> None:
+    forged = pki.device("camera\nroot")
+    (tmp_path / "c.pem").write_text(forged.signed.pem)
+    (tmp_path / "k.pem").write_bytes(forged.key)
+    settings = DeviceSettings(
+        tls_ca=pki.folder / "ca.pem", tls_cert=tmp_path / "c.pem", tls_key=tmp_path / "k.pem"
+    )
+    with pytest.raises(ConfigurationError, match=r"tls_cert: .* names the device 'camera\\nroot'; 1 to 128"):
+        settings.credentials()
+
+
 async def test_a_server_that_the_device_does_not_know_is_refused_by_the_device(
     running: Running, pki: Pki, tmp_path: Path
 ) -> None:

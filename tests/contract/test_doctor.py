@@ -274,9 +274,9 @@ async def test_the_command_says_it_in_json_and_by_its_exit_code(
 
 
 def test_the_transmitters_refuse_a_provider_that_is_not_here(bundle: Bundle) -> None:
-    from device_agent.errors import TransmitterError
+    from device_agent.errors import ConfigurationError
     from device_agent.transmitter import Transmitter
 
     transmitter = Transmitter(bundle, provider="CUDAExecutionProvider")
-    with pytest.raises(TransmitterError, match="no CUDAExecutionProvider"):
+    with pytest.raises(ConfigurationError, match=r"provider \(--provider\) is CUDAExecutionProvider"):
         transmitter.encode_audio(np.zeros(16_000, np.float32), 1)

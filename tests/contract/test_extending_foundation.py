@@ -170,7 +170,8 @@ def test_a_model_type_is_given_once(registered: None) -> None:
 def test_no_product_file_names_a_class_by_its_model_type() -> None:
     spelled = files_that_spell("qwen2", "llama", "mistral", "qwen3")
     assert spelled == {
-        # Registers each class that is split as text alone; a file format's own word for what it holds.
-        "edge_server/model/split/families/text.py",
+        # Those whose weights are read without their library, an optimisation; a file format's own word for
+        # what it holds.
+        "edge_server/model/llama_shape.py",
         "edge_server/weights/gguf_file.py",
     }

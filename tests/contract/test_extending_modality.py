@@ -23,10 +23,10 @@ from edge_server.frontdoor.http.rest_schema import BlockPart, MediaPart
 from edge_server.model import tokenizer as tk
 from edge_server.model.config import FoundationConfig, ReceiverConfig
 from edge_server.model.description import LinkConfig
-from edge_server.model.foundation import context_pieces
 from edge_server.model.link import ENCODERS, Link
 from edge_server.model.modality import MODALITIES as RECORDS
 from edge_server.model.modality import SLOTS, Modality, register
+from edge_server.model.prompt import context_pieces
 from edge_server.runtime.model_runner import ServedLink
 from edge_server.training.clips import encode_clips
 from edge_server.training.forward import UplinkTraining, draw_of, receive_clips
@@ -77,7 +77,7 @@ OF_TODAY = {
     "edge_server/evaluation/out_of_domain.py",
     "edge_server/export/calibration.py",
     # Rooms have cameras and microphones.
-    "edge_server/training/rooms.py",
+    "edge_server/training/room_rows.py",
     # Models of others, which look at pictures or listen to sound.
     "edge_server/export/families.py",
     "edge_server/export/split.py",

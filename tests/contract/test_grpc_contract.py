@@ -227,6 +227,14 @@ async def test_a_bad_question_names_its_field_and_its_neighbours_are_answered(
     assert (carried.field, details) == (FIELDS[what], failure.message)
 
 
+@pytest.mark.parametrize("device_id", ["", "x" * 129, "camera\nroot", "a\x1b[2J", "camera-*"])
+async def test_what_is_no_name_of_a_device_is_refused_by_name(running: Running, device_id: str) -> None:
+    request = pb.OpenSessionRequest(device_id=device_id, bundle_hash=BUNDLE_HASH, snr_db=10.0)
+    code, details, failure = await refusal(running.stub.OpenSession(request))
+    assert (code, failure.field) == (grpc.StatusCode.INVALID_ARGUMENT, "device_id")
+    assert details == f"device_id is {device_id[:128]!r}; 1 to 128 printable characters are allowed, no '*'"
+
+
 async def test_a_wrong_bundle_names_both_hashes_everywhere(running: Running, device: Device) -> None:
     other = "cd" * 32
     ends = await device.converse([device.frame(question("bad"), other), device.frame(question("good"))])

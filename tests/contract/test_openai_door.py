@@ -86,6 +86,26 @@ async def test_a_data_url_may_have_parameters(client: httpx.AsyncClient, paramet
         assert kind.partition("/")[0] in told["error"]["message"]
 
 
+async def test_base64_is_taken_as_browsers_take_it(client: httpx.AsyncClient) -> None:
+    plain = b64(png())
+    lines = "\r\n".join(plain[at : at + 76] for at in range(0, len(plain), 76))
+    for text in (plain.rstrip("="), lines, plain.replace("+", "%2B").replace("/", "%2F").replace("=", "%3D")):
+        told = await chat(
+            client, parts({"type": "image_url", "image_url": {"url": f"data:image/png;base64,{text}"}})
+        )
+        assert told.json()["choices"][0]["message"]["content"] == "11+image:16"
+
+
+async def test_sound_may_come_as_a_data_url(client: httpx.AsyncClient) -> None:
+    for kind in ("audio/wav", "", "application/octet-stream"):
+        sound = {"data": f"data:{kind};base64,{b64(wav())}", "format": "wav"}
+        told = await chat(client, parts({"type": "input_audio", "input_audio": sound}))
+        assert told.json()["choices"][0]["message"]["content"] == "11+audio:16"
+    picture = {"data": f"data:image/png;base64,{b64(png())}", "format": "wav"}
+    refused = await chat(client, parts({"type": "input_audio", "input_audio": picture}))
+    assert refused.json()["error"]["param"] == "messages[0].content[1].input_audio.data"
+
+
 REFUSALS: dict[str, tuple[dict[str, Any], str, str]] = {
     "an unknown part": (parts({"type": "scent_url"}), "messages[0].content[1].type", "scent_url"),
     "a part without a type": (parts({"text": "x"}), "messages[0].content[1].type", "missing"),

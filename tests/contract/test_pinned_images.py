@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from collections.abc import Iterator
@@ -21,6 +22,17 @@ def images() -> Iterator[tuple[str, str]]:
     for path in (*ROOT.glob("deploy/Dockerfile*"), *ROOT.glob("deploy/compose*.yaml")):
         for named in _IMAGE.findall(path.read_text(encoding="utf-8")):
             yield str(path.relative_to(ROOT)), named
+
+
+def test_images_of_ours_are_checked_by_what_is_in_them() -> None:
+    """They are made of Python's slim one, which has neither curl nor wget."""
+    checks = [
+        check
+        for path in ROOT.glob("deploy/Dockerfile*")
+        for check in re.findall(r"^HEALTHCHECK (?:.*\\\n)*.*CMD (\[.*\])", path.read_text(), re.MULTILINE)
+    ]
+    assert {json.loads(check)[0] for check in checks} == {"python", "device-agent"}
+    assert len(checks) >= 3
 
 
 def actions() -> Iterator[tuple[str, str, str]]:

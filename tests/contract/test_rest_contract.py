@@ -291,6 +291,17 @@ async def test_unknown_paths_and_methods_answer_in_the_one_shape(client: httpx.A
         assert error_of(response)["message"]
 
 
+async def test_who_asks_for_more_of_the_openai_api_is_told_what_there_is(client: httpx.AsyncClient) -> None:
+    for path in ("responses", "completions", "embeddings"):
+        refused = await client.post(f"/v1/{path}", json={"input": "Is there a flute sound?"})
+        assert refused.status_code == 404
+        said = str(error_of(refused)["message"])
+        assert said.startswith(f"POST /v1/{path}: Not Found; there are ")
+        assert {"POST /v1/chat/completions", "GET /v1/models/{model_id}"} <= set(
+            said.split("are ")[1].split(", ")
+        )
+
+
 class TestSmallBodies:
     @pytest.fixture
     def settings(self) -> dict[str, object]:

@@ -155,7 +155,7 @@ class TestWithoutCredentials:
     async def test_two_pictures_are_refused_with_what_can_be_shown(self, uplink: Uplink) -> None:
         await ask(uplink, share("camera-1", "r1"))
         await ask(uplink, share("camera-2", "r2"))
-        with pytest.raises(RefusedError, match=r"scenes\[1\].*video of 'camera-1' is shown already.*one of"):
+        with pytest.raises(RefusedError, match=r"scene 2 .*video of 'camera-1' is shown already.*one of"):
             await ask(uplink, about("camera-1", "camera-2"))
 
     async def test_what_is_missing_is_said(self, uplink: Uplink) -> None:
@@ -189,12 +189,12 @@ class TestWithoutCredentials:
     @pytest.mark.parametrize(
         ("wrong", "field"),
         [
-            (about(pb.SceneRef(device="camera-1", at="yesterday")), r"scenes\[0\].at"),
-            (about(pb.SceneRef(device="")), r"scenes\[0\].device"),
-            (about(pb.SceneRef(device="camera-1", modalities=[77])), r"scenes\[0\].modalities"),
+            (about(pb.SceneRef(device="camera-1", at="yesterday")), "scenes[0].at"),
+            (about(pb.SceneRef(device="")), "scenes[0].device"),
+            (about(pb.SceneRef(device="camera-1", modalities=[77])), "scenes[0].modalities"),
             (
                 about(pb.SceneRef(device="camera-1", modalities=[MODALITIES["audio"]])),
-                r"scenes\[0\].modalities",
+                "scenes[0].modalities",
             ),
             (about(*["camera-1"] * 9), "scenes"),
             (pb.Question(request_id="q", question_text="ab"), "question_text"),
@@ -205,8 +205,9 @@ class TestWithoutCredentials:
         self, uplink: Uplink, wrong: pb.Question, field: str
     ) -> None:
         await ask(uplink, share("camera-1"))
-        with pytest.raises(RefusedError, match=f"^{field}"):
+        with pytest.raises(RefusedError) as refused:
             await ask(uplink, wrong)
+        assert refused.value.field == field
 
     async def test_a_scene_of_another_model_is_never_misread(self, running: Running, uplink: Uplink) -> None:
         await ask(uplink, share("camera-1"))

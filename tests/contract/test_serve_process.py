@@ -163,6 +163,28 @@ async def test_a_second_signal_does_not_wait_for_answers(served: Process) -> Non
     assert (await served.end())[0] == 0
 
 
+async def test_a_second_ctrl_c_ends_an_answer_that_streams(served: Process) -> None:
+    body = {"model": "weightless", "messages": [{"role": "user", "content": "a"}], "stream": True}
+    served.hold.touch()
+    async with httpx.AsyncClient(base_url=served.rest, timeout=PATIENCE_S) as http:
+        streaming = asyncio.create_task(http.post("/v1/chat/completions", json=body))
+        await served.until_accepted(1)
+        served.process.send_signal(signal.SIGINT)
+
+        async def draining() -> bool:
+            return (await http.get("/readyz")).status_code == 503
+
+        await until(draining)
+        served.process.send_signal(signal.SIGINT)
+        streamed = await streaming
+        served.let_go()
+    assert '"error"' in streamed.text
+    code, logged = await served.end()
+    assert code == 0
+    assert json.loads(logged.splitlines()[-1])["message"] == "stopped"
+    assert "Traceback" not in logged
+
+
 async def test_a_hangup_loads_the_model_that_lies_there_by_now(served: Process) -> None:
     async with httpx.AsyncClient(base_url=served.rest, timeout=PATIENCE_S) as http:
 

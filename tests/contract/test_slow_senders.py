@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import ssl
+import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
@@ -14,7 +17,7 @@ from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from tests.authority import Pki, make_pki
 from tests.contract.conftest import Running
 from tests.contract.test_device_certificates import rejections
-from tests.waiting import PATIENCE_S
+from tests.waiting import PATIENCE_S, until, until_true
 from tests.weightless import BUNDLE_HASH
 
 RECEIVE_S = 1.0
@@ -90,6 +93,65 @@ async def test_fifty_slow_connections_are_cut_and_others_answered(running: Runni
     await slow
     if door == "rest" and "nothing" not in way:
         assert rejections(running, "slow_sender") >= 50.0
+
+
+async def test_who_sends_is_not_blamed_for_a_server_that_stood_still(running: Running) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", running.addresses.rest_port)
+    writer.write(GET[:10])
+    # An answer over another connection: by now, what was sent over this one has been read.
+    async with httpx.AsyncClient(base_url=running.addresses.rest, timeout=PATIENCE_S) as http:
+        assert (await http.get("/livez")).status_code == 200
+    await both_stand_still()
+    writer.write(GET[10:])
+    assert b" 200 " in await reader.readuntil(b"\r\n")
+    writer.close()
+
+
+async def both_stand_still() -> None:
+    """As on a machine that is busy with something else."""
+    goes_on_s = time.monotonic() + RECEIVE_S * 1.3
+    until_true(lambda: time.monotonic() > goes_on_s)
+    turns = itertools.count()
+    await until(lambda: next(turns) > 2)  # its timers have come due
+
+
+@pytest.mark.parametrize("kind", ["application/json", "application/octet-stream"])
+async def test_nor_is_who_sends_a_body(running: Running, kind: str) -> None:
+    body = b'{"question": "ab"}'
+    head = (
+        f"POST /v1/infer HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    reader, writer = await asyncio.open_connection("127.0.0.1", running.addresses.rest_port)
+    writer.write(head.encode() + body[:5])
+    async with httpx.AsyncClient(base_url=running.addresses.rest, timeout=PATIENCE_S) as http:
+        assert (await http.get("/livez")).status_code == 200
+    await both_stand_still()
+    writer.write(body[5:])
+    said = await reader.readuntil(b"\r\n")
+    assert b" 408 " not in said
+    assert (b" 200 " in said) == (kind == "application/json")
+    writer.close()
+    assert rejections(running, "slow_sender") == 0.0
+
+
+async def test_nor_is_who_sends_a_call(running: Running) -> None:
+    open_session = running.channel.stream_unary("/tokenlink.v1.TokenLink/OpenSession")
+    go_on = asyncio.Event()
+
+    async def later() -> AsyncIterator[bytes]:
+        await go_on.wait()
+        yield pb.OpenSessionRequest(device_id="camera", bundle_hash=BUNDLE_HASH).SerializeToString()
+
+    call = open_session(later())
+    # Another over the same connection: by now, this one is waited for.
+    assert await running.stub.OpenSession(
+        pb.OpenSessionRequest(device_id="microphone", bundle_hash=BUNDLE_HASH)
+    )
+    await both_stand_still()
+    go_on.set()
+    assert pb.OpenSessionResponse.FromString(await call).session_id
+    assert rejections(running, "slow_sender") == 0.0
 
 
 async def test_headers_without_bound_are_cut_by_their_size(running: Running) -> None:

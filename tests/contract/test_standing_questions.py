@@ -118,6 +118,41 @@ async def test_notices_wait_for_a_broker_that_is_away(
     listening.cancel()
 
 
+@needs_broker
+async def test_a_broker_that_forgot_everything_is_told_how_things_are(
+    running: Running, uplink: Uplink, broker: Broker
+) -> None:
+    broker.start()
+    heard: list[tuple[str, str, bool]] = []
+    listening = asyncio.create_task(broker.listen(heard))
+    await add(running, Rule("violin", "Is a violin playing?", "*", "yes", 0.0, (broker.url,), 0.0))
+    await share_all(uplink, "y")
+    await share_all(uplink, "n", "mic")
+    await until(waiting(running))
+    await until(lambda: any(topic.endswith("/state") for topic, _, _ in heard))
+    listening.cancel()
+    # It keeps nothing on its disk; and nothing turns meanwhile that there were a notice of.
+    broker.kill()
+    broker.start()
+    anew: list[tuple[str, str, bool]] = []
+    listening = asyncio.create_task(broker.listen(anew))
+    await until(lambda: sum(topic.endswith("/state") for topic, _, _ in anew) >= 2)
+    listening.cancel()
+    states = {topic: payload for topic, payload, _ in anew if topic.endswith("/state")}
+    topic = "tokenlink/rules/violin"
+    assert states == {f"{topic}/camera-1/state": "on", f"{topic}/mic/state": "off"}
+    configs = [json.loads(body) for name, body, _ in anew if name.startswith("homeassistant/")]
+    assert {config["state_topic"] for config in configs} == set(states)
+    assert not any(topic.endswith("/event") for topic, _, _ in anew)
+    # Whoever comes later is told by the broker.
+    late: list[tuple[str, str, bool]] = []
+    listening = asyncio.create_task(broker.listen(late))
+    await until(lambda: len(late) >= 4)
+    listening.cancel()
+    assert all(retained for _, _, retained in late)
+    assert {(name, payload) for name, payload, _ in late} == {(name, payload) for name, payload, _ in anew}
+
+
 async def test_a_webhook_is_told_again_until_it_answers(running: Running, uplink: Uplink) -> None:
     told: list[dict[str, Any]] = []
     failures = [503, 500]

@@ -16,6 +16,8 @@ from tests.waiting import PATIENCE_S
 WIDE, PHONE = (1280, 900), (390, 844)
 #: With a camera and a microphone that are made, and that nobody has to allow.
 _ARGUMENTS = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+#: Chromium gives up what it was fetching when any network of the machine comes or goes, as containers' do.
+_NETWORK_CHANGED = "ERR_NETWORK_CHANGED"
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -84,6 +86,9 @@ def looking(
     prepare(context)
     try:
         page.goto(url)
+        while any(_NETWORK_CHANGED in each for each in watched.wrong):
+            watched.wrong.clear()
+            page.goto(url)
         yield watched
         assert not watched.wrong, watched.wrong
     finally:

@@ -36,8 +36,9 @@ class Split:
     folder: Path
 
     def generated(self, question: str, media: Any = None) -> str:
-        """What the checkpoint's own class says, as text."""
-        return str(self.tiny.tokenizer.decode(self.tiny.answer(question, media, TOKENS), True))
+        """What the checkpoint's own class says; half of a character at its end, cut there, is none."""
+        text = str(self.tiny.tokenizer.decode(self.tiny.answer(question, media, TOKENS), True))
+        return text.rstrip("\ufffd")
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,9 @@ HANDSHAKE = {
 MISMATCH = "bundle_hash: the device runs bundle …, this server answers for …"
 #: Provoked elsewhere in the tests: here only that the words stand in the program.
 WORDS = {
+    "encoding takes longer than … s (deadline_s)": (" takes longer than ", "device_agent/deadline.py"),
+    "sending takes longer than … s (deadline_s)": (" takes longer than ", "device_agent/deadline.py"),
+    "no answer from … within … s": ("no answer from ", "device_agent/agent.py"),
     "edge-server …needs …, which is not installed": ("which is not installed", "edge_server/cli.py"),
     "…needs a folder for temporary files …": (
         "needs a folder for temporary files",

@@ -43,6 +43,8 @@ def gather(folder: Path, history: History) -> list[Promise]:
     found, by_what = settled(results), {row.what: row for row in rows}
     for promised in open_promises():
         row = promised.row
+        if promised.measured_by is None and row.what in by_what:
+            continue  # a source states it, now that it was measured
         if promised.measured_by is not None:
             number = by_what[promised.measured_by].measured if promised.measured_by in by_what else None
             if isinstance(number, int | float):

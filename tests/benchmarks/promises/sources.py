@@ -19,6 +19,7 @@ from tests.benchmarks.serving.row import Claim
 ASKED = Path(__file__).parent / "asked"
 
 MOST_LOST_BY_WORDING = 0.03
+LEAST_OPEN_SMALL = 0.85
 LEAST_ABSTAINED = 0.9
 MOST_IN_DOMAIN_LOST = 0.03
 MOST_CALIBRATION_ERROR = 0.03
@@ -206,7 +207,38 @@ def _out_of_domain(report: Any) -> Iterator[Promise]:
     )
 
 
+def _open_small_wordings(report: Any) -> Iterator[Promise]:
+    plain, *unseen = report["rows"]
+    accuracy = sum(row["accuracy"] for row in unseen) / len(unseen)
+    met = accuracy >= LEAST_OPEN_SMALL and report["most_lost"] <= MOST_LOST_BY_WORDING
+    asked = report["questions"]["held out"]
+    yield Promise(
+        "models",
+        "open-small, Soundstage, nine types, unseen wordings",
+        f"at least {LEAST_OPEN_SMALL:.0%} at 10 dB; "
+        f"wording costs at most {100 * MOST_LOST_BY_WORDING:g} points",
+        f"{accuracy:.1%} of {asked} questions drawn from the test split, in {len(unseen)} wordings; plain "
+        f"{plain['accuracy']:.1%}; a wording costs {100 * report['mean_lost']:.1f} points in the mean, "
+        f"{100 * report['most_lost']:.1f} at most",
+        met,
+        why=None if met else "it was trained on photos and sounds, on none of Soundstage's stages",
+    )
+
+
+def _open_small_doubts(report: Any) -> Iterator[Promise]:
+    abstained, lost = report["abstained"], report["in_domain_lost"]
+    error = report["expected_calibration_error"]
+    yield Promise(
+        "models",
+        "open-small, abstention out of domain",
+        f"at least {LEAST_ABSTAINED:.0%} at {100 * MOST_IN_DOMAIN_LOST:g}% of in-domain answers lost",
+        f"{abstained:.1%} of {report['asked']} at {lost:.1%} lost; ECE {error:.3f}",
+        abstained >= LEAST_ABSTAINED and lost <= MOST_IN_DOMAIN_LOST,
+    )
+
+
 _EVALUATION = ("edge_server/evaluation", "deploy/models/soundstage-small")
+_OPEN_SMALL = ("edge_server/evaluation", "edge_server/weights", "deploy/models/open-small")
 _ENGINE = ("edge_server/engine", "edge_server/cell", "edge_server/frontdoor", "edge_server/runtime")
 _DEVICE = ("device_agent", "protos")
 SOURCES = (
@@ -223,6 +255,18 @@ SOURCES = (
     Source("chaos", "python -m tests.chaos", (*_ENGINE, *_DEVICE, "edge_server/server"), _chaos),
     Source("wordings", "edge-server evaluate --wordings --demo deploy/demo", _EVALUATION, _wordings),
     Source("out_of_domain", "edge-server evaluate --out-of-domain", _EVALUATION, _out_of_domain),
+    Source(
+        "open_small_wordings",
+        "edge-server evaluate open-small --wordings --questions N",
+        _OPEN_SMALL,
+        _open_small_wordings,
+    ),
+    Source(
+        "open_small_out_of_domain",
+        "edge-server evaluate open-small --photos DIR --calibrate; again with --out-of-domain",
+        _OPEN_SMALL,
+        _open_small_doubts,
+    ),
     Source("channel", "python -m tests.benchmarks.channel", ("device_agent/channel",), _channel),
     Source(
         "parity",

@@ -184,8 +184,6 @@ async def test_whoever_comes_has_a_grant_at_once_and_the_sum_is_right_soon() -> 
         await bench.until_shared_out(2)
         assert held_hz(first, second) == pytest.approx(1e5, rel=1e-3)
         assert first.grant.bandwidth_hz == pytest.approx(second.grant.bandwidth_hz, rel=1e-3)
-        assert first.earlier_grant is not None
-        assert first.earlier_grant.bandwidth_hz == 1e5
         bench.cell.close(second.session_id)
         await bench.until_shared_out(3)
         assert first.grant.bandwidth_hz == pytest.approx(1e5, rel=1e-3)
@@ -230,7 +228,7 @@ async def test_who_follows_late_is_told_what_the_device_does_not_know() -> None:
     bench = Bench()
     async with bench.running():
         first = bench.open("first", 10.0)
-        first.told_grant = first.grant
+        bench.cell.told(first)
         told: list[Session] = []
         bench.cell.follow(first.session_id, told.append)
         assert told == [], "it knows its grant"
@@ -441,13 +439,38 @@ async def test_what_exceeds_a_grant_is_found(change: dict[str, Any], what: tuple
     session.grant = type(session.grant)(**{**vars(session.grant), **grant})
     usual = {"slot": "visual", "token_length": 16, "symbols": 256, "channel_uses": 256, "airtime_s": 0.01}
     block = SentBlock(**{**usual, **change})
-    # The grant before is as good: a question may have been made ready under it.
-    session.earlier_grant = None
     assert count_sent(session, [block]) == what
-    generous = {"bandwidth_hz": 1e9, "token_length": 32, "channel_uses": 20_000}
-    session.earlier_grant = type(session.grant)(**{**vars(session.grant), **generous})
-    left = tuple(each for each in what if each == "unreported" or change.get("airtime_s") != 0.001)
-    assert set(count_sent(session, [block])) <= set(left)
+
+
+async def test_a_question_is_held_against_the_grants_that_its_device_had_while_it_was_made_ready() -> None:
+    bench = Bench()
+    session = bench.open("watcher", 10.0)
+    block = SentBlock("visual", 16, 256, 256, 256 / 8e4)
+
+    def granted(bandwidth_hz: float) -> None:
+        session.regrant(replace(session.grant, bandwidth_hz=bandwidth_hz, token_length=16, channel_uses=640))
+
+    def exceeds(**made: float) -> bool:
+        session.seen_at = bench.clock()
+        return bool(count_sent(session, [block], **made))
+
+    granted(8e4)
+    bench.cell.told(session)
+    granted(4e4)
+    granted(2e4)
+    assert not exceeds(), "it was idle, and told of neither"
+    bench.clock.advance(10.0)
+    bench.cell.told(session)
+    assert not exceeds(), "the news may be on its way"
+    for bandwidth_hz in (1e4, 5e3):
+        bench.clock.advance(1.0)
+        granted(bandwidth_hz)
+        bench.cell.told(session)
+    bench.clock.advance(1.0)
+    assert exceeds(), "it has been told of others for seconds"
+    assert exceeds(encode_s=0.5, spent_s=0.5)
+    assert not exceeds(encode_s=2.5), "it was begun before"
+    assert not exceeds(spent_s=2.5)
 
 
 def test_without_an_allocation_nothing_is_exceeded() -> None:

@@ -31,7 +31,7 @@ from edge_server.errors import (
 )
 from tests.brokers import Broker, nats_server
 from tests.ports import free_port
-from tests.waiting import until
+from tests.waiting import PATIENCE_S, until
 from tests.weightless import WeightlessModel, ask
 
 pytestmark = pytest.mark.skipif(
@@ -181,6 +181,25 @@ async def test_what_an_engine_that_is_gone_had_in_hand_is_told_on_by_another(clu
     assert "".join(event.text for event in seen if isinstance(event, Delta)) == "told once"
     assert isinstance(seen[-1], Completion)
     assert sum(isinstance(event, Completion) for event in seen) == 1
+
+
+async def test_a_door_that_dies_with_all_places_of_an_engine_keeps_nobody_waiting(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_server.cluster.engine_worker._DELIVER_S", 10 * PATIENCE_S)
+    dying, door, model = await cluster.door(), await cluster.door(), WeightlessModel()
+    model.gate.close()
+    engine = await cluster.engine(model, rows=4)
+    await until(lambda: dying.status.ready and door.status.ready)
+    streams = [dying.submit(question(n, user=f"u{n}")) for n in range(6)]
+    await until(lambda: engine.in_hand == 5)
+    # As the kernel does for a process that is killed: nothing is taken back, nothing is said.
+    await dying._connection.client.close()
+    model.gate.open()
+    async with asyncio.timeout(PATIENCE_S):
+        assert (await door.submit(question(7, user="v")).completion()).text == "3"
+    for stream in streams:
+        stream.cancel()
 
 
 async def test_an_answer_that_comes_out_differently_after_it_was_begun_fails(cluster: Cluster) -> None:

@@ -82,7 +82,8 @@ def truth(text: str, *values: str) -> set[str]:
         (OF_ONE_VIEW[0].text, ("middle", "left camera"), "drum"),
         (OF_ONE_VIEW[1].text, ("left", AGO), "banjo"),
         (OF_ONE_VIEW[2].text, ("left camera", "violin"), "right"),
-        (OF_ONE_VIEW[3].text, ("left microphone",), "flute"),
+        (OF_ONE_VIEW[3].text, ("banjo", AGO), "left"),
+        (OF_ONE_VIEW[4].text, ("left microphone",), "flute"),
     ],
 )
 def test_the_truth_of_a_known_room(text: str, values: tuple[str, ...], answer: str) -> None:

@@ -81,6 +81,14 @@ def test_an_instrument_stands_in_its_third() -> None:
         assert int(np.argmax(thirds)) == third
 
 
+def test_it_sounds_the_same_whatever_was_played_before() -> None:
+    scene = heard(Sound("violin", None, 0.3, 0.0), Sound("drum", None, 1.1, 3.0))
+    first = render_sound(scene)
+    for kind, onset_s in (("piano", 0.7), ("conga", 2.2), ("banjo", 0.01)):
+        render_sound(heard(Sound(kind, None, onset_s, 0.0)))
+    np.testing.assert_array_equal(render_sound(scene), first)
+
+
 def test_silence_before_the_entry_and_sound_after() -> None:
     for kind in KINDS:
         pcm = render_sound(heard(Sound(kind, None, 2.0, 0.0)))

@@ -26,6 +26,12 @@ def test_half_a_character_is_held_back() -> None:
     assert stable_delta(WeightlessModel().text, ids, "", last=False)[0] == "é"
 
 
+def test_half_a_character_at_the_end_of_an_answer_that_was_cut_is_none() -> None:
+    ids = list("né".encode())
+    assert stable_delta(WeightlessModel().text, ids[:2], "", last=True, cut=True)[0] == "n"
+    assert stable_delta(WeightlessModel().text, ids, "n", last=True, cut=True)[0] == "é"
+
+
 def test_what_was_said_stays_said() -> None:
     assert stable_delta(lambda ids: "violin", [1, 2], "viola", last=True)[0] == ""
 

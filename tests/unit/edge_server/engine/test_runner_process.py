@@ -30,7 +30,7 @@ from edge_server.engine import (
 from edge_server.engine.runner_process import HeldState, ModelRunnerProcess, _Pipe
 from edge_server.errors import EngineFailureError, ModelError
 from tests.waiting import PATIENCE_S, until
-from tests.weightless import Row, State, WeightlessModel, ask
+from tests.weightless import Row, State, WeightlessModel, ask, default_answer
 
 POISON, BROKEN, WRONG = 66, 77, 88
 """Question ids that kill the process, raise in it, and are found invalid in it."""
@@ -195,6 +195,25 @@ def test_killed_it_says_so_and_the_next_call_has_another(start: Start) -> None:
 
 def test_it_lets_the_event_loop_go_first(start: Start) -> None:
     assert psutil.Process(start().pid).nice() == min(psutil.Process().nice() + 5, 19)
+
+
+class Scheduled(WeightlessModel):
+    """Says by its first token how the thread that computes a prefill is scheduled."""
+
+    def prefill(self, prompts: Sequence[Prompt], state: State | None = None) -> tuple[State, list[Step]]:
+        made, _ = super().prefill(prompts, state)
+        return made, [Step(os.sched_getscheduler(0), 1.0)] * len(made)
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="this system knows no class that gives way")
+def test_it_gives_way_for_as_long_as_it_is_told(start: Start) -> None:
+    runner = start(partial(Scheduled, answer=default_answer))
+    found = []
+    for whether in (False, True, False):
+        runner.give_way(whether)
+        _, (step,) = runner.prefill([ask(1, 2)])
+        found.append(step.token_id == os.SCHED_IDLE)
+    assert found == [False, True, False]
 
 
 def test_what_cannot_be_made_says_why() -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -302,6 +302,40 @@ def test_background_leaves_rows_to_those_who_are_waited_for() -> None:
     assert bench.answer(short) == "yes"
     bench.run()
     assert [bench.answer(job) for job in background] == ["x" * 50] * 6
+
+
+@dataclass
+class Yielding(WeightlessModel):
+    """Knows which of its prefills were to give way, and what was asked in each."""
+
+    yields: bool = False
+    asked: list[tuple[bool, int]] = field(default_factory=list)
+
+    def give_way(self, whether: bool) -> None:
+        self.yields = whether
+
+    def prefill(self, prompts: Sequence[Prompt], state: State | None = None) -> tuple[State, list[Step]]:
+        self.asked.append((self.yields, prompts[0].question_ids[0]))
+        return super().prefill(prompts, state)
+
+
+def test_what_nobody_waits_for_gives_way_while_others_ask() -> None:
+    model = Yielding(answer=lambda prompt: "ok")
+    bench = Bench(model, EngineConfig(batches=2))
+    for question, priority in ((1, "background"), (2, "interactive"), (3, "background")):
+        bench.ask(ask(question), priority=priority)  # type: ignore[arg-type]
+        bench.run()
+    # Before anybody had asked, all of the machine was free for it.
+    assert model.asked == [(False, 1), (False, 2), (True, 3)]
+
+
+def test_with_one_batch_nothing_gives_way() -> None:
+    model = Yielding(answer=lambda prompt: "ok")
+    bench = Bench(model, EngineConfig(batches=1))
+    for question, priority in ((2, "interactive"), (3, "background")):
+        bench.ask(ask(question), priority=priority)  # type: ignore[arg-type]
+        bench.run()
+    assert model.asked == [(False, 2), (False, 3)]
 
 
 def test_an_empty_batch_is_given_the_next_prompts() -> None:

@@ -17,7 +17,7 @@ from device_agent.transmitter import Transmitter
 from edge_server.errors import ExportError
 from edge_server.export import quantization
 from edge_server.export.bundle import export_bundle
-from edge_server.export.narrow import narrow, rounded
+from edge_server.export.narrow import AS_HALVES, narrow, rounded
 from edge_server.export.quantization import check_fidelity, quantise_bundle
 from edge_server.model.link import Link
 
@@ -105,6 +105,21 @@ def test_an_encoder_without_weights_is_refused(tmp_path: Path) -> None:
 @pytest.fixture
 def source(link: Link, tmp_path: Path) -> Bundle:
     return export_bundle(link, tmp_path / "bundle", commit="test").bundle
+
+
+def test_tensors_that_stay_halves_are_told_by_their_size(tmp_path: Path) -> None:
+    whole, packed, expected = (tmp_path / f"{name}.onnx" for name in ("whole", "packed", "expected"))
+    weights = graph_of(whole)
+    # Of 4,608, 2,560 and 1,280 elements only the first becomes integers.
+    assert narrow(whole, packed, lambda size: 8 if size > 4_000 else AS_HALVES) == 1
+    integers, scales = rounded(weights["conv"], 0, 8)
+    model = onnx.load(str(whole))
+    for tensor in model.graph.initializer:
+        kept = weights[tensor.name].astype(np.float16).astype(np.float32)
+        read = integers * scales if tensor.name == "conv" else kept
+        tensor.CopyFrom(numpy_helper.from_array(read, tensor.name))
+    onnx.save(model, str(expected))
+    np.testing.assert_allclose(run(packed), run(expected), rtol=1e-4, atol=1e-4)
 
 
 def clips(count: int) -> list[Clip]:

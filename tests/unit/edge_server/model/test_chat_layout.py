@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import chain
 
-from edge_server.model.foundation import prompt_pieces
+from edge_server.model.prompt import prompt_pieces
 from edge_server.model.tokenizer import OWN_IDS
 
 _CHAT = replace(OWN_IDS, begins=(20, 21, 22), asks=(), answers=(30, 31))

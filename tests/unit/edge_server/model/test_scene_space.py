@@ -33,6 +33,22 @@ def test_texts_of_any_length_stand_where_they_would_alone(heads: SceneSpaceHeads
         torch.testing.assert_close(heads.texts([ids])[0], together[index], rtol=1e-4, atol=1e-5)
 
 
+def test_words_of_a_foundation_stay_as_they_are_and_are_near_to_what_means_the_same(link: Link) -> None:
+    torch.manual_seed(0)
+    size = link.tokenizer.get_vocab_size()
+    heads = SceneSpaceHeads(SceneSpaceConfig(link.slots, 4, 32, size, dim=16, text_width=8, word_width=32))
+    embedding_VE = torch.randn(size, 32) + 5.0
+    embedding_VE[21] = embedding_VE[20] + 0.01 * torch.randn(32)
+    heads.know_words(embedding_VE)
+    assert not heads.words.weight.requires_grad
+    assert heads.words.weight.square().mean().item() == pytest.approx(1.0, rel=1e-4)
+    with torch.inference_mode():
+        one, same, other = heads.texts([[20, 30], [21, 30], [22, 30]])
+        assert float(one @ same) > 0.999 > float(one @ other)
+        assert not torch.allclose(heads.texts([[20, 30]], noise=0.3)[0], one)
+        torch.testing.assert_close(heads.texts([[20, 30]])[0], one)
+
+
 def test_a_scene_may_lack_a_slot(heads: SceneSpaceHeads, link: Link) -> None:
     received = {slot: torch.randn(3, 4, 32) for slot in link.slots}
     whole = heads.scenes(received)

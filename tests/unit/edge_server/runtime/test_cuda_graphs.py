@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from transformers import Qwen2ForCausalLM
 
+from edge_server.model.foundation_classes import weights_of
 from edge_server.runtime import cuda_graphs as greedy
 from edge_server.runtime.cuda_graphs import GreedySteps, Told, likeliest
 from edge_server.runtime.decoder import Decoder
@@ -30,7 +31,7 @@ class Replayed:
 
 def told(model: Qwen2ForCausalLM, *, record: bool) -> tuple[list[list[float]], KeyValueCache]:
     """Rows come, go on, leave and come again; every token and probability that was told."""
-    decoder = Decoder(model, MAX_POSITIONS)
+    decoder = Decoder(weights_of(model, MAX_POSITIONS), MAX_POSITIONS)
     steps = GreedySteps(model.get_input_embeddings().weight.detach(), decoder, record=record)
     cache = decoder.new_cache()
     said: list[list[float]] = []

@@ -24,6 +24,7 @@ from transformers import (
 )
 
 from edge_server.errors import ModelError
+from edge_server.model.foundation_classes import weights_of
 from edge_server.runtime.decoder import Decoder
 from edge_server.runtime.kv_cache import KeyValueCache
 from edge_server.runtime.transfer import on_device
@@ -90,7 +91,7 @@ class Rows:
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
-        self.decoder = Decoder(model, MAX_POSITIONS)
+        self.decoder = Decoder(weights_of(model, MAX_POSITIONS), MAX_POSITIONS)
         self.cache = self.decoder.new_cache()
         self.slots: list[int] = []
         self.alone: dict[int, object] = {}
@@ -209,16 +210,16 @@ def test_what_other_classes_may_have_and_no_decoder_computes_is_refused_by_name(
         (tiny(*MISTRAL, sliding_window=16), "sliding_window is 16"),
     ):
         with pytest.raises(ModelError, match=said):
-            Decoder(model, MAX_POSITIONS)
+            Decoder(weights_of(model, MAX_POSITIONS), MAX_POSITIONS)
     model = tiny(*LLAMA)
     model.config.model_type = "gpt2"
     with pytest.raises(ModelError, match="model_type is 'gpt2'; there are: llama, mistral, qwen2, qwen3"):
-        Decoder(model, MAX_POSITIONS)
+        Decoder(weights_of(model, MAX_POSITIONS), MAX_POSITIONS)
 
 
 def test_in_bfloat16_heads_with_norms_stray_no_further_than_the_class_does() -> None:
     exact, rounded = tiny(*QWEN3, head_dim=12), tiny(*QWEN3, head_dim=12).bfloat16()
-    decoder = Decoder(rounded, MAX_POSITIONS)
+    decoder = Decoder(weights_of(rounded, MAX_POSITIONS), MAX_POSITIONS)
     prompts = prompts_of(exact, [30, 21, 4])
     cache, lengths = decoder.new_cache(), [len(prompt) for prompt in prompts]
     with torch.inference_mode():
@@ -266,17 +267,17 @@ def test_windows_as_long_as_any_row_are_served_and_shorter_ones_refused_by_name(
     rows.join(prompts_of(rows.model, [40, 7]))
     rows.step()
     with pytest.raises(ModelError, match="sliding_window is 16"):
-        Decoder(qwen2(sliding_window=16, **wide), MAX_POSITIONS)
+        Decoder(weights_of(qwen2(sliding_window=16, **wide), MAX_POSITIONS), MAX_POSITIONS)
     with pytest.raises(ModelError, match="hidden_act is 'gelu'"):
-        Decoder(qwen2(hidden_act="gelu"), MAX_POSITIONS)
+        Decoder(weights_of(qwen2(hidden_act="gelu"), MAX_POSITIONS), MAX_POSITIONS)
     dynamic = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}
     with pytest.raises(ModelError, match="rope_type is 'dynamic'"):
-        Decoder(qwen2(rope_parameters=dynamic), MAX_POSITIONS)
+        Decoder(weights_of(qwen2(rope_parameters=dynamic), MAX_POSITIONS), MAX_POSITIONS)
 
 
 def test_in_bfloat16_it_strays_no_further_than_the_class_does() -> None:
     exact, rounded = qwen2(num_key_value_heads=2), qwen2(num_key_value_heads=2).bfloat16()
-    decoder = Decoder(rounded, MAX_POSITIONS)
+    decoder = Decoder(weights_of(rounded, MAX_POSITIONS), MAX_POSITIONS)
     prompts = prompts_of(exact, [30, 21, 21, 4])
     cache, lengths = decoder.new_cache(), [len(prompt) for prompt in prompts]
     with torch.inference_mode():
@@ -288,7 +289,7 @@ def test_in_bfloat16_it_strays_no_further_than_the_class_does() -> None:
 
 def test_prompts_that_are_read_in_bfloat16_stray_less_than_a_foundation_in_it() -> None:
     exact, rounded = qwen2(num_key_value_heads=2), qwen2(num_key_value_heads=2).bfloat16()
-    decoder = Decoder(exact, MAX_POSITIONS, bfloat16=True)
+    decoder = Decoder(weights_of(exact, MAX_POSITIONS), MAX_POSITIONS, bfloat16=True)
     prompts = prompts_of(exact, [30, 21, 21, 4])
     cache, lengths = decoder.new_cache(), [len(prompt) for prompt in prompts]
     with torch.inference_mode():
@@ -314,7 +315,7 @@ def test_rows_and_positions_beyond_change_nothing() -> None:
     prompts = prompts_of(model, lengths)
     caches, said = [], []
     for rows, positions in ((3, 31), (8, 64)):
-        decoder = Decoder(model, MAX_POSITIONS)
+        decoder = Decoder(weights_of(model, MAX_POSITIONS), MAX_POSITIONS)
         cache = decoder.new_cache()
         decoder.prefill(torch.cat(prompts), lengths, cache, cache.take(lengths))
         cache.reach(64)

@@ -16,8 +16,8 @@ from edge_server.engine.ports import FeatureBlock, InvalidPromptError, Prompt, S
 from edge_server.engine.sampling import Sampling
 from edge_server.evaluation.accuracy import answer_all
 from edge_server.model import tokenizer as tk
-from edge_server.model.foundation import embed_pieces, prompt_pieces
 from edge_server.model.link import Link
+from edge_server.model.prompt import embed_pieces, prompt_pieces
 from edge_server.runtime.model_runner import ServedLink
 from tests.eager_reference import EagerLink
 

@@ -15,6 +15,7 @@ import torch
 from edge_server.engine.ports import FeatureBlock, Prompt, Step
 from edge_server.engine.sampling import Sampling
 from edge_server.model import tokenizer as tk
+from edge_server.model.foundation_classes import weights_of
 from edge_server.model.link import Link
 from edge_server.runtime.decoder import Decoder
 from edge_server.runtime.model_runner import Running, ServedLink
@@ -165,7 +166,13 @@ def waiting_is_an_error() -> Iterator[None]:
 @torch.inference_mode()
 def test_a_prefill_waits_for_nothing(both: tuple[ServedLink, ServedLink]) -> None:
     link = both[1].link  # its LoRA merged
-    layout, decoder = PromptLayout(link), Decoder(link.foundation, link.config.foundation.max_positions)
+    layout, decoder = (
+        PromptLayout(link),
+        Decoder(
+            weights_of(link.foundation, link.config.foundation.max_positions),
+            link.config.foundation.max_positions,
+        ),
+    )
     asked = prompts(link, 20)
     for check in (False, True):  # what is computed once for all is, the first time
         cache = decoder.new_cache()
@@ -192,7 +199,7 @@ def test_in_bfloat16_it_is_as_close_as_the_library_s_class(kv_heads: int) -> Non
     rounded = copy.deepcopy(exact).to("cuda", torch.bfloat16)
     on_gpu = [prompt.to("cuda", torch.bfloat16) for prompt in asked]
     theirs = read_embeddings(rounded, on_gpu)
-    decoder = Decoder(rounded, 160)
+    decoder = Decoder(weights_of(rounded, 160), 160)
     cache = decoder.new_cache()
     ours_BV = decoder.prefill(torch.cat(on_gpu), lengths, cache, cache.take(lengths))
     for _ in range(2):

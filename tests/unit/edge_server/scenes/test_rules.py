@@ -50,6 +50,7 @@ def test_only_what_held_is_told() -> None:
         ({"rule_id": "A b"}, "name"),
         ({"question": " "}, "question"),
         ({"becomes": "."}, "becomes"),
+        ({"devices": "porch\n*"}, "device"),
         ({"for_s": -1.0}, "for"),
         ({"notify": ()}, "notify"),
         ({"notify": ("ftp://u:secret@host/x",)}, "notify"),
@@ -113,6 +114,18 @@ def test_names_are_taken_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="there is a rule 'violin' already"):
         rules.add(RULE)
     assert rules.rules() == [RULE]
+    store.close()
+
+
+def test_rules_of_a_device_are_its_own_and_those_of_its_pattern(tmp_path: Path) -> None:
+    store = SqliteScenes(tmp_path / "scenes.db")
+    file = RuleFile(store)
+    for number, devices in enumerate(("cam", "cam*", "cam-1", "mic", "*")):
+        file.add(replace(RULE, rule_id=f"r{number}", devices=devices, created_s=float(number)))
+    assert [rule.rule_id for rule in file.rules("cam-1")] == ["r1", "r2", "r4"]
+    assert [rule.rule_id for rule in file.rules("cam")] == ["r0", "r1", "r4"]
+    assert set(file.named(["r3", "gone", "r4"])) == {"r3", "r4"}
+    assert file.named([]) == {}
     store.close()
 
 

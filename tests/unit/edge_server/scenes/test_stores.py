@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -66,6 +67,21 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
     yield store
     for each in made:
         each.close()
+
+
+def test_a_scene_is_found_while_another_is_being_written(tmp_path: Path) -> None:
+    store = SqliteScenes(tmp_path / "scenes.db", SceneBounds())
+    store.put(scene(start_s=1.0))
+    other = sqlite3.connect(tmp_path / "scenes.db", isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    try:
+        found = store.find("camera-1", At())
+    finally:
+        other.execute("ROLLBACK")
+        other.close()
+    assert found is not None
+    assert found.start_s == 1.0
+    store.close()
 
 
 def test_a_scene_comes_back_as_it_was(make: Make) -> None:

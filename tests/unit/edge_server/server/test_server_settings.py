@@ -54,6 +54,16 @@ def test_a_file_that_is_no_toml_is_told_with_its_line(file: Path) -> None:
     assert str(refused.value).startswith(f"{file}:2: ")
 
 
+@pytest.mark.parametrize("coding", ["utf-8-sig", "utf-16"])
+def test_a_file_with_a_mark_of_its_coding_is_read(file: Path, coding: str) -> None:
+    file.write_text("max_batch = 7\r\n", encoding=coding, newline="")
+    assert load_config({}, file).engine.max_batch == 7
+    file.write_text("max_batch = 0\n", encoding=coding)
+    with pytest.raises(SettingsError) as refused:
+        load_config({}, file)
+    assert [problem.where for problem in refused.value.problems] == [f"{file}:1"]
+
+
 def test_problems_of_variables_and_flags_name_these(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOKENLINK_SERVER_DRAIN_S", "soon")
     with pytest.raises(SettingsError) as refused:

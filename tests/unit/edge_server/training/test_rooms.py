@@ -30,25 +30,33 @@ def recipe() -> RoomRecipe:
     told = soundstage_rooms()
     short = Schedule(2, 1e-3, warmup_steps=1, log_every=1, checkpoint_every=1)
     clips = replace(told.training.clips, batch_size=2, questions=3, strangers=2)
+    asking = replace(told.training.asking, questions=4)
     return replace(
-        told, training=replace(told.training, schedule=short, clips=clips, batch_size=3, questions=4)
+        told,
+        words=replace(told.words, schedule=short, batch_size=4, micro_batch_size=2),
+        training=replace(told.training, schedule=short, clips=clips, batch_size=3, asking=asking),
     )
+
+
+def link_of_one_device(tokenizer: Tokenizer) -> Link:
+    """A small link that was never asked about several devices."""
+    torch.manual_seed(0)
+    config = LinkConfig(
+        name="one-device",
+        foundation=FoundationConfig(
+            tokenizer.get_vocab_size(), hidden_size=32, layers=2, heads=2, intermediate_size=64
+        ),
+        receiver=ReceiverConfig(width=32, heads=2, query_layers=1, num_queries=4),
+        channel_dim=16,
+    )
+    return Link(config, tokenizer)
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory, small_tokenizer: Tokenizer) -> dict[str, Path]:
     """A model of one device, and data sets of clips and rooms."""
     root = tmp_path_factory.mktemp("rooms")
-    torch.manual_seed(0)
-    config = LinkConfig(
-        name="one-device",
-        foundation=FoundationConfig(
-            small_tokenizer.get_vocab_size(), hidden_size=32, layers=2, heads=2, intermediate_size=64
-        ),
-        receiver=ReceiverConfig(width=32, heads=2, query_layers=1, num_queries=4),
-        channel_dim=16,
-    )
-    link = Link(config, small_tokenizer)
+    link = link_of_one_device(small_tokenizer)
     link.add_lora()
     link.save(root / "model")
     export_bundle(Link.load(root / "model"), root / "model" / "bundle", None)
@@ -73,7 +81,11 @@ def test_a_model_learns_rooms_and_devices_need_nothing_new(folders: dict[str, Pa
     assert {"receivers"} <= moved <= {"receivers", "text_receiver", "foundation"}
     bundles = [(folders[name] / "bundle" / "manifest.json").read_bytes() for name in ("model", "out")]
     assert bundles[0] == bundles[1]
-    assert json.loads((folders["out"] / RECORD).read_text())["stages"]["rooms"]["steps"] == 2
+    record = json.loads((folders["out"] / RECORD).read_text())
+    # What was asked for otherwise than by default is part of the command.
+    assert record["command"] == "edge-server train rooms --seed 1 --model model --steps 2"
+    stages = record["stages"]
+    assert {name: stages[name]["steps"] for name in stages} == {"room-words": 2, "rooms": 2}
 
     out = folders["out"].parent / "found.json"
     asked = ["--rooms", str(folders["rooms"]), "--token-length", "4", "--questions", "6", "--out", str(out)]
@@ -91,7 +103,8 @@ def test_a_run_that_was_cut_goes_on(folders: dict[str, Path], tmp_path: Path) ->
     run = RoomRun(folders["model"], folders["rooms"], folders["clips"], tmp_path / "m", recipe(), seed=1)
     run.all()
     first = Link.load(tmp_path / "m").receivers.state_dict()
-    (run.directory / "rooms" / "done.json").unlink()
+    for stage in ("room-words", "rooms"):
+        (run.directory / stage / "done.json").unlink()
     run.all()
     again = Link.load(tmp_path / "m").receivers.state_dict()
     assert all(torch.equal(first[name], again[name]) for name in first)

@@ -28,6 +28,6 @@ def test_a_wrong_method_is_told_the_methods_of_all_routes_of_its_path() -> None:
     with TestClient(app) as client:
         refused = client.options("/things")
         assert refused.status_code == 405
-        assert refused.headers["Allow"] == "GET, DELETE"
+        assert refused.headers["Allow"] == "GET, HEAD, DELETE"
         assert refused.json()["error"]["code"] == "method_not_allowed"
         assert client.get("/others").headers["Allow"] == "POST"

@@ -51,6 +51,18 @@ def test_media_lies_in_a_file_and_the_rest_is_as_it_was(cut: int, escaped: bool)
     assert spool.spooled_bytes == len(DATA)
 
 
+@pytest.mark.parametrize("left_out", [0, 1, 2])
+@pytest.mark.parametrize("cut", [999, 4096, 65_537, 10_000_000])
+def test_lines_and_padding_left_out_change_nothing(left_out: int, cut: int) -> None:
+    data = DATA[: len(DATA) - left_out]
+    lines = base64.encodebytes(data).decode().rstrip("\n=")
+    spool = spooled(json.dumps({"data": lines.replace("\n", "\r\n")}), cut)
+    (file,) = spool.files.values()
+    assert (file.fault, file.size, spool.spooled_bytes) == ("", len(data), len(data))
+    assert file.read() == data
+    assert len(spool.text) < 1000
+
+
 def test_a_data_url_keeps_its_head() -> None:
     spool = spooled(json.dumps({"video_url": {"url": f"data:video/mp4;codecs=avc1;base64,{TEXT}"}}))
     head, _, name = json.loads(bytes(spool.text))["video_url"]["url"].rpartition(",")
@@ -76,7 +88,7 @@ def test_what_is_no_media_stays_where_it_is(values: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize(
-    "fault", [TEXT[:-1], TEXT[: 2 * LONG_CHARS] + "!" + TEXT[2 * LONG_CHARS :], TEXT[:-4] + "QQ==" + TEXT]
+    "fault", [TEXT[:-3], TEXT[: 2 * LONG_CHARS] + "!" + TEXT[2 * LONG_CHARS :], TEXT[:-4] + "QQ==" + TEXT]
 )
 def test_what_turns_out_to_be_no_base64_is_told_by_its_field(fault: str) -> None:
     spool = spooled(json.dumps({"data": fault}))
