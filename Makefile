@@ -146,7 +146,7 @@ vllm: $(VENV)/.server ## vLLM in an environment of its own, for edge-server serv
 
 results: $(VENV)/.dev ## Every result and figure of docs/results (hours; can be cut and called again)
 	$(BIN)/edge-server evaluate $(MODEL) --data $(DATA) --snr-db 10 --snr-db 0 --snr-db -5 --out $(RESULTS)/accuracy.json
-	$(BIN)/edge-server evaluate $(MODEL) --data $(DATA) --wordings --demo deploy/demo --out $(RESULTS)/wordings.json
+	$(BIN)/edge-server evaluate $(MODEL) --data $(DATA) --wordings --questions 3929 --demo deploy/demo --out $(RESULTS)/wordings.json
 	$(BIN)/edge-server evaluate $(MODEL) --data $(DATA) --out-of-domain --snr-db 10 --snr-db 0 --snr-db -5 \
 	  --out $(RESULTS)/out_of_domain.json
 	$(BIN)/edge-server export $(MODEL) --out build/bundle --parity $(RESULTS)/parity.json

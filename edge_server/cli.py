@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 
 from device_agent.cli.conventions import HELP, INTERRUPTED, MARKUP
-from device_agent.cli.printable import set_up_output
+from device_agent.cli.printable import set_up_output, told_where_output_ends
 from device_agent.version import agent_version
 from edge_server.errors import EdgeServerError
 
@@ -111,10 +111,11 @@ def build() -> typer.Typer:
 def main() -> None:
     """Entry point; Ctrl-C ends it quietly."""
     set_up_output()
-    try:
-        build()(prog_name="edge-server")
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+    with told_where_output_ends("edge-server"):
+        try:
+            build()(prog_name="edge-server")
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)
 
 
 def _print_version(wanted: bool) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_origin
@@ -17,6 +18,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, TomlConfigSettingsSource
 
 from device_agent.settings.catalogue import Catalogue, Setting
+from device_agent.written import written_text
 
 CONFIG = "CONFIG"
 """After the prefix: the variable that names the file, and so is no setting itself."""
@@ -47,6 +49,13 @@ class Given(PydanticBaseSettingsSource):
         return self._given
 
 
+class _Written(TomlConfigSettingsSource):
+    """TOML as people write it; the base class takes no mark of its coding."""
+
+    def _read_file(self, file_path: Any) -> dict[str, Any]:
+        return tomllib.loads(written_text(Path(file_path)))
+
+
 def sources(
     settings_cls: type[BaseSettings], catalogue: Catalogue, passed: Mapping[str, Any], file: Path
 ) -> tuple[PydanticBaseSettingsSource, ...]:
@@ -66,7 +75,7 @@ def sources(
     environment = {
         spelling: _value(catalogue.find(spelling), value) for spelling, (_, value) in variables.items()
     }
-    in_file = TomlConfigSettingsSource(settings_cls, toml_file=file)()
+    in_file = _Written(settings_cls, toml_file=file)()
     return (
         Given(settings_cls, catalogue.nested(passed)),
         Given(settings_cls, catalogue.nested(environment, lambda spelling: variables[spelling][0])),
@@ -105,7 +114,7 @@ def variable_of(catalogue: Catalogue, setting: str) -> str | None:
 def line_of(catalogue: Catalogue, setting: str, file: Path) -> int | None:
     """The line of a file where a setting, or an unknown name, is given; None: on none."""
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = written_text(file).splitlines()
     except (OSError, UnicodeDecodeError):
         return None
     wanted = catalogue.find(setting)

@@ -38,6 +38,7 @@ from device_agent.sources.looped import Looped, Windows
 from device_agent.sources.registry import Source, open_source, schemes
 from device_agent.sources.watching import until_signal
 from device_agent.uplink.backoff import Backoff
+from protos.names import check_device_name
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +78,7 @@ def named_sources(texts: Sequence[str], device: str) -> list[tuple[str, str]]:
         device: what this device is called.
 
     Raises:
-        ConfigurationError: none is given, or two have one name.
+        ConfigurationError: none is given, two have one name, or one has none that scenes can be called by.
     """
     if not texts:
         raise ConfigurationError("source: is missing; such as --source camera:/dev/video0")
@@ -95,6 +96,10 @@ def named_sources(texts: Sequence[str], device: str) -> list[tuple[str, str]]:
     for name in names:
         if names.count(name) > 1:
             raise ConfigurationError(f"source: two are called {name!r}; name them NAME=SOURCE")
+        try:
+            check_device_name(name)
+        except ValueError as error:
+            raise ConfigurationError(f"source: scenes would be called {name!r}; {error}") from error
     return named
 
 
@@ -235,11 +240,10 @@ class Sharer:
             async for path, stamp in watcher.files():
                 try:
                     clip = await asyncio.to_thread(files.clip_from_file, path, spec=source.spec)
-                except MediaError as error:
-                    logger.warning("share: %s", error)
-                else:
                     length_s = _length_s(clip, source.spec)
                     await self._take(name, gate, clip, self._clock() - length_s, length_s)
+                except (MediaError, TransmitterError) as error:
+                    logger.warning("share: %s", error)
                 watcher.remember(path.name, stamp)
                 await outbox.call(Spool.see, _source(name), {path.name: stamp})
                 await self._sleep(self._shared.every_s)

@@ -41,7 +41,6 @@ from edge_server.errors import (
 )
 
 MAX_REQUEST_ID_CHARS = 64
-MAX_DEVICE_ID_CHARS = 128
 
 # Whoever is refused may try again as fast as the network lets them: all are counted, these are logged.
 _LOGGED_AT_ONCE, _LOGGED_PER_S = 20.0, 1.0
@@ -151,6 +150,10 @@ class Cell(Generic[BackendT]):
             follower()
         return partial(session.followers.remove, follower)
 
+    def told(self, session: Session) -> None:
+        """A session's device is being told of its present grant."""
+        session.was_told(self._clock())
+
     def valid_s(self, session: Session) -> float:
         """For how long a session's grant still holds [s]."""
         return max(session.expires_at - self._clock(), 0.0)
@@ -217,7 +220,8 @@ class Cell(Generic[BackendT]):
         """Admit a device, or renew its grant.
 
         Args:
-            device_id: what it calls itself; the same one gets the same session back.
+            device_id: what it calls itself, as a front door has checked; the same one gets the same session
+                back.
             bundle_hash: of the bundle it runs.
             snr_db: what it measures [dB].
             peer: who it has shown to be.
@@ -225,16 +229,12 @@ class Cell(Generic[BackendT]):
         Raises:
             UnauthenticatedError: its credential is not good.
             PermissionDeniedError: it calls itself by another's name.
-            InvalidQuestionError: device_id is empty or too long, or snr_db not a finite number.
+            InvalidQuestionError: snr_db is not a finite number.
             BundleMismatchError: it runs another bundle.
             AdmissionRefusedError: too many sessions are open, or too many devices arrive at once.
         """
         try:
             self._check_peer(peer)
-            if not 1 <= len(device_id) <= MAX_DEVICE_ID_CHARS:
-                raise InvalidQuestionError(
-                    "device_id", f"has {len(device_id)} characters; 1 to {MAX_DEVICE_ID_CHARS} are allowed"
-                )
             if not math.isfinite(snr_db):
                 raise InvalidQuestionError("snr_db", f"is {snr_db}; must be a finite number")
             if peer is not None:
@@ -399,6 +399,27 @@ class Cell(Generic[BackendT]):
             self._rejected(error, peer)
             raise
         return session
+
+    def late(self, session_id: str, deadline_s: float, encode_s: float, *, peer: Peer | None = None) -> None:
+        """A device has given up a question before it was sent; an allocation reckons with it as with others.
+
+        Where making its tokens took too long, no bandwidth helps its deadline; where sending them did, more
+        does.
+
+        Args:
+            session_id: of the device.
+            deadline_s: of the question, from when it was asked [s].
+            encode_s: what making its tokens takes, at the least [s].
+            peer: who sent it.
+
+        Raises:
+            UnauthenticatedError, SessionNotFoundError, PermissionDeniedError: as :meth:`cancel`.
+        """
+        session = self._session(session_id, peer)
+        session.seen_at = self._clock()
+        session.deadline_s, session.encode_s = deadline_s, encode_s
+        if self._allocator is not None:
+            self._allocator.asked(session)
 
     def session(self, session_id: str, peer: Peer | None = None) -> Session:
         """The open session of that id.

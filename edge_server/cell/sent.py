@@ -39,18 +39,25 @@ class SentBlock:
 
 
 def count_sent(
-    session: Session, blocks: Sequence[SentBlock], *, deadline_s: float = 0.0, encode_s: float = 0.0
+    session: Session,
+    blocks: Sequence[SentBlock],
+    *,
+    deadline_s: float = 0.0,
+    encode_s: float = 0.0,
+    spent_s: float = 0.0,
 ) -> tuple[Excess, ...]:
     """Note what a question's media took of the radio and of time; what of it exceeds the grant.
 
-    A question may have been made ready under the grant before: that one is as good. Without an allocation
-    nothing is exceeded: token lengths are suggestions then, and bandwidths everybody's own.
+    It is held against what its device was told while it was made ready, not against what was granted
+    meanwhile: of these grants the one that fits best. Without an allocation nothing is exceeded: token
+    lengths are suggestions then, and bandwidths everybody's own.
 
     Args:
         session: that it came in.
         blocks: its media; of a question without any nothing is noted.
         deadline_s: within which its answer was wanted, from when it was asked [s]; 0: not told.
         encode_s: what making its tokens took [s]; 0: not told.
+        spent_s: since it was asked, until it was sent [s]; 0: not told.
     """
     if not blocks:
         return ()
@@ -58,7 +65,8 @@ def count_sent(
     session.mix = tuple(sorted(block.slot for block in blocks))
     session.symbols_per_token = sum(max(block.channel_uses, block.symbols) for block in blocks) / longest
     session.deadline_s, session.encode_s = deadline_s, encode_s
-    grants = [grant for grant in (session.grant, session.earlier_grant) if grant is not None]
+    made_ready_s = max(spent_s, encode_s + sum(block.airtime_s for block in blocks))
+    grants = session.grants_since(session.seen_at - made_ready_s)
     if not all(grant.channel_uses for grant in grants):
         return ()
     found = [_exceeded(grant, blocks) for grant in grants]

@@ -5,7 +5,7 @@ Held by the cell. The page and the metrics read a :class:`DeviceStatus` of each.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
@@ -21,6 +21,8 @@ DeviceState: TypeAlias = Literal["asking", "idle", "silent"]
 
 SILENT_AFTER_S = 60.0
 _RETRY_S = 5.0
+#: Grants of one device that are remembered.
+_TOLD = 32
 
 
 @dataclass
@@ -42,8 +44,7 @@ class Session:
         symbols_per_token: complex symbols that it took per unit of token length; 0 before the first.
         deadline_s: within which its answer was wanted, from when it was asked [s]; 0: it was not told.
         encode_s: what making its tokens took [s]; 0: it was not told.
-        earlier_grant: the one before; what was made ready under it may still come.
-        told_grant: the one that the device knows of; None: none yet.
+        told: grants that the device was told of, and when on the cell's clock [s]; the last one last.
         followers: are called when the grant changes.
     """
 
@@ -61,15 +62,33 @@ class Session:
     symbols_per_token: float = 0.0
     deadline_s: float = 0.0
     encode_s: float = 0.0
-    earlier_grant: Grant | None = None
-    told_grant: Grant | None = None
+    told: deque[tuple[float, Grant]] = field(default_factory=lambda: deque(maxlen=_TOLD))
     followers: list[Callable[[], None]] = field(default_factory=list)
 
     def regrant(self, grant: Grant) -> None:
         """Another grant from now on; whoever follows is told."""
-        self.earlier_grant, self.grant = self.grant, grant
+        self.grant = grant
         for told in tuple(self.followers):
             told()
+
+    def was_told(self, now: float) -> None:
+        """The device is told of its present grant, at a time on the cell's clock [s]."""
+        self.told.append((now, self.grant))
+
+    @property
+    def told_grant(self) -> Grant | None:
+        """The last grant that the device was told of; None: none yet."""
+        return self.told[-1][1] if self.told else None
+
+    def grants_since(self, since: float) -> list[Grant]:
+        """The grants that the device may have gone by, from a time on the cell's clock on [s].
+
+        That is what it was told from then on, what it had been told last before, and what before that: news
+        take time on their way. What it was never told of it cannot go by.
+        """
+        told = [grant for _, grant in self.told]
+        before = sum(at < since for at, _ in self.told)
+        return told[max(before - 2, 0) :] or [self.grant]
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,7 @@ class EngineWorker:
         self._claims = Claims(connection, wall_clock)
         self._puller = Puller(connection, self._subjects, self._room, self._take, clock)
         self._in_hand: dict[str, Delivery] = {}
+        self._untold: set[str] = set()
         self._streams: dict[str, AnswerStream] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._cancelled: OrderedDict[str, None] = OrderedDict()
@@ -160,7 +161,8 @@ class EngineWorker:
     def _room(self) -> int:
         if not (self._pulling and self.engine.status.ready):
             return 0
-        return max(int(self._rows * (1 + _SPARE)), self._rows + 1) - len(self._in_hand)
+        to_compute = len(self._in_hand) - len(self._untold)
+        return max(int(self._rows * (1 + _SPARE)), self._rows + 1) - to_compute
 
     async def _take(self, delivery: Delivery) -> None:
         uid = delivery.work.uid
@@ -274,15 +276,25 @@ class EngineWorker:
             await self._reach_door(work, piece)
 
     async def _reach_door(self, work: cb.Work, piece: cb.AnswerPiece) -> bytes:
-        """Have a door take a piece; it says ``+``, or ``-`` where it does not wait for it, or nothing."""
+        """Have a door take a piece; it says ``+``, or ``-`` where it does not wait for it, or nothing.
+
+        A question whose door is not to be reached takes no place of what is computed: a door that dies with
+        as many under way as the engines have room for would keep everybody else's waiting.
+        """
         data, ends_s = piece.SerializeToString(), self._wall_clock() + _DELIVER_S
-        while True:
-            try:
-                return (await self._connection.client.request(work.inbox, data, timeout=_REQUEST_S)).data
-            except BrokerError:
-                if self._wall_clock() > ends_s:
-                    return b""
-            await asyncio.sleep(_RETRY_S)
+        try:
+            while True:
+                try:
+                    return (await self._connection.client.request(work.inbox, data, timeout=_REQUEST_S)).data
+                except BrokerError:
+                    if self._wall_clock() > ends_s:
+                        return b""
+                if work.uid not in self._untold:
+                    self._untold.add(work.uid)
+                    await self._puller.ask()
+                await asyncio.sleep(_RETRY_S)
+        finally:
+            self._untold.discard(work.uid)
 
     async def _on_cancel(self, message: Msg) -> None:
         uid = message.data.decode()

@@ -150,7 +150,12 @@ class Detokenizer:
         try:
             ids = job.token_ids[: progress.tokens]
             delta, stopped = stable_delta(
-                self._text, ids, job.emitted, last=end is not None, stop=request.stop
+                self._text,
+                ids,
+                job.emitted,
+                last=end is not None,
+                cut=end == "length",
+                stop=request.stop,
             )
             ends = stopped or end is not None
             told = job.told_tokens
@@ -239,6 +244,7 @@ def stable_delta(
     emitted: str,
     *,
     last: bool,
+    cut: bool = False,
     stop: Sequence[str] = (),
 ) -> tuple[str, bool]:
     """What can be said beyond ``emitted``: text that never has to be taken back.
@@ -252,6 +258,7 @@ def stable_delta(
         token_ids: all ids so far.
         emitted: all text said so far.
         last: whether no further ids will come.
+        cut: whether that is for want of room: half of a character at the end is none then.
         stop: texts that end the answer.
 
     Returns:
@@ -266,7 +273,9 @@ def stable_delta(
     found = [at for each in stop if (at := full.find(each, len(emitted))) >= 0]
     if found:
         return full[len(emitted) : min(found)], True
-    if not last:
+    if cut:
+        full = full.rstrip(_UNFINISHED)
+    elif not last:
         full = full.rstrip(_UNFINISHED).rstrip()
         full = full[: len(full) - _may_begin(full, stop)]
     return full[len(emitted) :], False

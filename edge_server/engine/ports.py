@@ -220,3 +220,11 @@ class Restartable(Protocol):
 
     def ensure_started(self) -> bool:
         """Whether it computes; starts what it needs where it does not, unless that failed a moment ago."""
+
+
+@runtime_checkable
+class GivesWay(Protocol):
+    """A runner that can compute what nobody waits for with what everything else leaves of the processor."""
+
+    def give_way(self, whether: bool) -> None:
+        """Whether the next calls are such ones. They go on however busy the machine is, if slowly."""

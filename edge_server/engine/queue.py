@@ -77,6 +77,11 @@ class FairQueue:
     def __len__(self) -> int:
         return self._size
 
+    @property
+    def asked_interactively(self) -> bool:
+        """Whether an interactive question was among the last that were taken."""
+        return self._since_interactive < _FORGOTTEN_AFTER
+
     def limit_users(self, max_taken_per_user: float) -> None:
         """Set anew how many of a user's questions may be taken at once, while there are others'."""
         with self._changed:
@@ -228,8 +233,7 @@ class FairQueue:
         """The question of each class whose turn it is."""
         held_back = self._held_back()
         first = {priority: share.first(held_back) for priority, share in self._classes.items()}
-        asked = self._since_interactive < _FORGOTTEN_AFTER
-        if asked and self._background_taken >= self._max_background_beside:
+        if self.asked_interactively and self._background_taken >= self._max_background_beside:
             del first["background"]
         return {priority: job for priority, job in first.items() if job is not None}
 

@@ -30,12 +30,14 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, TypeAlias
 from weakref import finalize
 
+from edge_server.engine.aside import Aside
 from edge_server.engine.lifeline import FORK_SERVER, Lifeline
 from edge_server.engine.ports import (
     BatchLostError,
@@ -129,6 +131,7 @@ class ModelRunnerProcess:
         self._dropped: deque[tuple[BaseProcess, int]] = deque()
         self._no_try_before = 0.0
         self._closed = False
+        self._gives_way = False
 
     def start(self) -> None:
         """Start the process and wait until its runner is made.
@@ -199,6 +202,10 @@ class ModelRunnerProcess:
             return False
         return True
 
+    def give_way(self, whether: bool) -> None:
+        """Compute only with what everything else leaves of the processor; see the port."""
+        self._gives_way = whether
+
     def prefill(
         self, prompts: Sequence[Prompt], state: HeldState | None = None
     ) -> tuple[HeldState, list[Step]]:
@@ -228,7 +235,7 @@ class ModelRunnerProcess:
         forgotten = [key for of, key in dropped if of is process]
         known = [self._known(each) for each in arguments]
         try:
-            pipe.send((name, known, forgotten))
+            pipe.send((name, known, forgotten, self._gives_way))
             found = self._answer(pipe, self._silence_s)
         except (EOFError, OSError) as error:
             code = self._end()
@@ -336,11 +343,12 @@ def _compute(pipe: Connection, made: bytes) -> None:
             pipe.send(str(error) or type(error).__name__)
             return
         pipe.send(None)
-        calls = _Calls(runner)
+        calls, aside = _Calls(runner), Aside()
         while True:
-            name, arguments, forgotten = pipe.recv()
+            name, arguments, forgotten, gives_way = pipe.recv()
             with signs:
-                answer = calls.answer(name, arguments, forgotten)
+                answer_to = partial(calls.answer, name, arguments, forgotten)
+                answer = aside.run(answer_to) if gives_way else answer_to()
             pipe.send(answer)
 
 

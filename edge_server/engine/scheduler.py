@@ -24,7 +24,7 @@ from edge_server.engine.batch import Batch
 from edge_server.engine.config import EngineConfig
 from edge_server.engine.detokenizer import Progress
 from edge_server.engine.observer import EngineObserver
-from edge_server.engine.ports import BatchLostError, ModelRunner, Restartable, StateT
+from edge_server.engine.ports import BatchLostError, GivesWay, ModelRunner, Restartable, StateT
 from edge_server.engine.progress import BatchProgress
 from edge_server.engine.queue import FairQueue
 from edge_server.engine.recovery import Recovery
@@ -61,6 +61,8 @@ class Scheduler(Generic[StateT]):
         tell: Callable[[list[Progress]], None],
     ) -> None:
         self._restartable = runner if isinstance(runner, Restartable) else None
+        # With one batch, an interactive question would wait for a step that gives way to everything.
+        self._gives_way = runner if isinstance(runner, GivesWay) and config.batches > 1 else None
         self._queue = queue
         self._config = config
         self._clock = clock
@@ -164,6 +166,7 @@ class Scheduler(Generic[StateT]):
     def _prefill(self, arrivals: list[Job]) -> None:
         began, running = self._clock(), len(self._batch.rows)
         self._decode_steps_since_prefill = 0
+        self._give_way([*self._batch.rows, *arrivals])
         try:
             steps = self._batch.prefill(arrivals)
         except BatchLostError as error:
@@ -188,6 +191,7 @@ class Scheduler(Generic[StateT]):
     def _decode(self) -> None:
         began, rows = self._clock(), self._batch.rows
         self._decode_steps_since_prefill += 1
+        self._give_way(rows)
         try:
             steps = self._batch.decode()
         except BatchLostError as error:
@@ -199,6 +203,12 @@ class Scheduler(Generic[StateT]):
             return
         self._observer.decoded(len(rows), self._clock() - began)
         self._keep(self._progress.absorb(rows, steps))
+
+    def _give_way(self, jobs: Sequence[Job]) -> None:
+        """Let a step that nobody waits for have what those leave that somebody waits for."""
+        if self._gives_way is not None:
+            nobody_waits = all(job.request.priority == "background" for job in jobs)
+            self._gives_way.give_way(nobody_waits and self._queue.asked_interactively)
 
     def _keep(self, rows: Sequence[int]) -> None:
         """Only these rows go on; the others have ended."""

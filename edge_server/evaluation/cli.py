@@ -87,7 +87,10 @@ def evaluate(
     videos: Annotated[
         Videos, typer.Option(help="Of MUSIC-AVQA: all videos, recorded ones, or those composed of others.")
     ] = "all",
-    questions: Annotated[int | None, typer.Option(min=1, help="Only the first N questions.")] = None,
+    questions: Annotated[
+        int | None,
+        typer.Option(min=1, help="Only the first N questions; with --wordings, N that --seed draws."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the channel realisations.")] = 0,
     bfloat16: Annotated[
         bool, typer.Option(help="Read prompts in bfloat16, as a server does where the processor has it.")

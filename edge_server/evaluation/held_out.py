@@ -11,8 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from device_agent.cotrain.questions_file import FILE
@@ -26,6 +28,7 @@ from edge_server.data.questions_file import survey as survey_own
 from edge_server.data.soundstage.dataset import Split, SplitName, load_split
 from edge_server.errors import DatasetError
 from edge_server.model.link import Link
+from edge_server.model.published.lite import LiteEncoder
 from edge_server.model.transmitter import VisualEncoder
 from edge_server.training.own_data import OwnSplit, spoken
 from edge_server.training.recorded import ENCODER_BATCH, AskedSplit, media_of, media_spec
@@ -43,6 +46,26 @@ class Clips(Protocol):
 
     def has(self, clip: int, slot: str) -> bool:
         """Whether a clip has something for a slot."""
+
+
+@dataclass(frozen=True)
+class StageAsMedia:
+    """Soundstage's clips as any others, for encoders with preprocessing of their own. Implements Clips."""
+
+    split: Split
+
+    def encode(self, link: Link, slot: str, begin: int, end: int) -> Tensor:
+        """Encoder tokens of clips begin to end - 1, [B, P, D]."""
+        encoder: Any = link.encoder(slot)
+        if slot == "visual":
+            media = [torch.from_numpy(frames.copy()) for frames in self.split.frames[begin:end]]
+        else:
+            media = [torch.from_numpy(pcm / np.float32(32768)) for pcm in self.split.pcm[begin:end]]
+        return torch.as_tensor(encoder(torch.stack([encoder.front_end(each) for each in media])))
+
+    def has(self, clip: int, slot: str) -> bool:
+        """Always."""
+        return True
 
 
 @dataclass(frozen=True)
@@ -119,6 +142,10 @@ def open_data(
         return _own(data, split, link, threads)
     if recorded:
         return _recorded(data / music_avqa.FOLDER, split, link, threads, advance, videos)
+    if isinstance(link.encoder("visual"), LiteEncoder):
+        asked = load_split(data, split)
+        held_out = HeldOut(StageAsMedia(asked), asked.questions)
+        return Evaluation(held_out, load_split(data, "val").questions, "val")
     if not isinstance(link.encoder("visual"), VisualEncoder):
         raise DatasetError(
             f"{data / split}: Soundstage's frames are made for encoders that are trained here, and "

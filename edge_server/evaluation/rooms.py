@@ -31,7 +31,8 @@ from edge_server.model import tokenizer as tk
 from edge_server.model.link import Link
 from edge_server.model.modality import MODALITIES
 from edge_server.runtime.model_runner import ServedLink
-from edge_server.training.rooms import encode_view, slot_of
+from edge_server.training.room_rows import slot_of
+from edge_server.training.rooms import encode_view
 
 Advance = Callable[[int], None]
 #: What one of two devices is sent at, where it hardly comes through [dB].

@@ -8,6 +8,7 @@ over the same channel realisations, as the benchmark's own. Ways of training are
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,13 +120,29 @@ def ask_in_wordings(
             setting,
             advance,
         )
-        right = sum(s.text == q.answer for s, q in zip(said, questions, strict=True))
+        right = sum(tells(s.text, q.answer, q.template) for s, q in zip(said, questions, strict=True))
         found[name] = {
             "right": right,
             "accuracy": right / len(questions),
             "example": asked[0].text if not asked[0].system else f"{asked[0].system} | {asked[0].text}",
         }
     return found
+
+
+def tells(text: str, answer: str, template: str) -> bool:
+    """Whether a text is the answer, or a sentence that holds it and no other answer of the template.
+
+    A model that was trained on Soundstage says the answer alone; one that speaks English, "On the left."
+    """
+    if text == answer:
+        return True
+    words = f" {' '.join(re.findall('[a-z]+', text.lower()))} "
+    named = {each for each in _ANSWERS.get(template, ()) if f" {each} " in words}
+    # Of "acoustic guitar" and "guitar", the longer was meant.
+    return {each for each in named if not any(each != other and each in other for other in named)} == {answer}
+
+
+_ANSWERS = {template.text: template.answers for template in TEMPLATES}
 
 
 def _asked(reword: Reword | None, question: Reworded, rng: np.random.Generator) -> Asked:

@@ -9,6 +9,7 @@ import logging
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -58,7 +59,7 @@ from edge_server.scenes import (
 )
 from edge_server.scenes.delivery import Courier
 from edge_server.scenes.rule_file import RuleFile
-from edge_server.scenes.standing import StandingQuestions
+from edge_server.scenes.standing import AskScene, StandingQuestions
 from edge_server.server.bounds import Bounds
 from edge_server.server.config import ServerConfig
 from edge_server.server.exposure import is_loopback
@@ -281,16 +282,23 @@ def build_standing(desk: SceneDesk, store: SceneStore, asker: Asker) -> Standing
     if not isinstance(store, SqliteScenes):
         return None
 
-    async def ask(scene: Scene, question: str) -> str:
-        shown = desk.all_of(scene)
-        asked = await asker.ask(RestQuestion(question, user=_RULES, priority="background", shown=shown))
-        try:
-            completion = await asked.stream.completion()
-        finally:
-            asked.cancel()
-        return "" if completion.abstained else completion.text
+    def about(scene: Scene) -> AskScene:
+        # Read once, on the event loop, however many rules ask about it.
+        shown = cache(lambda: desk.all_of(scene))
 
-    return StandingQuestions(desk.scenes, RuleFile(store), ask, Courier())
+        async def ask(question: str) -> str:
+            asked = await asker.ask(RestQuestion(question, user=_RULES, priority="background", shown=shown()))
+            try:
+                completion = await asked.stream.completion()
+            finally:
+                asked.cancel()
+            return "" if completion.abstained else completion.text
+
+        return ask
+
+    rules = RuleFile(store)
+    courier = Courier(lambda url: desk.scenes.call(lambda _: rules.shown(url)))
+    return StandingQuestions(desk.scenes, rules, about, courier)
 
 
 @dataclass(frozen=True)

@@ -117,6 +117,8 @@ class RuntimeSettings(Section):
     """Threads of the model's operators, in each batch."""
     bfloat16: bool = Field(default=True, json_schema_extra=_FLAG)
     """Prompts are read in bfloat16 on a CPU with instructions for it: faster, and rounded."""
+    integers: bool = Field(default=False, json_schema_extra=_FLAG)
+    """Decode steps have weights as 8-bit integers, on a CPU with instructions for it: faster, and rounded."""
     runner: Literal["own", "vllm"] = Field(default="own", json_schema_extra=_FLAG)
     """What computes: our decoder, or vLLM on a CPU, which `edge-server engines install vllm` installs."""
     prefix_bytes: Annotated[int, Field(ge=0)] = 256 * _MIB

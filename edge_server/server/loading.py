@@ -45,7 +45,7 @@ from edge_server.runtime.folders import load, load_info
 from edge_server.runtime.scene_space import FILE as SPACE_FILE
 from edge_server.runtime.scene_space import LinkSpace
 from edge_server.runtime.snapshot import Snapshot, take_snapshot
-from edge_server.runtime.start import PRELOAD, load_runner, load_vllm_runner
+from edge_server.runtime.start import load_runner, load_vllm_runner, preload_for
 from edge_server.scenes import SceneSpace
 from edge_server.server.config import ServerConfig, rest_token_length
 from edge_server.server.ingest import MediaIngest
@@ -249,6 +249,7 @@ def _in_threads(config: ServerConfig, snapshot: Snapshot) -> tuple[Model, Callab
         runtime.threads,
         runtime.device,
         bfloat16=runtime.bfloat16,
+        integers=runtime.integers,
         prefix_bytes=runtime.prefix_bytes,
     )
     return model, lambda _: model
@@ -275,11 +276,18 @@ def _in_processes(
     """A model for each batch, in a process of its own; here is what is known of it without weights."""
     runtime = config.runtime
     make: Callable[[], ModelRunner[Any]] = partial(
-        load_runner, snapshot, runtime.threads, runtime.device, runtime.bfloat16, runtime.prefix_bytes
+        load_runner,
+        snapshot,
+        runtime.threads,
+        runtime.device,
+        runtime.bfloat16,
+        runtime.prefix_bytes,
+        runtime.integers,
     )
     if runtime.runner == "vllm":
         make = partial(load_vllm_runner, snapshot, runtime.threads, config.engine.max_batch)
-    runners = [ModelRunnerProcess(make, PRELOAD) for _ in range(config.engine.batches)]
+    preload = preload_for(snapshot)
+    runners = [ModelRunnerProcess(make, preload) for _ in range(config.engine.batches)]
     for runner in runners:
         resources.callback(runner.close)
     starting(runners)

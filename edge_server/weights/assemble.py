@@ -23,6 +23,7 @@ from edge_server.errors import ModelError
 from edge_server.export.bundle import export_bundle
 from edge_server.export.canary import write_canaries
 from edge_server.export.made_media import made_clips
+from edge_server.export.narrow import AS_HALVES
 from edge_server.export.quantization import quantise_bundle
 from edge_server.model.config import AudioFormat
 from edge_server.model.description import LinkConfig
@@ -40,12 +41,13 @@ LORA, LISTENER, CARD = "lora.safetensors", "listener.safetensors", "training.jso
 TRAINED = shipped_model(NAME) or Path("deploy/models") / NAME
 _MADE_OF = "made_of.json"
 # Counts up when a folder is made in another way of the same files.
-_MAKING = "2"
+_MAKING = "3"
 # All but one are of no use to weights; these are to check on.
 _CLIPS = 8
-# Elements of a tensor from which on it gets fewer bits: a classifier's is the largest of all, and tells apart
-# what is far apart.
-_CLASSIFIER = 1_000_000
+# Elements of a tensor below which it stays in halves, and from which on it gets fewer bits. First layers and
+# depthwise convolutions are small, and what rounding does to them is seen in the answer. The classifier and
+# the layer before it hold a third of the weights, and tell far things apart.
+_SMALL, _LARGE = 12_000, 400_000
 # Made-up pictures show nothing: which class is likeliest of all is a matter of chance, and so are its tokens.
 # What counts, whether both bundles name the same thing in real ones, is measured: docs/open-small.md.
 _LEAST_DB = 3.0
@@ -105,7 +107,9 @@ def _quantise(bundle: Bundle, folder: Path, config: LinkConfig) -> None:
 
 
 def _bits(size: int) -> int:
-    return 6 if size >= _CLASSIFIER else 8
+    if size < _SMALL:
+        return AS_HALVES
+    return 6 if size >= _LARGE else 8
 
 
 def load_trained(link: Link, trained: Path) -> None:

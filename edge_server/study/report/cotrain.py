@@ -96,9 +96,11 @@ def _recipe(scale: Mapping[str, Any]) -> str:
         if edge or heads
         else ""
     )
+    align = scale.get("align", 0.0)
+    begun = f", own heads begun {align:.0%} aligned to what their device sees" if align else ""
     return (
         f"{scale['clips_a_step']} clips a device, peak rate {scale['learning_rate']:g}, heads "
-        f"{scale.get('head_rate', 1.0):g} times that, {rehearsed}{pulled}"
+        f"{scale.get('head_rate', 1.0):g} times that{begun}, {rehearsed}{pulled}"
     )
 
 
@@ -115,6 +117,7 @@ def _tuning(row: Mapping[str, Any]) -> str:
                 f"{told['learning_rate']:g}",
                 f"{told['head_rate']:g}",
                 str(told["clips"]),
+                f"{told.get('align', 0.0):g}",
                 f"{told['keep_edge']:g}, {told['keep_heads']:g}",
                 percent(_won(before, each["shifted"])),
                 *(f"{points:+.1f}" for points in lost),
@@ -126,6 +129,7 @@ def _tuning(row: Mapping[str, Any]) -> str:
         "rate",
         "heads",
         "clips",
+        "aligned",
         "pulled back: edge, heads",
         "won back",
         "lost, own head",
