@@ -251,15 +251,20 @@ class DoorClient:
                 return
             ticket = replace(ticket, claim=claimed.key, claimed=claimed.revision, digest=known_as.digest)
             work = work_of(job.request, ticket)
-            if isinstance(claimed, Mine) and not isinstance(claimed, Others):
+            if not isinstance(claimed, Others):
                 asked.work = work
+            # Whichever door's comes first is run, and told to that door: not always the claimer.
             asked.number = await self._work.put(
                 work, f"{claimed.key}.{claimed.revision}", job.request.traceparent
             )
-            if not isinstance(claimed, Others) or await self._followed(job, claimed):
+            if asked.number:
+                asked.work = work
+                if not isinstance(claimed, Others):
+                    return
+            if await self._followed(job, claimed):
                 return
 
-    async def _followed(self, job: Job, claimed: Others) -> bool:
+    async def _followed(self, job: Job, claimed: Mine) -> bool:
         """Wait for the end of a run of another door; False where it was taken back: it may run again."""
         while True:
             await asyncio.sleep(_LOOK_S)

@@ -15,7 +15,7 @@ import contextlib
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
@@ -167,16 +167,25 @@ class EngineWorker:
     async def _take(self, delivery: Delivery) -> None:
         uid = delivery.work.uid
         if uid in self._cancelled:
-            await delivery.done()
+            self._begin(self._drop(delivery))
             return
         twice = uid in self._in_hand
         # Of one that this engine has already, the newest delivery is the one to be acknowledged.
         self._in_hand[uid] = delivery
         if twice:
             return
-        task = asyncio.create_task(self._run(delivery))
+        self._begin(self._run(delivery))
+
+    def _begin(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _drop(self, delivery: Delivery) -> None:
+        """One that was taken back is not run, and its claim is free for who asks it beside."""
+        if delivery.work.claim:
+            await self._claims.end(delivery.work, refusal_of(QuestionCancelledError()))
+        await delivery.done()
 
     async def _run(self, delivery: Delivery) -> None:
         work, back_s = delivery.work, -1.0
@@ -268,12 +277,10 @@ class EngineWorker:
             piece.whole.CopyFrom(how)
         else:
             piece.refusal.CopyFrom(how)
-            if how.kind == QuestionCancelledError.__name__:
-                return  # its door has said so, and has ended its claim
-        if work.claim:
-            await asyncio.gather(self._claims.end(work, how), self._reach_door(work, piece))
-        else:
-            await self._reach_door(work, piece)
+        telling: list[Awaitable[object]] = [self._claims.end(work, how)] if work.claim else []
+        if isinstance(how, cb.WholeAnswer) or how.kind != QuestionCancelledError.__name__:
+            telling.append(self._reach_door(work, piece))  # who took it back knows
+        await asyncio.gather(*telling)
 
     async def _reach_door(self, work: cb.Work, piece: cb.AnswerPiece) -> bytes:
         """Have a door take a piece; it says ``+``, or ``-`` where it does not wait for it, or nothing.

@@ -232,6 +232,64 @@ async def test_the_same_question_at_two_doors_is_run_once(cluster: Cluster) -> N
     assert sum(model.prefills) == 10
 
 
+class Overtaken:
+    """A door's way to the queue on which it is overtaken: what it puts in waits until it is let through."""
+
+    def __init__(self, door: DoorClient, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._put, self.through, self.held = door._work.put, asyncio.Event(), asyncio.Event()
+        monkeypatch.setattr(door._work, "put", self.put)
+
+    async def put(self, *what: object) -> int:
+        self.held.set()
+        await self.through.wait()
+        return await self._put(*what)  # type: ignore[arg-type]
+
+
+async def test_a_door_that_is_overtaken_by_another_is_told_the_answer_too(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claimer, overtaker = await cluster.door(), await cluster.door()
+    way, model = Overtaken(claimer, monkeypatch), WeightlessModel(answer=lambda prompt: "the same")
+    await cluster.engine(model)
+    await until(lambda: claimer.status.ready and overtaker.status.ready)
+    key = f"{cluster._queue}-overtaken"
+    first = claimer.submit(question(key=key))
+    await way.held.wait()
+    assert (await overtaker.submit(question(key=key)).completion()).text == "the same"
+    way.through.set()
+    assert (await first.completion()).text == "the same"
+    assert sum(model.prefills) == 1
+
+
+@pytest.mark.parametrize("pulled", [False, True])
+async def test_what_the_overtaker_takes_back_is_run_for_the_one_who_claimed_it(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, pulled: bool
+) -> None:
+    claimer, overtaker = await cluster.door(), await cluster.door()
+    way, model = Overtaken(claimer, monkeypatch), WeightlessModel()
+    model.gate.close()
+    engine = await cluster.engine(model)
+    await until(lambda: claimer.status.ready and overtaker.status.ready)
+    if not pulled:
+        await engine._puller.stop()
+    key = f"{cluster._queue}-overtaken-back-{pulled}"
+    first = claimer.submit(question(key=key, user="v"))
+    await way.held.wait()
+    second = overtaker.submit(question(key=key, user="w"))
+    (asked,) = overtaker._asked.values()
+    await until(lambda: asked.number > 0)
+    if pulled:
+        await until(lambda: engine.in_hand == 1)
+    way.through.set()
+    second.cancel()
+    with pytest.raises(QuestionCancelledError):
+        await second.completion()
+    model.gate.open()
+    if not pulled:
+        await engine._puller.start()
+    assert (await first.completion()).text == "3"
+
+
 async def test_an_answer_that_its_device_has_is_kept_no_longer(cluster: Cluster) -> None:
     door = await cluster.door()
     model = WeightlessModel()
