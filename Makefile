@@ -68,7 +68,7 @@ demo: $(VENV)/.server ## Ask about the shipped clips, at two SNRs
 	@$(BIN)/python -m deploy.demo.free_questions
 
 test: lint ## Lint, then all tests but the slow ones
-	$(BIN)/python -m pytest -m "not benchmark and not slow" $(SHARED_OUT)
+	$(BIN)/python -m tests.alone -m "not benchmark and not slow" $(SHARED_OUT)
 
 test-slow: $(VENV)/.dev ## The slow ones: more compose files, soaks, crowds; a quarter of an hour
 	$(BIN)/python -m pytest -m slow $(SHARED_OUT)
