@@ -30,6 +30,7 @@ from edge_server.errors import DatasetError
 from edge_server.evaluation.held_out import HeldOut
 from edge_server.model import tokenizer as tk
 from edge_server.model.link import Link
+from edge_server.runtime.computing import EXACT, Precision
 from edge_server.runtime.model_runner import ServedLink
 from protos import token_snr
 
@@ -97,7 +98,7 @@ class Evaluator:
         split: clips, questions and, for the text oracle, captions.
         limit: only the first questions; None for all.
         batch_size: questions answered together.
-        bfloat16: as for :class:`ServedLink`.
+        precision: as for :class:`ServedLink`.
     """
 
     def __init__(
@@ -107,12 +108,12 @@ class Evaluator:
         limit: int | None = None,
         batch_size: int = 64,
         *,
-        bfloat16: bool = False,
+        precision: Precision = EXACT,
     ) -> None:
         # LoRA learns to read received tokens, not captions: the oracle answers without it.
         self.oracle = None if split.captions is None else ServedLink(without_lora(link), bundle_hash="")
         self.link = link
-        self.served = ServedLink(link, bundle_hash="", bfloat16=bfloat16)
+        self.served = ServedLink(link, bundle_hash="", precision=precision)
         self.questions = split.questions[:limit]
         self.split = split
         self.batch_size = batch_size

@@ -41,6 +41,7 @@ from edge_server.evaluation.rooms import RoomEvaluator, rooms_report
 from edge_server.evaluation.text_kept import general_questions, text_kept
 from edge_server.model.link import Link
 from edge_server.model.provenance import current_commit
+from edge_server.runtime.computing import Precision
 from edge_server.runtime.model_runner import has_bfloat16
 from edge_server.training.run import cores
 from protos.names import CHANNEL_MODELS, FadingName
@@ -181,7 +182,7 @@ def evaluate(
     opened = _open(data, "val" if calibrate else split, link, videos)
     if bfloat16 and not has_bfloat16(link.device):
         raise typer.BadParameter("this processor has no instructions for it", param_hint="--bfloat16")
-    evaluator = Evaluator(link, opened.asked, questions, bfloat16=bfloat16)
+    evaluator = Evaluator(link, opened.asked, questions, precision=Precision(bfloat16=bfloat16))
     if loss_surface:
         measured = {"split": split, "channel": "awgn", "seed": seed, "bfloat16": bfloat16}
         lengths = sorted(token_length or link.config.token_lengths)

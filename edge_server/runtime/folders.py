@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from edge_server.engine.ports import Model, ModelRunner
 from edge_server.model.split.description import is_split
+from edge_server.runtime.computing import Computing
 from edge_server.runtime.model_info import load_model_info
 from edge_server.runtime.split_info import load_split_info
 
@@ -24,24 +25,12 @@ def load_info(directory: Path) -> Model:
     return load_split_info(directory) if is_split(directory) else load_model_info(directory)
 
 
-def load(
-    directory: Path,
-    threads: int,
-    device: str = "cpu",
-    *,
-    bfloat16: bool = True,
-    integers: bool = False,
-    prefix_bytes: int = 0,
-) -> ServedModel:
+def load(directory: Path, computing: Computing) -> ServedModel:
     """Load a model folder for serving. From here on the process keeps memory that it has freed.
 
     Args:
         directory: the model folder, with its device bundle in ``bundle/``.
-        threads: threads torch computes with, process-wide.
-        device: what it computes on, in torch's words.
-        bfloat16: read prompts with products in bfloat16, where the processor has instructions for it.
-        integers: take decode steps with products in 8-bit integers, where it has instructions for those.
-        prefix_bytes: of keys and values that a model which was split keeps of conversations.
+        computing: how.
 
     Raises:
         ModelError: the folder, or its bundle's manifest, cannot be read, or there is no such device.
@@ -50,9 +39,7 @@ def load(
     if is_split(directory):
         from edge_server.runtime.split_runner import load_split
 
-        return load_split(
-            directory, threads, device, bfloat16=bfloat16, integers=integers, prefix_bytes=prefix_bytes
-        )
+        return load_split(directory, computing)
     from edge_server.runtime.model_runner import load as load_link
 
-    return load_link(directory, threads, device, bfloat16=bfloat16, integers=integers)
+    return load_link(directory, computing)

@@ -29,6 +29,7 @@ from edge_server.model.decoder_weights import DecoderWeights
 from edge_server.model.modality import place_of
 from edge_server.runtime.allocator import keep_freed_memory
 from edge_server.runtime.answering import load_answering
+from edge_server.runtime.computing import EXACT, Computing, Precision
 from edge_server.runtime.cuda_graphs import GreedySteps, likeliest
 from edge_server.runtime.decoder import Decoder
 from edge_server.runtime.integers import has_integers
@@ -85,8 +86,7 @@ class CausalRunner:
         embedding_VE: of its language tokens.
         layout: makes prompts into embeddings.
         max_positions: longest prompt with its answer.
-        bfloat16: read prompts with products in bfloat16, where the processor has instructions for it.
-        integers: take decode steps with products in 8-bit integers, where it has instructions for those.
+        precision: of products.
         sections: as for :class:`~edge_server.runtime.decoder.Decoder`.
         unsaid: as for it.
         doubt_id: the language token with which the model begins to say that it is not sure; its probability
@@ -101,8 +101,7 @@ class CausalRunner:
         layout: Layout,
         max_positions: int,
         *,
-        bfloat16: bool = False,
-        integers: bool = False,
+        precision: Precision = EXACT,
         sections: Sequence[int] = (),
         unsaid: Sequence[int] = (),
         doubt_id: int | None = None,
@@ -111,12 +110,12 @@ class CausalRunner:
         self._layout, self._doubt_id = layout, doubt_id
         device = embedding_VE.device
         # On a GPU it is the foundation's own type that says what is computed in.
-        rounded = bfloat16 and has_bfloat16(device) is True and device.type == "cpu"
+        rounded = precision.bfloat16 and has_bfloat16(device) is True and device.type == "cpu"
         self._decoder = Decoder(
             weights,
             max_positions,
             bfloat16=rounded,
-            integers=integers and has_integers(device),
+            integers=precision.integers and has_integers(device),
             sections=sections,
             unsaid=unsaid,
         )
@@ -305,8 +304,7 @@ class ServedLink(CausalRunner, ModelInfo):
         link: a trained link, whose LoRA is merged into the foundation unless it is for media only; or the
             half of one that answers.
         bundle_hash: of the device bundle whose tokens it understands.
-        bfloat16: as for :class:`CausalRunner`.
-        integers: as for it.
+        precision: as for :class:`CausalRunner`.
 
     Raises:
         ModelError: its foundation asks for something that is not served.
@@ -317,8 +315,7 @@ class ServedLink(CausalRunner, ModelInfo):
         link: Link | AnsweringHalf,
         bundle_hash: str,
         *,
-        bfloat16: bool = False,
-        integers: bool = False,
+        precision: Precision = EXACT,
     ) -> None:
         ModelInfo.__init__(self, link.config, link.tokenizer, bundle_hash)
         in_a_fast_type(link if isinstance(link, AnsweringHalf) else link.foundation, link.embedding.weight)
@@ -329,8 +326,7 @@ class ServedLink(CausalRunner, ModelInfo):
             link.embedding.weight,
             PromptLayout(link),
             self.max_positions,
-            bfloat16=bfloat16,
-            integers=integers,
+            precision=precision,
             unsaid=link.special.marks,
             doubt_id=tk.encode(link.tokenizer, link.config.unsure or UNSURE)[0],
             adapts=self._is_about_media,
@@ -442,24 +438,19 @@ def has_bfloat16(device: torch.device) -> bool | None:
     return bool(features["avx512_bf16"] or features.get("amx_bf16"))
 
 
-def load(
-    directory: Path, threads: int, device: str = "cpu", *, bfloat16: bool = True, integers: bool = False
-) -> ServedLink:
+def load(directory: Path, computing: Computing) -> ServedLink:
     """Load a model folder for serving. From here on the process keeps memory that it has freed.
 
     Args:
         directory: the model folder, with its device bundle in ``bundle/``.
-        threads: threads torch computes with, process-wide.
-        device: what it computes on, in torch's words.
-        bfloat16: as for :class:`ServedLink`.
-        integers: as for it.
+        computing: how; of conversations, a link keeps nothing.
 
     Raises:
         ModelError: the folder, or its bundle's manifest, cannot be read, or there is no such device.
     """
     link = load_answering(directory)
-    prepare_process(link, threads, device)
-    return ServedLink(link, bundle_hash_of(directory), bfloat16=bfloat16, integers=integers)
+    prepare_process(link, computing.threads, computing.device)
+    return ServedLink(link, bundle_hash_of(directory), precision=computing.precision)
 
 
 def prepare_process(model: nn.Module, threads: int, device: str) -> None:

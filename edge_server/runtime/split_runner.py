@@ -28,6 +28,7 @@ from edge_server.model.split.bottleneck import Bottleneck, read_bottlenecks
 from edge_server.model.split.description import SplitConfig, read_split
 from edge_server.model.split.reduction import shape_of
 from edge_server.model.split.scale import take_scale
+from edge_server.runtime.computing import EXACT, Computing, Precision
 from edge_server.runtime.cuda_graphs import likeliest
 from edge_server.runtime.model_info import bundle_hash_of
 from edge_server.runtime.model_runner import CausalRunner, Running, in_a_fast_type, prepare_process
@@ -118,8 +119,7 @@ class ServedSplit(CausalRunner, SplitInfo):
         tokenizer: its own.
         network: its language model.
         bundle_hash: of the device bundle whose tokens it understands.
-        bfloat16: as for :class:`~edge_server.runtime.model_runner.CausalRunner`.
-        integers: as for it.
+        precision: as for :class:`~edge_server.runtime.model_runner.CausalRunner`.
         prefix_bytes: of keys and values that are kept of conversations for their next turn.
         bottlenecks: of the slots that have one.
 
@@ -134,8 +134,7 @@ class ServedSplit(CausalRunner, SplitInfo):
         network: PreTrainedModel,
         bundle_hash: str,
         *,
-        bfloat16: bool = False,
-        integers: bool = False,
+        precision: Precision = EXACT,
         prefix_bytes: int = 0,
         bottlenecks: Mapping[str, Bottleneck] = MappingProxyType({}),
     ) -> None:
@@ -148,8 +147,7 @@ class ServedSplit(CausalRunner, SplitInfo):
             network.get_input_embeddings().weight,
             layout,
             self.max_positions,
-            bfloat16=bfloat16,
-            integers=integers,
+            precision=precision,
             sections=config.sections,
         )
         self.prefixes = Prefixes(prefix_bytes)
@@ -313,28 +311,19 @@ class ServedClass(SplitInfo):
         return Row(out.past_key_values, length, step.token_id, sampler), told(step, self._config)
 
 
-def load_split(
-    directory: Path,
-    threads: int,
-    device: str = "cpu",
-    *,
-    bfloat16: bool = True,
-    integers: bool = False,
-    prefix_bytes: int = 0,
-) -> ServedSplit | ServedClass:
+def load_split(directory: Path, computing: Computing) -> ServedSplit | ServedClass:
     """Load a split model for serving; arguments and errors as :func:`edge_server.runtime.folders.load`."""
     config, tokenizer = read_split(directory)
     network = read_language(directory)
-    prepare_process(network, threads, device)
+    prepare_process(network, computing.threads, computing.device)
     hash_of_bundle = bundle_hash_of(directory)
     return serve_split(
         config,
         tokenizer,
         network,
         hash_of_bundle,
-        bfloat16=bfloat16,
-        integers=integers,
-        prefix_bytes=prefix_bytes,
+        precision=computing.precision,
+        prefix_bytes=computing.prefix_bytes,
         bottlenecks=read_bottlenecks(directory),
     )
 
@@ -345,8 +334,7 @@ def serve_split(
     network: PreTrainedModel,
     bundle_hash: str,
     *,
-    bfloat16: bool = False,
-    integers: bool = False,
+    precision: Precision = EXACT,
     prefix_bytes: int = 0,
     bottlenecks: Mapping[str, Bottleneck] = MappingProxyType({}),
 ) -> ServedSplit | ServedClass:
@@ -358,8 +346,7 @@ def serve_split(
         tokenizer,
         network,
         bundle_hash,
-        bfloat16=bfloat16,
-        integers=integers,
+        precision=precision,
         prefix_bytes=prefix_bytes,
         bottlenecks=bottlenecks,
     )

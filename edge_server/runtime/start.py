@@ -12,6 +12,7 @@ from edge_server.errors import ModelError
 from edge_server.model.description import read_description
 from edge_server.model.llama_shape import shape_of
 from edge_server.model.split.description import is_split
+from edge_server.runtime.computing import Computing
 from edge_server.runtime.folders import load
 from edge_server.runtime.snapshot import Snapshot, digest_of
 
@@ -32,14 +33,7 @@ def preload_for(snapshot: Snapshot) -> tuple[str, ...]:
     return ("edge_server.runtime.model_runner", *whole)
 
 
-def load_runner(
-    snapshot: Snapshot,
-    threads: int,
-    device: str,
-    bfloat16: bool,
-    prefix_bytes: int = 0,
-    integers: bool = False,
-) -> ModelRunner[Any]:
+def load_runner(snapshot: Snapshot, computing: Computing) -> ModelRunner[Any]:
     """Load the model that is served; see :func:`edge_server.runtime.folders.load`.
 
     Raises:
@@ -47,9 +41,7 @@ def load_runner(
     """
     if digest_of(snapshot.folder) != snapshot.digest:
         raise ModelError("its weights are not those that are served")
-    return load(
-        snapshot.folder, threads, device, bfloat16=bfloat16, integers=integers, prefix_bytes=prefix_bytes
-    )
+    return load(snapshot.folder, computing)
 
 
 def load_vllm_runner(snapshot: Snapshot, threads: int, max_rows: int) -> VllmRunner:

@@ -33,6 +33,7 @@ from edge_server.cell import CellConfig, LimitConfig
 from edge_server.cell.shared_accounts import MAX_DOORS
 from edge_server.cluster.settings import ClusterConfig
 from edge_server.engine import EngineConfig
+from edge_server.runtime.computing import Computing, Precision
 
 ENV_PREFIX = "TOKENLINK_SERVER_"
 
@@ -123,6 +124,12 @@ class RuntimeSettings(Section):
     """What computes: our decoder, or vLLM on a CPU, which `edge-server engines install vllm` installs."""
     prefix_bytes: Annotated[int, Field(ge=0)] = 256 * _MIB
     """Keys and values that each batch keeps of conversations with a split model, for their next turn."""
+
+    @property
+    def computing(self) -> Computing:
+        """What of this whoever loads the model is told."""
+        precision = Precision(bfloat16=self.bfloat16, integers=self.integers)
+        return Computing(self.threads, self.device, precision, self.prefix_bytes)
 
     @field_validator("model")
     @classmethod

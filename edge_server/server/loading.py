@@ -243,15 +243,7 @@ def _nothing_computes(_: int) -> ModelRunner[Any]:
 
 def _in_threads(config: ServerConfig, snapshot: Snapshot) -> tuple[Model, Callable[[int], ModelRunner[Any]]]:
     """One model for all batches, in this process."""
-    runtime = config.runtime
-    model = load(
-        snapshot.folder,
-        runtime.threads,
-        runtime.device,
-        bfloat16=runtime.bfloat16,
-        integers=runtime.integers,
-        prefix_bytes=runtime.prefix_bytes,
-    )
+    model = load(snapshot.folder, config.runtime.computing)
     return model, lambda _: model
 
 
@@ -275,15 +267,7 @@ def _in_processes(
 ) -> tuple[Model, Callable[[int], ModelRunner[Any]]]:
     """A model for each batch, in a process of its own; here is what is known of it without weights."""
     runtime = config.runtime
-    make: Callable[[], ModelRunner[Any]] = partial(
-        load_runner,
-        snapshot,
-        runtime.threads,
-        runtime.device,
-        runtime.bfloat16,
-        runtime.prefix_bytes,
-        runtime.integers,
-    )
+    make: Callable[[], ModelRunner[Any]] = partial(load_runner, snapshot, runtime.computing)
     if runtime.runner == "vllm":
         make = partial(load_vllm_runner, snapshot, runtime.threads, config.engine.max_batch)
     preload = preload_for(snapshot)

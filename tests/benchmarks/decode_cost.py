@@ -38,6 +38,7 @@ from edge_server.model import tokenizer as tk
 from edge_server.model.link import Link
 from edge_server.model.prompt import embed_pieces, prompt_pieces
 from edge_server.model.provenance import current_commit
+from edge_server.runtime.computing import Precision
 from edge_server.runtime.integers import has_integers
 from edge_server.runtime.model_runner import ServedLink
 from edge_server.runtime.prompt_layout import PromptLayout
@@ -204,7 +205,7 @@ def main(
         turns: dict[str, Turn] = {THEIRS: hugging_face(link)}
         turns[EXACT] = behind_the_port(ServedLink(link, bundle_hash=""), time.process_time)
         if has_integers(torch.device("cpu")):
-            runner = ServedLink(link, bundle_hash="", integers=True)
+            runner = ServedLink(link, bundle_hash="", precision=Precision(integers=True))
             turns[OURS] = behind_the_port(runner, time.process_time)
         else:
             missing[OURS] = "this processor has no instructions for integers"

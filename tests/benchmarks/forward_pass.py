@@ -39,6 +39,7 @@ from edge_server.data.soundstage.scene import sample_scene
 from edge_server.engine.ports import FeatureBlock, Prompt
 from edge_server.model import tokenizer as tk
 from edge_server.model.link import Link
+from edge_server.runtime.computing import AS_SERVED
 from edge_server.runtime.model_runner import ServedLink
 from tests.benchmarks.device_report import machine
 from tests.benchmarks.forward_turns import WHO, Contestant, Times, contestants
@@ -142,7 +143,7 @@ def measure(
         device: where all compute.
     """
     link = Link.load(model).to(device)
-    served, exact = ServedLink(link, bundle_hash="", bfloat16=True), ServedLink(link, bundle_hash="")
+    served, exact = ServedLink(link, bundle_hash="", precision=AS_SERVED), ServedLink(link, bundle_hash="")
     drawn = batches(link, effort.prompts)
     for prompts in drawn.values():
         check_parity(exact, EagerLink(link), prompts, effort.steps)

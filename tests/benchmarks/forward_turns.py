@@ -19,6 +19,7 @@ import torch
 from edge_server.engine.ports import Prompt
 from edge_server.model.link import Link
 from edge_server.runtime.allocator import keep_freed_memory
+from edge_server.runtime.computing import Precision
 from edge_server.runtime.model_runner import Running, ServedLink
 from tests.eager_reference import EagerLink
 
@@ -90,7 +91,7 @@ class _Reader(Protocol):
 class _Ours:
     def __init__(self, link: Link, *, bfloat16: bool) -> None:
         keep_freed_memory()
-        self._link = ServedLink(link, bundle_hash="", bfloat16=bfloat16)
+        self._link = ServedLink(link, bundle_hash="", precision=Precision(bfloat16=bfloat16))
         self._state: Running | None = None
 
     def read(self, prompts: Sequence[Prompt]) -> None:

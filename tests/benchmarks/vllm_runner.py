@@ -22,6 +22,7 @@ from rich.table import Table
 
 from edge_server.engine import Prompt
 from edge_server.model.provenance import current_commit
+from edge_server.runtime.computing import EXACT, Computing
 from edge_server.runtime.folders import load
 from edge_server.runtime.vllm_loading import load_vllm
 from edge_server.runtime.vllm_runner import VllmRunner
@@ -81,7 +82,7 @@ def main(
 ) -> None:
     """Ask both."""
     prompts = prompts_of(model, _SEED, questions, _USERS)
-    own = load(model, 1, bfloat16=False)
+    own = load(model, Computing(precision=EXACT))
     expected, own_s = timed(own, prompts, time.process_time, rounds)
     rows: list[dict[str, Any]] = [{"runner": "own", "cpu_s": own_s, "same": questions}]
     for name, is_compiled in (("vllm, eager", False), ("vllm, compiled", True))[: 1 + compiled]:

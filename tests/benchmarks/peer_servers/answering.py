@@ -17,6 +17,7 @@ from edge_server.engine import EngineConfig, Prompt
 from edge_server.frontdoor.ports import LinkShape
 from edge_server.frontdoor.questions import block_of
 from edge_server.model.link import Link
+from edge_server.runtime.computing import Computing
 from edge_server.runtime.model_runner import ServedLink, load
 from protos.tokenlink.v1 import tokenlink_pb2 as pb
 from tests.benchmarks.peer_servers.settings import Forward
@@ -40,7 +41,7 @@ class Answerer:
     """
 
     def __init__(self, model: Path | str, threads: int, forward: Forward = "lent") -> None:
-        self._model: ServedLink = load(Path(model), threads)
+        self._model: ServedLink = load(Path(model), Computing(threads))
         self._steps: Steps = self._lent if forward == "lent" else self._library
         whole = Link.load(Path(model))
         whole.merge_lora()

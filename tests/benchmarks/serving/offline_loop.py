@@ -12,6 +12,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -77,7 +78,7 @@ def answer(model: ServedLink, prompts: Sequence[Prompt], most_tokens: int) -> li
 def main() -> None:
     model_folder, seed, batches, users, threads = Path(sys.argv[1]), *map(int, sys.argv[2:6])
     config = ServerConfig(model=model_folder)
-    model = load(model_folder, threads, config.runtime.device, bfloat16=config.runtime.bfloat16)
+    model = load(model_folder, replace(config.runtime.computing, threads=threads))
     size = config.engine.max_batch
     # Perfect: no batch pads a short question for a long one's sake.
     prompts = sorted(prompts_of(model_folder, seed, batches * size, users), key=model.check)

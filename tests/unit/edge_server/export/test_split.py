@@ -17,6 +17,7 @@ from edge_server.errors import DatasetError, ExportError, ModelError
 from edge_server.export.calibration import calibrate
 from edge_server.export.split import Prepared, SplitOptions, prepare_split, split_model
 from edge_server.model.split.reduction import REDUCERS
+from edge_server.runtime.computing import Computing
 from edge_server.runtime.folders import load, load_info
 from edge_server.runtime.split_runner import serve_split
 from tests.tiny_families import TINY, Conversation, Tiny, picture, sound
@@ -179,7 +180,7 @@ def test_the_next_turn_begins_where_the_last_one_ended(family: str, tmp_path: Pa
 
 
 def test_turns_that_do_not_belong_to_what_is_shown_are_refused(folder: Path) -> None:
-    model = load(folder / "model", 1)
+    model = load(folder / "model", Computing())
     block = FeatureBlock("image", np.zeros((16, 34), np.float32), 40.0)
     ids = (300, 301)
     for turns in ((Said("user", (ids,)),), (Said("user", (1, ids)),), (Said("user", (0, 0, ids)),)):
@@ -203,7 +204,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_folder_answers_through_its_bundle(folder: Path) -> None:
     torch.manual_seed(0)
     tiny = TINY["llava"](folder / "again")
-    model = load(folder / "model", 1)
+    model = load(folder / "model", Computing())
     transmitter = Transmitter(load_bundle(folder / "model" / "bundle"))
     prompts = []
     for question, media in asked(tiny):
@@ -217,7 +218,7 @@ def test_a_folder_answers_through_its_bundle(folder: Path) -> None:
 
 
 def test_every_token_length_is_answered(folder: Path) -> None:
-    model = load(folder / "model", 1)
+    model = load(folder / "model", Computing())
     transmitter = Transmitter(load_bundle(folder / "model" / "bundle"))
     ids = tuple(transmitter.tokenize("what is shown?"))
     positions = set()

@@ -19,6 +19,7 @@ from edge_server.evaluation.text_kept import general_questions, text_kept
 from edge_server.model import foundation_classes
 from edge_server.model.decoder_weights import DecoderWeights, llama_like
 from edge_server.model.link import Link
+from edge_server.runtime.computing import AS_SERVED
 from edge_server.runtime.model_runner import ServedLink
 from edge_server.runtime.vllm_loading import load_vllm
 from edge_server.training.teacher_forcing import Row, answer_logits
@@ -150,8 +151,8 @@ def test_read_in_bfloat16_text_stays_the_foundations(
 ) -> None:
     features = {"avx512_bf16": True, "amx_bf16": False}
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: features, raising=False)
-    served = ServedLink(media_link, BUNDLE, bfloat16=True)
-    untouched = ServedLink(without_lora(media_link), BUNDLE, bfloat16=True)
+    served = ServedLink(media_link, BUNDLE, precision=AS_SERVED)
+    untouched = ServedLink(without_lora(media_link), BUNDLE, precision=AS_SERVED)
     plain = [MIXED[i] for i in PLAIN]
     assert said(served, plain) == said(untouched, plain)
     exact = ServedLink(media_link, BUNDLE).prefill(MIXED)[1]

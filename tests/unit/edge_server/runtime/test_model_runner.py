@@ -18,6 +18,7 @@ from edge_server.evaluation.accuracy import answer_all
 from edge_server.model import tokenizer as tk
 from edge_server.model.link import Link
 from edge_server.model.prompt import embed_pieces, prompt_pieces
+from edge_server.runtime.computing import Precision
 from edge_server.runtime.model_runner import ServedLink
 from tests.eager_reference import EagerLink
 
@@ -328,7 +329,7 @@ def test_prompts_are_read_in_bfloat16_where_the_processor_says_that_it_can(
     monkeypatch.setattr(
         torch.nn.functional, "silu", lambda x, inplace: (seen.append(x.dtype), silu(x, inplace))[1]
     )
-    state, steps = ServedLink(link, "ab" * 32, bfloat16=wanted).prefill(mixed_prompts())
+    state, steps = ServedLink(link, "ab" * 32, precision=Precision(bfloat16=wanted)).prefill(mixed_prompts())
     assert seen[0] == reads_in
     assert seen[-1] == torch.float32  # the last position, whose words are said
     assert state.cache.layers[0].dtype == torch.float32

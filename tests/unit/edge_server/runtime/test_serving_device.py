@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge_server.errors import ModelError
+from edge_server.runtime.computing import Computing
 from edge_server.runtime.model_runner import load
 from edge_server.server.config import ServerConfig
 
@@ -17,12 +18,12 @@ SHIPPED = Path(__file__).parents[4] / ServerConfig().runtime.model
 @pytest.mark.parametrize("device", ["cuda:97", "abacus"])
 def test_a_device_that_is_not_there_is_named(device: str) -> None:
     with pytest.raises(ModelError, match=f"device is '{device}'"):
-        load(SHIPPED, 1, device)
+        load(SHIPPED, Computing(device=device))
 
 
 def test_the_cpu_is_the_default() -> None:
     assert ServerConfig().runtime.device == "cpu"
-    assert load(SHIPPED, 1).bundle_hash
+    assert load(SHIPPED, Computing()).bundle_hash
 
 
 def test_a_gpu_gets_one_batch_unless_more_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

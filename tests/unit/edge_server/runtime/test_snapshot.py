@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from edge_server.errors import ModelError
+from edge_server.runtime.computing import Computing
 from edge_server.runtime.snapshot import digest_of, take_snapshot
 from edge_server.runtime.start import load_runner
 
@@ -24,7 +25,7 @@ def test_a_snapshot_is_what_the_folder_was(model: Path, tmp_path: Path) -> None:
     assert digest_of(model) != snapshot.digest
     assert digest_of(snapshot.folder) == snapshot.digest
     shutil.rmtree(model)
-    runner = load_runner(snapshot, 1, "cpu", False)
+    runner = load_runner(snapshot, Computing())
     assert runner is not None
 
 
@@ -36,7 +37,7 @@ def test_weights_that_are_not_those_that_are_served_do_not_join(
     path = snapshot.folder / name
     path.write_bytes(path.read_bytes() + b" ")
     with pytest.raises(ModelError, match="not those that are served"):
-        load_runner(snapshot, 1, "cpu", False)
+        load_runner(snapshot, Computing())
 
 
 def test_a_device_bundle_has_a_hash_of_its_own(model: Path) -> None:

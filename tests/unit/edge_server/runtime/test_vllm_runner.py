@@ -18,6 +18,7 @@ from edge_server.engine.ports import BatchLostError, Prompt
 from edge_server.errors import ConfigurationError, ModelError
 from edge_server.export.split import split_model
 from edge_server.runtime import vllm_child
+from edge_server.runtime.computing import EXACT, Computing
 from edge_server.runtime.engines_cli import app
 from edge_server.runtime.folders import load
 from edge_server.runtime.vllm_child import VllmProcess, VllmSettings
@@ -92,7 +93,7 @@ def test_it_says_what_our_decoder_says_and_comes_back_after_a_fault() -> None:
     # Not a tiny model: vLLM's attention on a CPU takes no heads of 8 reals.
     model = shipped_model()
     assert model is not None
-    own: Any = load(model, 1, bfloat16=False)
+    own: Any = load(model, Computing(precision=EXACT))
     prompts = prompts_of(model, 1, 6, 6)
     runner = load_vllm(model, 1, 8)
     try:

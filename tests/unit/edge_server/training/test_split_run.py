@@ -21,6 +21,7 @@ from edge_server.export.split import split_model
 from edge_server.model.split.bottleneck import Bottleneck, read_bottlenecks
 from edge_server.model.split.description import read_split
 from edge_server.model.split.scale import add_scale, take_scale
+from edge_server.runtime.computing import Computing
 from edge_server.runtime.folders import load
 from edge_server.training import split_run
 from edge_server.training.cli import app
@@ -65,7 +66,7 @@ def test_its_loss_falls_and_the_bundle_that_comes_out_is_understood(folder: Path
     log = (folder / "doors.run" / "split" / "log.jsonl").read_text().splitlines()
     losses = [json.loads(line)["loss"] for line in log]
     assert losses[-1] < losses[0] / 2
-    model, bundle = load(folder / "doors", 1), load_bundle(folder / "doors" / "bundle")
+    model, bundle = load(folder / "doors", Computing()), load_bundle(folder / "doors" / "bundle")
     assert bundle.manifest.channel_dim == model.channel_dim == REALS + 2
     transmitter = Transmitter(bundle)
     whole = Transmitter(load_bundle(folder / "model" / "bundle"))
