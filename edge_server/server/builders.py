@@ -34,7 +34,7 @@ from edge_server.frontdoor.grpc.service import TokenLinkService
 from edge_server.frontdoor.grpc.sharing import Sharing
 from edge_server.frontdoor.http.asking import Asker, RestQuestion
 from edge_server.frontdoor.http.hosts import LOOPBACK_HOSTS
-from edge_server.frontdoor.http.openai import ChatRules
+from edge_server.frontdoor.http.openai_question import ChatRules
 from edge_server.frontdoor.http.probes import ProbesOnly
 from edge_server.frontdoor.http.rest import build_app
 from edge_server.frontdoor.http.slow_connections import (

@@ -88,14 +88,14 @@ async def test_without_a_good_key_nothing_is_answered_or_read(
     running: Running, client: httpx.AsyncClient, key: str, authorization: str
 ) -> None:
     headers = {"Authorization": authorization} if authorization else {}
-    for path in ("/v1/infer", "/v1/chat/completions"):
+    for path in ("/v1/infer", "/v1/chat/completions", "/v1/responses"):
         refused = await client.post(path, content=b"x" * 2**25, headers=headers)
         assert refused.status_code == 401
         assert refused.json()["error"]["code"] == "unauthenticated"
         assert refused.headers["www-authenticate"].startswith("Bearer")
     for path in ("/v1/models", "/openapi.json", "/nowhere"):
         assert (await client.get(path, headers=headers)).status_code == 401
-    assert rejections(running, "no_key") + rejections(running, "unknown_key") == 5.0
+    assert rejections(running, "no_key") + rejections(running, "unknown_key") == 6.0
 
 
 async def test_probes_need_no_key_and_metrics_only_where_that_is_wanted(
@@ -192,16 +192,18 @@ class TestRates:
     ],
     ids=["nested", "long integer", "many parts", "large integer", "deepest allowed"],
 )
-@pytest.mark.parametrize("path", ["/v1/infer", "/v1/chat/completions"])
+@pytest.mark.parametrize("path", ["/v1/infer", "/v1/chat/completions", "/v1/responses"])
 async def test_bodies_that_would_choke_a_parser_are_named_quickly(
     running: Running, client: httpx.AsyncClient, key: str, path: str, content: bytes, status: int, named: str
 ) -> None:
     if path != "/v1/infer":
-        content = content.replace(b'"question": "a"', b'"model": "weightless"').replace(
-            b"question", b"messages"
-        )
-        content = content.replace(b"max_new_tokens", b"max_tokens").replace(b"media", b"tools")
-        named = {"max_new_tokens": "m", "question": "m"}.get(named, named)
+        asks, bound = {
+            "/v1/responses": (b"input", b"max_output_tokens"),
+            "/v1/chat/completions": (b"messages", b"max_tokens"),
+        }[path]
+        content = content.replace(b'"question": "a"', b'"model": "weightless"').replace(b"question", asks)
+        content = content.replace(b"max_new_tokens", bound).replace(b"media", b"tools")
+        named = "required" if named in ("max_new_tokens", "question") else named
     began_s = time.process_time()
     refused = await client.post(
         path, content=content, headers=bearer(key) | {"content-type": "application/json"}

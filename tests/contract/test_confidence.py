@@ -113,6 +113,20 @@ async def test_openai_s_clients_read_it_in_the_content(doors: Doors) -> None:
     assert all("assurance" not in choice for choice in choices[:-1])
 
 
+async def test_it_stands_in_a_response_and_in_the_last_of_its_events(doors: Doors) -> None:
+    client, _ = doors
+    asked = {"model": "weightless", "input": "ab", "include": ["message.output_text.logprobs"]}
+    whole = (await client.post("/v1/responses", json=asked)).json()
+    (part,) = whole["output"][0]["content"]
+    assert (part["text"], part["logprobs"]) == ("not sure", [])
+    assert whole["assurance"] == {"confidence": pytest.approx(0.0625), "abstained": True, "guess": UNSURE}
+    streamed = await client.post("/v1/responses", json={**asked, "stream": True})
+    told = [json.loads(line[6:]) for line in streamed.text.splitlines() if line.startswith("data: ")]
+    assert "".join(each["delta"] for each in told if "delta" in each) == "not sure"
+    assert told[-1]["response"]["assurance"] == whole["assurance"]
+    assert told[0]["response"]["assurance"] is None
+
+
 async def test_devices_are_told_and_show_it(doors: Doors) -> None:
     _, stub = doors
     answer = sane_answer(await answered(stub, [1, 2]))

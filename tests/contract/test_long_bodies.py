@@ -28,6 +28,10 @@ def chat(*messages: Any, **more: Any) -> tuple[str, dict[str, Any]]:
     return "/v1/chat/completions", {"model": "weightless", "messages": list(messages), **more}
 
 
+def response(*items: Any, **more: Any) -> tuple[str, dict[str, Any]]:
+    return "/v1/responses", {"model": "weightless", "input": list(items), **more}
+
+
 def infer(**more: Any) -> tuple[str, dict[str, Any]]:
     return "/v1/infer", {"question": "x", **more}
 
@@ -51,6 +55,22 @@ BODIES = {
         "messages[0].content",
         "8000 parts; at most 256",
     ),
+    "items": (response(*[{"role": 1}] * 8000), "input", "8000 items; at most 1023"),
+    "an item": (response({"type": LONG}), "input[0].type", ""),
+    "parts of an item": (
+        response({"role": "user", "content": [{"type": "x"}] * 8000}),
+        "input[0].content",
+        "8000 parts; at most 256",
+    ),
+    "a file": (
+        response({"role": "user", "content": [{"type": "input_file", "file_data": LONG}]}),
+        "input[0].content[0].file_data",
+        "",
+    ),
+    "metadata": (response(ASK, metadata={"a": LONG}), "metadata.a", "at most 512"),
+    "an instruction": (response(ASK, instructions=LONG), "input", "bytes"),
+    "a format": (response(ASK, text={"format": {"type": LONG}}), "text.format", "allowed"),
+    "a name of include": (response(ASK, include=[1] * 8000), "include", "8000 names; at most 16"),
     "stops": (chat(ASK, stop=[1] * 8000), "stop", "8000 texts; at most 4"),
     "biases": (
         chat(ASK, logit_bias={f"a{number}": "x" for number in range(8000)}),

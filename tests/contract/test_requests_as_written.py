@@ -46,6 +46,9 @@ async def test_slashes_too_many_lead_to_the_same_place_without_a_redirect(client
         answered = await client.post(f"http://127.0.0.1:{client.base_url.port}{path}", json=ASKED)
         assert answered.status_code == 200
         assert answered.json()["choices"][0]["message"]["content"] == "2"
+    asked = {"model": "weightless", "input": "ab"}
+    answered = await client.post(f"http://127.0.0.1:{client.base_url.port}//v1/responses/", json=asked)
+    assert answered.json()["output"][0]["content"][0]["text"] == "2"
 
 
 async def test_head_is_get_without_its_body(client: httpx.AsyncClient) -> None:
@@ -63,7 +66,12 @@ async def test_what_can_be_read_says_that_it_answers_head(client: httpx.AsyncCli
 
 
 async def test_a_base_url_without_v1_is_told_where_the_api_is(client: httpx.AsyncClient) -> None:
-    for method, path in (("POST", "/chat/completions"), ("GET", "/models"), ("POST", "/api/chat")):
+    for method, path in (
+        ("POST", "/chat/completions"),
+        ("GET", "/models"),
+        ("POST", "/api/chat"),
+        ("POST", "/responses"),
+    ):
         refused = await client.request(method, path, json=None if method == "GET" else ASKED)
         assert refused.status_code == 404
         assert "there are " in refused.json()["error"]["message"]

@@ -292,14 +292,13 @@ async def test_unknown_paths_and_methods_answer_in_the_one_shape(client: httpx.A
 
 
 async def test_who_asks_for_more_of_the_openai_api_is_told_what_there_is(client: httpx.AsyncClient) -> None:
-    for path in ("responses", "completions", "embeddings"):
+    for path in ("completions", "embeddings", "responses/compact"):
         refused = await client.post(f"/v1/{path}", json={"input": "Is there a flute sound?"})
         assert refused.status_code == 404
         said = str(error_of(refused)["message"])
         assert said.startswith(f"POST /v1/{path}: Not Found; there are ")
-        assert {"POST /v1/chat/completions", "GET /v1/models/{model_id}"} <= set(
-            said.split("are ")[1].split(", ")
-        )
+        there = set(said.split("are ")[1].split(", "))
+        assert {"POST /v1/responses", "POST /v1/chat/completions", "GET /v1/models/{model_id}"} <= there
 
 
 class TestSmallBodies:
@@ -369,16 +368,19 @@ async def test_a_model_that_fails_is_500_without_its_secrets(
     assert error_of(response)["type"] == "server_error"
 
 
-@pytest.mark.parametrize("path", ["/v1/infer", "/v1/chat/completions", "stream"])
+@pytest.mark.parametrize("path", ["/v1/infer", "/v1/chat/completions", "stream", "/v1/responses", "events"])
 async def test_a_client_that_disconnects_frees_its_slot(running: Running, path: str) -> None:
     running.model.answer = lambda prompt: "x" * 30
     running.model.gate.close()
     engine = running.server.engine
     chat = {"model": "weightless", "messages": [{"role": "user", "content": "a"}]}
+    response = {"model": "weightless", "input": "a"}
     url, body = {
         "/v1/infer": ("/v1/infer", {"question": "a"}),
         "/v1/chat/completions": ("/v1/chat/completions", chat),
         "stream": ("/v1/chat/completions", chat | {"stream": True}),
+        "/v1/responses": ("/v1/responses", response),
+        "events": ("/v1/responses", response | {"stream": True}),
     }[path]
     async with httpx.AsyncClient(base_url=running.addresses.rest, timeout=PATIENCE_S) as http:
         asking = asyncio.create_task(http.post(url, json=body))
@@ -469,9 +471,8 @@ async def test_a_model_that_is_not_served_is_named_whatever_its_name(
 
 async def test_the_api_describes_itself(client: httpx.AsyncClient) -> None:
     described = (await client.get("/openapi.json")).json()
-    assert {"/v1/infer", "/v1/chat/completions", "/v1/models", "/livez", "/readyz", "/metrics"} <= set(
-        described["paths"]
-    )
+    asked = {"/v1/infer", "/v1/chat/completions", "/v1/responses", "/v1/models"}
+    assert asked | {"/livez", "/readyz", "/metrics"} <= set(described["paths"])
     assert (await client.get("/docs")).status_code == 200
     text = json.dumps(described)
     assert "#/$defs" not in text, "a reference that leads nowhere"
@@ -479,5 +480,6 @@ async def test_the_api_describes_itself(client: httpx.AsyncClient) -> None:
     events = described["paths"]["/v1/chat/completions"]["post"]["responses"]["200"]["content"][
         "text/event-stream"
     ]
+    assert "response.completed" in json.dumps(described["paths"]["/v1/responses"])
     choice = events["schema"]["properties"]["choices"]["items"]
     assert "content" in choice["properties"]["delta"]["properties"]

@@ -455,15 +455,22 @@ class TestAcrossUsers:
                 }
             ],
         }
+        parts = [{"type": "input_text", "text": "a"}, {"type": "scene", "scene": scene}]
+        response = {"model": "weightless", "input": [{"role": "user", "content": parts}]}
         async with phone:
             for path, body in (
                 ("/v1/infer", {"question": "ab", "scenes": [scene]}),
                 ("/v1/infer", {"question": "ab", "scenes": [{**scene, "at": scene_id}]}),
                 ("/v1/chat/completions", chat),
                 ("/v1/chat/completions", {**chat, "stream": True}),
+                ("/v1/responses", response),
+                ("/v1/responses", {**response, "stream": True}),
             ):
                 refused = await phone.post(path, json=body)
                 assert (refused.status_code, scene_id in refused.text) == (403, False)
+                if path == "/v1/responses":
+                    param = "input[0].content[1].scene.device"
+                    assert refused.json()["error"]["param"] == param
             # By a search, which finds everything for who may see it, and by the page's standing questions.
             looked_for = {"query": "anything", "devices": ["*"], "limit": 100}
             assert (await phone.post("/v1/scenes/search", json=looked_for)).json() == {"scenes": []}
@@ -483,6 +490,8 @@ class TestAcrossUsers:
             assert (
                 await phone.post("/v1/infer", json={"question": "ab", "scenes": [scene]})
             ).status_code == 200
+            shown = (await phone.post("/v1/responses", json=response)).json()
+            assert [each["scene_id"] for each in shown["scenes"]] == [scene_id]
             assert len((await phone.get("/v1/scenes")).json()["scenes"]) == 1
             found = (await phone.post("/v1/scenes/search", json=looked_for)).json()["scenes"]
             assert [each["scene_id"] for each in found] == [scene_id]

@@ -1,70 +1,29 @@
 """The OpenAI door: ``/v1/chat/completions`` and ``/v1/models`` for clients that speak nothing else.
 
-A conversation becomes one question: the text of the last user message asks, all text before it is context,
-and the media of all user messages is shown, at most one of each modality. A model that tells turns apart is
-given them as they are, with all that they show. A refusal names the field that the client sent, whatever it
-became here.
+OpenAI's Responses API is beside it (:mod:`edge_server.frontdoor.http.openai_responses`); both ask in one way
+(:mod:`edge_server.frontdoor.http.openai_asking`).
 """
 
 from __future__ import annotations
-
-import functools
-import itertools
-import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.convertors import Convertor, register_url_convertor
 
-from edge_server.cell import Limits
-from edge_server.engine.ports import Role
-from edge_server.errors import InvalidQuestionError, TextTooLongError
-from edge_server.frontdoor.http.asking import (
-    Asker,
-    RestQuestion,
-    peer_of,
-    traceparent_of,
-    user_of,
-    while_connected,
-)
 from edge_server.frontdoor.http.errors import response_of
-from edge_server.frontdoor.http.every import about_every
-from edge_server.frontdoor.http.history import History
-from edge_server.frontdoor.http.openai_answers import (
-    Head,
-    assurance_of,
-    completions_of,
-    events_of,
-    logprobs_of,
-    usage_of,
-)
-from edge_server.frontdoor.http.openai_every import Part, all_of, events_of_parts, whole
-from edge_server.frontdoor.http.openai_honoured import HEADER, check_honoured, ignored
+from edge_server.frontdoor.http.openai_answers import events_of
+from edge_server.frontdoor.http.openai_asking import STREAMED, Door, begun
+from edge_server.frontdoor.http.openai_every import events_of_parts
+from edge_server.frontdoor.http.openai_honoured import ignored, told_in_header
+from edge_server.frontdoor.http.openai_question import CONTEXT_LENGTH, ContextLengthError
 from edge_server.frontdoor.http.openai_schema import (
-    AssistantMessage,
-    AudioPart,
     ChatChunk,
     ChatCompletion,
     ChatRequest,
-    Choice,
-    ContentPart,
-    ImagePart,
-    Message,
     ModelCard,
     ModelList,
-    RefusalPart,
-    SceneContentPart,
-    TextPart,
     schema_of,
 )
-from edge_server.frontdoor.http.rest_schema import SceneShownPart, ShownPart
-from edge_server.frontdoor.http.spool import with_files
-from edge_server.frontdoor.http.turns import RestTurn
-from edge_server.frontdoor.ports import RawMedia
-from edge_server.frontdoor.scene_blocks import SceneAsked
-from protos.names import MediaModality
 
 
 class _Whatever(Convertor[str]):
@@ -83,59 +42,27 @@ class _Whatever(Convertor[str]):
 
 register_url_convertor("whatever", _Whatever())
 
-# Parameters may hold commas, as in ";codecs=vp8,opus"; their number and size is bounded.
-_DATA_URL = re.compile(
-    r"data:(?:(?P<kind>[a-z]{1,32})/[a-z0-9.+-]{1,64})?(?:;[^;]{1,128}){0,8}?;base64,", re.IGNORECASE
-)
 
-
-@dataclass(frozen=True)
-class ChatRules:
-    """What this door keeps to.
-
-    Attributes:
-        max_new_tokens: longest answer there is; who allows a longer one gets one that ends there.
-        max_choices: most answers that one request may ask for.
-        max_windows: most windows of its media that one request may ask about.
-        leave_out_oldest: of a conversation that does not fit, the oldest turns are left out; else it is
-            refused.
-    """
-
-    max_new_tokens: int
-    max_choices: int = 8
-    max_windows: int = 64
-    leave_out_oldest: bool = False
-
-
-def build_router(
-    asker: Asker,
-    rules: ChatRules,
-    *,
-    limits: Limits,
-    wall_clock: Callable[[], float],
-    new_id: Callable[[], str],
-) -> APIRouter:
+def build_router(door: Door) -> APIRouter:
     """The routes of this door.
 
     Args:
-        asker: brings questions to the engine.
-        rules: what it keeps to.
-        limits: on what each API key may ask.
-        wall_clock: seconds since the Unix epoch.
-        new_id: makes ids of answers.
+        door: what they open on.
     """
     router = APIRouter(tags=["openai"])
-    started = int(wall_clock())
+    started = int(door.wall_clock())
 
     @router.get("/v1/models")
     async def models() -> ModelList:
         """The models that are served."""
-        return ModelList(data=[ModelCard(id=backend.model.name, created=started) for backend in asker.newest])
+        return ModelList(
+            data=[ModelCard(id=backend.model.name, created=started) for backend in door.asker.newest]
+        )
 
     @router.get("/v1/models/{model_id:whatever}")
     async def model(model_id: str) -> ModelCard:
         """A model that is served, by name."""
-        asker.named(model_id)
+        door.asker.named(model_id)
         return ModelCard(id=model_id, created=started)
 
     @router.post(
@@ -147,229 +74,21 @@ def build_router(
         body: ChatRequest, request: Request, response: Response
     ) -> ChatCompletion | StreamingResponse | JSONResponse:
         """Ask, in OpenAI's words: text, ``image_url`` (data URL), ``input_audio``, ``video_url``."""
-        backend = asker.named(body.model)
-        user = user_of(request, body.safety_identifier or body.user)
-        question = replace(question_of(body, user, rules), peer=peer_of(request), backend=backend)
-        question = replace(question, media=with_files(request.scope, question.media))
-
-        async def part(media: tuple[RawMedia, ...]) -> Part:
-            asked = await asker.ask(replace(question, media=media), traceparent_of(request))
-            try:
-                return Part(asked, await asked.stream.completion())
-            finally:
-                asked.cancel()
-
-        count = functools.partial(limits.spend, peer_of(request), questions=1)
-        parts = about_every(part, question.media, count, rules.max_windows) if body.every else None
         try:
-            if parts is not None:
-                first = await while_connected(request, anext(parts))
-                asked = first.asked
-            else:
-                asked = await while_connected(request, asker.ask(question, traceparent_of(request)))
-        except TextTooLongError as error:
-            return response_of(_context_length(error, len(body.messages) - 1), code="context_length_exceeded")
-        except InvalidQuestionError as error:
-            raise _in_their_words(error, len(body.messages) - 1) from error
-        warnings = ignored(body, asked.left_out)
-        headers = {HEADER: ", ".join(warnings)} if warnings else {}
-        scenes = [SceneShownPart(**asdict(facts)) for facts in asked.scenes] or None
-        head = Head(f"chatcmpl-{new_id()}", int(wall_clock()), asked.model, warnings or None, scenes)
-        spell = asked.spell if body.logprobs else None
+            asked = await begun(door, body, request)
+        except ContextLengthError as error:
+            return response_of(error, code=CONTEXT_LENGTH)
+        warnings = ignored(body, asked.asked.left_out)
+        head = asked.head(f"chatcmpl-{door.new_id()}", int(door.wall_clock()), warnings)
+        headers = told_in_header(warnings)
         if body.stream:
             include_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
-            if parts is not None:
-                events = events_of_parts(first, parts, head, include_usage=include_usage)
+            if asked.first is not None and asked.more is not None:
+                events = events_of_parts(asked.first, asked.more, head, include_usage=include_usage)
             else:
-                events = events_of(asked, head, spell, include_usage=include_usage)
-            headers["Cache-Control"] = "no-cache"
-            # nginx, and what is made of it, would hand on an answer only as a whole.
-            headers["X-Accel-Buffering"] = "no"
-            return StreamingResponse(events, media_type="text/event-stream", headers=headers)
+                events = events_of(asked.asked, head, asked.spell, include_usage=include_usage)
+            return StreamingResponse(events, media_type="text/event-stream", headers=headers | STREAMED)
         response.headers.update(headers)
-        if parts is not None:
-            return whole(head, await while_connected(request, all_of([first], parts)))
-        try:
-            completions = await while_connected(request, completions_of(asked))
-        finally:
-            asked.cancel()
-        return ChatCompletion(
-            id=head.id,
-            created=head.created,
-            model=head.model,
-            choices=[
-                Choice(
-                    index=number,
-                    message=AssistantMessage(content=completion.text),
-                    finish_reason=completion.finish_reason,
-                    logprobs=logprobs_of(completion.tokens, spell),
-                    assurance=assurance_of(completion),
-                )
-                for number, completion in enumerate(completions)
-            ],
-            usage=usage_of(completions),
-            window=None if asked.ready.window is None else ShownPart(**asdict(asked.ready.window)),
-            scenes=scenes,
-            warnings=head.warnings,
-        )
+        return await asked.answer(request, head)
 
     return router
-
-
-_INSTRUCT = ("system", "developer")
-"""Roles whose turns are kept however long a conversation becomes."""
-_FIELDS = {
-    "question": "messages[{asking}].content",
-    "question_ids": "messages[{asking}].content",
-    "context": "messages",
-    "context_ids": "messages",
-    "turns": "messages",
-    "media": "messages",
-    "scenes": "messages",
-    "max_new_tokens": "max_completion_tokens",
-}
-"""What a field of a question was in the request."""
-
-
-def question_of(body: ChatRequest, user: str, rules: ChatRules) -> RestQuestion:
-    """A conversation as one question.
-
-    Raises:
-        InvalidQuestionError: it asks for what this server cannot do, or nothing; names the field.
-    """
-    check_honoured(body)
-    choices = body.n or 1
-    if body.every and (choices > 1 or body.logprobs):
-        raise InvalidQuestionError("every", "gives one answer for each window: leave out n and logprobs")
-    if choices > rules.max_choices:
-        raise InvalidQuestionError("n", f"is {choices}; at most {rules.max_choices} answers at once")
-    asking = max((index for index, m in enumerate(body.messages) if m.role == "user"), default=None)
-    if asking is None:
-        raise InvalidQuestionError("messages", "holds no user message; one of them asks the question")
-    if asking != len(body.messages) - 1:
-        raise InvalidQuestionError("messages", "must end with a user message, the one that asks")
-    text = _text(body.messages[asking])
-    if not text:
-        raise InvalidQuestionError(f"messages[{asking}].content", "holds no text; ask something")
-    earlier = body.messages[:asking]
-    spare = [number for number, message in enumerate(earlier) if message.role not in _INSTRUCT]
-    return RestQuestion(
-        text=text,
-        user=user,
-        history=History(
-            tuple(_text(message) for message in earlier), tuple(spare) if rules.leave_out_oldest else ()
-        ),
-        media=tuple(_media(body.messages)),
-        turns=tuple(_turns(body.messages)),
-        scenes=tuple(_scenes(body.messages)),
-        max_new_tokens=min(body.new_tokens, rules.max_new_tokens),
-        whole=not body.stream,
-        sampling=body.sampling,
-        stop=body.stops,
-        tokens=bool(body.logprobs),
-        choices=choices,
-    )
-
-
-def _in_their_words(error: InvalidQuestionError, asking: int) -> InvalidQuestionError:
-    """A refusal of what a conversation became here, as one of what the client sent."""
-    field = _FIELDS.get(error.field, error.field).format(asking=asking)
-    return type(error)(field, str(error).removeprefix(error.field).lstrip(": "))
-
-
-def _context_length(error: TextTooLongError, asking: int) -> InvalidQuestionError:
-    """That a text does not fit, as clients of this API look for it."""
-    field = _FIELDS.get(error.field, "messages").format(asking=asking)
-    what = "messages before the last one" if field == "messages" else "last message"
-    return InvalidQuestionError(
-        field,
-        f"this model's maximum context length is {error.allowed} {error.unit}; the {what} resulted in "
-        f"{error.found} {error.unit}; shorten them",
-    )
-
-
-def _text(message: Message) -> str:
-    if message.content is None:
-        return ""
-    if isinstance(message.content, str):
-        return message.content.strip()
-    pieces = [part.text.strip() for part in message.content if isinstance(part, TextPart | RefusalPart)]
-    return "\n".join(piece for piece in pieces if piece)
-
-
-_ROLES: Mapping[str, Role] = {"system": "system", "developer": "system", "assistant": "assistant"}
-"""Whose turn a message is to a chat template; a user's, where it is not said here."""
-
-
-def _turns(messages: list[Message]) -> Iterator[RestTurn]:
-    """Each message as a turn, with the places of what it shows among the media of all."""
-    places = itertools.count()
-    for message in messages:
-        pieces: list[str | int] = []
-        if isinstance(message.content, str):
-            pieces.append(message.content.strip())
-        for part in message.content if isinstance(message.content, list) else ():
-            if isinstance(part, SceneContentPart):
-                continue  # shown by itself, and no medium of this request
-            pieces.append(part.text.strip() if isinstance(part, TextPart | RefusalPart) else next(places))
-        yield RestTurn(_ROLES.get(message.role, "user"), tuple(each for each in pieces if each != ""))
-
-
-def _scenes(messages: list[Message]) -> list[SceneAsked]:
-    scenes = []
-    for number, message in enumerate(messages):
-        for index, part in enumerate(message.content if isinstance(message.content, list) else ()):
-            if not isinstance(part, SceneContentPart):
-                continue
-            field = f"messages[{number}].content[{index}].scene"
-            if message.role != "user":
-                raise InvalidQuestionError(field, f"is media of the {message.role}; only users show media")
-            scenes.append(part.scene.asked(field))
-    return scenes
-
-
-def _media(messages: list[Message]) -> list[RawMedia]:
-    media = []
-    for number, message in enumerate(messages):
-        if not isinstance(message.content, list):
-            continue
-        for index, part in enumerate(message.content):
-            found = _media_of(part, f"messages[{number}].content[{index}]")
-            if found is None:
-                continue
-            if message.role != "user":
-                raise InvalidQuestionError(
-                    found.field, f"is media of the {message.role}; only users show media"
-                )
-            media.append(found)
-    return media
-
-
-def _media_of(part: ContentPart, field: str) -> RawMedia | None:
-    if isinstance(part, TextPart | RefusalPart | SceneContentPart):
-        return None
-    if isinstance(part, AudioPart):
-        data, where = part.input_audio.data, f"{field}.input_audio.data"
-        # OpenAI's is base64 alone; what takes the place of its models is sent data URLs too.
-        found = (
-            _from_url(data, "audio", where) if data[:5].lower() == "data:" else RawMedia("audio", data, where)
-        )
-    elif isinstance(part, ImagePart):
-        found = _from_url(part.image_url.url, "image", f"{field}.image_url.url")
-    else:
-        found = _from_url(part.video_url.url, "video", f"{field}.video_url.url")
-    return found if part.window is None else replace(found, window=part.window.window(f"{field}.window"))
-
-
-def _from_url(url: str, modality: MediaModality, field: str) -> RawMedia:
-    header = _DATA_URL.match(url)
-    if header is None:
-        raise InvalidQuestionError(
-            field,
-            f"starts with {url[:24]!r}; only data URLs (data:{modality}/...;base64,...) are taken: "
-            "this server fetches nothing from elsewhere",
-        )
-    # Browsers name no type of files whose ending they do not know.
-    if header["kind"] is not None and header["kind"].lower() not in (modality, "application"):
-        raise InvalidQuestionError(field, f"is of type {header['kind']}/...; {modality}/... is needed here")
-    return RawMedia(modality, url[header.end() :], field)

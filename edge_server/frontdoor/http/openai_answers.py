@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
 from edge_server.engine import Completion, Delta, Token
@@ -12,8 +12,11 @@ from edge_server.errors import EdgeServerError
 from edge_server.frontdoor.http.asking import Asked
 from edge_server.frontdoor.http.errors import body_of
 from edge_server.frontdoor.http.openai_schema import (
+    AssistantMessage,
     Assurance,
     ChatChunk,
+    ChatCompletion,
+    Choice,
     ChunkChoice,
     ChunkDelta,
     Logprobs,
@@ -22,7 +25,7 @@ from edge_server.frontdoor.http.openai_schema import (
     Usage,
     WindowAnswer,
 )
-from edge_server.frontdoor.http.rest_schema import SceneShownPart
+from edge_server.frontdoor.http.rest_schema import SceneShownPart, ShownPart
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,32 @@ Spell: TypeAlias = Callable[[int], bytes]
 async def completions_of(asked: Asked) -> list[Completion]:
     """All answers, each to its end."""
     return [await stream.completion() for stream in asked.streams]
+
+
+def completion_of(
+    head: Head, asked: Asked, completions: Sequence[Completion], spell: Spell | None
+) -> ChatCompletion:
+    """All answers of a question in one."""
+    window = asked.ready.window
+    return ChatCompletion(
+        id=head.id,
+        created=head.created,
+        model=head.model,
+        choices=[
+            Choice(
+                index=number,
+                message=AssistantMessage(content=completion.text),
+                finish_reason=completion.finish_reason,
+                logprobs=logprobs_of(completion.tokens, spell),
+                assurance=assurance_of(completion),
+            )
+            for number, completion in enumerate(completions)
+        ],
+        usage=usage_of(completions),
+        window=None if window is None else ShownPart(**asdict(window)),
+        scenes=head.scenes,
+        warnings=head.warnings,
+    )
 
 
 async def events_of(

@@ -22,47 +22,49 @@ _MOST_TOLD = 20
 _UNPRINTABLE = re.compile(r"[^A-Za-z0-9_.\[\]-]")
 
 
-def _nothing(value: Any) -> bool:
+def nothing(value: Any) -> bool:
+    """Whether it says nothing, as a field that is left out."""
     return value in (None, False, "", [], {})
 
 
-def _is(*values: Any) -> Callable[[Any], bool]:
-    return lambda value: _nothing(value) or value in values
+def one_of(*values: Any) -> Callable[[Any], bool]:
+    """Whether it is one of some values, or says nothing."""
+    return lambda value: nothing(value) or value in values
 
 
 HONOURED = frozenset(ChatRequest.model_fields)
 """Fields that are taken at their word; ``response_format`` only as plain text."""
 
 NO_EFFECT: Mapping[str, Callable[[Any], bool]] = {
-    "top_k": _nothing,
-    "min_p": _is(0, 0.0),
-    "repetition_penalty": _is(1, 1.0),
-    "reasoning_effort": _is("none"),
-    "verbosity": _nothing,
-    "prediction": _nothing,
-    "modalities": _is(["text"]),
-    "store": _nothing,
-    "metadata": _nothing,
-    "service_tier": _is("auto", "default"),
-    "tools": _nothing,  # the model calls none, as it may
-    "functions": _nothing,
+    "top_k": nothing,
+    "min_p": one_of(0, 0.0),
+    "repetition_penalty": one_of(1, 1.0),
+    "reasoning_effort": one_of("none"),
+    "verbosity": nothing,
+    "prediction": nothing,
+    "modalities": one_of(["text"]),
+    "store": nothing,
+    "metadata": nothing,
+    "service_tier": one_of("auto", "default"),
+    "tools": nothing,  # the model calls none, as it may
+    "functions": nothing,
     "parallel_tool_calls": lambda value: True,  # there are no tools to call
-    "tool_choice": _is("none", "auto"),
-    "function_call": _is("none", "auto"),
+    "tool_choice": one_of("none", "auto"),
+    "function_call": one_of("none", "auto"),
     "prompt_cache_key": lambda value: True,  # a hint; answers do not depend on it
     "prompt_cache_retention": lambda value: True,
     "prompt_cache_options": lambda value: True,
-    "web_search_options": _nothing,
+    "web_search_options": nothing,
 }
 """Fields that are known and have no effect, each with the values at which there is nothing to tell: those
 with which the answer would be the same."""
 
 REFUSED: Mapping[str, tuple[Callable[[Any], bool], str]] = {
-    "tool_choice": (_is("none", "auto"), "asks for a tool; there are none here"),
-    "function_call": (_is("none", "auto"), "asks for a function; there are none here"),
+    "tool_choice": (one_of("none", "auto"), "asks for a tool; there are none here"),
+    "function_call": (one_of("none", "auto"), "asks for a function; there are none here"),
     "modalities": (lambda value: "audio" not in (value or ()), "asks for sound; answers are text"),
-    "audio": (_nothing, "is not supported; answers are text"),
-    "moderation": (_nothing, "is not done here; leave it out"),
+    "audio": (nothing, "is not supported; answers are text"),
+    "moderation": (nothing, "is not done here; leave it out"),
 }
 """Fields that would change what an answer is: with other values than these the request is refused."""
 
@@ -73,9 +75,9 @@ def check_honoured(body: ChatRequest) -> None:
     Raises:
         InvalidQuestionError: names the field.
     """
-    sent = _sent(body)
+    given = sent(body)
     for name, (is_fine, message) in REFUSED.items():
-        if not is_fine(sent.get(name)):
+        if not is_fine(given.get(name)):
             raise InvalidQuestionError(name, message)
     if body.top_logprobs and not body.logprobs:
         raise InvalidQuestionError("top_logprobs", f"is {body.top_logprobs}, without logprobs")
@@ -90,43 +92,58 @@ def ignored(body: ChatRequest, left_out: Sequence[int] = ()) -> list[str]:
         body: the request.
         left_out: numbers of messages that did not fit.
     """
-    names = [*_ignored(body), *(f"messages[{number}].content" for number in left_out)]
-    if len(names) > _MOST_TOLD:
-        names = [*names[:_MOST_TOLD], f"and-{len(names) - _MOST_TOLD}-more"]
-    return names
+    return shortened([*_ignored(body), *(f"messages[{number}].content" for number in left_out)])
+
+
+def shortened(names: Sequence[str]) -> list[str]:
+    """So many of them as a client is told."""
+    if len(names) <= _MOST_TOLD:
+        return list(names)
+    return [*names[:_MOST_TOLD], f"and-{len(names) - _MOST_TOLD}-more"]
+
+
+def told_in_header(warnings: Sequence[str]) -> dict[str, str]:
+    """The header that says what had no effect; none where nothing had."""
+    return {HEADER: ", ".join(warnings)} if warnings else {}
 
 
 def _ignored(body: ChatRequest) -> Iterator[str]:
     for name, value in (body.model_extra or {}).items():
         if name not in REFUSED or name in NO_EFFECT:
-            is_fine = NO_EFFECT.get(name, _nothing)
+            is_fine = NO_EFFECT.get(name, nothing)
             if not is_fine(value):
-                yield _told(name)
-    if body.top_p not in (None, 1.0) and not body.temperature:
-        yield "top_p"  # there is nothing to draw from
+                yield told(name)
+    if body.draws_in_vain:
+        yield "top_p"
     if body.stream_options is not None:
-        yield from _unknown(body.stream_options, "stream_options")
+        yield from unknown(body.stream_options, "stream_options")
     for number, message in enumerate(body.messages):
-        yield from _unknown(message, f"messages[{number}]")
+        yield from unknown(message, f"messages[{number}]")
         if isinstance(message.content, list):
             for index, part in enumerate(message.content):
-                place = f"messages[{number}].content[{index}]"
-                yield from _unknown(part, place)
-                for name, inner in part:
-                    if isinstance(inner, BaseModel):
-                        yield from _unknown(inner, f"{place}.{name}")
+                yield from unknown_within(part, f"messages[{number}].content[{index}]")
 
 
-def _unknown(part: BaseModel, place: str) -> Iterator[str]:
+def unknown_within(part: BaseModel, place: str) -> Iterator[str]:
+    """What is not known of a part, and of what it holds."""
+    yield from unknown(part, place)
+    for name, inner in part:
+        if isinstance(inner, BaseModel):
+            yield from unknown(inner, f"{place}.{name}")
+
+
+def unknown(part: BaseModel, place: str) -> Iterator[str]:
+    """What is not known of a part itself, and says something."""
     for name, value in (part.model_extra or {}).items():
-        if not (_nothing(value) or (name == "detail" and value == "auto")):
-            yield f"{place}.{_told(name)}"
+        if not (nothing(value) or (name == "detail" and value == "auto")):
+            yield f"{place}.{told(name)}"
 
 
-def _sent(body: ChatRequest) -> dict[str, Any]:
+def sent(body: BaseModel) -> dict[str, Any]:
+    """All fields of a request, by name."""
     return {**{name: getattr(body, name) for name in type(body).model_fields}, **(body.model_extra or {})}
 
 
-def _told(name: str) -> str:
+def told(name: str) -> str:
     """A name that a client made up, fit for a header."""
     return _UNPRINTABLE.sub("?", name[:64])

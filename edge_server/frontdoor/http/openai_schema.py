@@ -23,20 +23,20 @@ from edge_server.frontdoor.http.rest_schema import (
 from protos.names import MAX_ALTERNATIVES, MAX_STOP_CHARS, MAX_STOPS, MAX_TEMPERATURE
 
 
-class _Sent(BaseModel):
+class Sent(BaseModel):
     """What a client sends; more than is known here is kept."""
 
     model_config = ConfigDict(extra="allow")
 
 
-class TextPart(_Sent):
+class TextPart(Sent):
     """A piece of text."""
 
     type: Literal["text"]
     text: str
 
 
-class RefusalPart(_Sent):
+class RefusalPart(Sent):
     """What a model said in place of an answer, in a turn before."""
 
     type: Literal["refusal"]
@@ -48,13 +48,13 @@ class RefusalPart(_Sent):
         return self.refusal
 
 
-class Url(_Sent):
+class Url(Sent):
     """Where media is: here always a data URL."""
 
     url: str
 
 
-class ImagePart(_Sent):
+class ImagePart(Sent):
     """An image."""
 
     type: Literal["image_url"]
@@ -63,7 +63,7 @@ class ImagePart(_Sent):
     """Which part it is about; an extension."""
 
 
-class VideoPart(_Sent):
+class VideoPart(Sent):
     """A video; an extension that other servers have too."""
 
     type: Literal["video_url"]
@@ -72,7 +72,7 @@ class VideoPart(_Sent):
     """Which part it is about; an extension."""
 
 
-class Audio(_Sent):
+class Audio(Sent):
     """A sound file."""
 
     data: str
@@ -80,7 +80,7 @@ class Audio(_Sent):
     format: Literal["wav", "mp3"]
 
 
-class AudioPart(_Sent):
+class AudioPart(Sent):
     """A sound."""
 
     type: Literal["input_audio"]
@@ -89,7 +89,7 @@ class AudioPart(_Sent):
     """Which part it is about; an extension."""
 
 
-class SceneContentPart(_Sent):
+class SceneContentPart(Sent):
     """What a device shared; an extension."""
 
     type: Literal["scene"]
@@ -101,34 +101,34 @@ ContentPart: TypeAlias = Annotated[
 ]
 
 
-_MOST_MESSAGES, _MOST_PARTS = 1024, 256
+MOST_MESSAGES, MOST_PARTS = 1024, 256
 
-_PARTS = "parts"
-
-
-def _kind_of_content(value: Any) -> str:
-    return _PARTS if isinstance(value, list) else "text"
+PARTS = "parts"
 
 
-class Message(_Sent):
+def kind_of_content(value: Any) -> str:
+    """Told apart by what it is, so that a fault within a part is told of that part."""
+    return PARTS if isinstance(value, list) else "text"
+
+
+class Message(Sent):
     """One turn. The last user message asks; everything before it is context."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    # Told apart by what it is, so that a fault within a part is told of that part.
     content: Annotated[
         Annotated[str | None, Tag("text")]
-        | Annotated[list[ContentPart], at_most(_MOST_PARTS, "parts"), Tag(_PARTS)],
-        Discriminator(_kind_of_content),
+        | Annotated[list[ContentPart], at_most(MOST_PARTS, "parts"), Tag(PARTS)],
+        Discriminator(kind_of_content),
     ] = None
 
 
-class StreamOptions(_Sent):
+class StreamOptions(Sent):
     """How an answer is streamed."""
 
     include_usage: bool | None = False
 
 
-class ResponseFormat(_Sent):
+class ResponseFormat(Sent):
     """How an answer is written."""
 
     type: str = "text"
@@ -137,35 +137,45 @@ class ResponseFormat(_Sent):
 Stop: TypeAlias = Annotated[str, Field(max_length=MAX_STOP_CHARS)]
 
 
-class ChatRequest(_Sent):
-    """A chat completion request."""
+class Wanted(Sent):
+    """How an answer is wanted, in the words of both of OpenAI's APIs."""
 
     model: str
-    messages: Annotated[
-        list[Message],
-        FailFast(),
-        at_most(_MOST_MESSAGES, "messages"),
-        Field(min_length=1, max_length=_MOST_MESSAGES),
-    ]
     stream: bool | None = False
-    stream_options: StreamOptions | None = None
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
-    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     user: Annotated[str, Field(max_length=128)] | None = None
     safety_identifier: Annotated[str, Field(max_length=128)] | None = None
-    response_format: ResponseFormat | None = None
     temperature: Annotated[float, Field(ge=0, le=MAX_TEMPERATURE)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**64)] | None = None
-    n: Annotated[int, Field(ge=1)] | None = None
     stop: Annotated[Stop | list[Stop] | None, at_most(MAX_STOPS, "texts")] = None
-    logprobs: bool | None = False
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_ALTERNATIVES)] | None = None
     frequency_penalty: Penalty | None = None
     presence_penalty: Penalty | None = None
     logit_bias: LogitBias | None = None
     every: bool | None = False
     """Ask about one window of the media after the other, to its end; an extension."""
+
+    @property
+    def draws_in_vain(self) -> bool:
+        """``top_p`` is said, and there is nothing to draw from."""
+        return self.top_p not in (None, 1.0) and not self.temperature
+
+
+class ChatRequest(Wanted):
+    """A chat completion request."""
+
+    messages: Annotated[
+        list[Message],
+        FailFast(),
+        at_most(MOST_MESSAGES, "messages"),
+        Field(min_length=1, max_length=MOST_MESSAGES),
+    ]
+    stream_options: StreamOptions | None = None
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    response_format: ResponseFormat | None = None
+    n: Annotated[int, Field(ge=1)] | None = None
+    logprobs: bool | None = False
 
     @property
     def sampling(self) -> Sampling:

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from edge_server.cell import Limits, SharedBound
 from edge_server.frontdoor.http import errors as http_errors
-from edge_server.frontdoor.http import openai, openai_honoured, root
+from edge_server.frontdoor.http import openai, openai_honoured, openai_responses, root
 from edge_server.frontdoor.http.api_keys import OPEN_PATHS, ApiKeys, KeyRing
 from edge_server.frontdoor.http.as_written import AsWritten
 from edge_server.frontdoor.http.asking import (
@@ -32,6 +32,8 @@ from edge_server.frontdoor.http.description import OwnPagesOnly
 from edge_server.frontdoor.http.errors import ErrorBody, ErrorDetail
 from edge_server.frontdoor.http.every import about_every
 from edge_server.frontdoor.http.hosts import HostCheck
+from edge_server.frontdoor.http.openai_asking import Door
+from edge_server.frontdoor.http.openai_question import ChatRules
 from edge_server.frontdoor.http.rest_schema import (
     CostPart,
     InferRequest,
@@ -81,7 +83,7 @@ def build_app(
     version: str,
     wall_clock: Callable[[], float],
     new_id: Callable[[], str],
-    chat: openai.ChatRules,
+    chat: ChatRules,
     cors_origins: Sequence[str] = (),
     hosts: Collection[str] | None = None,
     checks_origin: bool = True,
@@ -127,10 +129,12 @@ def build_app(
         redirect_slashes=False,
     )
     http_errors.install(app)
+    door = Door(asker, chat, limits, wall_clock, new_id)
     app.include_router(_operations(asker, metrics))
     app.include_router(_infer(asker, limits, max_windows))
     app.include_router(build_scenes(asker.desk))
-    app.include_router(openai.build_router(asker, chat, limits=limits, wall_clock=wall_clock, new_id=new_id))
+    app.include_router(openai.build_router(door))
+    app.include_router(openai_responses.build_router(door))
     app.add_middleware(OwnPagesOnly)
     root.install(app, page, lambda: asker.backend.model.name)
     app.add_middleware(

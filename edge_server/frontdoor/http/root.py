@@ -29,7 +29,7 @@ def install(app: FastAPI, page: Page | None, model_name: Callable[[], str]) -> N
     async def root() -> str:
         return (
             f"TokenLink edge server, serving {model_name()}.\n\n"
-            "Ask it:         POST /v1/chat/completions, POST /v1/infer\n"
+            "Ask it:         POST /v1/responses, POST /v1/chat/completions, POST /v1/infer\n"
             "Described in:   /openapi.json, and for browsers /docs\n"
             "Watch it:       /metrics, /readyz, /livez\n"
             "A page to look at comes with, in a clone of the repository: pip install '.[ui]'\n"

@@ -30,7 +30,7 @@ SPOOLED = "tokenlink.spooled"
 
 LONG_CHARS = 256 * 1024
 """Texts up to this stay where they are."""
-_KEYS = frozenset({b"data", b"url", b"file_data"})
+_KEYS = frozenset({b"data", b"url", b"image_url", b"file_data"})
 """What media stands under, at the doors that there are."""
 _MAX_URL_HEAD = 2048
 _QUOTE, _QUOTE_OR_ESCAPE = re.compile(rb'"'), re.compile(rb'["\\]')

@@ -12,7 +12,10 @@ from typing import Any
 
 from tests.chaos.attacks.target import Target
 
-_PATHS = ("/livez", "/", "/v1/infer", "/metrics", "/readyz", "/openapi.json", "/v1/chat/completions", "/docs")
+_PATHS = (
+    *("/livez", "/", "/v1/infer", "/metrics", "/readyz", "/openapi.json", "/docs"),
+    *("/v1/chat/completions", "/v1/responses"),
+)
 _BODY_BYTES = 16 * 2**20 - 16
 _PART = 256 * 1024
 _GIVE_UP_S = 10.0
