@@ -49,6 +49,7 @@ from edge_server.study.plots import drawings
 from edge_server.study.plots import inversion as inversion_plot
 from edge_server.study.plots import progressive as progressive_plot
 from edge_server.study.plots import radio as radio_plot
+from edge_server.study.plots import semantic as semantic_plot
 from edge_server.study.plots.style import save
 from edge_server.study.progressive.cli import PARTS as PROGRESSIVE_PARTS
 from edge_server.study.progressive.cli import PROGRESSIVE, study_progressive
@@ -57,6 +58,7 @@ from edge_server.study.radio.cli import PARTS as RADIO_PARTS
 from edge_server.study.radio.cli import RADIO, study_radio
 from edge_server.study.report.page import write_page
 from edge_server.study.run import run_study
+from edge_server.study.semantic.cli import SEMANTIC, study_semantic
 from edge_server.study.study import (
     DIGITAL,
     DIGITAL_CAPACITY,
@@ -84,7 +86,7 @@ COTRAIN = "cotrain"
 """The study whose devices and edge train over the network."""
 WORLDS = "worlds"
 """The study of what the shipped model makes of other artwork and another soundfont."""
-OTHERS = (CELL, PROGRESSIVE, WORLDS, RADIO, COTRAIN, ALIGNMENT, INVERSION, COMBINATIONS, PILOTS)
+OTHERS = (CELL, PROGRESSIVE, WORLDS, RADIO, COTRAIN, ALIGNMENT, INVERSION, COMBINATIONS, PILOTS, SEMANTIC)
 PARTS = ("all", "train", "baselines", "figures")
 #: What parts were called before, still read.
 _FORMER_PARTS = {"rivals": "baselines"}
@@ -177,6 +179,7 @@ def study(
     `inversion` trains attackers who decode scenes from the shipped model's tokens.
     `combinations` trains links that never met certain combinations of instrument, place and motion.
     `pilots` goes on training the shipped model with gains that are estimated.
+    `semantic` sends the shipped model's tokens as a few bits with HARQ, beside analog ones.
     """
     if name == ALIGNMENT:
         compared = plan_of(quick=quick, seeds=seeds, only=only or ())
@@ -203,6 +206,10 @@ def study(
         path = pilots.study_pilots(model, data, features, scratch, out, typer.echo, quick=quick)
         write_page(out)
         typer.echo(f"{path}")
+        return
+    if name == SEMANTIC:
+        path = study_semantic(model, data, _features(runs, model), out, typer.echo, quick=quick)
+        _drawn(path, semantic_plot.draw, out)
         return
     if name == INVERSION:
         path = study_inversion(model, data, _features(runs, model), out, quick=quick)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from device_agent.channel import Channel
-from edge_server.data.annotations import questions_by_clip
+from edge_server.data.annotations import QuestionRow, questions_by_clip
 from edge_server.data.soundstage.dataset import Split
 from edge_server.evaluation.accuracy import Score, Setting
 from edge_server.model import tokenizer as tk
@@ -47,30 +47,47 @@ class TeacherForcedQuestions:
         self.batch_size = batch_size
         self._questions = questions_by_clip(split.questions, self.clips)
 
-    @torch.inference_mode()
     def score(self, link: Link, receive: Receive) -> Score:
         """Ask a link about what arrived."""
         score = Score()
         for begin in range(0, self.clips, self.batch_size):
             clips = range(begin, min(begin + self.batch_size, self.clips))
-            rows = []
-            for clip, slots in zip(clips, receive(clips), strict=True):
-                row = Row.about({slot: slots[slot] for slot in SLOTS if slot in slots})
-                for question in self._questions[clip]:
-                    row.ask(
-                        tk.encode(link.tokenizer, question.text), tk.encode(link.tokenizer, question.answer)
-                    )
-                rows.append(row)
-            answers = answer_logits(link, rows)
-            wrong = answers.logits_KV.argmax(-1) != answers.targets_K
-            failed = {
-                (int(row), int(block))
-                for row, block in zip(answers.rows_K[wrong], answers.blocks_K[wrong], strict=True)
-            }
-            for row_index, clip in enumerate(clips):
-                for block, question in enumerate(self._questions[clip], start=1):
-                    score.count(question, (row_index, block) not in failed)
+            for clip, right in zip(clips, self.right(link, clips, receive(clips)), strict=True):
+                for question, one in zip(self.of_clip(clip), right, strict=True):
+                    score.count(question, one)
         return score
+
+    def of_clip(self, clip: int) -> Sequence[QuestionRow]:
+        """What is asked about a clip."""
+        return self._questions[clip]
+
+    @torch.inference_mode()
+    def right(
+        self, link: Link, clips: Sequence[int], arrived: Sequence[Mapping[str, Tensor]]
+    ) -> list[list[bool]]:
+        """Ask about some clips in one forward pass: of each, which questions were answered rightly.
+
+        Args:
+            link: is asked.
+            clips: any of the split.
+            arrived: of each, what fills which slot, [slots, E]; a slot that is not there was lost.
+        """
+        rows = []
+        for clip, slots in zip(clips, arrived, strict=True):
+            row = Row.about({slot: slots[slot] for slot in SLOTS if slot in slots})
+            for question in self._questions[clip]:
+                row.ask(tk.encode(link.tokenizer, question.text), tk.encode(link.tokenizer, question.answer))
+            rows.append(row)
+        answers = answer_logits(link, rows)
+        wrong = answers.logits_KV.argmax(-1) != answers.targets_K
+        failed = {
+            (int(row), int(block))
+            for row, block in zip(answers.rows_K[wrong], answers.blocks_K[wrong], strict=True)
+        }
+        return [
+            [(row, block) not in failed for block in range(1, len(self._questions[clip]) + 1)]
+            for row, clip in enumerate(clips)
+        ]
 
 
 Block: TypeAlias = npt.NDArray[np.float32]

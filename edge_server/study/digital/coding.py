@@ -91,7 +91,8 @@ class Codec:
             raise ConfigurationError(
                 f"channel_uses is {channel_uses}; {mcs.name} has no 5G code of that length"
             )
-        ldpc, mapping = _sionna()
+        parts = sionna()
+        ldpc, mapping = parts.ldpc, parts.mapping
         q = mcs.bits_per_symbol
         coded = q * channel_uses
         distinct = min(coded, _MIN_MOTHER_RATE * self.bits)
@@ -236,16 +237,29 @@ def build_table(
             table.save()
 
 
-def _sionna() -> tuple[Any, Any]:
-    """Sionna's LDPC and mapping modules."""
+@dataclass(frozen=True)
+class Sionna:
+    """Its modules that are used here."""
+
+    ldpc: Any
+    mapping: Any
+    crc: Any
+
+
+def sionna() -> Sionna:
+    """Sionna, imported where it is first needed.
+
+    Raises:
+        ConfigurationError: it is not installed.
+    """
     try:
         # On import Sionna seeds torch's own generator anew, which would change whatever else draws from it.
         with torch.random.fork_rng(devices=[]):
             from sionna.phy import mapping
-            from sionna.phy.fec import ldpc
+            from sionna.phy.fec import crc, ldpc
     except ImportError as error:
         raise ConfigurationError(
             "sionna is not installed; simulating channel codes needs the extra: pip install "
             "'tokenlink[evaluation]'"
         ) from error
-    return ldpc, mapping
+    return Sionna(ldpc, mapping, crc)

@@ -22,6 +22,7 @@ from edge_server.study.plots import (
     progressive,
     question_size,
     radio,
+    semantic,
     token_length,
     wordings,
 )
@@ -44,6 +45,7 @@ DRAWINGS: Mapping[str, tuple[str, Draw]] = {
     "radio": ("radio", radio.draw),
     "alignment": ("alignment", alignment.draw),
     "inversion": ("inversion", inversion.draw),
+    "semantic_digital": ("semantic_digital", semantic.draw),
     "wordings": ("wordings", wordings.draw),
     "out_of_domain": ("out_of_domain", out_of_domain.draw),
 }

@@ -18,6 +18,7 @@ from edge_server.study.report import (
     progressive,
     radio,
     sections,
+    semantic,
     worlds,
 )
 from edge_server.study.report.sections import Found
@@ -76,6 +77,7 @@ _SECTIONS: Mapping[str, Callable[[Found], str]] = {
     "P. What a token gives away": inversion.given_away,
     "Q. Unseen combinations": combinations.unseen,
     "R. Trained for pilots": pilots.trained_for,
+    "S. Semantic digital": semantic.beside_analog,
     "Ablation": sections.ablation,
     "Paper scale": sections.paper_scale,
     "How it was made": sections.made_with,
