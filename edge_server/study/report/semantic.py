@@ -7,7 +7,7 @@ from typing import Any
 
 from edge_server.study.report.markdown import percent, points, table
 from edge_server.study.report.sections import Found
-from edge_server.study.semantic.compare import ANALOG, HARQ, IDEAL, ONE_BURST, REPEATED
+from edge_server.study.semantic.compare import ANALOG, HARQ, IDEAL, IDEAL_OWN, ONE_BURST, REPEATED
 from edge_server.study.semantic.kept import usual
 
 _SPREAD = {"fresh": "new gains each round", "same": "one gain for all"}
@@ -72,12 +72,12 @@ def _verdict(report: Mapping[str, Any]) -> str:
     rows = []
     for point in report["points"]:
         told = []
-        for name in (ANALOG, REPEATED, IDEAL):
+        for name in (ANALOG, REPEATED, IDEAL, IDEAL_OWN):
             ahead = point["ahead"][f"{name} minus {HARQ}"]
             low, high = ahead["interval"]
             told.append(f"{100 * ahead['accuracy']:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})")
         rows.append((_where(point), point["budget"], *told))
-    names = (f"{ANALOG}", f"{REPEATED}", "ideal code")
+    names = (f"{ANALOG}", f"{REPEATED}", IDEAL, IDEAL_OWN)
     return f"Ahead of `{HARQ}` [points]; below 0, HARQ wins:\n\n" + table(
         ("channel", "uses at most", *names), rows
     )
@@ -96,7 +96,7 @@ def _line(point: Mapping[str, Any], row: Mapping[str, Any]) -> tuple[Any, ...]:
         point["budget"],
         row["system"],
         f"{row['bits']} bits in bursts of {row['burst_uses']}"
-        if row["system"] in (ONE_BURST, HARQ, IDEAL)
+        if row["system"] in (ONE_BURST, HARQ, IDEAL, IDEAL_OWN)
         else f"{row['token_length']} tokens" + _again(row),
         f"{row['uses']:.0f}",
         f"{row['rounds']:.2f}",

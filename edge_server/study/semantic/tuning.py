@@ -71,9 +71,9 @@ class Effort:
         crc: bits of the check.
     """
 
-    kept: int = 4
-    words: int = 300
-    crc: int = 16
+    kept: int = 3
+    words: int = 200
+    crc: int = 11
 
 
 @dataclass(frozen=True)
@@ -116,18 +116,30 @@ def choose(worth: Worth, air: Air, budget: int, rounds: int, seed: int, effort: 
         seed: of gains, words and noise.
         effort: how closely to look.
     """
-    sizes = [budget] if rounds == 1 else [max(2, round(share * budget)) for share in _SHARES]
-    snr_NRH = air.meet(_DRAWS, seed)[:, :rounds]
-    looked = [
-        worth.expect(scheme, ideal(snr_NRH, scheme.uses, worth.bits[scheme.form] + effort.crc, _GAP_DB))
-        for scheme in (Scheme(form, uses, rounds) for form in worth.worthwhile() for uses in sizes)
-    ]
+    looked = looked_through(worth, air, budget, rounds, seed, effort.crc, _GAP_DB)
     # The code may do a little better than what it is taken to need.
     fitting = best([each for each in looked if each.uses <= 1.05 * budget])[: effort.kept]
-    tried = [
-        tried_out(worth, each.scheme, air.meet(effort.words, seed + 1), seed, effort) for each in fitting
-    ]
+    met = air.meet(effort.words, seed + 1)
+    tried = [tried_out(worth, each.scheme, met, seed, effort) for each in fitting]
     return best([each for each in tried if each.uses <= budget] or tried)
+
+
+def choose_ideal(worth: Worth, air: Air, budget: int, rounds: int, seed: int) -> Expected:
+    """The best scheme of an ideal code, which needs no check; for the arguments see :func:`choose`."""
+    looked = looked_through(worth, air, budget, rounds, seed, check=0, gap_db=0.0)
+    return best([each for each in looked if each.uses <= budget])[0]
+
+
+def looked_through(
+    worth: Worth, air: Air, budget: int, rounds: int, seed: int, check: int, gap_db: float
+) -> list[Expected]:
+    """Every scheme with an ideal code that needs so much more SNR and carries so many more bits."""
+    sizes = [budget] if rounds == 1 else [max(2, round(share * budget)) for share in _SHARES]
+    snr_NRH = air.meet(_DRAWS, seed)[:, :rounds]
+    return [
+        worth.expect(scheme, ideal(snr_NRH, scheme.uses, worth.bits[scheme.form] + check, gap_db))
+        for scheme in (Scheme(form, uses, rounds) for form in worth.worthwhile() for uses in sizes)
+    ]
 
 
 def best(found: Sequence[Expected]) -> list[Expected]:
