@@ -73,7 +73,7 @@ class Client:
             beside = home / program.name
             shutil.copyfile(program, beside)
             return [_node(), str(beside), self.variant]
-        return [str(home / "bin" / "python"), str(program)]
+        return [str(home / "bin" / "python"), str(program), *([self.variant] if self.variant else [])]
 
 
 CLIENTS = (
@@ -82,6 +82,9 @@ CLIENTS = (
     Client("LangChain", "lang_chain.py", "langchain.txt"),
     Client("AI SDK, openai-compatible", "ai_sdk.mjs", "ai-sdk.json", "compatible"),
     Client("AI SDK, openai", "ai_sdk.mjs", "ai-sdk.json", "openai"),
+    Client("openai-python, responses", "openai_responses.py", "openai.txt"),
+    Client("LangChain, responses", "lang_chain.py", "langchain.txt", "responses"),
+    Client("AI SDK, responses", "ai_sdk.mjs", "ai-sdk.json", "responses"),
     Client("Open WebUI's requests", "open_webui.py", ""),
 )
 

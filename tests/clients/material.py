@@ -148,6 +148,8 @@ def expected(url: str, model: str, made: Material) -> dict[str, dict[str, Any]]:
         cases["stream"] = {"answer": said(plain), "tokens": plain["usage"]["completion_tokens"]}
         cases["tools"] = {"answer": said(plain), "calls": 0}
         cases["history"] = {"answer": said(ask([*history(), text[1]]))}
+        turns = [*text, {"role": "assistant", "content": said(plain)}, text[1]]
+        cases["again"] = {"answer": said(ask(turns))}
         unknown = [{"role": "user", "content": made.asks["open"]}]
         likeliest = said(ask(unknown))
         seed = next(

@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+from openai.types.responses import Response
 
 from edge_server.engine.ports import PromptTooLongError
 from edge_server.frontdoor.http.openai_honoured import HEADER
@@ -30,7 +31,12 @@ def with_media(body: Any) -> Any:
     if not isinstance(body, dict):
         return body
     found = {key: with_media(value) for key, value in body.items()}
-    for key, data in (("url", b64(png())), ("data", b64(wav()))):
+    for key, data in (
+        ("url", b64(png())),
+        ("image_url", b64(png())),
+        ("data", b64(wav())),
+        ("file_data", b64(wav())),
+    ):
         if isinstance(found.get(key), str):
             found[key] = found[key].replace("MEDIA", data)
     return found
@@ -54,9 +60,12 @@ async def client(running: Running) -> AsyncIterator[httpx.AsyncClient]:
 def test_every_client_was_recorded() -> None:
     assert {path.stem for path in RECORDED.glob("*.json")} == {
         "openai-python",
+        "openai-python-responses",
         "litellm",
         "langchain",
+        "langchain-responses",
         "ai-sdk-openai",
+        "ai-sdk-responses",
         "ai-sdk-openai-compatible",
         "open-webui-requests",
     }
@@ -80,6 +89,17 @@ async def test_it_is_taken(
         await send_again(client, sent, f"request {number}")
 
 
+def check_response(answered: httpx.Response, body: Any, what: str) -> None:
+    if not body.get("stream"):
+        Response.model_validate(answered.json())
+        assert answered.json()["status"] == (
+            "incomplete" if body.get("max_output_tokens") else "completed"
+        ), what
+        return
+    events = [json.loads(line[6:]) for line in answered.text.splitlines() if line.startswith("data: ")]
+    assert (events[0]["type"], events[-1]["type"]) == ("response.created", "response.completed"), what
+
+
 async def send_again(client: httpx.AsyncClient, sent: Any, what: str) -> None:
     headers = {name: value for name, value in sent["headers"].items() if name != "transfer-encoding"}
     if "body" not in sent:
@@ -94,14 +114,16 @@ async def send_again(client: httpx.AsyncClient, sent: Any, what: str) -> None:
     if not known:
         assert (answered.status_code, answered.json()["error"]["param"]) == (404, "model"), what
         return
-    if shows_video(body):  # there is a picture where the video was
-        assert answered.json()["error"]["param"].endswith("video_url.url"), what
+    if shows_video(body):  # there is a picture where the video was, or a sound
+        assert answered.json()["error"]["param"].endswith(("video_url.url", "file_data")), what
         return
     assert answered.status_code == 200, (what, answered.text)
     # Nothing that they send by themselves is without effect, but tools and what is left out of a long chat.
     told = set(answered.headers.get(HEADER, "").split(", ")) - {""}
-    assert not {name for name in told if not name.startswith("messages[")} - {"tools"}, what
-    if body.get("stream"):
+    assert not {name for name in told if not name.startswith(("messages[", "input["))} - {"tools"}, what
+    if sent["path"].endswith("/responses"):
+        check_response(answered, body, what)
+    elif body.get("stream"):
         events = [line for line in answered.text.splitlines() if line.startswith("data: ")]
         assert events[-1] == "data: [DONE]", what
         chunks = [json.loads(event[6:]) for event in events[:-1]]
