@@ -199,6 +199,28 @@ async def test_everything_before_the_last_user_message_is_context(
     assert raw.headers[HEADER] == "input[2], input[3]"
 
 
+@pytest.mark.parametrize(
+    ("turn", "context"),
+    [
+        ({"role": "assistant", "content": [{"type": "output_text", "text": "x"}]}, "x"),
+        ({"type": "message", "role": "assistant", "id": "msg_1", "status": "completed", "content": "x"}, "x"),
+        ({"role": "assistant", "content": [{"type": "input_text", "text": "x"}]}, "x"),
+        ({"role": "assistant", "content": [{"type": "refusal", "refusal": "x"}]}, "x"),
+        ({"role": "assistant", "content": []}, ""),
+        ({"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "x"}, ""),
+        ({"type": "function_call_output", "call_id": "c", "output": ""}, ""),
+    ],
+)
+async def test_turns_of_a_history_are_taken_as_they_come(
+    running: Running, client: httpx.AsyncClient, turn: Any, context: str
+) -> None:
+    running.model.answer = lambda prompt: f"{bytes(prompt.context_ids).decode()}|"
+    empty = {"role": "assistant", "content": []}
+    said = "\n".join(["who?", *([context] if context else [])])
+    for asked in ([user(text="who?"), turn, user()], [user(text="who?"), turn, user(), empty]):
+        assert text_of(await whole(client, asked)) == f"{said}|"
+
+
 @pytest.mark.parametrize("kind", ["audio/wav", "image/png", "AUDIO/WAV"])
 async def test_a_file_is_what_its_data_url_says(client: httpx.AsyncClient, kind: str) -> None:
     data = wav() if kind.lower().startswith("audio") else png()

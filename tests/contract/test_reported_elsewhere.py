@@ -68,6 +68,13 @@ BODIES = {
     "user": '{"model": "weightless", "messages": [{"role": "user", "content": "a"}], "user": "HALF"}',
     "model": '{"model": "HALF", "messages": [{"role": "user", "content": "a"}]}',
     "question": '{"question": "a HALF"}',
+    "input": '{"model": "weightless", "input": "a HALF"}',
+    "input[0].content": (
+        '{"model": "weightless", "input": [{"role": "user", "content": '
+        '[{"type": "input_text", "text": "HALF"}]}]}'
+    ),
+    "input[0].type": '{"model": "weightless", "input": [{"type": "HALF"}]}',
+    "metadata.a": '{"model": "weightless", "input": "a", "metadata": {"a": "HALF"}}',
 }
 
 
@@ -76,6 +83,7 @@ async def test_half_a_character_is_the_senders_fault_and_told_by_its_field(
     client: httpx.AsyncClient, param: str
 ) -> None:
     path = "/v1/infer" if param == "question" else "/v1/chat/completions"
+    path = "/v1/responses" if '"input"' in BODIES[param] else path
     content = BODIES[param].replace("HALF", HALF)
     refused = await client.post(path, content=content, headers={"Content-Type": "application/json"})
     error = refused.json()["error"]

@@ -92,6 +92,8 @@ def chat_of(body: ResponsesRequest) -> tuple[ChatRequest, Places]:
     else:
         for number, item in enumerate(body.input):
             if isinstance(item, MessageItem):
+                if item.role == "assistant" and not item.content:
+                    continue  # Agents end what they send with a turn that is to be filled.
                 places.contents.append(f"input[{number}].content")
                 made = _message(item.role, item.content, places)
             elif isinstance(item, ToolOutput):
