@@ -17,8 +17,9 @@ from edge_server.frontdoor.http.openai_asking import STREAMED, Door, begun
 from edge_server.frontdoor.http.openai_honoured import told_in_header
 from edge_server.frontdoor.http.openai_question import CONTEXT_LENGTH, ContextLengthError
 from edge_server.frontdoor.http.openai_responses_answers import Response as OnItsWay
-from edge_server.frontdoor.http.openai_responses_answers import events_of, opened
+from edge_server.frontdoor.http.openai_responses_answers import opened
 from edge_server.frontdoor.http.openai_responses_body import ModelResponse, ResponseEvent
+from edge_server.frontdoor.http.openai_responses_events import events_of
 from edge_server.frontdoor.http.openai_responses_honoured import check_honoured, ignored
 from edge_server.frontdoor.http.openai_responses_schema import ResponsesRequest
 from edge_server.frontdoor.http.openai_responses_turns import chat_of
