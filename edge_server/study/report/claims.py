@@ -57,7 +57,7 @@ def worth(files: Found) -> str:
         f"At {low['snr_db']:g} dB the comparison is against schemes that cannot work: the lowest of the "
         f"table carries {lowest:.3f} bits per use, the capacity is {low['capacity_bits_per_use']:.4f}. "
         + (
-            "Lower rates, repetition and retransmission with shorter descriptions are another matter (S)."
+            f"With lower rates and retransmission: {semantic.claim(files)}"
             if "semantic_digital" in files
             else "Lower rates, repetition, retransmission and tokens learned to be quantised were not tried."
         )

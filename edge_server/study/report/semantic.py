@@ -14,16 +14,28 @@ _SPREAD = {"fresh": "new gains each round", "same": "one gain for all"}
 
 
 def claim(files: Found) -> str:
-    """Who wins where it was promised to be told, in one sentence."""
+    """Who wins where it was promised to be told."""
     point = usual(files["semantic_digital"])
     rows = {row["system"]: row for row in point["rows"]}
-    ahead = point["ahead"][f"{ANALOG} minus {HARQ}"]["accuracy"]
-    verb = "beats" if ahead < 0 else "is beaten by"
+    told = [
+        f"{_ahead(point, name)} `{name}` ({percent(rows[name]['accuracy'])}, "
+        f"{rows[name]['uses']:.0f} channel uses)"
+        for name in (ANALOG, REPEATED)
+    ]
+    harq = rows[HARQ]
     return (
-        f"A description of {rows[HARQ]['bits']} bits with HARQ {verb} analog tokens by {points(abs(ahead))} "
-        f"over block fading at {point['snr_db']:g} dB, both with {point['budget']} channel uses at most in "
-        "the mean (S)."
+        f"A description of {harq['bits']} bits with HARQ ({percent(harq['accuracy'])}, {harq['uses']:.0f} "
+        f"channel uses in the mean) {' and '.join(told)}, over block fading at {point['snr_db']:g} dB (S)."
     )
+
+
+def _ahead(point: Mapping[str, Any], name: str) -> str:
+    """What HARQ does to an analog system; level where the interval holds no difference."""
+    ahead = point["ahead"][f"{name} minus {HARQ}"]
+    low, high = ahead["interval"]
+    if low <= 0.0 <= high:
+        return "is level with"
+    return f"is {points(abs(ahead['accuracy']))} {'ahead of' if high < 0.0 else 'behind'}"
 
 
 def beside_analog(files: Found) -> str:
@@ -35,13 +47,15 @@ def beside_analog(files: Found) -> str:
             "**Not shown.** Learned codecs on either side: books are k-means of tokens, no receiver was "
             "trained for quantised tokens, no analog link for repetition. One model and one data set: scenes "
             "of a small generator, which few bits hold. Both sides know the gain at the receiver and have "
-            "their acknowledgements for nothing; delay is bounded in rounds alone. Bits are of fixed length; "
-            "what an entropy code would save is told. Nothing stops early because the answer is sure (L).",
+            "their acknowledgements for nothing; delay is bounded in rounds alone: four of one length. Bits "
+            "are of fixed length; what an entropy code would save is told. Nothing stops early because the "
+            "answer is sure (L).",
             f"`{report['command']}`: `{report['model']}`, {report['questions']['test']} questions about "
             f"{plan['tested']} test clips, {len(plan['seeds'])} channel seeds; 95 % intervals by bootstrap "
             f"over clips. Length, description, burst and threshold are chosen on {plan['validated']} "
             "validation clips for each line, without the gain. Prior: "
             f"{percent(report['prior'])}.",
+            f"**Who wins.** {claim(files)}",
             _verdict(report),
             "![Analog and semantic digital](semantic_digital.png)",
             table(
@@ -75,10 +89,11 @@ def _verdict(report: Mapping[str, Any]) -> str:
         for name in (ANALOG, REPEATED, IDEAL, IDEAL_OWN):
             ahead = point["ahead"][f"{name} minus {HARQ}"]
             low, high = ahead["interval"]
-            told.append(f"{100 * ahead['accuracy']:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})")
+            wins = "HARQ ahead" if high < 0.0 else "HARQ behind" if low > 0.0 else "level"
+            told.append(f"{100 * ahead['accuracy']:+.1f} ({100 * low:+.1f} to {100 * high:+.1f}), {wins}")
         rows.append((_where(point), point["budget"], *told))
     names = (f"{ANALOG}", f"{REPEATED}", IDEAL, IDEAL_OWN)
-    return f"Ahead of `{HARQ}` [points]; below 0, HARQ wins:\n\n" + table(
+    return f"Minus `{HARQ}` [points], with the interval; level where that holds 0:\n\n" + table(
         ("channel", "uses at most", *names), rows
     )
 
@@ -97,7 +112,7 @@ def _line(point: Mapping[str, Any], row: Mapping[str, Any]) -> tuple[Any, ...]:
         row["system"],
         f"{row['bits']} bits in bursts of {row['burst_uses']}"
         if row["system"] in (ONE_BURST, HARQ, IDEAL, IDEAL_OWN)
-        else f"{row['token_length']} tokens" + _again(row),
+        else f"{row['token_length']} token{'s' * (row['token_length'] > 1)}" + _again(row),
         f"{row['uses']:.0f}",
         f"{row['rounds']:.2f}",
         percent(row["lost"]) if "lost" in row else "",
