@@ -9,17 +9,15 @@ it stands among the slots: a mean over them, which the contrastive loss of stage
 does not tell a violin on the left from one on the right. The heads are not part of the link: a model without
 them answers as it does with them.
 
-Words are those of the foundation, as directions seen from the middle of those that captions have, and stay
-as they are: it has read more of them than captions here teach, and what means the same stands near to one
-another there. Seen from the middle of its whole vocabulary, most of which a small foundation never read, all
-words of captions lie in one direction (cosines of 0.8 to 0.9; -0.1 to 0.6 otherwise). With an embedding of
-its own a head knows nothing of a word that its captions lacked.
+Words are those of the foundation, as directions seen from the mean of all of them, and stay as they are: it
+has read more of them than captions here teach, and what means the same stands near to one another there. With
+an embedding of its own a head knows nothing of a word that its captions lacked.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -84,15 +82,10 @@ class SceneSpaceHeads(nn.Module):
         self.read = nn.GRU(word_width, config.text_width, batch_first=True, bidirectional=True)
         self.say = nn.Linear(2 * config.text_width, config.dim)
 
-    def know_words(self, embedding_VE: Tensor, read: Collection[int]) -> None:
-        """Take words from a foundation's embedding, ``word_width`` wide; they learn nothing any more.
-
-        Args:
-            embedding_VE: of its whole vocabulary.
-            read: language tokens that captions have.
-        """
+    def know_words(self, embedding_VE: Tensor) -> None:
+        """Take words from a foundation's embedding, ``word_width`` wide; they learn nothing any more."""
         with torch.no_grad():
-            seen_VE = F.normalize(embedding_VE - embedding_VE[sorted(read)].mean(dim=0), dim=-1)
+            seen_VE = F.normalize(embedding_VE - embedding_VE.mean(dim=0), dim=-1)
             self.words.weight.copy_(seen_VE * seen_VE.shape[1] ** 0.5)  # each number of about 1
         self.words.weight.requires_grad_(False)
 

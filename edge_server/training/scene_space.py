@@ -151,15 +151,13 @@ def train(
             word_width=link.embedding.embedding_dim,
         )
     )
-    rng, words = np.random.default_rng(seed), Words(seed, held_out=False)
-    scenes = clips.split.split.scenes
     if training.words == "the foundation's":
-        known = Words(seed, held_out=False)
-        read = {i for row in rows for i in tk.encode(link.tokenizer, describe(scenes[row], known))}
-        heads.know_words(link.embedding.weight.detach(), read)
+        heads.know_words(link.embedding.weight.detach())
+    rng, words = np.random.default_rng(seed), Words(seed, held_out=False)
     learned = [each for each in heads.parameters() if each.requires_grad]
     optimizer = torch.optim.AdamW(learned, training.learning_rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, training.learning_rate, training.steps)
+    scenes = clips.split.split.scenes
     alone = dict(zip(link.slots, (describe_picture, describe_sound), strict=True))
     for _ in track(range(training.steps), "train"):
         kind = rng.random()

@@ -39,10 +39,7 @@ def test_words_of_a_foundation_stay_as_they_are_and_are_near_to_what_means_the_s
     heads = SceneSpaceHeads(SceneSpaceConfig(link.slots, 4, 32, size, dim=16, text_width=8, word_width=32))
     embedding_VE = torch.randn(size, 32) + 5.0
     embedding_VE[21] = embedding_VE[20] + 0.01 * torch.randn(32)
-    # Most of a vocabulary nobody has read: it stands elsewhere, and moves nothing.
-    embedding_VE[100:] += 50.0
-    heads.know_words(embedding_VE, range(100))
-    assert float(heads.words.weight[:100].mean(dim=0).norm()) < 1.0
+    heads.know_words(embedding_VE)
     assert not heads.words.weight.requires_grad
     assert heads.words.weight.square().mean().item() == pytest.approx(1.0, rel=1e-4)
     with torch.inference_mode():
