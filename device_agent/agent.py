@@ -525,5 +525,6 @@ class Agent:
             airtime_s=reception.airtime_s,
             zero_forcing=channel.config.equalizer == "zf",
             token_snr=token_snr.pack(reception.token_snr_db_T),
+            pilots=reception.pilots,
         )
         return payload.encode(reception.x_TC, modality, self._settings.payload, report)

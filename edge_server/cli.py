@@ -70,6 +70,10 @@ ELSEWHERE: Mapping[str, Elsewhere] = MappingProxyType(
         "scene-space": Elsewhere(
             "edge_server.training.scene_space", "Teach a model to find scenes by texts; measures how well."
         ),
+        "token-prior": Elsewhere(
+            "edge_server.training.token_prior",
+            "Learn what a model's tokens are like, for few pilots.",
+        ),
         "scenes": Elsewhere(
             "edge_server.scenes.cli",
             "Scenes that devices shared: find, delete, ask again and again.",

@@ -147,6 +147,8 @@ class Reception:
         subcarrier_TS: that each symbol went over, counted from 0; None: not over OFDM.
         token_snr_db_T: what the receiver is told of each token, float32 [T], within the same bounds [dB];
             None: effective_snr_db is that of all, or all that is told.
+        pilots: from so many its one gain was estimated by which MMSE equalised it; 0: it was known, there
+            were several, or it was equalised otherwise.
     """
 
     x_TC: npt.NDArray[np.float32]
@@ -156,6 +158,7 @@ class Reception:
     gain_TS: Complex = field(default_factory=lambda: np.ones((1, 1), np.complex64), repr=False)
     subcarrier_TS: npt.NDArray[np.int64] | None = field(default=None, repr=False)
     token_snr_db_T: npt.NDArray[np.float32] | None = field(default=None, repr=False)
+    pilots: int = 0
 
     def told_db(self) -> npt.NDArray[np.float32]:
         """What the receiver knows of each token, float32 [T] [dB]."""
@@ -257,7 +260,13 @@ class Channel:
         sinr_db = snr_db - 10.0 * math.log10(1.0 + mean_power / n0)
         received = self._received(y + added, h, true, gain, sinr_db, uses, on_air_s)
         told_T = self._of_each_token(gain_TS, sinr_db) if gain_TS.shape == s.shape else None
-        return replace(received, subcarrier_TS=subcarrier_TS, token_snr_db_T=told_T)
+        rough = config.csi == "estimated" and h.size == 1 and config.equalizer == "mmse"
+        return replace(
+            received,
+            subcarrier_TS=subcarrier_TS,
+            token_snr_db_T=told_T,
+            pilots=config.pilots if rough else 0,
+        )
 
     def _of_each_token(
         self, gain_TS: npt.NDArray[np.float64], sinr_db: float

@@ -241,6 +241,23 @@ class BundleArchive:
     personal_to: str = ""
 
 
+class GainRefinement(Protocol):
+    """Tells gains that pilots told roughly better, by what tokens are like."""
+
+    def __call__(
+        self, modality: str, x_TC: npt.NDArray[np.float32], snr_db: float, pilots: int
+    ) -> tuple[npt.NDArray[np.float32], float]:
+        """A codeword as it would be with the better gain, and its SNR [dB]; as it is where nothing is known.
+
+        Args:
+            modality: whose tokens.
+            x_TC: as MMSE equalisation left them, [T, C].
+            snr_db: told of them [dB].
+            pilots: of the gain's estimate, at least 1.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class LinkShape:
     """What token blocks the served model takes.
@@ -250,9 +267,11 @@ class LinkShape:
         max_text_token_length: most tokens of a question on the analog path.
         turns: whether it tells the turns of a conversation apart, and takes several blocks of one modality.
         views: whether a question may show it several scenes' blocks of one modality, each with a label.
+        refine: of gains that were estimated; None: nothing is known of its tokens.
     """
 
     channel_dim: int
     max_text_token_length: int
     turns: bool = False
     views: bool = False
+    refine: GainRefinement | None = None

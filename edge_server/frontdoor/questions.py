@@ -213,7 +213,10 @@ def block_of(received: pb.TokenPayload, field: str, max_token_length: int, shape
         snr_db, of_each = payload.reported_snr_db(received), token_snr.reported(received)
     except payload.PayloadError as error:
         raise InvalidQuestionError(f"{field}.{error.field}", error.message) from error
-    return FeatureBlock(MODALITIES.of_number[received.modality], x_TC, snr_db, token_snr_db_T=of_each)
+    modality, pilots = MODALITIES.of_number[received.modality], received.channel.pilots
+    if shape.refine is not None and pilots and of_each is None and not received.first_token:
+        x_TC, snr_db = shape.refine(modality, x_TC, snr_db, pilots)
+    return FeatureBlock(modality, x_TC, snr_db, token_snr_db_T=of_each)
 
 
 def check_text(text: str, field: str, shape: LinkShape) -> None:

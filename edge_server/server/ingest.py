@@ -44,6 +44,7 @@ from edge_server.errors import (
 )
 from edge_server.frontdoor.ports import (
     BlockCost,
+    GainRefinement,
     Ingested,
     LinkSettings,
     MediaWindow,
@@ -103,6 +104,8 @@ class MediaIngest:
         )
         self._s_per_request = _FIRST_GUESS_S
         self._remembered: Remembered[tuple[list[_Codeword], ShownWindow | None]] = Remembered(_size_of)
+        #: Of gains that an emulated link estimates; None: they stay as they were estimated.
+        self.refine: GainRefinement | None = None
 
     async def prepare(
         self, media: Sequence[RawMedia], question: str, context: str, link: LinkSettings, user: str = ""
@@ -217,7 +220,8 @@ class MediaIngest:
             np.random.default_rng(seed),
         )
         return [
-            _transmitted(channel, modality, x_TC, link.payload) for modality, x_TC in encoded.tokens.items()
+            _transmitted(channel, modality, x_TC, link.payload, self.refine)
+            for modality, x_TC in encoded.tokens.items()
         ]
 
     def tokenize(self, text: str) -> tuple[int, ...]:
@@ -283,7 +287,11 @@ class _Codeword:
 
 
 def _transmitted(
-    channel: Channel, modality: str, x_TC: npt.NDArray[np.float32], dtype: PayloadName
+    channel: Channel,
+    modality: str,
+    x_TC: npt.NDArray[np.float32],
+    dtype: PayloadName,
+    refine: GainRefinement | None,
 ) -> _Codeword:
     """One block over the air, and through the payload in which it crosses the network behind that."""
     reception = channel.transmit(x_TC)
@@ -297,5 +305,8 @@ def _transmitted(
         airtime_s=reception.airtime_s,
         payload_bytes=len(packed.data),
     )
-    block = FeatureBlock(modality, arrived_TC, reception.effective_snr_db)
+    told_db = reception.effective_snr_db
+    if refine is not None and reception.pilots:
+        arrived_TC, told_db = refine(modality, arrived_TC, told_db, reception.pilots)
+    block = FeatureBlock(modality, arrived_TC, told_db)
     return _Codeword(x_TC, block, cost, reception.subcarrier_TS)

@@ -42,6 +42,7 @@ from edge_server.model.description import read_description
 from edge_server.model.modality import MODALITIES
 from edge_server.model.split.description import is_split
 from edge_server.runtime.folders import load, load_info
+from edge_server.runtime.refinement import read_refinement
 from edge_server.runtime.scene_space import FILE as SPACE_FILE
 from edge_server.runtime.scene_space import LinkSpace
 from edge_server.runtime.snapshot import Snapshot, take_snapshot
@@ -138,6 +139,9 @@ def _load(
     runner_of: Callable[[int], ModelRunner[Any]]
     try:
         calibration = read_calibration(snapshot.folder / CALIBRATION_FILE)
+        # Of heads that a device has for itself, it is not known what their tokens are like.
+        personal = any(each.personal_to for each in archives)
+        refine = None if personal else read_refinement(snapshot.folder, bundle.hash)
         if config.cluster.asks_only:
             model, runner_of = load_info(snapshot.folder), _nothing_computes
         elif config.runtime.model_runner_processes:
@@ -157,7 +161,8 @@ def _load(
         )
     turns = is_split(snapshot.folder)
     views = not turns and read_description(snapshot.folder)[0].views
-    shape = replace(shape_of(bundle), turns=turns, views=views)
+    ingest.refine = refine
+    shape = replace(shape_of(bundle), turns=turns, views=views, refine=refine)
     return Served(
         model=model,
         runner_of=runner_of,

@@ -12,6 +12,7 @@ their codewords are of one size: systems are compared in pairs.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeAlias
 
 import numpy as np
@@ -19,14 +20,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from device_agent.channel import Channel
+from device_agent.channel import Channel, Reception
 from edge_server.data.annotations import QuestionRow, questions_by_clip
 from edge_server.data.soundstage.dataset import Split
 from edge_server.evaluation.accuracy import Score, Setting
 from edge_server.model import tokenizer as tk
 from edge_server.model.link import Link
-from edge_server.model.modality import SLOTS
+from edge_server.model.modality import MODALITIES, SLOTS
+from edge_server.runtime.refinement import Refinement
 from edge_server.training.teacher_forcing import Row, answer_logits
+from protos.names import clamp_snr_db
 
 Receive = Callable[[range], Sequence[Mapping[str, Tensor]]]
 """Embeddings that arrived for some clips: per clip, what fills which slot, [slots, E]; a slot that is not
@@ -97,13 +100,19 @@ Carry = Callable[[str, Block], Block]
 """What becomes of a slot's received block [T, C] before the receiver gets it."""
 
 
-def over_channel(link: Link, features: Mapping[str, npt.NDArray[np.float16]], setting: Setting) -> Receive:
+def over_channel(
+    link: Link,
+    features: Mapping[str, npt.NDArray[np.float16]],
+    setting: Setting,
+    refine: Refinement | None = None,
+) -> Receive:
     """What a link's receivers make of clips sent over a channel.
 
     Args:
         link: its heads send, its receivers receive.
         features: encoder tokens of every clip, per slot, [N, P, D].
         setting: channel, token length, seed.
+        refine: of gains that are estimated; None: they stay as they are.
     """
 
     @torch.inference_mode()
@@ -112,7 +121,7 @@ def over_channel(link: Link, features: Mapping[str, npt.NDArray[np.float16]], se
         for slot in SLOTS:
             taken = torch.from_numpy(features[slot][clips.start : clips.stop].astype(np.float32))
             sent[slot] = link.send(slot, taken, setting.token_length).numpy()
-        return receive_blocks(link, sent, clips, setting)
+        return receive_blocks(link, sent, clips, setting, refine=refine)
 
     return receive
 
@@ -124,6 +133,7 @@ def receive_blocks(
     clips: range,
     setting: Setting,
     carry: Carry = lambda slot, x_TC: x_TC,
+    refine: Refinement | None = None,
 ) -> list[dict[str, Tensor]]:
     """What a link's receivers make of token blocks sent over a channel, clip by clip.
 
@@ -133,13 +143,24 @@ def receive_blocks(
         clips: which clips these are: their numbers decide what the channel does.
         setting: channel and seed.
         carry: what lies between the channel and the receiver, the payload's codec for instance.
+        refine: as for :func:`over_channel`.
     """
     channels = [Channel(setting.channel, np.random.default_rng([setting.seed, clip])) for clip in clips]
     arrived: list[dict[str, Tensor]] = [{} for _ in clips]
     for slot in SLOTS:
         receptions = [channel.transmit(x_TC) for channel, x_TC in zip(channels, sent[slot], strict=True)]
+        if refine is not None:
+            receptions = [_refined(refine, slot, reception) for reception in receptions]
         x_BTC = torch.from_numpy(np.stack([carry(slot, reception.x_TC) for reception in receptions]))
         told_db_BT = torch.from_numpy(np.stack([reception.told_db() for reception in receptions]))
         for slots, embeddings in zip(arrived, link.receiver(slot)(x_BTC, told_db_BT), strict=True):
             slots[slot] = embeddings
     return arrived
+
+
+def _refined(refine: Refinement, slot: str, reception: Reception) -> Reception:
+    if not reception.pilots:
+        return reception
+    told_db = reception.effective_snr_db
+    x_TC, snr_db = refine(MODALITIES[slot].of_clip, reception.x_TC, told_db, reception.pilots)
+    return replace(reception, x_TC=x_TC, effective_snr_db=clamp_snr_db(snr_db))

@@ -95,7 +95,7 @@ class TokenPayload(_message.Message):
     def __init__(self, modality: _Optional[_Union[Modality, str]] = ..., dtype: _Optional[_Union[DType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., scale: _Optional[float] = ..., data: _Optional[bytes] = ..., crc32: _Optional[int] = ..., channel: _Optional[_Union[ChannelReport, _Mapping]] = ..., first_token: _Optional[int] = ...) -> None: ...
 
 class ChannelReport(_message.Message):
-    __slots__ = ("model", "fading", "effective_snr_db", "channel_uses", "airtime_s", "zero_forcing", "token_snr")
+    __slots__ = ("model", "fading", "effective_snr_db", "channel_uses", "airtime_s", "zero_forcing", "token_snr", "pilots")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     FADING_FIELD_NUMBER: _ClassVar[int]
     EFFECTIVE_SNR_DB_FIELD_NUMBER: _ClassVar[int]
@@ -103,6 +103,7 @@ class ChannelReport(_message.Message):
     AIRTIME_S_FIELD_NUMBER: _ClassVar[int]
     ZERO_FORCING_FIELD_NUMBER: _ClassVar[int]
     TOKEN_SNR_FIELD_NUMBER: _ClassVar[int]
+    PILOTS_FIELD_NUMBER: _ClassVar[int]
     model: ChannelModel
     fading: Fading
     effective_snr_db: float
@@ -110,7 +111,8 @@ class ChannelReport(_message.Message):
     airtime_s: float
     zero_forcing: bool
     token_snr: bytes
-    def __init__(self, model: _Optional[_Union[ChannelModel, str]] = ..., fading: _Optional[_Union[Fading, str]] = ..., effective_snr_db: _Optional[float] = ..., channel_uses: _Optional[int] = ..., airtime_s: _Optional[float] = ..., zero_forcing: _Optional[bool] = ..., token_snr: _Optional[bytes] = ...) -> None: ...
+    pilots: int
+    def __init__(self, model: _Optional[_Union[ChannelModel, str]] = ..., fading: _Optional[_Union[Fading, str]] = ..., effective_snr_db: _Optional[float] = ..., channel_uses: _Optional[int] = ..., airtime_s: _Optional[float] = ..., zero_forcing: _Optional[bool] = ..., token_snr: _Optional[bytes] = ..., pilots: _Optional[int] = ...) -> None: ...
 
 class Question(_message.Message):
     __slots__ = ("request_id", "payloads", "question_ids", "max_new_tokens", "deadline_ms", "context_ids", "priority", "whole_answer", "sampling", "share", "scenes", "question_text", "rounds", "encode_ms", "spent_ms")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -77,6 +78,21 @@ def test_effective_snr_follows_the_gain_and_is_clamped() -> None:
 def test_pilots_cost_channel_uses(fading: str, pilots: int, uses: int) -> None:
     config = ChannelConfig(model="rayleigh", fading=fading, csi="estimated", pilots=pilots)  # type: ignore[arg-type]
     assert Channel(config, np.random.default_rng(0)).transmit(block()).channel_uses == uses
+
+
+@pytest.mark.parametrize(
+    ("told", "pilots"),
+    [
+        ({"csi": "estimated", "pilots": 6}, 6),
+        ({"csi": "perfect", "pilots": 6}, 0),
+        ({"csi": "estimated", "fading": "fast"}, 0),
+        ({"csi": "estimated", "equalizer": "zf"}, 0),
+        ({"csi": "estimated", "model": "tdl_a"}, 0),
+    ],
+)
+def test_of_one_gain_that_was_estimated_its_pilots_are_told(told: dict[str, Any], pilots: int) -> None:
+    config = ChannelConfig(**{"model": "rayleigh", **told})
+    assert Channel(config, np.random.default_rng(0)).transmit(block()).pilots == pilots
 
 
 def test_a_trace_sets_the_snr_of_the_moment() -> None:
