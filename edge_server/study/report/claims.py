@@ -149,7 +149,8 @@ def _csi(files: Found) -> str:
         f"{told} With 4 pilots per gain the shipped model, which was trained with perfect CSI, falls {falls} "
         "(Rayleigh block fading). "
         + (
-            "Training with estimated gains was tried from its weights on (R)."
+            "A server refines such gains by the tokens, which wins most of it back; these figures are "
+            "without (R)."
             if "pilots" in files
             else "Training with estimated gains was not tried."
         )

@@ -76,7 +76,7 @@ _SECTIONS: Mapping[str, Callable[[Found], str]] = {
     "O. Alignment without labels, at equal computation": alignment.without_labels,
     "P. What a token gives away": inversion.given_away,
     "Q. Unseen combinations": combinations.unseen,
-    "R. Trained for pilots": pilots.trained_for,
+    "R. Few pilots": pilots.trained_for,
     "S. Semantic digital": semantic.beside_analog,
     "Ablation": sections.ablation,
     "Paper scale": sections.paper_scale,

@@ -1,4 +1,4 @@
-"""The section of the page on training with estimated gains."""
+"""The section of the page on estimated gains: refined by the tokens, or trained for."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ def trained_for(files: Found) -> str:
         [
             f"`{report['command']}`: stage 2 of `{report['model']}` goes on for {plan['steps']} steps of "
             f"{plan['batch_size']} clips, with gains known or estimated from {plan['pilots']} pilots; "
-            f"Rayleigh block fading, {plan['test_clips']} test clips, one seed.",
+            f"Rayleigh block fading, {plan['test_clips']} test clips, {len(plan['channel_seeds'])} seeds of "
+            "the channel, one of training. *Refined*: as a server does, the likeliest gain given what the "
+            "model's tokens are like (decision 0046), without training; the prior was fitted to training "
+            "clips of the same world, other worlds were not asked about.",
             table(
                 ("trained", "gains when asked", *(f"{snr:g} dB" for snr in plan["snrs_db"])),
                 [(*key, *found) for key, found in lines.items()],
