@@ -23,6 +23,8 @@ from tests.waiting import until_true
 SHIPPED = Path("deploy/models/soundstage-small")
 CLIPS = Path("deploy/demo/clips")
 ROUNDS = 12
+_STARTS_S = 300.0
+"""Until it speaks, a program imports torch and encodes clips: two minutes do not do on a busy machine."""
 
 
 def examples(folder: Path) -> Path:
@@ -84,7 +86,7 @@ def test_three_devices_learn_one_is_killed_and_the_round_is_promoted(tmp_path: P
         )
     running.append(edge)
     try:
-        until_true(lambda: bool(said(logs["edge"])), 120)
+        until_true(lambda: bool(said(logs["edge"])), _STARTS_S)
         port = said(logs["edge"])[0]["port"]
 
         def agent(name: str) -> subprocess.Popen[bytes]:
@@ -101,7 +103,7 @@ def test_three_devices_learn_one_is_killed_and_the_round_is_promoted(tmp_path: P
             return process
 
         agents = {name: agent(name) for name in ("hall", "yard", "roof")}
-        until_true(lambda: any(each.get("step", 0) >= 2 for each in said(logs["roof"])), 120)
+        until_true(lambda: any(each.get("step", 0) >= 2 for each in said(logs["roof"])), _STARTS_S)
         agents["roof"].send_signal(signal.SIGKILL)
         agents["roof"].wait()
         agents["roof"] = agent("roof")
@@ -175,7 +177,7 @@ def test_an_answer_about_a_watched_file_is_corrected(tmp_path: Path) -> None:
             stderr=subprocess.STDOUT,
         )
         try:
-            until_true(lambda: len(said(log)) == 2, 120)
+            until_true(lambda: len(said(log)) == 2, _STARTS_S)
         finally:
             watching.terminate()
             watching.wait(30)
