@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from pydantic import BaseModel
 
@@ -17,6 +17,11 @@ from edge_server.frontdoor.http.openai_schema import ChatRequest
 
 HEADER = "X-TokenLink-Ignored"
 """Response header: the fields of the request that had no effect, with commas."""
+
+Refused: TypeAlias = Mapping[str, tuple[Callable[[Any], bool], str]]
+"""For each field, whether a value is fine, and what is said of others."""
+NoEffect: TypeAlias = Mapping[str, Callable[[Any], bool]]
+"""For each field, whether with a value there is nothing to tell."""
 
 _MOST_TOLD = 20
 _UNPRINTABLE = re.compile(r"[^A-Za-z0-9_.\[\]-]")
@@ -35,7 +40,7 @@ def one_of(*values: Any) -> Callable[[Any], bool]:
 HONOURED = frozenset(ChatRequest.model_fields)
 """Fields that are taken at their word; ``response_format`` only as plain text."""
 
-NO_EFFECT: Mapping[str, Callable[[Any], bool]] = {
+NO_EFFECT: NoEffect = {
     "top_k": nothing,
     "min_p": one_of(0, 0.0),
     "repetition_penalty": one_of(1, 1.0),
@@ -59,7 +64,7 @@ NO_EFFECT: Mapping[str, Callable[[Any], bool]] = {
 """Fields that are known and have no effect, each with the values at which there is nothing to tell: those
 with which the answer would be the same."""
 
-REFUSED: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+REFUSED: Refused = {
     "tool_choice": (one_of("none", "auto"), "asks for a tool; there are none here"),
     "function_call": (one_of("none", "auto"), "asks for a function; there are none here"),
     "modalities": (lambda value: "audio" not in (value or ()), "asks for sound; answers are text"),
@@ -75,10 +80,7 @@ def check_honoured(body: ChatRequest) -> None:
     Raises:
         InvalidQuestionError: names the field.
     """
-    given = sent(body)
-    for name, (is_fine, message) in REFUSED.items():
-        if not is_fine(given.get(name)):
-            raise InvalidQuestionError(name, message)
+    refuse(body, REFUSED)
     if body.top_logprobs and not body.logprobs:
         raise InvalidQuestionError("top_logprobs", f"is {body.top_logprobs}, without logprobs")
     if body.response_format is not None and body.response_format.type != "text":
@@ -108,11 +110,7 @@ def told_in_header(warnings: Sequence[str]) -> dict[str, str]:
 
 
 def _ignored(body: ChatRequest) -> Iterator[str]:
-    for name, value in (body.model_extra or {}).items():
-        if name not in REFUSED or name in NO_EFFECT:
-            is_fine = NO_EFFECT.get(name, nothing)
-            if not is_fine(value):
-                yield told(name)
+    yield from without_effect(body, REFUSED, NO_EFFECT)
     if body.draws_in_vain:
         yield "top_p"
     if body.stream_options is not None:
@@ -122,6 +120,37 @@ def _ignored(body: ChatRequest) -> Iterator[str]:
         if isinstance(message.content, list):
             for index, part in enumerate(message.content):
                 yield from unknown_within(part, f"messages[{number}].content[{index}]")
+
+
+def refuse(body: BaseModel, refused: Refused) -> None:
+    """Refuse a field that would change what an answer is.
+
+    Args:
+        body: the request.
+        refused: for each field, whether a value is fine, and what is said of others.
+
+    Raises:
+        InvalidQuestionError: names the field.
+    """
+    given = sent(body)
+    for name, (is_fine, message) in refused.items():
+        if not is_fine(given.get(name)):
+            raise InvalidQuestionError(name, message)
+
+
+def without_effect(body: BaseModel, refused: Refused, no_effect: NoEffect) -> Iterator[str]:
+    """Fields beside those of the schema that have no effect, and a value that says something.
+
+    Args:
+        body: the request.
+        refused: fields that :func:`refuse` has looked at.
+        no_effect: for each known field, whether with a value the answer would be the same.
+    """
+    for name, value in (body.model_extra or {}).items():
+        if name not in refused or name in no_effect:
+            is_fine = no_effect.get(name, nothing)
+            if not is_fine(value):
+                yield told(name)
 
 
 def unknown_within(part: BaseModel, place: str) -> Iterator[str]:

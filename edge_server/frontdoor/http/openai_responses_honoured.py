@@ -6,18 +6,19 @@ header and in ``warnings``. The table is in docs/openai.md, and is held to this 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from edge_server.errors import InvalidQuestionError
 from edge_server.frontdoor.http.openai_honoured import (
+    NoEffect,
+    Refused,
     nothing,
     one_of,
-    sent,
+    refuse,
     shortened,
-    told,
     unknown,
     unknown_within,
+    without_effect,
 )
 from edge_server.frontdoor.http.openai_responses_schema import (
     LOGPROBS,
@@ -33,7 +34,7 @@ HONOURED = frozenset(ResponsesRequest.model_fields)
 
 _NO_TOOL = one_of("none", "auto")
 
-NO_EFFECT: Mapping[str, Callable[[Any], bool]] = {
+NO_EFFECT: NoEffect = {
     "access_programs": nothing,
     "background_options": nothing,
     "context_management": nothing,
@@ -53,7 +54,7 @@ NO_EFFECT: Mapping[str, Callable[[Any], bool]] = {
 
 _NOT_KEPT = "nothing is kept here, from one request to the next"
 
-REFUSED: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+REFUSED: Refused = {
     "background": (nothing, "asks to be answered later; answers come with the request here"),
     "conversation": (nothing, f"names a conversation; {_NOT_KEPT}: send its items as input"),
     "moderation": (nothing, "is not done here; leave it out"),
@@ -70,10 +71,7 @@ def check_honoured(body: ResponsesRequest) -> None:
     Raises:
         InvalidQuestionError: names the field.
     """
-    given = sent(body)
-    for name, (is_fine, message) in REFUSED.items():
-        if not is_fine(given.get(name)):
-            raise InvalidQuestionError(name, message)
+    refuse(body, REFUSED)
     if body.top_logprobs and not body.wants_logprobs:
         raise InvalidQuestionError(
             "top_logprobs", f"is {body.top_logprobs}, and include does not name {LOGPROBS!r}"
@@ -102,11 +100,7 @@ def ignored(body: ResponsesRequest, left_out: Sequence[str] = ()) -> list[str]:
 
 
 def _ignored(body: ResponsesRequest) -> Iterator[str]:
-    for name, value in (body.model_extra or {}).items():
-        if name not in REFUSED or name in NO_EFFECT:
-            is_fine = NO_EFFECT.get(name, nothing)
-            if not is_fine(value):
-                yield told(name)
+    yield from without_effect(body, REFUSED, NO_EFFECT)
     if body.draws_in_vain:
         yield "top_p"
     for number, name in enumerate(body.include or ()):
